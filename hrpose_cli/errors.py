@@ -1,0 +1,36 @@
+"""Every error that a user can cause or meet.
+
+HRPoseError             what the command line turns into one red line and exit code 1
+├── InputError          a picture, box file, annotation file or value that cannot be used
+├── WeightsError        weights that are missing, unknown, damaged or made for another net
+├── MediaError          video or sound that cannot be read or written
+├── FormatError         a pose file that does not hold what its format promises
+└── BackendError        a device, precision or runtime that this machine does not offer
+
+A message says what is wrong and what to do about it, in one line. An `assert` or any other
+exception is a bug of ours.
+"""
+
+
+class HRPoseError(Exception):
+    """The root: catch this one."""
+
+
+class InputError(HRPoseError):
+    """A picture, box file, annotation file or value that cannot be used."""
+
+
+class WeightsError(HRPoseError):
+    """Weights that are missing, unknown, damaged or made for another net."""
+
+
+class MediaError(HRPoseError):
+    """Video or sound that cannot be read or written."""
+
+
+class FormatError(HRPoseError):
+    """A pose file that does not hold what its format promises."""
+
+
+class BackendError(HRPoseError):
+    """A device, precision or runtime that this machine does not offer."""

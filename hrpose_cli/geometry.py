@@ -1,0 +1,140 @@
+"""From boxes to crops and back as affines, and how alike two boxes are.
+
+Three geometries exist in the field, and weights fit the one that they were trained with:
+
+classic  Sun et al. 2019 (HRNet), Xiao et al. 2018: sizes are counted in pixels, so a heatmap
+         pixel is 4 crop pixels and the crop's centre is W/2. The mirrored heatmap has to be shifted
+         by one column, and a flip test then lands 0.5 crop px to the right, as the authors' does.
+dark     Zhang et al. 2020 (DarkPose): sizes are counted in steps between pixels, W - 1. One factor,
+         that of the width, serves both axes; the box centre is x + (w - 1) / 2.
+udp      Huang et al. 2020: W - 1 in the target, but the box counted in pixels, a factor an axis, and
+         the rotation turns the other way.
+
+Affines are (..., 2, 3) float64 and act on column vectors (x, y, 1). Everything is vectorised over
+people and nothing writes into its argument.
+"""
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hrpose_cli.poses import Affine
+
+Geometry = Literal["classic", "dark", "udp"]
+Size = tuple[int, int]
+GEOMETRIES: tuple[Geometry, ...] = ("classic", "dark", "udp")
+PADDING = 1.25  # every repository of the family enlarges the 3:4 box by this much
+
+
+def clean_boxes(xyxy: ArrayLike, size: Size, geometry: Geometry = "classic") -> NDArray[np.float64]:
+    """Annotated boxes (N, 4) clipped to a picture of `size` as the authors' data loaders do.
+
+    Their boxes are x, y, w, h with x2 = x + w - 1; "classic" then takes w = x2 - x1, one pixel less
+    than annotated, "dark" counts it back in. Detections are used as they are. "udp" (mmpose) is as
+    "classic".
+    """
+    box = np.asarray(xyxy, np.float64)
+    low = np.maximum(box[:, :2], 0)
+    span = np.maximum(box[:, 2:] - box[:, :2] - 1, 0)
+    high = np.minimum(low + span, np.asarray(size) - 1)
+    return np.concatenate([low, high + (geometry == "dark")], axis=1)
+
+
+def box_regions(
+    xyxy: ArrayLike, crop: Size, geometry: Geometry = "classic", *, padding: float = PADDING
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Centres (N, 2) and sizes (N, 2) of the regions to crop, in frame pixels.
+
+    The short side is widened until the region has the shape of `crop` (width, height); then both
+    sides are multiplied by `padding`.
+    """
+    box = np.asarray(xyxy, np.float64).reshape(-1, 4)
+    span = box[:, 2:] - box[:, :2]
+    center = box[:, :2] + (span - (geometry == "dark")) / 2
+    aspect = crop[0] / crop[1]
+    width = np.maximum(span[:, 0], span[:, 1] * aspect)
+    return center, np.stack([width, width / aspect], axis=1) * padding
+
+
+def region_affines(
+    center: ArrayLike, size: ArrayLike, crop: Size, geometry: Geometry = "classic", *, degrees: ArrayLike = 0.0
+) -> Affine:
+    """(N, 2, 3) affines from frame pixels to the pixels of a crop of `crop` (width, height).
+
+    center, size: (N, 2) as `box_regions` gives them; degrees: (N,) or a number, the rotation.
+    """
+    center, size = np.asarray(center, np.float64), np.asarray(size, np.float64)
+    target = np.asarray(crop, np.float64)
+    steps = target if geometry == "classic" else target - 1
+    factor = {
+        "classic": lambda: np.broadcast_to(steps[0] / size[:, :1], size.shape),
+        "dark": lambda: np.broadcast_to(steps[0] / (size[:, :1] - 1), size.shape),
+        "udp": lambda: steps / size,
+    }[geometry]()
+    turn = np.deg2rad(np.broadcast_to(np.asarray(degrees, np.float64), len(size)))
+    turn = -turn if geometry == "udp" else turn
+    cos, sin = np.cos(turn), np.sin(turn)
+    rotation = np.stack([np.stack([cos, sin], 1), np.stack([-sin, cos], 1)], 1)  # (N, 2, 2)
+    linear = factor[:, :, None] * rotation
+    offset = steps / 2 - np.einsum("nij,nj->ni", linear, center)
+    return np.concatenate([linear, offset[:, :, None]], axis=2)
+
+
+def heatmap_to_crop(heatmap: Size, crop: Size, geometry: Geometry = "classic") -> Affine:
+    """(2, 3) affine from heatmap pixels to crop pixels; both sizes are (width, height)."""
+    small, large = np.asarray(heatmap, np.float64), np.asarray(crop, np.float64)
+    if geometry == "classic":
+        factor, offset = large / small, np.zeros(2)
+    elif geometry == "udp":
+        factor, offset = (large - 1) / (small - 1), np.zeros(2)
+    else:  # dark keeps the width's factor on the y axis, so that axis is anchored at its centre
+        factor = np.full(2, (large[0] - 1) / (small[0] - 1))
+        offset = (large - 1) / 2 - factor * (small - 1) / 2
+    return np.concatenate([np.diag(factor), offset[:, None]], axis=1)
+
+
+def invert(affine: Affine) -> Affine:
+    """The affines (..., 2, 3) that undo `affine`."""
+    linear = np.linalg.inv(affine[..., :2])
+    return np.concatenate([linear, -linear @ affine[..., 2:]], axis=-1)
+
+
+def compose(outer: Affine, inner: Affine) -> Affine:
+    """(..., 2, 3): first `inner`, then `outer`."""
+    linear = outer[..., :2] @ inner[..., :2]
+    return np.concatenate([linear, outer[..., :2] @ inner[..., 2:] + outer[..., 2:]], axis=-1)
+
+
+def transform(affine: Affine, points: ArrayLike) -> NDArray[np.float64]:
+    """Points (..., P, 2) mapped by affines (..., 2, 3)."""
+    return np.asarray(points, np.float64) @ np.swapaxes(affine[..., :2], -1, -2) + affine[..., None, :, 2]
+
+
+def box_iou(a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
+    """Intersection over union of boxes (N, 4) and (M, 4): (N, M), 0 where both are empty."""
+    first, second = np.asarray(a, np.float64)[:, None], np.asarray(b, np.float64)[None]
+    overlap = np.minimum(first[..., 2:], second[..., 2:]) - np.maximum(first[..., :2], second[..., :2])
+    shared = np.clip(overlap, 0, None).prod(-1)
+    union = (first[..., 2:] - first[..., :2]).prod(-1) + (second[..., 2:] - second[..., :2]).prod(-1) - shared
+    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+
+
+def oks(
+    xy: ArrayLike, area: ArrayLike, sigmas: ArrayLike, *, visible: NDArray[np.bool_] | None = None
+) -> NDArray[np.float64]:
+    """Object keypoint similarity of every pose with every other: (N, N), the form used for NMS.
+
+    xy: (N, K, 2) px; area: (N,) px^2, of the padded box; sigmas: (K,). The scale is the mean of both
+    areas. With `visible` (N, K) only joints visible in both count, and a pair without any gives 0.
+    HRNet, lib/nms/nms.py, `oks_iou`; float64 as there.
+    """
+    points, areas = np.asarray(xy, np.float64), np.asarray(area, np.float64)
+    variance = (2 * np.asarray(sigmas, np.float64)) ** 2
+    distance = ((points[:, None] - points[None]) ** 2).sum(-1)  # (N, N, K)
+    scale = (areas[:, None] + areas[None]) / 2 + np.spacing(1)
+    similarity = np.exp(-distance / variance / scale[..., None] / 2)
+    if visible is None:
+        return np.asarray(similarity.mean(-1))
+    both = visible[:, None] & visible[None]
+    return np.asarray((similarity * both).sum(-1) / np.maximum(both.sum(-1), 1))
