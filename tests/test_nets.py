@@ -1,0 +1,76 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose
+
+from hrpose_cli.nets.hrnet import CONFIGS, HRNet, NetConfig, multiply_adds, parameter_count
+from tests.reference import load, rule
+
+NETS = {"hrnet-w32": "net_w32", "hrnet-w48": "net_w48"}
+
+
+@pytest.fixture(scope="module", params=NETS)
+def case(request: pytest.FixtureRequest) -> tuple[HRNet, dict]:
+    net = HRNet(CONFIGS[request.param]).eval()
+    net.load_state_dict(rule.state_dict(net))
+    return net, load(NETS[request.param])
+
+
+def test_rule_gives_the_vector_of_the_readme() -> None:
+    assert_allclose(rule.uniform("conv1.weight", (4,)) * 2**24, [4276346, 424396, 7745802, 11987487])
+
+
+def test_keys_shapes_and_size_are_the_authors(case: tuple[HRNet, dict]) -> None:
+    net, reference = case
+    meta = json.loads(bytes(reference["meta_json"]))
+    want = {key: tuple(shape) for key, shape in dict(meta["state_dict"]).items()}
+    assert {key: tuple(value.shape) for key, value in net.state_dict().items()} == want
+    assert list(net.state_dict()) == list(want)
+    assert parameter_count(net) == meta["n_params"]
+
+
+@torch.inference_mode()
+def test_heatmaps_are_the_authors(case: tuple[HRNet, dict]) -> None:
+    net, reference = case
+    tags = [key.split("/")[1] for key in reference.files if key.startswith("out/")]
+    assert len(tags) == 2
+    for tag in tags:
+        assert_allclose(net(rule.picture(tag)).numpy(), reference[f"out/{tag}/0"], atol=5e-5)
+
+
+@torch.inference_mode()
+def test_heatmaps_in_float64_are_the_authors(case: tuple[HRNet, dict]) -> None:
+    net, reference = case
+    double = HRNet(net.config).eval()
+    double.load_state_dict(net.state_dict())
+    key = next(k for k in reference.files if k.startswith("out64_sample/") and "128x96" in k)
+    got = double.double()(rule.picture(key.split("/")[1]).double()).numpy().ravel()
+    want = reference[key]
+    assert_allclose(got[:: -(-got.size // want.size)], want, atol=1e-12)
+
+
+@pytest.mark.parametrize(("name", "macs"), [("hrnet-w32", 7_645_003_776), ("hrnet-w48", 15_692_070_912)])
+def test_multiply_adds_are_those_of_the_paper(name: str, macs: int) -> None:
+    assert multiply_adds(HRNet(CONFIGS[name]), (192, 256)) == pytest.approx(macs, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "config", [NetConfig(4, (1, 1, 1), 1, 1, 3), NetConfig(8, (1, 2, 1), 2, 1), NetConfig(6, (2, 1, 2), 1, 2, 14)]
+)
+@torch.inference_mode()
+def test_any_width_gives_a_quarter_of_the_input(config: NetConfig) -> None:
+    net = HRNet(config).eval()
+    batch = net(torch.rand(2, 3, 64, 96))
+    assert batch.shape == (2, config.joints, 16, 24)
+
+
+@torch.inference_mode()
+def test_a_batch_is_its_pictures_one_by_one() -> None:
+    net = HRNet(NetConfig(8, (1, 1, 1), 1, 1)).eval()
+    net.load_state_dict(rule.state_dict(net))
+    pictures = rule.picture("2x3x128x96")
+    alone = torch.cat([net(p[None]) for p in pictures])
+    assert_allclose(net(pictures).numpy(), alone.numpy(), atol=1e-5)
+    assert np.abs(alone.numpy()).max() > 0.1
