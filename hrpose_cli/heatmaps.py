@@ -1,0 +1,215 @@
+"""Joints to heatmaps and heatmaps to joints, on tensors, on their device.
+
+No loop runs over people or joints. Coordinates are heatmap pixels (x, y); `geometry` takes them to
+the crop and the picture.
+
+Encoding   biased    Gaussian around the rounded joint, cut off at 3 sigma (HRNet, SimpleBaseline)
+           unbiased  Gaussian around the joint itself, over the whole map (DARK, equation 8 ff.)
+           udp       Gaussian around the joint itself, cut off at 3 sigma (mmpose 1.x `UDPHeatmap`)
+Decoding   argmax    the highest pixel
+           quarter   a quarter pixel from there towards the higher neighbour (HRNet)
+           dark      blur, logarithm, one Newton step (Zhang et al. 2020, section 3.1)
+           udp       the same with other borders and no restriction (mmpose 1.x `refine_keypoints_dark_udp`)
+"""
+
+from collections.abc import Callable
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+
+DEFAULT_LIMIT = 1.0  # heatmap px an axis
+
+# cv2.getGaussianKernel does not compute these but looks them up.
+FIXED_KERNELS = {
+    1: [1.0],
+    3: [0.25, 0.5, 0.25],
+    5: [0.0625, 0.25, 0.375, 0.25, 0.0625],
+    7: [0.03125, 0.109375, 0.21875, 0.28125, 0.21875, 0.109375, 0.03125],
+}
+
+
+def merge_flip(heatmaps: Tensor, flipped: Tensor, mirror: Tensor, *, shift: bool) -> Tensor:
+    """Mean of the heatmaps of crops and of their mirror images, both (N, K, h, w).
+
+    mirror: (K,) the joint that each joint becomes in a mirror (`Skeleton.mirror`). `shift` moves the
+    mirrored-back map one column to the right, its first column kept, which the classic geometry
+    needs (HRNet, lib/core/function.py, `SHIFT_HEATMAP`).
+    """
+    back = flipped.flip(-1)[:, mirror]
+    if shift:
+        back = torch.cat([back[..., :1], back[..., :-1]], dim=-1)
+    return (heatmaps + back) * 0.5
+
+
+def peaks(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
+    """The highest pixel of each map, the first of equals: x, y (N, K, 2) int64 and its value (N, K).
+
+    Where no pixel is above 0 the position is (0, 0), as in the authors' `get_max_preds`.
+    """
+    width = heatmaps.shape[-1]
+    score, index = heatmaps.flatten(2).max(dim=2)
+    xy = torch.stack([index % width, index // width], dim=-1)
+    return xy * (score > 0)[..., None], score
+
+
+def neighbours(heatmaps: Tensor, xy: Tensor, radius: int) -> Tensor:
+    """Pixels around each peak: (N, K, 2r+1, 2r+1), indexed y, x; beyond the border the edge repeats."""
+    h, w = heatmaps.shape[-2:]
+    step = torch.arange(-radius, radius + 1, device=heatmaps.device)
+    x = (xy[..., 0, None] + step).clamp(0, w - 1)  # (N, K, 2r+1)
+    y = (xy[..., 1, None] + step).clamp(0, h - 1)
+    index = y[..., :, None] * w + x[..., None, :]
+    return heatmaps.flatten(2).gather(2, index.flatten(2)).view(index.shape)
+
+
+def inside(xy: Tensor, size: tuple[int, int], low: int, high: int) -> Tensor:
+    """(N, K, 1) where low < x < w - high and the same for y; size is (width, height)."""
+    limit = torch.tensor(size, device=xy.device) - high
+    return ((xy > low) & (xy < limit)).all(-1, keepdim=True)
+
+
+def argmax(heatmaps: Tensor, kernel: int = 0, limit: float | None = None) -> tuple[Tensor, Tensor]:
+    """The peaks as they are: (N, K, 2) float32 and scores (N, K)."""
+    xy, score = peaks(heatmaps)
+    return xy.float(), score
+
+
+def quarter(heatmaps: Tensor, kernel: int = 0, limit: float | None = None) -> tuple[Tensor, Tensor]:
+    """0.25 px towards the higher neighbour on each axis (HRNet, `get_final_preds`).
+
+    Only where 1 < x < w - 1 and 1 < y < h - 1: the authors' code leaves columns 0, 1 and w - 1 alone.
+    """
+    xy, score = peaks(heatmaps)
+    around = neighbours(heatmaps, xy, 1)
+    slope = torch.stack([around[..., 1, 2] - around[..., 1, 0], around[..., 2, 1] - around[..., 0, 1]], -1)
+    moved = 0.25 * slope.sign() * inside(xy, (heatmaps.shape[-1], heatmaps.shape[-2]), 1, 1)
+    return xy + moved, score
+
+
+def dark(heatmaps: Tensor, kernel: int = 11, limit: float | None = DEFAULT_LIMIT) -> tuple[Tensor, Tensor]:
+    """DARK: one Newton step on the logarithm of the blurred map, from the peak of the unblurred one.
+
+    kernel: side of the blur in heatmap px, odd. limit: the longest step an axis in heatmap px; None
+    is the authors' code, whose step on a noisy map can be many pixels long. Two pixels from the
+    border, and where the Hessian is singular, the peak stays. DarkPose, lib/core/inference.py.
+    """
+    xy, score = peaks(heatmaps)
+    log = log_around(modulate(heatmaps, kernel), xy, 2, low=1e-10)
+    gradient = 0.5 * torch.stack([log[..., 2, 3] - log[..., 2, 1], log[..., 3, 2] - log[..., 1, 2]], -1)
+    dxx = 0.25 * (log[..., 2, 4] - 2 * log[..., 2, 2] + log[..., 2, 0])
+    dyy = 0.25 * (log[..., 4, 2] - 2 * log[..., 2, 2] + log[..., 0, 2])
+    dxy = 0.25 * (log[..., 3, 3] - log[..., 1, 3] - log[..., 3, 1] + log[..., 1, 1])
+    free = inside(xy, (heatmaps.shape[-1], heatmaps.shape[-2]), 1, 2)
+    return (xy + newton_step(gradient, dxx, dyy, dxy, limit) * free).float(), score
+
+
+def udp(heatmaps: Tensor, kernel: int = 11, limit: float | None = DEFAULT_LIMIT) -> tuple[Tensor, Tensor]:
+    """UDP's DARK: derivatives one pixel wide, edges repeated, a Newton step everywhere.
+
+    Arguments as for `dark`. mmpose 1.x, mmpose/codecs/utils/refinement.py.
+    """
+    xy, score = peaks(heatmaps)
+    log = log_around(modulate(heatmaps, kernel), xy, 1, low=1e-3, high=50.0)
+    gradient = 0.5 * torch.stack([log[..., 1, 2] - log[..., 1, 0], log[..., 2, 1] - log[..., 0, 1]], -1)
+    dxx = log[..., 1, 2] - 2 * log[..., 1, 1] + log[..., 1, 0]
+    dyy = log[..., 2, 1] - 2 * log[..., 1, 1] + log[..., 0, 1]
+    dxy = 0.5 * (
+        log[..., 2, 2] - log[..., 1, 2] - log[..., 2, 1] + 2 * log[..., 1, 1] - log[..., 1, 0] - log[..., 0, 1]
+        + log[..., 0, 0]
+    )  # fmt: skip
+    epsilon = torch.finfo(torch.float32).eps
+    return (xy + newton_step(gradient, dxx + epsilon, dyy + epsilon, dxy, limit)).float(), score
+
+
+Decoder = Callable[[Tensor, int, float | None], tuple[Tensor, Tensor]]
+DECODERS: dict[str, Decoder] = {"argmax": argmax, "quarter": quarter, "dark": dark, "udp": udp}
+
+
+def newton_step(gradient: Tensor, dxx: Tensor, dyy: Tensor, dxy: Tensor, limit: float | None) -> Tensor:
+    """-H^-1 g for 2x2 Hessians: (N, K, 2), 0 where H is singular, clipped to `limit` an axis."""
+    det = dxx * dyy - dxy * dxy
+    x = dxy * gradient[..., 1] - dyy * gradient[..., 0]
+    y = dxy * gradient[..., 0] - dxx * gradient[..., 1]
+    step = torch.stack([x, y], -1) / torch.where(det == 0, torch.inf, det)[..., None]
+    return step if limit is None else step.clamp(-limit, limit)
+
+
+def log_around(heatmaps: Tensor, xy: Tensor, radius: int, *, low: float, high: float | None = None) -> Tensor:
+    """Logarithm of the clipped `neighbours` (N, K, 2r+1, 2r+1).
+
+    Rounded once, to float32, like the authors' numpy: the derivatives subtract nearly equal numbers.
+    """
+    around = neighbours(heatmaps, xy, radius).clamp(low, high).to(precise(heatmaps))
+    return around.log().float().to(precise(heatmaps))
+
+
+def precise(tensor: Tensor) -> torch.dtype:
+    """float64, in which the authors' numpy computes, or float32 on MPS, which has no other."""
+    return torch.float32 if tensor.device.type == "mps" else torch.float64
+
+
+def modulate(heatmaps: Tensor, kernel: int) -> Tensor:
+    """Blur (N, K, h, w) with zeros outside, then scale each map back to its old maximum.
+
+    DARK, equation 9 f. The blur runs in float64 where the device has it, as the authors' does.
+    """
+    dtype = precise(heatmaps)
+    h, w = heatmaps.shape[-2:]
+    rows, columns = (blur_matrix(n, kernel).to(heatmaps.device, dtype) for n in (h, w))
+    blurred = (rows @ heatmaps.to(dtype) @ columns.T).float()
+    old, new = heatmaps.amax((-2, -1), keepdim=True), blurred.amax((-2, -1), keepdim=True)
+    # A map without a positive pixel has no peak to keep; 0 / 0 must not become NaN.
+    return blurred * torch.where(new == 0, torch.zeros_like(old), old / new)
+
+
+@lru_cache(maxsize=32)
+def blur_matrix(n: int, kernel: int) -> Tensor:
+    """(n, n) float64 band matrix that blurs a column of n pixels, zeros outside.
+
+    A blur is separable, so two small matrix products do it for all maps at once.
+    """
+    radius = kernel // 2
+    weights = gaussian_kernel(kernel)
+    offset = torch.arange(n)[None] - torch.arange(n)[:, None] + radius  # (n, n)
+    return torch.where((offset >= 0) & (offset < kernel), weights[offset.clamp(0, kernel - 1)], 0.0)
+
+
+def gaussian_kernel(kernel: int) -> Tensor:
+    """(kernel,) float64 weights of cv2.getGaussianKernel(kernel, 0)."""
+    if kernel < 1 or kernel % 2 == 0:
+        raise ValueError(f"a blur kernel must be odd and positive, but is {kernel}")
+    if kernel in FIXED_KERNELS:
+        return torch.tensor(FIXED_KERNELS[kernel], dtype=torch.float64)
+    sigma = 0.3 * ((kernel - 1) * 0.5 - 1) + 0.8
+    x = torch.arange(kernel, dtype=torch.float64) - (kernel - 1) / 2
+    weights = torch.exp(-(x**2) / (2 * sigma**2))
+    return weights / weights.sum()
+
+
+def encode(
+    joints: Tensor, visible: Tensor, size: tuple[int, int], *, sigma: float = 2.0, encoding: str = "unbiased"
+) -> tuple[Tensor, Tensor]:
+    """Target heatmaps (N, K, h, w) and target weights (N, K), both float32.
+
+    joints: (N, K, 2) heatmap px; visible: (N, K), drawn where above 0.5; size: (width, height);
+    sigma: px, 2 for 64x48, 3 for 96x72, 1 for 32x24. The weight is the visibility, and 0 for a joint
+    whose 3-sigma patch lies outside the map. HRNet and DarkPose, `JointsDataset.generate_target`.
+    """
+    joints = joints.double()
+    radius = 3 * sigma
+    nearest = (joints + 0.5).trunc()
+    low, high = (
+        (joints - radius, joints + radius + 1) if encoding == "unbiased" else (nearest - radius, nearest + radius + 1)
+    )
+    bound = torch.tensor(size, device=joints.device)
+    weight = visible * ((low.trunc() < bound) & (high.trunc() >= 0)).all(-1)
+    dx, dy = (torch.arange(n, device=joints.device, dtype=torch.float64) for n in size)
+    center = nearest if encoding == "biased" else joints
+    # A Gaussian is separable as well: one row and one column a joint.
+    row, column = (torch.exp(-((d - center[..., i, None]) ** 2) / (2 * sigma**2)) for i, d in enumerate((dx, dy)))
+    if encoding != "unbiased":
+        row = row * ((dx - nearest[..., 0, None]).abs() <= radius)
+        column = column * ((dy - nearest[..., 1, None]).abs() <= radius)
+    drawn = (weight > 0.5)[..., None, None]
+    return ((column[..., :, None] * row[..., None, :]) * drawn).float(), weight.float()
