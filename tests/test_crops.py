@@ -1,0 +1,63 @@
+import cv2
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from hrpose_cli import crops, geometry
+from tests.reference import load
+
+WARP = load("warp")
+EXACT = int(cv2.__version__.partition(".")[0]) >= 5  # OpenCV 4 samples on a grid of 1/32 px
+AUTHORS = WARP["crop/out_256x192_cv5" if EXACT else "crop/out_256x192"]
+
+
+@pytest.mark.parametrize("i", range(4))
+def test_pixels_are_the_authors(i: int) -> None:
+    out = np.zeros((256, 192, 3), np.uint8)
+    size = WARP["crop/scale"][i : i + 1] * 200.0
+    to_crop = geometry.region_affines(WARP["crop/center"][i : i + 1], size, (192, 256), degrees=WARP["crop/rot_deg"][i])
+    image = WARP["crop/image_rgb"]
+    bounds = crops.crop_bounds(geometry.invert(to_crop), (192, 256))[0]
+    crops.warp_into(out, image, to_crop[0], bounds)
+    # Our affine is the closed form, theirs went through float32 points.
+    difference = np.abs(out.astype(int) - AUTHORS[i])
+    assert difference.max() <= (1 if EXACT else 6)
+    assert (difference > 0).mean() < 0.01
+
+
+@pytest.mark.parametrize("mode", crops.CROP_MODES)
+@pytest.mark.parametrize("name", geometry.GEOMETRIES)
+def test_shapes_and_nobody(mode: crops.CropMode, name: geometry.Geometry) -> None:
+    image = np.full((50, 40, 3), 200, np.uint8)
+    found = crops.cut_crops(image, [[1, 2, 30, 40], [-90, -90, -80, -70]], (96, 128), geometry=name, mode=mode)
+    assert found.images.shape == (2, 128, 96, 3)
+    assert found.images[0].max() == 200
+    assert found.images[1].max() == 0  # a box outside the picture is black
+    assert len(crops.cut_crops(image, np.zeros((0, 4)), (96, 128), geometry=name, mode=mode)) == 0
+
+
+def test_pad_hides_what_is_outside_the_box() -> None:
+    image = np.full((100, 100, 3), 255, np.uint8)
+    image[30:70, 40:60] = 100
+    box = [[40, 30, 60, 70]]
+    context, pad = (crops.cut_crops(image, box, (96, 128), mode=mode).images[0] for mode in crops.CROP_MODES)
+    assert context.max() == 255
+    assert pad.max() == 100
+    assert_array_equal(context[64, 48], pad[64, 48])
+    assert (pad[:, :10] == 0).all()
+
+
+@pytest.mark.parametrize("name", geometry.GEOMETRIES)
+def test_a_sliver_of_a_box_stays_finite(name: geometry.Geometry) -> None:
+    found = crops.cut_crops(np.zeros((9, 9, 3), np.uint8), [[4, 4, 4.1, 4.1], [0, 0, 0.8, 1]], (96, 128), geometry=name)
+    assert np.isfinite(found.to_frame).all()
+
+
+def test_a_crop_does_not_depend_on_its_neighbours_or_its_picture() -> None:
+    image = np.random.default_rng(0).integers(0, 255, (300, 400, 3), np.uint8)
+    boxes = np.array([[10, 20, 90, 200], [150, 90, 300, 280]])
+    together = crops.cut_crops(image, boxes, (96, 128))
+    alone = crops.cut_crops(image, boxes[1:], (96, 128))
+    assert_array_equal(together.images[1], alone.images[0])
+    shifted = crops.cut_crops(np.pad(image, ((7, 0), (5, 0), (0, 0))), boxes[1:] + [5, 7, 5, 7], (96, 128))
+    assert_allclose(shifted.to_frame[0, :, 2] - alone.to_frame[0, :, 2], [5, 7])
