@@ -1,0 +1,83 @@
+"""COCO's numbers, computed by pycocotools, the reference."""
+
+import contextlib
+import io
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hrpose_cli.errors import FormatError, InputError
+
+Metric = Literal["keypoints", "bbox"]
+NAMES: dict[Metric, tuple[str, ...]] = {
+    "keypoints": ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL"),
+    "bbox": ("AP", "AP50", "AP75", "APS", "APM", "APL", "AR1", "AR10", "AR100", "ARS", "ARM", "ARL"),
+}
+
+
+def load_annotations(path: Path) -> Any:
+    """The `pycocotools.coco.COCO` of an annotation file."""
+    from pycocotools.coco import COCO
+
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"cannot read the annotations {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise FormatError(f"{path} is not JSON: {error}") from error
+    if not isinstance(content, dict) or not {"images", "annotations"} <= content.keys():
+        raise FormatError(f"{path} is no COCO annotation file: it has no images and annotations")
+    coco = COCO()
+    coco.dataset = content
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco.createIndex()
+    return coco
+
+
+def load_results(path: Path) -> list[dict[str, Any]]:
+    """The rows of a COCO result file."""
+    try:
+        rows = json.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"cannot read the predictions {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise FormatError(f"{path} is not JSON: {error}") from error
+    if not isinstance(rows, list) or not all(isinstance(r, dict) and "image_id" in r and "score" in r for r in rows):
+        raise FormatError(f"{path} is no COCO result file: it must be a list of rows with image_id and score")
+    return rows
+
+
+def evaluate(
+    truth: Any, rows: Sequence[dict[str, Any]], metric: Metric = "keypoints", *,
+    sigmas: Sequence[float] | None = None, image_ids: Sequence[int] | None = None,
+) -> dict[str, float]:  # fmt: skip
+    """COCO's numbers for result rows, by name; -1 where the ground truth has nothing to measure.
+
+    truth: from `load_annotations`; sigmas: (K,) of another skeleton than COCO's; image_ids: the
+    pictures to count, all by default. Rows without any person give 0.
+    """
+    from pycocotools.cocoeval import COCOeval
+
+    if not rows:
+        return dict.fromkeys(NAMES[metric], 0.0)
+    unknown = {row["image_id"] for row in rows} - set(truth.getImgIds())
+    if unknown:
+        raise FormatError(
+            f"the predictions name {len(unknown)} pictures that the annotations lack, such as {min(unknown)}"
+        )
+    with contextlib.redirect_stdout(io.StringIO()):
+        run = COCOeval(truth, truth.loadRes([dict(row) for row in rows]), metric)
+        run.params.catIds = [1]
+        if image_ids is not None:
+            run.params.imgIds = list(image_ids)
+        if sigmas is not None:
+            run.params.kpt_oks_sigmas = np.asarray(sigmas)
+        run.evaluate()
+        run.accumulate()
+        run.summarize()
+    stats: NDArray[np.float64] = run.stats
+    return {name: float(value) for name, value in zip(NAMES[metric], stats, strict=True)}

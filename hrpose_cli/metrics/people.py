@@ -1,0 +1,55 @@
+"""Rescoring people and dropping those found twice, as the COCO results of the papers are made."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hrpose_cli.geometry import Geometry, Size, box_regions, oks
+
+SOFT_MOST = 20  # people an image that `soft_oks_nms` keeps
+
+
+def padded_area(boxes: ArrayLike, crop: Size, geometry: Geometry) -> NDArray[np.float64]:
+    """(N,) px^2 of the 3:4 regions, 1.25 padding included: the area that the authors' OKS-NMS uses."""
+    return np.asarray(box_regions(boxes, crop, geometry)[1].prod(axis=1))
+
+
+def oks_nms(similarity: NDArray[np.float64], score: ArrayLike, threshold: float = 0.9) -> list[int]:
+    """Indices of the people to keep, best first: whoever is over `threshold` like a better one goes.
+
+    similarity: (N, N) from `geometry.oks`. HRNet, lib/nms/nms.py, `oks_nms`.
+    """
+    order = np.asarray(score).argsort()[::-1]
+    keep: list[int] = []
+    while order.size:
+        best, rest = order[0], order[1:]
+        keep.append(int(best))
+        order = rest[similarity[best, rest] <= threshold]
+    return keep
+
+
+def soft_oks_nms(similarity: NDArray[np.float64], score: ArrayLike, threshold: float = 0.9) -> list[int]:
+    """At most 20 people, best first; likeness to a better one lowers the rank instead of dropping.
+
+    HRNet, lib/nms/nms.py, `soft_oks_nms`, which does not give the lowered scores back either.
+    """
+    scores = np.asarray(score)
+    order = scores.argsort()[::-1]
+    scores = scores[order]
+    keep: list[int] = []
+    while order.size and len(keep) < SOFT_MOST:
+        best, order = order[0], order[1:]
+        keep.append(int(best))
+        scores = scores[1:] * np.exp(-(similarity[best, order] ** 2) / threshold)
+        ranks = scores.argsort()[::-1]
+        order, scores = order[ranks], scores[ranks]
+    return keep
+
+
+NMS = {"hard": oks_nms, "soft": soft_oks_nms}
+
+
+def similarity_of(
+    xy: ArrayLike, boxes: ArrayLike, crop: Size, geometry: Geometry, sigmas: ArrayLike
+) -> NDArray[np.float64]:
+    """(N, N) OKS of the people of one picture, on the scale of their padded boxes."""
+    return oks(xy, padded_area(boxes, crop, geometry), sigmas)
