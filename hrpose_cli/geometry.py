@@ -67,11 +67,10 @@ def region_affines(
     center, size = np.asarray(center, np.float64), np.asarray(size, np.float64)
     target = np.asarray(crop, np.float64)
     steps = target if geometry == "classic" else target - 1
-    factor = {
-        "classic": lambda: np.broadcast_to(steps[0] / size[:, :1], size.shape),
-        "dark": lambda: np.broadcast_to(steps[0] / (size[:, :1] - 1), size.shape),
-        "udp": lambda: steps / size,
-    }[geometry]()
+    if geometry == "udp":
+        factor = steps / size
+    else:  # one factor, the width's, for both axes
+        factor = np.repeat(steps[0] / (size[:, :1] - (geometry == "dark")), 2, axis=1)
     turn = np.deg2rad(np.broadcast_to(np.asarray(degrees, np.float64), len(size)))
     turn = -turn if geometry == "udp" else turn
     cos, sin = np.cos(turn), np.sin(turn)
@@ -108,7 +107,8 @@ def compose(outer: Affine, inner: Affine) -> Affine:
 
 def transform(affine: Affine, points: ArrayLike) -> NDArray[np.float64]:
     """Points (..., P, 2) mapped by affines (..., 2, 3)."""
-    return np.asarray(points, np.float64) @ np.swapaxes(affine[..., :2], -1, -2) + affine[..., None, :, 2]
+    turned = np.asarray(points, np.float64) @ np.swapaxes(affine[..., :2], -1, -2)
+    return np.asarray(turned + affine[..., None, :, 2])
 
 
 def box_iou(a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:

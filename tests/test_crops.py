@@ -59,5 +59,5 @@ def test_a_crop_does_not_depend_on_its_neighbours_or_its_picture() -> None:
     together = crops.cut_crops(image, boxes, (96, 128))
     alone = crops.cut_crops(image, boxes[1:], (96, 128))
     assert_array_equal(together.images[1], alone.images[0])
-    shifted = crops.cut_crops(np.pad(image, ((7, 0), (5, 0), (0, 0))), boxes[1:] + [5, 7, 5, 7], (96, 128))
+    shifted = crops.cut_crops(np.pad(image, ((7, 0), (5, 0), (0, 0))), boxes[1:] + np.array([5, 7, 5, 7]), (96, 128))
     assert_allclose(shifted.to_frame[0, :, 2] - alone.to_frame[0, :, 2], [5, 7])

@@ -1,0 +1,128 @@
+"""From a point of a picture to the same point, through every geometry, crop and flip."""
+
+from dataclasses import replace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from hrpose_cli.zoo import ModelSpec
+from numpy.testing import assert_allclose, assert_array_equal
+
+from hrpose_cli.crops import CROP_MODES
+from hrpose_cli.detect import GivenBoxes, WholePicture
+from hrpose_cli.errors import BackendError
+from hrpose_cli.estimators import TopDown
+from hrpose_cli.geometry import GEOMETRIES, Geometry, box_regions, heatmap_to_crop
+from hrpose_cli.poses import Boxes, Frame
+from tests.conftest import spec
+
+SIZE, HEATMAP = (192, 256), (48, 64)
+BOXES = {
+    "inside": ((100, 60, 180, 260), (141.3, 155.8)),
+    "wide": ((40, 150, 290, 210), (171.7, 178.2)),
+    "half outside": ((-70, 40, 90, 300), (37.6, 121.4)),
+    "2 px wide": ((150, 50, 152, 250), (151.0, 160.3)),
+}
+
+
+class Sampler:
+    """A "network" whose heatmaps are the crop's own brightness at the heatmap's grid."""
+
+    name, device, precision = "sampler", "cpu", "fp32"
+
+    def __init__(self, geometry: Geometry) -> None:
+        self.grid = heatmap_to_crop(HEATMAP, SIZE, geometry)
+
+    def __call__(self, images: np.ndarray) -> torch.Tensor:
+        flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        maps = [cv2.warpAffine(i[..., 0].astype(np.float32) / 255, self.grid, HEATMAP, flags=flags) for i in images]
+        return torch.from_numpy(np.stack(maps))[:, None].repeat(1, 17, 1, 1)
+
+
+def blob(point: tuple[float, float], sigma: float) -> np.ndarray:
+    y, x = np.mgrid[:400, :330]
+    bright = 255 * np.exp(-((x - point[0]) ** 2 + (y - point[1]) ** 2) / (2 * sigma**2))
+    return np.repeat(np.rint(bright).astype(np.uint8)[..., None], 3, axis=2)
+
+
+def estimate(geometry: Geometry, case: str, *, flip: bool = False, mode: str = "context") -> tuple[np.ndarray, float]:
+    """The error of the estimate in heatmap px (2,), and crop px a heatmap px."""
+    box, point = BOXES[case]
+    step = box_regions([box], SIZE, geometry)[1][0, 0] / HEATMAP[0]  # frame px a heatmap px
+    boxes = GivenBoxes({}, {0: Boxes(np.array([box], np.float32), np.ones(1, np.float32))})
+    facts = replace(spec(), geometry=geometry, flip_shift=geometry == "classic", input_size=SIZE)
+    top_down = TopDown(boxes, Sampler(geometry), facts, flip_test=flip, crop_mode=mode)
+    poses = top_down([Frame(blob(point, 2 * step))])[0]
+    assert_array_equal(poses.xy[0], np.repeat(poses.xy[0, :1], 17, axis=0))
+    return (poses.xy[0, 0] - point) / step, SIZE[0] / HEATMAP[0]
+
+
+@pytest.mark.parametrize("case", BOXES)
+@pytest.mark.parametrize("mode", CROP_MODES)
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_a_point_comes_back(geometry: Geometry, mode: str, case: str) -> None:
+    error, _ = estimate(geometry, case, mode=mode)
+    assert np.abs(error).max() < 0.05
+
+
+@pytest.mark.parametrize("case", BOXES)
+@pytest.mark.parametrize("geometry", ["dark", "udp"])
+def test_a_point_comes_back_through_the_flip_test(geometry: Geometry, case: str) -> None:
+    error, _ = estimate(geometry, case, flip=True)
+    assert np.abs(error).max() < 0.05
+
+
+@pytest.mark.parametrize("case", BOXES)
+def test_the_classic_flip_test_lands_half_an_input_pixel_to_the_right(case: str) -> None:
+    """As the authors' does: mirroring maps crop pixel x to W - 1 - x, their heatmaps count 4 px steps."""
+    error, step = estimate("classic", case, flip=True)
+    assert_allclose(error * step, [0.5, 0], atol=0.05 * step)
+    assert error[0] * step > 0.25
+
+
+def test_batches_do_not_change_poses(tiny: TopDown) -> None:
+    frames = [Frame(np.random.default_rng(i).integers(0, 255, (90, 70, 3), np.uint8), i) for i in range(5)]
+    together = tiny(frames)
+    for size in (1, 2, 32):
+        for a, b in zip(replace(tiny, batch_size=size)(frames), together, strict=True):
+            assert_allclose(a.xy, b.xy, atol=1e-3)
+    assert [len(p) for p in together] == [1] * 5
+
+
+def test_nobody_and_no_frames(tiny: TopDown) -> None:
+    frames = [Frame(np.zeros((40, 30, 3), np.uint8), i) for i in range(2)]
+    nobody = replace(tiny, detector=GivenBoxes({}, {}))
+    assert [p.xy.shape for p in nobody(frames)] == [(0, 17, 2)] * 2
+    assert nobody([]) == []
+
+
+def test_people_stay_with_their_frames(tiny: TopDown) -> None:
+    box = np.array([[5, 5, 30, 60]], np.float32)
+    boxes = GivenBoxes(
+        {}, {1: Boxes(np.repeat(box, 3, 0), np.ones(3, np.float32)), 2: Boxes(box, np.ones(1, np.float32))}
+    )
+    frames = [Frame(np.full((80, 60, 3), 40 * i, np.uint8), i) for i in range(3)]
+    found = replace(tiny, detector=boxes, batch_size=2)(frames)
+    assert [len(p) for p in found] == [0, 3, 1]
+    assert_allclose(found[1].xy[0], found[1].xy[2], atol=1e-3)
+
+
+def test_heatmaps_that_are_not_numbers_are_refused(tiny: TopDown) -> None:
+    class Broken(Sampler):
+        def __call__(self, images: np.ndarray) -> torch.Tensor:
+            return super().__call__(images) * torch.nan
+
+    with pytest.raises(BackendError, match="not numbers"):
+        replace(tiny, backend=Broken("classic"), detector=WholePicture())([Frame(np.ones((9, 9, 3), np.uint8))])
+
+
+def test_scores_stay_within_0_and_1() -> None:
+    class Loud(Sampler):
+        def __call__(self, images: np.ndarray) -> torch.Tensor:
+            return super().__call__(images) * 3 - 1
+
+    facts: ModelSpec = replace(spec(), input_size=SIZE)
+    poses = TopDown(WholePicture(), Loud("classic"), facts)([Frame(blob((100, 100), 20))])[0]
+    assert poses.score.min() >= 0
+    assert poses.score.max() <= 1
