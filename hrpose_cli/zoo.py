@@ -1,0 +1,153 @@
+"""The table of models: all that is known of each file, as data.
+
+Numbers are those that the repositories publish for COCO val2017 with the detector of AP 56.4 and
+flip test, as fractions; for MPII PCKh@0.5; for CrowdPose its test set. The eight hexadecimal digits
+in an mmpose file name begin its SHA-256.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from hrpose_cli.geometry import Geometry
+
+MMPOSE = "https://download.openmmlab.com/mmpose/"
+MM0 = MMPOSE + "top_down/"
+MM1 = MMPOSE + "v1/body_2d_keypoint/topdown_heatmap/coco/td-hm_hrnet-"
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """What a file of weights is and how it must be used. Sizes are (width, height) in pixels."""
+
+    name: str
+    architecture: str = "hrnet"  # a row of nets.NETS
+    net: dict[str, Any] = field(default_factory=dict)  # the integers of its config
+    input_size: tuple[int, int] = (192, 256)
+    geometry: Geometry = "classic"
+    decode: str = "dark"
+    color: str = "rgb"
+    flip_shift: bool = True  # move the mirrored heatmap one column in a flip test
+    sigma: float = 2.0  # of the targets, heatmap px
+    kernel: int = 11  # of DARK's blur, heatmap px
+    skeleton: str = "coco"
+    licence: str = ""
+    data: str = ""
+    ap: float | None = None  # published, or measured by us where `data` says so
+    ar: float | None = None
+    url: str | None = None  # None: the user brings the file
+    file: str = ""
+
+    @property
+    def sha256_prefix(self) -> str | None:
+        """The start of the published hash, if the file's name carries one."""
+        found = re.search(r"-([0-9a-f]{8})_\d{8}\.pth$", self.file)
+        return found[1] if found else None
+
+
+def hrnet(name: str, width: int, size: tuple[int, int], url: str, ap: float, ar: float | None = None) -> ModelSpec:
+    """A row of mmpose: classic geometry, one-column shift, sigma by size; COCO by default."""
+    large = size == (288, 384)
+    return ModelSpec(
+        name=name, net={"width": width}, input_size=size, sigma=3.0 if large else 2.0, ap=ap, ar=ar, url=url,
+        file=url.rpartition("/")[2], licence="Apache-2.0", data="COCO train2017",
+    )  # fmt: skip
+
+
+def udp(row: ModelSpec) -> ModelSpec:
+    """The same row trained and to be decoded by UDP."""
+    return replace(row, geometry="udp", decode="udp", flip_shift=False)
+
+
+def other(row: ModelSpec, skeleton: str, joints: int, data: str) -> ModelSpec:
+    """The same row for another skeleton."""
+    return replace(row, skeleton=skeleton, net=row.net | {"joints": joints}, data=data)
+
+
+SMALL, LARGE, SQUARE = (192, 256), (288, 384), (256, 256)
+
+
+def mmpose_rows() -> Iterator[ModelSpec]:
+    """Files of mmpose 1.x (the names without a suffix) and 0.x (-mm0)."""
+    table = [
+        # width, size, kind, mmpose 1.x file, AP, AR
+        (32, SMALL, "", "w32_8xb64-210e_coco-256x192-81c58e40_20220909.pth", 0.749, 0.804),
+        (32, LARGE, "", "w32_8xb64-210e_coco-384x288-ca5956af_20220909.pth", 0.761, 0.811),
+        (48, SMALL, "", "w48_8xb32-210e_coco-256x192-0e67c616_20220913.pth", 0.756, 0.809),
+        (48, LARGE, "", "w48_8xb32-210e_coco-384x288-c161b7de_20220915.pth", 0.767, 0.817),
+        (32, SMALL, "-dark", "w32_dark-8xb64-210e_coco-256x192-0e00bf12_20220914.pth", 0.757, 0.807),
+        (32, LARGE, "-dark", "w32_dark-8xb64-210e_coco-384x288-9bab4c9b_20220917.pth", 0.766, 0.815),
+        (48, SMALL, "-dark", "w48_dark-8xb32-210e_coco-256x192-e1ebdd6f_20220913.pth", 0.764, 0.814),
+        (48, LARGE, "-dark", "w48_dark-8xb32-210e_coco-384x288-39c3c381_20220916.pth", 0.772, 0.821),
+        (32, SMALL, "-udp", "w32_udp-8xb64-210e_coco-256x192-73ede547_20220914.pth", 0.762, None),
+        (32, LARGE, "-udp", "w32_udp-8xb64-210e_coco-384x288-9a3f7c85_20220914.pth", 0.768, None),
+        (48, SMALL, "-udp", "w48_udp-8xb32-210e_coco-256x192-3feaef8f_20220913.pth", 0.768, None),
+        (48, LARGE, "-udp", "w48_udp-8xb32-210e_coco-384x288-70d7ab01_20220913.pth", 0.773, None),
+    ]
+    for width, size, kind, file, ap, ar in table:
+        row = hrnet(f"hrnet-w{width}-{size[1]}x{size[0]}{kind}", width, size, MM1 + file, ap, ar)
+        yield udp(row) if kind == "-udp" else row
+    old = [
+        (32, SMALL, "", "hrnet/hrnet_w32_coco_256x192-c78dce93_20200708.pth", 0.746, 0.799),
+        (32, LARGE, "", "hrnet/hrnet_w32_coco_384x288-d9f0d786_20200708.pth", 0.760, 0.810),
+        (48, SMALL, "", "hrnet/hrnet_w48_coco_256x192-b9e0b3ab_20200708.pth", 0.756, 0.806),
+        (48, LARGE, "", "hrnet/hrnet_w48_coco_384x288-314c8528_20200708.pth", 0.767, 0.816),
+        (32, SMALL, "-dark", "hrnet/hrnet_w32_coco_256x192_dark-07f147eb_20200812.pth", 0.757, 0.808),
+        (32, LARGE, "-dark", "hrnet/hrnet_w32_coco_384x288_dark-307dafc2_20210203.pth", 0.766, 0.815),
+        (48, SMALL, "-dark", "hrnet/hrnet_w48_coco_256x192_dark-8cba3197_20200812.pth", 0.764, 0.814),
+        (48, LARGE, "-dark", "hrnet/hrnet_w48_coco_384x288_dark-e881a4b6_20210203.pth", 0.772, 0.820),
+        (32, SMALL, "-udp", "udp/hrnet_w32_coco_256x192_udp-aba0be42_20210220.pth", 0.760, None),
+        (32, LARGE, "-udp", "udp/hrnet_w32_coco_384x288_udp-e97c1a0f_20210223.pth", 0.769, None),
+        (48, SMALL, "-udp", "udp/hrnet_w48_coco_256x192_udp-2554c524_20210223.pth", 0.767, None),
+        (48, LARGE, "-udp", "udp/hrnet_w48_coco_384x288_udp-0f89c63e_20210223.pth", 0.772, None),
+    ]
+    for width, size, kind, file, ap, ar in old:
+        row = hrnet(f"hrnet-w{width}-{size[1]}x{size[0]}{kind}-mm0", width, size, MM0 + file, ap, ar)
+        # mmpose 0.x blurs its large dark models with 17 pixels, mmpose 1.x and the authors with 11.
+        row = replace(row, kernel=17) if kind == "-dark" and size == LARGE else row
+        yield udp(row) if kind == "-udp" else row
+    squares = [
+        (32, "mpii", 16, "", "hrnet/hrnet_w32_mpii_256x256-6c4f923f_20200812.pth", 0.900, "MPII"),
+        (48, "mpii", 16, "", "hrnet/hrnet_w48_mpii_256x256-92cab7bd_20200812.pth", 0.901, "MPII"),
+        (32, "mpii", 16, "-dark", "hrnet/hrnet_w32_mpii_256x256_dark-f1601c5b_20200927.pth", 0.904, "MPII"),
+        (48, "mpii", 16, "-dark", "hrnet/hrnet_w48_mpii_256x256_dark-0decd39f_20200927.pth", 0.905, "MPII"),
+    ]
+    for width, skeleton, joints, kind, file, score, data in squares:
+        row = hrnet(f"hrnet-w{width}-{skeleton}-256x256{kind}", width, SQUARE, MM0 + file, score)
+        yield other(row, skeleton, joints, data)
+    crowd = MM0 + "hrnet/hrnet_w32_crowdpose_256x192-960be101_20201227.pth"
+    yield other(hrnet("hrnet-w32-crowdpose-256x192", 32, SMALL, crowd, 0.675), "crowdpose", 14, "CrowdPose")
+
+
+def official_rows() -> Iterator[ModelSpec]:
+    """The authors' own files; they lie in folders of file-sharing sites that have no fixed addresses."""
+    table = {
+        (32, SMALL): (0.744, 0.798),
+        (32, LARGE): (0.758, 0.809),
+        (48, SMALL): (0.751, 0.804),
+        (48, LARGE): (0.763, 0.812),
+    }
+    dark = {(32, (96, 128)): (0.707, 0.767), (48, (96, 128)): (0.719, 0.779), (32, SMALL): (0.756, 0.808),
+            (32, LARGE): (0.766, 0.815), (48, LARGE): (0.768, 0.817)}  # fmt: skip
+    for (width, size), (ap, ar) in table.items():
+        tag = f"w{width}_{size[1]}x{size[0]}"
+        row = hrnet(f"official-hrnet-{tag.replace('_', '-')}", width, size, f"pose_hrnet_{tag}.pth", ap, ar)
+        yield replace(row, url=None, licence="MIT")
+    for width, score in {32: 0.903, 48: None}.items():
+        row = hrnet(
+            f"official-hrnet-w{width}-mpii-256x256", width, SQUARE, f"pose_hrnet_w{width}_256x256.pth", score or 0
+        )
+        yield other(replace(row, url=None, licence="MIT", ap=score), "mpii", 16, "MPII")
+    for (width, size), (ap, ar) in dark.items():
+        tag = f"w{width}-{size[1]}x{size[0]}"
+        row = hrnet(f"official-dark-hrnet-{tag}", width, size, f"dark_hrnet_{tag}.pth", ap, ar)
+        small = size == (96, 128)
+        row = replace(row, sigma=1.0 if small else row.sigma, kernel=3 if small and width == 32 else 11)
+        # No file name: DarkPose's files are called like HRNet's, so only `--like` can tell them apart.
+        yield replace(row, geometry="dark", flip_shift=False, url=None, file="", licence="see ilovepose/DarkPose")
+
+
+MODELS: dict[str, ModelSpec] = {row.name: row for row in (*mmpose_rows(), *official_rows())}
