@@ -35,7 +35,7 @@ class Frame:
 
     image: Picture  # (H, W, 3)
     index: int = 0  # its number in the source; in an evaluation the COCO image id
-    time: float = 0.0  # seconds
+    time: float | None = None  # seconds; a picture has none
     name: str = ""  # file name, where there is one
 
     def __post_init__(self) -> None:

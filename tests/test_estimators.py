@@ -6,7 +6,6 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from hrpose_cli.zoo import ModelSpec
 from numpy.testing import assert_allclose, assert_array_equal
 
 from hrpose_cli.crops import CROP_MODES
@@ -15,6 +14,7 @@ from hrpose_cli.errors import BackendError
 from hrpose_cli.estimators import TopDown
 from hrpose_cli.geometry import GEOMETRIES, Geometry, box_regions, heatmap_to_crop
 from hrpose_cli.poses import Boxes, Frame
+from hrpose_cli.zoo import ModelSpec
 from tests.conftest import spec
 
 SIZE, HEATMAP = (192, 256), (48, 64)
@@ -63,7 +63,11 @@ def estimate(geometry: Geometry, case: str, *, flip: bool = False, mode: str = "
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 def test_a_point_comes_back(geometry: Geometry, mode: str, case: str) -> None:
     error, _ = estimate(geometry, case, mode=mode)
-    assert np.abs(error).max() < 0.05
+    # Two columns of pixels are half a heatmap pixel: "pad" shows the net no more, so x can be
+    # known to be in the box and no better.
+    hidden = mode == "pad" and case == "2 px wide"
+    assert np.abs(error)[1] < 0.05
+    assert np.abs(error)[0] < (0.75 if hidden else 0.05)
 
 
 @pytest.mark.parametrize("case", BOXES)

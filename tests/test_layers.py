@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "hrpose_cli"
 LAYERS = [
-    ["errors", "poses", "skeletons", "geometry", "resources"],
+    ["errors", "poses", "skeletons", "geometry", "resources", "files"],
     ["nets", "heatmaps", "crops", "media", "formats", "draw", "metrics", "fetch"],
     ["zoo", "weights"],
     ["detect", "backends"],

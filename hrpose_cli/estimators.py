@@ -1,0 +1,94 @@
+"""Estimators: frames in, the poses of their people out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hrpose_cli.backends import Backend
+from hrpose_cli.crops import CropMode, cut_crops
+from hrpose_cli.detect import Detector
+from hrpose_cli.errors import BackendError
+from hrpose_cli.geometry import compose, heatmap_to_crop, transform
+from hrpose_cli.heatmaps import DECODERS, DEFAULT_LIMIT, merge_flip
+from hrpose_cli.poses import Affine, Boxes, Crops, Floats, Frame, Poses
+from hrpose_cli.skeletons import SKELETONS, Skeleton
+from hrpose_cli.zoo import ModelSpec
+
+
+class Estimator(Protocol):
+    """Finds people and their joints."""
+
+    def __call__(self, frames: Sequence[Frame]) -> list[Poses]:
+        """The poses of each frame."""
+
+
+@dataclass(frozen=True)
+class TopDown:
+    """Boxes first, then one crop a person; crops of all people of all frames share batches."""
+
+    detector: Detector
+    backend: Backend
+    spec: ModelSpec
+    decode: str = "dark"
+    flip_test: bool = False
+    crop_mode: CropMode = "context"
+    batch_size: int = 32
+    limit: float | None = DEFAULT_LIMIT  # heatmap px; see heatmaps.dark
+    weights: Path | None = None  # the file that the backend's net came from
+
+    @property
+    def skeleton(self) -> Skeleton:
+        return SKELETONS[self.spec.skeleton]
+
+    def __call__(self, frames: Sequence[Frame]) -> list[Poses]:
+        return self.estimate(frames, self.detector(frames))
+
+    def estimate(self, frames: Sequence[Frame], boxes: Sequence[Boxes]) -> list[Poses]:
+        """Poses of the people in `boxes`, one Boxes a frame."""
+        owners = [(i, j) for i, found in enumerate(boxes) for j in range(len(found))]
+        k = len(self.skeleton)
+        xy, score = np.zeros((len(owners), k, 2), np.float32), np.zeros((len(owners), k), np.float32)
+        for start in range(0, len(owners), self.batch_size):
+            part = slice(start, start + self.batch_size)
+            crops = self.cut(frames, boxes, owners[part])
+            xy[part], score[part] = self.joints(self.heatmaps(crops), crops.to_frame)
+        ends = np.cumsum([len(found) for found in boxes])
+        parts = [slice(end - len(found), end) for end, found in zip(ends, boxes, strict=True)]
+        return [
+            Poses(xy[part], score[part], found.xyxy, found.score, skeleton=self.skeleton)
+            for part, found in zip(parts, boxes, strict=True)
+        ]
+
+    def cut(self, frames: Sequence[Frame], boxes: Sequence[Boxes], owners: Sequence[tuple[int, int]]) -> Crops:
+        """One crop for each of `owners`: the number of a frame and of one of its boxes."""
+        size, geometry = self.spec.input_size, self.spec.geometry
+        parts = [
+            cut_crops(frames[i].image, boxes[i].xyxy[j], size, geometry=geometry, mode=self.crop_mode)
+            for i, j in owners
+        ]
+        return Crops(np.concatenate([p.images for p in parts]), np.concatenate([p.to_frame for p in parts]))
+
+    def heatmaps(self, crops: Crops) -> Tensor:
+        """Heatmaps (M, K, h, w) of crops, with the flip test where it is wanted."""
+        heatmaps = self.backend(crops.images)
+        if self.flip_test:
+            mirrored = self.backend(np.ascontiguousarray(crops.images[:, :, ::-1]))
+            mirror = torch.from_numpy(self.skeleton.mirror).to(heatmaps.device)
+            heatmaps = merge_flip(heatmaps, mirrored, mirror, shift=self.spec.flip_shift)
+        if not torch.isfinite(heatmaps).all():
+            backend = f"{self.backend.name} on {self.backend.device} in {self.backend.precision}"
+            raise BackendError(f"{backend} gave heatmaps that are not numbers: damaged weights, or try --device cpu")
+        return heatmaps
+
+    def joints(self, heatmaps: Tensor, to_frame: Affine) -> tuple[Floats, Floats]:
+        """Joints (M, K, 2) in frame pixels and their scores (M, K) in 0..1."""
+        points, score = DECODERS[self.decode](heatmaps, self.spec.kernel, self.limit)
+        size = heatmaps.shape[-1], heatmaps.shape[-2]
+        way = compose(to_frame, heatmap_to_crop(size, self.spec.input_size, self.spec.geometry))
+        xy = transform(way, points.cpu().numpy())
+        return xy.astype(np.float32), score.clamp(0, 1).cpu().numpy()
