@@ -1,0 +1,83 @@
+"""Container time stamps -> one strictly rising time line, exact where the container is not."""
+
+from __future__ import annotations
+
+from collections import deque
+from fractions import Fraction
+from math import gcd
+
+LARGEST_TIME_SCALE = 10_000_000  # ticks a second; MP4 holds 32 bits of them, and players fewer
+
+
+def common_tick(a: Fraction, b: Fraction) -> Fraction:
+    """The largest tick of which both are multiples."""
+    return Fraction(gcd(a.numerator * b.denominator, b.numerator * a.denominator), a.denominator * b.denominator)
+
+
+class Clock:
+    """Gives every frame of one stream, in the order of display, its pts in ticks of `time_base`.
+
+    Three kinds of container need help:
+    - Matroska, FLV and MPEG-TS round: 1/30 s becomes 33, 67, 100 ms. If the container declares a
+      rate (`steady`), frames are put back on its grid, as long as they lie within a tick of it.
+    - AVI (`decode_order`) has no display times, only a running number of what is decoded; the k-th
+      frame shown belongs to the k-th number. ffmpeg itself is late here by the reorder delay.
+    - MPEG-TS starts anywhere (`zero` is then the file's first time stamp); everywhere else the
+      file's own zero is kept, and only a start before it is moved up to it.
+    """
+
+    def __init__(
+        self,
+        tick: Fraction,
+        rate: Fraction,
+        *,
+        steady: bool = False,
+        zero: Fraction = Fraction(0),
+        decode_order: bool = False,
+    ) -> None:
+        self._tick, self._rate, self._zero = tick, rate, zero
+        self._numbers: deque[int] | None = deque() if decode_order else None
+        grid = common_tick(tick, 1 / rate)
+        self._steady = steady and grid != tick and grid.denominator <= LARGEST_TIME_SCALE
+        self.time_base = grid if self._steady else tick
+        self._start: Fraction | None = None  # of the first frame, in seconds
+        self._last: int | None = None  # pts given out last
+        self.origin = zero  # seconds; valid once the first frame was seen
+
+    def saw_packet(self, dts: int | None) -> None:
+        """Call for every packet before its frames are asked about."""
+        if self._numbers is not None and dts is not None:
+            self._numbers.append(dts)
+
+    def lost_packet(self) -> None:
+        """Call for a packet that could not be decoded: no frame will come for it."""
+        if self._numbers:
+            self._numbers.pop()
+
+    def pts(self, container_pts: int | None) -> int:
+        """The next frame's pts; `container_pts` may be missing or wrong."""
+        ticks = self._numbers.popleft() if self._numbers else container_pts
+        time = self._after_last() if ticks is None else self._seconds(ticks * self._tick)
+        pts = round(time / self.time_base)
+        self._last = pts if self._last is None else max(pts, self._last + 1)
+        return self._last
+
+    def _after_last(self) -> Fraction:
+        """One frame later: a raw stream has no time stamps."""
+        if self._last is None:
+            return Fraction(0)
+        return self._last * self.time_base + 1 / self._rate
+
+    def _seconds(self, raw: Fraction) -> Fraction:
+        if self._start is None:
+            self.origin = min(raw, self._zero)
+            self._start = raw
+        return self._start - self.origin + self._on_grid(raw - self._start)
+
+    def _on_grid(self, elapsed: Fraction) -> Fraction:
+        if self._steady:
+            nearest = round(elapsed * self._rate) / self._rate
+            if abs(nearest - elapsed) <= self._tick:
+                return nearest
+            self._steady = False  # a variable rate after all: its own time stamps from here on
+        return elapsed

@@ -1,0 +1,98 @@
+"""The ffmpeg program that imageio-ffmpeg brings, as a process that can be fed, ended and trusted."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import signal
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from typing import IO, NoReturn
+
+from hrpose_cli.errors import MediaError
+
+PATIENCE = 2  # seconds for a process that has closed its pipe to end by itself
+LAST_LINES = 2  # of its messages that an error repeats
+
+
+def run(arguments: Sequence[str]) -> None:
+    """Run it without a pipe, to its end; MediaError in its own words if it fails."""
+    ffmpeg = Ffmpeg(arguments)
+    try:
+        ffmpeg.finish()
+    except BaseException:
+        ffmpeg.kill()
+        raise
+
+
+class Ffmpeg:
+    """A running ffmpeg that reads from a pipe, `stdin`.
+
+    It gets a session of its own, so that Ctrl-C in the terminal reaches us and not it: we then
+    close the pipe, and it finishes the file. Its messages go to a file, because a pipe that nobody
+    reads fills up and stops it. End it by `finish`, `fail` or `kill`.
+    """
+
+    def __init__(self, arguments: Sequence[str]) -> None:
+        import imageio_ffmpeg
+
+        self._messages = tempfile.TemporaryFile()  # noqa: SIM115  closed when the process has ended
+        try:
+            self._process = subprocess.Popen(
+                [imageio_ffmpeg.get_ffmpeg_exe(), "-hide_banner", "-nostats", "-loglevel", "error", "-y", *arguments],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.DEVNULL,
+                stderr=self._messages,
+                start_new_session=True,
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # the same on Windows
+            )
+        except (OSError, RuntimeError) as error:
+            self._messages.close()
+            raise MediaError(f"ffmpeg cannot be started: {error}") from error
+
+    @property
+    def stdin(self) -> IO[bytes]:
+        assert self._process.stdin is not None
+        return self._process.stdin
+
+    def finish(self) -> None:
+        """Close the pipe and wait until all is written; may be called again if Ctrl-C broke the wait."""
+        self._close_pipe()
+        if self._process.wait():
+            self.fail()
+        self._messages.close()
+
+    def fail(self) -> NoReturn:
+        """Raise the MediaError that says why it ended early."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(PATIENCE)
+        code, words = self._process.poll(), self._last_words()
+        self.kill()
+        raise MediaError(f"ffmpeg stopped early ({ending(code)}){': ' * bool(words)}{words}")
+
+    def kill(self) -> None:
+        """End it at once, if it still runs; no process is left behind."""
+        self._process.kill()
+        self._process.wait()
+        self._close_pipe()
+        self._messages.close()
+
+    def _close_pipe(self) -> None:
+        with contextlib.suppress(OSError):  # it has ended already; its exit code says why
+            self.stdin.close()
+
+    def _last_words(self) -> str:
+        if self._messages.closed:
+            return ""
+        self._messages.seek(0)
+        lines = self._messages.read().decode(errors="replace").splitlines()
+        plain = [re.sub(r"^(\[[^]]*\] ?)*", "", line).strip() for line in lines]  # [out#0/mp4 @ 0x55b3] ...
+        return " | ".join([line for line in dict.fromkeys(plain) if line][-LAST_LINES:])
+
+
+def ending(code: int | None) -> str:
+    """What an exit code says, in words."""
+    if code is None:
+        return "it reads no more"
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

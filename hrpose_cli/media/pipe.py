@@ -1,0 +1,61 @@
+"""Raw pictures with exact times into ffmpeg, in the NUT format: the one that carries both."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+import av
+import numpy as np
+
+from hrpose_cli.media.ffmpeg import Ffmpeg
+from hrpose_cli.poses import Picture
+
+
+class Collected:
+    """A file for PyAV that only collects.
+
+    Were this the pipe itself, a Ctrl-C during a write would end inside PyAV, which drops it: the
+    frame would be torn and the program would run on. `extend` is C, where no Ctrl-C can end.
+    """
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.write = self.data.extend
+
+
+class FramePipe:
+    """Starts ffmpeg, whose first input it is; `arguments` are what follows that input."""
+
+    def __init__(self, arguments: Sequence[str], size: tuple[int, int], rate: Fraction, time_base: Fraction) -> None:
+        self._collected = Collected()
+        self._nut = av.open(self._collected, "w", format="nut", options={"flush_packets": "1"}, buffer_size=1 << 20)
+        # Without a rate ffmpeg guesses 24, and the last frame would last 1/24 s.
+        self._stream = self._nut.add_stream("rawvideo", rate=rate)
+        self._stream.width, self._stream.height = self._size = size
+        self._stream.pix_fmt = "rgb24"
+        self._stream.time_base = self._stream.codec_context.time_base = self._time_base = time_base
+        self._ffmpeg = Ffmpeg(["-copyts", "-f", "nut", "-i", "pipe:0", *arguments])
+
+    def write(self, image: Picture, pts: int) -> None:
+        """(H, W, 3) RGB of the announced size. MediaError, with its reason, if ffmpeg has stopped."""
+        if image.shape != (self._size[1], self._size[0], 3) or image.dtype != np.uint8:
+            raise ValueError(f"frames must be uint8 {self._size[::-1]}, but one is {image.dtype} {image.shape}")
+        packet = av.Packet(np.ascontiguousarray(image))  # type: ignore[arg-type]  # any buffer will do
+        packet.stream, packet.time_base, packet.is_keyframe = self._stream, self._time_base, True
+        packet.pts = packet.dts = pts
+        self._collected.data.clear()
+        self._nut.mux(packet)
+        try:
+            self._ffmpeg.stdin.write(self._collected.data)
+        except OSError:
+            self._ffmpeg.fail()
+
+    def finish(self) -> None:
+        """Wait for the complete file. Of a frame that Ctrl-C cut in two ffmpeg keeps nothing."""
+        self._nut.close()
+        self._ffmpeg.finish()
+
+    def kill(self) -> None:
+        self._nut.close()
+        self._ffmpeg.kill()
