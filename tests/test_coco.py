@@ -13,7 +13,7 @@ from hrpose_cli.poses import Frame, Poses
 from hrpose_cli.skeletons import COCO, MPII, SKELETONS
 
 
-def people(n: int = 2, skeleton=COCO) -> Poses:  # noqa: ANN001
+def people(n: int = 2, skeleton=COCO) -> Poses:
     rng = np.random.default_rng(n)
     box = np.array([[10, 20, 60, 140], [80, 30, 150, 190], [0, 0, 9, 9]], np.float32)[:n]
     spread = rng.random((n, len(skeleton), 2)) * (box[:, None, 2:] - box[:, None, :2])
@@ -33,14 +33,14 @@ def truth(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("skeleton", SKELETONS.values(), ids=list(SKELETONS))
-def test_pycocotools_loads_what_we_write(tmp_path: Path, skeleton) -> None:  # noqa: ANN001
-    from pycocotools.coco import COCO as Reader
+def test_pycocotools_loads_what_we_write(tmp_path: Path, skeleton) -> None:
+    from pycocotools import coco as reference
 
     writer = CocoWriter({"version": "x"}, skeleton, threshold=0.5)
     writer.add(Frame(np.zeros((9, 8, 3), np.uint8), name="tё st.jpg"), people(2, skeleton))
     writer.add(Frame(np.zeros((5, 6, 3), np.uint8), name="empty.jpg"), Poses.none(skeleton))
     write_json(tmp_path / "poses.json", writer.document())
-    loaded = Reader(str(tmp_path / "poses.json"))
+    loaded = reference.COCO(str(tmp_path / "poses.json"))
     assert [i["file_name"] for i in loaded.loadImgs(loaded.getImgIds())] == ["tё st.jpg", "empty.jpg"]
     assert loaded.loadImgs(1)[0]["width"] == 8
     rows = loaded.loadAnns(loaded.getAnnIds())
@@ -89,7 +89,9 @@ def test_missing_files_are_one_line(tmp_path: Path) -> None:
 
 def test_results_of_other_pictures_are_refused(truth: Path) -> None:
     with pytest.raises(FormatError, match="99"):
-        coco.evaluate(coco.load_annotations(truth), [{"image_id": 99, "category_id": 1, "keypoints": [0] * 51, "score": 1}])
+        coco.evaluate(
+            coco.load_annotations(truth), [{"image_id": 99, "category_id": 1, "keypoints": [0] * 51, "score": 1}]
+        )
 
 
 def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
@@ -103,7 +105,9 @@ def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
 
 def test_poses_say_which_shape_is_wrong() -> None:
     with pytest.raises(ValueError, match=r"Poses.score must have shape \(2, 16\), but has \(2, 17\)"):
-        Poses(np.zeros((2, 16, 2), np.float32), *[np.zeros(s, np.float32) for s in ((2, 17), (2, 4), (2,))], skeleton=MPII)
+        Poses(
+            np.zeros((2, 16, 2), np.float32), *[np.zeros(s, np.float32) for s in ((2, 17), (2, 4), (2,))], skeleton=MPII
+        )
 
 
 def test_person_score_is_hrnets_rescoring() -> None:

@@ -26,10 +26,11 @@ def category(skeleton: Skeleton) -> dict[str, Any]:
     }
 
 
-def image_entry(frame: Frame, image_id: int) -> dict[str, Any]:
-    """One picture; frames of a video say their index and time as well."""
+def image_entry(frame: Frame, image_id: int, name: str) -> dict[str, Any]:
+    """One picture called `name`; frames of a video say their index and time as well."""
     width, height = frame.size
-    return {"id": image_id, "file_name": frame.name, "width": width, "height": height}
+    entry = {"id": image_id, "file_name": name, "width": width, "height": height}
+    return entry if frame.time is None else entry | {"frame_index": frame.index, "time": round(frame.time, 6)}
 
 
 def annotations(poses: Poses, image_id: int, *, first_id: int = 1, threshold: float = 0.3) -> list[dict[str, Any]]:
@@ -70,10 +71,13 @@ def results(poses: Poses, image_id: int) -> list[dict[str, Any]]:
 class CocoWriter:
     """Gathers frames and poses and gives both JSON forms."""
 
-    def __init__(self, info: Mapping[str, Any], skeleton: Skeleton, *, threshold: float = 0.3) -> None:
+    def __init__(
+        self, info: Mapping[str, Any], skeleton: Skeleton, *, threshold: float = 0.3, source: str = ""
+    ) -> None:
         self.info = dict(info)
         self.skeleton = skeleton
         self.threshold = threshold  # of v = 2
+        self.source = source  # the file name of frames that have none of their own
         self.images: list[dict[str, Any]] = []
         self.people: list[dict[str, Any]] = []
         self.rows: list[dict[str, Any]] = []
@@ -81,7 +85,7 @@ class CocoWriter:
     def add(self, frame: Frame, poses: Poses) -> None:
         """One more picture; ids count from 1."""
         image_id = len(self.images) + 1
-        self.images.append(image_entry(frame, image_id))
+        self.images.append(image_entry(frame, image_id, frame.name or self.source))
         self.people += annotations(poses, image_id, first_id=len(self.people) + 1, threshold=self.threshold)
         self.rows += results(poses, image_id)
 

@@ -1,0 +1,47 @@
+"""The command line: each command parses, builds, calls and prints, and nothing else."""
+
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from hrpose_cli import __version__
+from hrpose_cli.cli import eval as eval_command
+from hrpose_cli.cli import image, video, weights
+from hrpose_cli.cli.report import print_error
+from hrpose_cli.errors import HRPoseError
+
+
+class Commands(TyperGroup):
+    """Turns what a user can cause into one red line and exit code 1."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except HRPoseError as error:
+            print_error(error)
+            raise typer.Exit(1) from error
+
+
+def version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"hrpose {__version__}")
+        raise typer.Exit
+
+
+app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
+
+
+@app.callback(epilog="Example: hrpose image photo.jpg")
+def main(
+    _: Annotated[bool, typer.Option("--version", help="Print the version.", callback=version, is_eager=True)] = False,
+) -> None:
+    """Find people in pictures and video and give each a skeleton."""
+
+
+app.command(epilog="Example: hrpose image photo.jpg holidays/ --out poses --json poses.json")(image.image)
+app.command(epilog="Example: hrpose video clip.mp4 --out annotated.mp4 --json poses.json")(video.video)
+app.command("eval", epilog="Example: hrpose eval --gt annotations/person_keypoints_val2017.json --boxes gt")(
+    eval_command.evaluate
+)
+app.add_typer(weights.app, name="weights")

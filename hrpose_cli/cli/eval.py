@@ -1,0 +1,121 @@
+"""`hrpose eval`: a run, or a result file, scored by COCO's protocol."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from hrpose_cli.cli import options as opt
+
+if TYPE_CHECKING:
+    from hrpose_cli.api import Settings
+    from hrpose_cli.evaluate import Protocol
+    from hrpose_cli.poses import Frame
+
+PROTOCOL = "Protocol"
+
+
+def evaluate(
+    gt: Annotated[Path, typer.Option(help="COCO annotations (person_keypoints_*.json).")],
+    images: Annotated[Path | None, typer.Option(help="Folder of the pictures. Default: found beside --gt.")] = None,
+    boxes: Annotated[str, typer.Option(help="gt, detector, or a COCO detection file.")] = "gt",
+    predictions: Annotated[Path | None, typer.Option(help="Score this result file; no network runs.")] = None,
+    metric: Annotated[
+        Literal["keypoints", "bbox"], typer.Option(help="Joints, or the detector's boxes.")
+    ] = "keypoints",
+    save: Annotated[Path | None, typer.Option(help="Write the result rows here.", rich_help_panel=opt.OUTPUT)] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N pictures.")] = None,
+    weights: opt.Weights = "default",
+    like: opt.Like = None,
+    detector: opt.DetectorName = "person-yolo11n",
+    device: opt.Device = "auto",
+    decode: opt.Decode = None,
+    decode_limit: opt.DecodeLimit = 1.0,
+    flip_test: opt.FlipTest = True,
+    crop: opt.Crop = "context",
+    batch_size: opt.BatchSize = 32,
+    box_score: opt.BoxScore = 0.05,
+    rescore: Annotated[
+        bool, typer.Option(help="Person score = box score x mean joint score above 0.2.", rich_help_panel=PROTOCOL)
+    ] = True,
+    nms: Annotated[
+        Literal["hard", "soft", "none"], typer.Option(help="OKS-NMS of people.", rich_help_panel=PROTOCOL)
+    ] = "hard",
+    oks: Annotated[float, typer.Option(min=0, max=1, help="Threshold of the OKS-NMS.", rich_help_panel=PROTOCOL)] = 0.9,
+    download: opt.Download = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Measure average precision on annotated pictures; the defaults are the papers' protocol."""
+    from hrpose_cli.cli.report import Report
+    from hrpose_cli.evaluate import Protocol, annotated_frames
+    from hrpose_cli.metrics import coco
+
+    report = Report(quiet=quiet)
+    truth = coco.load_annotations(gt)
+    ids = truth.getImgIds()[:limit]
+    if predictions is not None:
+        rows, title = coco.load_results(predictions), f"{predictions}, scored as it is"
+    else:
+        joints = metric == "keypoints"
+        settings = opt.settings(
+            weights=weights, like=like, detector="none" if joints and boxes == "gt" else detector, device=device,
+            boxes=None if boxes in {"gt", "detector"} else boxes, decode=decode, limit=decode_limit,
+            flip_test=flip_test, crop=crop, batch_size=batch_size, box_score=box_score, download=download,
+        )  # fmt: skip
+        frames = annotated_frames(truth, gt, ids, images)
+        protocol = Protocol(rescore=rescore, nms=nms, oks=oks)
+        parts, title = score_joints(settings, frames, protocol, truth) if joints else score_boxes(settings, frames)
+        rows = [row for part in report.track(parts, len(ids)) for row in part]
+    if save is not None:
+        opt.emit_json(save, rows)
+    numbers = coco.evaluate(truth, rows, metric, image_ids=ids)
+    show(f"{title}\n{metric} on {len(ids)} pictures of {gt}", numbers)
+
+
+def score_boxes(settings: Settings, frames: Iterable[Frame]) -> tuple[Iterator[list[Any]], str]:
+    """Rows of the detector alone, and what they belong to."""
+    from hrpose_cli.api import build_detector
+    from hrpose_cli.backends.pytorch import choose_device
+    from hrpose_cli.evaluate import box_rows
+
+    detector = build_detector(settings, choose_device(settings.device))
+    source = settings.boxes or f"{settings.detector}, score >= {settings.box_score:g}"
+    return box_rows(frames, detector), f"boxes by {source}"
+
+
+def score_joints(
+    settings: Settings, frames: Iterable[Frame], protocol: Protocol, truth: Any
+) -> tuple[Iterator[list[Any]], str]:
+    """Rows of the whole pipeline, and what they belong to."""
+    from dataclasses import replace
+
+    from hrpose_cli.api import build
+    from hrpose_cli.evaluate import joint_rows, truth_boxes
+
+    estimator, source = build(settings), settings.boxes or settings.detector
+    if source == "none":
+        estimator, source = replace(estimator, detector=truth_boxes(truth, estimator.spec.geometry)), "the ground truth"
+    facts = [
+        estimator.spec.name,
+        f"boxes by {source}",
+        f"{estimator.decode} decoding",
+        f"flip test {'on' if estimator.flip_test else 'off'}",
+        f"rescoring {'on' if protocol.rescore else 'off'}",
+        f"OKS-NMS {protocol.nms}" + (f" {protocol.oks:g}" if protocol.nms != "none" else ""),
+    ]
+    return joint_rows(frames, estimator, protocol), ", ".join(facts)
+
+
+def show(title: str, numbers: dict[str, float]) -> None:
+    """The numbers as one table on the standard output, what they belong to above it."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*numbers, box=None, pad_edge=False)
+    table.add_row(*(f"{value:.4f}" for value in numbers.values()))
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(title)
+    console.print(table)

@@ -1,0 +1,77 @@
+"""`hrpose image`: pictures in, annotated pictures and JSON out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hrpose_cli.cli import options as opt
+
+
+def image(
+    inputs: Annotated[list[str], typer.Argument(help="Files, folders, quoted globs, or - for the standard input.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder, or a file name for one input. Default: here.", rich_help_panel=opt.OUTPUT),
+    ] = None,
+    json: Annotated[
+        Path | None, typer.Option(help="COCO dictionary of all pictures; - prints it.", rich_help_panel=opt.OUTPUT)
+    ] = None,
+    json_results: Annotated[
+        Path | None, typer.Option(help="Plain results list of COCOeval; - prints it.", rich_help_panel=opt.OUTPUT)
+    ] = None,
+    no_image: Annotated[
+        bool, typer.Option("--no-image", help="Write no pictures.", rich_help_panel=opt.OUTPUT)
+    ] = False,
+    heatmaps: Annotated[
+        bool, typer.Option("--heatmaps", help="Also a panel of each person's heatmaps.", rich_help_panel=opt.OUTPUT)
+    ] = False,
+    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Look into sub-folders.")] = False,
+    weights: opt.Weights = "default",
+    like: opt.Like = None,
+    detector: opt.DetectorName = "person-yolo11n",
+    boxes: opt.BoxFile = None,
+    device: opt.Device = "auto",
+    decode: opt.Decode = None,
+    decode_limit: opt.DecodeLimit = 1.0,
+    flip_test: opt.FlipTest = False,
+    crop: opt.Crop = "context",
+    batch_size: opt.BatchSize = 32,
+    box_score: opt.BoxScore = 0.25,
+    min_score: opt.MinScore = 0.0,
+    keypoint_score: opt.KeypointScore = 0.3,
+    max_people: opt.MaxPeople = None,
+    background: opt.Background = "keep",
+    draw_boxes: opt.ShowBoxes = False,
+    draw_scores: opt.ShowScores = False,
+    download: opt.Download = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Find the people of pictures; write NAME.pose.jpg or .png for each, and JSON if asked for."""
+    from hrpose_cli.api import build, provenance
+    from hrpose_cli.cli.outputs import PictureOutputs, read_frames
+    from hrpose_cli.cli.report import Report
+    from hrpose_cli.draw import DrawStyle
+    from hrpose_cli.formats.coco import CocoWriter
+    from hrpose_cli.pipeline import estimate
+
+    report = Report(quiet=quiet)
+    settings = opt.settings(
+        weights=weights, like=like, detector=detector, boxes=boxes, device=device, decode=decode, limit=decode_limit,
+        flip_test=flip_test, crop=crop, batch_size=batch_size, box_score=box_score, download=download,
+    )  # fmt: skip
+    paths = report.expand(inputs, recursive=recursive)
+    style = DrawStyle(threshold=keypoint_score, boxes=draw_boxes, scores=draw_scores, background=background)
+    outputs = PictureOutputs.plan(paths, out, style, pictures=not no_image, heatmaps=heatmaps)
+    estimator = build(settings)
+    coco = CocoWriter(provenance(estimator), estimator.skeleton, threshold=keypoint_score)
+    found = estimate(read_frames(paths, report.failed), estimator)
+    for frame, people in report.track(found, len(paths)):
+        poses = people.best(at_least=min_score, most=max_people)
+        coco.add(frame, poses)
+        with report.guard():
+            report.found(frame.name, poses, outputs.write(frame, poses, estimator))
+    opt.write_coco(coco, json, json_results)
+    report.close(provenance(estimator), opt.better(estimator.spec))

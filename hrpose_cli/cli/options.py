@@ -1,0 +1,118 @@
+"""Options that commands share, each said once, and how they become `Settings`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from hrpose_cli.api import Settings
+    from hrpose_cli.formats.coco import CocoWriter
+    from hrpose_cli.zoo import ModelSpec
+
+MODEL, PEOPLE, OUTPUT = "Model", "People", "Output"
+
+Weights = Annotated[
+    str, typer.Option(help="Name of `hrpose weights list`, or a path.", rich_help_panel=MODEL, show_default=True)
+]
+Like = Annotated[
+    str | None,
+    typer.Option(help="For a file that is in no table: the weights it was made like.", rich_help_panel=MODEL),
+]
+DetectorName = Annotated[
+    str,
+    typer.Option(
+        "--detector",
+        help="Shipped detector, path to an ultralytics YOLO .pt (a pickle: it can run code, so only one you trust), "
+        "or none: one person fills the picture.",
+        rich_help_panel=MODEL,
+    ),
+]
+BoxFile = Annotated[
+    str | None,
+    typer.Option(
+        "--boxes", help="COCO detections or annotations whose boxes to use; no detector runs.", rich_help_panel=MODEL
+    ),
+]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=MODEL)]
+Decode = Annotated[
+    Literal["argmax", "quarter", "dark", "udp"] | None,
+    typer.Option(help="Heatmaps to joints; by default what fits the weights.", rich_help_panel=MODEL),
+]
+FlipTest = Annotated[
+    bool,
+    typer.Option(
+        "--flip-test/--no-flip-test", help="Average with the mirrored crop: twice the work.", rich_help_panel=MODEL
+    ),
+]
+Crop = Annotated[
+    Literal["context", "pad"],
+    typer.Option(help="Fill the 3:4 crop with what surrounds the box, or with black.", rich_help_panel=MODEL),
+]
+BatchSize = Annotated[int, typer.Option(min=1, help="Crops a batch.", rich_help_panel=MODEL)]
+DecodeLimit = Annotated[
+    float, typer.Option(min=0, help="Longest sub-pixel step in heatmap pixels; 0: no limit.", rich_help_panel=MODEL)
+]
+BoxScore = Annotated[
+    float,
+    typer.Option(min=0, max=1, help="Boxes that the detector is less sure of are dropped.", rich_help_panel=PEOPLE),
+]
+MinScore = Annotated[
+    float, typer.Option(min=0, max=1, help="People that score less are left out.", rich_help_panel=PEOPLE)
+]
+KeypointScore = Annotated[
+    float,
+    typer.Option(
+        min=0, max=1, help="Joints that score less are not drawn and have v = 1 in JSON.", rich_help_panel=PEOPLE
+    ),
+]
+MaxPeople = Annotated[
+    int | None, typer.Option(min=1, help="At most this many people a picture, best first.", rich_help_panel=PEOPLE)
+]
+Background = Annotated[
+    Literal["keep", "black", "transparent"], typer.Option(help="What skeletons are drawn on.", rich_help_panel=OUTPUT)
+]
+ShowBoxes = Annotated[bool, typer.Option("--draw-boxes", help="Draw the boxes.", rich_help_panel=OUTPUT)]
+ShowScores = Annotated[bool, typer.Option("--draw-scores", help="Write the scores of people.", rich_help_panel=OUTPUT)]
+Download = Annotated[
+    bool, typer.Option("--download", help="Fetch the weights if they are not here yet.", rich_help_panel=MODEL)
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel=OUTPUT)]
+
+
+def settings(**options: Any) -> Settings:
+    """The settings that options describe."""
+    from hrpose_cli.api import Settings
+
+    return Settings(**(options | {"limit": options["limit"] or None}))
+
+
+def emit_json(target: Path, content: Any) -> None:
+    """Write JSON to a file, or to the standard output for `-`."""
+    import json
+
+    from hrpose_cli.formats.coco import write_json
+
+    if str(target) == "-":
+        sys.stdout.write(json.dumps(content, ensure_ascii=False) + "\n")
+    else:
+        write_json(target, content)
+
+
+def write_coco(coco: CocoWriter, document: Path | None, results: Path | None) -> None:
+    """Write the forms that were asked for."""
+    if document is not None:
+        emit_json(document, coco.document())
+    if results is not None:
+        emit_json(results, coco.rows)
+
+
+def better(spec: ModelSpec) -> str | None:
+    """One line about better weights that could be fetched, if there are any."""
+    from hrpose_cli.weights import better_than
+
+    name = better_than(spec)
+    return f"More accurate weights can be fetched: hrpose weights get {name}" if name else None

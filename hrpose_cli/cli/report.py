@@ -1,0 +1,138 @@
+"""What a run tells its user: progress, failures, and a short summary, all on the standard error."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import typer
+
+from hrpose_cli.errors import HRPoseError
+
+if TYPE_CHECKING:
+    from hrpose_cli.poses import Poses
+
+T = TypeVar("T")
+LISTED = 20  # files that the summary names
+
+
+def print_error(error: Exception) -> None:
+    """One line on the standard error, red on a terminal."""
+    typer.secho(f"error: {' '.join(str(error).split())}", fg=typer.colors.RED, err=True)
+
+
+class Report:
+    """Collects what happened to each input; a failure of one never stops the others."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        from rich.console import Console
+
+        self.console = Console(stderr=True, quiet=quiet, highlight=False)
+        self.failures = 0
+        self.rows: list[tuple[str, int, str, str]] = []
+
+    def failed(self, error: Exception) -> None:
+        """Say what is wrong with one input, now, in one line; also when quiet."""
+        self.failures += 1
+        print_error(error)
+
+    def expand(self, inputs: list[str], *, recursive: bool) -> list[str]:
+        """The pictures that arguments name; an argument that names none is a failure of its own."""
+        from hrpose_cli.media.pictures import find_pictures
+
+        return find_pictures(inputs, recursive=recursive, on_error=self.failed)
+
+    @contextmanager
+    def guard(self) -> Iterator[None]:
+        """Report an error of one input and go on."""
+        try:
+            yield
+        except HRPoseError as error:
+            self.failed(error)
+
+    def track(self, items: Iterable[T], total: int | None) -> Iterator[T]:
+        """`items` under a progress bar, when there is more than one and a terminal to draw it on."""
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+        shown = total != 1 and self.console.is_terminal and not self.console.quiet
+        with Progress(*columns, console=self.console, transient=True, disable=not shown) as bar:
+            task = bar.add_task("", total=total, rate="")
+            for item in items:
+                yield item
+                bar.advance(task)
+                speed = bar.tasks[0].speed
+                bar.update(task, rate=f"{speed:.1f}/s" if speed else "")
+
+    def found(self, name: str, poses: Poses, written: str) -> None:
+        """One finished picture."""
+        best = f"{poses.person_score.max():.2f}" if len(poses) else "-"
+        self.rows.append((name, len(poses), best, written))
+
+    def table(self) -> None:
+        """The files, their people and where the result is."""
+        from rich.table import Table
+
+        table = Table("picture", "people", "best", "written", box=None, pad_edge=False)
+        for name, people, best, written in self.rows[:LISTED]:
+            table.add_row(name, str(people), best, written)
+        if self.rows:
+            self.console.print(table)
+        if len(self.rows) > LISTED:
+            people = sum(row[1] for row in self.rows)
+            self.console.print(f"... and {len(self.rows) - LISTED} more: {people} people in {len(self.rows)} pictures")
+
+    def made_with(self, info: dict[str, Any], hint: str | None = None) -> None:
+        """Which weights, backend and options made the result, and where better weights are to be had."""
+        flip = ", flip test" if info["flip_test"] else ""
+        self.console.print(
+            f"[dim]{info['weights']['name']} ({info['backend']} {info['precision']} on {info['device']}), "
+            f"{info['decode']} decoding{flip}, boxes by {info['detector']['name']}[/dim]"
+        )
+        if hint:
+            self.console.print(f"[dim]{hint}[/dim]")
+
+    def close(self, info: dict[str, Any], hint: str | None = None) -> None:
+        """Print the summary; exit code 1 if anything failed."""
+        self.table()
+        self.made_with(info, hint)
+        self.end()
+
+    def end(self) -> None:
+        """Exit code 1 if anything failed."""
+        if self.failures:
+            raise typer.Exit(1)
+
+    @contextmanager
+    def bar(self, name: str) -> Iterator[DownloadBar]:
+        """A progress bar for one download."""
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as progress:
+            yield DownloadBar(progress, progress.add_task(name, total=None))
+
+
+class DownloadBar:
+    """What pooch expects of a progress bar, on rich."""
+
+    def __init__(self, progress: Any, task: Any) -> None:
+        self.progress, self.task = progress, task
+
+    @property
+    def total(self) -> float | None:
+        return cast("float | None", self.progress.tasks[0].total)
+
+    @total.setter
+    def total(self, size: float) -> None:
+        self.progress.update(self.task, total=size)
+
+    def update(self, step: float) -> None:
+        self.progress.advance(self.task, step)
+
+    def reset(self) -> None:
+        self.progress.update(self.task, completed=0)
+
+    def close(self) -> None:
+        """Nothing to do: the bar goes with its block."""

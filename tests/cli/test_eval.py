@@ -1,0 +1,106 @@
+"""`hrpose eval` on a data set of two pictures."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from hrpose_cli.cli import app
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Two pictures with one person each, laid out as COCO is."""
+    (tmp_path / "annotations").mkdir()
+    (tmp_path / "val2017").mkdir()
+    rng = np.random.default_rng(0)
+    images, people = [], []
+    for i in (3, 7):
+        Image.fromarray(rng.integers(0, 255, (120, 100, 3), np.uint8)).save(tmp_path / "val2017" / f"{i:012}.png")
+        images.append({"id": i, "file_name": f"{i:012}.png", "width": 100, "height": 120})
+        joints = np.concatenate([rng.uniform(20, 80, (17, 2)), np.full((17, 1), 2)], axis=1)
+        people.append(
+            {"id": i, "image_id": i, "category_id": 1, "bbox": [10, 10, 80, 100], "area": 8000, "iscrowd": 0,
+             "num_keypoints": 17, "keypoints": joints.ravel().tolist()}
+        )  # fmt: skip
+    categories = [{"id": 1, "name": "person"}]
+    path = tmp_path / "annotations" / "person_keypoints_val2017.json"
+    path.write_text(json.dumps({"info": {}, "images": images, "annotations": people, "categories": categories}))
+    return path
+
+
+@pytest.fixture
+def hrpose(weights_file: Path) -> Any:
+    def run(*arguments: object) -> Any:
+        options = ["--weights", str(weights_file), "--device", "cpu"]
+        return CliRunner().invoke(app, ["eval", *map(str, arguments), *options], env={"COLUMNS": "200"})
+
+    return run
+
+
+def rows(data: Path, **more: Any) -> list[dict[str, Any]]:
+    truth = json.loads(data.read_text())["annotations"]
+    return [{k: p[k] for k in ("image_id", "category_id", "keypoints", "bbox")} | {"score": 0.9} | more for p in truth]
+
+
+def numbers(output: str) -> list[float]:
+    return [float(n) for n in re.findall(r"(?<![\w.])-?\d\.\d{4}", output)]
+
+
+def test_the_ground_truth_as_predictions_is_perfect(hrpose: Any, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.json").write_text(json.dumps(rows(data)))
+    result = hrpose("--gt", data, "--predictions", tmp_path / "rows.json")
+    assert result.exit_code == 0, result.output
+    found = numbers(result.output)
+    assert len(found) == 10
+    assert set(found) == {1.0, -1.0} or set(found) == {1.0}
+
+
+@pytest.mark.parametrize("protocol", [[], ["--no-rescore", "--nms", "none"], ["--nms", "soft", "--no-flip-test"]])
+def test_ground_truth_boxes_run_the_whole_protocol(
+    hrpose: Any, data: Path, tmp_path: Path, protocol: list[str]
+) -> None:
+    result = hrpose("--gt", data, "--save", tmp_path / "saved.json", *protocol)
+    assert result.exit_code == 0, result.output
+    assert "boxes by the ground truth" in result.output
+    assert len(numbers(result.output)) == 10
+    saved = json.loads((tmp_path / "saved.json").read_text())
+    assert [row["image_id"] for row in saved] == [3, 7]
+    again = hrpose("--gt", data, "--predictions", tmp_path / "saved.json")
+    assert numbers(again.output) == numbers(result.output)
+
+
+def test_boxes_of_a_file_limit_and_pictures_elsewhere(hrpose: Any, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "boxes.json").write_text(json.dumps(rows(data)))
+    (data.parents[1] / "val2017").rename(tmp_path / "elsewhere")
+    missing = hrpose("--gt", data, "--boxes", tmp_path / "boxes.json")
+    assert missing.exit_code == 1
+    assert "--images DIR" in missing.output
+    result = hrpose("--gt", data, "--boxes", tmp_path / "boxes.json", "--images", tmp_path / "elsewhere", "--limit", 1)
+    assert result.exit_code == 0, result.output
+    assert "on 1 pictures" in result.output
+
+
+def test_box_metric(hrpose: Any, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "boxes.json").write_text(json.dumps(rows(data)))
+    result = hrpose("--gt", data, "--metric", "bbox", "--boxes", tmp_path / "boxes.json")
+    assert result.exit_code == 0, result.output
+    found = numbers(result.output)
+    assert len(found) == 12
+    assert found[0] == 1.0
+
+
+def test_bad_files_are_one_line(hrpose: Any, data: Path, tmp_path: Path) -> None:
+    for arguments in (
+        ["--gt", tmp_path / "no.json"],
+        ["--gt", data, "--predictions", data],
+        ["--gt", data, "--boxes", "no.json"],
+    ):
+        result = hrpose(*arguments)
+        assert result.exit_code == 1
+        assert "Traceback" not in result.output

@@ -1,0 +1,120 @@
+"""`hrpose video` as a user meets it; what the clip keeps is tested in tests/test_video.py."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from hrpose_cli.api import PoseEstimator
+from hrpose_cli.cli import app
+
+RATE, FRAMES = 25, 7
+
+
+@pytest.fixture
+def clip(tmp_path: Path) -> Path:
+    """Seven small frames."""
+    path = tmp_path / "a clip.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=RATE)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for i in range(FRAMES):
+            image = np.full((48, 64, 3), 30 * i, np.uint8)
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.fixture
+def hrpose(weights_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+
+    def run(*arguments: object) -> Any:
+        options = ["--weights", str(weights_file), "--detector", "none", "--device", "cpu"]
+        return CliRunner().invoke(app, ["video", *map(str, arguments), *options])
+
+    return run
+
+
+def decoded(path: Path) -> list[float]:
+    with av.open(str(path)) as container:
+        return [frame.time for frame in container.decode(video=0)]
+
+
+def test_a_clip_gives_a_clip_and_json(hrpose: Any, clip: Path) -> None:
+    result = hrpose(clip, "--json", "poses.json", "--out", "out/x.mp4")
+    assert result.exit_code == 0, result.output
+    assert decoded(Path("out/x.mp4")) == decoded(clip)
+    document = json.loads(Path("poses.json").read_text())
+    assert [image["frame_index"] for image in document["images"]] == list(range(FRAMES))
+    assert [image["time"] for image in document["images"]] == pytest.approx([i / RATE for i in range(FRAMES)])
+    assert {image["file_name"] for image in document["images"]} == {"a clip.mp4"}
+    assert len(document["annotations"]) == FRAMES
+
+
+def test_the_name_is_made_up_and_a_clip_is_optional(hrpose: Any, clip: Path) -> None:
+    assert hrpose(clip, "--background", "black").exit_code == 0
+    assert Path("a clip.pose.mp4").is_file()
+    result = hrpose(clip, "--no-video", "--json", "-", "--quiet")
+    assert len(json.loads(result.stdout)["images"]) == FRAMES
+    assert [p.name for p in Path().iterdir()] == ["a clip.pose.mp4"]
+
+
+def test_a_frame_has_the_joints_of_the_same_picture(hrpose: Any, tmp_path: Path, weights_file: Path) -> None:
+    """Alone, among others or as a video: the pixels decide, and nothing else."""
+    y, x = np.mgrid[:90, :70]
+    picture = np.stack([x * 3, y * 2, x + y], axis=-1).astype(np.uint8)
+    with av.open(str(tmp_path / "one.mkv"), "w") as container:
+        stream = container.add_stream("libx264rgb", rate=RATE, options={"qp": "0"})
+        stream.width, stream.height, stream.pix_fmt = 70, 90, "rgb24"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(None))
+    assert hrpose(tmp_path / "one.mkv", "--no-video", "--json", "video.json").exit_code == 0
+    joints = np.reshape(json.loads(Path("video.json").read_text())["annotations"][0]["keypoints"], (17, 3))
+    estimator = PoseEstimator(weights=str(weights_file), detector="none", device="cpu")
+    for poses in (estimator(picture), estimator([picture, picture[::-1], picture])[2]):
+        np.testing.assert_allclose(joints[:, :2], poses.xy[0], atol=1.5e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [("missing.mp4", None, "no such file"), ("text.mp4", b"not a video", "not a video"), ("zero.mp4", b"", "empty")],
+)
+def test_what_is_no_clip_is_one_line(
+    hrpose: Any, tmp_path: Path, name: str, content: bytes | None, message: str
+) -> None:
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    result = hrpose(tmp_path / name)
+    assert result.exit_code == 1
+    assert message in result.output
+    assert "Traceback" not in result.output
+    assert list(Path().iterdir()) == []
+
+
+def test_the_input_is_never_overwritten(hrpose: Any, clip: Path) -> None:
+    before = clip.read_bytes()
+    assert hrpose(clip, "--out", clip).exit_code == 1
+    assert clip.read_bytes() == before
+
+
+def test_ctrl_c_keeps_what_was_done(hrpose: Any, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hrpose_cli.media import sink
+
+    written = sink.VideoSink.write
+
+    def interrupted(self: Any, image: Any, pts: int) -> None:
+        if self.frames == 3:
+            raise KeyboardInterrupt
+        written(self, image, pts)
+
+    monkeypatch.setattr(sink.VideoSink, "write", interrupted)
+    result = hrpose(clip, "--out", "x.mp4", "--json", "poses.json")
+    assert result.exit_code == 130
+    assert decoded(Path("x.mp4")) == decoded(clip)[:3]
+    assert len(json.loads(Path("poses.json").read_text())["images"]) >= 3
