@@ -5,7 +5,9 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
+from hrpose_cli import geometry, heatmaps
 from hrpose_cli.nets.hrnet import CONFIGS, HRNet, NetConfig, multiply_adds, parameter_count
+from hrpose_cli.skeletons import COCO
 from tests.reference import load, rule
 
 NETS = {"hrnet-w32": "net_w32", "hrnet-w48": "net_w48"}
@@ -74,3 +76,26 @@ def test_a_batch_is_its_pictures_one_by_one() -> None:
     alone = torch.cat([net(p[None]) for p in pictures])
     assert_allclose(net(pictures).numpy(), alone.numpy(), atol=1e-5)
     assert np.abs(alone.numpy()).max() > 0.1
+
+
+@torch.inference_mode()
+def test_a_picture_and_its_mirror_go_back_to_the_picture_as_the_authors_send_them() -> None:
+    """Net, flip test, decoding and geometry together, on the weights of the rule."""
+    flip = load("flip")
+    net = HRNet(CONFIGS["hrnet-w32"]).eval()
+    net.load_state_dict(rule.state_dict(net))
+    pictures, mirror = rule.picture("2x3x128x96"), torch.from_numpy(COCO.mirror)
+    plain, mirrored = net(pictures), net(pictures.flip(-1))
+    assert_allclose(mirrored, flip["e2e/out_of_flipped_image"], atol=5e-5)
+    shifted = heatmaps.merge_flip(plain, mirrored, mirror, shift=True)
+    assert_allclose(shifted, flip["e2e/avg_shift"], atol=5e-5)
+    # The reference for "dark" averaged without swapping left and right; so do we, here only.
+    unswapped = (plain + mirrored.flip(-1)) / 2
+    for name, decoded, key in [
+        ("classic", heatmaps.quarter(shifted), "e2e/final_xy"),
+        ("dark", heatmaps.dark(unswapped, 3, None), "e2e/dark_final_xy_noshift_k3"),
+    ]:
+        to_crop = geometry.region_affines(flip["e2e/center"], flip["e2e/scale"] * 200.0, (96, 128), name)
+        way = geometry.compose(geometry.invert(to_crop), geometry.heatmap_to_crop((24, 32), (96, 128), name))
+        points = geometry.transform(way, decoded[0].numpy())
+        assert_allclose(points, flip[key], atol=1e-3, err_msg=name)

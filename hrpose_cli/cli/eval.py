@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hrpose_cli.poses import Frame
 
 PROTOCOL = "Protocol"
+WIDTH = 100  # characters of the table
 
 
 def evaluate(
@@ -116,6 +117,6 @@ def show(title: str, numbers: dict[str, float]) -> None:
 
     table = Table(*numbers, box=None, pad_edge=False)
     table.add_row(*(f"{value:.4f}" for value in numbers.values()))
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(title)
-    console.print(table)
+    console = Console(highlight=False)
+    console.print(title, soft_wrap=True)
+    console.print(table, width=max(console.width, WIDTH))  # numbers must not be cut in a narrow pipe

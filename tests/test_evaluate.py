@@ -1,0 +1,78 @@
+"""People rescored, thinned and listed as HRNet's `COCODataset.evaluate` does; boxes and folders."""
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from hrpose_cli import evaluate
+from hrpose_cli.errors import InputError
+from hrpose_cli.poses import Poses
+from tests.conftest import spec
+from tests.reference import FOLDER, load
+
+OKS, EXPECTED = load("oks"), json.loads((FOLDER / "oks.json").read_text())
+SETS = range(len(OKS["offsets"]) - 1)
+
+
+def people(t: int) -> Poses:
+    """Set t in the order in which the authors' code met it."""
+    order = OKS["eval/input_order"]
+    mine = order[(order >= OKS["offsets"][t]) & (order < OKS["offsets"][t + 1])]
+    rows = OKS["eval/all_boxes"][mine]  # centre, scale / 200, area, score
+    half = rows[:, 2:4] * 200 / 1.25 / 2
+    box = np.concatenate([rows[:, :2] - half, rows[:, :2] + half], axis=1)
+    joints = OKS["kpts"][mine].astype(np.float32)
+    return Poses(joints[..., :2], joints[..., 2], box.astype(np.float32), rows[:, 5].astype(np.float32))
+
+
+@pytest.mark.parametrize(("nms", "key"), [("hard", "evaluate"), ("soft", "evaluate_soft")])
+@pytest.mark.parametrize("t", SETS)
+def test_the_result_list_is_the_authors(t: int, nms: str, key: str) -> None:
+    protocol = evaluate.Protocol(nms=nms)
+    kept = evaluate.score_people(people(t), spec(), protocol)
+    rows = evaluate.result_rows(kept, 1000 + t, protocol)
+    want = [row for row in EXPECTED[key] if row["image_id"] == 1000 + t]
+    assert len(rows) == len(want)
+    for row, other in zip(rows, want, strict=True):
+        assert_allclose(row["score"], other["score"], rtol=1e-6)
+        assert len(row["keypoints"]) == other["n_kpt_values"]
+        assert_allclose(row["keypoints"][:3], other["kpt0"], atol=6e-4)  # we write three decimals
+
+
+def test_no_rescoring_and_no_nms_keep_everybody_by_box_score() -> None:
+    protocol = evaluate.Protocol(rescore=False, nms="none")
+    kept = evaluate.score_people(people(0), spec(), protocol)
+    assert len(kept) == len(people(0))
+    assert (np.diff(kept.box_score) <= 0).all()
+
+
+def test_truth_boxes_are_cleaned_and_people_without_joints_left_out() -> None:
+    def person(bbox: list[float], **more: object) -> dict[str, object]:
+        return {"bbox": bbox, "category_id": 1, "iscrowd": 0, "area": 9.0, "keypoints": [0, 0, 0, 5, 5, 2]} | more
+
+    rows = [
+        person([-5, 3, 30, 40]),  # cut at the border
+        person([1, 1, 9, 9], keypoints=[0] * 6),
+        person([1, 1, 9, 9], iscrowd=1),
+        person([1, 1, 9, 9], area=0),
+    ]
+    images = [{"id": 4, "width": 20, "height": 30}]
+    truth = SimpleNamespace(getImgIds=lambda: [4], loadImgs=lambda _: images, imgToAnns={4: rows})
+    boxes = evaluate.truth_boxes(truth, "classic").by_index[4]
+    assert boxes.xyxy.tolist() == [[0, 3, 19, 29]]
+    assert evaluate.truth_boxes(truth, "dark").by_index[4].xyxy.tolist() == [[0, 3, 20, 30]]
+
+
+@pytest.mark.parametrize("place", ["annotations/images", "annotations", "val2017", "images/val2017", "images"])
+def test_pictures_are_found_beside_the_annotations(tmp_path: Path, place: str) -> None:
+    annotations = tmp_path / "annotations" / "person_keypoints_val2017.json"
+    for folder in (annotations.parent, tmp_path / place):
+        folder.mkdir(parents=True, exist_ok=True)
+    (tmp_path / place / "a.jpg").touch()
+    assert evaluate.picture_folder(annotations, ["a.jpg"]) == tmp_path / place
+    with pytest.raises(InputError, match="--images DIR"):
+        evaluate.picture_folder(annotations, ["b.jpg"])
