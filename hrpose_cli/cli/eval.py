@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from hrpose_cli.poses import Frame
 
 PROTOCOL = "Protocol"
-WIDTH = 100  # characters of the table
 
 
 def evaluate(
@@ -111,12 +110,11 @@ def score_joints(
 
 
 def show(title: str, numbers: dict[str, float]) -> None:
-    """The numbers as one table on the standard output, what they belong to above it."""
-    from rich.console import Console
+    """The numbers as one table, what they belong to above it."""
     from rich.table import Table
+
+    from hrpose_cli.cli.report import print_table
 
     table = Table(*numbers, box=None, pad_edge=False)
     table.add_row(*(f"{value:.4f}" for value in numbers.values()))
-    console = Console(highlight=False)
-    console.print(title, soft_wrap=True)
-    console.print(table, width=max(console.width, WIDTH))  # numbers must not be cut in a narrow pipe
+    print_table(table, title)

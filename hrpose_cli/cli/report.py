@@ -11,15 +11,29 @@ import typer
 from hrpose_cli.errors import HRPoseError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from hrpose_cli.poses import Poses
 
 T = TypeVar("T")
 LISTED = 20  # files that the summary names
+PIPE_WIDTH = 160  # characters
 
 
 def print_error(error: Exception) -> None:
     """One line on the standard error, red on a terminal."""
     typer.secho(f"error: {' '.join(str(error).split())}", fg=typer.colors.RED, err=True)
+
+
+def print_table(table: Table, title: str = "") -> None:
+    """A result on the standard output; in a pipe it is wide enough for every number."""
+    from rich.console import Console
+
+    terminal = Console().is_terminal
+    console = Console(highlight=False, width=None if terminal else PIPE_WIDTH)
+    if title:
+        console.print(title, soft_wrap=True)
+    console.print(table)
 
 
 class Report:

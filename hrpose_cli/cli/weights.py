@@ -19,9 +19,9 @@ Names = Annotated[list[str], typer.Argument(help="Names of `hrpose weights list`
 @app.command("list", epilog="Example: hrpose weights list")
 def list_weights() -> None:
     """Show every model: shipped, fetched, to be fetched, or to be brought by you."""
-    from rich.console import Console
     from rich.table import Table
 
+    from hrpose_cli.cli.report import print_table
     from hrpose_cli.weights import default_name, describe_file, embedded
     from hrpose_cli.zoo import MODELS
 
@@ -33,7 +33,7 @@ def list_weights() -> None:
         score = "" if spec.ap is None else f"{spec.ap:.3f}"
         size = f"{spec.input_size[1]}x{spec.input_size[0]}"
         table.add_row(name, size, spec.skeleton, score, spec.decode, spec.licence, state)
-    Console(highlight=False, soft_wrap=True).print(table)
+    print_table(table)
     typer.echo(
         "\nAP: as published (COCO val2017, detector boxes, flip; MPII: PCKh@0.5); shipped: coco_dev, see MODEL_CARD.md"
     )

@@ -1,0 +1,94 @@
+"""The library's front door: the four lines of the README."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from hrpose_cli import PoseEstimator, Poses
+from hrpose_cli.api import Settings, build, provenance
+from hrpose_cli.backends.pytorch import Normalised, choose_device
+from hrpose_cli.errors import BackendError, InputError
+from hrpose_cli.poses import Frame
+
+
+@pytest.fixture(scope="module")
+def estimator(weights_file: Path) -> PoseEstimator:
+    return PoseEstimator(weights=str(weights_file), detector="none", device="cpu")
+
+
+def test_a_path_and_an_array_give_the_same_poses(estimator: PoseEstimator, photo: Path) -> None:
+    from PIL import Image
+
+    with Image.open(photo) as picture:
+        array = np.asarray(picture)
+    of_path, of_array = estimator(photo), estimator(array)
+    assert isinstance(of_path, Poses)
+    assert of_path.xy.shape == (1, 17, 2)
+    assert_array_equal(of_path.xy, of_array.xy)
+    many = estimator([photo, str(photo), array])
+    assert len(many) == 3
+    assert_allclose(many[2].xy, of_path.xy, atol=1e-3)
+    assert estimator([]) == []
+
+
+def test_drawing_leaves_the_picture_alone(estimator: PoseEstimator, photo: Path) -> None:
+    poses = estimator(photo)
+    assert estimator.draw(photo, poses).shape == (90, 70, 3)
+    array = np.zeros((90, 70, 3), np.uint8)
+    estimator.draw(array, poses)
+    assert array.max() == 0
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((5, 5)), np.zeros((5, 5, 4), np.uint8), np.zeros((5, 5, 3), np.float32)])
+def test_an_array_of_another_kind_is_refused(estimator: PoseEstimator, wrong: np.ndarray) -> None:
+    with pytest.raises(ValueError, match=r"Frame.image must"):
+        estimator(wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"decode": "magic"}, {"crop": "round"}, {"batch_size": 0}])
+def test_settings_are_checked(wrong: dict[str, object]) -> None:
+    with pytest.raises(InputError):
+        Settings(**wrong)
+
+
+def test_every_run_can_say_what_made_it(weights_file: Path) -> None:
+    info = provenance(build(Settings(weights=str(weights_file), detector="none", device="cpu", flip_test=True)))
+    assert info["weights"]["name"] == "tiny"
+    assert len(info["weights"]["sha256"]) == 64
+    assert (info["device"], info["precision"], info["flip_test"]) == ("cpu", "fp32", True)
+
+
+@pytest.mark.weights
+def test_what_is_shipped_finds_the_people_of_the_sample() -> None:
+    from hrpose_cli.resources import shipped
+
+    poses = PoseEstimator(device="cpu")(shipped("samples") / "bus.jpg")
+    assert len(poses) >= 3
+    left, right = (poses.skeleton.joints.index(f"{side}_ankle") for side in ("left", "right"))
+    nose = poses.skeleton.joints.index("nose")
+    whole = poses[(poses.box[:, 3] - poses.box[:, 1]) > 400]
+    assert (whole.xy[:, [left, right], 1].mean(axis=1) > whole.xy[:, nose, 1] + 200).all()
+
+
+def test_channels_of_bgr_nets_are_swapped_but_not_their_statistics() -> None:
+    import torch
+
+    image = torch.tensor([[[[10, 20, 30]]]], dtype=torch.uint8)  # one pixel
+    rgb, bgr = (Normalised(torch.nn.Identity(), color)(image).flatten() for color in ("rgb", "bgr"))
+    mean, std = (torch.tensor(v) * 255 for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    assert_allclose(rgb, (torch.tensor([10, 20, 30]) - mean) / std, rtol=1e-5)
+    assert_allclose(bgr, (torch.tensor([30, 20, 10]) - mean) / std, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["tpu", "cuda:99", "gpu"])
+def test_devices_that_are_not_there_are_refused(name: str) -> None:
+    assert choose_device("cpu") == "cpu"
+    with pytest.raises(BackendError, match="device"):
+        choose_device(name)
+
+
+def test_a_frame_is_checked() -> None:
+    with pytest.raises(ValueError, match="uint8"):
+        Frame(np.zeros((2, 2, 3), np.float32))
