@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import typer
@@ -42,7 +43,7 @@ class Report:
     def __init__(self, *, quiet: bool = False) -> None:
         from rich.console import Console
 
-        self.console = Console(stderr=True, quiet=quiet, highlight=False)
+        self.console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
         self.failures = 0
         self.rows: list[tuple[str, int, str, str]] = []
 
@@ -82,7 +83,7 @@ class Report:
     def found(self, name: str, poses: Poses, written: str) -> None:
         """One finished picture."""
         best = f"{poses.person_score.max():.2f}" if len(poses) else "-"
-        self.rows.append((name, len(poses), best, written))
+        self.rows.append((Path(name).name, len(poses), best, written))
 
     def table(self) -> None:
         """The files, their people and where the result is."""
@@ -92,7 +93,7 @@ class Report:
         for name, people, best, written in self.rows[:LISTED]:
             table.add_row(name, str(people), best, written)
         if self.rows:
-            self.console.print(table)
+            self.console.print(table, soft_wrap=False)
         if len(self.rows) > LISTED:
             people = sum(row[1] for row in self.rows)
             self.console.print(f"... and {len(self.rows) - LISTED} more: {people} people in {len(self.rows)} pictures")

@@ -13,59 +13,54 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True, help="List, fetch and check model weights.", epilog="Example: hrpose weights list"
 )
+LEGEND = """
+AP: as published (COCO val2017, detector boxes, flip test; MPII: PCKh@0.5);
+    of embedded models as measured by us, see MODEL_CARD.md
+state: default and embedded models are part of hrpose; to fetch: hrpose weights get NAME;
+    bring it: its authors have no fixed address, get NAME says where to look"""
 Names = Annotated[list[str], typer.Argument(help="Names of `hrpose weights list`.")]
 
 
 @app.command("list", epilog="Example: hrpose weights list")
 def list_weights() -> None:
-    """Show every model: shipped, fetched, to be fetched, or to be brought by you."""
+    """Show every model: embedded, fetched, to be fetched, or to be brought by you."""
     from rich.table import Table
 
     from hrpose_cli.cli.report import print_table
-    from hrpose_cli.weights import default_name, describe_file, embedded
+    from hrpose_cli.weights import default_name, embedded, known
     from hrpose_cli.zoo import MODELS
 
-    table = Table("name", "input", "skeleton", "AP", "decode", "licence", "state", box=None, pad_edge=False)
-    own = {name: describe_file(path) for name, path in embedded().items()}
+    table = Table("name", "input", "skeleton", "AP", "licence", "state", box=None, pad_edge=False)
+    table.columns[0].no_wrap = True  # a name is there to be copied
+    own = {name: known(name) for name in embedded()}
     default = default_name() if own else None
-    for name, spec in (own | MODELS).items():
-        state = "shipped" + (", default" if name == default else "") if name in own else where(spec)
+    for name, spec in {**own, **MODELS, **own}.items():  # ours first, and ours where the table has the same name
+        state = "default" if name == default else "embedded" if name in own else where(spec)
         score = "" if spec.ap is None else f"{spec.ap:.3f}"
-        size = f"{spec.input_size[1]}x{spec.input_size[0]}"
-        table.add_row(name, size, spec.skeleton, score, spec.decode, spec.licence, state)
+        table.add_row(name, spec.size, spec.skeleton, score, spec.licence, state)
     print_table(table)
-    typer.echo(
-        "\nAP: as published (COCO val2017, detector boxes, flip; MPII: PCKh@0.5); shipped: coco_dev, see MODEL_CARD.md"
-    )
+    typer.echo(LEGEND)
 
 
 def where(spec: ModelSpec) -> str:
-    """The state of a row of the table."""
+    """The state of a row of the table, in 8 letters so that 80 columns suffice."""
     from hrpose_cli.fetch import cache_dir
 
     if spec.url is None:
-        return "bring the file"
-    return "fetched" if (cache_dir() / spec.file).is_file() else "can be fetched"
+        return "bring it"
+    return "fetched" if (cache_dir() / spec.file).is_file() else "to fetch"
 
 
 @app.command(epilog="Example: hrpose weights get hrnet-w32-256x192-dark")
 def get(names: Names) -> None:
     """Fetch models into the cache (HRPOSE_CACHE, or the user's cache folder)."""
     from hrpose_cli.cli.report import Report
-    from hrpose_cli.fetch import fetch
-    from hrpose_cli.weights import embedded, fetched, unknown
-    from hrpose_cli.zoo import MODELS
+    from hrpose_cli.weights import embedded, fetched, known
 
     report = Report()
     for name in names:
         with report.guard(), report.bar(name) as bar:
-            if name in embedded():
-                typer.echo(f"{name}\t{embedded()[name]}\tshipped")
-                continue
-            if name not in MODELS:
-                raise unknown(name)
-            spec = MODELS[name]
-            path = fetch(spec.url, sha256_prefix=spec.sha256_prefix, bar=bar) if spec.url else fetched(spec)
+            path = embedded().get(name) or fetched(known(name), download=True, bar=bar)
             typer.echo(f"{name}\t{path}")
     report.end()
 
@@ -78,10 +73,13 @@ def verify() -> None:
     from hrpose_cli.fetch import verify as check
 
     report = Report()
-    for name in sorted(recorded()):
+    paths = [path for name in sorted(recorded()) if (path := cache_dir() / name).is_file()]
+    if not paths:
+        typer.echo(f"nothing is fetched yet: {cache_dir()} holds no weights")
+    for path in paths:
         with report.guard():
-            check(cache_dir() / name)
-            typer.echo(f"{name}\tas fetched")
+            check(path)
+            typer.echo(f"{path.name}\tas fetched")
     report.end()
 
 

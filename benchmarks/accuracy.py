@@ -1,0 +1,43 @@
+"""The accuracy table of a model card, in Markdown: boxes x flip test x decoding.
+
+python benchmarks/accuracy.py --gt person_keypoints_dev.json [--weights NAME]
+"""
+
+import argparse
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+
+from hrpose_cli.api import Settings, build
+from hrpose_cli.evaluate import Protocol, annotated_frames, joint_rows, truth_boxes
+from hrpose_cli.metrics import coco
+
+DECODINGS = ("argmax", "quarter", "dark")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--gt", type=Path, required=True)
+    parser.add_argument("--images", type=Path)
+    parser.add_argument("--weights", default="default")
+    parser.add_argument("--device", default="auto")
+    arguments = parser.parse_args()
+    truth = coco.load_annotations(arguments.gt)
+    ids = truth.getImgIds()
+    detector = build(Settings(weights=arguments.weights, device=arguments.device, box_score=0.05))
+    annotated = replace(detector, detector=truth_boxes(truth, detector.spec.geometry))
+    names = coco.NAMES["keypoints"]
+    print(f"| {detector.spec.name}: boxes | flip test | decoding | {' | '.join(names)} |")
+    print("|" + "---|" * (3 + len(names)))
+    for (boxes, estimator), flip, decode in product(
+        {"ground truth": annotated, "own detector": detector}.items(), (False, True), DECODINGS
+    ):
+        frames = annotated_frames(truth, arguments.gt, ids, arguments.images)
+        parts = joint_rows(frames, replace(estimator, flip_test=flip, decode=decode), Protocol())
+        numbers = coco.evaluate(truth, [row for part in parts for row in part])
+        cells = " | ".join(f"{value:.4f}" for value in numbers.values())
+        print(f"| {boxes} | {'on' if flip else 'off'} | {decode} | {cells} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
