@@ -103,6 +103,7 @@ def provenance(estimator: TopDown) -> dict[str, Any]:
         "device": estimator.backend.device,
         "precision": estimator.backend.precision,
         "decode": estimator.decode,
+        "decode_limit": estimator.limit,
         "flip_test": estimator.flip_test,
         "crop": estimator.crop_mode,
         "scores": "joint: height of its heatmap peak, clipped to 0..1; "

@@ -21,7 +21,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hrpose_cli.errors import InputError, WeightsError
+from hrpose_cli.errors import FormatError, WeightsError
+from hrpose_cli.files import read_json
 from hrpose_cli.poses import Boxes, Floats, Frame, Picture
 from hrpose_cli.resources import shipped
 
@@ -235,20 +236,18 @@ def read_safetensors(path: Path) -> tuple[torch.nn.Module, dict[int, str]]:
 
 def read_boxes(path: Path) -> GivenBoxes:
     """Person boxes of a COCO file: a list of detections, or annotations with their pictures."""
+    content = read_json(path, "boxes")
     try:
-        content: Any = json.loads(path.read_bytes())
         rows = content["annotations"] if isinstance(content, dict) else content
         images = content.get("images", []) if isinstance(content, dict) else []
-        people = [row for row in rows if row.get("category_id", 1) == 1 and not row.get("iscrowd")]
         groups: dict[int, list[Any]] = defaultdict(list)
-        for row in people:
-            groups[int(row["image_id"])].append((*row["bbox"], row.get("score", 1.0)))
+        for row in rows:
+            if row.get("category_id", 1) == 1 and not row.get("iscrowd"):
+                groups[int(row["image_id"])].append((*row["bbox"], row.get("score", 1.0)))
         boxes = {i: xywh_boxes(np.array(rows, np.float64)) for i, rows in groups.items()}
         names = {Path(image["file_name"]).name: boxes.get(int(image["id"]), Boxes.none()) for image in images}
-    except OSError as error:
-        raise InputError(f"cannot read the boxes {path}: {error.strerror}") from error
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise InputError(f"{path} holds no COCO boxes (a list of detections or annotations): {error!r}") from error
+        raise FormatError(f"{path} holds no COCO boxes (a list of detections or annotations): {error!r}") from error
     return GivenBoxes(names, boxes)
 
 

@@ -12,6 +12,7 @@ from hrpose_cli.errors import WeightsError
 from hrpose_cli.files import replacing
 
 HASHES = "sha256.json"  # of every file as it was first fetched
+TRIES = 3  # of a download that breaks off on its way
 
 
 def cache_dir() -> Path:
@@ -19,11 +20,11 @@ def cache_dir() -> Path:
     from platformdirs import user_cache_path
 
     own = os.environ.get("HRPOSE_CACHE")
-    return Path(own) if own else user_cache_path("hrpose")
+    return Path(own).expanduser() if own else user_cache_path("hrpose")
 
 
 def recorded() -> dict[str, str]:
-    """The SHA-256 of each file, by its name."""
+    """The SHA-256 of each file that was ever fetched, by its name."""
     try:
         content = json.loads((cache_dir() / HASHES).read_text())
         return dict(content)
@@ -34,13 +35,19 @@ def recorded() -> dict[str, str]:
 
 
 def digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """The SHA-256 of a file, as 64 hexadecimal digits."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
 
 
 def verify(path: Path) -> None:
-    """Raise unless a fetched file is the one that was fetched first."""
+    """Raise WeightsError unless a fetched file is the one that was fetched first."""
     want = recorded().get(path.name)
+    if want is None:
+        raise WeightsError(f"{path} was not fetched by hrpose: name it as --weights {path}, or delete it")
     if want != digest(path):
         raise WeightsError(f"{path} is not the file that was fetched: delete it and run hrpose weights get again")
 
@@ -48,34 +55,65 @@ def verify(path: Path) -> None:
 def fetch(url: str, *, sha256_prefix: str | None = None, bar: Any = False) -> Path:
     """Fetch `url` into the cache, unless it is there, and return its path.
 
-    The published start of the hash is checked, and the whole recorded. A proxy is taken from the
-    environment. bar: a progress bar as pooch takes it, with total, update, reset and close. Whatever
-    goes wrong is a WeightsError in one line, and no broken file stays.
+    The hash must be that of the first fetch or, before it, begin as published. A proxy is taken from
+    the environment. bar: a progress bar as pooch takes it, with total, update, reset and close.
+    Whatever goes wrong is a WeightsError in one line, and no broken file stays.
     """
     path = cache_dir() / url.rpartition("/")[2]
+    if path.is_file():
+        verify(path)
+        return path
     try:
-        if path.is_file():
-            verify(path)
-            return path
         with replacing(path) as temporary:
             download(url, temporary, bar)
-            found = digest(temporary)
-            if not found.startswith(sha256_prefix or ""):
-                raise WeightsError(
-                    f"{url} gave a file with the wrong hash ({found[:8]}, not {sha256_prefix}): try again later"
-                )
-            record(path.name, found)
+            check(url, temporary, recorded().get(path.name) or sha256_prefix or "")
+            record(path.name, digest(temporary))
     except OSError as error:
-        reason = error.strerror or brief(error)
-        raise WeightsError(f"cannot fetch {url}: {reason}; fetch it elsewhere and pass --weights FILE") from error
+        raise WeightsError(reason(url, error)) from error
     return path
 
 
 def download(url: str, target: Path, bar: Any) -> None:
-    """The bytes of `url` into `target`; OSError if they cannot be had, all of them."""
-    import pooch
+    """The bytes of `url` into `target`; OSError if they cannot be had, all of them.
 
-    pooch.HTTPDownloader(progressbar=bar, timeout=30, chunk_size=1 << 18)(url, str(target), None)
+    A download that breaks off starts again from its beginning, which asks nothing of the server.
+    """
+    import pooch
+    from requests.exceptions import ChunkedEncodingError
+
+    get = pooch.HTTPDownloader(progressbar=bar, timeout=30, chunk_size=1 << 18)
+    for _ in range(TRIES - 1):
+        try:
+            get(url, str(target), None)
+        except ChunkedEncodingError:
+            if bar:
+                bar.reset()
+        else:
+            return
+    get(url, str(target), None)
+
+
+def check(url: str, path: Path, start: str) -> None:
+    """Raise unless the hash of a fetched file begins with `start`."""
+    found = digest(path)
+    if not found.startswith(start):
+        raise WeightsError(
+            f"{url} gave a file with the wrong hash ({found[:8]}, not {start[:8]}): "
+            "try again later, or fetch it elsewhere and pass --weights FILE"
+        )
+
+
+def record(name: str, sha256: str) -> None:
+    """Remember the hash of a file."""
+    with replacing(cache_dir() / HASHES) as temporary:
+        temporary.write_text(json.dumps(recorded() | {name: sha256}, indent=1, sort_keys=True))
+
+
+def reason(url: str, error: OSError) -> str:
+    """One line for what stopped a download; requests' errors, unlike the system's, have no strerror."""
+    if error.strerror:
+        return f"cannot keep {url} in {cache_dir()}: {error.strerror}; set HRPOSE_CACHE to a folder with room"
+    return f"cannot fetch {url}: {brief(error)}; fetch it elsewhere and pass --weights FILE"
 
 
 def brief(error: Exception) -> str:
@@ -89,9 +127,3 @@ def brief(error: Exception) -> str:
     if name in reasons:
         return reasons[name] + str(error).partition(" for url")[0][:80]
     return "the connection broke off" if "Incomplete" in str(error) or "Chunked" in name else "no connection"
-
-
-def record(name: str, sha256: str) -> None:
-    """Remember the hash of a file."""
-    with replacing(cache_dir() / HASHES) as temporary:
-        temporary.write_text(json.dumps(recorded() | {name: sha256}, indent=1, sort_keys=True))

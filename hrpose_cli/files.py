@@ -1,9 +1,13 @@
-"""Files that are there whole or not at all."""
+"""Files that are there whole or not at all, and JSON read with a clear word when it is none."""
 
+import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
+
+from hrpose_cli.errors import FormatError, InputError
 
 
 @contextmanager
@@ -19,3 +23,13 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_json(path: Path, what: str) -> Any:
+    """The content of a JSON file; `what` it should be is said when it cannot be read."""
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"cannot read the {what} {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise FormatError(f"{path} should be {what} but is not JSON: {error}") from error

@@ -7,16 +7,24 @@ in an mmpose file name begin its SHA-256.
 
 from __future__ import annotations
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
-from hrpose_cli.geometry import Geometry
+from hrpose_cli.geometry import GEOMETRIES, Geometry
+from hrpose_cli.skeletons import SKELETONS
 
 MMPOSE = "https://download.openmmlab.com/mmpose/"
 MM0 = MMPOSE + "top_down/"
 MM1 = MMPOSE + "v1/body_2d_keypoint/topdown_heatmap/coco/td-hm_hrnet-"
+OFFICIAL = "https://github.com/leoxiaobin/deep-high-resolution-net.pytorch"
+DARKPOSE = "https://github.com/ilovepose/DarkPose"
+
+Size = tuple[int, int]
+SMALL, LARGE, SQUARE, TINY = (192, 256), (288, 384), (256, 256), (96, 128)
 
 
 @dataclass(frozen=True)
@@ -39,7 +47,8 @@ class ModelSpec:
     ap: float | None = None  # published, or measured by us where `data` says so
     ar: float | None = None
     url: str | None = None  # None: the user brings the file
-    file: str = ""
+    file: str = ""  # its name; empty where many files share one
+    source: str = ""  # where a file without an address is to be had
 
     @property
     def sha256_prefix(self) -> str | None:
@@ -47,19 +56,46 @@ class ModelSpec:
         found = re.search(r"-([0-9a-f]{8})_\d{8}\.pth$", self.file)
         return found[1] if found else None
 
+    @property
+    def size(self) -> str:
+        """The input size as model names write it, HxW."""
+        return f"{self.input_size[1]}x{self.input_size[0]}"
 
-def hrnet(name: str, width: int, size: tuple[int, int], url: str, ap: float, ar: float | None = None) -> ModelSpec:
-    """A row of mmpose: classic geometry, one-column shift, sigma by size; COCO by default."""
-    large = size == (288, 384)
-    return ModelSpec(
-        name=name, net={"width": width}, input_size=size, sigma=3.0 if large else 2.0, ap=ap, ar=ar, url=url,
-        file=url.rpartition("/")[2], licence="Apache-2.0", data="COCO train2017",
+    def metadata(self) -> dict[str, str]:
+        """The strings that a safetensors file of ours carries."""
+        return {
+            "architecture": self.architecture, "net": json.dumps(self.net), "input": self.size,
+            "geometry": self.geometry, "decode": self.decode, "color": self.color,
+            "flip_shift": str(self.flip_shift).lower(), "sigma": f"{self.sigma:g}", "kernel": str(self.kernel),
+            "skeleton": self.skeleton, "license": self.licence, "data": self.data,
+        }  # fmt: skip
+
+
+def from_metadata(path: Path, facts: Mapping[str, str]) -> ModelSpec:
+    """The spec of a file that carries what `ModelSpec.metadata` gave; else KeyError, TypeError or ValueError."""
+    height, width = map(int, facts["input"].split("x"))
+    measured = facts.get("ap_coco_dev_gt_flip_dark")
+    spec = ModelSpec(
+        name=path.stem, architecture=facts["architecture"], net=dict(json.loads(facts["net"])),
+        input_size=(width, height), geometry=facts["geometry"],  # type: ignore[arg-type]  # checked below
+        decode=facts.get("decode", "udp" if facts["geometry"] == "udp" else "dark"),
+        color=facts.get("color", "rgb"), flip_shift=facts["flip_shift"] == "true", sigma=float(facts["sigma"]),
+        kernel=int(facts["kernel"]), skeleton=facts["skeleton"], licence=facts.get("license", ""),
+        data=facts.get("data", ""), ap=float(measured) if measured else None, file=path.name,
     )  # fmt: skip
+    if spec.geometry not in GEOMETRIES or spec.color not in {"rgb", "bgr"}:
+        raise ValueError(f"geometry {spec.geometry!r}, color {spec.color!r}")
+    if spec.net.get("joints", 17) != len(SKELETONS[spec.skeleton]):
+        raise ValueError(f"{spec.net.get('joints', 17)} joints for the skeleton {spec.skeleton}")
+    return spec
 
 
-def udp(row: ModelSpec) -> ModelSpec:
-    """The same row trained and to be decoded by UDP."""
-    return replace(row, geometry="udp", decode="udp", flip_shift=False)
+def hrnet(name: str, width: int, size: Size, url: str, ap: float | None, ar: float | None = None) -> ModelSpec:
+    """A row of mmpose: classic geometry, one-column shift, sigma by size; COCO by default."""
+    return ModelSpec(
+        name=name, net={"width": width}, input_size=size, sigma=3.0 if size == LARGE else 2.0, ap=ap, ar=ar,
+        url=url, file=url.rpartition("/")[2], licence="Apache-2.0", data="COCO train2017 (annotations CC BY 4.0)",
+    )  # fmt: skip
 
 
 def other(row: ModelSpec, skeleton: str, joints: int, data: str) -> ModelSpec:
@@ -67,87 +103,103 @@ def other(row: ModelSpec, skeleton: str, joints: int, data: str) -> ModelSpec:
     return replace(row, skeleton=skeleton, net=row.net | {"joints": joints}, data=data)
 
 
-SMALL, LARGE, SQUARE = (192, 256), (288, 384), (256, 256)
+# width, size, kind, file, AP, AR: mmpose 1.x
+MODERN: list[tuple[int, Size, str, str, float, float | None]] = [
+    (32, SMALL, "", "w32_8xb64-210e_coco-256x192-81c58e40_20220909.pth", 0.749, 0.804),
+    (32, LARGE, "", "w32_8xb64-210e_coco-384x288-ca5956af_20220909.pth", 0.761, 0.811),
+    (48, SMALL, "", "w48_8xb32-210e_coco-256x192-0e67c616_20220913.pth", 0.756, 0.809),
+    (48, LARGE, "", "w48_8xb32-210e_coco-384x288-c161b7de_20220915.pth", 0.767, 0.817),
+    (32, SMALL, "-dark", "w32_dark-8xb64-210e_coco-256x192-0e00bf12_20220914.pth", 0.757, 0.807),
+    (32, LARGE, "-dark", "w32_dark-8xb64-210e_coco-384x288-9bab4c9b_20220917.pth", 0.766, 0.815),
+    (48, SMALL, "-dark", "w48_dark-8xb32-210e_coco-256x192-e1ebdd6f_20220913.pth", 0.764, 0.814),
+    (48, LARGE, "-dark", "w48_dark-8xb32-210e_coco-384x288-39c3c381_20220916.pth", 0.772, 0.821),
+    (32, SMALL, "-udp", "w32_udp-8xb64-210e_coco-256x192-73ede547_20220914.pth", 0.762, None),
+    (32, LARGE, "-udp", "w32_udp-8xb64-210e_coco-384x288-9a3f7c85_20220914.pth", 0.768, None),
+    (48, SMALL, "-udp", "w48_udp-8xb32-210e_coco-256x192-3feaef8f_20220913.pth", 0.768, None),
+    (48, LARGE, "-udp", "w48_udp-8xb32-210e_coco-384x288-70d7ab01_20220913.pth", 0.773, None),
+]
+
+# The same of mmpose 0.x.
+OLD: list[tuple[int, Size, str, str, float, float | None]] = [
+    (32, SMALL, "", "hrnet/hrnet_w32_coco_256x192-c78dce93_20200708.pth", 0.746, 0.799),
+    (32, LARGE, "", "hrnet/hrnet_w32_coco_384x288-d9f0d786_20200708.pth", 0.760, 0.810),
+    (48, SMALL, "", "hrnet/hrnet_w48_coco_256x192-b9e0b3ab_20200708.pth", 0.756, 0.806),
+    (48, LARGE, "", "hrnet/hrnet_w48_coco_384x288-314c8528_20200708.pth", 0.767, 0.816),
+    (32, SMALL, "-dark", "hrnet/hrnet_w32_coco_256x192_dark-07f147eb_20200812.pth", 0.757, 0.808),
+    (32, LARGE, "-dark", "hrnet/hrnet_w32_coco_384x288_dark-307dafc2_20210203.pth", 0.766, 0.815),
+    (48, SMALL, "-dark", "hrnet/hrnet_w48_coco_256x192_dark-8cba3197_20200812.pth", 0.764, 0.814),
+    (48, LARGE, "-dark", "hrnet/hrnet_w48_coco_384x288_dark-e881a4b6_20210203.pth", 0.772, 0.820),
+    (32, SMALL, "-udp", "udp/hrnet_w32_coco_256x192_udp-aba0be42_20210220.pth", 0.760, None),
+    (32, LARGE, "-udp", "udp/hrnet_w32_coco_384x288_udp-e97c1a0f_20210223.pth", 0.769, None),
+    (48, SMALL, "-udp", "udp/hrnet_w48_coco_256x192_udp-2554c524_20210223.pth", 0.767, None),
+    (48, LARGE, "-udp", "udp/hrnet_w48_coco_384x288_udp-0f89c63e_20210223.pth", 0.772, None),
+]
+
+# width, kind, file, PCKh@0.5; mmpose 1.x points to these files too
+SQUARES = [
+    (32, "", "hrnet/hrnet_w32_mpii_256x256-6c4f923f_20200812.pth", 0.900),
+    (48, "", "hrnet/hrnet_w48_mpii_256x256-92cab7bd_20200812.pth", 0.901),
+    (32, "-dark", "hrnet/hrnet_w32_mpii_256x256_dark-f1601c5b_20200927.pth", 0.904),
+    (48, "-dark", "hrnet/hrnet_w48_mpii_256x256_dark-0decd39f_20200927.pth", 0.905),
+]
+CROWD = "hrnet/hrnet_w32_crowdpose_256x192-960be101_20201227.pth"
+
+AUTHORS = {
+    (32, SMALL): (0.744, 0.798),
+    (32, LARGE): (0.758, 0.809),
+    (48, SMALL): (0.751, 0.804),
+    (48, LARGE): (0.763, 0.812),
+}
+DARK_AUTHORS = {
+    (32, TINY): (0.707, 0.767),
+    (48, TINY): (0.719, 0.779),
+    (32, SMALL): (0.756, 0.808),
+    (32, LARGE): (0.766, 0.815),
+    (48, LARGE): (0.768, 0.817),
+}
 
 
 def mmpose_rows() -> Iterator[ModelSpec]:
-    """Files of mmpose 1.x (the names without a suffix) and 0.x (-mm0)."""
-    table = [
-        # width, size, kind, mmpose 1.x file, AP, AR
-        (32, SMALL, "", "w32_8xb64-210e_coco-256x192-81c58e40_20220909.pth", 0.749, 0.804),
-        (32, LARGE, "", "w32_8xb64-210e_coco-384x288-ca5956af_20220909.pth", 0.761, 0.811),
-        (48, SMALL, "", "w48_8xb32-210e_coco-256x192-0e67c616_20220913.pth", 0.756, 0.809),
-        (48, LARGE, "", "w48_8xb32-210e_coco-384x288-c161b7de_20220915.pth", 0.767, 0.817),
-        (32, SMALL, "-dark", "w32_dark-8xb64-210e_coco-256x192-0e00bf12_20220914.pth", 0.757, 0.807),
-        (32, LARGE, "-dark", "w32_dark-8xb64-210e_coco-384x288-9bab4c9b_20220917.pth", 0.766, 0.815),
-        (48, SMALL, "-dark", "w48_dark-8xb32-210e_coco-256x192-e1ebdd6f_20220913.pth", 0.764, 0.814),
-        (48, LARGE, "-dark", "w48_dark-8xb32-210e_coco-384x288-39c3c381_20220916.pth", 0.772, 0.821),
-        (32, SMALL, "-udp", "w32_udp-8xb64-210e_coco-256x192-73ede547_20220914.pth", 0.762, None),
-        (32, LARGE, "-udp", "w32_udp-8xb64-210e_coco-384x288-9a3f7c85_20220914.pth", 0.768, None),
-        (48, SMALL, "-udp", "w48_udp-8xb32-210e_coco-256x192-3feaef8f_20220913.pth", 0.768, None),
-        (48, LARGE, "-udp", "w48_udp-8xb32-210e_coco-384x288-70d7ab01_20220913.pth", 0.773, None),
-    ]
-    for width, size, kind, file, ap, ar in table:
-        row = hrnet(f"hrnet-w{width}-{size[1]}x{size[0]}{kind}", width, size, MM1 + file, ap, ar)
-        yield udp(row) if kind == "-udp" else row
-    old = [
-        (32, SMALL, "", "hrnet/hrnet_w32_coco_256x192-c78dce93_20200708.pth", 0.746, 0.799),
-        (32, LARGE, "", "hrnet/hrnet_w32_coco_384x288-d9f0d786_20200708.pth", 0.760, 0.810),
-        (48, SMALL, "", "hrnet/hrnet_w48_coco_256x192-b9e0b3ab_20200708.pth", 0.756, 0.806),
-        (48, LARGE, "", "hrnet/hrnet_w48_coco_384x288-314c8528_20200708.pth", 0.767, 0.816),
-        (32, SMALL, "-dark", "hrnet/hrnet_w32_coco_256x192_dark-07f147eb_20200812.pth", 0.757, 0.808),
-        (32, LARGE, "-dark", "hrnet/hrnet_w32_coco_384x288_dark-307dafc2_20210203.pth", 0.766, 0.815),
-        (48, SMALL, "-dark", "hrnet/hrnet_w48_coco_256x192_dark-8cba3197_20200812.pth", 0.764, 0.814),
-        (48, LARGE, "-dark", "hrnet/hrnet_w48_coco_384x288_dark-e881a4b6_20210203.pth", 0.772, 0.820),
-        (32, SMALL, "-udp", "udp/hrnet_w32_coco_256x192_udp-aba0be42_20210220.pth", 0.760, None),
-        (32, LARGE, "-udp", "udp/hrnet_w32_coco_384x288_udp-e97c1a0f_20210223.pth", 0.769, None),
-        (48, SMALL, "-udp", "udp/hrnet_w48_coco_256x192_udp-2554c524_20210223.pth", 0.767, None),
-        (48, LARGE, "-udp", "udp/hrnet_w48_coco_384x288_udp-0f89c63e_20210223.pth", 0.772, None),
-    ]
-    for width, size, kind, file, ap, ar in old:
-        row = hrnet(f"hrnet-w{width}-{size[1]}x{size[0]}{kind}-mm0", width, size, MM0 + file, ap, ar)
-        # mmpose 0.x blurs its large dark models with 17 pixels, mmpose 1.x and the authors with 11.
-        row = replace(row, kernel=17) if kind == "-dark" and size == LARGE else row
-        yield udp(row) if kind == "-udp" else row
-    squares = [
-        (32, "mpii", 16, "", "hrnet/hrnet_w32_mpii_256x256-6c4f923f_20200812.pth", 0.900, "MPII"),
-        (48, "mpii", 16, "", "hrnet/hrnet_w48_mpii_256x256-92cab7bd_20200812.pth", 0.901, "MPII"),
-        (32, "mpii", 16, "-dark", "hrnet/hrnet_w32_mpii_256x256_dark-f1601c5b_20200927.pth", 0.904, "MPII"),
-        (48, "mpii", 16, "-dark", "hrnet/hrnet_w48_mpii_256x256_dark-0decd39f_20200927.pth", 0.905, "MPII"),
-    ]
-    for width, skeleton, joints, kind, file, score, data in squares:
-        row = hrnet(f"hrnet-w{width}-{skeleton}-256x256{kind}", width, SQUARE, MM0 + file, score)
-        yield other(row, skeleton, joints, data)
-    crowd = MM0 + "hrnet/hrnet_w32_crowdpose_256x192-960be101_20201227.pth"
-    yield other(hrnet("hrnet-w32-crowdpose-256x192", 32, SMALL, crowd, 0.675), "crowdpose", 14, "CrowdPose")
+    """Files of mmpose 1.x (the names without a suffix) and 0.x (-mm0); both shift, but for UDP."""
+    for table, folder, suffix in ((MODERN, MM1, ""), (OLD, MM0, "-mm0")):
+        for width, size, kind, file, ap, ar in table:
+            row = hrnet(f"hrnet-w{width}-{size[1]}x{size[0]}{kind}{suffix}", width, size, folder + file, ap, ar)
+            if kind == "-udp":
+                row = replace(row, geometry="udp", decode="udp", flip_shift=False)
+            elif kind == "-dark" and table is OLD and size == LARGE:
+                row = replace(row, kernel=17)  # mmpose 1.x and the authors blur with 11 here
+            yield row
+    for width, kind, file, score in SQUARES:
+        yield other(hrnet(f"hrnet-w{width}-mpii-256x256{kind}", width, SQUARE, MM0 + file, score), "mpii", 16, "MPII")
+    yield other(hrnet("hrnet-w32-crowdpose-256x192", 32, SMALL, MM0 + CROWD, 0.675), "crowdpose", 14, "CrowdPose")
 
 
 def official_rows() -> Iterator[ModelSpec]:
-    """The authors' own files; they lie in folders of file-sharing sites that have no fixed addresses."""
-    table = {
-        (32, SMALL): (0.744, 0.798),
-        (32, LARGE): (0.758, 0.809),
-        (48, SMALL): (0.751, 0.804),
-        (48, LARGE): (0.763, 0.812),
-    }
-    dark = {(32, (96, 128)): (0.707, 0.767), (48, (96, 128)): (0.719, 0.779), (32, SMALL): (0.756, 0.808),
-            (32, LARGE): (0.766, 0.815), (48, LARGE): (0.768, 0.817)}  # fmt: skip
-    for (width, size), (ap, ar) in table.items():
-        tag = f"w{width}_{size[1]}x{size[0]}"
-        row = hrnet(f"official-hrnet-{tag.replace('_', '-')}", width, size, f"pose_hrnet_{tag}.pth", ap, ar)
-        yield replace(row, url=None, licence="MIT")
-    for width, score in {32: 0.903, 48: None}.items():
-        row = hrnet(
-            f"official-hrnet-w{width}-mpii-256x256", width, SQUARE, f"pose_hrnet_w{width}_256x256.pth", score or 0
-        )
-        yield other(replace(row, url=None, licence="MIT", ap=score), "mpii", 16, "MPII")
-    for (width, size), (ap, ar) in dark.items():
-        tag = f"w{width}-{size[1]}x{size[0]}"
-        row = hrnet(f"official-dark-hrnet-{tag}", width, size, f"dark_hrnet_{tag}.pth", ap, ar)
-        small = size == (96, 128)
-        row = replace(row, sigma=1.0 if small else row.sigma, kernel=3 if small and width == 32 else 11)
-        # No file name: DarkPose's files are called like HRNet's, so only `--like` can tell them apart.
-        yield replace(row, geometry="dark", flip_shift=False, url=None, file="", licence="see ilovepose/DarkPose")
+    """HRNet's own files; they lie in folders of file-sharing sites that have no fixed addresses."""
+    own: dict[str, Any] = {"url": None, "licence": "MIT", "source": OFFICIAL}
+    for (width, size), (ap, ar) in AUTHORS.items():
+        tag = f"{size[1]}x{size[0]}"
+        row = hrnet(f"official-hrnet-w{width}-{tag}", width, size, f"pose_hrnet_w{width}_{tag}.pth", ap, ar)
+        yield replace(row, **own)
+    for width, score in ((32, 0.903), (48, None)):
+        file = f"pose_hrnet_w{width}_256x256.pth"
+        row = hrnet(f"official-hrnet-w{width}-mpii-256x256", width, SQUARE, file, score)
+        yield other(replace(row, **own), "mpii", 16, "MPII")
 
 
-MODELS: dict[str, ModelSpec] = {row.name: row for row in (*mmpose_rows(), *official_rows())}
+def darkpose_rows() -> Iterator[ModelSpec]:
+    """DarkPose's own files. They are called like HRNet's, so only `like` can tell them apart."""
+    for (width, size), (ap, ar) in DARK_AUTHORS.items():
+        row = hrnet(f"official-dark-hrnet-w{width}-{size[1]}x{size[0]}", width, size, "", ap, ar)
+        if size == TINY:
+            row = replace(row, sigma=1.0, kernel=3 if width == 32 else 11)
+        yield replace(row, geometry="dark", flip_shift=False, url=None, source=DARKPOSE)
+
+
+MODELS: dict[str, ModelSpec] = {row.name: row for row in (*mmpose_rows(), *official_rows(), *darkpose_rows())}
+# The best of those that a laptop runs: by skeleton, what to fetch first.
+RECOMMENDED = {
+    "coco": "hrnet-w32-256x192-udp",
+    "mpii": "hrnet-w32-mpii-256x256-dark",
+    "crowdpose": "hrnet-w32-crowdpose-256x192",
+}

@@ -7,7 +7,7 @@ import torch
 from numpy.testing import assert_allclose
 
 from hrpose_cli import detect
-from hrpose_cli.errors import InputError, WeightsError
+from hrpose_cli.errors import FormatError, WeightsError
 from hrpose_cli.poses import Boxes, Frame
 
 
@@ -130,7 +130,7 @@ def test_boxes_are_found_by_name_number_and_index() -> None:
 def test_a_bad_box_file_is_one_line(tmp_path: Path, text: str) -> None:
     path = tmp_path / "boxes.json"
     path.write_text(text)
-    with pytest.raises(InputError, match=r"boxes\.json"):
+    with pytest.raises(FormatError, match=r"boxes\.json"):
         detect.read_boxes(path)
 
 

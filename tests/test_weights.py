@@ -1,16 +1,19 @@
+import hashlib
 import json
+from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_array_equal
 from torch import Tensor
 
-from hrpose_cli import weights, zoo
+from hrpose_cli import fetch, weights, zoo
 from hrpose_cli.errors import WeightsError
-from hrpose_cli.nets.hrnet import CONFIGS, HRNet
-from hrpose_cli.skeletons import SKELETONS
+from hrpose_cli.nets.hrnet import CONFIGS, HRNet, parameter_count
 from tests.conftest import spec
 
 STYLES = {
@@ -20,6 +23,13 @@ STYLES = {
     "mmpose 1.x": lambda s: {"meta": {}, "state_dict": prefixed(s, "head."), "message_hub": {}},
     "checkpoint": lambda s: {"epoch": 3, "state_dict": s, "optimizer": {}},
     "before batch counters": lambda s: {k: v for k, v in s.items() if not k.endswith("num_batches_tracked")},
+    "half precision": lambda s: {k: v.half() if v.is_floating_point() else v for k, v in s.items()},
+    # mmpose 1.x writes numpy arrays into its meta, HRNet's training a numpy score: torch refuses both
+    "numpy beside": lambda s: {
+        "meta": {"dataset_meta": {"sigmas": np.array([0.1]), "colors": {"a", "b"}, "hooks": defaultdict(int)}},
+        "state_dict": prefixed(s, "head."),
+        "perf": np.float64(0.7),
+    },
 }
 
 
@@ -29,10 +39,13 @@ def prefixed(state: dict[str, Tensor], head: str) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("style", STYLES)
 def test_every_key_style_loads(net: HRNet, tmp_path: Path, style: str) -> None:
-    torch.save(STYLES[style](net.state_dict()), tmp_path / "net.pth")
-    loaded = weights.load(spec(), tmp_path / "net.pth").state_dict()
-    for key, value in net.state_dict().items():
-        assert_array_equal(loaded[key], value)
+    for new_format in (True, False):  # torch < 1.6 wrote another one, and most files are that old
+        content = STYLES[style](net.state_dict())
+        torch.save(content, tmp_path / "net.pth", _use_new_zipfile_serialization=new_format)
+        loaded = weights.load(spec(), tmp_path / "net.pth").state_dict()
+        for key, value in net.state_dict().items():
+            assert loaded[key].dtype == value.dtype
+            assert_array_equal(loaded[key], value.half().float() if style == "half precision" else value)
 
 
 def test_official_keys_of_w32_are_understood() -> None:
@@ -51,10 +64,47 @@ def test_ours_come_back_with_all_that_is_known(net: HRNet, tmp_path: Path) -> No
         assert not loaded.training
         for key, value in net.state_dict().items():
             assert loaded.state_dict()[key].dtype == value.dtype
-            torch.testing.assert_close(
-                loaded.state_dict()[key], value, rtol=1e-3 if half else 0, atol=1e-4 if half else 0
-            )
-    assert weights.inspect(tmp_path / "tiny.safetensors")["samples"] == "12"
+            assert_array_equal(loaded.state_dict()[key], value.half().to(value.dtype) if half else value)
+
+
+def test_a_file_says_what_it_is(net: HRNet, weights_file: Path, tmp_path: Path) -> None:
+    facts = {"architecture": "hrnet", "width": 4, "modules": [1, 1, 1], "blocks": 1, "bottlenecks": 1, "joints": 17}
+    assert facts.items() <= weights.inspect(weights_file).items()
+    assert weights.inspect(weights_file)["input"] == "128x96"
+    official = tmp_path / "pose_hrnet_w32_256x192.pth"
+    for style, keys in {"official": "official", "mmpose 0.x": "mmpose 0.x", "numpy beside": "mmpose 1.x"}.items():
+        torch.save(STYLES[style](net.state_dict()), official)
+        found = weights.inspect(official)
+        assert facts.items() <= found.items()
+        assert found["keys"] == keys
+        assert found["published as"] == "official-hrnet-w32-256x192"
+        assert found["parameters"] == parameter_count(net)
+        assert found["sha256"] == hashlib.sha256(official.read_bytes()).hexdigest()
+
+
+def test_tensors_of_another_net_are_not_guessed(tmp_path: Path) -> None:
+    torch.save({"fc.weight": torch.zeros(2, 3)}, tmp_path / "other.pth")
+    found = weights.inspect(tmp_path / "other.pth")
+    assert (found["architecture"], found["parameters"]) == ("unknown", 6)
+
+
+def test_a_file_that_cannot_be_written_is_one_line(net: HRNet, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(WeightsError, match="cannot be written"):
+        weights.save(net, spec(), tmp_path / "file" / "net.safetensors")
+
+
+def test_a_file_for_an_unknown_net_is_one_line(net: HRNet, tmp_path: Path) -> None:
+    for unknown in (replace(spec(), architecture="from-the-future"), replace(spec(), net={"depth": 3})):
+        weights.save(net, unknown, tmp_path / "net.safetensors")
+        with pytest.raises(WeightsError, match="a net that this version does not know"):
+            weights.load(*weights.find(str(tmp_path / "net.safetensors")))
+
+
+def test_incomplete_metadata_are_one_line(net: HRNet, tmp_path: Path) -> None:
+    weights.save(net, spec(), tmp_path / "net.safetensors", geometry="flat")
+    with pytest.raises(WeightsError, match=r"incomplete metadata.*flat"):
+        weights.find(str(tmp_path / "net.safetensors"))
 
 
 @pytest.mark.parametrize(
@@ -102,15 +152,40 @@ def test_a_file_is_known_by_its_name_or_by_likeness(tmp_path: Path) -> None:
         weights.find(str(other))
     like = weights.find(str(other), like="official-dark-hrnet-w32-128x96")[0]
     assert (like.name, like.geometry, like.kernel, like.flip_shift) == ("mine", "dark", 3, False)
+    assert (like.ap, like.licence, like.url) == (None, "", None)  # of the other file, not of this one
+    assert weights.find(str(other), like=weights.default_name())[0].name == "mine"
+    with pytest.raises(WeightsError, match="no weights are called 'hrnet'"):
+        weights.find(str(other), like="hrnet")
+
+
+def test_a_published_name_needs_the_published_bytes(tmp_path: Path) -> None:
+    row = zoo.MODELS["hrnet-w32-256x192"]
+    (tmp_path / row.file).write_bytes(b"truncated")
+    with pytest.raises(WeightsError, match="whose hash begins 81c58e40"):
+        weights.find(str(tmp_path / row.file))
+    assert weights.find(str(tmp_path / row.file), like=row.name)[0].input_size == row.input_size
+
+
+def test_a_fetched_row_is_found_and_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HRPOSE_CACHE", str(tmp_path))
+    row = zoo.MODELS["hrnet-w32-256x192"]
+    (tmp_path / row.file).write_bytes(b"as fetched")
+    fetch.record(row.file, fetch.digest(tmp_path / row.file))
+    assert weights.find(row.name) == (row, tmp_path / row.file)
+    (tmp_path / row.file).write_bytes(b"changed")
+    with pytest.raises(WeightsError, match="not the file that was fetched"):
+        weights.find(row.name)
 
 
 def test_names_that_are_not_here_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HRPOSE_CACHE", str(tmp_path))
     for name, message in {
         "hrnet-w32-256x192": "hrpose weights get hrnet-w32-256x192",
-        "official-hrnet-w32-256x192": "get it from its authors",
+        "official-hrnet-w32-256x192": "get pose_hrnet_w32_256x192.pth from its authors .https://github.com/leoxiaobin",
+        "official-dark-hrnet-w32-256x192": "get it from its authors .https://github.com/ilovepose",
         "hrnet-w23-256x192": "hrnet-w32-256x192",  # the nearest name is offered
         str(tmp_path / "no.pth"): "check the path",
+        str(tmp_path): "check the path",
     }.items():
         with pytest.raises(WeightsError, match=message):
             weights.find(name)
@@ -122,17 +197,17 @@ def test_the_default_is_shipped() -> None:
     assert path.is_file()
     assert found.skeleton == "coco"
     assert weights.better_than(found) in zoo.MODELS
+    assert weights.better_than(zoo.MODELS["hrnet-w32-256x192"]) is None
     assert json.loads(weights.metadata(path)["net"])["joints"] == 17
+    assert not set(weights.embedded()) & set(zoo.MODELS)  # one name, one file
 
 
-def test_the_table_is_consistent() -> None:
-    rows = zoo.MODELS.values()
-    assert len(zoo.MODELS) == 40
-    files = [row.file for row in rows if row.file]
-    assert len(set(files)) == len(files)
-    for row in rows:
-        assert row.net.get("joints", 17) == len(SKELETONS[row.skeleton])
-        assert row.url is None or (row.url.endswith(row.file) and len(row.sha256_prefix or "") == 8)
-        assert row.flip_shift == (row.geometry == "classic")
-        assert (row.decode == "udp") == (row.geometry == "udp")
-        assert row.sigma == {64: 2, 96: 3, 32: 1}[row.input_size[1] // 4]
+def test_the_default_is_the_best_that_is_shipped(net: HRNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(weights, "shipped", lambda _: tmp_path)
+    with pytest.raises(WeightsError, match="ships no pose model"):
+        weights.find("default")
+    for name, ap in {"fair": "0.3", "best": "0.5", "worst": "0.1"}.items():
+        weights.save(net, spec(), tmp_path / f"{name}.safetensors", ap_coco_dev_gt_flip_dark=ap)
+    (tmp_path / "person-detector.safetensors").touch()  # a detector, which is not looked at
+    assert list(weights.embedded()) == ["best", "fair", "worst"]
+    assert weights.find("default")[1] == tmp_path / "best.safetensors"

@@ -16,8 +16,8 @@ app = typer.Typer(
 LEGEND = """
 AP: as published (COCO val2017, detector boxes, flip test; MPII: PCKh@0.5);
     of embedded models as measured by us, see MODEL_CARD.md
-state: default and embedded models are part of hrpose; to fetch: hrpose weights get NAME;
-    bring it: its authors have no fixed address, get NAME says where to look"""
+default, embedded: part of hrpose; to fetch: hrpose weights get NAME;
+bring it: it has no fixed address, hrpose weights get NAME says where to look"""
 Names = Annotated[list[str], typer.Argument(help="Names of `hrpose weights list`.")]
 
 

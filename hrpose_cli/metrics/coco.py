@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -10,7 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose_cli.errors import FormatError, InputError
+from hrpose_cli.errors import FormatError
+from hrpose_cli.files import read_json
 
 Metric = Literal["keypoints", "bbox"]
 NAMES: dict[Metric, tuple[str, ...]] = {
@@ -23,12 +23,7 @@ def load_annotations(path: Path) -> Any:
     """The `pycocotools.coco.COCO` of an annotation file."""
     from pycocotools.coco import COCO
 
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"cannot read the annotations {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise FormatError(f"{path} is not JSON: {error}") from error
+    content = read_json(path, "annotations")
     if not isinstance(content, dict) or not {"images", "annotations"} <= content.keys():
         raise FormatError(f"{path} is no COCO annotation file: it has no images and annotations")
     coco = COCO()
@@ -40,12 +35,7 @@ def load_annotations(path: Path) -> Any:
 
 def load_results(path: Path) -> list[dict[str, Any]]:
     """The rows of a COCO result file."""
-    try:
-        rows = json.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"cannot read the predictions {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise FormatError(f"{path} is not JSON: {error}") from error
+    rows = read_json(path, "predictions")
     if not isinstance(rows, list) or not all(isinstance(r, dict) and "image_id" in r and "score" in r for r in rows):
         raise FormatError(f"{path} is no COCO result file: it must be a list of rows with image_id and score")
     return rows

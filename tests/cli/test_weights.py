@@ -1,0 +1,118 @@
+import hashlib
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from hrpose_cli import fetch
+from hrpose_cli.cli import app
+from hrpose_cli.weights import default_name, embedded
+from hrpose_cli.zoo import MODELS
+
+CONTENT = b"weights"
+NAME = "hrnet-w32-256x192"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache, and a table in which the hash of one row is that of CONTENT, which is what downloads give."""
+    prefix = hashlib.sha256(CONTENT).hexdigest()[:8]
+    file = f"net-{prefix}_20261121.pth"
+    monkeypatch.setitem(MODELS, NAME, replace(MODELS[NAME], file=file, url=f"https://weights.example/{file}"))
+    monkeypatch.setenv("HRPOSE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(fetch, "download", lambda url, target, bar: target.write_bytes(CONTENT))
+    return tmp_path / "cache"
+
+
+def run(*arguments: str) -> Any:
+    return CliRunner().invoke(app, ["weights", *arguments])
+
+
+def line(output: str, name: str) -> list[str]:
+    """The words of the table's line for a model."""
+    return next(words for words in map(str.split, output.splitlines()) if words and words[0] == name)
+
+
+def test_list_shows_every_model_and_where_it_is(cache: Path) -> None:
+    output = run("list").output
+    for name in (*embedded(), *MODELS):
+        assert line(output, name)
+    assert line(output, default_name())[-1] == "default"
+    assert line(output, NAME) == [NAME, "256x192", "coco", "0.749", "Apache-2.0", "to", "fetch"]
+    assert line(output, "official-dark-hrnet-w48-384x288")[-2:] == ["bring", "it"]
+    run("get", NAME)
+    assert line(run("list").output, NAME)[-1] == "fetched"
+
+
+def test_list_fits_80_columns() -> None:
+    assert max(map(len, run("list").output.splitlines())) <= 80
+
+
+def test_get_fetches_once_and_path_finds_it(cache: Path) -> None:
+    path = cache / MODELS[NAME].file
+    for _ in range(2):
+        result = run("get", NAME)
+        assert (result.exit_code, result.output) == (0, f"{NAME}\t{path}\n")
+    assert path.read_bytes() == CONTENT
+    assert run("path", NAME).output.strip() == str(path)
+    assert run("path").output.strip() == str(embedded()[default_name()])
+
+
+def test_get_goes_on_after_a_failure(cache: Path) -> None:
+    result = run("get", "no-such-net", "official-hrnet-w32-256x192", NAME, default_name())
+    assert result.exit_code == 1
+    assert (cache / MODELS[NAME].file).is_file()
+    errors = [text for text in result.output.splitlines() if text.startswith("error: ")]
+    assert len(errors) == 2
+    assert "'no-such-net'" in errors[0]
+    assert "pose_hrnet_w32_256x192.pth" in errors[1]
+    assert str(embedded()[default_name()]) in result.output
+
+
+def test_verify_notices_a_changed_file(cache: Path) -> None:
+    assert "nothing is fetched" in run("verify").output
+    run("get", NAME)
+    assert (run("verify").exit_code, "as fetched" in run("verify").output) == (0, True)
+    path = cache / MODELS[NAME].file
+    path.write_bytes(CONTENT + b"!")
+    result = run("verify")
+    assert result.exit_code == 1
+    assert "not the file that was fetched" in result.output
+    path.unlink()  # whoever deletes a file has no damaged one
+    assert run("verify").exit_code == 0
+
+
+def test_path_of_what_is_not_here_is_one_line(cache: Path) -> None:
+    result = run("path", NAME)
+    assert (result.exit_code, result.output) == (
+        1,
+        f"error: {NAME} is not here: hrpose weights get {NAME}, or say --download\n",
+    )
+    assert not cache.exists()
+
+
+def test_info_says_what_a_file_is(weights_file: Path, tmp_path: Path) -> None:
+    lines = run("info", str(weights_file)).output.splitlines()
+    assert {"architecture: hrnet", "input: 128x96", "width: 4", "keys: official", "skeleton: coco"} <= set(lines)
+    result = run("info", str(tmp_path / "none.pth"))
+    assert (result.exit_code, len(result.output.splitlines())) == (1, 1)
+
+
+@pytest.mark.parametrize("command", ["list", "get", "verify", "path", "info"])
+def test_help_ends_with_an_example(command: str) -> None:
+    result = run(command, "--help")
+    assert result.exit_code == 0
+    assert f"Example: hrpose weights {command}" in result.output.rstrip().splitlines()[-1]
+
+
+def test_list_imports_no_torch() -> None:
+    code = (
+        "import sys\nfrom typer.testing import CliRunner\nfrom hrpose_cli.cli import app\n"
+        "assert CliRunner().invoke(app, ['weights', 'list']).exit_code == 0\n"
+        "print('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.strip() == b"False"
