@@ -1,25 +1,13 @@
-"""Weights: where they lie, what they are, and the nets that they make.
-
-Three key styles are read: the authors' (`conv1.weight`, with or without `module.` before it),
-mmpose 0.x (`backbone.`, `keypoint_head.`) and mmpose 1.x (`backbone.`, `head.`). Loading is strict:
-a key too many, too few or of another shape is an error that names it.
-"""
+"""Weights: where they lie, what they are, and the nets that they make."""
 
 from __future__ import annotations
 
 import difflib
-import io
-import pickle
-import pickletools
-import re
-import zipfile
-from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hrpose_cli.checkpoints import complain, first_line, guess, key_style, official_keys, read_state
 from hrpose_cli.errors import WeightsError
 from hrpose_cli.fetch import digest as sha256
 from hrpose_cli.files import replacing
@@ -27,9 +15,7 @@ from hrpose_cli.resources import shipped
 from hrpose_cli.zoo import MODELS, RECOMMENDED, ModelSpec, from_metadata
 
 if TYPE_CHECKING:
-    from torch import Tensor, nn
-
-# Where models are --------------------------------------------------------------------------------
+    from torch import nn
 
 
 def embedded() -> dict[str, Path]:
@@ -109,9 +95,6 @@ def unknown(name: str) -> WeightsError:
     return WeightsError(f"no weights are called {name!r}: {near(name)}, ... (hrpose weights list), or a path")
 
 
-# What a file is ----------------------------------------------------------------------------------
-
-
 def describe_file(path: Path, like: str | None = None) -> ModelSpec:
     """The spec of a file: that of `like`, or from its own metadata, or the row of its name."""
     if not path.is_file():
@@ -173,36 +156,6 @@ def inspect(path: Path) -> dict[str, Any]:
     }
 
 
-def key_style(state: Mapping[str, Tensor]) -> str:
-    """Whose way of naming tensors this is."""
-    starts = {key.split(".")[0] for key in state}
-    if "backbone" in starts:
-        return "mmpose 0.x" if "keypoint_head" in starts else "mmpose 1.x"
-    return "official, DataParallel" if "module" in starts else "official"
-
-
-def guess(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The integers that make an HRNet with these tensors (the authors' names); none for another net."""
-    if not {"final_layer.weight", "stage4.0.branches.3.0.conv1.weight"} <= state.keys():
-        return {"architecture": "unknown"}
-
-    def count(prefix: str) -> int:
-        return len({key.removeprefix(prefix).split(".")[0] for key in state if key.startswith(prefix)})
-
-    joints, width = state["final_layer.weight"].shape[:2]
-    return {
-        "architecture": "hrnet",
-        "width": width,
-        "modules": [count(f"stage{i}.") for i in (2, 3, 4)],
-        "blocks": count("stage2.0.branches.0."),
-        "bottlenecks": count("layer1."),
-        "joints": joints,
-    }
-
-
-# From file to net and back -----------------------------------------------------------------------
-
-
 def save(net: nn.Module, spec: ModelSpec, path: Path, *, half: bool = False, **facts: str) -> None:
     """Write a net with all that is needed to use it; `facts` are further strings to keep."""
     from safetensors import SafetensorError
@@ -230,109 +183,3 @@ def load(spec: ModelSpec, path: Path) -> nn.Module:
     # What is still missing are batch counters, which evaluation does not use: take the new net's.
     net.load_state_dict({**want, **state}, strict=True)
     return net.eval()
-
-
-def read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file by name; a checkpoint's other contents are left out."""
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    damaged = (SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError, LookupError, ValueError, TypeError)
-    try:
-        content = load_file(path) if path.suffix == ".safetensors" else read_torch(path)
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror or first_line(error)}") from error
-    except (*damaged, AttributeError, AssertionError, zipfile.BadZipFile) as error:
-        raise WeightsError(f"{path} is damaged or holds no weights: {first_line(error)}") from error
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
-    if not isinstance(content, Mapping) or not all(isinstance(v, torch.Tensor) for v in content.values()):
-        raise WeightsError(f"{path} holds no state dict: it is not a file of weights")
-    return dict(content)
-
-
-def read_torch(path: Path) -> Any:
-    """What `torch.save` wrote; tensors and plain Python only, everything else becomes `Ignored`.
-
-    The files of mmpose 1.x keep numpy arrays in their `meta`, training checkpoints of HRNet a numpy
-    score, and torch refuses both whole.
-    """
-    import torch
-
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        with allowing([type(name, (Ignored,), {"__module__": module}) for module, name in asked_for(path)]):
-            return torch.load(path, map_location="cpu", weights_only=True)
-
-
-class Ignored:
-    """Stands in for an object of a checkpoint that is no tensor, so that nothing of the file is run."""
-
-    def __init__(self, *_: object) -> None: ...
-
-    def __setstate__(self, _: object) -> None: ...
-
-
-@contextmanager
-def allowing(classes: list[type]) -> Iterator[None]:
-    """Let torch's safe unpickler use `classes`. torch < 2.5 has no context manager for it."""
-    from torch import serialization
-
-    before = serialization.get_safe_globals()
-    serialization.add_safe_globals(classes)  # type: ignore[arg-type]
-    try:
-        yield
-    finally:
-        serialization.clear_safe_globals()
-        serialization.add_safe_globals(before)
-
-
-def asked_for(path: Path) -> set[tuple[str, str]]:
-    """The (module, name) of all classes and functions in a checkpoint; read, not imported."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            entry = next(name for name in archive.namelist() if name.endswith("data.pkl"))
-            parts: list[Any] = [io.BytesIO(archive.read(entry))]
-    else:  # before torch 1.6: magic number, version, machine and content, a pickle each
-        parts = [io.BytesIO(path.read_bytes())] * 4
-    ops = (op for part in parts for op in pickletools.genops(part))
-    pairs = (str(argument).partition(" ")[::2] for op, argument, _ in ops if op.name == "GLOBAL")
-    # Pickles of protocol 2 say `__builtin__.long`; torch reads them as Python 3 does.
-    return {NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name)) for module, name in pairs}
-
-
-def first_line(error: Exception) -> str:
-    """The start of what another library says; some say nothing, torch says it after its advice."""
-    said = str(error).rpartition("WeightsUnpickler error: ")[2].strip()
-    return (said or type(error).__name__).splitlines()[0][:120]
-
-
-def official_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The same tensors under the authors' names."""
-    return {official_key(key): value for key, value in state.items()}
-
-
-def official_key(key: str) -> str:
-    """`backbone.conv1.weight` and `module.conv1.weight` are `conv1.weight`; heads lose their prefix."""
-    return re.sub(r"^(module\.)?(backbone\.|keypoint_head\.|head\.)?", "", key)
-
-
-def complain(path: Path, want: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> None:
-    """Raise unless both have the same keys and shapes; batch counters may be missing (torch < 0.4.1)."""
-    missing = [k for k in want if k not in got and not k.endswith("num_batches_tracked")]
-    left = [k for k in got if k not in want]
-    shapes = [
-        f"{k} {tuple(got[k].shape)} not {tuple(want[k].shape)}"
-        for k in want
-        if k in got and got[k].shape != want[k].shape
-    ]
-    parts = {"missing": missing, "left over": left, "of another shape": shapes}
-    said = [
-        f"{len(keys)} {what} ({', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''})"
-        for what, keys in parts.items()
-        if keys
-    ]
-    if said:
-        raise WeightsError(f"{path} does not fit this net: {'; '.join(said)}")

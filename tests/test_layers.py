@@ -11,7 +11,7 @@ LAYERS = [
     ["errors", "skeletons", "resources"],
     ["poses", "files"],
     ["geometry"],
-    ["nets", "heatmaps", "crops", "media", "formats", "draw", "metrics", "fetch", "zoo"],
+    ["nets", "heatmaps", "crops", "media", "formats", "draw", "metrics", "fetch", "zoo", "checkpoints"],
     ["weights"],
     ["detect", "backends"],
     ["estimators"],

@@ -52,7 +52,7 @@ def test_official_keys_of_w32_are_understood() -> None:
     with torch.device("meta"):
         state = HRNet(CONFIGS["hrnet-w32"]).state_dict()
     for style in ("keypoint_head.", "head."):
-        assert weights.official_keys(prefixed(state, style)).keys() == state.keys()
+        assert checkpoints.official_keys(prefixed(state, style)).keys() == state.keys()
 
 
 def test_ours_come_back_with_all_that_is_known(net: HRNet, tmp_path: Path) -> None:

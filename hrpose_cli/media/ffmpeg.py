@@ -13,7 +13,7 @@ from typing import IO, NoReturn
 from hrpose_cli.errors import MediaError
 
 PATIENCE = 2  # seconds for a process that has closed its pipe to end by itself
-LAST_LINES = 2  # of its messages that an error repeats
+FIRST_LINES = 2  # of its messages that an error repeats: the cause comes first, then what follows from it
 
 
 def run(arguments: Sequence[str]) -> None:
@@ -67,7 +67,7 @@ class Ffmpeg:
         """Raise the MediaError that says why it ended early."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(PATIENCE)
-        code, words = self._process.poll(), self._last_words()
+        code, words = self._process.poll(), self._words()
         self.kill()
         raise MediaError(f"ffmpeg stopped early ({ending(code)}){': ' * bool(words)}{words}")
 
@@ -82,13 +82,13 @@ class Ffmpeg:
         with contextlib.suppress(OSError):  # it has ended already; its exit code says why
             self.stdin.close()
 
-    def _last_words(self) -> str:
+    def _words(self) -> str:
         if self._messages.closed:
             return ""
         self._messages.seek(0)
         lines = self._messages.read().decode(errors="replace").splitlines()
-        plain = [re.sub(r"^(\[[^]]*\] ?)*", "", line).strip() for line in lines]  # [out#0/mp4 @ 0x55b3] ...
-        return " | ".join([line for line in dict.fromkeys(plain) if line][-LAST_LINES:])
+        plain = [re.sub(r"^(\[[^]]*\]\s*)*", "", line).strip() for line in lines]  # [out#0/mp4 @ 0x55b3] ...
+        return " | ".join([line for line in dict.fromkeys(plain) if line][:FIRST_LINES])
 
 
 def ending(code: int | None) -> str:

@@ -8,9 +8,11 @@ from __future__ import annotations
 import glob
 import io
 import re
+import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -20,15 +22,18 @@ from hrpose_cli.files import replacing
 from hrpose_cli.poses import Picture
 
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif"}
+OPAQUE = {".jpg", ".jpeg"}
 STDIN = "-"
-MOST_PIXELS = 1 << 29  # 1.6 GB as RGB: larger headers are taken for an attack
+MOST_PIXELS = 1 << 29  # 1.6 GB as RGB (23,000 x 23,000): a header that claims more is taken for an attack
+OPENING = threading.Lock()
 
 
 def read_picture(source: Path | bytes, *, name: str | None = None) -> Picture:
     """(H, W, 3) uint8 RGB of a file or of its bytes, turned upright by its EXIF orientation.
 
-    Grey, CMYK, palette and 16-bit pictures become RGB; what is transparent lies on black; of an
-    animation the first frame counts. Raises InputError, which calls the picture `name`.
+    Grey, CMYK, palette and 16-bit pictures become RGB. What is transparent becomes white, as every
+    browser and viewer shows it (the colour stored there is often chance). Of an animation the first
+    frame counts. Raises InputError, which calls the picture `name`.
     """
     title = name or str(source if isinstance(source, Path) else "the picture")
     if isinstance(source, Path) and source.is_dir():
@@ -36,38 +41,76 @@ def read_picture(source: Path | bytes, *, name: str | None = None) -> Picture:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata, which does not matter here
-            with Image.open(source if isinstance(source, Path) else io.BytesIO(source)) as picture:
-                if picture.width * picture.height > MOST_PIXELS:
-                    raise InputError(f"{title} claims {picture.width}x{picture.height} pixels: too large to be read")
-                return to_rgb(ImageOps.exif_transpose(picture))
+            with open_picture(source) as picture:
+                check_size(picture, title)
+                picture.load()
+                return to_rgb(upright(picture))
+    except InputError:
+        raise
     except FileNotFoundError as error:
         raise InputError(f"{title}: no such file") from error
+    except PermissionError as error:
+        raise InputError(f"{title}: you may not read it") from error
     except UnidentifiedImageError as error:
-        raise InputError(f"{title} is not a picture, or of a kind that cannot be read") from error
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        empty = not (source if isinstance(source, bytes) else source.stat().st_size)
+        what = "is an empty file" if empty else "is not a picture, or of a kind that cannot be read"
+        raise InputError(f"{title} {what}") from error
+    except Exception as error:  # Pillow's readers raise whatever they stumble over in a damaged file
         raise InputError(f"{title} is damaged: {error}") from error
+
+
+def open_picture(source: Path | bytes) -> Image.Image:
+    """Only the header is read. Pillow's own limit, 13,000 x 13,000, is below what cameras stitch."""
+    with OPENING:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(source if isinstance(source, Path) else io.BytesIO(source))
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def check_size(picture: Image.Image, title: str) -> None:
+    if picture.width * picture.height > MOST_PIXELS:
+        raise InputError(f"{title} claims {picture.width}x{picture.height} pixels: too large to be read")
+
+
+def upright(picture: Image.Image) -> Image.Image:
+    try:
+        return ImageOps.exif_transpose(picture)
+    except Exception:  # damaged EXIF says nothing, and the pixels are there
+        return picture
 
 
 def to_rgb(picture: Image.Image) -> Picture:
     """(H, W, 3) of a Pillow picture of any mode."""
-    if picture.mode.startswith("I;16") or picture.mode in {"I", "F"}:  # 16 bits, which Pillow would clip
-        grey = np.asarray(picture).astype(np.float64) / 257
+    if picture.mode.startswith("I") or picture.mode == "F":  # Pillow would clip these, not scale them
+        white = 65535 if picture.mode != "F" else 1.0  # floats go from 0 to 1, whole numbers to 16 bits
+        grey = np.asarray(picture).astype(np.float64) * (255 / white)
         return np.repeat(np.clip(np.rint(grey), 0, 255).astype(np.uint8)[..., None], 3, axis=2)
     if picture.has_transparency_data:
         clear = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", clear.size, (0, 0, 0, 255)), clear)
+        picture = Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear)
     return np.array(picture.convert("RGB"))
 
 
 def write_picture(path: Path, image: Picture, *, quality: int = 95) -> None:
-    """Write (H, W, 3) RGB or (H, W, 4) RGBA by the suffix of `path`; whole or not at all."""
-    if path.suffix.lower() not in PICTURE_SUFFIXES:
+    """Write (H, W, 3) RGB or (H, W, 4) RGBA by the suffix of `path`; whole or not at all.
+
+    Missing folders are made. `quality` (1..100) is that of JPEG, WebP and AVIF. Raises InputError
+    for a suffix that is no picture's, for RGBA as JPEG, and when the disk refuses.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in PICTURE_SUFFIXES:
         raise InputError(f"{path}: pictures are written as {', '.join(sorted(PICTURE_SUFFIXES))}")
+    if image.shape[2] == 4 and suffix in OPAQUE:
+        raise InputError(f"{path}: JPEG cannot be transparent, name a .png file")
+    # At less than 4:4:4, JPEG's default, thin coloured limbs lose their colour. TIFF refuses both words.
+    options: dict[str, Any] = {} if suffix in {".tif", ".tiff"} else {"quality": quality, "subsampling": "4:4:4"}
     try:
         with replacing(path) as temporary:
-            Image.fromarray(image).save(temporary, quality=quality)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+            Image.fromarray(image).save(temporary, **options)
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
 
 
 def find_pictures(
@@ -79,29 +122,37 @@ def find_pictures(
     """
     found: dict[str, None] = {}
     for name in inputs:
-        paths = list(expand(name, recursive=recursive))
-        if not paths:
-            on_error(InputError(f"{name}: no such file, and no picture is named so"))
-        found |= dict.fromkeys(paths)
+        try:
+            found |= dict.fromkeys(expand(name, recursive=recursive))
+        except InputError as error:
+            on_error(error)
     return list(found)
 
 
-def expand(name: str, *, recursive: bool) -> Iterator[str]:
-    """The pictures that one argument names; a file is taken at its word, whatever its suffix."""
+def expand(name: str, *, recursive: bool) -> list[str]:
+    """The pictures that one argument names, one at least; a file is taken at its word, whatever its suffix."""
     path = Path(name)
     if name == STDIN or path.is_file():
-        yield name
-    elif path.is_dir():
-        inside = path.rglob("*") if recursive else path.iterdir()
-        yield from sorted((str(p) for p in inside if p.is_file() and is_input(p)), key=natural)
-    else:
-        yield from sorted((p for p in glob.glob(name, recursive=recursive) if Path(p).is_file()), key=natural)  # noqa: PTH207
+        return [name]
+    try:
+        if path.is_dir():
+            paths = [str(p) for p in (path.rglob("*") if recursive else path.iterdir())]
+            nothing = f"{name}: no picture in this folder" + ("" if recursive else "; --recursive looks deeper")
+        else:
+            paths = glob.glob(name, recursive=recursive)  # noqa: PTH207  Path.glob takes no absolute pattern
+            nothing = f"{name}: no such file, and no picture is named so"
+    except OSError as error:
+        raise InputError(f"{name} cannot be searched: {error.strerror}") from error
+    pictures = sorted((p for p in paths if is_input(Path(p))), key=natural)
+    if not pictures:
+        raise InputError(nothing)
+    return pictures
 
 
 def is_input(path: Path) -> bool:
-    """Whether a folder's file is a picture, and none that this tool wrote."""
+    """Whether a file that was not named itself is a picture, and none that this tool wrote."""
     ours = path.stem.endswith(".pose") or ".heatmaps-" in path.name
-    return path.suffix.lower() in PICTURE_SUFFIXES and not ours and not path.name.startswith(".")
+    return path.suffix.lower() in PICTURE_SUFFIXES and not ours and not path.name.startswith(".") and path.is_file()
 
 
 def natural(name: str) -> list[tuple[int, str]]:

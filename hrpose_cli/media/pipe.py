@@ -35,7 +35,8 @@ class FramePipe:
         self._stream.width, self._stream.height = self._size = size
         self._stream.pix_fmt = "rgb24"
         self._stream.time_base = self._stream.codec_context.time_base = self._time_base = time_base
-        self._ffmpeg = Ffmpeg(["-copyts", "-f", "nut", "-i", "pipe:0", *arguments])
+        # A frame that Ctrl-C cuts in two is an error, and with few frames before it one too many.
+        self._ffmpeg = Ffmpeg(["-max_error_rate", "1", "-copyts", "-f", "nut", "-i", "pipe:0", *arguments])
 
     def write(self, image: Picture, pts: int) -> None:
         """(H, W, 3) RGB of the announced size. MediaError, with its reason, if ffmpeg has stopped."""

@@ -75,7 +75,7 @@ class VideoSink:
 
     def close(self, *, cut_sound: bool = False) -> None:
         """Finish the file; with `cut_sound` without what the source sounds after the last frame."""
-        if self._pipe is None:
+        if self._pipe is None or not self.frames:
             self.abort()
             if cut_sound:
                 return  # stopped before the first frame: there is nothing to keep

@@ -18,7 +18,7 @@ import numpy as np
 from av.buffer import Buffer
 from av.sidedata.sidedata import Type
 from av.stream import Disposition
-from av.video.reformatter import Interpolation, VideoReformatter
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from hrpose_cli.errors import MediaError
@@ -27,9 +27,13 @@ from hrpose_cli.media.clock import Clock
 from hrpose_cli.poses import Picture
 
 ASSUMED_RATE = Fraction(25)  # of a file that does not say, as ffmpeg assumes it
+TEXTS = {"tty", "cdg"}  # what ffmpeg takes plain text for
 STARTS_ANYWHERE = 0x200  # ffmpeg's AVFMT_TS_DISCONT: time stamps do not begin at 0
-# swscale's default darkens by 1.2 of 255 levels, and differently from processor to processor.
-EXACT = Interpolation.BILINEAR | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND
+BT601 = 5  # swscale's number
+MATRICES = {1: 1, 4: 4, 7: 7, 9: 9, 10: 9}  # H.273 code -> swscale's number; all others are BT.601
+# swscale's BILINEAR | FULL_CHR_H_INT | ACCURATE_RND. Its default darkens by 1.2 of 255 levels, and
+# differently from processor to processor.
+EXACT = 0x2 | 0x2000 | 0x40000
 
 
 class VideoSource:
@@ -60,6 +64,7 @@ class VideoSource:
             self._turn = orientation(self._first)
             self._first_pts = self._clock.pts(self._first.pts)
             self.clip = self._describe(self._first)
+            self._colours = rgb_options(self.clip.colour)
         except BaseException:
             self.close()
             raise
@@ -117,7 +122,7 @@ class VideoSource:
     def _image(self, picture: av.VideoFrame) -> Picture:
         # A size that changes in mid-stream is scaled to the first one, as players do.
         width, height = displayed_size(self.clip.size, self._turn)
-        rgb = self._to_rgb.reformat(picture, width, height, "rgb24", interpolation=EXACT)
+        rgb = self._to_rgb.reformat(picture, width, height, "rgb24", **self._colours)
         return turn(cast(Picture, rgb.to_ndarray()), self._turn)
 
     def _describe(self, first: av.VideoFrame) -> Clip:
@@ -158,8 +163,8 @@ def open_container(path: Path) -> av.container.InputContainer:
 
 def video_stream(container: av.container.InputContainer, path: Path) -> VideoStream:
     """The first stream of moving pictures; the cover of a song is none."""
-    if "tty" in container.format.name:
-        raise MediaError(f"{path}: a text, not a video")
+    if container.format.name in TEXTS:
+        raise MediaError(f"{path}: not a video that can be read")
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:
             return stream
@@ -174,7 +179,7 @@ def clock_for(container: av.container.InputContainer, stream: VideoStream) -> Cl
     return Clock(
         tick,
         frame_rate(stream),
-        steady=stream.average_rate == stream.base_rate,
+        steady=frame_rate(stream) == stream.base_rate,
         zero=zero,
         decode_order=container.format.name == "avi",
     )
@@ -189,7 +194,10 @@ def packets(container: av.container.InputContainer, stream: VideoStream) -> Iter
 
 
 def frame_rate(stream: VideoStream) -> Fraction:
-    return Fraction(stream.average_rate or stream.guessed_rate or ASSUMED_RATE)
+    """The mean rate, or the exact one that a container with coarse time stamps means: FLV has 29.9697 for 29.97."""
+    mean = Fraction(stream.average_rate or stream.guessed_rate or ASSUMED_RATE)
+    base = stream.base_rate
+    return base if base and abs(mean / base - 1) < 5e-5 else mean
 
 
 def clip_duration(container: av.container.InputContainer, stream: VideoStream) -> Fraction | None:
@@ -232,6 +240,18 @@ def colour_of(frame: av.VideoFrame, stream: VideoStream) -> Colour:
         int(context.color_trc),
         2 if full else int(frame.color_range),
     )
+
+
+def rgb_options(colour: Colour) -> dict[str, int]:
+    """How PyAV is to read the colours; said in full, because before version 17 it assumes BT.601."""
+    matrix = MATRICES.get(colour.matrix, BT601)
+    return {
+        "src_colorspace": matrix,
+        "dst_colorspace": BT601,
+        "src_color_range": 2 if colour.range == 2 else 1,
+        "dst_color_range": 2,
+        "interpolation": EXACT,
+    }
 
 
 Turn = tuple[bool, bool, bool]  # transpose, then mirror left-right, then mirror top-bottom
