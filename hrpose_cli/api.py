@@ -44,15 +44,15 @@ class Settings:
             raise InputError(f"the batch size must be at least 1, but is {self.batch_size}")
 
 
-def build(settings: Settings, *, detector: Detector | None = None) -> TopDown:
-    """The estimator that `settings` describe; `detector` replaces the one that they name."""
+def build(settings: Settings, *, bar: Any = False) -> TopDown:
+    """The estimator that `settings` describe. bar: of a download, as for `fetch.fetch`."""
     from hrpose_cli.backends.pytorch import TorchBackend, choose_device
     from hrpose_cli.weights import find, load
 
     device = choose_device(settings.device)
-    spec, path = find(settings.weights, like=settings.like, download=settings.download)
+    spec, path = find(settings.weights, like=settings.like, download=settings.download, bar=bar)
     return TopDown(
-        detector=detector or build_detector(settings, device),
+        detector=build_detector(settings, device),
         backend=TorchBackend(load(spec, path), device=device, color=spec.color),
         weights=path,
         spec=spec,

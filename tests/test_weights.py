@@ -11,7 +11,7 @@ import torch
 from numpy.testing import assert_array_equal
 from torch import Tensor
 
-from hrpose_cli import fetch, weights, zoo
+from hrpose_cli import checkpoints, fetch, weights, zoo
 from hrpose_cli.errors import WeightsError
 from hrpose_cli.nets.hrnet import CONFIGS, HRNet, parameter_count
 from tests.conftest import spec

@@ -65,7 +65,8 @@ def image(
     paths = report.expand(inputs, recursive=recursive)
     style = DrawStyle(threshold=keypoint_score, boxes=draw_boxes, scores=draw_scores, background=background)
     outputs = PictureOutputs.plan(paths, out, style, pictures=not no_image, heatmaps=heatmaps)
-    estimator = build(settings)
+    with report.bar() as bar:
+        estimator = build(settings, bar=bar)
     coco = CocoWriter(provenance(estimator), estimator.skeleton, threshold=keypoint_score)
     found = estimate(read_frames(paths, report.failed), estimator)
     for frame, people in report.track(found, len(paths)):

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
 from hrpose_cli.errors import HRPoseError
 
 if TYPE_CHECKING:
+    from rich.progress import Progress
     from rich.table import Table
 
     from hrpose_cli.poses import Poses
@@ -120,27 +121,32 @@ class Report:
             raise typer.Exit(1)
 
     @contextmanager
-    def bar(self, name: str) -> Iterator[DownloadBar]:
-        """A progress bar for one download."""
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+    def bar(self) -> Iterator[DownloadBar]:
+        """A progress bar that shows itself when a download starts."""
+        from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
 
-        columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
-        with Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal) as progress:
-            yield DownloadBar(progress, progress.add_task(name, total=None))
+        columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn())
+        progress = Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
+        try:
+            yield DownloadBar(progress)
+        finally:
+            progress.stop()
 
 
 class DownloadBar:
     """What pooch expects of a progress bar, on rich."""
 
-    def __init__(self, progress: Any, task: Any) -> None:
-        self.progress, self.task = progress, task
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.task = progress.add_task("", total=None)
 
     @property
     def total(self) -> float | None:
-        return cast("float | None", self.progress.tasks[0].total)
+        return self.progress.tasks[0].total
 
     @total.setter
     def total(self, size: float) -> None:
+        self.progress.start()
         self.progress.update(self.task, total=size)
 
     def update(self, step: float) -> None:

@@ -69,7 +69,8 @@ def video(
     style = DrawStyle(threshold=keypoint_score, boxes=draw_boxes, scores=draw_scores, background=background)
     target = None if no_video else out or Path(f"{clip.stem}.pose.mp4")
     with VideoSource(clip) as source:
-        estimator = build(settings)
+        with report.bar() as bar:
+            estimator = build(settings, bar=bar)
         coco = CocoWriter(provenance(estimator), estimator.skeleton, threshold=keypoint_score, source=clip.name)
         try:
             with open_sink(target, source, crf) as sink:

@@ -59,7 +59,7 @@ def get(names: Names) -> None:
 
     report = Report()
     for name in names:
-        with report.guard(), report.bar(name) as bar:
+        with report.guard(), report.bar() as bar:
             path = embedded().get(name) or fetched(known(name), download=True, bar=bar)
             typer.echo(f"{name}\t{path}")
     report.end()
