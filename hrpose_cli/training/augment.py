@@ -1,0 +1,160 @@
+"""One random affine a sample, for the whole batch at once, and changes of light.
+
+A person is kept as a patch that holds more than its box; the affine takes crop pixels to patch
+pixels, so that crop, rotation, scale, translation and mirror cost one resampling (`grid_sample`)
+and the joints move by the very same numbers. Order of HRNet: half body, scale, rotation, flip.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hrpose_cli.geometry import Size
+from hrpose_cli.skeletons import Skeleton
+
+HALF_BODY_SCALE = 1.5
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How far samples are changed; the geometry is HRNet's recipe, the rest is ours."""
+
+    scale: float = 0.35  # standard deviation of the factor, clipped to 1 -+ the same
+    rotation: float = 45.0  # standard deviation, degrees, clipped to twice that
+    rotated: float = 0.6  # share of samples
+    shift: float = 0.04  # standard deviation, of the crop's sides
+    flipped: float = 0.5  # share
+    half_body: float = 0.3  # share, of people with more than 8 joints
+    light: float = 0.3  # reach of brightness, contrast and saturation
+    patches: float = 0.2  # share that gets an occluding rectangle
+
+    @classmethod
+    def none(cls) -> Augmentation:
+        """Every sample as it is."""
+        return cls(**dict.fromkeys(cls.__dataclass_fields__, 0.0))
+
+
+@dataclass(frozen=True)
+class Regions:
+    """What N crops show of their patches; the pixel unit is the patch's."""
+
+    center: Tensor  # (N, 2)
+    width: Tensor  # (N,) of the crop's content
+    degrees: Tensor  # (N,)
+    mirrored: Tensor  # (N,) bool
+
+
+def half_body(
+    joints: Tensor, visible: Tensor, skeleton: Skeleton, prefer_upper: Tensor, aspect: float, *, extra: float = 0.0
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Centres (N, 2) and sizes (N, 2) of one body half, and where (N,) there is one to show.
+
+    joints: (N, K, 2); visible: (N, K) bool; prefer_upper: (N,) bool; aspect: width / height; extra:
+    1 for DarkPose, whose boxes count pixels. HRNet, `JointsDataset.half_body_transform`.
+    """
+    upper = torch.tensor([k in skeleton.upper for k in range(len(skeleton))], device=joints.device)
+    halves = torch.stack([visible & upper, visible & ~upper])  # (2, N, K)
+    counts = halves.sum(-1)
+    take_upper = (prefer_upper & (counts[0] > 2)) | (counts[1] <= 2)
+    chosen = torch.where(take_upper[:, None], halves[0], halves[1])[..., None]  # (N, K, 1)
+    number = chosen.sum(1)
+    center = (joints * chosen).sum(1) / number.clamp_min(1)
+    low = torch.where(chosen, joints, torch.inf).amin(1)
+    high = torch.where(chosen, joints, -torch.inf).amax(1)
+    span = high - low + extra
+    width = torch.maximum(span[:, 0], span[:, 1] * aspect) * HALF_BODY_SCALE
+    return center, torch.stack([width, width / aspect], -1), number[:, 0] >= 2
+
+
+def random_regions(
+    center: Tensor, width: Tensor, joints: Tensor, visible: Tensor, skeleton: Skeleton, crop: Size, how: Augmentation
+) -> Regions:
+    """Regions for one epoch's look at N people.
+
+    center (N, 2) and width (N,): of the padded boxes; joints (N, K, 2) and visible (N, K): in patch
+    pixels; crop: (width, height).
+    """
+    n, aspect = len(center), crop[0] / crop[1]
+    chance = torch.rand(4, n)
+    body_center, body_size, possible = half_body(joints, visible, skeleton, torch.randn(n) < 0.5, aspect)
+    half = possible & (visible.sum(1) > 8) & (chance[0] < how.half_body)
+    center = torch.where(half[:, None], body_center, center)
+    width = torch.where(half, body_size[:, 0], width)
+    width = width * (1 + how.scale * torch.randn(n)).clamp(1 - how.scale, 1 + how.scale)
+    turn = (how.rotation * torch.randn(n)).clamp(-2 * how.rotation, 2 * how.rotation)
+    degrees = torch.where(chance[1] < how.rotated, turn, 0.0)
+    sides = torch.stack([width, width / aspect], -1)
+    moved = center + sides * (how.shift * torch.randn(n, 2)).clamp(-2 * how.shift, 2 * how.shift)
+    return Regions(moved, width, degrees, chance[2] < how.flipped)
+
+
+def crop_to_patch(regions: Regions, crop: Size) -> Tensor:
+    """(N, 2, 3) affines from crop to patch pixels, in the classic geometry; float32.
+
+    The mirror is x -> W - 1 - x in crop pixels, as flipping the finished crop would be.
+    """
+    width, height = crop
+    turn = torch.deg2rad(regions.degrees)
+    cos, sin = turn.cos(), turn.sin()
+    step = regions.width / width  # patch px a crop px
+    rotation = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)  # (N, 2, 2)
+    linear = rotation * step[:, None, None]
+    offset = regions.center - (linear @ torch.tensor([width / 2, height / 2]))
+    sign = torch.where(regions.mirrored, -1.0, 1.0)
+    start = torch.where(regions.mirrored, width - 1.0, 0.0)
+    offset = offset + linear[..., 0] * start[:, None]
+    linear = torch.stack([linear[..., 0] * sign[:, None], linear[..., 1]], -1)
+    return torch.cat([linear, offset[..., None]], -1)
+
+
+def move_joints(joints: Tensor, to_patch: Tensor, mirrored: Tensor, mirror: Tensor) -> Tensor:
+    """Joints (N, K, 2) of the patch in crop pixels, left and right swapped where `mirrored` (N,)."""
+    moved = torch.linalg.solve(to_patch[:, :, :2], (joints - to_patch[:, None, :, 2]).transpose(1, 2)).transpose(1, 2)
+    return swap(moved, mirrored, mirror)
+
+
+def swap(values: Tensor, mirrored: Tensor, mirror: Tensor) -> Tensor:
+    """(N, K, ...) with the joints of mirrored samples exchanged; mirror: (K,) `Skeleton.mirror`."""
+    shape = (-1,) + (1,) * (values.ndim - 1)
+    return torch.where(mirrored.view(shape), values[:, mirror], values)
+
+
+def resample(patches: Tensor, to_patch: Tensor, crop: Size) -> Tensor:
+    """Crops (N, 3, h, w) float32 of patches (N, 3, P, Q) float32, bilinear; black outside."""
+    width, height = crop
+    rows, columns = torch.arange(height, dtype=torch.float32), torch.arange(width, dtype=torch.float32)
+    y, x = torch.meshgrid(rows, columns, indexing="ij")
+    points = torch.stack([x, y, torch.ones_like(x)], -1).to(to_patch.device)  # (h, w, 3)
+    sampled = torch.einsum("hwc,ndc->nhwd", points, to_patch)  # (N, h, w, 2) patch px
+    size = torch.tensor([patches.shape[-1], patches.shape[-2]], device=patches.device)
+    return F.grid_sample(patches, 2 * sampled / (size - 1) - 1, align_corners=True)
+
+
+def change_light(crops: Tensor, how: Augmentation) -> Tensor:
+    """Crops (N, 3, h, w) in 0..1 with other saturation, contrast, brightness and tint, still in 0..1."""
+    n, reach = len(crops), how.light
+
+    def factor(channels: int = 1, part: float = 1.0) -> Tensor:
+        return 1 + reach * part * (2 * torch.rand(n, channels, 1, 1, device=crops.device) - 1)
+
+    grey = (crops * torch.tensor([0.299, 0.587, 0.114], device=crops.device).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    colored = grey + factor() * (crops - grey)
+    mean = colored.mean((1, 2, 3), keepdim=True)
+    return (((colored - mean) * factor() + mean * factor()) * factor(3, 0.25)).clamp(0, 1)
+
+
+def occlude(crops: Tensor, how: Augmentation) -> Tensor:
+    """Crops (N, 3, h, w), some with a rectangle of one colour, at most 30 % of each side."""
+    n, _, height, width = crops.shape
+    device = crops.device
+    center, radius = torch.rand(2, n, device=device), 0.05 + 0.1 * torch.rand(2, n, device=device)
+    x = torch.arange(width, device=device)[None] / width
+    y = torch.arange(height, device=device)[None] / height
+    inside = ((x - center[0, :, None]).abs() < radius[0, :, None])[:, None, None, :]
+    inside = inside & ((y - center[1, :, None]).abs() < radius[1, :, None])[:, None, :, None]
+    chosen = (torch.rand(n, device=device) < how.patches).view(n, 1, 1, 1)
+    return torch.where(inside & chosen, torch.rand(n, 3, 1, 1, device=device), crops)
