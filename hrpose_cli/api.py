@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import numpy as np
 
 from hrpose_cli import __version__
 from hrpose_cli.crops import CROP_MODES, CropMode
-from hrpose_cli.detect import DEFAULT, Detector, GivenBoxes, WholePicture, Yolo, load_yolo, read_boxes
+from hrpose_cli.detect import DEFAULT, LONG_SIDE, Detector, WholePicture, Yolo, load_yolo, read_boxes
 from hrpose_cli.errors import InputError
 from hrpose_cli.estimators import TopDown
+from hrpose_cli.fetch import digest
 from hrpose_cli.heatmaps import DECODERS, DEFAULT_LIMIT
 from hrpose_cli.poses import Frame, Picture, Poses
 
@@ -32,7 +34,7 @@ class Settings:
     crop: CropMode = "context"
     batch_size: int = 32
     box_score: float = 0.25  # of the detector
-    limit: float | None = DEFAULT_LIMIT  # heatmap px, the longest sub-pixel step an axis
+    decode_limit: float | None = DEFAULT_LIMIT  # heatmap px, the longest sub-pixel step an axis; None: any
     download: bool = False  # fetch weights of the table that are not here yet
 
     def __post_init__(self) -> None:
@@ -42,6 +44,10 @@ class Settings:
             raise InputError(f"there is no crop called {self.crop!r}: use {' or '.join(CROP_MODES)}")
         if self.batch_size < 1:
             raise InputError(f"the batch size must be at least 1, but is {self.batch_size}")
+        if self.decode_limit is not None and self.decode_limit <= 0:
+            raise InputError(f"the decode limit must be above 0, or None for none, but is {self.decode_limit}")
+        if not 0 <= self.box_score <= 1:
+            raise InputError(f"the box score must be within 0..1, but is {self.box_score}")
 
 
 def build(settings: Settings, *, bar: Any = False) -> TopDown:
@@ -60,7 +66,7 @@ def build(settings: Settings, *, bar: Any = False) -> TopDown:
         flip_test=settings.flip_test,
         crop_mode=settings.crop,
         batch_size=settings.batch_size,
-        limit=settings.limit,
+        limit=settings.decode_limit,
     )
 
 
@@ -73,45 +79,41 @@ def build_detector(settings: Settings, device: str) -> Detector:
     return load_yolo(settings.detector, device=device, confidence=settings.box_score)
 
 
-def provenance(estimator: TopDown) -> dict[str, Any]:
+def provenance(settings: Settings, estimator: TopDown) -> dict[str, Any]:
     """What made the poses: for the `info` of every file that is written, and for summaries."""
-    import torch
-
-    from hrpose_cli.fetch import digest
-
-    spec, detector = estimator.spec, estimator.detector
-    boxes: dict[str, Any] = {"name": {GivenBoxes: "file", WholePicture: "whole picture"}.get(type(detector), "own")}
-    if isinstance(detector, Yolo):
-        boxes = {
-            "name": detector.name,
-            "sha256": detector.sha256,
-            "score": detector.confidence,
-            "nms_iou": detector.iou,
-        }
+    spec, backend = estimator.spec, estimator.backend
     return {
         "description": "human poses by hrpose",
         "version": __version__,
-        "torch": torch.__version__,
-        "numpy": np.__version__,
+        "versions": {name: version(name) for name in ("torch", "ultralytics", "opencv-python", "numpy")},
         "weights": {
             "name": spec.name,
             "sha256": digest(estimator.weights) if estimator.weights else None,
             "licence": spec.licence,
+            "input": spec.size,
+            "geometry": spec.geometry,
+            "kernel": spec.kernel,
         },
-        "detector": boxes,
-        "backend": estimator.backend.name,
-        "device": estimator.backend.device,
-        "precision": estimator.backend.precision,
-        "decode": estimator.decode,
-        "decode_limit": estimator.limit,
-        "flip_test": estimator.flip_test,
-        "crop": estimator.crop_mode,
+        "detector": box_source(settings, estimator.detector),
+        "backend": backend.name,
+        "device": backend.device,
+        "precision": backend.precision,
+        "options": asdict(settings) | {"decode": estimator.decode},
         "scores": "joint: height of its heatmap peak, clipped to 0..1; "
         "person: box score x mean of the joint scores above 0.2",
     }
 
 
-@dataclass
+def box_source(settings: Settings, detector: Detector) -> dict[str, Any]:
+    """Where the boxes come from."""
+    if isinstance(detector, Yolo):
+        facts = {"name": detector.name, "sha256": detector.sha256}
+        return facts | {"score": detector.confidence, "nms_iou": detector.iou, "long_side": LONG_SIDE}
+    if settings.boxes is not None:
+        return {"name": Path(settings.boxes).name, "sha256": digest(Path(settings.boxes))}
+    return {"name": "the whole picture"}
+
+
 class PoseEstimator:
     """Poses of pictures, in one call.
 
@@ -119,10 +121,8 @@ class PoseEstimator:
         poses = estimator("photo.jpg")
         poses.xy  # (people, joints, 2) pixels
 
-    Keyword arguments are those of `Settings`.
+    Keyword arguments are the fields of `Settings`.
     """
-
-    settings: Settings = field(default_factory=Settings)
 
     def __init__(self, **settings: Any) -> None:
         self.settings = Settings(**settings)
@@ -149,9 +149,12 @@ class PoseEstimator:
 
 
 def read_frame(source: str | Path | Picture, index: int) -> Frame:
-    """A frame of a file or an array."""
+    """A frame of a file or an array; InputError if it is no RGB picture."""
     from hrpose_cli.media.pictures import read_picture
 
-    if isinstance(source, np.ndarray):
+    if not isinstance(source, np.ndarray):
+        return Frame(read_picture(Path(source)), index, name=Path(source).name)
+    try:
         return Frame(source, index)
-    return Frame(read_picture(Path(source)), index, name=Path(source).name)
+    except ValueError as error:
+        raise InputError(f"an array must be an RGB picture (H, W, 3) of uint8: {error}") from error

@@ -17,11 +17,12 @@ from typing import Any, Protocol
 
 import cv2
 import numpy as np
+import PIL.Image
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hrpose_cli.errors import FormatError, WeightsError
+from hrpose_cli.errors import FormatError, InputError, WeightsError
 from hrpose_cli.files import read_json
 from hrpose_cli.poses import Boxes, Floats, Frame, Picture
 from hrpose_cli.resources import shipped
@@ -30,6 +31,11 @@ DEFAULT = "person-yolo11n"
 LONG_SIDE = 640
 STRIDE = 32
 FILL = 114
+GRID = 8  # steps of a box a pixel
+
+
+# What ultralytics replaces for the whole process when it is imported.
+PATCHED = [(torch, "load"), (torch, "save"), (PIL.Image, "open"), *((cv2, f) for f in ("imread", "imwrite", "imshow"))]
 
 
 class Detector(Protocol):
@@ -57,12 +63,19 @@ class GivenBoxes:
         return [self.find(frame) for frame in frames]
 
     def find(self, frame: Frame) -> Boxes:
-        """The frame's boxes: by name, then by the number in its name, then by its index."""
-        name = Path(frame.name)
-        if name.name in self.by_name:
-            return self.by_name[name.name]
-        number = int(name.stem) if name.stem.isdecimal() else frame.index
-        return self.by_index.get(number, Boxes.none())
+        """The frame's boxes, by its name or the number in it; of a video, by its index.
+
+        Raises InputError for a picture that the file cannot be speaking of.
+        """
+        if not frame.name:
+            return self.by_index.get(frame.index, Boxes.none())
+        path = Path(frame.name)
+        if path.name in self.by_name:
+            return self.by_name[path.name]
+        if self.by_name or not path.stem.isdecimal():
+            known = ", ".join(list(self.by_name)[:3]) or "pictures by number only"
+            raise InputError(f"{frame.name} is not in the box file, which knows {known}")
+        return self.by_index.get(int(path.stem), Boxes.none())
 
 
 @dataclass(frozen=True)
@@ -74,7 +87,7 @@ class Yolo:
     person: int = 0  # class index
     confidence: float = 0.25
     iou: float = 0.6  # of NMS
-    batch_size: int = 8
+    batch_size: int = 1  # pictures
     device: str = "cpu"
     sha256: str = ""
 
@@ -121,9 +134,13 @@ class Letterbox:
     offset: tuple[int, int]  # of the picture inside, px
 
     def undo(self, boxes: Boxes, size: tuple[int, int]) -> Boxes:
-        """Boxes in picture pixels, clipped to it; what has no area left is dropped."""
+        """Boxes in picture pixels, clipped to it; what has no area left is dropped.
+
+        Rounded to 1/8 px: finer is noise, and the way in which floats add up in a batch of another
+        size must not change the pixels of a crop.
+        """
         xyxy = (boxes.xyxy - np.tile(self.offset, 2)) / np.tile(self.scale, 2)
-        xyxy = np.clip(xyxy, 0, np.tile(size, 2)).astype(np.float32)
+        xyxy = np.clip(np.round(xyxy * GRID) / GRID, 0, np.tile(size, 2)).astype(np.float32)
         return Boxes(xyxy, boxes.score)[(xyxy[:, 2:] > xyxy[:, :2]).all(axis=1)]
 
 
@@ -164,7 +181,9 @@ def load_yolo(name_or_path: str, *, device: str = "cpu", confidence: float = 0.2
     from hrpose_cli.fetch import digest
 
     net = net.float().eval().requires_grad_(False).to(device)
-    return Yolo(net, path.stem, person[0], confidence=confidence, iou=iou, device=device, sha256=digest(path))
+    # A CPU gains little from a batch, and alone a picture's boxes are the same to the last bit.
+    batch = 1 if device == "cpu" else 8
+    return Yolo(net, path.stem, person[0], confidence, iou, batch, device, digest(path))
 
 
 def detector_file(name_or_path: str) -> Path:
@@ -185,7 +204,7 @@ def detector_file(name_or_path: str) -> Path:
 
 @contextmanager
 def quiet_ultralytics() -> Iterator[None]:
-    """Import ultralytics without its installs, look-ups, user settings and thread counts."""
+    """Import ultralytics without its installs, look-ups, user settings, thread counts and patches."""
     from hrpose_cli.fetch import cache_dir
 
     wanted = {
@@ -195,6 +214,7 @@ def quiet_ultralytics() -> Iterator[None]:
         "YOLO_CONFIG_DIR": str(cache_dir() / "ultralytics"),
     }
     before, threads = dict(os.environ), (torch.get_num_threads(), cv2.getNumThreads())
+    patched = [(owner, name, getattr(owner, name)) for owner, name in PATCHED]
     os.environ.update(wanted)
     try:
         import ultralytics.nn.tasks  # noqa: F401
@@ -203,6 +223,8 @@ def quiet_ultralytics() -> Iterator[None]:
     finally:
         os.environ.clear()
         os.environ.update(before)
+        for owner, name, value in patched:
+            setattr(owner, name, value)
         torch.set_num_threads(threads[0])
         cv2.setNumThreads(threads[1])
 
@@ -245,15 +267,20 @@ def read_boxes(path: Path) -> GivenBoxes:
             if row.get("category_id", 1) == 1 and not row.get("iscrowd"):
                 groups[int(row["image_id"])].append((*row["bbox"], row.get("score", 1.0)))
         boxes = {i: xywh_boxes(np.array(rows, np.float64)) for i, rows in groups.items()}
-        names = {Path(image["file_name"]).name: boxes.get(int(image["id"]), Boxes.none()) for image in images}
+        # Frames of a video are found by their index: they all have the name of the clip.
+        frames = {int(i["id"]): int(i["frame_index"]) for i in images if "frame_index" in i}
+        stills = [image for image in images if "frame_index" not in image]
+        names = {Path(image["file_name"]).name: boxes.get(int(image["id"]), Boxes.none()) for image in stills}
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise FormatError(f"{path} holds no COCO boxes (a list of detections or annotations): {error!r}") from error
-    return GivenBoxes(names, boxes)
+        raise FormatError(f"{path} holds no COCO boxes: it must be a list of detections, or annotations") from error
+    return GivenBoxes(names, {frames.get(i, i): found for i, found in boxes.items()})
 
 
 def xywh_boxes(rows: NDArray[np.float64]) -> Boxes:
-    """Boxes of rows (N, 5): x, y, width, height, score; those without area are dropped."""
+    """Boxes of rows (N, 5): x, y, width, height, score in 0..1; those without area are dropped."""
+    if not np.isfinite(rows).all() or ((rows[:, 4] < 0) | (rows[:, 4] > 1)).any():
+        raise ValueError("boxes must be numbers and scores lie in 0..1")
     rows = rows[(rows[:, 2:4] > 0).all(axis=1)]
     order = np.argsort(-rows[:, 4], kind="stable")
     xyxy = np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4]], axis=1)
-    return Boxes(xyxy.astype(np.float32), np.clip(rows[:, 4], 0, 1).astype(np.float32))[order]
+    return Boxes(xyxy.astype(np.float32), rows[:, 4].astype(np.float32))[order]

@@ -16,6 +16,7 @@ from hrpose_cli.media.pictures import read_picture
 from hrpose_cli.metrics.people import NMS, similarity_of
 from hrpose_cli.pipeline import estimate
 from hrpose_cli.poses import Boxes, Frame, Poses
+from hrpose_cli.skeletons import Skeleton
 from hrpose_cli.zoo import ModelSpec
 
 
@@ -36,13 +37,23 @@ def truth_boxes(truth: Any, geometry: Geometry) -> GivenBoxes:
         rows = [
             (*row["bbox"], 1.0)
             for row in truth.imgToAnns[image["id"]]
-            if row["category_id"] == 1 and not row.get("iscrowd") and row["area"] > 0 and any(row["keypoints"])
+            if row["category_id"] == 1 and not row.get("iscrowd") and row["area"] > 0 and any(row.get("keypoints", []))
         ]
         found = xywh_boxes(np.array(rows, np.float64).reshape(-1, 5))
         cleaned = clean_boxes(found.xyxy, (image["width"], image["height"]), geometry).astype(np.float32)
         keep = (cleaned[:, 2:] > cleaned[:, :2]).all(axis=1)
         boxes[image["id"]] = Boxes(cleaned, found.score)[keep]
     return GivenBoxes({}, boxes)
+
+
+def check_skeleton(truth: Any, skeleton: Skeleton) -> None:
+    """Raise InputError unless the annotated people have as many joints as the weights give."""
+    joints = {len(row["keypoints"]) // 3 for row in truth.dataset["annotations"] if row.get("keypoints")}
+    if joints and joints != {len(skeleton)}:
+        have = " or ".join(map(str, sorted(joints)))
+        raise InputError(
+            f"the weights give {len(skeleton)} joints ({skeleton.name}), but the annotated people have {have}"
+        )
 
 
 def picture_folder(annotations: Path, names: Sequence[str], given: Path | None = None) -> Path:

@@ -25,6 +25,19 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def check_writable(path: Path) -> None:
+    """Raise InputError, before any work is done, if `path` cannot be written; missing folders are made."""
+    try:
+        if path.is_dir():
+            raise InputError(f"{path} is a folder: name a file in it")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        probe = path.with_name(f".{os.getpid()}.{path.name}")
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}") from error
+
+
 def read_json(path: Path, what: str) -> Any:
     """The content of a JSON file; `what` it should be is said when it cannot be read."""
     try:

@@ -40,6 +40,8 @@ class Frame:
 
     def __post_init__(self) -> None:
         check(self, "image", ("H", "W", 3))
+        if 0 in self.image.shape:
+            raise ValueError(f"Frame.image must have pixels, but has shape {self.image.shape}")
         if self.image.dtype != np.uint8:
             raise ValueError(f"Frame.image must be uint8, but is {self.image.dtype}")
 

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,15 @@ from hrpose_cli.zoo import ModelSpec
 from tests.reference import rule
 
 TINY = {"width": 4, "modules": (1, 1, 1), "blocks": 1, "bottlenecks": 1, "joints": 17}
+
+
+def clean_failure(result: Any, code: int = 1) -> str:
+    """The one line of a run that failed as it should; a crash has another exception or more lines."""
+    assert isinstance(result.exception, SystemExit), result.exception
+    assert result.exit_code == code
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1, result.stderr
+    return lines[0]
 
 
 def spec() -> ModelSpec:

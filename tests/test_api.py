@@ -41,23 +41,44 @@ def test_drawing_leaves_the_picture_alone(estimator: PoseEstimator, photo: Path)
     assert array.max() == 0
 
 
-@pytest.mark.parametrize("wrong", [np.zeros((5, 5)), np.zeros((5, 5, 4), np.uint8), np.zeros((5, 5, 3), np.float32)])
+@pytest.mark.parametrize(
+    "wrong",
+    [np.zeros((5, 5)), np.zeros((5, 5, 4), np.uint8), np.zeros((5, 5, 3), np.float32), np.zeros((0, 9, 3), np.uint8)],
+)
 def test_an_array_of_another_kind_is_refused(estimator: PoseEstimator, wrong: np.ndarray) -> None:
-    with pytest.raises(ValueError, match=r"Frame.image must"):
+    with pytest.raises(InputError, match=r"RGB picture"):
         estimator(wrong)
 
 
-@pytest.mark.parametrize("wrong", [{"decode": "magic"}, {"crop": "round"}, {"batch_size": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"decode": "magic"}, {"crop": "round"}, {"batch_size": 0}, {"decode_limit": 0}, {"box_score": 7}]
+)
 def test_settings_are_checked(wrong: dict[str, object]) -> None:
     with pytest.raises(InputError):
         Settings(**wrong)
 
 
 def test_every_run_can_say_what_made_it(weights_file: Path) -> None:
-    info = provenance(build(Settings(weights=str(weights_file), detector="none", device="cpu", flip_test=True)))
+    settings = Settings(weights=str(weights_file), detector="none", device="cpu", flip_test=True)
+    info = provenance(settings, build(settings))
     assert info["weights"]["name"] == "tiny"
     assert len(info["weights"]["sha256"]) == 64
-    assert (info["device"], info["precision"], info["flip_test"]) == ("cpu", "fp32", True)
+    assert (info["device"], info["precision"], info["options"]["flip_test"]) == ("cpu", "fp32", True)
+    assert info["options"]["decode"] == "dark"
+    assert info["versions"].keys() >= {"torch", "opencv-python", "ultralytics"}
+
+
+@pytest.mark.weights
+def test_poses_do_not_depend_on_what_else_is_estimated() -> None:
+    from hrpose_cli.media.pictures import read_picture
+    from hrpose_cli.resources import shipped
+
+    picture = read_picture(shipped("samples") / "bus.jpg")
+    others = [np.ascontiguousarray(picture[:, ::-1]), np.ascontiguousarray(picture[:600])]
+    estimator = PoseEstimator(device="cpu")
+    alone, together = estimator(picture), estimator([others[0], picture, others[1]])[1]
+    assert_array_equal(alone.box, together.box)
+    assert_allclose(alone.xy, together.xy, atol=1e-3)
 
 
 @pytest.mark.weights

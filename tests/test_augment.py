@@ -17,7 +17,7 @@ MIRROR = torch.from_numpy(COCO.mirror)
 @pytest.mark.parametrize("source", ["hr", "dark"])
 @pytest.mark.parametrize("skeleton", [COCO, MPII], ids=lambda s: s.name)
 @pytest.mark.parametrize(("upper", "branch"), [(True, "randn<0.5"), (False, "randn>=0.5")])
-def test_half_bodies_are_the_authors(source: str, skeleton, upper: bool, branch: str) -> None:  # noqa: ANN001
+def test_half_bodies_are_the_authors(source: str, skeleton, upper: bool, branch: str) -> None:
     k = len(skeleton)
     joints = torch.tensor([p["joints_xy"][:k] for p in HALF["persons"]], dtype=torch.float64)
     visible = torch.tensor([p[next(n for n in p if "vis" in n)][:k] for p in HALF["persons"]]) > 0

@@ -7,7 +7,7 @@ import torch
 from numpy.testing import assert_allclose
 
 from hrpose_cli import detect
-from hrpose_cli.errors import FormatError, WeightsError
+from hrpose_cli.errors import FormatError, InputError, WeightsError
 from hrpose_cli.poses import Boxes, Frame
 
 
@@ -80,10 +80,15 @@ def test_threads_and_environment_survive_ultralytics(monkeypatch: pytest.MonkeyP
 
     import cv2
 
-    before = torch.get_num_threads(), cv2.getNumThreads(), dict(os.environ)
+    def state() -> list[object]:
+        patched = [getattr(owner, name).__module__ for owner, name in detect.PATCHED]
+        return [torch.get_num_threads(), cv2.getNumThreads(), dict(os.environ), patched]
+
+    before = state()
     with detect.quiet_ultralytics():
         pass
-    assert before == (torch.get_num_threads(), cv2.getNumThreads(), dict(os.environ))
+    assert before == state()
+    assert not any("ultralytics" in str(module) for module in before[3])
 
 
 @pytest.mark.parametrize(
@@ -118,12 +123,22 @@ def test_box_files(tmp_path: Path, content: object, names: dict, numbers: dict) 
     assert {i: boxes.xyxy.tolist() for i, boxes in given.by_index.items()} == numbers
 
 
-def test_boxes_are_found_by_name_number_and_index() -> None:
+def test_boxes_are_found_by_name_number_or_index() -> None:
     one = Boxes(np.zeros((1, 4), np.float32), np.ones(1, np.float32))
     image = np.zeros((1, 1, 3), np.uint8)
-    given = detect.GivenBoxes({"a.jpg": one}, {12: one, 3: one})
-    frames = [Frame(image, 0, name="x/a.jpg"), Frame(image, 0, name="000012.jpg"), Frame(image, 3), Frame(image, 4)]
-    assert [len(b) for b in given(frames)] == [1, 1, 1, 0]
+    named, numbered = detect.GivenBoxes({"a.jpg": one}, {3: one}), detect.GivenBoxes({}, {12: one})
+    assert len(named([Frame(image, 0, name="x/a.jpg")])[0]) == 1
+    assert [len(b) for b in named([Frame(image, 3), Frame(image, 4)])] == [1, 0]  # of a video
+    assert [len(b) for b in numbered([Frame(image, 9, name="000012.jpg"), Frame(image, 12, name="13.jpg")])] == [1, 0]
+    for boxes, name in ((named, "b.jpg"), (named, "3.jpg"), (numbered, "a.jpg")):
+        with pytest.raises(InputError, match="not in the box file"):
+            boxes([Frame(image, 3, name=name)])
+
+
+@pytest.mark.parametrize("row", [[0, 0, 5, float("nan"), 0.5], [0, 0, 5, 5, 5.0], [0, 0, 5, 5, -0.1]])
+def test_boxes_that_are_no_numbers_or_scores_are_refused(row: list[float]) -> None:
+    with pytest.raises(ValueError, match="numbers"):
+        detect.xywh_boxes(np.array([row]))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '{"images": 3}', '[{"bbox": [1]}]'])

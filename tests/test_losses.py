@@ -27,7 +27,7 @@ def case(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("weighted", [True, False])
 def test_losses_and_gradients_are_the_authors(
     loss, key: str, weighted: bool, dtype, name: str, tolerance: float
-) -> None:  # noqa: ANN001
+) -> None:
     output, target, weight = case(dtype)
     expected = EXPECTED[f"{key}_{'weight' if weighted else 'noweight'}_{name}"]
     value = loss(output, target, weight if weighted else torch.ones_like(weight))

@@ -65,6 +65,8 @@ def choose_device(wanted: str) -> str:
         raise BackendError(f"there is no device called {wanted!r}: use auto, cpu, cuda, cuda:1 or mps")
     if not there[kind]:
         raise BackendError(f"this machine offers torch no {kind} device: use --device cpu or auto")
+    if number and kind != "cuda":
+        raise BackendError(f"only CUDA devices have numbers: use --device {kind}")
     if number and not (number.isdecimal() and int(number) < torch.cuda.device_count()):
         raise BackendError(f"there is no {wanted}: torch sees {torch.cuda.device_count()} CUDA devices")
     return wanted

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from hrpose_cli.cli import options as opt
+from hrpose_cli.errors import InputError
 
 if TYPE_CHECKING:
     from hrpose_cli.api import Settings
@@ -21,7 +22,9 @@ PROTOCOL = "Protocol"
 def evaluate(
     gt: Annotated[Path, typer.Option(help="COCO annotations (person_keypoints_*.json).")],
     images: Annotated[Path | None, typer.Option(help="Folder of the pictures. Default: found beside --gt.")] = None,
-    boxes: Annotated[str, typer.Option(help="gt, detector, or a COCO detection file.")] = "gt",
+    boxes: Annotated[
+        str | None, typer.Option(help="gt, detector, or a COCO detection file. Default: gt; for bbox: detector.")
+    ] = None,
     predictions: Annotated[Path | None, typer.Option(help="Score this result file; no network runs.")] = None,
     metric: Annotated[
         Literal["keypoints", "bbox"], typer.Option(help="Joints, or the detector's boxes.")
@@ -49,58 +52,62 @@ def evaluate(
     quiet: opt.Quiet = False,
 ) -> None:
     """Measure average precision on annotated pictures; the defaults are the papers' protocol."""
+    from hrpose_cli.cli.outputs import check_targets
     from hrpose_cli.cli.report import Report
     from hrpose_cli.evaluate import Protocol, annotated_frames
     from hrpose_cli.metrics import coco
 
-    report = Report(quiet=quiet)
+    report, protocol = Report(quiet=quiet), Protocol(rescore=rescore, nms=nms, oks=oks)
+    settings = opt.settings(locals(), boxes=None if boxes in {"gt", "detector"} else boxes)
+    check_targets([path for path in (gt, predictions) if path], [save])
     truth = coco.load_annotations(gt)
     ids = truth.getImgIds()[:limit]
+    frames = annotated_frames(truth, gt, ids, images)
     if predictions is not None:
         rows, title = coco.load_results(predictions), f"{predictions}, scored as it is"
     else:
-        joints = metric == "keypoints"
-        settings = opt.settings(
-            weights=weights, like=like, detector="none" if joints and boxes == "gt" else detector, device=device,
-            boxes=None if boxes in {"gt", "detector"} else boxes, decode=decode, limit=decode_limit,
-            flip_test=flip_test, crop=crop, batch_size=batch_size, box_score=box_score, download=download,
-        )  # fmt: skip
-        frames = annotated_frames(truth, gt, ids, images)
-        protocol = Protocol(rescore=rescore, nms=nms, oks=oks)
-        parts, title = score_joints(settings, frames, protocol, truth) if joints else score_boxes(settings, frames)
+        parts, title = (
+            score_boxes(settings, frames, boxes)
+            if metric == "bbox"
+            else score_joints(settings, frames, boxes, protocol, truth)
+        )
         rows = [row for part in report.track(parts, len(ids)) for row in part]
-    if save is not None:
-        opt.emit_json(save, rows)
     numbers = coco.evaluate(truth, rows, metric, image_ids=ids)
     show(f"{title}\n{metric} on {len(ids)} pictures of {gt}", numbers)
+    if save is not None:
+        opt.emit_json(save, rows)
 
 
-def score_boxes(settings: Settings, frames: Iterable[Frame]) -> tuple[Iterator[list[Any]], str]:
+def score_boxes(settings: Settings, frames: Iterable[Frame], boxes: str | None) -> tuple[Iterator[list[Any]], str]:
     """Rows of the detector alone, and what they belong to."""
     from hrpose_cli.api import build_detector
     from hrpose_cli.backends.pytorch import choose_device
     from hrpose_cli.evaluate import box_rows
 
+    if boxes == "gt":
+        raise InputError("the boxes of the ground truth are what boxes are measured by: use --boxes detector or a file")
     detector = build_detector(settings, choose_device(settings.device))
     source = settings.boxes or f"{settings.detector}, score >= {settings.box_score:g}"
     return box_rows(frames, detector), f"boxes by {source}"
 
 
 def score_joints(
-    settings: Settings, frames: Iterable[Frame], protocol: Protocol, truth: Any
+    settings: Settings, frames: Iterable[Frame], boxes: str | None, protocol: Protocol, truth: Any
 ) -> tuple[Iterator[list[Any]], str]:
     """Rows of the whole pipeline, and what they belong to."""
     from dataclasses import replace
 
     from hrpose_cli.api import build
-    from hrpose_cli.evaluate import joint_rows, truth_boxes
+    from hrpose_cli.evaluate import check_skeleton, joint_rows, truth_boxes
 
-    estimator, source = build(settings), settings.boxes or settings.detector
-    if source == "none":
-        estimator, source = replace(estimator, detector=truth_boxes(truth, estimator.spec.geometry)), "the ground truth"
+    annotated = boxes in {None, "gt"}
+    estimator = build(replace(settings, detector="none") if annotated else settings)
+    check_skeleton(truth, estimator.skeleton)
+    if annotated:
+        estimator = replace(estimator, detector=truth_boxes(truth, estimator.spec.geometry))
     facts = [
         estimator.spec.name,
-        f"boxes by {source}",
+        f"boxes by {'the ground truth' if annotated else settings.boxes or settings.detector}",
         f"{estimator.decode} decoding",
         f"flip test {'on' if estimator.flip_test else 'off'}",
         f"rescoring {'on' if protocol.rescore else 'off'}",

@@ -51,28 +51,32 @@ def image(
 ) -> None:
     """Find the people of pictures; write NAME.pose.jpg or .png for each, and JSON if asked for."""
     from hrpose_cli.api import build, provenance
-    from hrpose_cli.cli.outputs import PictureOutputs, read_frames
+    from hrpose_cli.cli.outputs import PictureOutputs, check_targets, read_frames
     from hrpose_cli.cli.report import Report
     from hrpose_cli.draw import DrawStyle
     from hrpose_cli.formats.coco import CocoWriter
     from hrpose_cli.pipeline import estimate
 
-    report = Report(quiet=quiet)
-    settings = opt.settings(
-        weights=weights, like=like, detector=detector, boxes=boxes, device=device, decode=decode, limit=decode_limit,
-        flip_test=flip_test, crop=crop, batch_size=batch_size, box_score=box_score, download=download,
-    )  # fmt: skip
+    report, settings = Report(quiet=quiet), opt.settings(locals())
     paths = report.expand(inputs, recursive=recursive)
     style = DrawStyle(threshold=keypoint_score, boxes=draw_boxes, scores=draw_scores, background=background)
     outputs = PictureOutputs.plan(paths, out, style, pictures=not no_image, heatmaps=heatmaps)
+    check_targets(paths, [json, json_results, *([] if no_image else outputs.targets)])
+    if not paths:
+        report.end()
     with report.bar() as bar:
         estimator = build(settings, bar=bar)
-    coco = CocoWriter(provenance(estimator), estimator.skeleton, threshold=keypoint_score)
-    found = estimate(read_frames(paths, report.failed), estimator)
-    for frame, people in report.track(found, len(paths)):
-        poses = people.best(at_least=min_score, most=max_people)
-        coco.add(frame, poses)
-        with report.guard():
-            report.found(frame.name, poses, outputs.write(frame, poses, estimator))
-    opt.write_coco(coco, json, json_results)
-    report.close(provenance(estimator), opt.better(estimator.spec))
+    people = {"min_score": min_score, "max_people": max_people, "keypoint_score": keypoint_score}
+    info = provenance(settings, estimator) | {"people": people}
+    coco = CocoWriter(info, estimator.skeleton, threshold=keypoint_score)
+    frames = read_frames(paths, estimator.detector, report.failed)
+    try:
+        with report.interruptible():
+            for frame, found in report.track(estimate(frames, estimator), len(paths)):
+                poses = found.best(at_least=min_score, most=max_people)
+                coco.add(frame, poses)
+                with report.guard():
+                    report.found(frame.name, poses, outputs.write(frame, poses, estimator))
+    finally:
+        opt.write_coco(coco, json, json_results)
+    report.close(info, opt.better(estimator.spec))

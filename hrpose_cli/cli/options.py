@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -83,11 +84,14 @@ Download = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel=OUTPUT)]
 
 
-def settings(**options: Any) -> Settings:
-    """The settings that options describe."""
+def settings(options: Mapping[str, Any], **changes: Any) -> Settings:
+    """The options of a command that are fields of `Settings`, which has their names; `changes` come first."""
+    from dataclasses import fields
+
     from hrpose_cli.api import Settings
 
-    return Settings(**(options | {"limit": options["limit"] or None}))
+    chosen = {f.name: options[f.name] for f in fields(Settings) if f.name in options} | changes
+    return Settings(**(chosen | {"decode_limit": chosen["decode_limit"] or None}))
 
 
 def emit_json(target: Path, content: Any) -> None:

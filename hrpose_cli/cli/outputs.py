@@ -1,4 +1,4 @@
-"""Pictures in and out of `hrpose image`: names that never collide and never hit an input."""
+"""What a run reads and writes: names that never collide and never hit an input."""
 
 from __future__ import annotations
 
@@ -9,26 +9,52 @@ from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hrpose_cli.detect import Detector, GivenBoxes
 from hrpose_cli.draw import DrawStyle, draw_heatmaps, draw_poses
 from hrpose_cli.errors import HRPoseError, InputError
-from hrpose_cli.media.pictures import PICTURE_SUFFIXES, read_picture, write_picture
+from hrpose_cli.files import check_writable
+from hrpose_cli.media.pictures import PICTURE_SUFFIXES, STDIN, read_picture, write_picture
 from hrpose_cli.poses import Boxes, Frame, Poses
 
 if TYPE_CHECKING:
     from hrpose_cli.estimators import TopDown
 
-STDIN = "-"
 LOSSY = {".jpg", ".jpeg"}
+CLEAR = {".png", ".webp", ".tif", ".tiff", ".avif"}  # suffixes that hold transparency
 
 
-def read_frames(paths: Sequence[str], failed: Callable[[Exception], None]) -> Iterator[Frame]:
+def read_frames(paths: Sequence[str], detector: Detector, failed: Callable[[Exception], None]) -> Iterator[Frame]:
     """The pictures that can be read, numbered by their place in `paths`; the others are reported."""
     for index, path in enumerate(paths):
         try:
             source = sys.stdin.buffer.read() if path == STDIN else Path(path)
-            yield Frame(read_picture(source, name=path), index, name=path)
+            frame = Frame(read_picture(source, name=path), index, name=path)
+            if isinstance(detector, GivenBoxes):
+                detector.find(frame)  # a picture that the box file does not know is left out
+            yield frame
         except HRPoseError as error:
             failed(error)
+
+
+def check_targets(inputs: Sequence[str | Path], targets: Sequence[Path | None]) -> None:
+    """Raise InputError, before any work, for a target that is an input, comes twice or cannot be written."""
+    taken = {identity(path): "an input" for path in inputs if str(path) != STDIN}
+    for target in targets:
+        if target is None or str(target) == STDIN:
+            continue
+        if identity(target) in taken:
+            raise InputError(f"{target} is {taken[identity(target)]}: choose another name")
+        check_writable(target)
+        taken[identity(target)] = "the name of another output"
+
+
+def identity(path: str | Path) -> object:
+    """The same for two names of one file, also through links."""
+    try:
+        found = Path(path).stat()
+        return found.st_dev, found.st_ino
+    except OSError:
+        return Path(path).resolve()
 
 
 @dataclass(frozen=True)
@@ -37,23 +63,22 @@ class PictureOutputs:
 
     targets: Sequence[Path]  # one an input
     style: DrawStyle
+    inputs: frozenset[object]  # their identities
     pictures: bool = True
     heatmaps: bool = False
 
     @classmethod
-    def plan(
-        cls, paths: Sequence[str], out: Path | None, style: DrawStyle, *, pictures: bool, heatmaps: bool
-    ) -> PictureOutputs:
-        """Raises InputError, before any work is done, if a name is impossible."""
-        one_file = out is not None and len(paths) == 1 and out.suffix.lower() in PICTURE_SUFFIXES
-        targets = [out] if one_file and out is not None else numbered(paths, out or Path(), style)
-        clear = style.background == "transparent"
-        for target in targets:
-            if pictures and clear and target.suffix.lower() in LOSSY:
-                raise InputError(f"{target} cannot be transparent: name a .png file")
-            if pictures and any(p != STDIN and same(target, Path(p)) for p in paths):
-                raise InputError(f"{target} is an input: choose another --out")
-        return cls(targets, style, pictures, heatmaps)
+    def plan(cls, paths: Sequence[str], out: Path | None, style: DrawStyle, **what: bool) -> PictureOutputs:
+        """Where each input's picture goes; `what` are the fields pictures and heatmaps."""
+        names_a_file = out is not None and out.suffix.lower() in PICTURE_SUFFIXES and not out.is_dir()
+        if names_a_file and len(paths) > 1:
+            raise InputError(f"--out {out} names one file, but there are {len(paths)} pictures: name a folder")
+        if out is not None and out.is_file() and not names_a_file:
+            raise InputError(f"--out {out} is a file: name a folder, or a picture file")
+        targets = [out] if names_a_file and out is not None else numbered(paths, out or Path(), style)
+        if style.background == "transparent" and any(t.suffix.lower() not in CLEAR for t in targets):
+            raise InputError(f"{targets[0]} cannot be transparent: name a .png file")
+        return cls(targets, style, frozenset(map(identity, paths)), **what)
 
     def write(self, frame: Frame, poses: Poses, estimator: TopDown) -> str:
         """Draw what was asked for; returns the names of the files for the summary."""
@@ -66,7 +91,9 @@ class PictureOutputs:
             crops = estimator.cut([frame], [Boxes(poses.box, poses.box_score)], [(0, i) for i in range(len(poses))])
             for i, (crop, maps) in enumerate(zip(crops.images, estimator.heatmaps(crops).cpu().numpy(), strict=True)):
                 panel = target.with_name(f"{target.stem.removesuffix('.pose')}.heatmaps-{i + 1}.jpg")
-                write_picture(panel, draw_heatmaps(crop, maps, estimator.skeleton))
+                if identity(panel) in self.inputs:
+                    raise InputError(f"{panel} is an input and would be overwritten: choose another --out")
+                write_picture(panel, draw_heatmaps(crop, maps, estimator.skeleton, geometry=estimator.spec.geometry))
                 written.append(str(panel))
         return ", ".join(written)
 
@@ -83,8 +110,3 @@ def numbered(paths: Sequence[str], folder: Path, style: DrawStyle) -> list[Path]
         taken.add(name.casefold())
         targets.append(folder / name)
     return targets
-
-
-def same(a: Path, b: Path) -> bool:
-    """Whether both names lead to one file."""
-    return a.resolve() == b.resolve() or (a.exists() and b.exists() and a.samefile(b))

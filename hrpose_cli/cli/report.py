@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 LISTED = 20  # files that the summary names
 PIPE_WIDTH = 160  # characters
+INTERRUPTED = 130  # the exit code that a shell expects after Ctrl-C
 
 
 def print_error(error: Exception) -> None:
@@ -32,7 +33,7 @@ def print_table(table: Table, title: str = "") -> None:
     from rich.console import Console
 
     terminal = Console().is_terminal
-    console = Console(highlight=False, width=None if terminal else PIPE_WIDTH)
+    console = Console(highlight=False, markup=False, width=None if terminal else PIPE_WIDTH)
     if title:
         console.print(title, soft_wrap=True)
     console.print(table)
@@ -44,7 +45,7 @@ class Report:
     def __init__(self, *, quiet: bool = False) -> None:
         from rich.console import Console
 
-        self.console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+        self.console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True, markup=False)
         self.failures = 0
         self.rows: list[tuple[str, int, str, str]] = []
 
@@ -66,6 +67,15 @@ class Report:
             yield
         except HRPoseError as error:
             self.failed(error)
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Ctrl-C ends the block, not what comes after it in `finally`."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            print_error(Exception("stopped by Ctrl-C; what was done is kept"))
+            raise typer.Exit(INTERRUPTED) from None
 
     def track(self, items: Iterable[T], total: int | None) -> Iterator[T]:
         """`items` under a progress bar, when there is more than one and a terminal to draw it on."""
@@ -89,10 +99,11 @@ class Report:
     def table(self) -> None:
         """The files, their people and where the result is."""
         from rich.table import Table
+        from rich.text import Text
 
         table = Table("picture", "people", "best", "written", box=None, pad_edge=False)
         for name, people, best, written in self.rows[:LISTED]:
-            table.add_row(name, str(people), best, written)
+            table.add_row(*map(Text, (name, str(people), best, written)))  # Text: a name is no markup
         if self.rows:
             self.console.print(table, soft_wrap=False)
         if len(self.rows) > LISTED:
@@ -101,13 +112,12 @@ class Report:
 
     def made_with(self, info: dict[str, Any], hint: str | None = None) -> None:
         """Which weights, backend and options made the result, and where better weights are to be had."""
-        flip = ", flip test" if info["flip_test"] else ""
-        self.console.print(
-            f"[dim]{info['weights']['name']} ({info['backend']} {info['precision']} on {info['device']}), "
-            f"{info['decode']} decoding{flip}, boxes by {info['detector']['name']}[/dim]"
+        options = info["options"]
+        line = (
+            f"{info['weights']['name']} ({info['backend']} {info['precision']} on {info['device']}), "
+            f"{options['decode']} decoding{', flip test' * options['flip_test']}, boxes by {info['detector']['name']}"
         )
-        if hint:
-            self.console.print(f"[dim]{hint}[/dim]")
+        self.console.print("\n".join([line, *([hint] if hint else [])]), style="dim")
 
     def close(self, info: dict[str, Any], hint: str | None = None) -> None:
         """Print the summary; exit code 1 if anything failed."""

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from hrpose_cli.media.sink import VideoSink
     from hrpose_cli.media.source import VideoSource
 
-INTERRUPTED = 130  # what a shell expects after Ctrl-C
-
 
 def video(
     clip: Annotated[Path, typer.Argument(help="The clip.")],
@@ -55,37 +53,34 @@ def video(
 ) -> None:
     """Find the people of a clip; write it with their skeletons, same size, time and sound."""
     from hrpose_cli.api import build, provenance
+    from hrpose_cli.cli.outputs import check_targets
     from hrpose_cli.cli.report import Report
     from hrpose_cli.draw import DrawStyle, draw_poses
     from hrpose_cli.formats.coco import CocoWriter
     from hrpose_cli.media.source import VideoSource
     from hrpose_cli.pipeline import estimate
 
-    report = Report(quiet=quiet)
-    settings = opt.settings(
-        weights=weights, like=like, detector=detector, boxes=boxes, device=device, decode=decode, limit=decode_limit,
-        flip_test=flip_test, crop=crop, batch_size=batch_size, box_score=box_score, download=download,
-    )  # fmt: skip
+    report, settings = Report(quiet=quiet), opt.settings(locals())
     style = DrawStyle(threshold=keypoint_score, boxes=draw_boxes, scores=draw_scores, background=background)
     target = None if no_video else out or Path(f"{clip.stem}.pose.mp4")
     with VideoSource(clip) as source:
+        check_targets([clip], [target, json])
         with report.bar() as bar:
             estimator = build(settings, bar=bar)
-        coco = CocoWriter(provenance(estimator), estimator.skeleton, threshold=keypoint_score, source=clip.name)
+        people = {"min_score": min_score, "max_people": max_people, "keypoint_score": keypoint_score}
+        info = provenance(settings, estimator) | {"people": people}
+        coco = CocoWriter(info, estimator.skeleton, threshold=keypoint_score, source=clip.name)
         try:
-            with open_sink(target, source, crf) as sink:
+            with report.interruptible(), open_sink(target, source, crf) as sink:
                 for frame, found in report.track(estimate(source, estimator), source.clip.frames):
                     poses = found.best(at_least=min_score, most=max_people)
                     coco.add(frame, poses)
                     if sink:
                         sink.write(draw_poses(frame.image, poses, style=style), frame.pts)
-        except KeyboardInterrupt:
-            report.console.print(f"stopped after {len(coco.images)} frames; what was done is kept")
-            raise typer.Exit(INTERRUPTED) from None
         finally:
             opt.write_coco(coco, json, None)
-    summary(report, source, target, sink, people=len(coco.people))
-    report.close(provenance(estimator), opt.better(estimator.spec))
+    summary(report, source, f"{len(coco.images)} frames, {len(coco.people)} people in all", sink)
+    report.close(info, opt.better(estimator.spec))
 
 
 def open_sink(target: Path | None, source: VideoSource, crf: int) -> AbstractContextManager[VideoSink | None]:
@@ -95,12 +90,9 @@ def open_sink(target: Path | None, source: VideoSource, crf: int) -> AbstractCon
     return VideoSink(target, source.clip, crf=crf) if target else nullcontext()
 
 
-def summary(report: Report, source: VideoSource, target: Path | None, sink: VideoSink | None, *, people: int) -> None:
+def summary(report: Report, source: VideoSource, done: str, sink: VideoSink | None) -> None:
     """What was done, and what could not be done as it was in the source."""
-    frames = sink.frames if sink else source.clip.frames
-    report.console.print(
-        f"{source.path.name}: {frames} frames, {people} people in all" + (f", {target}" if target else "")
-    )
+    report.console.print(f"{source.path.name}: {done}" + (f", {sink.path}" if sink else ""))
     for note in sink.notes if sink else []:
         report.console.print(f"note: {note}")
     if source.damage:

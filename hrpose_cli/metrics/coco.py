@@ -19,13 +19,25 @@ NAMES: dict[Metric, tuple[str, ...]] = {
 }
 
 
+# What each list of an annotation file must say.
+TRUTH = {
+    "images": {"id", "file_name", "width", "height"},
+    "annotations": {"id", "image_id", "category_id", "bbox", "area"},
+    "categories": {"id"},
+}
+
+
 def load_annotations(path: Path) -> Any:
     """The `pycocotools.coco.COCO` of an annotation file."""
     from pycocotools.coco import COCO
 
     content = read_json(path, "annotations")
-    if not isinstance(content, dict) or not {"images", "annotations"} <= content.keys():
-        raise FormatError(f"{path} is no COCO annotation file: it has no images and annotations")
+    for name, keys in TRUTH.items():
+        rows = content.get(name) if isinstance(content, dict) else None
+        if not isinstance(rows, list) or not all(isinstance(row, dict) and keys <= row.keys() for row in rows):
+            raise FormatError(
+                f"{path} is no COCO annotation file: its {name} must be a list with {', '.join(sorted(keys))}"
+            )
     coco = COCO()
     coco.dataset = content
     with contextlib.redirect_stdout(io.StringIO()):
@@ -54,6 +66,7 @@ def evaluate(
 
     if not rows:
         return dict.fromkeys(NAMES[metric], 0.0)
+    check_rows(truth, rows, metric)
     unknown = {row["image_id"] for row in rows} - set(truth.getImgIds())
     if unknown:
         raise FormatError(
@@ -71,3 +84,17 @@ def evaluate(
         run.summarize()
     stats: NDArray[np.float64] = run.stats
     return {name: float(value) for name, value in zip(NAMES[metric], stats, strict=True)}
+
+
+def check_rows(truth: Any, rows: Sequence[dict[str, Any]], metric: Metric) -> None:
+    """Raise FormatError for what would only fail deep in pycocotools."""
+    if not all(metric in row for row in rows):
+        raise FormatError(f"the predictions have no {metric}: are they for another --metric?")
+    if metric == "keypoints":
+        annotated = {len(a["keypoints"]) for a in truth.dataset["annotations"] if a.get("keypoints")}
+        found = {len(row["keypoints"]) for row in rows}
+        if len(annotated | found) != 1:
+            raise FormatError(
+                f"the predictions have {sorted(n // 3 for n in found)} joints, "
+                f"the annotations {sorted(n // 3 for n in annotated) or 'none'}"
+            )

@@ -11,6 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from hrpose_cli.cli import app
+from tests.conftest import clean_failure
 
 
 @pytest.fixture
@@ -95,12 +96,34 @@ def test_box_metric(hrpose: Any, data: Path, tmp_path: Path) -> None:
     assert found[0] == 1.0
 
 
-def test_bad_files_are_one_line(hrpose: Any, data: Path, tmp_path: Path) -> None:
-    for arguments in (
-        ["--gt", tmp_path / "no.json"],
-        ["--gt", data, "--predictions", data],
-        ["--gt", data, "--boxes", "no.json"],
-    ):
-        result = hrpose(*arguments)
-        assert result.exit_code == 1
-        assert "Traceback" not in result.output
+def change(data: Path, name: str, key: str, value: object = None) -> Path:
+    """A copy of the annotations in which every row of `name` lacks `key`, or has another value there."""
+    content = json.loads(data.read_text())
+    for row in content[name]:
+        row.pop(key)
+        if value is not None:
+            row[key] = value
+    path = data.with_name(f"{name}_{key}.json")
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_files_that_lack_something_say_what(hrpose: Any, data: Path, tmp_path: Path) -> None:
+    good, boxes_only, short = (tmp_path / f"{n}.json" for n in ("good", "boxes", "short"))
+    good.write_text(json.dumps(rows(data)))
+    boxes_only.write_text(json.dumps([{k: v for k, v in r.items() if k != "keypoints"} for r in rows(data)]))
+    short.write_text(json.dumps(rows(data, keypoints=[1.0] * 30)))
+    cases = [
+        (["--gt", tmp_path / "no.json"], "cannot read"),
+        (["--gt", data, "--predictions", data], "result file"),
+        (["--gt", data, "--boxes", "no.json"], "cannot read"),
+        (["--gt", data, "--predictions", boxes_only], "no keypoints"),
+        (["--gt", data, "--predictions", short], "10"),
+        (["--gt", change(data, "annotations", "area"), "--predictions", good], "area"),
+        (["--gt", change(data, "images", "width")], "width"),
+        (["--gt", change(data, "annotations", "keypoints"), "--predictions", good], "joints"),
+        (["--gt", change(data, "annotations", "keypoints", [1] * 48)], "17 joints"),
+        (["--gt", data, "--metric", "bbox", "--boxes", "gt"], "--boxes detector"),
+    ]
+    for arguments, message in cases:
+        assert message in clean_failure(hrpose(*arguments)), arguments

@@ -10,6 +10,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from hrpose_cli.cli import app
+from tests.conftest import clean_failure
 
 
 @pytest.fixture
@@ -92,14 +93,17 @@ def test_equal_names_do_not_collide(hrpose: Any, photo: Path, tmp_path: Path) ->
 
 def test_an_input_is_never_overwritten(hrpose: Any, photo: Path) -> None:
     before = photo.read_bytes()
-    result = hrpose(photo, "--out", photo)
-    assert result.exit_code == 1
-    assert "is an input" in result.output
-    assert photo.read_bytes() == before
+    panel = photo.with_name("photo.heatmaps-1.jpg")
+    panel.write_bytes(before)
+    for arguments in (["--out", photo], ["--json", photo], ["--no-image", "--json-results", photo]):
+        assert "is an input" in clean_failure(hrpose(photo, *arguments))
+    assert "is an input" in clean_failure(hrpose(photo, panel, "--heatmaps", "--out", photo.parent, "--max-people", 1))
+    assert "another output" in clean_failure(hrpose(photo, "--out", "x.png", "--json", "x.png"))
+    assert photo.read_bytes() == panel.read_bytes() == before
 
 
 def test_nobody_is_an_empty_result(hrpose: Any, photo: Path) -> None:
-    Path("none.json").write_text("[]")
+    Path("none.json").write_text(json.dumps({"images": [{"id": 1, "file_name": "photo.png"}], "annotations": []}))
     result = hrpose(photo, "--boxes", "none.json", "--json", "poses.json")
     assert result.exit_code == 0, result.output
     assert json.loads(Path("poses.json").read_text())["annotations"] == []
@@ -111,9 +115,8 @@ def test_transparent_pictures_are_png(hrpose: Any, photo: Path) -> None:
     Image.fromarray(pixels(str(photo))).save(jpg)
     assert hrpose(jpg, "--background", "transparent").exit_code == 0
     assert pixels("photo.pose.png").shape == (90, 70, 4)
-    result = hrpose(jpg, "--background", "transparent", "--out", "x.jpg")
-    assert result.exit_code == 1
-    assert "name a .png" in result.output
+    for name in ("x.jpg", "x.bmp"):
+        assert "name a .png" in clean_failure(hrpose(jpg, "--background", "transparent", "--out", name))
 
 
 def test_heatmap_panels(hrpose: Any, photo: Path) -> None:
@@ -146,7 +149,7 @@ def test_bad_pictures_are_a_line_each_and_the_rest_is_done(hrpose: Any, photo: P
     assert len(lines) == len(bad)
     for path in bad:
         assert sum(path.name in line for line in lines) == 1
-    assert "Traceback" not in result.output
+    assert isinstance(result.exception, SystemExit)
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "CMYK", "I;16", "P", "1", "LA"])
@@ -172,10 +175,69 @@ def test_tiny_and_long_pictures(hrpose: Any, photo: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code"),
-    [(["--batch-size", "0"], 2), (["--decode", "magic"], 2), (["--device", "tpu"], 1), (["--boxes", "no.json"], 1)],
+    ("arguments", "message"),
+    [
+        (["--device", "tpu"], "no device called"),
+        (["--device", "cpu:3"], "only CUDA devices have numbers"),
+        (["--boxes", "no.json"], "no.json"),
+        (["--boxes", __file__], "not JSON"),
+        (["--like", "nothing"], "no weights are called"),
+    ],
 )
-def test_wrong_usage(hrpose: Any, photo: Path, arguments: list[str], code: int) -> None:
+def test_what_cannot_be_is_one_line(hrpose: Any, photo: Path, arguments: list[str], message: str) -> None:
+    assert message in clean_failure(hrpose(photo, *arguments))
+    assert names() == []
+
+
+@pytest.mark.parametrize("arguments", [["--batch-size", "0"], ["--decode", "magic"], ["--min-score", "2"], ["--no"]])
+def test_wrong_usage_is_exit_code_2(hrpose: Any, photo: Path, arguments: list[str]) -> None:
     result = hrpose(photo, *arguments)
-    assert result.exit_code == code
-    assert "Traceback" not in result.output
+    assert result.exit_code == 2
+    assert isinstance(result.exception, SystemExit)
+
+
+def test_out_that_cannot_be_meant_is_said_before_the_work(hrpose: Any, photo: Path) -> None:
+    other = photo.with_name("other.png")
+    other.write_bytes(photo.read_bytes())
+    assert "names one file" in clean_failure(hrpose(photo, other, "--out", "y.jpg"))
+    Path("x").write_text("")
+    assert "is a file" in clean_failure(hrpose(photo, "--out", "x"))
+    assert names() == ["x"]
+
+
+def test_nothing_found_is_one_line_and_no_summary(hrpose: Any) -> None:
+    result = hrpose("zz*.jpg")
+    assert "zz*.jpg" in clean_failure(result)
+    assert "decoding" not in result.stderr
+
+
+def test_names_are_no_markup(hrpose: Any, photo: Path) -> None:
+    odd = photo.with_name("[bold] [x].png")
+    odd.write_bytes(photo.read_bytes())
+    result = hrpose(odd)
+    assert result.exit_code == 0
+    assert "[bold] [x].png" in result.stderr
+    assert names() == ["[bold] [x].pose.png"]
+
+
+def test_ctrl_c_keeps_what_was_done(hrpose: Any, photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hrpose_cli.cli import outputs
+
+    def interrupted(*_: object) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(outputs.PictureOutputs, "write", interrupted)
+    result = hrpose(photo, "--json", "poses.json")
+    assert "what was done is kept" in clean_failure(result, 130)
+    assert len(json.loads(Path("poses.json").read_text())["images"]) == 1
+
+
+def test_a_box_file_that_does_not_know_a_picture_says_so(hrpose: Any, photo: Path) -> None:
+    number = photo.with_name("000007.png")
+    number.write_bytes(photo.read_bytes())
+    Path("boxes.json").write_text('[{"image_id": 7, "category_id": 1, "bbox": [1, 2, 30, 40], "score": 0.5}]')
+    result = hrpose(photo, number, "--boxes", "boxes.json", "--json", "poses.json")
+    assert "photo.png is not in the box file" in clean_failure(result)
+    document = json.loads(Path("poses.json").read_text())
+    assert [a["bbox"] for a in document["annotations"]] == [[1, 2, 30, 40]]
+    assert document["info"]["detector"]["name"] == "boxes.json"

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from hrpose_cli.api import PoseEstimator
 from hrpose_cli.cli import app
+from tests.conftest import clean_failure
 
 RATE, FRAMES = 25, 7
 
@@ -90,16 +91,14 @@ def test_what_is_no_clip_is_one_line(
 ) -> None:
     if content is not None:
         (tmp_path / name).write_bytes(content)
-    result = hrpose(tmp_path / name)
-    assert result.exit_code == 1
-    assert message in result.output
-    assert "Traceback" not in result.output
+    assert message in clean_failure(hrpose(tmp_path / name))
     assert list(Path().iterdir()) == []
 
 
 def test_the_input_is_never_overwritten(hrpose: Any, clip: Path) -> None:
     before = clip.read_bytes()
-    assert hrpose(clip, "--out", clip).exit_code == 1
+    for arguments in (["--out", clip], ["--no-video", "--json", clip], ["--out", "x.mp4", "--json", "x.mp4"]):
+        clean_failure(hrpose(clip, *arguments))
     assert clip.read_bytes() == before
 
 
@@ -118,3 +117,11 @@ def test_ctrl_c_keeps_what_was_done(hrpose: Any, clip: Path, monkeypatch: pytest
     assert result.exit_code == 130
     assert decoded(Path("x.mp4")) == decoded(clip)[:3]
     assert len(json.loads(Path("poses.json").read_text())["images"]) >= 3
+
+
+def test_our_own_json_gives_a_video_its_boxes(hrpose: Any, clip: Path) -> None:
+    assert hrpose(clip, "--no-video", "--json", "first.json").exit_code == 0
+    assert hrpose(clip, "--no-video", "--boxes", "first.json", "--json", "again.json").exit_code == 0
+    first, again = (json.loads(Path(f"{name}.json").read_text()) for name in ("first", "again"))
+    assert [a["image_id"] for a in again["annotations"]] == [a["image_id"] for a in first["annotations"]]
+    assert [a["bbox"] for a in again["annotations"]] == [a["bbox"] for a in first["annotations"]]
