@@ -6,8 +6,9 @@ from typing import Any
 from torch import nn
 
 from hrpose_cli.nets.hrnet import HRNet, NetConfig
+from hrpose_cli.nets.lite_hrnet import LiteHRNet, LiteNetConfig
 
-NETS: dict[str, tuple[Any, Any]] = {"hrnet": (HRNet, NetConfig)}
+NETS: dict[str, tuple[Any, Any]] = {"hrnet": (HRNet, NetConfig), "lite_hrnet": (LiteHRNet, LiteNetConfig)}
 
 
 def build(architecture: str, integers: Mapping[str, Any]) -> nn.Module:

@@ -1,0 +1,268 @@
+"""Lite-HRNet in its wider naive form: the branches of HRNet made of shuffle blocks.
+
+Yu et al., Lite-HRNet: A Lightweight High-Resolution Network, CVPR 2021, section 3.1 and table 1
+("wider naive": shuffle blocks of ShuffleNet V2, no conditional channel weighting, 40 channels
+first). Module names are those of the authors' files. The head and the sum in `ExchangeUnit` are
+PaddleDetection's PP-TinyPose, so that its weights can be the start of a training.
+"""
+
+import copy
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hrpose_cli.nets.blocks import batch_norm
+from hrpose_cli.nets.hrnet import Stage, advance
+
+Net = TypeVar("Net", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class LiteNetConfig:
+    """The integers that make one Lite-HRNet; the defaults are those of PP-TinyPose."""
+
+    width: int = 40  # channels C of the 1/4 branch; branch i has C * 2**i
+    modules: tuple[int, int, int] = (2, 4, 2)  # exchange units in the stages of 2, 3 and 4 branches
+    blocks: int = 2  # shuffle blocks a branch in each unit
+    stem: int = 32  # channels of the stem
+    joints: int = 17  # K, heatmaps that come out
+
+    @property
+    def widths(self) -> list[int]:
+        return [self.width * 2**i for i in range(4)]
+
+
+CONFIGS = {
+    "lite-hrnet": LiteNetConfig(),
+}
+
+
+class LiteHRNet(nn.Module):
+    """(N, 3, H, W) normalised pictures -> (N, K, H/4, W/4) heatmaps; H and W multiples of 32."""
+
+    def __init__(self, config: LiteNetConfig = CONFIGS["lite-hrnet"]) -> None:
+        super().__init__()
+        self.config = config
+        widths, modules = config.widths, config.modules
+        self.stem = Stem(config.stem)
+        self.transition0 = transition([config.stem], widths[:2])
+        self.stage0 = stage(widths[:2], modules[0], config.blocks)
+        self.transition1 = transition(widths[:2], widths[:3])
+        self.stage1 = stage(widths[:3], modules[1], config.blocks)
+        self.transition2 = transition(widths[:3], widths)
+        self.stage2 = stage(widths, modules[2], config.blocks)
+        self.head_layer = IterativeHead(widths)
+        self.final_layer = nn.Conv2d(config.width, config.joints, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        branches = self.stage0(advance(self.transition0, [self.stem(x)]))
+        branches = self.stage1(advance(self.transition1, branches))
+        branches = self.stage2(advance(self.transition2, branches))
+        heatmaps: Tensor = self.final_layer(self.head_layer(branches))
+        return heatmaps
+
+
+# Parts -------------------------------------------------------------------------------------------
+
+
+class ConvBN(nn.Module):
+    """Convolution that keeps the size (or divides it by `stride`), batch norm and, if wished, ReLU."""
+
+    def __init__(
+        self, inputs: int, outputs: int, size: int, *, stride: int = 1, groups: int = 1, relu: bool = True
+    ) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(inputs, outputs, size, stride, padding=size // 2, groups=groups, bias=False)
+        self.bn = batch_norm(outputs)
+        self.relu = nn.ReLU(inplace=True) if relu else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.relu(self.bn(self.conv(x)))
+
+
+def depthwise(channels: int, stride: int = 1) -> ConvBN:
+    """3x3, each channel by itself; never rectified in these nets."""
+    return ConvBN(channels, channels, 3, stride=stride, groups=channels, relu=False)
+
+
+def separable(inputs: int, outputs: int, stride: int = 1, *, relu: bool = True) -> nn.Sequential:
+    """Depthwise 3x3, which carries the stride, then pointwise."""
+    return nn.Sequential(depthwise(inputs, stride), ConvBN(inputs, outputs, 1, relu=relu))
+
+
+def shuffled(left: Tensor, right: Tensor) -> Tensor:
+    """Two of (N, C/2, H, W) -> (N, C, H, W) with channels from each by turns.
+
+    That is the channel shuffle with two groups (Zhang et al., ShuffleNet, 2018, figure 1).
+    """
+    # Reshape, transpose, reshape does the same but leaves channels_last, which costs a third of the speed.
+    return F.channel_shuffle(torch.cat([left, right], dim=1), 2)
+
+
+class ShuffleUnit(nn.Module):
+    """Half of the channels passes, the other half is worked on, then both mix (figure 2a of the paper)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        half = channels // 2
+        self.branch2 = nn.Sequential(ConvBN(half, half, 1), depthwise(half), ConvBN(half, half, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        still, moved = x.chunk(2, dim=1)
+        return shuffled(still, self.branch2(moved))
+
+
+class Stem(nn.Module):
+    """(N, 3, H, W) -> (N, channels, H/4, W/4): a convolution, then a shuffle block that halves the size."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        half = channels // 2
+        self.conv1 = ConvBN(3, channels, 3, stride=2)
+        self.branch1 = separable(half, half, stride=2)
+        self.expand_conv = ConvBN(half, channels, 1)
+        self.depthwise_conv = depthwise(channels, stride=2)
+        self.linear_conv = ConvBN(channels, half, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        left, right = self.conv1(x).chunk(2, dim=1)  # (N, channels/2, H/2, W/2) each
+        right = self.linear_conv(self.depthwise_conv(self.expand_conv(right)))
+        return shuffled(self.branch1(left), right)
+
+
+class ExchangeUnit(nn.Module):
+    """Shuffle blocks on each branch, then every branch gets the sum of all, resampled to it."""
+
+    def __init__(self, widths: Sequence[int], blocks: int) -> None:
+        super().__init__()
+        count = len(widths)
+        self.layers = nn.ModuleList(nn.Sequential(*(ShuffleUnit(c) for _ in range(blocks))) for c in widths)
+        self.fuse_layers = nn.ModuleList(
+            nn.ModuleList(fuse_layer(widths, source, target) for source in range(count)) for target in range(count)
+        )
+
+    def forward(self, inputs: list[Tensor]) -> list[Tensor]:
+        branches = [layer(x) for layer, x in zip(self.layers, inputs, strict=True)]
+        sums: list[Tensor] = []
+        for row in self.fuse_layers:
+            sums.append(self.fuse(row, branches))
+            # In PaddleDetection the lower branches see what branch 0 has become, before its ReLU.
+            branches = [sums[0], *branches[1:]]
+        return [F.relu(x) for x in sums]
+
+    def fuse(self, row: nn.Module, branches: list[Tensor]) -> Tensor:
+        first = row[0](branches[0])  # type: ignore[index]
+        # PaddleDetection adds branch 0 twice; its weights were trained with that.
+        total = first + first
+        for layer, x in zip(row[1:], branches[1:], strict=True):  # type: ignore[index]
+            total = total + layer(x)
+        return total
+
+
+def stage(widths: Sequence[int], modules: int, blocks: int) -> Stage:
+    """Units of one stage; all their branches go on, since the head uses each."""
+    return Stage(*(ExchangeUnit(widths, blocks) for _ in range(modules)))
+
+
+def fuse_layer(widths: Sequence[int], source: int, target: int) -> nn.Module:
+    """What takes branch `source` to the resolution and width of branch `target`."""
+    if source == target:
+        return nn.Identity()
+    if source > target:
+        return nn.Sequential(
+            ConvBN(widths[source], widths[target], 1, relu=False),
+            nn.Upsample(scale_factor=float(2 ** (source - target)), mode="nearest"),
+        )
+    c = widths[source]
+    halvings = [separable(c, c, stride=2) for _ in range(target - source - 1)]
+    return nn.Sequential(*halvings, separable(c, widths[target], stride=2, relu=False))
+
+
+def transition(before: Sequence[int], after: Sequence[int]) -> nn.ModuleList:
+    """From the branches of one stage to those of the next; a new branch grows from the lowest."""
+    layers: list[nn.Module] = []
+    for i, width in enumerate(after):
+        if i >= len(before):
+            layers.append(separable(before[-1], width, stride=2))
+        elif before[i] != width:
+            layers.append(separable(before[i], width))
+        else:
+            layers.append(nn.Identity())
+    return nn.ModuleList(layers)
+
+
+class IterativeHead(nn.Module):
+    """From the lowest branch up: each is added to what came from below; (N, C, H/4, W/4) comes out."""
+
+    def __init__(self, widths: Sequence[int]) -> None:
+        super().__init__()
+        down = list(reversed(widths))
+        self.projects = nn.ModuleList(separable(a, b) for a, b in zip(down, [*down[1:], down[-1]], strict=True))
+
+    def forward(self, branches: list[Tensor]) -> Tensor:
+        x: Tensor = self.projects[0](branches[-1])
+        for project, branch in zip(self.projects[1:], reversed(branches[:-1]), strict=True):
+            x = F.interpolate(x, size=branch.shape[-2:], mode="bilinear", align_corners=True)
+            x = project(branch + x)
+        return x
+
+
+# Batch norms that were folded away ---------------------------------------------------------------
+
+
+def unfold_batch_norms(net: Net, batches: Iterable[Tensor]) -> Net:
+    """A copy whose batch norms have the statistics measured on `batches`, and the same function in eval.
+
+    A net whose batch norms were folded has the identity in their place, and in training mode would
+    become another net at the first step. With measured statistics both modes agree on such pictures.
+    batches: of (N, 3, H, W), normalised.
+    """
+    net = copy.deepcopy(net)
+    for norm, (mean, variance) in measure(net, batches).items():
+        replace_statistics(norm, mean, variance)
+    return net
+
+
+@torch.no_grad()
+def measure(net: nn.Module, batches: Iterable[Tensor]) -> dict[nn.BatchNorm2d, tuple[Tensor, Tensor]]:
+    """Mean and variance (C,) of what enters each batch norm, over all batches together, in float64."""
+    norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
+    sums = {norm: torch.zeros(3, norm.num_features, dtype=torch.float64) for norm in norms}
+
+    def add(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        x = inputs[0].double().transpose(0, 1).flatten(1).cpu()  # (C, N H W)
+        count = torch.full(x.shape[:1], x.shape[1])
+        sums[norm] += torch.stack([count, x.sum(1), x.square().sum(1)])  # type: ignore[index]
+
+    hooks = [norm.register_forward_pre_hook(add) for norm in norms]
+    training = net.training
+    net.eval()
+    for batch in batches:
+        net(batch)
+    net.train(training)
+    for hook in hooks:
+        hook.remove()
+    return {norm: moments(*rows) for norm, rows in sums.items()}
+
+
+def moments(count: Tensor, total: Tensor, squares: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance from sums."""
+    mean = total / count
+    return mean, (squares / count - mean.square()).clamp(min=0)
+
+
+@torch.no_grad()
+def replace_statistics(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> None:
+    """Give `norm` other running statistics; weight and bias change so that its eval function does not."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()
+    mean, variance = mean.to(scale.device), variance.to(scale.device)
+    norm.bias.add_(scale * (mean - norm.running_mean))
+    norm.weight.copy_(scale * (variance + norm.eps).sqrt())
+    norm.running_mean.copy_(mean)
+    norm.running_var.copy_(variance)
