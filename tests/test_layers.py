@@ -16,7 +16,8 @@ LAYERS = [
     ["detect", "backends"],
     ["estimators"],
     ["pipeline"],
-    ["api", "evaluate", "training"],
+    ["api", "evaluate"],
+    ["training"],
     ["cli"],
 ]
 RANK = {name: layer for layer, names in enumerate(LAYERS) for name in names}

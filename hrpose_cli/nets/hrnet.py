@@ -145,13 +145,17 @@ def parameter_count(net: nn.Module) -> int:
     return sum(p.numel() for p in net.parameters())
 
 
-def initialise(net: nn.Module) -> None:
-    """The authors' start without pre-training: every convolution N(0, 0.001), biases 0."""
+def initialise(net: HRNet) -> None:
+    """A start without pre-training: He et al. 2015 (fan out), and heatmaps that are nearly zero.
+
+    The authors start from ImageNet, or with every convolution N(0, 0.001), which needs many epochs
+    before it leaves the all-zero answer.
+    """
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
-            nn.init.normal_(module.weight, std=0.001)
-            if module.bias is not None:
-                nn.init.zeros_(module.bias)
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+    nn.init.normal_(net.final_layer.weight, std=0.001)
+    nn.init.zeros_(net.final_layer.bias)  # type: ignore[arg-type]
 
 
 def multiply_adds(net: nn.Module, size: tuple[int, int]) -> int:

@@ -1,0 +1,218 @@
+"""The training loop: a step, a schedule, a checkpoint, and nothing else.
+
+Randomness is drawn anew from (seed, step, part) before every batch and the order of people from
+(seed, epoch), so that a run that is resumed does the very same as one that never stopped. With
+`torchrun` each process takes its parts of every step; one process with `accumulate` = n takes all n.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+
+from hrpose_cli.errors import InputError, WeightsError
+from hrpose_cli.files import replacing
+from hrpose_cli.training.augment import Augmentation
+from hrpose_cli.training.losses import LOSSES
+from hrpose_cli.training.people import People
+from hrpose_cli.training.samples import Samples, draw
+from hrpose_cli.zoo import ModelSpec
+
+LAST = "last.pt"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that decides how a net is trained."""
+
+    epochs: float | None = 210
+    minutes: float | None = None  # instead of epochs: the schedule ends when the time does
+    batch: int = 32  # samples a part
+    accumulate: int = 1  # parts a step and process
+    rate: float = 1e-3  # learning rate after the warm-up
+    final_rate: float = 1e-5
+    warmup: int = 200  # steps
+    schedule: str = "cosine"  # or "step": x 0.1 at 170/210 and 200/210 of the way, as HRNet's
+    decay: float = 1e-4  # AdamW's
+    average: float = 0.999  # decay of the moving average of the weights
+    loss: str = "peaked"
+    encoding: str = "unbiased"
+    occluded: float = 1.0  # weight of hidden joints
+    precision: str = "fp32"  # or bf16
+    distil: float = 0.0  # weight of the teacher's heatmaps as a second target
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a training stands."""
+
+    step: int = 0
+    samples: int = 0
+    seconds: float = 0.0
+
+
+Teacher = Callable[[Tensor], Tensor]  # crops (N, 3, h, w) in 0..255 -> heatmaps (N, K, h/4, w/4)
+
+
+@dataclass
+class Training:
+    """A net on its way; what changes during a training is here."""
+
+    net: nn.Module  # of normalised pictures; see `Normaliser`
+    spec: ModelSpec
+    people: People
+    recipe: Recipe
+    out: Path
+    how: Augmentation = field(default_factory=Augmentation)
+    teacher: Teacher | None = None
+
+    def __post_init__(self) -> None:
+        self.progress = Progress()
+        self.average = AveragedModel(
+            self.net, multi_avg_fn=get_ema_multi_avg_fn(self.recipe.average), use_buffers=True
+        ).eval()
+        self.optimizer = torch.optim.AdamW(self.net.parameters(), self.recipe.rate, weight_decay=self.recipe.decay)
+        self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        self.model = DistributedDataParallel(self.net) if self.world > 1 else self.net
+
+    @property
+    def parts(self) -> int:
+        """Batches a step, over all processes."""
+        return self.recipe.accumulate * self.world
+
+    @property
+    def steps_an_epoch(self) -> int:
+        return max(1, len(self.people) // (self.recipe.batch * self.parts))
+
+    def run(self) -> Iterator[dict[str, float]]:
+        """Train to the end; gives what an epoch came to after each one."""
+        self.model.train()
+        losses: list[float] = []
+        while (way := self.way()) < 1:
+            began = time.monotonic()
+            losses.append(self.step(way))
+            lasted = time.monotonic() - began
+            done = self.progress
+            samples = done.samples + self.recipe.batch * self.parts
+            self.progress = Progress(done.step + 1, samples, done.seconds + lasted)
+            if self.progress.step % self.steps_an_epoch == 0 or self.way() >= 1:
+                yield {
+                    "epoch": self.progress.step / self.steps_an_epoch,
+                    "loss": sum(losses) / len(losses),
+                    **asdict(self.progress),
+                }
+                losses = []
+                self.model.train()
+
+    def way(self) -> float:
+        """How much of the schedule is done, 0..1; all processes go by the clock of the first."""
+        if self.recipe.minutes is None:
+            return self.progress.step / max(1, round((self.recipe.epochs or 0) * self.steps_an_epoch))
+        way = torch.tensor(self.progress.seconds / (60 * self.recipe.minutes))
+        if self.world > 1:
+            dist.broadcast(way, 0)
+        return float(way)
+
+    def step(self, way: float) -> float:
+        """One change of the weights; returns the mean loss of this process's parts."""
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.recipe, self.progress.step, way)
+        self.optimizer.zero_grad(set_to_none=True)
+        total = 0.0
+        for i in range(self.recipe.accumulate):
+            part = self.rank * self.recipe.accumulate + i
+            last = i == self.recipe.accumulate - 1
+            quiet = self.model.no_sync() if self.world > 1 and not last else nullcontext()  # type: ignore[operator]
+            with quiet:
+                loss = self.loss(self.samples(part))
+                (loss / self.recipe.accumulate).backward()
+            total += loss.item() / self.recipe.accumulate
+        self.optimizer.step()
+        self.average.update_parameters(self.net)
+        return total
+
+    def samples(self, part: int) -> Samples:
+        """Part `part` of the current step."""
+        chosen = self.chosen(part)
+        torch.manual_seed(hash((self.recipe.seed, self.progress.step, part)) % 2**63)
+        encoding, occluded = self.recipe.encoding, self.recipe.occluded
+        return draw(self.people, chosen, self.spec, self.how, encoding=encoding, occluded=occluded)
+
+    def chosen(self, part: int) -> Tensor:
+        """(N,) the people of a part: every epoch in a new order."""
+        epoch, place = divmod(self.progress.step, self.steps_an_epoch)
+        generator = torch.Generator().manual_seed(hash((self.recipe.seed, epoch)) % 2**63)
+        order = torch.randperm(len(self.people), generator=generator)
+        start = (place * self.parts + part) * self.recipe.batch
+        return order[start : start + self.recipe.batch]
+
+    def loss(self, samples: Samples) -> Tensor:
+        """The recipe's loss; a loss that is no number stops the training with the pictures it came from."""
+        loss, device = LOSSES[self.recipe.loss], next(self.net.parameters()).device.type
+        with torch.autocast(device, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
+            output = self.model(samples.crops).float()
+        value = loss(output, samples.target, samples.weight)
+        if self.teacher is not None and self.recipe.distil:
+            taught = self.teacher(samples.crops)
+            value = value + self.recipe.distil * loss(output, taught, torch.ones_like(samples.weight))
+        if not torch.isfinite(value):
+            raise InputError(f"the loss is no longer a number at step {self.progress.step}: {self.pictures()}")
+        return value
+
+    def pictures(self) -> str:
+        """The files of the current step."""
+        chosen = torch.cat([self.chosen(part) for part in range(self.parts)])
+        return ", ".join(sorted({self.people.names[int(i)] for i in chosen}))
+
+    def save(self) -> None:
+        """Write all that `resume` needs; the file is there whole or as it was before."""
+        state = {
+            "net": self.net.state_dict(),
+            "average": self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "progress": asdict(self.progress),
+            "recipe": asdict(self.recipe),
+            "spec": self.spec.metadata(),
+        }
+        with replacing(self.out / LAST) as temporary:
+            torch.save(state, temporary)
+
+    def resume(self) -> None:
+        """Go on from the last checkpoint of `out`, if there is one."""
+        path = self.out / LAST
+        if not path.is_file():
+            return
+        state: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        if state["spec"] != self.spec.metadata():
+            raise WeightsError(f"{path} is of another net: name another --out")
+        self.net.load_state_dict(state["net"])
+        self.average.load_state_dict(state["average"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.progress = Progress(**state["progress"])
+
+    def log(self, row: Mapping[str, Any]) -> None:
+        """Add a line to log.jsonl."""
+        with (self.out / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+def learning_rate(recipe: Recipe, step: int, way: float) -> float:
+    """After a linear warm-up a cosine from `rate` to `final_rate`, or HRNet's steps."""
+    if recipe.schedule == "step":
+        rate = recipe.rate * 0.1 ** sum(way >= edge for edge in (170 / 210, 200 / 210))
+    else:
+        rate = recipe.final_rate + (recipe.rate - recipe.final_rate) * (1 + math.cos(math.pi * min(way, 1))) / 2
+    return rate * min(1.0, (step + 1) / max(1, recipe.warmup))

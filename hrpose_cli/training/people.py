@@ -1,0 +1,141 @@
+"""The people of annotation files, each cut out once with more around it than its box."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hrpose_cli.crops import crop_bounds, warp_into
+from hrpose_cli.errors import InputError
+from hrpose_cli.evaluate import picture_folder
+from hrpose_cli.files import replacing
+from hrpose_cli.geometry import Size, box_regions, invert, region_affines, transform
+from hrpose_cli.media.pictures import read_picture
+from hrpose_cli.metrics.coco import load_annotations
+from hrpose_cli.skeletons import Skeleton
+
+REACH = 2.0  # side of a patch in widths of the padded box: room to turn, shift and zoom out
+SHARPNESS = 1.0  # pixels of the patch a pixel of the unaugmented crop
+
+
+@dataclass(frozen=True)
+class People:
+    """N people. All patches have the same side P; the person's padded box is in the middle."""
+
+    patches: Tensor  # (N, P, P, 3) uint8
+    joints: Tensor  # (N, K, 2) float32, patch px
+    visible: Tensor  # (N, K) float32, COCO's v: 0 not labelled, 1 hidden, 2 seen
+    trust: Tensor  # (N,) float32, weight of the labels of the file they came from
+    names: tuple[str, ...]  # (N,) picture files
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def side(self) -> int:
+        """P."""
+        return self.patches.shape[1]
+
+    @property
+    def width(self) -> float:
+        """Of every padded box, patch px."""
+        return self.side / REACH
+
+    def part(self, keep: Tensor) -> People:
+        """The people of an index tensor."""
+        names = tuple(self.names[int(i)] for i in keep)
+        return People(self.patches[keep], self.joints[keep], self.visible[keep], self.trust[keep], names)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One annotation file."""
+
+    annotations: Path
+    images: Path | None = None  # the folder of its pictures; None: found beside it
+    trust: float = 1.0  # 0..1
+
+
+def load_people(sources: Sequence[Source], crop: Size, skeleton: Skeleton, cache: Path) -> People:
+    """The labelled people of `sources` for nets that see `crop` (width, height).
+
+    The patches are kept in the folder `cache` and read from there the next time; the processes of
+    one training share that memory.
+    """
+    key = fingerprint(sources, crop, skeleton)
+    patches, labels = cache / f"people-{key}.npy", cache / f"people-{key}.npz"
+    if not labels.is_file():
+        write_people(sources, crop, skeleton, patches, labels)
+    with np.load(labels) as stored:
+        joints, visible, trust = (torch.from_numpy(stored[name]) for name in ("joints", "visible", "trust"))
+        names = tuple(stored["names"].tolist())
+    # Mapped copy-on-write, since torch has no read-only tensors; nobody writes.
+    return People(torch.from_numpy(np.load(patches, mmap_mode="c")), joints, visible, trust, names)
+
+
+def fingerprint(sources: Sequence[Source], crop: Size, skeleton: Skeleton) -> str:
+    """Eight digits that change with whatever changes the patches."""
+    files = [(str(s.annotations.resolve()), s.annotations.stat().st_mtime_ns, s.trust) for s in sources]
+    facts = json.dumps([files, crop, skeleton.name, REACH, SHARPNESS])
+    return hashlib.sha256(facts.encode()).hexdigest()[:8]
+
+
+def write_people(sources: Sequence[Source], crop: Size, skeleton: Skeleton, patches: Path, labels: Path) -> None:
+    """Cut all people and write both files; the labels come last and say that all is there."""
+    plans = [list(annotated(source, len(skeleton))) for source in sources]
+    count = sum(len(rows) for plan in plans for _, rows in plan)
+    if not count:
+        raise InputError("the annotation files label no person with a joint of this skeleton")
+    side = round(crop[0] * REACH * SHARPNESS)
+    joints, visible = np.zeros((count, len(skeleton), 2), np.float32), np.zeros((count, len(skeleton)), np.float32)
+    trust, names, n = np.zeros(count, np.float32), [], 0
+    with replacing(patches) as temporary:
+        stored = np.lib.format.open_memmap(temporary, "w+", np.uint8, (count, side, side, 3))
+        for source, plan in zip(sources, plans, strict=True):
+            for path, rows in plan:
+                image = read_picture(path)
+                for row in rows:
+                    stored[n], joints[n], visible[n] = cut(image, row, crop, side)
+                    trust[n] = source.trust
+                    names.append(path.name)
+                    n += 1
+        stored.flush()
+        del stored
+    with replacing(labels) as temporary:
+        np.savez(temporary, joints=joints, visible=visible, trust=trust, names=np.array(names))
+
+
+def annotated(source: Source, joints: int) -> Iterator[tuple[Path, list[Any]]]:
+    """Each picture with the people of it that have a box and a labelled joint."""
+    truth = load_annotations(source.annotations)
+    images = truth.loadImgs(truth.getImgIds())
+    folder = picture_folder(source.annotations, [image["file_name"] for image in images[:1]], source.images)
+    for image in images:
+        rows = [row for row in truth.imgToAnns[image["id"]] if usable(row, joints)]
+        if rows:
+            yield folder / image["file_name"], rows
+
+
+def usable(row: Any, joints: int) -> bool:
+    """Whether an annotation can be learned from."""
+    labels = row.get("keypoints", [])
+    return len(labels) == 3 * joints and any(labels[2::3]) and not row.get("iscrowd") and min(row["bbox"][2:]) > 0
+
+
+def cut(image: Any, row: Any, crop: Size, side: int) -> tuple[Any, Any, Any]:
+    """Patch (side, side, 3), joints (K, 2) in its pixels and v (K,) of one annotation."""
+    x, y, w, h = row["bbox"]
+    center, region = box_regions([[x, y, x + w, y + h]], crop)
+    to_patch = region_affines(center, np.repeat(region[:, :1] * REACH, 2, axis=1), (side, side))
+    patch = np.zeros((side, side, 3), np.uint8)
+    warp_into(patch, image, to_patch[0], crop_bounds(invert(to_patch), (side, side))[0])
+    labels = np.asarray(row["keypoints"], np.float64).reshape(-1, 3)
+    return patch, transform(to_patch[0], labels[:, :2]), labels[:, 2]

@@ -1,0 +1,153 @@
+import json
+import math
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image
+
+from hrpose_cli.errors import InputError, WeightsError
+from hrpose_cli.heatmaps import dark
+from hrpose_cli.skeletons import COCO
+from hrpose_cli.training.augment import Augmentation
+from hrpose_cli.training.loop import Recipe, learning_rate
+from hrpose_cli.training.people import REACH, Source, load_people
+from hrpose_cli.training.samples import draw
+from tests.conftest import spec
+from tests.training_case import QUICK, people, training
+
+
+def test_one_batch_is_learned_by_heart(tmp_path: Path) -> None:
+    recipe = replace(QUICK, epochs=50, batch=8, rate=4e-3, final_rate=1e-4, warmup=5)
+    case = training(tmp_path, recipe, width=16, how=Augmentation.none())
+    case.people = case.people.part(torch.arange(8))
+    losses = [row["loss"] for row in case.run()]
+    assert losses[-1] < 0.1 * losses[0]
+    samples = draw(case.people, torch.arange(8), spec(), Augmentation.none(), encoding="unbiased", occluded=1)
+    with torch.inference_mode():
+        found, truth = (dark(maps, 3)[0] for maps in (case.net(samples.crops), samples.target))
+    assert (found - truth).norm(dim=-1).median() < 0.5  # heatmap px
+
+
+def test_a_resumed_training_is_the_same_to_the_last_bit(tmp_path: Path) -> None:
+    whole = training(tmp_path / "whole")
+    (tmp_path / "part").mkdir()
+    list(whole.run())
+    first = training(tmp_path / "part")
+    rows = first.run()
+    next(rows)
+    first.save()
+    next(rows)  # work that is lost when the process dies here
+    second = training(tmp_path / "part")
+    second.resume()
+    list(second.run())
+    assert second.progress.step == whole.progress.step == 16
+    for ours, theirs in ((second.net, whole.net), (second.average, whole.average)):
+        for a, b in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True):
+            assert_array_equal(a, b)
+
+
+def test_a_checkpoint_of_another_net_is_refused(tmp_path: Path) -> None:
+    training(tmp_path).save()
+    other = training(tmp_path)
+    other.spec = replace(spec(), sigma=2.0)
+    with pytest.raises(WeightsError, match="another --out"):
+        other.resume()
+
+
+def test_two_processes_are_one_with_two_parts(tmp_path: Path) -> None:
+    steps = 20
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    command += ["-m", "tests.training_case", str(tmp_path), str(steps)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent.parent, timeout=200)
+    assert done.returncode == 0, done.stderr[-2000:]
+    case = training(tmp_path, replace(QUICK, accumulate=2, epochs=20))
+    alone = [case.step(0.0) for _ in range(steps)]
+    assert case.progress.step == 0  # `step` leaves the schedule to `run`
+    assert_allclose(json.loads((tmp_path / "losses.json").read_text()), alone, atol=1e-5)
+
+
+def test_a_loss_that_is_no_number_names_the_step_and_the_pictures(tmp_path: Path) -> None:
+    case = training(tmp_path)
+    torch.nn.init.constant_(case.net.net.final_layer.bias, math.nan)
+    with pytest.raises(InputError, match=r"step 0: \d+\.jpg"):
+        next(case.run())
+
+
+def test_a_time_budget_ends_the_schedule(tmp_path: Path) -> None:
+    case = training(tmp_path, replace(QUICK, minutes=1 / 60))
+    rows = list(case.run())
+    assert case.progress.seconds >= 1
+    assert case.way() >= 1
+    assert rows[-1]["step"] == case.progress.step
+
+
+@pytest.mark.parametrize(
+    ("way", "cosine", "steps"),
+    [(0.0, 1.0, 1.0), (0.5, 0.505, 1.0), (0.82, 0.08645, 0.1), (0.96, 0.01390, 0.01), (1.0, 0.01, 0.01)],
+)
+def test_schedules(way: float, cosine: float, steps: float) -> None:
+    recipe = Recipe(rate=1.0, final_rate=0.01, warmup=10)
+    assert learning_rate(recipe, 99, way) == pytest.approx(cosine, rel=2e-2)
+    assert learning_rate(replace(recipe, schedule="step"), 99, way) == pytest.approx(steps)
+    assert learning_rate(recipe, 0, 0.0) == pytest.approx(0.1)
+
+
+def test_a_teacher_adds_a_second_target(tmp_path: Path) -> None:
+    seen: list[torch.Size] = []
+
+    def teacher(crops: torch.Tensor) -> torch.Tensor:
+        seen.append(crops.shape)
+        return torch.zeros(len(crops), 17, 32, 24)
+
+    plain, taught = (
+        training(tmp_path, replace(QUICK, distil=weight), teacher=teacher).step(0.0) for weight in (0.0, 1.0)
+    )
+    assert seen == [torch.Size([4, 3, 128, 96])]
+    assert taught > plain
+
+
+def test_people_are_cut_once_and_found_again(tmp_path: Path) -> None:
+    joints = np.array([[40, 50, 2], [60, 90, 1], *[[0, 0, 0]] * 15], float)
+    image = np.zeros((120, 100, 3), np.uint8)
+    image[50, 40] = image[90, 60] = 255
+    Image.fromarray(image).save(tmp_path / "a.png")
+    person = {"image_id": 1, "category_id": 1, "iscrowd": 0, "area": 9, "bbox": [20, 20, 60, 80]}
+    rows = [
+        person | {"id": 1, "keypoints": joints.ravel().tolist()},
+        person | {"id": 2, "keypoints": [0] * 51},
+        person | {"id": 3, "keypoints": joints.ravel().tolist(), "iscrowd": 1},
+    ]
+    images = [{"id": 1, "file_name": "a.png", "width": 100, "height": 120}]
+    content = {"images": images, "annotations": rows, "categories": [{"id": 1}]}
+    (tmp_path / "people.json").write_text(json.dumps(content))
+    source = Source(tmp_path / "people.json", trust=0.5)
+    found = load_people([source], (96, 128), COCO, tmp_path / "cache")
+    assert len(found) == 1
+    assert found.trust.tolist() == [0.5]
+    assert found.visible[0, :3].tolist() == [2, 1, 0]
+    for k in (0, 1):
+        x, y = found.joints[0, k].round().int().tolist()
+        assert found.patches[0, y - 1 : y + 2, x - 1 : x + 2].max() > 60
+    width = 80 * 0.75 * 1.25  # the padded box in picture px
+    assert_allclose(
+        found.joints[0, 1] - found.joints[0, 0], np.array([20, 40]) * 96 * REACH / (width * REACH), rtol=1e-5
+    )
+    (tmp_path / "a.png").unlink()
+    again = load_people([source], (96, 128), COCO, tmp_path / "cache")
+    assert_array_equal(again.patches, found.patches)
+
+
+def test_targets_are_where_the_joints_are() -> None:
+    torch.manual_seed(0)
+    samples = draw(people(), torch.arange(16), spec(), Augmentation(patches=0), encoding="unbiased", occluded=1)
+    assert samples.crops.shape == (16, 3, 128, 96)
+    assert 0 <= samples.crops.min() < samples.crops.max() <= 255
+    bright = samples.crops.mean(1)[:, ::4, ::4]  # (N, 32, 24)
+    covered = samples.target.amax(1)
+    assert np.corrcoef(bright.flatten(), covered.flatten())[0, 1] > 0.5
