@@ -7,9 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
-from hrpose_cli.backends.pytorch import MEAN, STD
 from hrpose_cli.nets.hrnet import HRNet, NetConfig, initialise
 from hrpose_cli.training.augment import Augmentation
 from hrpose_cli.training.loop import Recipe, Training
@@ -17,19 +15,6 @@ from hrpose_cli.training.people import People
 from tests.conftest import TINY, spec
 
 QUICK = Recipe(epochs=4, batch=4, rate=2e-3, warmup=2, average=0.5)
-
-
-class Normalising(nn.Module):
-    """A small net with its input in 0..255."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.net = HRNet(NetConfig(**(TINY | {"width": width})))
-        initialise(self.net)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        mean, std = (torch.tensor(v).view(1, 3, 1, 1) * 255 for v in (MEAN, STD))
-        return self.net((x - mean) / std)
 
 
 def people(n: int = 16) -> People:
@@ -42,12 +27,14 @@ def people(n: int = 16) -> People:
         spot = torch.exp(-((x - joints[:, k, 0, None, None]) ** 2 + (y - joints[:, k, 1, None, None]) ** 2) / 30)
         patches += 250 * spot[..., None] * torch.rand(3, generator=generator)
     names = tuple(f"{i}.jpg" for i in range(n))
-    return People(patches.clamp(0, 255).byte(), joints, torch.full((n, 17), 2.0), torch.ones(n), names)
+    return People(patches.clamp(0, 255).byte(), joints, torch.ones(n, 17, dtype=torch.bool), torch.ones(n, 17), names)
 
 
 def training(out: Path, recipe: Recipe = QUICK, *, width: int = 4, **more: Any) -> Training:
     torch.manual_seed(1)
-    return Training(Normalising(width), spec(), people(), recipe, out, **{"how": Augmentation(half_body=0)} | more)
+    net = HRNet(NetConfig(**(TINY | {"width": width})))
+    initialise(net)
+    return Training(net, spec(), people(), recipe, out, **{"how": Augmentation(half_body=0)} | more)
 
 
 if __name__ == "__main__":
@@ -58,4 +45,6 @@ if __name__ == "__main__":
     torch.distributed.all_reduce(losses)
     if case.rank == 0:
         Path(sys.argv[1], "losses.json").write_text(json.dumps((losses / case.world).tolist()))
+    torch.distributed.barrier()
+    del case  # gloo's threads must not outlive the reducer that uses them
     torch.distributed.destroy_process_group()

@@ -11,27 +11,27 @@ MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
 
 
-class Normalised(nn.Module):
-    """A net that takes uint8 RGB pictures (N, h, w, 3): conversion lives here and nowhere else.
+def normalise(images: Tensor, color: str = "rgb") -> Tensor:
+    """(N, 3, h, w) RGB in 0..255 -> what every net of the family takes.
 
     With color "bgr" the channels are swapped but the statistics are not, as the official
     SimpleBaseline and Hourglass files expect.
     """
+    mean, std = (torch.tensor(v, device=images.device).view(1, 3, 1, 1) * 255 for v in (MEAN, STD))
+    return ((images.flip(1) if color == "bgr" else images) - mean) / std
 
-    mean: Tensor  # (1, 3, 1, 1)
-    std: Tensor
+
+class Normalised(nn.Module):
+    """A net that takes uint8 RGB pictures (N, h, w, 3)."""
 
     def __init__(self, net: nn.Module, color: str = "rgb") -> None:
         super().__init__()
         self.net = net
-        self.bgr = color == "bgr"
-        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1) * 255, persistent=False)
-        self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1) * 255, persistent=False)
+        self.color = color
 
     def forward(self, images: Tensor) -> Tensor:
         x = images.permute(0, 3, 1, 2).float()  # channels last in memory, which convolutions like
-        x = x.flip(1) if self.bgr else x
-        heatmaps: Tensor = self.net((x - self.mean) / self.std)
+        heatmaps: Tensor = self.net(normalise(x, self.color))
         return heatmaps.float()
 
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from hrpose_cli.backends.pytorch import normalise
 from hrpose_cli.errors import InputError, WeightsError
 from hrpose_cli.files import replacing
 from hrpose_cli.training.augment import Augmentation
@@ -49,7 +50,6 @@ class Recipe:
     average: float = 0.999  # decay of the moving average of the weights
     loss: str = "peaked"
     encoding: str = "unbiased"
-    occluded: float = 1.0  # weight of hidden joints
     precision: str = "fp32"  # or bf16
     distil: float = 0.0  # weight of the teacher's heatmaps as a second target
     seed: int = 0
@@ -71,7 +71,7 @@ Teacher = Callable[[Tensor], Tensor]  # crops (N, 3, h, w) in 0..255 -> heatmaps
 class Training:
     """A net on its way; what changes during a training is here."""
 
-    net: nn.Module  # of normalised pictures; see `Normaliser`
+    net: nn.Module
     spec: ModelSpec
     people: People
     recipe: Recipe
@@ -148,8 +148,7 @@ class Training:
         """Part `part` of the current step."""
         chosen = self.chosen(part)
         torch.manual_seed(hash((self.recipe.seed, self.progress.step, part)) % 2**63)
-        encoding, occluded = self.recipe.encoding, self.recipe.occluded
-        return draw(self.people, chosen, self.spec, self.how, encoding=encoding, occluded=occluded)
+        return draw(self.people, chosen, self.spec, self.how, encoding=self.recipe.encoding)
 
     def chosen(self, part: int) -> Tensor:
         """(N,) the people of a part: every epoch in a new order."""
@@ -163,7 +162,7 @@ class Training:
         """The recipe's loss; a loss that is no number stops the training with the pictures it came from."""
         loss, device = LOSSES[self.recipe.loss], next(self.net.parameters()).device.type
         with torch.autocast(device, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
-            output = self.model(samples.crops).float()
+            output = self.forward(samples.crops)
         value = loss(output, samples.target, samples.weight)
         if self.teacher is not None and self.recipe.distil:
             taught = self.teacher(samples.crops)
@@ -171,6 +170,11 @@ class Training:
         if not torch.isfinite(value):
             raise InputError(f"the loss is no longer a number at step {self.progress.step}: {self.pictures()}")
         return value
+
+    def forward(self, crops: Tensor) -> Tensor:
+        """Heatmaps (N, K, h/4, w/4) of crops (N, 3, h, w) in 0..255."""
+        heatmaps: Tensor = self.model(normalise(crops, self.spec.color))
+        return heatmaps.float()
 
     def pictures(self) -> str:
         """The files of the current step."""

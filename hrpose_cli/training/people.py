@@ -21,6 +21,7 @@ from hrpose_cli.geometry import Size, box_regions, invert, region_affines, trans
 from hrpose_cli.media.pictures import read_picture
 from hrpose_cli.metrics.coco import load_annotations
 from hrpose_cli.skeletons import Skeleton
+from hrpose_cli.training.losses import joint_weights
 
 REACH = 2.0  # side of a patch in widths of the padded box: room to turn, shift and zoom out
 SHARPNESS = 1.0  # pixels of the patch a pixel of the unaugmented crop
@@ -32,8 +33,8 @@ class People:
 
     patches: Tensor  # (N, P, P, 3) uint8
     joints: Tensor  # (N, K, 2) float32, patch px
-    visible: Tensor  # (N, K) float32, COCO's v: 0 not labelled, 1 hidden, 2 seen
-    trust: Tensor  # (N,) float32, weight of the labels of the file they came from
+    labelled: Tensor  # (N, K) bool, by a person
+    weight: Tensor  # (N, K) float32, of the joint in the loss; 0: nothing is known of it
     names: tuple[str, ...]  # (N,) picture files
 
     def __len__(self) -> int:
@@ -52,7 +53,7 @@ class People:
     def part(self, keep: Tensor) -> People:
         """The people of an index tensor."""
         names = tuple(self.names[int(i)] for i in keep)
-        return People(self.patches[keep], self.joints[keep], self.visible[keep], self.trust[keep], names)
+        return People(self.patches[keep], self.joints[keep], self.labelled[keep], self.weight[keep], names)
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,12 @@ class Source:
     trust: float = 1.0  # 0..1
 
 
-def load_people(sources: Sequence[Source], crop: Size, skeleton: Skeleton, cache: Path) -> People:
+def load_people(
+    sources: Sequence[Source], crop: Size, skeleton: Skeleton, cache: Path, *, occluded: float = 1.0
+) -> People:
     """The labelled people of `sources` for nets that see `crop` (width, height).
+
+    occluded: the weight of joints that are labelled but hidden.
 
     The patches are kept in the folder `cache` and read from there the next time; the processes of
     one training share that memory.
@@ -78,7 +83,8 @@ def load_people(sources: Sequence[Source], crop: Size, skeleton: Skeleton, cache
         joints, visible, trust = (torch.from_numpy(stored[name]) for name in ("joints", "visible", "trust"))
         names = tuple(stored["names"].tolist())
     # Mapped copy-on-write, since torch has no read-only tensors; nobody writes.
-    return People(torch.from_numpy(np.load(patches, mmap_mode="c")), joints, visible, trust, names)
+    mapped = torch.from_numpy(np.load(patches, mmap_mode="c"))
+    return People(mapped, joints, visible > 0, joint_weights(visible, occluded=occluded) * trust[:, None], names)
 
 
 def fingerprint(sources: Sequence[Source], crop: Size, skeleton: Skeleton) -> str:

@@ -19,7 +19,6 @@ from hrpose_cli.training.augment import (
     resample,
     swap,
 )
-from hrpose_cli.training.losses import joint_weights
 from hrpose_cli.training.people import People
 from hrpose_cli.zoo import ModelSpec
 
@@ -33,21 +32,18 @@ class Samples:
     weight: Tensor  # (N, K)
 
 
-def draw(
-    people: People, chosen: Tensor, spec: ModelSpec, how: Augmentation, *, encoding: str, occluded: float
-) -> Samples:
+def draw(people: People, chosen: Tensor, spec: ModelSpec, how: Augmentation, *, encoding: str = "unbiased") -> Samples:
     """The people `chosen` (N,), augmented anew; random numbers come from torch's own generator."""
     skeleton, crop = SKELETONS[spec.skeleton], spec.input_size
-    joints, visible = people.joints[chosen], people.visible[chosen]
+    joints, labelled = people.joints[chosen], people.labelled[chosen]
     n = len(chosen)
     center, width = torch.full((n, 2), people.side / 2), torch.full((n,), people.width)
-    regions = random_regions(center, width, joints, visible > 0, skeleton, crop, how)
+    regions = random_regions(center, width, joints, labelled, skeleton, crop, how)
     to_patch, mirror = crop_to_patch(regions, crop), torch.from_numpy(skeleton.mirror)
     patches = people.patches[chosen].permute(0, 3, 1, 2).float() / 255
     crops = occlude(change_light(resample(patches, to_patch, crop), how), how)
-    seen = swap(visible, regions.mirrored, mirror)
     moved = move_joints(joints, to_patch, regions.mirrored, mirror)
-    weight = joint_weights(seen, occluded=occluded)
+    weight = swap(people.weight[chosen], regions.mirrored, mirror)
     size = crop[0] // 4, crop[1] // 4
     target, drawn = encode(moved / 4, (weight > 0).float(), size, sigma=spec.sigma, encoding=encoding)
-    return Samples(crops * 255, target, weight * drawn * people.trust[chosen, None])
+    return Samples(crops * 255, target, weight * drawn)
