@@ -19,7 +19,7 @@ from hrpose_cli.training.loop import Recipe, learning_rate
 from hrpose_cli.training.people import REACH, Source, load_people
 from hrpose_cli.training.samples import draw
 from tests.conftest import spec
-from tests.training_case import QUICK, people, training
+from tests.training_case import GENTLE, QUICK, people, training
 
 
 def test_one_batch_is_learned_by_heart(tmp_path: Path) -> None:
@@ -67,7 +67,7 @@ def test_two_processes_are_one_with_two_parts(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent.parent, timeout=200)
     # Judged by what was written, not by the exit code: gloo can abort while it is torn down.
     assert (tmp_path / "losses.json").is_file(), done.stderr[-2000:]
-    case = training(tmp_path, replace(QUICK, accumulate=2, epochs=20))
+    case = training(tmp_path, replace(GENTLE, accumulate=2, epochs=20))
     alone = [case.step(0.0) for _ in range(steps)]
     assert case.progress.step == 0  # `step` leaves the schedule to `run`
     assert_allclose(json.loads((tmp_path / "losses.json").read_text()), alone, atol=1e-5)

@@ -7,7 +7,7 @@ from typer.core import TyperGroup
 
 from hrpose_cli import __version__
 from hrpose_cli.cli import eval as eval_command
-from hrpose_cli.cli import image, video, weights
+from hrpose_cli.cli import image, train, video, weights
 from hrpose_cli.cli.report import print_error
 from hrpose_cli.errors import HRPoseError
 
@@ -44,4 +44,5 @@ app.command(epilog="Example: hrpose video clip.mp4 --out annotated.mp4 --json po
 app.command("eval", epilog="Example: hrpose eval --gt annotations/person_keypoints_val2017.json --boxes gt")(
     eval_command.evaluate
 )
+app.command(epilog="Example: hrpose train --data people.json --out runs/first --minutes 60")(train.train)
 app.add_typer(weights.app, name="weights")

@@ -194,6 +194,13 @@ class Training:
         with replacing(self.out / LAST) as temporary:
             torch.save(state, temporary)
 
+    def start(self, *, resume: bool) -> None:
+        """Go on from the last checkpoint of `out` if that is wanted; never write over one if not."""
+        if resume:
+            self.resume()
+        elif (self.out / LAST).is_file():
+            raise InputError(f"{self.out} holds a training: say --resume, or name another --out")
+
     def resume(self) -> None:
         """Go on from the last checkpoint of `out`, if there is one."""
         path = self.out / LAST

@@ -11,7 +11,7 @@ from hrpose_cli.cli import app
 from hrpose_cli.errors import WeightsError
 from tests.conftest import clean_failure
 
-COMMANDS = [["image"], ["video"], ["eval"], ["weights"], ["weights", "get"], ["weights", "info"]]
+COMMANDS = [["image"], ["video"], ["eval"], ["train"], ["weights"], ["weights", "get"], ["weights", "info"]]
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)

@@ -1,0 +1,110 @@
+"""`hrpose train`: annotated people in, weights out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from hrpose_cli.cli import options as opt
+from hrpose_cli.errors import InputError
+
+if TYPE_CHECKING:
+    from hrpose_cli.training.loop import Recipe
+    from hrpose_cli.training.people import Source
+
+RECIPE = "Recipe"
+
+
+def train(
+    data: Annotated[
+        list[str], typer.Option(help="COCO keypoint file; FILE@0.4 trusts its labels less. Can be said again.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for checkpoints, the log and the weights.")],
+    net: Annotated[str, typer.Option(help="hrnet-small, hrnet-w32, hrnet-w48 or lite-hrnet.")] = "hrnet-small",
+    size: Annotated[str, typer.Option("--input", help="HEIGHTxWIDTH: 128x96, 256x192 or 384x288.")] = "128x96",
+    init: Annotated[
+        str | None, typer.Option(help="Weights to start from (any key style), or an OpenVINO .xml.")
+    ] = None,
+    teacher: Annotated[str | None, typer.Option(help="Weights whose joints fill what is not labelled.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
+    val: Annotated[
+        Path | None, typer.Option(help="COCO file to measure on, by ground-truth boxes and flip test.")
+    ] = None,
+    val_every: Annotated[int, typer.Option(min=1, help="Epochs between measurements.")] = 5,
+    epochs: Annotated[float, typer.Option(min=0, rich_help_panel=RECIPE)] = 210,
+    minutes: Annotated[
+        float | None,
+        typer.Option(min=0, help="Instead of epochs: the schedule ends with the time.", rich_help_panel=RECIPE),
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Samples a process and step.", rich_help_panel=RECIPE)] = 32,
+    accumulate: Annotated[int, typer.Option(min=1, help="Batches a step.", rich_help_panel=RECIPE)] = 1,
+    rate: Annotated[float, typer.Option("--lr", help="Learning rate.", rich_help_panel=RECIPE)] = 1e-3,
+    schedule: Annotated[Literal["cosine", "step"], typer.Option(rich_help_panel=RECIPE)] = "cosine",
+    loss: Annotated[Literal["mse", "ohkm", "peaked"], typer.Option(rich_help_panel=RECIPE)] = "peaked",
+    encoding: Annotated[Literal["unbiased", "biased"], typer.Option(rich_help_panel=RECIPE)] = "unbiased",
+    occluded: Annotated[float, typer.Option(help="Weight of hidden joints.", rich_help_panel=RECIPE)] = 1.0,
+    distil: Annotated[
+        float, typer.Option(help="Weight of the teacher's heatmaps as a second target.", rich_help_panel=RECIPE)
+    ] = 0.0,
+    average: Annotated[
+        float, typer.Option(help="Decay of the moving average of the weights.", rich_help_panel=RECIPE)
+    ] = 0.999,
+    precision: Annotated[Literal["fp32", "bf16"], typer.Option(rich_help_panel=RECIPE)] = "fp32",
+    seed: Annotated[int, typer.Option(rich_help_panel=RECIPE)] = 0,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Train a net on annotated people; with torchrun, on many processes."""
+    from hrpose_cli.cli.report import Report
+    from hrpose_cli.skeletons import COCO
+    from hrpose_cli.training import run
+    from hrpose_cli.training.loop import Training
+    from hrpose_cli.training.people import load_people
+
+    report, recipe = Report(quiet=quiet), make_recipe(**locals())
+    spec = run.new_spec(out.name, net, parse_size(size))
+    sources = [parse_source(entry) for entry in data]
+    with run.processes():
+        people = run.first(lambda: load_people(sources, spec.input_size, COCO, out / "cache", occluded=occluded))
+        taught = run.Taught.load(teacher, "cpu") if teacher else None
+        people = run.fill(people, spec, taught) if taught else people
+        target = taught.heatmaps if taught and distil else None
+        training = Training(run.new_net(spec, init, people), spec, people, recipe, out, teacher=target)
+        training.start(resume=resume)
+        report.console.print(
+            f"{len(people)} people, {training.steps_an_epoch} steps an epoch, from step {training.progress.step}"
+        )
+        for row in run.epochs(training, val, val_every):
+            report.console.print("  ".join(f"{key} {value:.5g}" for key, value in row.items()))
+
+
+def make_recipe(**options: Any) -> Recipe:
+    """The recipe that options describe; they are named like its fields."""
+    from dataclasses import fields
+
+    from hrpose_cli.training.loop import Recipe
+
+    return Recipe(**{f.name: options[f.name] for f in fields(Recipe) if f.name in options})
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """HEIGHTxWIDTH as (width, height)."""
+    height, _, width = text.partition("x")
+    if not (height.isdecimal() and width.isdecimal()):
+        raise InputError(f"--input {text} must be HEIGHTxWIDTH, such as 256x192")
+    return int(width), int(height)
+
+
+def parse_source(text: str) -> Source:
+    """An annotation file, and after @ how far its labels are trusted."""
+    from hrpose_cli.training.people import Source
+
+    name, _, trust = text.rpartition("@") if "@" in text else (text, "", "1")
+    try:
+        source = Source(Path(name), trust=float(trust))
+    except ValueError as error:
+        raise InputError(f"--data {text}: what follows @ must be a number in 0..1") from error
+    if not source.annotations.is_file() or not 0 < source.trust <= 1:
+        raise InputError(f"--data {text}: name a COCO keypoint file, and a trust in 0..1 after @")
+    return source
