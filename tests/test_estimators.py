@@ -49,6 +49,8 @@ def blob(point: tuple[float, float], sigma: float) -> np.ndarray:
 def estimate(geometry: Geometry, case: str, *, flip: bool = False, mode: str = "context") -> tuple[np.ndarray, float]:
     """The error of the estimate in heatmap px (2,), and crop px a heatmap px."""
     box, point = BOXES[case]
+    if case == "2 px wide" and geometry == "dark":  # whose box centre is x + (w - 1) / 2
+        point = (point[0] - 0.5, point[1])
     step = box_regions([box], SIZE, geometry)[1][0, 0] / HEATMAP[0]  # frame px a heatmap px
     boxes = GivenBoxes({}, {0: Boxes(np.array([box], np.float32), np.ones(1, np.float32))})
     facts = replace(spec(), geometry=geometry, flip_shift=geometry == "classic", input_size=SIZE)
@@ -63,9 +65,9 @@ def estimate(geometry: Geometry, case: str, *, flip: bool = False, mode: str = "
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 def test_a_point_comes_back(geometry: Geometry, mode: str, case: str) -> None:
     error, _ = estimate(geometry, case, mode=mode)
-    # Two columns of pixels are half a heatmap pixel: "pad" shows the net no more, so x can be
-    # known to be in the box and no better.
-    hidden = mode == "pad" and case == "2 px wide"
+    # Two columns of pixels are half a heatmap pixel, and "pad" shows no more: x is known where the
+    # heatmap's grid lies evenly about them, which the udp grid (23.5 at the box centre) does not.
+    hidden = mode == "pad" and case == "2 px wide" and geometry == "udp"
     assert np.abs(error)[1] < 0.05
     assert np.abs(error)[0] < (0.75 if hidden else 0.05)
 
