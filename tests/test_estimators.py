@@ -53,7 +53,7 @@ def estimate(geometry: Geometry, case: str, *, flip: bool = False, mode: str = "
         point = (point[0] - 0.5, point[1])
     step = box_regions([box], SIZE, geometry)[1][0, 0] / HEATMAP[0]  # frame px a heatmap px
     boxes = GivenBoxes({}, {0: Boxes(np.array([box], np.float32), np.ones(1, np.float32))})
-    facts = replace(spec(), geometry=geometry, flip_shift=geometry == "classic", input_size=SIZE)
+    facts = replace(spec(), geometry=geometry, flip_shift=geometry == "classic", input_size=SIZE, sigma=2.0, kernel=11)
     top_down = TopDown(boxes, Sampler(geometry), facts, flip_test=flip, crop_mode=mode)
     poses = top_down([Frame(blob(point, 2 * step))])[0]
     assert_array_equal(poses.xy[0], np.repeat(poses.xy[0, :1], 17, axis=0))

@@ -37,7 +37,8 @@ def list_weights() -> None:
     for name, spec in {**own, **MODELS, **own}.items():  # ours first, and ours where the table has the same name
         state = "default" if name == default else "embedded" if name in own else where(spec)
         score = "" if spec.ap is None else f"{spec.ap:.3f}"
-        table.add_row(name, spec.size, spec.skeleton, score, spec.licence, state)
+        licence = spec.licence.replace("-or-later", "+")
+        table.add_row(name, spec.size, spec.skeleton, score, licence, state)
     print_table(table)
     typer.echo(LEGEND)
 
