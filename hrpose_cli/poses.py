@@ -99,12 +99,15 @@ class Poses:
     box_score: Floats  # (N,) in 0..1
     sigma: Floats | None = None  # (N, K) px
     ids: NDArray[np.int64] | None = None  # (N,) identities
+    raw: Floats | None = None  # (N, K, 2) px, the joints as they were measured, where xy is smoothed
+    filled: NDArray[np.bool_] | None = None  # (N, K) joints that no picture showed: held or interpolated
     skeleton: Skeleton = COCO
 
     def __post_init__(self) -> None:
         n, k = len(self.xy), len(self.skeleton)
         shapes: dict[str, tuple[int | str, ...]] = {
             "xy": (n, k, 2), "score": (n, k), "box": (n, 4), "box_score": (n,), "sigma": (n, k), "ids": (n,),
+            "raw": (n, k, 2), "filled": (n, k),
         }  # fmt: skip
         for field, shape in shapes.items():
             if getattr(self, field) is not None:
