@@ -15,7 +15,7 @@ from hrpose_cli.errors import InputError, WeightsError
 from hrpose_cli.heatmaps import dark
 from hrpose_cli.skeletons import COCO
 from hrpose_cli.training.augment import Augmentation
-from hrpose_cli.training.loop import Recipe, learning_rate
+from hrpose_cli.training.loop import LAST, Recipe, learning_rate
 from hrpose_cli.training.people import REACH, Source, load_people
 from hrpose_cli.training.samples import draw
 from tests.conftest import spec
@@ -23,7 +23,7 @@ from tests.training_case import GENTLE, QUICK, people, training
 
 
 def test_one_batch_is_learned_by_heart(tmp_path: Path) -> None:
-    recipe = replace(QUICK, epochs=50, batch=8, rate=4e-3, final_rate=1e-4, warmup=5)
+    recipe = replace(QUICK, epochs=50, batch=8, rate=4e-3, final=0.025, warmup=5)
     case = training(tmp_path, recipe, width=16, how=Augmentation.none())
     case.people = case.people.part(torch.arange(8))
     losses = [row["loss"] for row in case.run()]
@@ -52,6 +52,31 @@ def test_a_resumed_training_is_the_same_to_the_last_bit(tmp_path: Path) -> None:
             assert_array_equal(a, b)
 
 
+def test_a_training_that_is_killed_goes_on_as_if_nothing_was(tmp_path: Path) -> None:
+    """SIGKILL in the middle of steps and of the writing of checkpoints, which never stops here."""
+    command = [sys.executable, "-m", "tests.training_case", "endless", str(tmp_path)]
+    for turn in range(2):
+        process = subprocess.Popen(command, cwd=Path(__file__).parent.parent)
+        seen = set()
+        while len(seen) < 20 + 7 * turn:
+            assert process.poll() is None
+            if (tmp_path / LAST).is_file():
+                seen.add((tmp_path / LAST).stat().st_mtime_ns)
+        process.kill()
+        process.wait()
+    left = training(tmp_path)
+    left.resume()
+    assert left.progress.step > 20
+    torch.set_num_threads(1)
+    alone = training(tmp_path / "alone", replace(QUICK, epochs=10_000))
+    alone.train()
+    for _ in range(left.progress.step):
+        alone.advance()
+    for a, b in zip(left.net.state_dict().values(), alone.net.state_dict().values(), strict=True):
+        assert_array_equal(a, b)
+    torch.set_num_threads(2)
+
+
 def test_a_checkpoint_of_another_net_is_refused(tmp_path: Path) -> None:
     training(tmp_path).save()
     other = training(tmp_path)
@@ -63,7 +88,7 @@ def test_a_checkpoint_of_another_net_is_refused(tmp_path: Path) -> None:
 def test_two_processes_are_one_with_two_parts(tmp_path: Path) -> None:
     steps = 20
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
-    command += ["-m", "tests.training_case", str(tmp_path), str(steps)]
+    command += ["-m", "tests.training_case", "halves", str(tmp_path), str(steps)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parent.parent, timeout=200)
     # Judged by what was written, not by the exit code: gloo can abort while it is torn down.
     assert (tmp_path / "losses.json").is_file(), done.stderr[-2000:]
@@ -93,7 +118,7 @@ def test_a_time_budget_ends_the_schedule(tmp_path: Path) -> None:
     [(0.0, 1.0, 1.0), (0.5, 0.505, 1.0), (0.82, 0.08645, 0.1), (0.96, 0.01390, 0.01), (1.0, 0.01, 0.01)],
 )
 def test_schedules(way: float, cosine: float, steps: float) -> None:
-    recipe = Recipe(rate=1.0, final_rate=0.01, warmup=10)
+    recipe = Recipe(rate=1.0, final=0.01, warmup=10)
     assert learning_rate(recipe, 99, way) == pytest.approx(cosine, rel=2e-2)
     assert learning_rate(replace(recipe, schedule="step"), 99, way) == pytest.approx(steps)
     assert learning_rate(recipe, 0, 0.0) == pytest.approx(0.1)

@@ -39,14 +39,27 @@ def training(out: Path, recipe: Recipe = QUICK, *, width: int = 4, **more: Any) 
     return Training(net, spec(), people(), recipe, out, **{"how": Augmentation(half_body=0)} | more)
 
 
-if __name__ == "__main__":
+def endless(out: Path) -> None:
+    """A training that saves after every step until it is killed."""
+    case = training(out, replace(QUICK, epochs=10_000))
+    case.start(resume=True)
+    for _ in case.run(save_every=0):
+        case.save()
+
+
+def halves(out: Path, steps: int) -> None:
+    """One of the processes that torchrun starts: the mean losses of all go to a file."""
     torch.distributed.init_process_group("gloo")
-    torch.set_num_threads(1)
-    case = training(Path(sys.argv[1]), GENTLE)
-    losses = torch.tensor([case.step(case.way()) for _ in range(int(sys.argv[2]))])
+    case = training(out, GENTLE)
+    losses = torch.tensor([case.step(case.way()) for _ in range(steps)])
     torch.distributed.all_reduce(losses)
     if case.rank == 0:
-        Path(sys.argv[1], "losses.json").write_text(json.dumps((losses / case.world).tolist()))
+        Path(out, "losses.json").write_text(json.dumps((losses / case.world).tolist()))
     torch.distributed.barrier()
     del case  # gloo's threads must not outlive the reducer that uses them
     torch.distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    {"endless": endless, "halves": halves}[sys.argv[1]](Path(sys.argv[2]), *map(int, sys.argv[3:]))

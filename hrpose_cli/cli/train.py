@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -33,6 +35,8 @@ def train(
         Path | None, typer.Option(help="COCO file to measure on, by ground-truth boxes and flip test.")
     ] = None,
     val_every: Annotated[int, typer.Option(min=1, help="Epochs between measurements.")] = 5,
+    save_every: Annotated[float, typer.Option(min=0, help="Minutes between checkpoints.")] = 5,
+    device: opt.Device = "auto",
     epochs: Annotated[float, typer.Option(min=0, rich_help_panel=RECIPE)] = 210,
     minutes: Annotated[
         float | None,
@@ -45,6 +49,19 @@ def train(
     loss: Annotated[Literal["mse", "ohkm", "peaked"], typer.Option(rich_help_panel=RECIPE)] = "peaked",
     encoding: Annotated[Literal["unbiased", "biased"], typer.Option(rich_help_panel=RECIPE)] = "unbiased",
     occluded: Annotated[float, typer.Option(help="Weight of hidden joints.", rich_help_panel=RECIPE)] = 1.0,
+    joint_weights: Annotated[
+        bool,
+        typer.Option(
+            "--joint-weights", help="Elbows and knees weigh 1.2, wrists and ankles 1.5.", rich_help_panel=RECIPE
+        ),
+    ] = False,
+    norms: Annotated[
+        Literal["batch", "frozen", "sync"],
+        typer.Option(
+            help="Statistics of batch norms: of every batch, as at the start, or of all processes (CUDA).",
+            rich_help_panel=RECIPE,
+        ),
+    ] = "batch",
     distil: Annotated[
         float, typer.Option(help="Weight of the teacher's heatmaps as a second target.", rich_help_panel=RECIPE)
     ] = 0.0,
@@ -56,26 +73,33 @@ def train(
     quiet: opt.Quiet = False,
 ) -> None:
     """Train a net on annotated people; with torchrun, on many processes."""
+    from hrpose_cli.backends.pytorch import choose_device
     from hrpose_cli.cli.report import Report
     from hrpose_cli.skeletons import COCO
     from hrpose_cli.training import run
     from hrpose_cli.training.loop import Training
     from hrpose_cli.training.people import load_people
+    from hrpose_cli.training.teacher import Teacher, filled
 
     report, recipe = Report(quiet=quiet), make_recipe(**locals())
-    spec = run.new_spec(out.name, net, parse_size(size))
+    spec, cache = run.new_spec(out.name, net, parse_size(size)), out / "cache"
     sources = [parse_source(entry) for entry in data]
+    cut = partial(load_people, sources, spec.input_size, COCO, cache, occluded=occluded, by_joint=joint_weights)
+    if find_spec("matplotlib") is None:
+        report.console.print("note: curves.png needs matplotlib: pip install 'hrpose[train]'")
     with run.processes():
-        people = run.first(lambda: load_people(sources, spec.input_size, COCO, out / "cache", occluded=occluded))
-        taught = run.Taught.load(teacher, "cpu") if teacher else None
-        people = run.fill(people, spec, taught) if taught else people
-        target = taught.heatmaps if taught and distil else None
-        training = Training(run.new_net(spec, init, people), spec, people, recipe, out, teacher=target)
+        where = run.own_device(choose_device(device))
+        people = run.first(cut).to(where)
+        taught = Teacher.load(teacher, where) if teacher else None
+        if taught:
+            people = run.first(partial(filled, people, spec, taught, cache))
+        target = taught if distil else None
+        training = Training(run.new_net(spec, init, people), spec, people, recipe, out, teacher=target, device=where)
         training.start(resume=resume)
         report.console.print(
             f"{len(people)} people, {training.steps_an_epoch} steps an epoch, from step {training.progress.step}"
         )
-        for row in run.epochs(training, val, val_every):
+        for row in run.epochs(training, val, val_every, save_every):
             report.console.print("  ".join(f"{key} {value:.5g}" for key, value in row.items()))
 
 

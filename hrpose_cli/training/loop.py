@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from hrpose_cli.training.samples import Samples, draw
 from hrpose_cli.zoo import ModelSpec
 
 LAST = "last.pt"
+LOG = "log.jsonl"
 
 
 @dataclass(frozen=True)
@@ -43,13 +44,14 @@ class Recipe:
     batch: int = 32  # samples a part
     accumulate: int = 1  # parts a step and process
     rate: float = 1e-3  # learning rate after the warm-up
-    final_rate: float = 1e-5
+    final: float = 0.01  # what is left of it at the end of a cosine
     warmup: int = 200  # steps
     schedule: str = "cosine"  # or "step": x 0.1 at 170/210 and 200/210 of the way, as HRNet's
     decay: float = 1e-4  # AdamW's
     average: float = 0.999  # decay of the moving average of the weights
     loss: str = "peaked"
     encoding: str = "unbiased"
+    norms: str = "batch"  # statistics of every batch; "frozen": of the start; "sync": of all processes (CUDA)
     precision: str = "fp32"  # or bf16
     distil: float = 0.0  # weight of the teacher's heatmaps as a second target
     seed: int = 0
@@ -62,9 +64,7 @@ class Progress:
     step: int = 0
     samples: int = 0
     seconds: float = 0.0
-
-
-Teacher = Callable[[Tensor], Tensor]  # crops (N, 3, h, w) in 0..255 -> heatmaps (N, K, h/4, w/4)
+    best: float = -1.0  # average precision of the weights that were kept
 
 
 @dataclass
@@ -77,10 +77,14 @@ class Training:
     recipe: Recipe
     out: Path
     how: Augmentation = field(default_factory=Augmentation)
-    teacher: Teacher | None = None
+    teacher: Callable[[Tensor], Tensor] | None = None  # crops (N, 3, h, w) in 0..255 -> heatmaps
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         self.progress = Progress()
+        if self.recipe.norms == "sync":
+            self.net = nn.SyncBatchNorm.convert_sync_batchnorm(self.net)
+        self.net = self.net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = AveragedModel(
             self.net, multi_avg_fn=get_ema_multi_avg_fn(self.recipe.average), use_buffers=True
         ).eval()
@@ -97,25 +101,40 @@ class Training:
     def steps_an_epoch(self) -> int:
         return max(1, len(self.people) // (self.recipe.batch * self.parts))
 
-    def run(self) -> Iterator[dict[str, float]]:
-        """Train to the end; gives what an epoch came to after each one."""
-        self.model.train()
+    def run(self, *, save_every: float = math.inf) -> Iterator[dict[str, float]]:
+        """Train to the end; gives what an epoch came to after each one.
+
+        save_every: seconds between checkpoints within an epoch.
+        """
+        self.train()
         losses: list[float] = []
-        while (way := self.way()) < 1:
-            began = time.monotonic()
-            losses.append(self.step(way))
-            lasted = time.monotonic() - began
-            done = self.progress
-            samples = done.samples + self.recipe.batch * self.parts
-            self.progress = Progress(done.step + 1, samples, done.seconds + lasted)
+        saved = time.monotonic()
+        while self.way() < 1:
+            losses.append(self.advance())
             if self.progress.step % self.steps_an_epoch == 0 or self.way() >= 1:
-                yield {
-                    "epoch": self.progress.step / self.steps_an_epoch,
-                    "loss": sum(losses) / len(losses),
-                    **asdict(self.progress),
-                }
-                losses = []
-                self.model.train()
+                yield {"epoch": self.progress.step / self.steps_an_epoch, "loss": sum(losses) / len(losses)} | asdict(
+                    self.progress
+                )
+                losses, saved = [], time.monotonic()
+                self.train()
+            elif time.monotonic() - saved > save_every and not self.rank:
+                self.save()
+                saved = time.monotonic()
+
+    def advance(self) -> float:
+        """One step, counted; returns its loss."""
+        began, done = time.monotonic(), self.progress
+        loss = self.step(self.way())
+        samples, seconds = done.samples + self.recipe.batch * self.parts, done.seconds + time.monotonic() - began
+        self.progress = replace(done, step=done.step + 1, samples=samples, seconds=seconds)
+        return loss
+
+    def train(self) -> None:
+        """Training mode, but for batch norms that keep their statistics."""
+        self.model.train()
+        for module in self.model.modules():
+            if self.recipe.norms == "frozen" and isinstance(module, nn.BatchNorm2d):
+                module.eval()
 
     def way(self) -> float:
         """How much of the schedule is done, 0..1; all processes go by the clock of the first."""
@@ -160,8 +179,8 @@ class Training:
 
     def loss(self, samples: Samples) -> Tensor:
         """The recipe's loss; a loss that is no number stops the training with the pictures it came from."""
-        loss, device = LOSSES[self.recipe.loss], next(self.net.parameters()).device.type
-        with torch.autocast(device, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
+        loss = LOSSES[self.recipe.loss]
+        with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
             output = self.forward(samples.crops)
         value = loss(output, samples.target, samples.weight)
         if self.teacher is not None and self.recipe.distil:
@@ -206,7 +225,7 @@ class Training:
         path = self.out / LAST
         if not path.is_file():
             return
-        state: Mapping[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        state: Mapping[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
         if state["spec"] != self.spec.metadata():
             raise WeightsError(f"{path} is of another net: name another --out")
         self.net.load_state_dict(state["net"])
@@ -216,14 +235,14 @@ class Training:
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Add a line to log.jsonl."""
-        with (self.out / "log.jsonl").open("a", encoding="utf-8") as file:
+        with (self.out / LOG).open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
 
 def learning_rate(recipe: Recipe, step: int, way: float) -> float:
-    """After a linear warm-up a cosine from `rate` to `final_rate`, or HRNet's steps."""
+    """After a linear warm-up a cosine from `rate` to `final` of it, or HRNet's steps."""
     if recipe.schedule == "step":
         rate = recipe.rate * 0.1 ** sum(way >= edge for edge in (170 / 210, 200 / 210))
     else:
-        rate = recipe.final_rate + (recipe.rate - recipe.final_rate) * (1 + math.cos(math.pi * min(way, 1))) / 2
+        rate = recipe.rate * (recipe.final + (1 - recipe.final) * (1 + math.cos(math.pi * min(way, 1))) / 2)
     return rate * min(1.0, (step + 1) / max(1, recipe.warmup))

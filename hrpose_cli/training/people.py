@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ from hrpose_cli.skeletons import Skeleton
 from hrpose_cli.training.losses import joint_weights
 
 REACH = 2.0  # side of a patch in widths of the padded box: room to turn, shift and zoom out
-SHARPNESS = 1.0  # pixels of the patch a pixel of the unaugmented crop
 
 
 @dataclass(frozen=True)
@@ -36,6 +35,7 @@ class People:
     labelled: Tensor  # (N, K) bool, by a person
     weight: Tensor  # (N, K) float32, of the joint in the loss; 0: nothing is known of it
     names: tuple[str, ...]  # (N,) picture files
+    key: str = ""  # changes with whatever changes the people
 
     def __len__(self) -> int:
         return len(self.names)
@@ -50,10 +50,14 @@ class People:
         """Of every padded box, patch px."""
         return self.side / REACH
 
+    def to(self, device: str) -> People:
+        """The same with the patches on `device`; all else is small and stays."""
+        return replace(self, patches=self.patches.to(device))
+
     def part(self, keep: Tensor) -> People:
         """The people of an index tensor."""
         names = tuple(self.names[int(i)] for i in keep)
-        return People(self.patches[keep], self.joints[keep], self.labelled[keep], self.weight[keep], names)
+        return People(self.patches[keep], self.joints[keep], self.labelled[keep], self.weight[keep], names, self.key)
 
 
 @dataclass(frozen=True)
@@ -66,11 +70,18 @@ class Source:
 
 
 def load_people(
-    sources: Sequence[Source], crop: Size, skeleton: Skeleton, cache: Path, *, occluded: float = 1.0
+    sources: Sequence[Source],
+    crop: Size,
+    skeleton: Skeleton,
+    cache: Path,
+    *,
+    occluded: float = 1.0,
+    by_joint: bool = False,
 ) -> People:
     """The labelled people of `sources` for nets that see `crop` (width, height).
 
-    occluded: the weight of joints that are labelled but hidden.
+    occluded: the weight of joints that are labelled but hidden. by_joint: whether elbows, wrists,
+    knees and ankles weigh more, as `Skeleton.joint_weights` says.
 
     The patches are kept in the folder `cache` and read from there the next time; the processes of
     one training share that memory.
@@ -84,13 +95,15 @@ def load_people(
         names = tuple(stored["names"].tolist())
     # Mapped copy-on-write, since torch has no read-only tensors; nobody writes.
     mapped = torch.from_numpy(np.load(patches, mmap_mode="c"))
-    return People(mapped, joints, visible > 0, joint_weights(visible, occluded=occluded) * trust[:, None], names)
+    more = torch.tensor(skeleton.joint_weights) if by_joint else None
+    weight = joint_weights(visible, occluded=occluded, by_joint=more) * trust[:, None]
+    return People(mapped, joints, visible > 0, weight, names, key)
 
 
 def fingerprint(sources: Sequence[Source], crop: Size, skeleton: Skeleton) -> str:
     """Eight digits that change with whatever changes the patches."""
     files = [(str(s.annotations.resolve()), s.annotations.stat().st_mtime_ns, s.trust) for s in sources]
-    facts = json.dumps([files, crop, skeleton.name, REACH, SHARPNESS])
+    facts = json.dumps([files, crop, skeleton.name, REACH])
     return hashlib.sha256(facts.encode()).hexdigest()[:8]
 
 
@@ -100,7 +113,7 @@ def write_people(sources: Sequence[Source], crop: Size, skeleton: Skeleton, patc
     count = sum(len(rows) for plan in plans for _, rows in plan)
     if not count:
         raise InputError("the annotation files label no person with a joint of this skeleton")
-    side = round(crop[0] * REACH * SHARPNESS)
+    side = round(crop[0] * REACH)
     joints, visible = np.zeros((count, len(skeleton), 2), np.float32), np.zeros((count, len(skeleton)), np.float32)
     trust, names, n = np.zeros(count, np.float32), [], 0
     with replacing(patches) as temporary:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,18 +19,18 @@ from hrpose_cli.errors import InputError
 from hrpose_cli.estimators import TopDown
 from hrpose_cli.evaluate import Protocol, annotated_frames, joint_rows, truth_boxes
 from hrpose_cli.geometry import Size
-from hrpose_cli.heatmaps import dark, merge_flip
 from hrpose_cli.metrics import coco
 from hrpose_cli.nets import build
 from hrpose_cli.nets.hrnet import HRNet, initialise
 from hrpose_cli.nets.lite_hrnet import unfold_batch_norms
 from hrpose_cli.skeletons import SKELETONS
 from hrpose_cli.training.augment import Augmentation
-from hrpose_cli.training.loop import Training
+from hrpose_cli.training.curves import draw_curves
+from hrpose_cli.training.loop import LOG, Training
 from hrpose_cli.training.people import People
 from hrpose_cli.training.samples import draw
 from hrpose_cli.training.tinypose import read_ir
-from hrpose_cli.weights import find, load, save
+from hrpose_cli.weights import save
 from hrpose_cli.zoo import ModelSpec
 
 T = TypeVar("T")
@@ -44,7 +44,6 @@ NETS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 SIGMAS = {32: (1.0, 3), 64: (2.0, 11), 96: (3.0, 17)}  # by the heatmap's height: target sigma, blur kernel
 MEASURED = 256  # crops on which the batch norms of folded weights are measured
-TRUSTED = 0.4  # a teacher's joint counts from this score on
 
 
 def new_spec(name: str, net: str, size: Size, skeleton: str = "coco", **facts: str) -> ModelSpec:
@@ -82,44 +81,7 @@ def plain_batches(people: People, spec: ModelSpec, most: int = MEASURED, size: i
     """Normalised crops (32, 3, h, w) of the first people, not augmented."""
     count = min(most, len(people))
     parts = [torch.arange(i, min(i + size, count)) for i in range(0, count, size)]
-    return [normalise(draw(people, part, spec, Augmentation.none()).crops, spec.color) for part in parts]
-
-
-@dataclass(frozen=True)
-class Taught:
-    """A finished net that another one learns from; both see the same crops."""
-
-    backend: TorchBackend
-    spec: ModelSpec
-
-    @classmethod
-    def load(cls, name_or_path: str, device: str) -> Taught:
-        spec, path = find(name_or_path)
-        return cls(TorchBackend(load(spec, path), device=device, color=spec.color), spec)
-
-    def heatmaps(self, crops: Tensor) -> Tensor:
-        """Heatmaps of crops (N, 3, h, w) in 0..255 of this net's own input size."""
-        images = crops.permute(0, 2, 3, 1).round().byte().cpu().numpy()
-        return self.backend(images).clone()
-
-
-def fill(people: People, spec: ModelSpec, teacher: Taught, *, weight: float = 0.5) -> People:
-    """People whose unlabelled joints are the teacher's, weighing `weight` x its score."""
-    size, joints, weights = teacher.spec.input_size, people.joints.clone(), people.weight.clone()
-    crop = replace(spec, input_size=size, sigma=teacher.spec.sigma)
-    mirror = torch.from_numpy(SKELETONS[spec.skeleton].mirror)
-    for start in range(0, len(people), 32):
-        part = torch.arange(start, min(start + 32, len(people)))
-        crops = draw(people, part, crop, Augmentation.none()).crops
-        flipped = teacher.heatmaps(crops.flip(-1))
-        maps = merge_flip(teacher.heatmaps(crops), flipped, mirror, shift=teacher.spec.flip_shift)
-        points, score = dark(maps, teacher.spec.kernel)
-        step = people.width / size[0]  # patch px a crop px, as in samples.draw
-        found = (points * 4 - torch.tensor(size) / 2) * step + people.side / 2
-        unknown = ~people.labelled[part] & (score > TRUSTED)
-        joints[part] = torch.where(unknown[..., None], found, joints[part])
-        weights[part] = torch.where(unknown, weight * score.clamp(max=1), weights[part])
-    return replace(people, joints=joints, weight=weights)
+    return [normalise(draw(people, part, spec, Augmentation.none()).crops, spec.color).cpu() for part in parts]
 
 
 def averaged(training: Training) -> nn.Module:
@@ -128,11 +90,11 @@ def averaged(training: Training) -> nn.Module:
     return net.eval()
 
 
-def measure(training: Training, annotations: Path, images: Path | None, device: str) -> Mapping[str, float]:
+def measure(training: Training, annotations: Path, images: Path | None = None) -> Mapping[str, float]:
     """COCO's numbers of the averaged net on ground-truth boxes with flip test and DARK, as `eval` gives them."""
     truth = coco.load_annotations(annotations)
     ids = truth.getImgIds()
-    backend = TorchBackend(averaged(training), device=device, color=training.spec.color)
+    backend = TorchBackend(averaged(training), device=training.device, color=training.spec.color)
     boxes = truth_boxes(truth, training.spec.geometry)
     estimator = TopDown(boxes, backend, training.spec, decode=training.spec.decode, flip_test=True)
     rows = joint_rows(annotated_frames(truth, annotations, ids, images), estimator, Protocol())
@@ -161,6 +123,11 @@ def processes() -> Iterator[None]:
         dist.destroy_process_group()
 
 
+def own_device(device: str) -> str:
+    """The card of this process, where torchrun started several."""
+    return f"cuda:{os.environ['LOCAL_RANK']}" if device == "cuda" and "LOCAL_RANK" in os.environ else device
+
+
 def first(work: Callable[[], T]) -> T:
     """Let the first process do the work, which leaves files, before the others do it from those."""
     if not dist.is_initialized():
@@ -171,18 +138,22 @@ def first(work: Callable[[], T]) -> T:
     return work()
 
 
-def epochs(training: Training, val: Path | None, val_every: int) -> Iterator[Mapping[str, float]]:
-    """Train to the end; after every epoch a checkpoint and a line of the log, now and then AP and the best weights."""
-    best = -1.0
-    for count, row in enumerate(training.run(), start=1):
+def epochs(training: Training, val: Path | None, val_every: int, save_every: float) -> Iterator[Mapping[str, float]]:
+    """Train to the end; after every epoch a line of the log, now and then AP and the best weights.
+
+    save_every: minutes between checkpoints, which come after every epoch as well.
+    """
+    best = training.out / f"{training.spec.name}.safetensors"
+    for count, row in enumerate(training.run(save_every=60 * save_every), start=1):
         if training.rank:
             continue
         numbers: Mapping[str, float] = {}
         if val is not None and (count % val_every == 0 or training.way() >= 1):
-            numbers = measure(training, val, None, "cpu")
-        if not val or numbers.get("AP", -1) > best:
-            ship(training, training.out / f"{training.spec.name}.safetensors", numbers)
-            best = numbers.get("AP", best)
+            numbers = measure(training, val)
+        if val is None or numbers.get("AP", -1.0) > training.progress.best:
+            ship(training, best, numbers)
+            training.progress = replace(training.progress, best=numbers.get("AP", -1.0))
         training.save()
         training.log(row | dict(numbers))
+        draw_curves(training.out / LOG, training.out / "curves.png")
         yield row | ({"AP": numbers["AP"]} if numbers else {})

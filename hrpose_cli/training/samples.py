@@ -33,7 +33,11 @@ class Samples:
 
 
 def draw(people: People, chosen: Tensor, spec: ModelSpec, how: Augmentation, *, encoding: str = "unbiased") -> Samples:
-    """The people `chosen` (N,), augmented anew; random numbers come from torch's own generator."""
+    """The people `chosen` (N,), augmented anew, on the device of their patches.
+
+    Random numbers come from torch's own generators: of the geometry from the CPU's, which is the
+    same for all devices.
+    """
     skeleton, crop = SKELETONS[spec.skeleton], spec.input_size
     joints, labelled = people.joints[chosen], people.labelled[chosen]
     n = len(chosen)
@@ -41,9 +45,10 @@ def draw(people: People, chosen: Tensor, spec: ModelSpec, how: Augmentation, *, 
     regions = random_regions(center, width, joints, labelled, skeleton, crop, how)
     to_patch, mirror = crop_to_patch(regions, crop), torch.from_numpy(skeleton.mirror)
     patches = people.patches[chosen].permute(0, 3, 1, 2).float() / 255
-    crops = occlude(change_light(resample(patches, to_patch, crop), how), how)
+    crops = occlude(change_light(resample(patches, to_patch.to(patches.device), crop), how), how)
     moved = move_joints(joints, to_patch, regions.mirrored, mirror)
     weight = swap(people.weight[chosen], regions.mirrored, mirror)
     size = crop[0] // 4, crop[1] // 4
+    moved, weight = moved.to(crops.device), weight.to(crops.device)
     target, drawn = encode(moved / 4, (weight > 0).float(), size, sigma=spec.sigma, encoding=encoding)
     return Samples(crops * 255, target, weight * drawn)

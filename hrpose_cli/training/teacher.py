@@ -1,0 +1,90 @@
+"""A finished net that another one learns from: its joints fill labels, its heatmaps are a second target."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hrpose_cli.backends.pytorch import TorchBackend
+from hrpose_cli.errors import InputError
+from hrpose_cli.fetch import digest
+from hrpose_cli.files import replacing
+from hrpose_cli.geometry import Size
+from hrpose_cli.heatmaps import dark, merge_flip
+from hrpose_cli.skeletons import SKELETONS
+from hrpose_cli.training.augment import Augmentation, resample
+from hrpose_cli.training.people import People
+from hrpose_cli.training.samples import draw
+from hrpose_cli.weights import find, load
+from hrpose_cli.zoo import ModelSpec
+
+TRUSTED = 0.4  # a teacher's joint counts from this score on
+FILLED = 0.5  # what it then weighs, times the score
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """Crops (N, 3, h, w) in 0..255 of any size in, heatmaps (N, K, h/4, w/4) out."""
+
+    backend: TorchBackend
+    spec: ModelSpec
+    path: Path
+
+    @classmethod
+    def load(cls, name_or_path: str, device: str) -> Teacher:
+        spec, path = find(name_or_path)
+        if spec.geometry != "classic":
+            raise InputError(f"{path} cannot teach: its geometry is {spec.geometry}, a training's is classic")
+        return cls(TorchBackend(load(spec, path), device=device, color=spec.color), spec, path)
+
+    @torch.no_grad()
+    def __call__(self, crops: Tensor) -> Tensor:
+        size = crops.shape[-1], crops.shape[-2]
+        seen = rescale(crops, self.spec.input_size)
+        maps: Tensor = self.backend.net(seen.permute(0, 2, 3, 1))
+        return rescale(maps, (size[0] // 4, size[1] // 4))
+
+
+def rescale(images: Tensor, size: Size) -> Tensor:
+    """(N, C, h, w) at another size (width, height), in the classic geometry: pixel 0 stays pixel 0."""
+    if images.shape[-1] == size[0]:
+        return images
+    step = images.shape[-1] / size[0]
+    affine = torch.tensor([[step, 0, 0], [0, step, 0]], device=images.device).expand(len(images), 2, 3)
+    return resample(images, affine, size)
+
+
+def filled(people: People, spec: ModelSpec, teacher: Teacher, cache: Path) -> People:
+    """People whose unlabelled joints are the teacher's; kept in the folder `cache` for the next time."""
+    path = cache / f"filled-{people.key}-{digest(teacher.path)[:8]}.npz"
+    if not path.is_file():
+        joints, score = teach(people, spec, teacher)
+        with replacing(path) as temporary:
+            np.savez(temporary, joints=joints, score=score)
+    with np.load(path) as stored:
+        joints, score = (torch.from_numpy(stored[name]) for name in ("joints", "score"))
+    unknown = ~people.labelled & (score > TRUSTED)
+    return replace(
+        people,
+        joints=torch.where(unknown[..., None], joints, people.joints),
+        weight=torch.where(unknown, FILLED * score.clamp(max=1), people.weight),
+    )
+
+
+def teach(people: People, spec: ModelSpec, teacher: Teacher) -> tuple[Tensor, Tensor]:
+    """The teacher's joints (N, K, 2) in patch px and their scores (N, K), with flip test and DARK."""
+    size = spec.input_size
+    step = people.width / size[0] * 4  # patch px a heatmap px, as in samples.draw
+    mirror = torch.from_numpy(SKELETONS[spec.skeleton].mirror)
+    joints, scores = [], []
+    for part in torch.arange(len(people)).split(32):
+        crops = draw(people, part, spec, Augmentation.none()).crops
+        maps = merge_flip(teacher(crops), teacher(crops.flip(-1)), mirror.to(crops.device), shift=True)
+        points, score = (x.cpu() for x in dark(maps, spec.kernel))
+        joints.append((points - torch.tensor(size) / 8) * step + people.side / 2)
+        scores.append(score)
+    return torch.cat(joints), torch.cat(scores)
