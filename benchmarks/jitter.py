@@ -1,0 +1,112 @@
+"""How steady and how late One-Euro is: a person who stands still, and a joint that swings.
+
+python benchmarks/jitter.py [--picture samples/bus.jpg]
+
+still   a body 200 px high; joints with Gaussian noise of 1.5 px an axis, and the whole body shifted by
+        -1, 0 or 1 px an axis from frame to frame. The figure is the mean frame-to-frame motion of the
+        measured joints over that of the smoothed ones.
+swing   the same body with one joint on a sine of 1 Hz and an amplitude of 10 % of the height, without
+        noise and with it. The figures are the mean and the largest distance from the true place, in %
+        of the height, after the first second.
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hrpose_cli.media.pictures import read_picture
+from hrpose_cli.poses import Poses
+from hrpose_cli.records import Record
+from hrpose_cli.smooth import OneEuro
+from hrpose_cli.track import Tracker
+
+Doubles = NDArray[np.float64]
+HEIGHT, NOISE, JOINTS = 200.0, 1.5, 17
+GREY = 3.0  # grey levels of noise, of a camera in a room
+RATES = (25, 30, 60)
+
+
+def body(frames: int) -> Doubles:
+    """(F, K, 2) px of a body that does not move."""
+    place = np.random.default_rng(1).uniform((60, 100), (140, 100 + HEIGHT), (JOINTS, 2))
+    return np.tile(place, (frames, 1, 1))
+
+
+def trembling(xy: Doubles, rng: np.random.Generator) -> Doubles:
+    """Joints (F, K, 2) as a network might measure them."""
+    shift = rng.integers(-1, 2, (len(xy), 1, 2))
+    return xy + shift + rng.normal(0, NOISE, xy.shape)
+
+
+def swinging(frames: int, rate: float) -> Doubles:
+    """(F, K, 2) px of a body whose joint 9 swings."""
+    xy = body(frames)
+    xy[:, 9, 0] += 0.1 * HEIGHT * np.sin(2 * np.pi * np.arange(frames) / rate)
+    return xy
+
+
+def smoothed(xy: Doubles, rate: float, smoother: OneEuro) -> Doubles:
+    """(F, K, 2) after the filter."""
+    score, box = np.ones((1, JOINTS), np.float32), np.asarray([[60, 100, 140, 100 + HEIGHT]], np.float32)
+    one = np.ones(1, np.int64)
+    people = [Poses(joints[None].astype(np.float32), score, box, score[:, 0], ids=one) for joints in xy]
+    return np.stack([smoother(poses, frame / rate).xy[0] for frame, poses in enumerate(people)]).astype(np.float64)
+
+
+def motion(xy: Doubles) -> float:
+    """Mean frame-to-frame motion in px."""
+    return float(np.linalg.norm(np.diff(xy, axis=0), axis=-1).mean())
+
+
+def rest(rate: float, smoother: OneEuro) -> float:
+    """How many times less a still body moves."""
+    xy = trembling(body(round(10 * rate)), np.random.default_rng(2))
+    return motion(xy) / motion(smoothed(xy, rate, smoother))
+
+
+def lag(rate: float, smoother: OneEuro, *, noisy: bool = False) -> tuple[float, float]:
+    """Mean and largest distance of the swinging joint from the truth, in parts of the height."""
+    true = swinging(round(10 * rate), rate)
+    measured = trembling(true, np.random.default_rng(3)) if noisy else true
+    error = np.linalg.norm(smoothed(measured, rate, smoother) - true, axis=-1)[round(rate) :, 9] / HEIGHT
+    return float(error.mean()), float(error.max())
+
+
+def photograph(path: Path, frames: int = 40, rate: float = 30.0) -> tuple[int, float, float]:
+    """The same through detector and net: people in all frames, px a frame of their sure joints, and smoothed."""
+    from hrpose_cli import PoseEstimator
+
+    rng, estimator, tracker, smoother = np.random.default_rng(4), PoseEstimator(), Tracker(), OneEuro()
+    image = read_picture(path)
+    seen: list[dict[int, Poses]] = []
+    for index in range(frames):
+        moved = np.roll(image, tuple(rng.integers(-1, 2, 2)), axis=(0, 1)) + rng.normal(0, GREY, image.shape)
+        found = estimator(np.clip(moved, 0, 255).astype(np.uint8))
+        people = tracker(Record(found, index, (image.shape[1], image.shape[0]), index / rate))
+        poses = smoother(people, index / rate)
+        seen.append({int(person): poses[[row]] for row, person in enumerate(people.ids.tolist())})
+    stayed = [person for person in seen[0] if all(person in frame for frame in seen)]
+    raw, smooth = (np.stack([[getattr(f[p], n)[0] for p in stayed] for f in seen]) for n in ("raw", "xy"))
+    sure = np.stack([[f[p].score[0] for p in stayed] for f in seen]).min(axis=0) >= 0.3  # (N, K)
+    return len(stayed), motion(raw[:, sure]), motion(smooth[:, sure])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--picture", type=Path, help="a still picture of people, through the shipped net as well")
+    arguments = parser.parse_args()
+    print("| frames/s | still: times less motion | swing: mean, largest error in % | with noise |")
+    print("|---|---|---|---|")
+    for rate in RATES:
+        clean, noisy = (lag(rate, OneEuro(), noisy=noisy) for noisy in (False, True))
+        cells = [" ".join(f"{100 * error:.2f}" for error in errors) for errors in (clean, noisy)]
+        print(f"| {rate} | {rest(rate, OneEuro()):.1f} | {' | '.join(cells)} |")
+    if arguments.picture:
+        people, raw, smooth = photograph(arguments.picture)
+        print(f"{people} people, {raw:.2f} px a frame, smoothed {smooth:.2f}: {raw / smooth:.1f} times less")
+
+
+if __name__ == "__main__":
+    main()
