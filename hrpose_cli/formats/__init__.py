@@ -1,0 +1,84 @@
+"""Pose files: one module a format, opened by the suffix of a name or the name of a format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hrpose_cli.errors import InputError
+from hrpose_cli.formats import coco, csv, facts, jsonl, npz, openpose, trc
+from hrpose_cli.formats.output import STDOUT, Output, Writing
+from hrpose_cli.records import Header, Record
+
+Reading = Callable[[Path], tuple[Header, Iterator[Record]]]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of pose file."""
+
+    name: str
+    suffix: str  # "/" is a folder
+    writer: Writing
+    read: Reading | None  # None: it can only be written
+    loses: frozenset[str] = frozenset()  # which of `facts.FACTS` it has no place for
+    options: frozenset[str] = frozenset()  # what its writer takes beside the header
+    pipes: bool = False  # goes to the standard output
+
+
+NO_FRAME = {facts.BOXES, facts.SIGMA, facts.NAMES, facts.SIZES, facts.RATE, facts.INFO}
+FORMATS = {
+    known.name: known
+    for known in (
+        Format("coco", ".json", coco.writer, coco.read, frozenset({facts.SIGMA, facts.RATE, facts.DIGITS}), pipes=True),
+        Format("jsonl", ".jsonl", jsonl.writer, jsonl.read, options=frozenset({"append"}), pipes=True),
+        Format("csv", ".csv", csv.writer, csv.read, frozenset({*NO_FRAME, facts.EMPTY}), pipes=True),
+        Format("npz", ".npz", npz.writer, npz.read),
+        Format(
+            "trc", ".trc", trc.writer, None,
+            frozenset(NO_FRAME | {facts.SCORES, facts.RAW, facts.FILLED, facts.DIGITS}),
+            options=frozenset({"metres_per_pixel"}),
+        ),
+        Format(
+            "openpose", "/", openpose.writer, openpose.read,
+            frozenset(NO_FRAME | {facts.RAW, facts.FILLED, facts.TIMES}),
+        ),
+    )
+}  # fmt: skip
+
+
+def writer(path: Path | str, header: Header, *, format: str | None = None, **options: Any) -> Output:
+    """A context manager with `write(record)`; `-` is the standard output.
+
+    It holds no frame in memory. A file gets its name when the block ends well or by Ctrl-C and is
+    not there after other exceptions, but for JSON Lines and the files of an OpenPose folder, which
+    are there as they come. Options: `append=True` (jsonl), `metres_per_pixel` (trc).
+    """
+    chosen = named(path, format)
+    for option in options.keys() - chosen.options:
+        raise InputError(f"{option} is no option of {chosen.name}, to which {path} would be written")
+    if Path(path) == STDOUT and not chosen.pipes:
+        raise InputError(f"{chosen.name} cannot go to the standard output: name a file")
+    return Output(Path(path), chosen.writer(Path(path), header, **options))
+
+
+def read(path: Path | str, format: str | None = None) -> tuple[Header, Iterator[Record]]:
+    """The header of a pose file and its records, one after another."""
+    chosen = named(path, format)
+    if chosen.read is None:
+        raise InputError(f"{path}: {chosen.name} can only be written, since it keeps neither scores nor boxes")
+    return chosen.read(Path(path))
+
+
+def named(path: Path | str, format: str | None = None) -> Format:
+    """The format of that name, or else of a path's suffix; a folder is OpenPose's."""
+    folder = str(path).endswith(("/", "\\")) or Path(path).is_dir()
+    suffix = "/" if folder else Path(path).suffix.lower()
+    for known in FORMATS.values():
+        if format == known.name or (format is None and suffix == known.suffix):
+            return known
+    names = ", ".join(f"{known.name} ({known.suffix})" for known in FORMATS.values())
+    wrong = f"{path} has the suffix of no pose format" if format is None else f"{format} is no pose format"
+    raise InputError(f"{wrong}: there are {names}; choose by the name or with --format")

@@ -1,18 +1,31 @@
-"""COCO JSON: one dictionary that `pycocotools.COCO` loads, and the plain results list of COCOeval."""
+"""COCO JSON: one dictionary that `pycocotools.COCO` loads, and the plain results list of COCOeval.
+
+Beside COCO's own keys an annotation has `box_score` and `keypoint_scores`, and where there is
+something to say `track_id`, `raw_keypoints` (the joints before smoothing, as triples like
+`keypoints`) and `filled` (1 for each joint that no picture showed). Images that are frames of a
+video have `frame_index` and `time` in seconds. Coordinates are rounded to 3 decimals.
+"""
 
 import json
-from collections.abc import Mapping
+import shutil
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from hrpose_cli.errors import FormatError
-from hrpose_cli.files import replacing
-from hrpose_cli.poses import Frame, Poses
-from hrpose_cli.skeletons import Skeleton
+from hrpose_cli.files import read_json, replacing
+from hrpose_cli.formats.facts import box_around, expecting, floats, skeleton_of
+from hrpose_cli.formats.output import STDOUT, finishing, spool, stream
+from hrpose_cli.poses import Floats, Frame, Poses
+from hrpose_cli.records import Header, Record
+from hrpose_cli.skeletons import COCO, Skeleton
 
 PERSON = 1  # COCO's category id
+WHAT = "COCO dictionary"
 
 
 def category(skeleton: Skeleton) -> dict[str, Any]:
@@ -26,11 +39,13 @@ def category(skeleton: Skeleton) -> dict[str, Any]:
     }
 
 
-def image_entry(frame: Frame, image_id: int, name: str) -> dict[str, Any]:
-    """One picture called `name`; frames of a video say their index and time as well."""
+def image_entry(frame: Frame | Record, image_id: int, name: str) -> dict[str, Any]:
+    """One picture called `name`; frames, which have no name of their own, say their index and time as well."""
     width, height = frame.size
     entry = {"id": image_id, "file_name": name, "width": width, "height": height}
-    return entry if frame.time is None else entry | {"frame_index": frame.index, "time": round(frame.time, 6)}
+    if frame.time is not None:
+        return entry | {"frame_index": frame.index, "time": round(frame.time, 6)}
+    return entry if frame.name else entry | {"frame_index": frame.index}
 
 
 def annotations(poses: Poses, image_id: int, *, first_id: int = 1, threshold: float = 0.3) -> list[dict[str, Any]]:
@@ -50,8 +65,21 @@ def annotations(poses: Poses, image_id: int, *, first_id: int = 1, threshold: fl
             "keypoints": triples(poses.xy[i], visible[i]),
             "keypoint_scores": [rounded(s, 5) for s in poses.score[i]],
         }
+        | extras(poses, i, visible[i])
         for i in range(len(poses))
     ]
+
+
+def extras(poses: Poses, i: int, visible: Any) -> dict[str, Any]:
+    """What only tracked and smoothed people have."""
+    entry: dict[str, Any] = {}
+    if poses.ids is not None:
+        entry["track_id"] = int(poses.ids[i])
+    if poses.raw is not None:
+        entry["raw_keypoints"] = triples(poses.raw[i], visible)
+    if poses.filled is not None and poses.filled[i].any():
+        entry["filled"] = poses.filled[i].astype(int).tolist()
+    return entry
 
 
 def results(poses: Poses, image_id: int) -> list[dict[str, Any]]:
@@ -100,13 +128,146 @@ class CocoWriter:
         }
 
 
+class StreamWriter:
+    """Writes what `CocoWriter.document` gives, byte for byte, and holds no frame."""
+
+    def __init__(self, file: IO[bytes], people: IO[bytes], header: Header) -> None:
+        self.file = file
+        self.people = people  # annotations wait here, since all images come before them
+        self.header = header
+        self.counts = [0, 0]  # images, annotations
+        self.end = 0  # of the annotations of whole records
+        file.write(f'{{"info": {text(dict(header.info))}, "licenses": [], "images": ['.encode())
+
+    def write(self, record: Record) -> None:
+        """One more image; ids count from 1."""
+        images, people = self.counts
+        entry = image_entry(record, images + 1, record.name or self.header.source)
+        rows = annotations(record.poses, images + 1, first_id=people + 1, threshold=self.header.threshold)
+        self.people.write(joined(rows, first=people == 0))
+        self.file.write(joined([entry], first=images == 0))
+        self.counts, self.end = [images + 1, people + len(rows)], self.people.tell()
+
+    def finish(self) -> None:
+        """Write what comes after the images."""
+        self.file.write(b'], "annotations": [')
+        self.people.truncate(self.end)
+        self.people.seek(0)
+        shutil.copyfileobj(self.people, self.file)
+        self.file.write(f'], "categories": [{text(category(self.header.skeleton))}]}}'.encode())
+
+
+@contextmanager
+def writer(path: Path, header: Header) -> Iterator[StreamWriter]:
+    """The dictionary, under its name when it is whole; a line on the standard output for `-`."""
+    with stream(path) as file, spool(path) as people:
+        out = StreamWriter(file, people, header)
+        with finishing(out.finish):
+            yield out
+        if path == STDOUT:
+            file.write(b"\n")
+
+
+def read(path: Path) -> tuple[Header, Iterator[Record]]:
+    """Any COCO keypoint file of a known skeleton, ground truth as well, where labelled joints score 1.
+
+    A dictionary that hrpose wrote gives back its people but for sigmas and rounding.
+    """
+    content = read_json(path, "COCO poses")
+    with expecting(WHAT, path):
+        if not isinstance(content, dict):
+            raise FormatError("it is a list, which names no pictures, and no COCO dictionary")
+        joints = next((c["keypoints"] for c in content["categories"] if "keypoints" in c), COCO.joints)
+        images = content["images"]
+        people = defaultdict(list)
+        for row in content["annotations"]:
+            people[row["image_id"]].append(row)
+        header = Header(
+            content.get("info") or {},
+            skeleton_of(joints),
+            next((entry["file_name"] for entry in images if "frame_index" in entry), ""),
+            clip_size(images),
+            threshold=threshold_of(content.get("info")),
+        )
+    return header, records(path, images, people, header)
+
+
+def clip_size(images: Sequence[Mapping[str, Any]]) -> tuple[int, int] | None:
+    """(width, height) of the frames of a video; pictures have each their own."""
+    sizes = {(int(entry["width"]), int(entry["height"])) for entry in images if "frame_index" in entry}
+    return sizes.pop() if len(sizes) == 1 else None
+
+
+def threshold_of(info: Any) -> float:
+    """The score from which v was 2, where hrpose said it."""
+    people = info.get("people") if isinstance(info, dict) else None
+    said = people.get("keypoint_score") if isinstance(people, dict) else None
+    return float(said) if said is not None else Header.threshold
+
+
+def records(
+    path: Path, images: Sequence[Mapping[str, Any]], people: Mapping[Any, Sequence[Any]], header: Header
+) -> Iterator[Record]:
+    for position, entry in enumerate(images):
+        with expecting(WHAT, path):
+            poses = poses_of([row for row in people.get(entry["id"], ()) if "keypoints" in row], header.skeleton)
+            name = "" if entry["file_name"] == header.source else entry["file_name"]
+            size = int(entry["width"]), int(entry["height"])
+            record = Record(poses, int(entry.get("frame_index", position)), size, entry.get("time"), name)
+        yield record
+
+
+def poses_of(rows: Sequence[Mapping[str, Any]], skeleton: Skeleton) -> Poses:
+    """The people of one image; what one of them has and another lacks is filled up or dropped."""
+    if not rows:
+        return Poses.none(skeleton)
+    joints = np.stack([triple(row["keypoints"]) for row in rows])  # (N, K, 3)
+    labelled = joints[..., 2] > 0
+    xy = floats(joints[..., :2])
+    score = floats([row.get("keypoint_scores", seen) for row, seen in zip(rows, labelled, strict=True)])
+    tracked, smoothed, held = (any(key in row for row in rows) for key in ("track_id", "raw_keypoints", "filled"))
+    return Poses(
+        xy,
+        score,
+        boxes_of(rows, xy, score),
+        floats([row.get("box_score", row.get("score", 1)) for row in rows]),
+        ids=np.array([row["track_id"] for row in rows], np.int64) if tracked else None,
+        raw=floats([triple(row.get("raw_keypoints", row["keypoints"]))[:, :2] for row in rows]) if smoothed else None,
+        filled=np.array([row.get("filled", [0] * len(skeleton)) for row in rows], np.bool_) if held else None,
+        skeleton=skeleton,
+    )
+
+
+def triple(flat: Sequence[float]) -> Any:
+    """(K, 3) x, y and v of one person."""
+    return np.array(flat, np.float64).reshape(-1, 3)
+
+
+def boxes_of(rows: Sequence[Mapping[str, Any]], xy: Floats, score: Floats) -> Floats:
+    """(N, 4) boxes; around the joints where a row has none."""
+    around = box_around(xy, score)
+    xywh = np.array([row.get("bbox", (0, 0, 0, 0)) for row in rows], np.float64)  # (N, 4)
+    box = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
+    return np.where([["bbox" in row] for row in rows], box, around).astype(np.float32)
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write `content` so that the file is there whole or not at all."""
     try:
         with replacing(path) as temporary:
-            temporary.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+            temporary.write_text(text(content), encoding="utf-8")
     except OSError as error:
         raise FormatError(f"cannot write {path}: {error.strerror}") from error
+
+
+def text(content: Any) -> str:
+    return json.dumps(content, ensure_ascii=False)
+
+
+def joined(rows: Sequence[Any], *, first: bool) -> bytes:
+    """Rows as they stand in a list that has others before them unless they are its `first`."""
+    separator = ", "
+    return ("" if first or not rows else separator).encode() + separator.join(map(text, rows)).encode()
 
 
 def xywh(box: Any) -> list[float]:

@@ -1,0 +1,132 @@
+"""CSV in long form: a row a joint, so that a group-by of any table program finds what it wants.
+
+Columns, always the same: frame, time (s; empty for pictures), track, keypoint, x, y (px), score,
+raw_x, raw_y (the joint before smoothing; empty where nothing was smoothed), filled (1: no picture
+showed the joint) and tracked. Where tracked is 0 nobody was followed, and track is the person's
+number within the frame, from 1. Boxes, sizes and frames without people have no row. Numbers read
+back to the very same float32.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import chain, groupby, islice
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from hrpose_cli.errors import FormatError
+from hrpose_cli.formats.facts import UNKNOWN, box_around, expecting, floats, shortest, skeleton_of
+from hrpose_cli.formats.output import stream
+from hrpose_cli.poses import Poses
+from hrpose_cli.records import Header, Record
+from hrpose_cli.skeletons import COCO, SKELETONS, Skeleton
+
+COLUMNS = ("frame", "time", "track", "keypoint", "x", "y", "score", "raw_x", "raw_y", "filled", "tracked")
+WHAT = f"CSV file with the columns {','.join(COLUMNS)}"
+LONGEST = max(map(len, SKELETONS.values())) + 1  # rows that show one whole person
+Row = dict[str, str]
+
+
+class RowWriter:
+    """Writes the rows of a frame at once."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.rows([COLUMNS])
+
+    def rows(self, rows: Sequence[Sequence[Any]]) -> None:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        self.file.write(text.getvalue().encode())
+
+    def write(self, record: Record) -> None:
+        """One more frame."""
+        self.rows([row for i in range(len(record.poses)) for row in person(record, i)])
+
+
+@contextmanager
+def writer(path: Path, header: Header) -> Iterator[RowWriter]:
+    """The file, under its name when it is whole; rows as they come on the standard output."""
+    with stream(path) as file:
+        yield RowWriter(file)
+
+
+def person(record: Record, i: int) -> list[tuple[Any, ...]]:
+    """A row a joint."""
+    poses, k = record.poses, len(record.poses.skeleton)
+    track = i + 1 if poses.ids is None else int(poses.ids[i])
+    raw = [(None, None)] * k if poses.raw is None else shortest(poses.raw[i])
+    filled = np.zeros(k, int) if poses.filled is None else poses.filled[i].astype(int)
+    joints = zip(poses.skeleton.joints, shortest(poses.xy[i]), shortest(poses.score[i]), raw, filled, strict=True)
+    return [
+        (record.index, record.time, track, name, *xy, score, *raw_xy, held, int(poses.ids is not None))
+        for name, xy, score, raw_xy, held in joints
+    ]
+
+
+def read(path: Path) -> tuple[Header, Iterator[Record]]:
+    """Poses with boxes around the joints, a box score of 1, and pictures of unknown size."""
+    rows = lines(path)
+    with expecting(WHAT, path):
+        next(rows)  # the names of the columns
+        first = [*islice(rows, LONGEST)]
+        skeleton = skeleton_of([row["keypoint"] for row in next(people(iter(first)))]) if first else COCO
+    return Header(skeleton=skeleton), records(path, chain(first, rows), skeleton)
+
+
+def lines(path: Path) -> Iterator[Row]:
+    """The rows, after one that is empty and comes when the file is open and has the right columns."""
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        table = csv.DictReader(file)
+        missing = set(COLUMNS) - set(table.fieldnames or ())
+        if missing:
+            raise FormatError(f"it has no column {', '.join(sorted(missing))}")
+        yield {}
+        yield from table
+
+
+def people(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    """The rows of one person in one frame, at a time."""
+    for _, group in groupby(rows, key=lambda row: (row["frame"], row["track"])):
+        yield list(group)
+
+
+def records(path: Path, rows: Iterator[Row], skeleton: Skeleton) -> Iterator[Record]:
+    frames = groupby(people(rows), key=lambda person: person[0]["frame"])
+    while True:
+        with expecting(WHAT, path):
+            frame = next(frames, None)
+            if frame is None:
+                return
+            record = record_of(list(frame[1]), skeleton)
+        yield record
+
+
+def record_of(frame: Sequence[Sequence[Row]], skeleton: Skeleton) -> Record:
+    for person in frame:
+        if tuple(row["keypoint"] for row in person) != skeleton.joints:
+            raise FormatError(f"frame {person[0]['frame']} has not every joint of track {person[0]['track']} once")
+    xy, score, raw = column(frame, "x", "y"), column(frame, "score")[..., 0], column(frame, "raw_x", "raw_y")
+    filled = np.array([[row["filled"] == "1" for row in person] for person in frame])
+    first = frame[0][0]
+    poses = Poses(
+        xy,
+        score,
+        box_around(xy, score),
+        np.ones(len(xy), np.float32),
+        ids=np.array([int(person[0]["track"]) for person in frame]) if first["tracked"] == "1" else None,
+        raw=raw if first["raw_x"] else None,
+        filled=filled if filled.any() else None,
+        skeleton=skeleton,
+    )
+    return Record(poses, int(first["frame"]), UNKNOWN, float(first["time"]) if first["time"] else None)
+
+
+def column(frame: Sequence[Sequence[Row]], *names: str) -> Any:
+    """(N, K, len(names)) numbers; an empty field is not a number."""
+    return floats([[[float(row[name] or "nan") for name in names] for row in person] for person in frame])

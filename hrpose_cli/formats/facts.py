@@ -1,0 +1,128 @@
+"""What formats share: the header as JSON, skeletons by their joints, numbers as short text."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hrpose_cli.errors import FormatError, InputError
+from hrpose_cli.poses import Floats
+from hrpose_cli.records import Header, Record
+from hrpose_cli.skeletons import SKELETONS, Skeleton
+
+VERSION = 1  # of the header below and of the lines of `jsonl`
+UNKNOWN = (0, 0)  # the size of pictures in formats that do not say it
+
+# What a format may have no place for, in the order in which `hrpose convert` lists it.
+BOXES = "boxes and their scores"
+SCORES = "scores"
+IDS = "identities"
+RAW = "raw joints"
+FILLED = "marks of filled joints"
+SIGMA = "sigmas"
+EMPTY = "frames without people"
+TIMES = "times"
+NAMES = "picture names"
+SIZES = "picture sizes"
+RATE = "the frame rate"
+INFO = "what made the poses"
+DIGITS = "digits beyond the third decimal"
+FACTS = (BOXES, SCORES, IDS, RAW, FILLED, SIGMA, EMPTY, TIMES, NAMES, SIZES, RATE, INFO, DIGITS)
+
+
+def said(header: Header, record: Record) -> set[str]:
+    """The facts of one record and its header."""
+    poses = record.poses
+    there = {
+        IDS: poses.ids is not None,
+        RAW: poses.raw is not None,
+        FILLED: poses.filled is not None and bool(poses.filled.any()),
+        SIGMA: poses.sigma is not None,
+    }
+    people = {BOXES, SCORES, DIGITS, *(fact for fact, found in there.items() if found)} if len(poses) else {EMPTY}
+    frame = {TIMES: record.time is not None, NAMES: record.name, SIZES: record.size != UNKNOWN}
+    frame |= {RATE: header.rate is not None, INFO: header.info}
+    return people | {fact for fact, found in frame.items() if found}
+
+
+def header_to_json(header: Header) -> dict[str, Any]:
+    return {
+        "format": "hrpose",
+        "version": VERSION,
+        "info": dict(header.info),
+        "skeleton": header.skeleton.name,
+        "joints": list(header.skeleton.joints),
+        "source": header.source,
+        "size": header.size,
+        "rate": None if header.rate is None else str(header.rate),
+        "threshold": header.threshold,
+    }
+
+
+def header_from_json(content: Mapping[str, Any]) -> Header:
+    """Raises FormatError for a newer version, and KeyError, TypeError or ValueError for anything else."""
+    if content["version"] > VERSION:
+        raise FormatError(f"version {content['version']} of the format is newer than this hrpose: update hrpose")
+    return Header(
+        content["info"],
+        skeleton_of(content["joints"]),
+        content["source"],
+        content["size"] and (int(content["size"][0]), int(content["size"][1])),
+        None if content["rate"] is None else Fraction(content["rate"]),
+        float(content["threshold"]),
+    )
+
+
+def skeleton_of(joints: Sequence[str]) -> Skeleton:
+    """The skeleton whose joints have these names."""
+    for skeleton in SKELETONS.values():
+        if skeleton.joints == tuple(joints):
+            return skeleton
+    raise FormatError(f"its {len(joints)} joints are those of no skeleton that hrpose knows: {', '.join(SKELETONS)}")
+
+
+def box_around(xy: Floats, score: Floats) -> Floats:
+    """(N, 4) boxes around the joints that have a score, for formats that keep none."""
+    seen = (score > 0)[..., None]
+    low = np.where(seen, xy, np.inf).min(axis=1, initial=np.inf)
+    high = np.where(seen, xy, -np.inf).max(axis=1, initial=-np.inf)
+    box = np.concatenate([low, high], axis=1)  # (N, 4)
+    return np.where(np.isfinite(box), box, 0).astype(np.float32)
+
+
+def shortest(values: Floats) -> Any:
+    """Nested lists of the shortest decimals that read back to the very same float32; None where not finite."""
+    short = values.astype(np.str_).astype(np.float64)
+    exact = np.where(short.astype(np.float32) == values, short, values)  # a decimal rounds twice on its way back
+    if np.isfinite(values).all():
+        return exact.tolist()
+    finite: NDArray[np.object_] = np.where(np.isfinite(values), exact.astype(object), None)  # type: ignore[call-overload]
+    return finite.tolist()
+
+
+def floats(values: ArrayLike) -> NDArray[np.float32]:
+    """What `shortest` wrote."""
+    return np.array(values, np.float32)
+
+
+@contextmanager
+def expecting(what: str, path: Path) -> Iterator[None]:
+    """Say in one line that `path` is no `what`, whatever the block stumbles over."""
+    try:
+        yield
+    except FormatError as error:
+        raise FormatError(f"{path} cannot be used: {error}") from error
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    except KeyError as error:
+        raise FormatError(f"{path} is no {what}: it has no {error}") from error
+    except (TypeError, ValueError, LookupError, AttributeError, EOFError, BadZipFile, zlib.error) as error:
+        raise FormatError(f"{path} is no {what}: {error}") from error

@@ -1,0 +1,171 @@
+"""TRC, the text format of motion capture that OpenSim and Pose2Sim read: one person a file.
+
+NAME.trc for one track, NAME_track1.trc, NAME_track2.trc, ... for several; files of these names from
+an earlier run go. People without identities count by their place in the frame. X is right and Y up,
+as motion capture has it: y = height - 1 - y of the picture, so that 0 is its last row; Z is 0. Units
+are px, or m where a scale is given. Rows go from the first frame of the track to its last, numbered
+as in the clip; joints that are not known (no score, or nobody there) have empty fields. Scores,
+boxes and marks have no place.
+"""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hrpose_cli.errors import InputError
+from hrpose_cli.files import replacing
+from hrpose_cli.formats.output import finishing, spool
+from hrpose_cli.poses import Poses
+from hrpose_cli.records import Header, Record
+
+RATE_TOLERANCE = 0.01  # a measured rate that is this close to the clip's is the clip's
+FIELDS = "DataRate CameraRate NumFrames NumMarkers Units OrigDataRate OrigDataStartFrame OrigNumFrames"
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A frame of the clip."""
+
+    place: int  # among the records
+    offset: int  # byte of its line in the list of frames
+    index: int
+    time: float  # seconds
+
+
+@dataclass(frozen=True)
+class Track:
+    """One person; the rows wait in a file that is open only for a moment, for tracks can be many."""
+
+    rows: Path
+    first: Moment
+    last: Moment
+
+    @property
+    def length(self) -> int:
+        """Frames from the first to the last."""
+        return self.last.place - self.first.place + 1
+
+
+class TrackWriter:
+    """Writes the rows of each track to a spool."""
+
+    def __init__(self, path: Path, header: Header, folder: Path, frames: IO[bytes], metres: float | None) -> None:
+        self.path = path
+        self.header = header
+        self.folder = folder
+        self.frames = frames  # frame number and time of every record, a line each
+        self.metres = metres  # a pixel
+        self.all: Track | None = None  # the whole clip
+        self.tracks: dict[int, Track] = {}
+
+    def write(self, record: Record) -> None:
+        """One more frame."""
+        now = Moment(self.all.length if self.all else 0, self.frames.tell(), record.index, self.time(record))
+        stamp = f"{now.index}\t{now.time:.6f}"
+        points = upright(record, self.metres)  # (N, K, 2)
+        self.frames.write(f"{stamp}\n".encode())
+        self.all = replace(self.all or Track(self.folder / "nobody", now, now), last=now)
+        for number, i in numbered(record.poses).items():
+            track = self.tracks.get(number, Track(self.folder / str(number), now, now))
+            with track.rows.open("ab") as rows:
+                rows.write(f"{stamp}\t{fields(points[i], 6 if self.metres else 3)}\n".encode())
+            self.tracks[number] = replace(track, last=now)
+
+    def time(self, record: Record) -> float:
+        if record.time is None and self.header.rate is None:
+            raise InputError("TRC needs the time of each frame or a frame rate, which pictures do not have")
+        return record.index / float(self.header.rate or 1) if record.time is None else record.time
+
+    def finish(self) -> None:
+        """Join what is known of each track under its name."""
+        tracks = self.tracks or ({0: self.all} if self.all else {})
+        several = len(tracks) > 1
+        targets = {self.path.with_stem(f"{self.path.stem}_track{n}") if several else self.path: n for n in tracks}
+        for target, number in targets.items():
+            self.join(target, tracks[number])
+        pattern = re.compile(rf"{re.escape(self.path.stem)}(_track\d+)?{re.escape(self.path.suffix)}")
+        for old in self.path.parent.iterdir():
+            if pattern.fullmatch(old.name) and old not in targets:
+                old.unlink()
+
+    def join(self, target: Path, track: Track) -> None:
+        with replacing(target) as temporary, temporary.open("wb") as file:
+            file.write(self.head(target.name, track).encode())
+            file.writelines(self.rows(track))
+
+    def head(self, name: str, track: Track) -> str:
+        """The five lines before the rows, as Pose2Sim writes them."""
+        joints, rate = self.header.skeleton.joints, f"{self.rate():.6f}"
+        units = "m" if self.metres else "px"
+        facts = (rate, rate, track.length, len(joints), units, rate, track.first.index, track.length)
+        lines = (
+            f"PathFileType\t4\t(X/Y/Z)\t{name}",
+            FIELDS.replace(" ", "\t"),
+            "\t".join(map(str, facts)),
+            "Frame#\tTime\t" + "\t\t\t".join(joints) + "\t\t",
+            "\t\t" + "\t".join(f"X{k}\tY{k}\tZ{k}" for k in range(1, len(joints) + 1)),
+        )
+        return "".join(f"{line}\n" for line in lines)
+
+    def rate(self) -> float:
+        """Frames a second: the clip's, unless frames were left out."""
+        stated = float(self.header.rate) if self.header.rate else None
+        span = self.all.last.time - self.all.first.time if self.all else 0.0
+        measured = (self.all.length - 1) / span if self.all and span > 0 else stated
+        if stated and measured and abs(measured - stated) <= RATE_TOLERANCE * stated:
+            return stated
+        return measured or 1.0
+
+    def rows(self, track: Track) -> Iterator[bytes]:
+        """The rows of the track, and empty ones for frames between that did not show it."""
+        self.frames.seek(track.first.offset)
+        nowhere = b"\t" * (3 * len(self.header.skeleton)) + b"\n"
+        track.rows.touch()
+        with track.rows.open("rb") as known:
+            row = next(known, b"")
+            for line in islice(self.frames, track.length):
+                stamp = line.removesuffix(b"\n")
+                there = row.startswith(stamp + b"\t")
+                yield row if there else stamp + nowhere
+                row = next(known, b"") if there else row
+
+
+def numbered(poses: Poses) -> dict[int, int]:
+    """Track -> place of the person in the frame."""
+    tracks = range(1, len(poses) + 1) if poses.ids is None else poses.ids.tolist()
+    return {track: i for i, track in enumerate(tracks)}
+
+
+def upright(record: Record, metres: float | None) -> NDArray[np.float64]:
+    """(N, K, 2) joints with y up, in pixels or metres, NaN where they are not known."""
+    height = record.size[1]
+    if not height:
+        raise InputError("TRC needs the height of the picture, which this format does not say: convert from another")
+    xy = record.poses.xy.astype(np.float64)
+    points = np.stack([xy[..., 0], height - 1 - xy[..., 1]], axis=-1) * (metres or 1)
+    return np.where((record.poses.score > 0)[..., None], points, np.nan)
+
+
+def fields(points: NDArray[np.float64], digits: int) -> str:
+    """x, y and z of (K, 2) joints; nothing where one is not known."""
+    return "\t".join(f"{x:.{digits}f}\t{y:.{digits}f}\t0" if np.isfinite(x + y) else "\t\t" for x, y in points.tolist())
+
+
+@contextmanager
+def writer(path: Path, header: Header, *, metres_per_pixel: float | None = None) -> Iterator[TrackWriter]:
+    """One file a track, each under its name when it is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder, spool(path) as frames:
+        out = TrackWriter(path, header, Path(folder), frames, metres_per_pixel)
+        with finishing(out.finish):
+            yield out
