@@ -1,0 +1,69 @@
+"""`hrpose convert`: a pose file in, the same poses in another format out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hrpose_cli.cli import options as opt
+from hrpose_cli.errors import InputError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hrpose_cli.formats import Format
+    from hrpose_cli.records import Header, Record
+
+
+def convert(
+    source: Annotated[str, typer.Argument(metavar="IN", help="Pose file, or folder of OpenPose JSON.")],
+    target: Annotated[
+        str, typer.Argument(metavar="OUT", help="Pose file; a folder (NAME/) for OpenPose; - prints it.")
+    ],
+    format: Annotated[
+        str | None,
+        typer.Option(help="coco, jsonl, csv, npz, trc or openpose; by default what OUT's name says."),
+    ] = None,
+    metres_per_pixel: Annotated[
+        float | None, typer.Option(min=1e-9, help="Write metres instead of pixels (TRC).")
+    ] = None,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Write the poses of a file in another format: coco .json, .jsonl, .csv, .npz, .trc, or a folder for openpose."""
+    from hrpose_cli.cli.report import Report
+    from hrpose_cli.formats import named, read, writer
+
+    report = Report(quiet=quiet)
+    if Path(source).resolve() == Path(target).resolve():
+        raise InputError(f"{target} is the input: choose another name")
+    scale = {} if metres_per_pixel is None else {"metres_per_pixel": metres_per_pixel}
+    header, records = read(source)
+    said: set[str] = set()
+    with report.interruptible(), writer(target, header, format=format, **scale) as out:
+        for record in gathered(header, records, said):
+            out.write(record)
+    note = losses(said, named(source), named(target, format))
+    if note:
+        report.console.print(f"note: {note}")
+
+
+def gathered(header: Header, records: Iterator[Record], said: set[str]) -> Iterator[Record]:
+    """The records; the facts that they hold are added to `said`."""
+    from hrpose_cli.formats import facts
+
+    for record in records:
+        said |= facts.said(header, record)
+        yield record
+
+
+def losses(said: set[str], source: Format, target: Format) -> str:
+    """One line about what the target has no place for, and what the source did not say; empty if nothing."""
+    from hrpose_cli.formats.facts import BOXES, FACTS, SIZES
+
+    lost = [fact for fact in FACTS if fact in said & target.loses - source.loses]
+    made = {BOXES: "boxes are drawn around the joints", SIZES: "picture sizes are 0"}
+    missing = [text for fact, text in made.items() if fact in source.loses - target.loses]
+    parts = [f"{target.name} has no place for {', '.join(lost)}"] if lost else []
+    return "; ".join(parts + ([f"{source.name} does not say everything: {', '.join(missing)}"] if missing else []))

@@ -1,0 +1,123 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from hrpose_cli.cli import Commands
+from hrpose_cli.cli.convert import convert
+from hrpose_cli.formats import read, writer
+from tests.conftest import clean_failure
+from tests.test_formats import HEADER, clip, same
+
+app = typer.Typer(cls=Commands, pretty_exceptions_enable=False)
+app.command()(convert)
+
+
+@app.callback()
+def main() -> None:
+    """Makes `convert` a command of a group, as it is in hrpose."""
+
+
+@pytest.fixture
+def lines(tmp_path: Path) -> Path:
+    path = tmp_path / "in.jsonl"
+    with writer(path, HEADER) as out:
+        for record in clip(2, 0, 1):
+            out.write(record)
+    return path
+
+
+def run(*arguments: Any) -> Any:
+    return CliRunner().invoke(app, ["convert", *map(str, arguments)])
+
+
+def test_nothing_to_say_where_nothing_is_lost(lines: Path, tmp_path: Path) -> None:
+    result = run(lines, tmp_path / "out.npz")
+    assert (result.exit_code, result.output) == (0, "")
+    run(tmp_path / "out.npz", tmp_path / "back.jsonl")
+    assert (tmp_path / "back.jsonl").read_bytes() == lines.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("target", "note"),
+    [
+        ("out.json", "coco has no place for sigmas, the frame rate, digits beyond the third decimal"),
+        ("out.csv", "csv has no place for boxes and their scores, sigmas, frames without people, picture sizes, the"),
+        ("out.trc", "trc has no place for boxes and their scores, scores, raw joints, marks of filled joints, sigmas"),
+        ("out/", "openpose has no place for boxes and their scores, raw joints, marks of filled joints, sigmas, times"),
+    ],
+)
+def test_what_is_lost_is_said_in_one_line(lines: Path, tmp_path: Path, target: str, note: str) -> None:
+    result = run(lines, f"{tmp_path}/{target}")
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert result.stderr.startswith(f"note: {note}")
+    assert result.stderr.count("\n") == 1
+    assert run(lines, f"{tmp_path}/{target}", "--quiet").output == ""
+
+
+def test_what_the_input_never_said_is_not_lost_but_made(lines: Path, tmp_path: Path) -> None:
+    run(lines, tmp_path / "a.csv")
+    result = run(tmp_path / "a.csv", tmp_path / "b.jsonl")
+    assert result.stderr == (
+        "note: csv does not say everything: boxes are drawn around the joints, picture sizes are 0\n"
+    )
+    assert run(tmp_path / "a.csv", f"{tmp_path}/folder/").stderr == (
+        "note: openpose has no place for raw joints, marks of filled joints, times\n"
+    )
+
+
+def test_the_format_of_the_output_can_be_said(lines: Path, tmp_path: Path) -> None:
+    result = run(lines, "-", "--format", "coco")
+    assert [entry["frame_index"] for entry in json.loads(result.stdout)["images"]] == [0, 2, 4]
+    run(lines, tmp_path / "poses.dat", "--format", "npz")
+    for got, want in zip(read(tmp_path / "poses.dat", "npz")[1], clip(2, 0, 1), strict=True):
+        same(got.poses, want.poses)
+
+
+def test_metres(lines: Path, tmp_path: Path) -> None:
+    run(lines, tmp_path / "a.trc", "--metres-per-pixel", "0.01")
+    assert "\tm\t" in (tmp_path / "a_track7.trc").read_text().splitlines()[2]
+    assert "metres_per_pixel" in clean_failure(run(lines, tmp_path / "a.csv", "--metres-per-pixel", "0.01"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (("no.jsonl", "out.csv"), "cannot read no.jsonl"),
+        (("in.xyz", "out.csv"), "suffix of no pose format"),
+        (("in.trc", "out.csv"), "only be written"),
+        (("no/", "out.csv"), "no folder of OpenPose"),
+        (("in.jsonl", "./in.jsonl"), "is the input"),
+        (("in.jsonl", "out.xyz"), "suffix of no pose format"),
+        (("in.jsonl", "out.csv", "--format", "c3d"), "c3d is no pose format"),
+        (("in.jsonl", "in.jsonl/out.csv"), "cannot write"),
+        (("bad.json", "out.csv"), "bad.json should be COCO poses"),
+        (("torn.jsonl", "out.csv"), "ends within its first line"),
+    ],
+)
+def test_failures_are_one_line(
+    lines: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], word: str
+) -> None:
+    monkeypatch.chdir(lines.parent)
+    Path("bad.json").write_text("{")
+    Path("torn.jsonl").write_text('{"format"')
+    before = lines.read_bytes()
+    assert word in clean_failure(run(*arguments))
+    assert lines.read_bytes() == before
+    assert not Path("out.csv").exists()
+
+
+def test_a_break_in_the_middle_leaves_no_output(lines: Path, tmp_path: Path) -> None:
+    header, first, *rest = lines.read_bytes().splitlines(keepends=True)
+    lines.write_bytes(b"".join([header, first, b'{"frame":2}\n', *rest]))
+    assert "line 3" in clean_failure(run(lines, tmp_path / "out.json"))
+    assert [p.name for p in tmp_path.iterdir()] == ["in.jsonl"]
+
+
+def test_a_torn_run_is_converted_to_where_it_came(lines: Path, tmp_path: Path) -> None:
+    lines.write_bytes(lines.read_bytes()[:-9])
+    run(lines, tmp_path / "out.json", "--quiet")
+    assert len(json.loads((tmp_path / "out.json").read_bytes())["images"]) == 2
