@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from types import TracebackType
+from typing import Protocol, Self
 
 from hrpose_cli.poses import Frame
 
@@ -26,7 +29,8 @@ class Colour:
 class Clip:
     """A video as a player shows it: upright, and with time 0 where a player has it.
 
-    Nothing here says where the frames come from: a camera or a folder of pictures makes one too.
+    Of a trimmed clip time 0 is its first frame. Nothing here says where the frames come from: a
+    camera or a folder of pictures makes one too.
     """
 
     size: tuple[int, int]  # (width, height) as displayed
@@ -38,16 +42,51 @@ class Clip:
     sample_aspect: Fraction = Fraction(1)  # width over height of one displayed pixel
     colour: Colour = Colour()
     path: Path | None = None  # where the sound is copied from
+    address: str | None = None  # the same, when it is no file: a URL that can be read a second time
     audio: tuple[str, ...] = ()  # codec of each audio stream: "aac", "opus", ...
+    subtitles: tuple[str, ...] = ()  # the same: "mov_text", "subrip", "pgssub", ...
+    others: tuple[str, ...] = ()  # further streams, in plain words
     origin: Fraction = Fraction(0)  # seconds of the file's own clock at time 0
+    trimmed: bool = False  # what sounds before time 0 is left out
+    end: Fraction | None = None  # seconds: what sounds after it is left out
 
     @property
     def has_audio(self) -> bool:
         return bool(self.audio)
 
+    @property
+    def again(self) -> str | None:
+        """What ffmpeg opens for all but the pictures."""
+        return self.address if self.path is None else f"file:{self.path}"
+
 
 @dataclass(frozen=True)
 class VideoFrame(Frame):
-    """A frame that knows its exact time: `pts * clip.time_base` seconds, of which `time` is the float."""
+    """A frame that knows its exact time.
+
+    It is shown `pts * clip.time_base` seconds after time 0 of the clip. `index` and `time` are its
+    number and time in the source, which differ from that in a trimmed clip only.
+    """
 
     pts: int = 0
+
+
+class Source(Protocol):
+    """Iterates once over the frames of anything that moves; a context manager, which closes it."""
+
+    clip: Clip
+    name: str  # of a file, or what stands for it: "stdin", "camera0"
+    notes: list[str]  # what had to be assumed or changed, in plain words; complete after the last frame
+
+    @property
+    def damage(self) -> str: ...  # what could not be read, or ""; complete after the last frame
+
+    def __iter__(self) -> Iterator[VideoFrame]: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def close(self) -> None: ...

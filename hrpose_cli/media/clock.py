@@ -41,8 +41,13 @@ class Clock:
         self._steady = steady and grid != tick and grid.denominator <= LARGEST_TIME_SCALE
         self.time_base = grid if self._steady else tick
         self._start: Fraction | None = None  # of the first frame, in seconds
-        self._last: int | None = None  # pts given out last
+        self.last: int | None = None  # pts given out last
         self.origin = zero  # seconds; valid once the first frame was seen
+
+    @property
+    def last_time(self) -> Fraction:
+        """Seconds of the frame asked about last."""
+        return (self.last or 0) * self.time_base
 
     def saw_packet(self, dts: int | None) -> None:
         """Call for every packet before its frames are asked about."""
@@ -59,14 +64,14 @@ class Clock:
         ticks = self._numbers.popleft() if self._numbers else container_pts
         time = self._after_last() if ticks is None else self._seconds(ticks * self._tick)
         pts = round(time / self.time_base)
-        self._last = pts if self._last is None else max(pts, self._last + 1)
-        return self._last
+        self.last = pts if self.last is None else max(pts, self.last + 1)
+        return self.last
 
     def _after_last(self) -> Fraction:
         """One frame later: a raw stream has no time stamps."""
-        if self._last is None:
+        if self.last is None:
             return Fraction(0)
-        return self._last * self.time_base + 1 / self._rate
+        return self.last * self.time_base + 1 / self._rate
 
     def _seconds(self, raw: Fraction) -> Fraction:
         if self._start is None:

@@ -1,4 +1,4 @@
-"""New pictures and all else of the source into one file: sound, title, chapters.
+"""New pictures and all else of the source into one file: sound, subtitles, title, chapters.
 
 This comes after the pictures are encoded, and by copying, so that a damaged sound costs no picture,
 and a run that was stopped can have its sound cut at the last picture.
@@ -7,6 +7,7 @@ and a run that was stopped can have its sound cut at the last picture.
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -15,23 +16,26 @@ import av
 
 from hrpose_cli.errors import MediaError
 from hrpose_cli.media.clip import Clip
+from hrpose_cli.media.encoding import Container
 from hrpose_cli.media.ffmpeg import run
 
-MUXERS = {".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".mkv": "matroska"}  # suffix -> ffmpeg's name
-FALLBACK = "aac"  # for sound that cannot be copied
+TEXT = {"mov_text", "subrip", "srt", "ass", "ssa", "webvtt", "text"}  # subtitles that are no bitmaps
+Part = tuple[list[str], list[str]]  # arguments of ffmpeg, and what they change, in plain words
 
 
-def join(pictures: Path, clip: Clip, target: Path, muxer: str, *, end: Fraction | None = None) -> list[str]:
+def join(pictures: Path, clip: Clip, target: Path, container: Container, *, end: Fraction | None = None) -> list[str]:
     """Write `target`; returns what had to differ from the source, in plain words.
 
     `end` (seconds) cuts the sound. MediaError if not even the pictures can be written.
     """
-    cut = [] if end is None else ["-to", f"{float(end):.6f}"]
+    # A picture keeps its time on the clock of the output, so 0 is where a trimmed clip begins.
+    cut = ["-copypriorss", "0", "-ss", "0"] if clip.trimmed else []
+    cut += [] if end is None else ["-to", f"{float(end):.6f}"]
     # The index at the front lets a browser start before it has the whole file.
-    start = ["-movflags", "+faststart"] if muxer in ("mp4", "mov") else []
-    outlet = [*cut, *start, "-f", muxer, f"file:{target}"]
+    start = ["-movflags", "+faststart"] if container.muxer in ("mp4", "mov") else []
+    outlet = [*cut, *start, "-f", container.muxer, f"file:{target}"]
     failure: MediaError | None = None
-    for arguments, notes in ways(clip, muxer):
+    for arguments, notes in ways(clip, container):
         try:
             run(["-copyts", "-i", f"file:{pictures}", *arguments, *outlet])
             return notes
@@ -40,26 +44,65 @@ def join(pictures: Path, clip: Clip, target: Path, muxer: str, *, end: Fraction 
     raise failure or AssertionError("there is always a way")
 
 
-def ways(clip: Clip, muxer: str) -> Iterator[tuple[list[str], list[str]]]:
+def ways(clip: Clip, container: Container) -> Iterator[Part]:
     """Arguments and what they change, the best first; a later one is for when it fails."""
-    copy = ["-map", "0:v", "-c", "copy"]
-    if clip.path is not None:
-        source = ["-itsoffset", f"{-float(clip.origin):.6f}", "-i", f"file:{clip.path}"]
-        everything = [*source, *copy, "-map", "1:a?", "-map_metadata", "1", "-map_chapters", "1"]
-        recode, notes = refused(clip, muxer)
-        yield everything + recode, notes
+    pictures = ["-map", "0:v", "-c", "copy"]
+    if clip.again is not None:
+        source = ["-itsoffset", f"{-float(clip.origin):.6f}", "-i", clip.again, *pictures]
+        source += ["-map_metadata", "1", "-map_chapters", "1"]
+        held = codecs_held(container.muxer)
+        (sound, sound_notes), (text, text_notes) = sound_part(clip, container, held), text_part(clip, container, held)
+        left = left_out(clip.others)
+        yield [*source, *sound, *text], [*sound_notes, *text_notes, *left]
+        if clip.subtitles:
+            yield [*source, *sound], [*sound_notes, "the subtitles cannot be copied and were left out", *left]
         if clip.has_audio:
-            yield [*everything, "-c:a", FALLBACK], [f"the sound could not be copied and was re-encoded to {FALLBACK}"]
-    yield copy, ["the sound cannot be read and was left out"] if clip.has_audio else []
+            note = f"the sound could not be copied and was re-encoded to {container.sound.removeprefix('lib')}"
+            yield [*source, "-map", "1:a", "-c:a", container.sound], [note, *lost(clip, "subtitles"), *left]
+    yield pictures, [*lost(clip, "audio"), *lost(clip, "subtitles"), *left_out(clip.others)]
 
 
-def refused(clip: Clip, muxer: str) -> tuple[list[str], list[str]]:
-    """Arguments that re-encode the streams which the container cannot hold, and a note on each."""
+def lost(clip: Clip, kind: str) -> list[str]:
+    notes = {"audio": "the sound cannot be read and was left out", "subtitles": "the subtitles were left out"}
+    return [notes[kind]] if getattr(clip, kind) else []
+
+
+def codecs_held(muxer: str) -> set[str]:
     with av.open(io.BytesIO(), "w", format=muxer) as container:
-        held = container.supported_codecs
-    arguments, notes = [], []
+        return container.supported_codecs
+
+
+def sound_part(clip: Clip, container: Container, held: set[str]) -> Part:
+    """All sound; streams which the container cannot hold are encoded again."""
+    arguments, notes = ["-map", "1:a?"], []
+    usual = container.sound.removeprefix("lib")
     for number, codec in enumerate(clip.audio):
         if codec not in held:
-            arguments += [f"-c:a:{number}", FALLBACK]
-            notes.append(f"sound {number + 1} re-encoded from {codec} to {FALLBACK}: {muxer} cannot hold it")
+            arguments += [f"-c:a:{number}", container.sound]
+            notes.append(f"sound {number + 1} re-encoded from {codec} to {usual}: {container.muxer} cannot hold it")
     return arguments, notes
+
+
+def text_part(clip: Clip, container: Container, held: set[str]) -> Part:
+    """All subtitles that the container can hold, rewritten where it wants them otherwise."""
+    arguments: list[str] = []
+    notes: list[str] = []
+    kept = 0
+    for number, codec in enumerate(clip.subtitles):
+        if codec not in held and codec not in TEXT:
+            notes.append(f"subtitles {number + 1} left out: {container.muxer} cannot hold {codec}")
+            continue
+        arguments += ["-map", f"1:s:{number}"]
+        if codec not in held and container.text:
+            arguments += [f"-c:s:{kept}", container.text]
+            notes.append(f"subtitles {number + 1} rewritten from {codec} to {container.text}")
+        kept += 1
+    return arguments, notes
+
+
+def left_out(others: tuple[str, ...]) -> list[str]:
+    """A line on the streams that are neither pictures nor sound nor subtitles."""
+    if not others:
+        return []
+    counted = [what if n == 1 else f"{what} ({n} times)" for what, n in Counter(others).items()]
+    return [f"left out: {', '.join(counted)}"]

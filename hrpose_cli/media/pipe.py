@@ -27,21 +27,30 @@ class Collected:
 class FramePipe:
     """Starts ffmpeg, whose first input it is; `arguments` are what follows that input."""
 
-    def __init__(self, arguments: Sequence[str], size: tuple[int, int], rate: Fraction, time_base: Fraction) -> None:
+    def __init__(
+        self,
+        arguments: Sequence[str],
+        size: tuple[int, int],
+        rate: Fraction,
+        time_base: Fraction,
+        *,
+        alpha: bool = False,
+    ) -> None:
         self._collected = Collected()
         self._nut = av.open(self._collected, "w", format="nut", options={"flush_packets": "1"}, buffer_size=1 << 20)
         # Without a rate ffmpeg guesses 24, and the last frame would last 1/24 s.
         self._stream = self._nut.add_stream("rawvideo", rate=rate)
-        self._stream.width, self._stream.height = self._size = size
-        self._stream.pix_fmt = "rgb24"
+        self._stream.width, self._stream.height = size
+        self._shape = (size[1], size[0], 4 if alpha else 3)
+        self._stream.pix_fmt = "rgba" if alpha else "rgb24"
         self._stream.time_base = self._stream.codec_context.time_base = self._time_base = time_base
         # A frame that Ctrl-C cuts in two is an error, and with few frames before it one too many.
         self._ffmpeg = Ffmpeg(["-max_error_rate", "1", "-copyts", "-f", "nut", "-i", "pipe:0", *arguments])
 
     def write(self, image: Picture, pts: int) -> None:
-        """(H, W, 3) RGB of the announced size. MediaError, with its reason, if ffmpeg has stopped."""
-        if image.shape != (self._size[1], self._size[0], 3) or image.dtype != np.uint8:
-            raise ValueError(f"frames must be uint8 {self._size[::-1]}, but one is {image.dtype} {image.shape}")
+        """(H, W, 3) RGB, or RGBA, of the announced size. MediaError, with its reason, if ffmpeg has stopped."""
+        if image.shape != self._shape or image.dtype != np.uint8:
+            raise ValueError(f"frames must be uint8 {self._shape}, but one is {image.dtype} {image.shape}")
         packet = av.Packet(np.ascontiguousarray(image))  # type: ignore[arg-type]  # any buffer will do
         packet.stream, packet.time_base, packet.is_keyframe = self._stream, self._time_base, True
         packet.pts = packet.dts = pts

@@ -1,0 +1,207 @@
+"""How new pictures are encoded, and which container holds what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+from hrpose_cli.errors import InputError, MediaError
+from hrpose_cli.media.clip import Clip, Colour
+from hrpose_cli.media.ffmpeg import run
+
+# Matrices that swscale converts to; any other becomes BT.709 and is tagged so.
+MATRICES = {1: "bt709", 2: "bt601", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
+
+Scale = float | tuple[int, int]  # a factor, or (width, height)
+
+
+@dataclass(frozen=True)
+class Codec:
+    """An encoder of ffmpeg and the arguments it takes.
+
+    H.264 and HEVC get no B-frames: with them MP4 cannot hold the length of the last frames of a
+    variable rate, and every time stamp needs an edit list, which many readers ignore.
+    """
+
+    encoder: str
+    pixels: str = "yuv420p"
+    odd: str = "yuv420p"  # pixels for an odd width or height
+    clear: str | None = None  # pixels with transparency, if it can
+    quality: tuple[str, int] | None = ("-crf", 20)  # option and default of --crf
+    speed: tuple[str, str] | None = ("-preset", "veryfast")  # the same of --preset
+    fixed: tuple[str, ...] = ()
+
+
+LOW_DELAY = ("-rc", "vbr", "-b:v", "0", "-bf", "0")
+X265 = ("-x265-params", "log-level=error:bframes=0", "-tag:v", "hvc1")  # Apple plays no other tag
+VP9 = ("-b:v", "0", "-row-mt", "1", "-auto-alt-ref", "0")  # transparency needs the last
+CODECS = {
+    "h264": Codec("libx264", odd="yuv444p", fixed=("-bf", "0")),
+    "hevc": Codec("libx265", odd="yuv444p", quality=("-crf", 24), fixed=X265),
+    "h264_nvenc": Codec("h264_nvenc", odd="yuv444p", quality=("-cq", 23), speed=("-preset", "p5"), fixed=LOW_DELAY),
+    "hevc_nvenc": Codec(
+        "hevc_nvenc",
+        odd="yuv444p",
+        quality=("-cq", 26),
+        speed=("-preset", "p5"),
+        fixed=(*LOW_DELAY, "-tag:v", "hvc1"),
+    ),
+    "vp9": Codec("libvpx-vp9", clear="yuva420p", quality=("-crf", 31), speed=("-cpu-used", "4"), fixed=VP9),
+    "prores": Codec("prores_ks", "yuv422p10le", "yuv422p10le", clear="yuva444p10le", quality=None, speed=None),
+    # Without loss, for the GIF that is made of it.
+    "gif": Codec("libx264rgb", "rgb24", "rgb24", quality=None, speed=None, fixed=("-qp", "0", "-preset", "ultrafast")),
+}
+
+
+@dataclass(frozen=True)
+class Container:
+    """A kind of file: ffmpeg's name of it and the codecs it holds, the default first."""
+
+    muxer: str
+    codecs: tuple[str, ...]
+    sound: str = "aac"  # for sound that has to be encoded again
+    text: str | None = None  # for subtitles that have to
+
+
+MP4 = Container("mp4", ("h264", "hevc", "h264_nvenc", "hevc_nvenc", "vp9"), text="mov_text")
+CONTAINERS = {
+    ".mp4": MP4,
+    ".m4v": MP4,
+    ".mov": Container("mov", ("h264", "hevc", "h264_nvenc", "hevc_nvenc", "prores"), text="mov_text"),
+    ".mkv": Container("matroska", ("h264", "hevc", "h264_nvenc", "hevc_nvenc", "vp9", "prores"), text="subrip"),
+    ".webm": Container("webm", ("vp9",), sound="libopus", text="webvtt"),
+    ".gif": Container("gif", ("gif",)),
+}
+CLEAR = {".mov": "prores", ".mkv": "prores", ".webm": "vp9"}  # default codec of transparent pictures
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """What a user may wish for; None: what suits the container."""
+
+    codec: str | None = None
+    crf: int | None = None  # less is better
+    preset: str | None = None  # in the encoder's own words: veryfast, p5, for vp9 0..8
+    scale: Scale | None = None
+    alpha: bool = False  # pictures are RGBA
+
+    def codec_for(self, path: Path) -> Codec:
+        """MediaError, before any work, for what `path` cannot hold or this machine cannot encode."""
+        container = container_of(path)
+        suffix = path.suffix.lower()
+        if self.alpha and suffix not in CLEAR:
+            raise MediaError(f"{path}: {suffix} cannot be transparent, name a .mov (ProRes 4444) or .webm (VP9) file")
+        name = self.codec or (CLEAR[suffix] if self.alpha else container.codecs[0])
+        if name not in container.codecs:
+            raise MediaError(f"{path}: {suffix} cannot hold {name}, only {', '.join(container.codecs)}")
+        codec = CODECS[name]
+        if self.alpha and codec.clear is None:
+            raise MediaError(f"{path}: {name} cannot be transparent, choose {CLEAR[suffix]}")
+        for option, value, known in (("crf", self.crf, codec.quality), ("preset", self.preset, codec.speed)):
+            if value is not None and known is None:
+                raise MediaError(f"{path}: {name} has no {option}")
+        if codec.encoder != CODECS["h264"].encoder:
+            try_out(name, codec)
+        return codec
+
+    def arguments(self, codec: Codec, clip: Clip, size: tuple[int, int]) -> list[str]:
+        """ffmpeg's, for pictures of `clip` that become `size`."""
+        chosen = ["-c:v", codec.encoder, *codec.fixed]
+        if codec.quality:
+            option, usual = codec.quality
+            chosen += [option, str(usual if self.crf is None else self.crf)]
+        if codec.speed:
+            chosen += [codec.speed[0], self.preset or codec.speed[1]]
+        return [*chosen, "-vf", picture_filter(clip, size, self.pixels(codec, size))]
+
+    def pixels(self, codec: Codec, size: tuple[int, int]) -> str:
+        if self.alpha and codec.clear:
+            return codec.clear
+        return codec.odd if size[0] % 2 or size[1] % 2 else codec.pixels
+
+    def notes(self, codec: Codec, size: tuple[int, int]) -> list[str]:
+        """What is unusual about the pictures.
+
+        H.264 and HEVC crop in steps of a colour sample. Only without subsampling that is one pixel;
+        what else there is (MP4's clean aperture) players ignore or round, and cut real lines off.
+        """
+        if self.alpha or self.pixels(codec, size) == codec.pixels or codec.pixels == codec.odd:
+            return []
+        even = "x".join(str(side + side % 2) for side in size)
+        return [
+            f"{size[0]}x{size[1]} has an odd side and is written as 4:4:4, which phones and QuickTime do not play: "
+            f"--scale {even} or a .webm file plays everywhere"
+        ]
+
+    def size(self, codec: Codec, given: tuple[int, int]) -> tuple[int, int]:
+        """(width, height) of the file; a factor gives even sides to codecs that like them."""
+        if self.scale is None:
+            return given
+        if isinstance(self.scale, tuple):
+            return self.scale
+        step = 1 if codec.pixels == codec.odd else 2
+        width, height = (max(round(side * self.scale / step), 1) * step for side in given)
+        return width, height
+
+
+USUAL = Encoding()
+
+
+def container_of(path: Path) -> Container:
+    try:
+        return CONTAINERS[path.suffix.lower()]
+    except KeyError:
+        raise MediaError(f"{path}: clips are written as {', '.join(CONTAINERS)}") from None
+
+
+def try_out(name: str, codec: Codec) -> None:
+    """Encode one frame: an encoder may be missing from ffmpeg, or its device from this machine."""
+    grey = ["-f", "lavfi", "-i", "color=gray:size=256x256:rate=1", "-frames:v", "1"]
+    try:
+        run([*grey, "-c:v", codec.encoder, *codec.fixed, "-pix_fmt", codec.pixels, "-f", "null", "-"])
+    except MediaError as error:
+        raise MediaError(f"{name} does not work on this machine, choose another codec: {error}") from error
+
+
+def parse_scale(text: str) -> Scale:
+    """A factor such as 0.5, or WIDTHxHEIGHT; InputError for anything else."""
+    try:
+        width, cross, height = text.lower().partition("x")
+        scale: Scale = (int(width), int(height)) if cross else float(text)
+    except ValueError as error:
+        raise InputError(f"{text} is no scale: give a factor such as 0.5, or WIDTHxHEIGHT") from error
+    sides = scale if isinstance(scale, tuple) else (scale,)
+    if not all(0 < side <= 16384 for side in sides):
+        raise InputError(f"{text} is no scale that can be written: give a factor such as 0.5, or WIDTHxHEIGHT")
+    return scale
+
+
+def picture_filter(clip: Clip, size: tuple[int, int], pixels: str) -> str:
+    """RGB to the colours of the source, by its own matrix and range, and the tags that say so.
+
+    What the source does not say stays unsaid: it was read by BT.601 and is written by BT.601, so
+    that a player which guesses does so alike for both.
+    """
+    sampling = "flags=bicubic+accurate_rnd+full_chroma_inp+full_chroma_int"
+    aspect = scaled_aspect(clip, size)
+    if pixels == "rgb24":
+        return f"scale={size[0]}:{size[1]}:{sampling},format={pixels},setsar={aspect.numerator}/{aspect.denominator}"
+    colour = clip.colour if clip.colour.matrix in MATRICES else Colour()
+    reach = "full" if colour.range == 2 else "limited"
+    steps = [
+        f"scale={size[0]}:{size[1]}:out_color_matrix={MATRICES[colour.matrix]}:out_range={reach}:{sampling}",
+        f"format={pixels}",
+        f"setparams=colorspace={colour.matrix}:range={colour.range}"
+        f":color_primaries={colour.primaries}:color_trc={colour.transfer}",
+        f"setsar={aspect.numerator}/{aspect.denominator}",
+    ]
+    return ",".join(steps)
+
+
+def scaled_aspect(clip: Clip, size: tuple[int, int]) -> Fraction:
+    """The shape of a pixel by which the picture keeps its own; what rounding to pixels did is no change."""
+    (width, height), (new_width, new_height) = clip.size, size
+    stretched = Fraction(width * new_height, height * new_width)
+    close = abs(stretched - 1) <= Fraction(2, min(size))
+    return clip.sample_aspect if close else (clip.sample_aspect * stretched).limit_denominator(10_000)

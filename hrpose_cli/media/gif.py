@@ -1,0 +1,64 @@
+"""Animated GIF: 256 colours for the whole clip, times in hundredths of a second, no sound."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+
+from hrpose_cli.media.clip import Clip
+from hrpose_cli.media.ffmpeg import run
+
+TICK = Fraction(1, 100)
+SHORTEST = 2  # ticks: what is shorter players show for ten
+
+
+class GifTimes:
+    """Time stamps of a clip -> those of a GIF, which begins at 0 and keeps the whole length."""
+
+    def __init__(self, clip: Clip) -> None:
+        self._clip = clip
+        self._first: Fraction | None = None
+        self._last = 0  # ticks
+        self._end = Fraction(0)  # seconds
+        self.rounded = False
+        self.dropped = 0
+
+    def pts(self, pts: int) -> int | None:
+        """Ticks of the next frame, or None if it comes too soon after the one before to be shown."""
+        first = self._first is None
+        time = pts * self._clip.time_base
+        self._first = time if self._first is None else self._first
+        exact = (time - self._first) / TICK
+        self._end = exact * TICK + 1 / self._clip.rate
+        ticks = round(exact)
+        if not first and ticks - self._last < SHORTEST:
+            self.dropped += 1
+            return None
+        self.rounded |= ticks != exact
+        self._last = ticks
+        return ticks
+
+    @property
+    def final_delay(self) -> int:
+        """Ticks for which the last frame is shown."""
+        return max(round(self._end / TICK) - self._last, SHORTEST)
+
+    @property
+    def notes(self) -> list[str]:
+        notes = ["times are rounded to 1/100 s, as GIF wants them"] if self.rounded else []
+        if self.dropped:
+            notes.append(f"{self.dropped} frames left out: GIF shows at most 50 a second")
+        has = [what for what, there in (("sound", self._clip.audio), ("subtitles", self._clip.subtitles)) if there]
+        return notes + ([f"a GIF holds no {' or '.join(has)}"] if has else [])
+
+
+def write_gif(pictures: Path, target: Path, final_delay: int) -> None:
+    """Two passes over the clip: in one, ffmpeg would hold all of it in memory."""
+    palette = target.with_name(f"{target.name}.palette.png")
+    source = ["-i", f"file:{pictures}"]
+    try:
+        run([*source, "-vf", "palettegen", "-frames:v", "1", "-update", "1", "-f", "image2", f"file:{palette}"])
+        use = ["-i", f"file:{palette}", "-lavfi", "[0:v][1:v]paletteuse", "-fps_mode", "passthrough"]
+        run([*source, *use, "-final_delay", str(final_delay), "-f", "gif", f"file:{target}"])
+    finally:
+        palette.unlink(missing_ok=True)

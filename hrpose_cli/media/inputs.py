@@ -1,0 +1,113 @@
+"""Whatever moves, opened by its name: a file, a pipe, pictures, an address, a camera."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import av
+
+from hrpose_cli.errors import InputError, MediaError
+from hrpose_cli.media.clip import Source
+from hrpose_cli.media.container import Input
+from hrpose_cli.media.pictures import STDIN
+from hrpose_cli.media.series import PictureSeries
+from hrpose_cli.media.source import VideoSource
+from hrpose_cli.media.spool import Spool
+from hrpose_cli.media.trim import WHOLE, Trim
+
+ADDRESS = re.compile(r"(https?|rtsps?|rtmps?|udp|srt)://", re.IGNORECASE)
+PATIENCE = 15.0  # seconds without a byte from a network or camera
+PATTERN = re.compile(r"%\d*d|[*?[]")
+
+
+def open_source(what: str, *, trim: Trim = WHOLE, rate: Fraction | None = None) -> Source:
+    """The frames of what a user names, as a context manager.
+
+    - a video file;
+    - `-`: the standard input, which is kept in a temporary file as it comes, so that its sound is
+      copied like that of a file;
+    - a folder of pictures, a pattern (img_%04d.png) or a glob, at `rate` frames a second;
+    - an address (http, https, rtsp, ...), read by ffmpeg; the sound of a finite one is copied by
+      reading it again, a live one has none;
+    - a number: the camera of that number, in its own times.
+
+    Ctrl-C at the consumer ends a live one like any other. Raises MediaError for what cannot be
+    opened, InputError for a `rate` where there are times already.
+    """
+    path = Path(what)
+    if what != STDIN and not path.is_file() and (path.is_dir() or PATTERN.search(what)) and not ADDRESS.match(what):
+        return PictureSeries(what, rate=rate, trim=trim)
+    if rate is not None:
+        raise InputError(f"{what} has a rate of its own: a rate can be given to a folder of pictures only")
+    if what == STDIN:
+        return PipedSource(trim=trim)
+    if ADDRESS.match(what):
+        return named(VideoSource(address_input(what), trim=trim), Path(urlsplit(what).path).name or "stream")
+    if what.isdecimal() and not path.exists():
+        return named(VideoSource(camera_input(int(what)), trim=trim), f"camera{what}")
+    return VideoSource(path, trim=trim)
+
+
+def named(source: VideoSource, name: str) -> VideoSource:
+    source.name = name
+    return source
+
+
+class PipedSource(VideoSource):
+    """The clip that comes through the standard input."""
+
+    def __init__(self, *, trim: Trim = WHOLE) -> None:
+        self._spool = Spool(sys.stdin.buffer)
+        try:
+            super().__init__(Input("standard input", self._spool, self._spool.path), trim=trim)
+        except BaseException as error:
+            self._spool.close()
+            if isinstance(error, MediaError):
+                self._spool.check()  # the cause
+            raise
+        self.name = "stdin"
+
+    def close(self) -> None:
+        super().close()
+        self._spool.close()
+
+    def _decode(self) -> Iterator[av.VideoFrame]:
+        yield from super()._decode()
+        self._spool.check()
+
+
+def address_input(what: str) -> Input:
+    # Over UDP, the default of RTSP, packets get lost and with them pictures.
+    options = {"rtsp_transport": "tcp"} if what.lower().startswith("rtsp") else {}
+    return Input(what, what, address=what, options=options, timeout=PATIENCE)
+
+
+def camera_input(number: int) -> Input:
+    """A camera as each system calls it."""
+    systems: dict[str, Callable[[int], tuple[str, str]]] = {"darwin": avfoundation, "win32": dshow}
+    form, name = systems.get(sys.platform, v4l2)(number)
+    return Input(f"camera {number}", name, format=form, timeout=PATIENCE)
+
+
+def v4l2(number: int) -> tuple[str, str]:
+    name = f"/dev/video{number}"
+    if not Path(name).exists():
+        raise MediaError(f"camera {number}: there is no {name}; is it plugged in?")
+    return "v4l2", name
+
+
+def avfoundation(number: int) -> tuple[str, str]:
+    return "avfoundation", f"{number}:none"
+
+
+def dshow(number: int) -> tuple[str, str]:
+    """DirectShow knows cameras by name only."""
+    cameras = [d.description for d in av.enumerate_input_devices("dshow") if "video" in d.media_types]
+    if number >= len(cameras):
+        raise MediaError(f"camera {number}: there are {len(cameras)} cameras, counted from 0")
+    return "dshow", f"video={cameras[number]}"

@@ -1,0 +1,125 @@
+"""A decoded picture as it is stored -> as a player shows it: upright, progressive, in RGB."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from typing import cast
+
+import av
+import numpy as np
+from av.buffer import Buffer
+from av.filter import Graph
+from av.sidedata.sidedata import Type
+from av.video.stream import VideoStream
+
+from hrpose_cli.media.clip import Colour
+from hrpose_cli.poses import Picture
+
+BT601 = 5  # swscale's number
+MATRICES = {1: 1, 4: 4, 7: 7, 9: 9, 10: 9}  # H.273 code -> swscale's number; all others are BT.601
+# swscale's BILINEAR | FULL_CHR_H_INT | ACCURATE_RND. Its default darkens by 1.2 of 255 levels, and
+# differently from processor to processor.
+EXACT = 0x2 | 0x2000 | 0x40000
+
+
+def colour_of(frame: av.VideoFrame, stream: VideoStream) -> Colour:
+    if frame.format.is_rgb or frame.format.name == "pal8":
+        return Colour()
+    full = frame.format.name.startswith("yuvj")  # the old way to say full range
+    context = stream.codec_context
+    return Colour(
+        int(frame.colorspace),
+        int(context.color_primaries),
+        int(context.color_trc),
+        2 if full else int(frame.color_range),
+    )
+
+
+def rgb_options(colour: Colour) -> dict[str, int]:
+    """How PyAV is to read the colours; said in full, because before version 17 it assumes BT.601."""
+    matrix = MATRICES.get(colour.matrix, BT601)
+    return {
+        "src_colorspace": matrix,
+        "dst_colorspace": BT601,
+        "src_color_range": 2 if colour.range == 2 else 1,
+        "dst_color_range": 2,
+        "interpolation": EXACT,
+    }
+
+
+Turn = tuple[bool, bool, bool]  # transpose, then mirror left-right, then mirror top-bottom
+
+
+def orientation(frame: av.VideoFrame) -> Turn:
+    """How to turn the stored picture upright; rounded to right angles, as players do.
+
+    The display matrix maps stored (x, y) to displayed (a x + c y, b x + d y).
+    """
+    data = cast(Mapping[Type, Buffer], frame.side_data).get(Type.DISPLAYMATRIX)
+    if data is None:
+        return False, False, False
+    a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].tolist()
+    if abs(b) > abs(a):
+        return True, c < 0, b < 0
+    return False, a < 0, d < 0
+
+
+def displayed_size(size: tuple[int, int], turn: Turn) -> tuple[int, int]:
+    """Stored (width, height) -> displayed, or back again."""
+    return (size[1], size[0]) if turn[0] else size
+
+
+def turn(image: Picture, how: Turn) -> Picture:
+    """(H, W, 3) as stored -> as displayed."""
+    transpose, mirror, flip = how
+    if transpose:
+        image = image.swapaxes(0, 1)
+    return np.ascontiguousarray(image[:: -1 if flip else 1, :: -1 if mirror else 1])
+
+
+def progressive(
+    pictures: Iterator[av.VideoFrame], stream: VideoStream, on_first: Callable[[], None]
+) -> Iterator[av.VideoFrame]:
+    """Each picture once, at its own time; the interlaced ones without their comb.
+
+    bwdif makes one full picture of the first field of each, with the help of its neighbours. Until
+    the first interlaced picture, when `on_first` is called, nothing is touched.
+    """
+    graph: Graph | None = None
+    waiting: deque[int | None] = deque()  # times of what is in the filter, which has a finer clock
+    for picture in pictures:
+        if graph is None and not picture.interlaced_frame:
+            yield picture
+            continue
+        if graph is None:
+            graph = deinterlacer(stream)
+            on_first()
+        waiting.append(picture.pts)
+        graph.push(picture)
+        yield from filtered(graph, waiting)
+    if graph is not None:
+        graph.vpush(None)
+        yield from filtered(graph, waiting)
+
+
+def deinterlacer(stream: VideoStream) -> Graph:
+    graph = Graph()
+    graph.link_nodes(
+        graph.add_buffer(template=stream),
+        graph.add("bwdif", "mode=send_frame:deint=interlaced"),
+        graph.add("buffersink"),
+    ).configure()
+    return graph
+
+
+def filtered(graph: Graph, waiting: deque[int | None]) -> Iterator[av.VideoFrame]:
+    """What has come out, with the times of what went in."""
+    while True:
+        try:
+            picture = graph.vpull()
+        except (av.BlockingIOError, av.EOFError):
+            return
+        assert picture is not None
+        picture.pts = waiting.popleft()
+        yield picture

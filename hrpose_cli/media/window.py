@@ -1,0 +1,36 @@
+"""A live view, where there is a display."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import cv2
+
+from hrpose_cli.errors import MediaError
+from hrpose_cli.poses import Picture
+
+QUIT = (ord("q"), 27)  # and Escape
+
+
+class Window:
+    """Shows RGB pictures as they come; q, Escape or closing it stops the run like Ctrl-C."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        # Without a display OpenCV does not raise: it ends the process.
+        if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+            raise MediaError("--show needs a display, and this session has none")
+        try:
+            cv2.namedWindow(title, cv2.WINDOW_NORMAL)
+        except cv2.error as error:
+            raise MediaError(f"--show cannot open a window: {error.err or error}") from error
+
+    def __call__(self, image: Picture) -> None:
+        cv2.imshow(self.title, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        pressed = cv2.waitKey(1) & 0xFF
+        if pressed in QUIT or cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) < 1:
+            raise KeyboardInterrupt
+
+    def close(self) -> None:
+        cv2.destroyWindow(self.title)

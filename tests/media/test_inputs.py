@@ -1,0 +1,308 @@
+"""Whatever moves, opened by its name, and parts of it."""
+
+import io
+import os
+import threading
+from collections.abc import Iterator
+from fractions import Fraction
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+from hrpose_cli.errors import HRPoseError, InputError, MediaError
+from hrpose_cli.media import inputs
+from hrpose_cli.media.inputs import open_source
+from hrpose_cli.media.source import VideoSource
+from hrpose_cli.media.spool import Spool
+from hrpose_cli.media.trim import parse_trim
+from tests.media.clips import MS, copy, ffmpeg, film, image, packets, times
+
+
+def pipe(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inputs.sys, "stdin", SimpleNamespace(buffer=io.BytesIO(data)))
+
+
+# A pipe
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts", "fast.mp4"])
+def test_a_pipe_is_as_good_as_a_file(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    path = tmp_path / name
+    ffmpeg("-i", plain, "-c", "copy", *(["-movflags", "+faststart"] if name == "fast.mp4" else []), path)
+    pipe(path.read_bytes(), monkeypatch)
+    source = open_source("-")
+    spool = source.clip.path
+    assert source.name == "stdin"
+    assert spool is not None
+    assert copy(source, tmp_path / "out.mp4").notes == []
+    assert not spool.exists()
+    assert times(tmp_path / "out.mp4") == times(path)
+    old, new = packets(path), packets(tmp_path / "out.mp4")
+    assert len(new[0]) == len(old[0])
+
+
+def test_a_pipe_is_read_no_further_than_needed(plain: Path) -> None:
+    stream = io.BytesIO(plain.read_bytes() * 1000)
+    spool = Spool(stream)
+    spool.seek(100)
+    assert spool.read(50) == plain.read_bytes()[100:150]
+    assert (spool.tell(), stream.tell(), spool.path.stat().st_size) == (150, 150, 150)
+    assert spool.seek(0, os.SEEK_END) == -1
+    spool.close()
+
+
+def test_an_empty_pipe_and_a_full_disk_are_one_line(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe(b"", monkeypatch)
+    with pytest.raises(MediaError, match="standard input: not a video"):
+        open_source("-")
+    pipe(plain.read_bytes(), monkeypatch)
+    monkeypatch.setattr("tempfile.NamedTemporaryFile", FullDisk)
+    with pytest.raises(MediaError, match=r"kept in .*No space left"):
+        open_source("-")
+
+
+class FullDisk(io.BytesIO):
+    name = "full"
+
+    def __init__(self, **_: Any) -> None:
+        super().__init__()
+
+    def write(self, _: Any) -> int:
+        raise OSError(28, "No space left on device")
+
+
+def test_ctrl_c_while_a_pipe_is_waited_for_is_obeyed(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(io.BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            data = super().read(size)
+            if self.tell() > 15_000:
+                raise KeyboardInterrupt
+            return data
+
+    monkeypatch.setattr(inputs.sys, "stdin", SimpleNamespace(buffer=Interrupted(plain.read_bytes())))
+    with pytest.raises(KeyboardInterrupt), open_source("-") as source:
+        list(source)
+
+
+# Pictures
+
+
+def pictures(folder: Path, numbers: list[int], size: tuple[int, int] = (48, 32)) -> Path:
+    folder.mkdir(exist_ok=True)
+    for number in numbers:
+        Image.fromarray(image(number, size)).save(folder / f"img_{number}.png")
+    return folder
+
+
+@pytest.mark.parametrize("pattern", ["", "img_%d.png", "*.png"])
+def test_pictures_are_a_clip(tmp_path: Path, pattern: str) -> None:
+    folder = pictures(tmp_path / "walk", [8, 9, 10])
+    with open_source(str(folder / pattern), rate=Fraction(10)) as source:
+        assert (source.clip.frames, source.clip.duration, source.notes) == (3, Fraction(3, 10), [])
+        frames = list(source)
+    assert (source.name, [f.name for f in frames]) == ("walk", ["img_8.png", "img_9.png", "img_10.png"])
+    assert [(f.pts, f.time) for f in frames] == [(0, 0.0), (1, 0.1), (2, 0.2)]
+    assert all((f.image == image(n, (48, 32))).all() for n, f in zip((8, 9, 10), frames, strict=True))
+    copy(open_source(str(folder / pattern), rate=Fraction(10)), tmp_path / "out.mp4")
+    assert times(tmp_path / "out.mp4") == [Fraction(i, 10) for i in range(3)]
+
+
+def test_what_is_assumed_of_pictures_is_said(tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "walk", [1, 2, 5])
+    with open_source(str(folder / "img_%d.png"), trim=(Fraction(1, 30), None)) as source:
+        assert [(f.pts, f.index) for f in source] == [(0, 1), (1, 2)]
+    assert source.clip.rate == 30
+    assert source.notes[0] == "pictures have no times: taken as 30 a second"
+    assert source.notes[1].startswith("2 numbers are missing")
+
+
+# The network
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    (tmp_path / "served").mkdir()
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path / "served"))) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+def test_a_clip_of_a_web_server(server: str, plain: Path, tmp_path: Path) -> None:
+    (tmp_path / "served" / "walk.mp4").write_bytes(plain.read_bytes())
+    source = open_source(f"{server}/walk.mp4?key=1")
+    assert source.name == "walk.mp4"
+    assert copy(source, tmp_path / "out.mp4").notes == []
+    assert times(tmp_path / "out.mp4") == times(plain)
+    assert packets(tmp_path / "out.mp4") == packets(plain)
+    with pytest.raises(MediaError, match=r"nothing\.mp4: not a video that can be read \(.*404"):
+        open_source(f"{server}/nothing.mp4")
+
+
+@pytest.mark.parametrize(
+    ("what", "platform", "message"),
+    [
+        ("7", "linux", "camera 7: there is no /dev/video7"),
+        ("0", "darwin", "camera 0: not a video that can be read"),
+        ("3", "win32", "camera 3: there are 1 cameras, counted from 0"),
+        ("0", "win32", "camera 0: not a video that can be read"),
+        ("rtsp://127.0.0.1:9/x", None, r"rtsp://127.0.0.1:9/x: not a video that can be read \(Connection refused"),
+        ("http://127.0.0.1:9/x", None, r"not a video that can be read \(Connection refused"),
+        ("nowhere.mp4", None, "nowhere.mp4: no such file"),
+        ("img_%04d.png", None, "no picture is named so"),
+    ],
+)
+def test_what_cannot_be_opened_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, what: str, platform: str | None, message: str
+) -> None:
+    if platform:
+        monkeypatch.setattr(inputs.sys, "platform", platform)
+        found = SimpleNamespace(description="Cam", media_types=["video"])
+        monkeypatch.setattr(av, "enumerate_input_devices", lambda _: [found], raising=False)
+    with pytest.raises(MediaError, match=message) as caught:
+        open_source(what)
+    assert "\n" not in str(caught.value)
+
+
+def test_pictures_that_are_no_clip_are_one_line(tmp_path: Path) -> None:
+    folder = pictures(tmp_path / "walk", [1, 2])
+    pictures(folder, [3], (48, 34))
+    with pytest.raises(MediaError, match=r"img_3\.png is 48x34, but the first picture 48x32"):
+        list(open_source(str(folder)))
+    (folder / "img_3.png").write_bytes(b"no picture")
+    with pytest.raises(MediaError, match=r"img_3\.png is not a picture"):
+        list(open_source(str(folder)))
+    with pytest.raises(MediaError, match="time asked for"):
+        open_source(str(folder), trim=(Fraction(9), None))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(MediaError, match="no picture in this folder"):
+        open_source(str(tmp_path / "empty"))
+
+
+def test_a_rate_is_for_pictures(plain: Path) -> None:
+    with pytest.raises(InputError, match="has a rate of its own"):
+        open_source(str(plain), rate=Fraction(10))
+
+
+# Files of all kinds
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("a.webm", ["-c:v", "libvpx-vp9", "-cpu-used", "8", "-c:a", "libopus"]),
+        ("a.gif", ["-c:v", "gif"]),
+        ("a.apng", ["-c:v", "apng", "-plays", "0"]),
+        ("ten.mp4", ["-c:v", "libx265", "-x265-params", "log-level=error", "-preset", "ultrafast", "-pix_fmt",
+                     "yuv420p10le", "-c:a", "aac"]),
+        ("av1.mkv", ["-c:v", "libsvtav1", "-preset", "12", "-svtav1-params", "lp=1", "-c:a", "aac"]),
+        ("mpeg.ts", ["-c:v", "mpeg2video", "-c:a", "mp2"]),
+        ("old.avi", ["-c:v", "mpeg4", "-c:a", "pcm_s16le"]),
+        ("photo.avi", ["-c:v", "mjpeg", "-pix_fmt", "yuvj422p", "-c:a", "pcm_s16le"]),
+    ],
+)  # fmt: skip
+def test_every_common_kind_of_file_is_read(tmp_path: Path, name: str, options: list[str]) -> None:
+    with_sound = "-c:a" in options
+    path = film(tmp_path / name, 10, *options, codec=(), sound=0.4 if with_sound else 0)
+    sink = copy(path, tmp_path / "out.mp4")
+    assert times(tmp_path / "out.mp4") == times(path)
+    assert len(times(path)) == 10
+    with VideoSource(tmp_path / "out.mp4") as source:
+        assert source.clip.rate == 25
+        assert np.abs(next(iter(source)).image - image(0).astype(int)).mean() < 12  # a GIF has few colours
+    assert sink.notes == []
+
+
+@pytest.mark.parametrize(("name", "codec"), [("a.mp4", "libx264"), ("a.ts", "mpeg2video")])
+def test_interlaced_clips_lose_their_comb_and_nothing_else(tmp_path: Path, name: str, codec: str) -> None:
+    path = tmp_path / name
+    bar = "geq=lum='if(between(X,N*3,N*3+8),235,16)':cb=128:cr=128"  # upright, so that lines differ by time alone
+    moving = ["-f", "lavfi", "-i", "nullsrc=size=96x64:rate=50:duration=0.6", "-vf", f"{bar},interlace=scan=tff"]
+    ffmpeg(*moving, "-c:v", codec, "-qp", "2", "-flags", "+ildct+ilme", "-pix_fmt", "yuv420p", path)
+    with av.open(str(path)) as container:
+        stored = [
+            (f.pts or 0, f.interlaced_frame, comb(f.to_ndarray(format="rgb24"))) for f in container.decode(video=0)
+        ]
+    with VideoSource(path) as source:
+        frames = list(source)
+    assert source.notes == ["the clip is interlaced: each frame was deinterlaced"]
+    assert [f.pts - frames[0].pts for f in frames] == [pts - stored[0][0] for pts, *_ in stored]
+    assert all(flag for _, flag, _ in stored)
+    assert len(frames) == 15
+    assert all(comb(f.image) < before / 4 for f, (_, _, before) in zip(frames, stored, strict=True))
+
+
+def comb(picture: np.ndarray) -> float:
+    """How much a line differs from the next."""
+    return float(np.abs(np.diff(picture.astype(int), axis=0)).mean())
+
+
+# A part of a clip
+
+
+@pytest.mark.parametrize(
+    ("trim", "kept"),
+    [
+        ((Fraction(1, 2), Fraction(3, 2)), range(13, 38)),
+        ((None, Fraction(1)), range(25)),
+        ((Fraction(7, 4), None), range(44, 50)),
+        ((Fraction(52, 100), Fraction(53, 100)), range(13, 14)),
+    ],
+)
+def test_a_part_keeps_its_frames_and_its_sound(
+    plain: Path, tmp_path: Path, trim: tuple[Fraction | None, Fraction | None], kept: range
+) -> None:
+    with VideoSource(plain, trim=trim) as source:
+        frames = list(source)
+    assert [f.index for f in frames] == list(kept)  # number and time in the source
+    assert [f.time for f in frames] == pytest.approx([i / 25 for i in kept])
+    assert [f.pts * source.clip.time_base for f in frames] == [Fraction(i - kept[0], 25) for i in kept]
+    assert source.clip.frames == pytest.approx(len(kept), abs=1)
+    out = tmp_path / "out.mp4"
+    assert copy(VideoSource(plain, trim=trim), out).notes == []
+    assert times(out) == [Fraction(i - kept[0], 25) for i in kept]
+    start = Fraction(kept[0], 25)
+    whole = dict(packets(plain)[0])
+    part = packets(out)[0]
+    assert all(abs(whole[data] - start - time) < MS for data, time in part)  # in step with the pictures
+    end = min(trim[1] or Fraction(2), Fraction(2))
+    assert (0 if trim[0] else -0.025) <= part[0][1] < 0.025  # AAC begins before 0
+    assert part[-1][1] == pytest.approx(end - start, abs=0.05)
+
+
+def test_a_part_of_a_clip_that_starts_late(tmp_path: Path) -> None:
+    path = film(tmp_path / "late.mp4", 20, "-output_ts_offset", "5", sound=0.8)
+    with VideoSource(path, trim=(Fraction(52, 10), None)) as source:
+        assert [f.time for f in source] == pytest.approx([5.2 + i / 25 for i in range(15)])
+    copy(VideoSource(path, trim=(Fraction(52, 10), None)), tmp_path / "out.mp4")
+    assert times(tmp_path / "out.mp4") == [Fraction(i, 25) for i in range(15)]
+    assert packets(tmp_path / "out.mp4")[0][0][1] < 0.025
+    with pytest.raises(MediaError, match=r"no frame lies in the time asked for, the last one is at 5\.760 s"):
+        VideoSource(path, trim=(Fraction(6), None))
+
+
+@pytest.mark.parametrize(
+    ("text", "want"),
+    [("1.5:3", (Fraction(3, 2), Fraction(3))), (":3", (None, Fraction(3))), ("0.1:", (Fraction(1, 10), None))],
+)
+def test_trim_is_parsed(text: str, want: tuple[Fraction | None, Fraction | None]) -> None:
+    assert parse_trim(text) == want
+
+
+@pytest.mark.parametrize("text", ["", "5", "a:b", "3:1", "1:1", "-1:2", "1:2:3", "1/0:2"])
+def test_what_is_no_part_is_one_line(text: str) -> None:
+    with pytest.raises(HRPoseError, match="START:END"):
+        parse_trim(text)
