@@ -1,7 +1,7 @@
 """Estimators: frames in, the poses of their people out."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +17,8 @@ from hrpose_cli.geometry import compose, heatmap_to_crop, transform
 from hrpose_cli.heatmaps import DECODERS, DEFAULT_LIMIT, merge_flip
 from hrpose_cli.poses import Affine, Boxes, Crops, Floats, Frame, Poses
 from hrpose_cli.skeletons import SKELETONS, Skeleton
+from hrpose_cli.stopwatch import Stopwatch
+from hrpose_cli.track import SEEN, boxes_from_joints
 from hrpose_cli.zoo import ModelSpec
 
 
@@ -40,13 +42,19 @@ class TopDown:
     batch_size: int = 32
     limit: float | None = DEFAULT_LIMIT  # heatmap px; see heatmaps.dark
     weights: Path | None = None  # the file that the backend's net came from
+    watch: Stopwatch = field(default_factory=Stopwatch)
 
     @property
     def skeleton(self) -> Skeleton:
         return SKELETONS[self.spec.skeleton]
 
     def __call__(self, frames: Sequence[Frame]) -> list[Poses]:
-        return self.estimate(frames, self.detector(frames))
+        return self.estimate(frames, self.detect(frames))
+
+    def detect(self, frames: Sequence[Frame]) -> list[Boxes]:
+        """The people of each frame."""
+        with self.watch("detect"):
+            return self.detector(frames)
 
     def estimate(self, frames: Sequence[Frame], boxes: Sequence[Boxes]) -> list[Poses]:
         """Poses of the people in `boxes`, one Boxes a frame."""
@@ -55,8 +63,9 @@ class TopDown:
         xy, score = np.zeros((len(owners), k, 2), np.float32), np.zeros((len(owners), k), np.float32)
         for start in range(0, len(owners), self.batch_size):
             part = slice(start, start + self.batch_size)
-            crops = self.cut(frames, boxes, owners[part])
-            xy[part], score[part] = self.joints(self.heatmaps(crops), crops.to_frame)
+            with self.watch("pose"):
+                crops = self.cut(frames, boxes, owners[part])
+                xy[part], score[part] = self.joints(self.heatmaps(crops), crops.to_frame)
         ends = np.cumsum([len(found) for found in boxes])
         parts = [slice(end - len(found), end) for end, found in zip(ends, boxes, strict=True)]
         return [
@@ -92,3 +101,38 @@ class TopDown:
         way = compose(to_frame, heatmap_to_crop(size, self.spec.input_size, self.spec.geometry))
         xy = transform(way, points.cpu().numpy())
         return xy.astype(np.float32), score.clamp(0, 1).cpu().numpy()
+
+
+@dataclass(frozen=True)
+class Following:
+    """Detects people only now and then; between, looks for them around their last joints.
+
+    The first frame of every call is one to detect in, so that nothing is remembered from call to call.
+    """
+
+    base: TopDown
+    every: int  # frames from one detection to the next
+
+    def __call__(self, frames: Sequence[Frame]) -> list[Poses]:
+        found: list[Poses] = []
+        for i, frame in enumerate(frames):
+            if i % self.every == 0:
+                found += self.base([frame])
+            else:
+                boxes = boxes_from_joints(found[-1], frame.size)
+                poses = self.base.estimate([frame], [boxes])[0]
+                # Where nobody is any more a net still gives joints, but hardly any that it is sure of.
+                found.append(poses[(poses.score >= SEEN).sum(axis=1) >= 3])
+        return found
+
+
+@dataclass(frozen=True)
+class Best:
+    """Another estimator's people, without those who score too little or are too many."""
+
+    base: Estimator
+    at_least: float = 0.0
+    most: int | None = None
+
+    def __call__(self, frames: Sequence[Frame]) -> list[Poses]:
+        return [poses.best(at_least=self.at_least, most=self.most) for poses in self.base(frames)]

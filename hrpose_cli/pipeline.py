@@ -1,20 +1,96 @@
-"""Frames through an estimator, a chunk at a time, so that people of many frames share a batch."""
+"""Frames through an estimator, then steps from frame to frame, each an iterator over the one before.
 
-from collections.abc import Iterable, Iterator
-from typing import TypeVar
+    measure -> follow -> bridge
+
+A frame travels with its poses; None stands for those of a frame that was skipped, until `bridge`
+fills them in. Memory does not grow with the number of frames.
+"""
+
+from collections.abc import Callable, Generator, Iterable, Iterator
+from itertools import islice
+from typing import Literal, TypeVar
 
 from hrpose_cli.estimators import Estimator
 from hrpose_cli.poses import Frame, Poses
+from hrpose_cli.records import Record
+from hrpose_cli.smooth import between
 
 F = TypeVar("F", bound=Frame)
-CHUNK = 16  # frames
+How = Literal["linear", "hold"]
+CHUNK = 16  # frames that share batches
 CHUNK_BYTES = 256 << 20  # of pictures; large photographs come in smaller chunks
 
 
 def estimate(frames: Iterable[F], estimator: Estimator, *, chunk: int = CHUNK) -> Iterator[tuple[F, Poses]]:
-    """Each frame with its poses, in order. Memory does not grow with the number of frames."""
+    """Each frame with its poses, in order."""
     for part in chunks(frames, chunk):
         yield from zip(part, estimator(part), strict=True)
+
+
+def measure(
+    frames: Iterable[F], estimator: Estimator, *, every: int = 1, saved: Iterable[Poses] = ()
+) -> Iterator[tuple[F, Poses | None]]:
+    """Each frame of a clip with its poses, or None for all but every `every`th.
+
+    saved: poses of the first frames that need no more work, up to the end of a chunk; the others come
+    out as if all had been computed in one run, to the last bit.
+    """
+    known, start = iter(saved), 0
+    for part in chunks(frames, CHUNK * every):
+        skipped = [(start + i) % every > 0 for i in range(len(part))]
+        looked = [frame for frame, skip in zip(part, skipped, strict=True) if not skip]
+        found = iter(list(islice(known, len(looked))) or estimator(looked))
+        yield from ((frame, None if skip else next(found)) for frame, skip in zip(part, skipped, strict=True))
+        start += len(part)
+
+
+def whole_chunks(frames: int, size: tuple[int, int], *, every: int = 1) -> int:
+    """How many of the first `frames` frames of (width, height) lie in chunks that are complete."""
+    chunk = max(1, min(CHUNK * every, CHUNK_BYTES // (3 * size[0] * size[1])))
+    return frames // chunk * chunk
+
+
+def follow(
+    pairs: Iterable[tuple[F, Poses | None]],
+    identify: Callable[[Record], Poses],
+    steady: Callable[[Poses, float], Poses] | None = None,
+) -> Iterator[tuple[F, Poses | None]]:
+    """Poses with identities, and smoothed if there is a filter: `track.Tracker`, `smooth.OneEuro`."""
+    for frame, poses in pairs:
+        if poses is not None:
+            poses = identify(Record.of(frame, poses))
+            poses = steady(poses, frame.time or 0.0) if steady else poses
+        yield frame, poses
+
+
+def bridge(pairs: Iterable[tuple[F, Poses | None]], how: How = "linear") -> Generator[tuple[F, Poses]]:
+    """Poses for the frames that have none, from those around them; marked in `filled`.
+
+    how: "linear" waits for the next measured frame, "hold" does not.
+    """
+    before: tuple[F, Poses] | None = None
+    waiting: list[F] = []
+    for frame, poses in pairs:
+        if poses is None and how == "hold":
+            yield from fill([frame], before, None, how)
+            continue
+        if poses is None:
+            waiting.append(frame)
+            continue
+        yield from fill(waiting, before, (frame, poses), how)
+        yield frame, poses
+        before, waiting = (frame, poses), []
+    yield from fill(waiting, before, None, how)
+
+
+def fill(
+    frames: list[F], before: tuple[F, Poses] | None, after: tuple[F, Poses] | None, how: How
+) -> Iterator[tuple[F, Poses]]:
+    """`frames` between two measured ones; after the last one the pose is held."""
+    for i, frame in enumerate(frames, start=1):
+        assert before is not None, "the first frame of a clip is always measured"
+        share = i / (len(frames) + 1) if after else 0.0
+        yield frame, between(before[1], after[1] if after else None, share, how)
 
 
 def chunks(frames: Iterable[F], most: int) -> Iterator[list[F]]:

@@ -8,7 +8,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "hrpose_cli"
 LAYERS = [
-    ["errors", "skeletons", "resources"],
+    ["errors", "skeletons", "resources", "stopwatch", "overlap"],
     ["poses", "files"],
     ["geometry", "records"],
     [
@@ -29,7 +29,7 @@ LAYERS = [
     ["detect", "backends"],
     ["estimators"],
     ["pipeline"],
-    ["api", "evaluate"],
+    ["api", "evaluate", "annotate"],
     ["training"],
     ["cli"],
 ]

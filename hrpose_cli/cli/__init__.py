@@ -6,8 +6,8 @@ import typer
 from typer.core import TyperGroup
 
 from hrpose_cli import __version__
+from hrpose_cli.cli import convert, image, render, train, video, weights
 from hrpose_cli.cli import eval as eval_command
-from hrpose_cli.cli import image, train, video, weights
 from hrpose_cli.cli.report import print_error
 from hrpose_cli.errors import HRPoseError
 
@@ -40,7 +40,11 @@ def main(
 
 
 app.command(epilog="Example: hrpose image photo.jpg holidays/ --out poses --json poses.json")(image.image)
-app.command(epilog="Example: hrpose video clip.mp4 --out annotated.mp4 --json poses.json")(video.video)
+app.command(epilog="Example: hrpose video clip.mp4 --out annotated.mp4 --poses poses.jsonl")(video.video)
+app.command(epilog="Example: hrpose render poses.jsonl clip.mp4 --out annotated.mp4 --background transparent")(
+    render.render
+)
+app.command(epilog="Example: hrpose convert poses.jsonl poses.trc")(convert.convert)
 app.command("eval", epilog="Example: hrpose eval --gt annotations/person_keypoints_val2017.json --boxes gt")(
     eval_command.evaluate
 )

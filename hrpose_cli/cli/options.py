@@ -11,7 +11,9 @@ import typer
 
 if TYPE_CHECKING:
     from hrpose_cli.api import Settings
+    from hrpose_cli.draw import DrawStyle
     from hrpose_cli.formats.coco import CocoWriter
+    from hrpose_cli.media.encoding import Encoding
     from hrpose_cli.zoo import ModelSpec
 
 MODEL, PEOPLE, OUTPUT = "Model", "People", "Output"
@@ -76,8 +78,39 @@ MaxPeople = Annotated[
 Background = Annotated[
     Literal["keep", "black", "transparent"], typer.Option(help="What skeletons are drawn on.", rich_help_panel=OUTPUT)
 ]
+SideBySide = Annotated[bool, typer.Option("--side-by-side", help="The source on the left.", rich_help_panel=OUTPUT)]
 ShowBoxes = Annotated[bool, typer.Option("--draw-boxes", help="Draw the boxes.", rich_help_panel=OUTPUT)]
 ShowScores = Annotated[bool, typer.Option("--draw-scores", help="Write the scores of people.", rich_help_panel=OUTPUT)]
+VideoOut = Annotated[
+    Path | None,
+    typer.Option(
+        help="The annotated clip, or a folder for several. Default: NAME.pose.mp4 here.", rich_help_panel=OUTPUT
+    ),
+]
+PoseFiles = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Pose file: .jsonl, .json (COCO), .csv, .npz, .trc, or FOLDER/ (OpenPose); - prints JSON Lines; "
+        "only a suffix names it like the clip. Can be said again.",
+        rich_help_panel=OUTPUT,
+    ),
+]
+Show = Annotated[bool, typer.Option("--show", help="A live window; q stops.", rich_help_panel=OUTPUT)]
+Codec = Annotated[
+    str | None,
+    typer.Option(
+        help="h264, hevc, h264_nvenc, hevc_nvenc, vp9, prores. Default: by the suffix.", rich_help_panel=OUTPUT
+    ),
+]
+Crf = Annotated[
+    int | None, typer.Option(min=0, max=63, help="Quality, less is better; H.264: 20.", rich_help_panel=OUTPUT)
+]
+Preset = Annotated[str | None, typer.Option(help="The encoder's speed; H.264: veryfast.", rich_help_panel=OUTPUT)]
+Scale = Annotated[
+    str | None, typer.Option(help="Size of the clip written: a factor, or WIDTHxHEIGHT.", rich_help_panel=OUTPUT)
+]
+Trim = Annotated[str | None, typer.Option(help="START:END in seconds; either may be left out.")]
+Rate = Annotated[float | None, typer.Option(min=0.01, help="Frames a second of a folder of pictures.")]
 Download = Annotated[
     bool, typer.Option("--download", help="Fetch the weights if they are not here yet.", rich_help_panel=MODEL)
 ]
@@ -92,6 +125,28 @@ def settings(options: Mapping[str, Any], **changes: Any) -> Settings:
 
     chosen = {f.name: options[f.name] for f in fields(Settings) if f.name in options} | changes
     return Settings(**(chosen | {"decode_limit": chosen["decode_limit"] or None}))
+
+
+def style(options: Mapping[str, Any]) -> DrawStyle:
+    """How people are drawn; in clips with identities each has a colour."""
+    from hrpose_cli.draw import DrawStyle
+
+    return DrawStyle(
+        threshold=options["keypoint_score"],
+        boxes=options["draw_boxes"],
+        scores=options["draw_scores"],
+        background=options["background"],
+        colors="person" if options.get("track") else "side",
+    )
+
+
+def encoding(options: Mapping[str, Any]) -> Encoding:
+    """How a clip is written."""
+    from hrpose_cli.media.encoding import Encoding, parse_scale
+
+    scale = options["scale"] and parse_scale(options["scale"])
+    alpha = options["background"] == "transparent"
+    return Encoding(options["codec"], options["crf"], options["preset"], scale, alpha)
 
 
 def emit_json(target: Path, content: Any) -> None:

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
-from hrpose_cli.errors import HRPoseError
+from hrpose_cli.errors import HRPoseError, MediaError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
     from rich.table import Table
 
+    from hrpose_cli.annotate import Done
     from hrpose_cli.poses import Poses
+    from hrpose_cli.stopwatch import Stopwatch
 
 T = TypeVar("T")
 LISTED = 20  # files that the summary names
@@ -95,6 +97,18 @@ class Report:
         """One finished picture."""
         best = f"{poses.person_score.max():.2f}" if len(poses) else "-"
         self.rows.append((Path(name).name, len(poses), best, written))
+
+    def clip(self, done: Done, written: str, watch: Stopwatch) -> None:
+        """One finished clip: what is in it, what had to differ, and which stage takes how long."""
+        tracks = f", {len(done.ids)} tracks" if done.ids else ""
+        resumed = f", {done.resumed} of them from the run before" if done.resumed else ""
+        self.console.print(f"{done.name}: {done.frames} frames{resumed}, {done.people} people in all{tracks}{written}")
+        for note in done.notes:
+            self.console.print(f"note: {note}")
+        rates = [f"{stage} {done.frames / max(spent, 1e-6):.3g}" for stage, spent in watch.seconds.items()]
+        self.console.print(f"frames/s by stage: {', '.join(rates)}; all {done.frames / done.seconds:.3g}", style="dim")
+        if done.damage:
+            self.failed(MediaError(f"{done.name} is damaged: {done.damage}; the rest was done"))
 
     def table(self) -> None:
         """The files, their people and where the result is."""

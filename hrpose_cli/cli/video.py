@@ -2,33 +2,58 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from dataclasses import replace
+from typing import Annotated, Literal
 
 import typer
 
 from hrpose_cli.cli import options as opt
-from hrpose_cli.errors import MediaError
 
-if TYPE_CHECKING:
-    from hrpose_cli.cli.report import Report
-    from hrpose_cli.media.sink import VideoSink
-    from hrpose_cli.media.source import VideoSource
+MOTION = "From frame to frame"
 
 
 def video(
-    clip: Annotated[Path, typer.Argument(help="The clip.")],
-    out: Annotated[
-        Path | None, typer.Option(help="The annotated clip. Default: NAME.pose.mp4 here.", rich_help_panel=opt.OUTPUT)
-    ] = None,
+    inputs: Annotated[
+        list[str],
+        typer.Argument(help="Clips, - for a pipe, a folder or pattern of pictures, an address, a camera's number."),
+    ],
+    out: opt.VideoOut = None,
+    poses: opt.PoseFiles = None,
     json: Annotated[
-        Path | None, typer.Option(help="COCO dictionary of all frames; - prints it.", rich_help_panel=opt.OUTPUT)
+        str | None, typer.Option(help="COCO dictionary of all frames; - prints it.", rich_help_panel=opt.OUTPUT)
     ] = None,
     no_video: Annotated[bool, typer.Option("--no-video", help="Write no clip.", rich_help_panel=opt.OUTPUT)] = False,
-    crf: Annotated[
-        int, typer.Option(min=0, max=51, help="H.264 quality, less is better.", rich_help_panel=opt.OUTPUT)
-    ] = 20,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the .jsonl of --poses.", rich_help_panel=opt.OUTPUT)
+    ] = False,
+    show: opt.Show = False,
+    codec: opt.Codec = None,
+    crf: opt.Crf = None,
+    preset: opt.Preset = None,
+    scale: opt.Scale = None,
+    trim: opt.Trim = None,
+    rate: opt.Rate = None,
+    every: Annotated[
+        int, typer.Option(min=1, help="Look for poses in every Nth frame only.", rich_help_panel=MOTION)
+    ] = 1,
+    between: Annotated[
+        Literal["linear", "hold"], typer.Option(help="Poses of the frames left out.", rich_help_panel=MOTION)
+    ] = "linear",
+    detect_every: Annotated[
+        int,
+        typer.Option(min=1, help="Detect in every Nth frame; follow the joints between.", rich_help_panel=MOTION),
+    ] = 1,
+    track: Annotated[
+        bool, typer.Option("--track/--no-track", help="Give everyone an identity.", rich_help_panel=MOTION)
+    ] = True,
+    smooth: Annotated[
+        Literal["none", "one-euro", "offline"] | None,
+        typer.Option(help="Steady joints; offline: without lag. Default: one-euro.", rich_help_panel=MOTION),
+    ] = None,
+    cutoff: Annotated[
+        float | None,
+        typer.Option(min=0.01, help="Hz: of joints at rest (one-euro), of all (offline).", rich_help_panel=MOTION),
+    ] = None,
     weights: opt.Weights = "default",
     like: opt.Like = None,
     detector: opt.DetectorName = "person-yolo11n",
@@ -43,57 +68,40 @@ def video(
     min_score: opt.MinScore = 0.0,
     keypoint_score: opt.KeypointScore = 0.3,
     max_people: opt.MaxPeople = None,
-    background: Annotated[
-        Literal["keep", "black"], typer.Option(help="What skeletons are drawn on.", rich_help_panel=opt.OUTPUT)
-    ] = "keep",
+    background: opt.Background = "keep",
+    side_by_side: opt.SideBySide = False,
     draw_boxes: opt.ShowBoxes = False,
     draw_scores: opt.ShowScores = False,
     download: opt.Download = False,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Find the people of a clip; write it with their skeletons, same size, time and sound."""
+    """Find the people of clips; write each with their skeletons, same size, time and sound."""
+    from hrpose_cli.annotate import Way, annotate
     from hrpose_cli.api import build, provenance
-    from hrpose_cli.cli.outputs import check_targets
+    from hrpose_cli.cli import clips
     from hrpose_cli.cli.report import Report
-    from hrpose_cli.draw import DrawStyle, draw_poses
-    from hrpose_cli.formats.coco import CocoWriter
-    from hrpose_cli.media.source import VideoSource
-    from hrpose_cli.pipeline import estimate
+    from hrpose_cli.estimators import Best, Following
+    from hrpose_cli.records import Header
+    from hrpose_cli.stopwatch import Stopwatch
 
-    report, settings = Report(quiet=quiet), opt.settings(locals())
-    style = DrawStyle(threshold=keypoint_score, boxes=draw_boxes, scores=draw_scores, background=background)
-    target = None if no_video else out or Path(f"{clip.stem}.pose.mp4")
-    with VideoSource(clip) as source:
-        check_targets([clip], [target, json])
-        with report.bar() as bar:
-            estimator = build(settings, bar=bar)
-        people = {"min_score": min_score, "max_people": max_people, "keypoint_score": keypoint_score}
-        info = provenance(settings, estimator) | {"people": people}
-        coco = CocoWriter(info, estimator.skeleton, threshold=keypoint_score, source=clip.name)
-        try:
-            with report.interruptible(), open_sink(target, source, crf) as sink:
-                for frame, found in report.track(estimate(source, estimator), source.clip.frames):
-                    poses = found.best(at_least=min_score, most=max_people)
-                    coco.add(frame, poses)
-                    if sink:
-                        sink.write(draw_poses(frame.image, poses, style=style), frame.pts)
-        finally:
-            opt.write_coco(coco, json, None)
-    summary(report, source, f"{len(coco.images)} frames, {len(coco.people)} people in all", sink)
-    report.close(info, opt.better(estimator.spec))
-
-
-def open_sink(target: Path | None, source: VideoSource, crf: int) -> AbstractContextManager[VideoSink | None]:
-    """Where the annotated clip goes, or nowhere."""
-    from hrpose_cli.media.sink import VideoSink
-
-    return VideoSink(target, source.clip, crf=crf) if target else nullcontext()
-
-
-def summary(report: Report, source: VideoSource, done: str, sink: VideoSink | None) -> None:
-    """What was done, and what could not be done as it was in the source."""
-    report.console.print(f"{source.path.name}: {done}" + (f", {sink.path}" if sink else ""))
-    for note in sink.notes if sink else []:
-        report.console.print(f"note: {note}")
-    if source.damage:
-        report.failed(MediaError(f"{source.path} is damaged: {source.damage}; the rest was done"))
+    report, options = Report(quiet=quiet), locals()
+    settings, style, encoding = opt.settings(options), opt.style(options), opt.encoding(options)
+    way = Way(every, between, track, smooth or ("one-euro" if track else "none"), cutoff)
+    plans = clips.plan(inputs, out, poses or [], json, video=not no_video, alpha=encoding.alpha)
+    with report.bar() as bar:
+        base = build(settings, bar=bar)
+    people = {"min_score": min_score, "max_people": max_people, "keypoint_score": keypoint_score}
+    info = provenance(settings, base) | {"people": people, "motion": clips.facts(way, detect_every)}
+    for plan in plans:
+        timed = replace(base, watch=Stopwatch())
+        estimator = Best(Following(timed, detect_every) if detect_every > 1 else timed, min_score, max_people)
+        with report.guard(), report.interruptible(), clips.window(plan.what, show=show) as view:
+            done = annotate(
+                plan.opener(trim, rate),
+                estimator,
+                plan.outputs(style, encoding, side_by_side=side_by_side, view=view),
+                Header(info, base.skeleton, threshold=keypoint_score),
+                way=way, resume=resume, watch=timed.watch, progress=report.track,
+            )  # fmt: skip
+            report.clip(done, plan.written, timed.watch)
+    report.close(info, opt.better(base.spec))

@@ -1,0 +1,298 @@
+"""A clip through an estimator into files: the poses as they come, and the clip with them drawn on it.
+
+Decoding, estimating and encoding overlap: one thread reads ahead, one draws and encodes behind.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hrpose_cli import formats
+from hrpose_cli.draw import DEFAULT_STYLE, DrawStyle, draw_poses
+from hrpose_cli.errors import InputError
+from hrpose_cli.estimators import Estimator
+from hrpose_cli.formats import jsonl
+from hrpose_cli.formats.output import Writer
+from hrpose_cli.media.clip import Clip, Source, VideoFrame
+from hrpose_cli.media.encoding import Encoding
+from hrpose_cli.media.sink import VideoSink
+from hrpose_cli.overlap import Behind, ahead
+from hrpose_cli.pipeline import How, bridge, follow, measure, whole_chunks
+from hrpose_cli.poses import Picture, Poses
+from hrpose_cli.records import Header, Record
+from hrpose_cli.smooth import OneEuro, offline
+from hrpose_cli.stopwatch import Stopwatch
+from hrpose_cli.track import Tracker
+
+Pair = tuple[VideoFrame, Poses]
+View = Callable[[Picture], object]
+AS_USUAL = Encoding()
+
+
+@dataclass(frozen=True)
+class PoseFile:
+    """A pose file to write."""
+
+    path: Path
+    format: str | None = None  # None: by the suffix
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What is made of a clip."""
+
+    video: Path | None = None
+    poses: tuple[PoseFile, ...] = ()
+    style: DrawStyle = DEFAULT_STYLE
+    encoding: Encoding = AS_USUAL
+    side_by_side: bool = False  # the source on the left
+    view: View | None = None  # shown what is drawn, as it comes
+
+    def __post_init__(self) -> None:
+        if self.side_by_side and self.style.background == "transparent":
+            raise InputError("side by side shows the source, which cannot be transparent: choose one of the two")
+
+
+@dataclass(frozen=True)
+class Way:
+    """How poses come from frame to frame."""
+
+    every: int = 1  # frames from one that is looked at to the next
+    between: How = "linear"  # how the others get poses
+    track: bool = True
+    smooth: str = "one-euro"  # "none", or "offline": over whole tracks, whose poses are held in memory
+    cutoff: float | None = None  # Hz of the filter; None: its own
+
+    def __post_init__(self) -> None:
+        if self.smooth != "none" and not self.track:
+            raise InputError("smoothing follows people from frame to frame: it needs tracking, or say --smooth none")
+
+    @property
+    def filter(self) -> dict[str, float]:
+        return {} if self.cutoff is None else {"cutoff": self.cutoff}
+
+
+@dataclass
+class Done:
+    """What came of a clip."""
+
+    name: str
+    frames: int = 0
+    people: int = 0  # of all frames together
+    ids: set[int] = field(default_factory=set)
+    resumed: int = 0  # frames that an interrupted run had done
+    notes: list[str] = field(default_factory=list)
+    damage: str = ""  # what of the source could not be read
+    seconds: float = 0.0
+
+    def count(self, poses: Poses) -> None:
+        self.frames += 1
+        self.people += len(poses)
+        self.ids |= set() if poses.ids is None else set(poses.ids.tolist())
+
+
+def annotate(
+    open_source: Callable[[], Source],
+    estimator: Estimator,
+    outputs: Outputs,
+    header: Header,
+    *,
+    way: Way = Way(),
+    resume: bool = False,
+    watch: Stopwatch | None = None,
+    progress: Callable[[Iterable[Pair], int | None], Iterable[Pair]] = lambda pairs, _: pairs,
+) -> Done:
+    """All that `outputs` asks for, from one clip.
+
+    resume: go on where the JSON Lines file of an interrupted run ends. progress: wraps the frames as
+    they come. What was done before an error or Ctrl-C is in the pose files.
+    """
+    watch = watch or Stopwatch()
+    with open_source() as source:
+        header = replace(header, source=source.name, size=source.clip.size, rate=source.clip.rate)
+        if way.smooth == "offline":
+            records = offline_records(source, estimator, way, watch)
+            with open_source() as again:
+                return emit(play(again, records, way, watch), again, outputs, header, watch=watch, progress=progress)
+        resumed = cut_back(outputs.poses, header, way) if resume else 0
+        saved = saved_poses(outputs.poses, resumed, way) if resumed else iter(())
+        pairs = bridge(steady(source, estimator, way, watch, saved), way.between)
+        return emit(pairs, source, outputs, header, resumed=resumed, watch=watch, progress=progress)
+
+
+def render(source: Source, poses: Path, outputs: Outputs, *, watch: Stopwatch | None = None, **more: Any) -> Done:
+    """The clip with the poses of a file on it."""
+    header, records = formats.read(poses)
+    if header.size is not None and header.size != source.clip.size:
+        raise InputError(f"{poses} is of a clip of {header.size}, not of {source.clip.size}: choose the right clip")
+    watch = watch or Stopwatch()
+    pairs = ((frame, found or Poses.none(header.skeleton)) for frame, found in matched(read(source, watch), records))
+    return emit(pairs, source, outputs, header, watch=watch, **more)
+
+
+# From frames to poses ----------------------------------------------------------------------------
+
+
+def read(source: Source, watch: Stopwatch) -> Iterator[VideoFrame]:
+    """The frames of a clip, decoded ahead."""
+    return ahead(watch.each("decode", source), lambda frame: frame.image.nbytes)
+
+
+def steady(
+    source: Source, estimator: Estimator, way: Way, watch: Stopwatch, saved: Iterable[Poses] = ()
+) -> Iterator[tuple[VideoFrame, Poses | None]]:
+    """Poses with identities, smooth if wanted; None for frames that are not looked at."""
+    found = measure(read(source, watch), estimator, every=way.every, saved=saved)
+    if not way.track:
+        return found
+    return follow(found, Tracker(), OneEuro(**way.filter) if way.smooth == "one-euro" else None)
+
+
+def offline_records(source: Source, estimator: Estimator, way: Way, watch: Stopwatch) -> list[Record]:
+    """The poses of a whole clip, smoothed without lag."""
+    found = steady(source, estimator, way, watch)
+    return offline([Record.of(frame, poses) for frame, poses in found if poses is not None], **way.filter)
+
+
+def play(source: Source, records: Iterable[Record], way: Way, watch: Stopwatch) -> Generator[Pair]:
+    """The frames of a clip with poses that are known, and bridged between them."""
+    return bridge(matched(read(source, watch), records), way.between)
+
+
+def matched(frames: Iterable[VideoFrame], records: Iterable[Record]) -> Iterator[tuple[VideoFrame, Poses | None]]:
+    """Each frame with the poses of the record of its number, or None."""
+    coming = iter(records)
+    record = next(coming, None)
+    for frame in frames:
+        while record is not None and record.index < frame.index:
+            record = next(coming, None)
+        yield frame, record.poses if record is not None and record.index == frame.index else None
+
+
+# From poses to files -----------------------------------------------------------------------------
+
+
+def emit(
+    pairs: Generator[Pair],
+    source: Source,
+    outputs: Outputs,
+    header: Header,
+    *,
+    resumed: int = 0,
+    watch: Stopwatch,
+    progress: Callable[[Iterable[Pair], int | None], Iterable[Pair]] = lambda pairs, _: pairs,
+) -> Done:
+    """Write all outputs; after an error the pose files have what came before it, and the error goes on."""
+    done, failure, began = Done(source.name, resumed=resumed), None, time.monotonic()
+    with ExitStack() as stack:
+        writers: list[Writer] = [stack.enter_context(writer(file, header, resumed)) for file in outputs.poses]
+        try:
+            with closing(pairs), open_sink(outputs, source.clip) as sink, drawing(outputs, sink, watch) as drawer:
+                for frame, poses in progress(pairs, source.clip.frames):
+                    with watch("write"):
+                        for file in writers:
+                            file.write(Record.of(frame, poses))
+                    if drawer:
+                        drawer.put((frame, poses))
+                    done.count(poses)
+            done.notes += [*source.notes, *(sink.notes if sink else [])]
+        except Exception as error:
+            failure = error
+    if failure is not None:
+        raise failure
+    done.damage, done.seconds = source.damage, time.monotonic() - began
+    return done
+
+
+def open_sink(outputs: Outputs, clip: Clip) -> AbstractContextManager[VideoSink | None]:
+    """Where the annotated clip goes, or nowhere."""
+    if outputs.video is None:
+        return nullcontext()
+    width, height = clip.size
+    wide = replace(clip, size=(2 * width, height)) if outputs.side_by_side else clip
+    return VideoSink(outputs.video, wide, encoding=outputs.encoding)
+
+
+def drawing(outputs: Outputs, sink: VideoSink | None, watch: Stopwatch) -> AbstractContextManager[Behind[Pair] | None]:
+    """A thread that draws and encodes, if anybody looks at what is drawn."""
+    if sink is None and outputs.view is None:
+        return nullcontext()
+
+    def consume(pair: Pair) -> None:
+        frame, poses = pair
+        with watch("draw"):
+            image = draw_poses(frame.image, poses, style=outputs.style)
+            image = np.hstack([frame.image, image]) if outputs.side_by_side else image
+        if outputs.view:
+            outputs.view(image)
+        if sink:
+            with watch("encode"):
+                sink.write(image, frame.pts)
+
+    return Behind(consume, lambda pair: pair[0].image.nbytes)
+
+
+# Interrupted runs --------------------------------------------------------------------------------
+
+
+def lines_of(files: Sequence[PoseFile]) -> PoseFile:
+    """The JSON Lines file among `files`: the one that an interrupted run can be resumed from."""
+    for file in files:
+        if formats.named(file.path, file.format).name == "jsonl" and str(file.path) != "-":
+            return file
+    raise InputError("an interrupted run is resumed from its JSON Lines file: say --poses NAME.jsonl, as at first")
+
+
+def cut_back(files: Sequence[PoseFile], header: Header, way: Way) -> int:
+    """Cut the JSON Lines file of an interrupted run back to a border of chunks; how many frames that leaves."""
+    path = lines_of(files).path
+    ends = jsonl.complete(path) if path.is_file() else []
+    if not ends:
+        return 0
+    before, _ = jsonl.read(path)
+    if formats.facts.header_to_json(before) != formats.facts.header_to_json(header):
+        raise InputError(f"{path} was made with other options, weights or versions: use the same, or start anew")
+    frames = whole_chunks(len(ends) - 1, header.size or (1, 1), every=way.every)
+    with path.open("rb+") as file:
+        file.truncate(ends[frames])
+    return frames
+
+
+def saved_poses(files: Sequence[PoseFile], frames: int, way: Way) -> Iterator[Poses]:
+    """The poses as they were measured in the first `frames` frames of an interrupted run."""
+    _, records = jsonl.read(lines_of(files).path)
+    for record in islice(records, 0, frames, way.every):
+        poses = record.poses
+        yield replace(poses, xy=poses.xy if poses.raw is None else poses.raw, raw=None, ids=None)
+
+
+@dataclass
+class Skipping:
+    """A writer for a file that has the first frames already."""
+
+    inner: Writer
+    left: int  # frames
+
+    def write(self, record: Record) -> None:
+        if self.left:
+            self.left -= 1
+        else:
+            self.inner.write(record)
+
+
+@contextmanager
+def writer(file: PoseFile, header: Header, resumed: int) -> Iterator[Writer]:
+    """Opens a pose file; the one that a run is resumed from is added to."""
+    more = bool(resumed) and formats.named(file.path, file.format).name == "jsonl" and str(file.path) != "-"
+    options = {"append": True} if more else dict(file.options)
+    with formats.writer(file.path, header, format=file.format, **options) as opened:
+        yield Skipping(opened, resumed) if more else opened

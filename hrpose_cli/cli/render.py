@@ -1,0 +1,44 @@
+"""`hrpose render`: saved poses onto their clip, without a net."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hrpose_cli.cli import options as opt
+
+
+def render(
+    poses: Annotated[Path, typer.Argument(help="Pose file: .jsonl, .json, .csv, .npz or an OpenPose folder.")],
+    clip: Annotated[str, typer.Argument(help="The clip.")],
+    out: opt.VideoOut = None,
+    codec: opt.Codec = None,
+    crf: opt.Crf = None,
+    preset: opt.Preset = None,
+    scale: opt.Scale = None,
+    trim: opt.Trim = None,
+    rate: opt.Rate = None,
+    show: opt.Show = False,
+    keypoint_score: opt.KeypointScore = 0.3,
+    background: opt.Background = "keep",
+    side_by_side: opt.SideBySide = False,
+    draw_boxes: opt.ShowBoxes = False,
+    draw_scores: opt.ShowScores = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Draw saved poses onto their clip."""
+    from hrpose_cli.annotate import render as draw
+    from hrpose_cli.cli import clips
+    from hrpose_cli.cli.report import Report
+    from hrpose_cli.stopwatch import Stopwatch
+
+    report, watch, options = Report(quiet=quiet), Stopwatch(), locals() | {"track": True}
+    style, encoding = opt.style(options), opt.encoding(options)
+    (plan,) = clips.plan([clip], out, [], None, video=True, alpha=encoding.alpha)
+    with report.interruptible(), clips.window(clip, show=show) as view, plan.opener(trim, rate)() as source:
+        outputs = plan.outputs(style, encoding, side_by_side=side_by_side, view=view)
+        done = draw(source, poses, outputs, watch=watch, progress=report.track)
+    report.clip(done, plan.written, watch)
+    report.end()

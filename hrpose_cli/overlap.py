@@ -1,0 +1,129 @@
+"""Stages that run at the same time: a thread before the work, a thread after it, bounded in bytes.
+
+An error in a thread comes out where its items are taken or given, and whoever stops first stops the
+other: nothing waits for someone who has gone.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from threading import Condition, Thread
+from types import TracebackType
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+WAITING = 64 << 20  # bytes that may wait between two stages
+
+
+class Channel(Generic[T]):
+    """Hands items from one thread to another, at most `most` bytes at a time but always one item."""
+
+    def __init__(self, weigh: Callable[[T], int], most: int = WAITING) -> None:
+        self._weigh, self._most = weigh, most
+        self._items: deque[T] = deque()
+        self._weight = 0
+        self._changed = Condition()
+        self._finished = self._closed = False
+        self._error: BaseException | None = None
+
+    def put(self, item: T) -> bool:
+        """Wait for room and add `item`; False if nobody takes any more."""
+        weight = self._weigh(item)
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or not self._items or self._weight + weight <= self._most)
+            if not self._closed:
+                self._items.append(item)
+                self._weight += weight
+                self._changed.notify_all()
+            return not self._closed
+
+    def finish(self, error: BaseException | None = None) -> None:
+        """No more items will come; `error` is raised where they are taken, after the last one."""
+        with self._changed:
+            self._finished, self._error = True, error
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """No more items will be taken: those that wait are dropped."""
+        with self._changed:
+            self._closed = True
+            self._items.clear()
+            self._changed.notify_all()
+
+    def __iter__(self) -> Iterator[T]:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._items or self._finished)
+                if not self._items:
+                    if self._error is not None:
+                        raise self._error
+                    return
+                item = self._items.popleft()
+                self._weight -= self._weigh(item)
+                self._changed.notify_all()
+            yield item
+
+
+def ahead(items: Iterable[T], weigh: Callable[[T], int], *, most: int = WAITING) -> Iterator[T]:
+    """`items`, which a thread computes while the caller works on those before."""
+    channel = Channel(weigh, most)
+
+    def work() -> None:
+        try:
+            for item in items:
+                if not channel.put(item):
+                    return
+        except BaseException as error:
+            channel.finish(error)
+        else:
+            channel.finish()
+
+    thread = Thread(target=work, name="ahead", daemon=True)
+    thread.start()
+    try:
+        yield from channel
+    finally:
+        channel.close()
+        thread.join()
+
+
+class Behind(Generic[T]):
+    """Calls `consume` with each item in a thread while the caller goes on; a context manager.
+
+    The block ends when all items are consumed: also after Ctrl-C, since what was done is kept, but
+    not after another error.
+    """
+
+    def __init__(self, consume: Callable[[T], object], weigh: Callable[[T], int], *, most: int = WAITING) -> None:
+        self._consume = consume
+        self._channel = Channel(weigh, most)
+        self._thread = Thread(target=self._work, name="behind", daemon=True)
+        self._error: BaseException | None = None
+
+    def __enter__(self) -> Behind[T]:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if kind is None or issubclass(kind, KeyboardInterrupt | GeneratorExit):
+            self._channel.finish()
+        else:
+            self._channel.finish()
+            self._channel.close()
+        self._thread.join()
+        if self._error is not None and self._error is not error:
+            raise self._error
+
+    def put(self, item: T) -> None:
+        """Hand over an item; raises what `consume` raised for an earlier one."""
+        if not self._channel.put(item) and self._error is not None:
+            raise self._error
+
+    def _work(self) -> None:
+        try:
+            for item in self._channel:
+                self._consume(item)
+        except BaseException as error:
+            self._error = error
+            self._channel.close()
