@@ -1,9 +1,9 @@
 """Who is who from frame to frame, from boxes and joints alone.
 
-Association in two steps as in ByteTrack (Zhang et al., ECCV 2022): sure detections first, then the
-others for the tracks that are left; a third step gives people who were hidden their identity back.
-Likeness is the mean of box IoU and of OKS between the pose that a track's motion predicts and the one
-that was found. Joints tell people apart where boxes cannot: in a full overlap, or side by side.
+Association as in ByteTrack (Zhang et al., ECCV 2022): sure detections choose their track first, then the
+others. Two more steps give people who were hidden their identity back, and look after tracks that are
+only a few frames old. Likeness is box IoU and, with less weight, OKS between the pose that a track's
+motion predicts and the one that was found: joints tell which of two boxes on one person is the usual one.
 
 Time is the clip's, in seconds, so that a clip gives the same identities at any frame rate. Nothing is
 global and nothing random: the same poses give the same identities again, in a resumed run as well.
@@ -28,9 +28,10 @@ Pairs = tuple[Ints, Ints]  # rows and columns that belong together
 
 FRAME = 1 / 25  # s, where pictures have no time
 SEEN = 0.2  # score of a joint that says where a body is
+JOINTS = 0.3  # weight of the joints' likeness beside that of the boxes
 FIRM = 3  # frames in which someone was found before they come first: a person found twice is two for a frame
 WIDE = 4.0  # factor on the OKS sigmas: people move between frames, and joints are not annotated ones
-SETTLE = 0.3  # s, the time constant of a track's velocity
+SETTLE = 0.5  # s, the time constant of a track's velocity
 
 
 @dataclass(frozen=True)
@@ -88,23 +89,18 @@ class Tracker:
         return replace(record.poses, ids=ids)
 
     def pair(self, tracks: Tracks, poses: Poses, time: float) -> Pairs:
-        """Tracks and people that belong together: the sure, the unsure, and those who were hidden."""
+        """Tracks and people that belong together: the sure, the unsure, who was hidden, and who is new."""
         predicted = tracks.at(time)
         like = likeness(predicted, poses)  # (T, N)
         back = nearness(predicted, poses)
         hidden = (tracks.seen < tracks.seen.max(initial=-np.inf))[:, None]
         firm = (tracks.count >= FIRM)[:, None]
         sure = (poses.box_score >= self.sure)[None]
-        steps = (
-            (like * firm * sure, self.alike),
-            (like * firm, self.alike),
-            (back * hidden * firm, EPSILON),
-            (like, self.alike),
-        )
         pairs = NOBODY
-        for values, least in steps:
-            pairs = more_pairs(pairs, values, least)
-        return pairs
+        for values in (like * firm * sure, like * firm):
+            pairs = more_pairs(pairs, values, self.alike)
+        pairs = more_pairs(pairs, back * hidden * firm, EPSILON)
+        return more_pairs(pairs, like, self.alike)
 
     def name(self, tracks: Tracks, pairs: Pairs, people: int) -> Ints:
         """(N,) the identity of everyone: that of their track, or a new one."""
@@ -127,8 +123,8 @@ def measured(poses: Poses) -> Poses:
 
 
 def likeness(predicted: Poses, poses: Poses) -> Doubles:
-    """(T, N) in 0..1: the mean of the boxes' IoU and the joints' OKS."""
-    return (box_iou(predicted.box, poses.box) + pose_likeness(predicted, poses)) / 2
+    """(T, N) in 0..1: the boxes' IoU and the joints' OKS, weighted."""
+    return (1 - JOINTS) * box_iou(predicted.box, poses.box) + JOINTS * pose_likeness(predicted, poses)
 
 
 def pose_likeness(predicted: Poses, poses: Poses) -> Doubles:
@@ -183,14 +179,9 @@ def update(tracks: Tracks, poses: Poses, pairs: Pairs, time: float) -> Tracks:
 
 
 def velocities(before: Tracks, poses: Poses, time: float) -> Doubles:
-    """(N, 2) px/s of bodies: the median joint's, since a box also moves when an arm does; steadied."""
+    """(N, 2) px/s of the boxes' centres, steadied, for people whose tracks were `before`."""
     step = np.maximum(time - before.seen, 1e-3)[:, None]
-    both = (before.poses.score >= SEEN) & (poses.score >= SEEN)  # (N, K)
-    moved = np.where(both[..., None], poses.xy - before.poses.xy, np.nan)
-    whole = centers(poses.box) - centers(before.poses.box)
-    enough = both.sum(axis=1) >= 3
-    moved[~enough] = whole[~enough, None]
-    speed = np.nanmedian(moved, axis=1) / step if len(poses) else whole
+    speed = (centers(poses.box) - centers(before.poses.box)) / step
     return np.asarray(before.velocity + (1 - np.exp(-step / SETTLE)) * (speed - before.velocity))
 
 
