@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -103,12 +103,14 @@ def clock_for(container: av.container.InputContainer, stream: VideoStream) -> Cl
     )
 
 
-def packets(container: av.container.InputContainer, stream: VideoStream) -> Iterator[av.Packet[VideoStream]]:
-    """All packets up to the point where the container itself is broken."""
+def packets(
+    container: av.container.InputContainer, stream: VideoStream, on_break: Callable[[str], None]
+) -> Iterator[av.Packet[VideoStream]]:
+    """All packets up to the point where the container itself is broken, which `on_break` learns of."""
     try:
         yield from container.demux(stream)
-    except av.FFmpegError:
-        return  # what follows is lost; the time missing at the end tells
+    except av.FFmpegError as error:
+        on_break(error.strerror or str(error))
 
 
 def frame_rate(stream: VideoStream) -> Fraction:

@@ -88,7 +88,8 @@ class Ffmpeg:
         self._messages.seek(0)
         lines = self._messages.read().decode(errors="replace").splitlines()
         plain = [re.sub(r"^(\[[^]]*\]\s*)*", "", line).strip() for line in lines]  # [out#0/mp4 @ 0x55b3] ...
-        return " | ".join([line for line in dict.fromkeys(plain) if line][:FIRST_LINES])
+        said = [line for line in dict.fromkeys(plain) if line and not line.startswith("Last message repeated")]
+        return " | ".join(said[:FIRST_LINES])
 
 
 def ending(code: int | None) -> str:

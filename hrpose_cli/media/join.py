@@ -40,6 +40,8 @@ def join(pictures: Path, clip: Clip, target: Path, container: Container, *, end:
             run(["-copyts", "-i", f"file:{pictures}", *arguments, *outlet])
             return notes
         except MediaError as error:
+            if "No space left" in str(error):
+                raise  # less would perhaps fit, but nobody wants it
             failure = error
     raise failure or AssertionError("there is always a way")
 

@@ -70,6 +70,7 @@ class VideoSource:
         self.notes: list[str] = []
         self.damaged = 0  # packets that could not be decoded, frames that were decoded with errors
         self.missing = Fraction(0)  # seconds at the end that the header promises and the file lacks
+        self.broken = ""  # why reading ended early
         self._trim = trim
         self._container = open_container(source)
         try:
@@ -113,6 +114,8 @@ class VideoSource:
         parts = [f"{self.damaged} damaged frame{'s' * (self.damaged > 1)}"] if self.damaged else []
         if self.missing:
             parts.append(f"{float(self.missing):.2f} s missing at the end")
+        elif self.broken:
+            parts.append(f"it broke off: {self.broken}")
         return ", ".join(parts)
 
     def _nothing(self) -> str:
@@ -134,10 +137,13 @@ class VideoSource:
     def _say_interlaced(self) -> None:
         self.notes.append("the clip is interlaced: each frame was deinterlaced")
 
+    def _say_broken(self, reason: str) -> None:
+        self.broken = reason
+
     def _decode(self) -> Iterator[av.VideoFrame]:
         """Every frame that can be decoded, in the order of display."""
         end = 0
-        for packet in packets(self._container, self._stream):
+        for packet in packets(self._container, self._stream, self._say_broken):
             if packet.size:  # the last one is empty: it flushes the decoder
                 self._clock.saw_packet(packet.dts)
                 end = max(end, (packet.pts or packet.dts or 0) + (packet.duration or 0))

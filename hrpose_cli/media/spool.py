@@ -22,8 +22,9 @@ class Spool:
 
     def __init__(self, pipe: IO[bytes]) -> None:
         self._pipe = pipe
-        self._file = tempfile.NamedTemporaryFile(prefix="hrpose-", buffering=0)  # noqa: SIM115  closed by `close`
-        self.path = Path(self._file.name)
+        self._folder = tempfile.TemporaryDirectory(prefix="hrpose-")  # Windows lets nobody else open a temporary file
+        self.path = Path(self._folder.name) / "stdin"
+        self._file = self.path.open("w+b", buffering=0)
         self._at = 0  # where the reader is
         self._size = 0  # bytes that have come
         self._failure: BaseException | None = None
@@ -60,6 +61,7 @@ class Spool:
 
     def close(self) -> None:
         self._file.close()
+        self._folder.cleanup()
 
     def _fetch(self, end: int | None) -> None:
         """Read the pipe until `end` bytes have come, or to its end."""

@@ -247,6 +247,23 @@ def test_sound_subtitles_chapters_and_title_are_kept(
         assert [[d for d, _ in s] for s in packets(out)] == [[d for d, _ in s] for s in packets(rich)]
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.webm"])
+def test_a_part_has_the_subtitles_and_chapters_of_its_time(rich: Path, tmp_path: Path, name: str) -> None:
+    out = tmp_path / name
+    copy(VideoSource(rich, trim=(Fraction(11, 25), Fraction(4, 5))), out)
+    assert len(times(out)) == 9
+    with av.open(str(out)) as container:
+        chapters = [(float(c["start"] * c["time_base"]), c["metadata"]["title"]) for c in container.chapters()]
+    assert chapters == [(0, "two")]
+    text = ffmpeg("-i", out, "-map", "0:s:0", "-f", "srt", "-").decode()
+    assert "00:00:00,160" in text
+    assert "world" in text
+    assert "hello" not in text
+    for sound in packets(out):
+        assert -0.03 < sound[0][1] < 0.03
+        assert sound[-1][1] == pytest.approx(0.36, abs=0.06)
+
+
 def test_a_round_trip_through_mp4_says_nothing_of_its_chapter_names(rich: Path, tmp_path: Path) -> None:
     copy(rich, tmp_path / "a.mp4")
     assert copy(tmp_path / "a.mp4", tmp_path / "b.mp4").notes == []

@@ -3,10 +3,11 @@
 import io
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -63,17 +64,12 @@ def test_an_empty_pipe_and_a_full_disk_are_one_line(plain: Path, monkeypatch: py
     with pytest.raises(MediaError, match="standard input: not a video"):
         open_source("-")
     pipe(plain.read_bytes(), monkeypatch)
-    monkeypatch.setattr("tempfile.NamedTemporaryFile", FullDisk)
+    monkeypatch.setattr(Path, "open", lambda *_, **__: FullDisk())
     with pytest.raises(MediaError, match=r"kept in .*No space left"):
         open_source("-")
 
 
 class FullDisk(io.BytesIO):
-    name = "full"
-
-    def __init__(self, **_: Any) -> None:
-        super().__init__()
-
     def write(self, _: Any) -> int:
         raise OSError(28, "No space left on device")
 
@@ -126,30 +122,52 @@ def test_what_is_assumed_of_pictures_is_said(tmp_path: Path) -> None:
 # The network
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[str]:
-    class Quiet(SimpleHTTPRequestHandler):
+@contextmanager
+def serving(handler: Callable[..., BaseHTTPRequestHandler]) -> Iterator[str]:
+    """The address of a server that lives as long as the block."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def test_an_address_that_breaks_off_gives_what_came_and_says_so(plain: Path, tmp_path: Path) -> None:
+    ffmpeg("-i", plain, "-c", "copy", tmp_path / "a.ts")
+    data = (tmp_path / "a.ts").read_bytes()
+
+    class Half(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data[: len(data) // 2])
+
         def log_message(self, *_: Any) -> None:
             pass
 
-    (tmp_path / "served").mkdir()
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(tmp_path / "served"))) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-        server.shutdown()
-        thread.join()
+    with serving(Half) as address, open_source(f"{address}/a.ts") as source:
+        assert 5 < len(list(source)) < 50
+    assert "broke off" in source.damage
 
 
-def test_a_clip_of_a_web_server(server: str, plain: Path, tmp_path: Path) -> None:
-    (tmp_path / "served" / "walk.mp4").write_bytes(plain.read_bytes())
-    source = open_source(f"{server}/walk.mp4?key=1")
-    assert source.name == "walk.mp4"
-    assert copy(source, tmp_path / "out.mp4").notes == []
+def test_a_clip_of_a_web_server(plain: Path, tmp_path: Path) -> None:
+    with serving(partial(Quiet, directory=str(plain.parent))) as address:
+        source = open_source(f"{address}/plain.mp4?key=1")
+        assert source.name == "plain.mp4"
+        assert copy(source, tmp_path / "out.mp4").notes == []
+        with pytest.raises(MediaError, match=r"nothing\.mp4: not a video that can be read \(.*404"):
+            open_source(f"{address}/nothing.mp4")
     assert times(tmp_path / "out.mp4") == times(plain)
     assert packets(tmp_path / "out.mp4") == packets(plain)
-    with pytest.raises(MediaError, match=r"nothing\.mp4: not a video that can be read \(.*404"):
-        open_source(f"{server}/nothing.mp4")
 
 
 @pytest.mark.parametrize(

@@ -404,6 +404,33 @@ def test_a_killed_encoder_is_an_error_and_leaves_nothing(plain: Path, tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
+def test_a_full_disk_is_one_line_and_leaves_nothing(plain: Path, tmp_path: Path) -> None:
+    def fill(sink: VideoSink) -> None:
+        sink._pictures.symlink_to("/dev/full")
+
+    with pytest.raises(MediaError, match="No space left on device") as caught:
+        break_off(plain, tmp_path / "out.mp4", 0, fill)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_sound_is_given_up_for_a_full_disk(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hrpose_cli.media import join
+
+    tried = []
+
+    def full(arguments: list[str]) -> None:
+        tried.append(arguments)
+        raise MediaError("ffmpeg stopped early (exit code 228): No space left on device")
+
+    monkeypatch.setattr(join, "run", full)
+    with pytest.raises(MediaError, match="No space left"):
+        copy(plain, tmp_path / "out.mp4")
+    assert len(tried) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_ffmpeg_says_is_in_the_error(tmp_path: Path) -> None:
     clip = Clip(size=(16, 16), rate=Fraction(25), time_base=Fraction(1, 25))
     nonsense = Encoding(preset="nonsense")
