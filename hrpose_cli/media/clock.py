@@ -49,6 +49,11 @@ class Clock:
         """Seconds of the frame asked about last."""
         return (self.last or 0) * self.time_base
 
+    @property
+    def first_time(self) -> Fraction:
+        """Seconds of the first frame."""
+        return Fraction(0) if self._start is None else self._start - self.origin
+
     def saw_packet(self, dts: int | None) -> None:
         """Call for every packet before its frames are asked about."""
         if self._numbers is not None and dts is not None:

@@ -84,8 +84,11 @@ class VideoSource:
                 raise MediaError(f"{source.title}: {self._nothing()}")
             self._turn = orientation(first.picture)
             self._start_pts = first.pts if trim[0] else 0
-            self.clip = trimmed(self._describe(first.picture, source), trim, first.pts)
+            self.clip = trimmed(self._describe(first.picture, source), trim, first.pts, self._clock.first_time)
             self._colours = rgb_options(self.clip.colour)
+            depth = max(component.bits for component in first.picture.format.components)
+            if depth > 8:
+                self.notes.append(f"the clip has {depth} bits a colour, of which 8 are read")
         except BaseException:
             self.close()
             raise
@@ -196,12 +199,12 @@ class VideoSource:
         )
 
 
-def trimmed(clip: Clip, trim: Trim, first_pts: int) -> Clip:
-    """The part of a clip that begins with the frame at `first_pts`."""
+def trimmed(clip: Clip, trim: Trim, first_pts: int, begin: Fraction) -> Clip:
+    """The part that begins with the frame at `first_pts`, of a clip that begins at `begin` seconds."""
     if trim == WHOLE:
         return clip
     start = first_pts * clip.time_base if trim[0] else Fraction(0)
-    left = None if clip.duration is None else max(clip.duration - start, 1 / clip.rate)
+    left = None if clip.duration is None else max(begin + clip.duration - start, 1 / clip.rate)
     length = left if trim[1] is None else min(trim[1] - start, left or trim[1])
     return replace(
         clip,

@@ -242,6 +242,8 @@ def test_every_common_kind_of_file_is_read(tmp_path: Path, name: str, options: l
         assert source.clip.rate == 25
         assert np.abs(next(iter(source)).image - image(0).astype(int)).mean() < 12  # a GIF has few colours
     assert sink.notes == []
+    with VideoSource(path) as source:
+        assert source.notes == (["the clip has 10 bits a colour, of which 8 are read"] if name == "ten.mp4" else [])
 
 
 @pytest.mark.parametrize(("name", "codec"), [("a.mp4", "libx264"), ("a.ts", "mpeg2video")])
@@ -304,6 +306,7 @@ def test_a_part_keeps_its_frames_and_its_sound(
 def test_a_part_of_a_clip_that_starts_late(tmp_path: Path) -> None:
     path = film(tmp_path / "late.mp4", 20, "-output_ts_offset", "5", sound=0.8)
     with VideoSource(path, trim=(Fraction(52, 10), None)) as source:
+        assert (source.clip.frames, source.clip.duration) == (15, Fraction(3, 5))
         assert [f.time for f in source] == pytest.approx([5.2 + i / 25 for i in range(15)])
     copy(VideoSource(path, trim=(Fraction(52, 10), None)), tmp_path / "out.mp4")
     assert times(tmp_path / "out.mp4") == [Fraction(i, 25) for i in range(15)]
