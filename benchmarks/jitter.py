@@ -26,6 +26,7 @@ Doubles = NDArray[np.float64]
 HEIGHT, NOISE, JOINTS = 200.0, 1.5, 17
 GREY = 3.0  # grey levels of noise, of a camera in a room
 RATES = (25, 30, 60)
+SECONDS = 5
 
 
 def body(frames: int) -> Doubles:
@@ -62,13 +63,13 @@ def motion(xy: Doubles) -> float:
 
 def rest(rate: float, smoother: OneEuro) -> float:
     """How many times less a still body moves."""
-    xy = trembling(body(round(10 * rate)), np.random.default_rng(2))
+    xy = trembling(body(round(SECONDS * rate)), np.random.default_rng(2))
     return motion(xy) / motion(smoothed(xy, rate, smoother))
 
 
 def lag(rate: float, smoother: OneEuro, *, noisy: bool = False) -> tuple[float, float]:
     """Mean and largest distance of the swinging joint from the truth, in parts of the height."""
-    true = swinging(round(10 * rate), rate)
+    true = swinging(round(SECONDS * rate), rate)
     measured = trembling(true, np.random.default_rng(3)) if noisy else true
     error = np.linalg.norm(smoothed(measured, rate, smoother) - true, axis=-1)[round(rate) :, 9] / HEIGHT
     return float(error.mean()), float(error.max())

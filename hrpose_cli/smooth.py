@@ -88,6 +88,8 @@ class OneEuro:
 
     def __call__(self, poses: Poses, time: float) -> Poses:
         """`poses`, which have ids, with smoothed `xy` and what was measured in `raw`. time: seconds."""
+        if len(poses) == 0:
+            return poses
         if poses.ids is None:
             raise ValueError("smoothing needs poses with ids")
         raw = measured_joints(poses)
@@ -184,8 +186,8 @@ def offline(
     too few frames a second for `cutoff`.
     """
     times = clip_times(records)
-    if len(times) < 2:
-        return [replace(r, poses=replace(r.poses, raw=measured_joints(r.poses))) for r in records]
+    if len(times) < 2 or not any(len(r.poses) for r in records):
+        return [replace(r, poses=complete(r.poses)) for r in records]
     step = float(np.median(np.diff(times)))
     check_cutoff(cutoff, 1 / step)
     gap = max(gap, 1.5 * step) * (1 + 1e-6)  # neighbouring frames are never a gap
@@ -208,7 +210,7 @@ def check_cutoff(cutoff: float, rate: float) -> None:
 
 def clip_times(records: Sequence[Record]) -> Doubles:
     """(F,) s, of records of a clip."""
-    if any(r.time is None or r.poses.ids is None for r in records):
+    if any(r.time is None or (len(r.poses) and r.poses.ids is None) for r in records):
         raise ValueError("smoothing needs records with times, and poses with ids")
     return np.asarray([r.time for r in records], np.float64)
 
@@ -227,7 +229,7 @@ class Rows:
     @classmethod
     def of(cls, records: Sequence[Record]) -> Rows:
         frame = np.repeat(np.arange(len(records)), [len(r.poses) for r in records])
-        return cls(frame, np.arange(len(frame)), stack([complete(r.poses) for r in records]))
+        return cls(frame, np.arange(len(frame)), stack([complete(r.poses) for r in records if len(r.poses)]))
 
 
 def complete(poses: Poses) -> Poses:
@@ -320,8 +322,6 @@ def low_pass(times: Doubles, values: Doubles, cutoff: float) -> Doubles:
 
 def regroup(records: Sequence[Record], tracks: Sequence[Rows]) -> list[Record]:
     """`records` with the people of `tracks`: in the order they had, then those filled in by identity."""
-    if not tracks:
-        return list(records)
     frame, order = (np.concatenate([getattr(track, name) for track in tracks]) for name in ("frame", "order"))
     rows = Rows(frame, order, stack([track.poses for track in tracks]))
     rows = rows[np.lexsort((rows.order, rows.frame))]  # stable, and tracks come by identity

@@ -201,7 +201,7 @@ def spans(box: Floats) -> Floats:
     return box[:, 2:] - box[:, :2]
 
 
-def boxes_from_joints(poses: Poses, size: Size, *, threshold: float = SEEN, padding: float = 0.12) -> Boxes:
+def boxes_from_joints(poses: Poses, size: Size, *, threshold: float = SEEN, padding: float = 0.09) -> Boxes:
     """Where to look for the same people in the next frame: around their joints, within a picture of `size`.
 
     padding: on each side, in parts of the longer side of the joints' own box. Joints that score under

@@ -117,9 +117,9 @@ def test_one_euro_with_nobody() -> None:
     smoother = OneEuro()
     assert len(smoother(people(), 0.0)) == 0
     assert len(smoother(people((0, 0)), 0.1)) == 1
-    assert len(smoother(people(), 0.2)) == 0
+    assert len(smoother(Poses.none(), 0.2)) == 0
     with pytest.raises(ValueError, match="ids"):
-        smoother(Poses.none(), 0.3)
+        smoother(replace(people((0, 0)), ids=None), 0.3)
 
 
 def test_offline_is_the_butterworth_of_biomechanics() -> None:
@@ -210,7 +210,10 @@ def test_offline_refuses_what_it_cannot_do() -> None:
     with pytest.raises(ValueError, match="times"):
         offline([Record(people((0, 0)), 0, (9, 9))])
     assert offline([]) == []
-    assert [len(r.poses) for r in offline(clip(np.full(30, np.nan)))] == [0] * 30
+    nobody = [replace(r, poses=Poses.none()) for r in clip(np.full(30, np.nan))]
+    assert [len(r.poses) for r in offline(nobody)] == [0] * 30
+    assert [len(r.poses) for r in offline(nobody[:15] + clip(np.zeros(30))[15:])] == [0] * 15 + [1] * 15
+    assert len(offline(clip(np.zeros(1)))) == 1
 
 
 def test_between_measured_frames() -> None:

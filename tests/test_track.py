@@ -127,7 +127,7 @@ def test_boxes_follow_the_joints() -> None:
     people = scene(person(100), person(635, 300))
     low, high = people.xy.min(axis=1), people.xy.max(axis=1)
     found = boxes_from_joints(people, (640, 360))
-    edge = 0.12 * (high - low)[0].max()
+    edge = 0.09 * (high - low)[0].max()
     assert_allclose(found.xyxy[0], [*(low[0] - edge), *(high[0] + edge)], rtol=1e-5)
     assert found.xyxy[1, 2:].tolist() == [640, 360]
     assert_array_equal(found.score, people.box_score)
