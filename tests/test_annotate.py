@@ -1,0 +1,186 @@
+import json
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from hrpose_cli import formats
+from hrpose_cli.annotate import Done, Outputs, PoseFile, Way, annotate, render
+from hrpose_cli.draw import DrawStyle
+from hrpose_cli.errors import InputError, MediaError
+from hrpose_cli.estimators import Estimator, TopDown
+from hrpose_cli.media.encoding import Encoding
+from hrpose_cli.media.source import VideoSource
+from hrpose_cli.poses import Boxes, Frame, Poses
+from hrpose_cli.records import Header
+from tests.media.clips import film
+
+FRAMES = 40
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return film(tmp_path_factory.mktemp("clip") / "clip.mp4", FRAMES)
+
+
+class Watched:
+    """Remembers which frames another estimator was given."""
+
+    def __init__(self, base: Estimator) -> None:
+        self.base, self.seen = base, list[int]()
+
+    def __call__(self, frames: Sequence[Frame]) -> list[Poses]:
+        self.seen += [frame.index for frame in frames]
+        return self.base(frames)
+
+
+def run(clip: Path, estimator: Estimator, folder: Path, *names: str, video: str | None = None, **more: Any) -> Done:
+    poses = tuple(PoseFile(folder / name, formats.named(name).name) for name in names)
+    outputs = Outputs(folder / video if video else None, poses, **more.pop("outputs", {}))
+    return annotate(partial(VideoSource, clip), estimator, outputs, Header({"by": "a test"}), **more)
+
+
+def pictures(path: Path) -> np.ndarray:
+    with av.open(str(path)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+def test_every_output_has_every_frame(clip: Path, tiny: TopDown, tmp_path: Path) -> None:
+    done = run(clip, tiny, tmp_path, "p.jsonl", "p.json", "p.csv", "p.npz", "of/", video="out.mp4")
+    assert (done.frames, done.people, done.ids, done.damage) == (FRAMES, FRAMES, {1}, "")
+    assert len(pictures(tmp_path / "out.mp4")) == FRAMES
+    header, records = formats.read(tmp_path / "p.jsonl")
+    assert (header.source, header.size, header.rate) == ("clip.mp4", (96, 64), 25)
+    times = [record.time for record in records]
+    assert_allclose(times, np.arange(FRAMES) / 25)
+    document = json.loads((tmp_path / "p.json").read_text())
+    assert [image["time"] for image in document["images"]] == pytest.approx(times)
+    assert {row["track_id"] for row in document["annotations"]} == {1}
+    assert len(list((tmp_path / "of").iterdir())) == FRAMES
+
+
+@pytest.mark.parametrize("way", [Way(), Way(every=3), Way(every=2, between="hold", smooth="none")])
+def test_a_run_that_was_interrupted_anywhere_gives_the_same_bytes(
+    clip: Path, tiny: TopDown, tmp_path: Path, way: Way
+) -> None:
+    names = ("p.jsonl", "p.json", "p.csv")
+    run(clip, tiny, tmp_path / "whole", *names, way=way)
+    whole = [(tmp_path / "whole" / name).read_bytes() for name in names]
+    lines = whole[0].splitlines(keepends=True)
+    header = len(lines[0])
+    again = tmp_path / "again"
+    again.mkdir()
+    # Cut as a crash would: before the header is whole, after it, within lines, between them, at the end.
+    for size in (0, header // 2, header, header + 7, len(b"".join(lines[:18])), len(whole[0]) - 9, len(whole[0])):
+        (again / "p.jsonl").write_bytes(whole[0][:size])
+        estimator = Watched(tiny)
+        done = run(clip, estimator, again, *names, way=way, resume=True)
+        assert [(again / name).read_bytes() for name in names] == whole
+        written = max(whole[0][:size].count(b"\n") - 1, 0)
+        assert written - 16 * way.every < done.resumed <= written
+        assert min(estimator.seen, default=FRAMES) >= done.resumed
+        assert done.frames == FRAMES
+
+
+def test_another_run_is_not_resumed(clip: Path, tiny: TopDown, tmp_path: Path) -> None:
+    run(clip, tiny, tmp_path, "p.jsonl")
+    before = (tmp_path / "p.jsonl").read_bytes()
+    outputs = Outputs(None, (PoseFile(tmp_path / "p.jsonl"),))
+    with pytest.raises(InputError, match="other options"):
+        annotate(partial(VideoSource, clip), tiny, outputs, Header({"by": "someone else"}), resume=True)
+    assert (tmp_path / "p.jsonl").read_bytes() == before
+    with pytest.raises(InputError, match=r"--poses NAME\.jsonl"):
+        run(clip, tiny, tmp_path, "p.csv", resume=True)
+
+
+def test_offline_smoothing_keeps_what_was_measured(clip: Path, tiny: TopDown, tmp_path: Path) -> None:
+    run(clip, tiny, tmp_path, "raw.jsonl", way=Way(smooth="none"))
+    run(clip, tiny, tmp_path, "steady.jsonl", video="out.mp4", way=Way(smooth="offline"))
+    raw, steady = ([r.poses for r in formats.read(tmp_path / name)[1]] for name in ("raw.jsonl", "steady.jsonl"))
+    assert len(raw) == len(steady) == len(pictures(tmp_path / "out.mp4")) == FRAMES
+    for before, after in zip(raw, steady, strict=True):
+        np.testing.assert_array_equal(after.raw, before.xy)
+
+
+def test_saved_poses_are_drawn_as_the_run_drew_them(clip: Path, tiny: TopDown, tmp_path: Path) -> None:
+    run(clip, tiny, tmp_path, "p.jsonl", video="first.mp4")
+    with VideoSource(clip) as source:
+        assert render(source, tmp_path / "p.jsonl", Outputs(tmp_path / "again.mp4")).frames == FRAMES
+    np.testing.assert_array_equal(pictures(tmp_path / "first.mp4"), pictures(tmp_path / "again.mp4"))
+    other = film(tmp_path / "other.mp4", 2, size=(64, 64))
+    with VideoSource(other) as source, pytest.raises(InputError, match="choose the right clip"):
+        render(source, tmp_path / "p.jsonl", Outputs(tmp_path / "wrong.mp4"))
+
+
+def test_side_by_side_and_transparent(clip: Path, tiny: TopDown, tmp_path: Path) -> None:
+    run(clip, tiny, tmp_path, video="pair.mp4", outputs={"side_by_side": True})
+    both = pictures(tmp_path / "pair.mp4")
+    assert both.shape == (FRAMES, 64, 192, 3)
+    assert np.median(abs(both[0, :, :96].astype(int) - pictures(clip)[0])) <= 2
+    clear = DrawStyle(background="transparent")
+    run(clip, tiny, tmp_path, video="clear.mov", outputs={"style": clear, "encoding": Encoding(alpha=True)})
+    with av.open(str(tmp_path / "clear.mov")) as container:
+        assert container.streams.video[0].pix_fmt.startswith("yuva444p")
+    with pytest.raises(InputError, match="choose one"):
+        Outputs(side_by_side=True, style=clear)
+
+
+class Failing:
+    """Works for one chunk and then fails."""
+
+    def __init__(self, base: Estimator, error: BaseException) -> None:
+        self.base, self.error, self.calls = base, error, 0
+
+    def __call__(self, frames: Sequence[Frame]) -> list[Poses]:
+        self.calls += 1
+        if self.calls > 1:
+            raise self.error
+        return self.base(frames)
+
+
+@pytest.mark.parametrize("error", [MediaError("the net is gone"), MemoryError("too much")])
+def test_after_a_failure_the_poses_so_far_are_there(
+    clip: Path, tiny: TopDown, tmp_path: Path, error: Exception
+) -> None:
+    with pytest.raises(type(error)):
+        run(clip, Failing(tiny, error), tmp_path, "p.jsonl", "p.csv", "p.json", video="out.mp4")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["p.csv", "p.json", "p.jsonl"]
+    assert len(list(formats.read(tmp_path / "p.jsonl")[1])) == 16
+    assert len(json.loads((tmp_path / "p.json").read_text())["images"]) == 16
+    assert not [t for t in threading.enumerate() if t.name in ("ahead", "behind")]
+
+
+def test_ctrl_c_keeps_poses_and_clip(clip: Path, tiny: TopDown, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(clip, Failing(tiny, KeyboardInterrupt()), tmp_path, "p.jsonl", "p.csv", video="out.mp4")
+    assert len(list(formats.read(tmp_path / "p.csv")[1])) == len(pictures(tmp_path / "out.mp4")) == 16
+
+
+def test_nobody_is_lost_when_smoothing_has_no_identities() -> None:
+    with pytest.raises(InputError, match="needs tracking"):
+        Way(track=False)
+    assert Way(track=False, smooth="none").smooth == "none"
+
+
+def test_people_are_followed_between_detections(tiny: TopDown) -> None:
+    from hrpose_cli.estimators import Best, Following
+
+    class Counted:
+        calls = 0
+
+        def __call__(self, frames: Sequence[Frame]) -> list[Boxes]:
+            self.calls += len(frames)
+            return [Boxes(np.array([[5, 5, 60, 60]], np.float32), np.ones(1, np.float32)) for _ in frames]
+
+    counted = Counted()
+    following = Following(replace(tiny, detector=counted), 4)
+    found = following([Frame(np.full((64, 64, 3), 9, np.uint8), i) for i in range(10)])
+    assert (len(found), counted.calls) == (10, 3)
+    assert len(Best(following, at_least=2.0)([Frame(np.full((64, 64, 3), 9, np.uint8))])[0]) == 0
