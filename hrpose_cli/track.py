@@ -74,18 +74,19 @@ class Tracker:
         self.sure, self.alike, self.memory = sure, alike, memory
         self.tracks: Tracks | None = None
         self.next = 1
+        self.last = -np.inf  # s, the frame before; its people are remembered, however long ago it was
 
     def __call__(self, record: Record) -> Poses:
         """The people of `record`, all of them and in the same order, with `ids`."""
         time = record.index * FRAME if record.time is None else record.time
         poses = measured(record.poses)
         tracks = self.tracks or Tracks.none(poses.skeleton)
-        tracks = tracks[time - tracks.seen <= self.memory]
+        tracks = tracks[(time - tracks.seen <= self.memory) | (tracks.seen == self.last)]
         pairs = self.pair(tracks, poses, time)
         if cut(tracks, poses, pairs):
             tracks, pairs = Tracks.none(poses.skeleton), NOBODY
         ids = self.name(tracks, pairs, len(poses))
-        self.tracks = update(tracks, replace(poses, ids=ids), pairs, time)
+        self.tracks, self.last = update(tracks, replace(poses, ids=ids), pairs, time), time
         return replace(record.poses, ids=ids)
 
     def pair(self, tracks: Tracks, poses: Poses, time: float) -> Pairs:

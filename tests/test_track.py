@@ -86,6 +86,11 @@ def test_who_comes_back_soon_is_known_and_later_is_new() -> None:
     assert follow(away(20), rate=10)[-1] == [1, 3]  # seconds count, not frames
 
 
+def test_frames_that_are_far_apart() -> None:
+    assert follow([scene(person(100), person(300))] * 4, rate=0.5) == [[1, 2]] * 4
+    assert follow([scene(person(100)), scene(), scene(person(100))], rate=0.5) == [[1], [], [2]]
+
+
 def test_a_person_found_twice_keeps_the_first_id() -> None:
     usual = [scene(person(100 + 4 * i)) for i in range(30)]
     double = [scene(person(100 + 4 * 12, 103, size=0.7, score=0.3), person(100 + 4 * 12))]
