@@ -107,6 +107,8 @@ def avfoundation(number: int) -> tuple[str, str]:
 
 def dshow(number: int) -> tuple[str, str]:
     """DirectShow knows cameras by name only."""
+    if not hasattr(av, "enumerate_input_devices"):
+        raise MediaError(f"camera {number}: this version of PyAV cannot list cameras; pip install -U av")
     cameras = [d.description for d in av.enumerate_input_devices("dshow") if "video" in d.media_types]
     if number >= len(cameras):
         raise MediaError(f"camera {number}: there are {len(cameras)} cameras, counted from 0")

@@ -195,6 +195,12 @@ def test_what_cannot_be_opened_is_one_line(
     assert "\n" not in str(caught.value)
 
 
+def test_an_old_pyav_cannot_list_cameras(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(av, "enumerate_input_devices", raising=False)
+    with pytest.raises(MediaError, match="pip install -U av"):
+        inputs.dshow(0)
+
+
 def test_pictures_that_are_no_clip_are_one_line(tmp_path: Path) -> None:
     folder = pictures(tmp_path / "walk", [1, 2])
     pictures(folder, [3], (48, 34))
