@@ -242,6 +242,12 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path, name: str) -
         save(tmp_path / "file" / FILES[name], clip(1), format=name)
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_is_one_line() -> None:
+    with pytest.raises(FormatError, match="cannot write /dev/full: No space left"):
+        save("/dev/full", clip(1), format="jsonl")
+
+
 @pytest.mark.parametrize("name", READABLE)
 @pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b"\xff\xfe\x00", b'{"version": 1}\n', b'{"people": [{}]}'])
 def test_broken_files_are_one_line(tmp_path: Path, name: str, content: bytes) -> None:
