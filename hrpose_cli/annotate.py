@@ -6,6 +6,7 @@ Decoding, estimating and encoding overlap: one thread reads ahead, one draws and
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -28,13 +29,14 @@ from hrpose_cli.overlap import Behind, ahead
 from hrpose_cli.pipeline import How, bridge, follow, measure, whole_chunks
 from hrpose_cli.poses import Picture, Poses
 from hrpose_cli.records import Header, Record
-from hrpose_cli.smooth import OneEuro, offline
+from hrpose_cli.smooth import OFFLINE_CUTOFF, OneEuro, check_cutoff, offline
 from hrpose_cli.stopwatch import Stopwatch
 from hrpose_cli.track import Tracker
 
 Pair = tuple[VideoFrame, Poses]
 View = Callable[[Picture], object]
 AS_USUAL = Encoding()
+BRIEF = 3  # frames that a track needs to be counted
 
 
 @dataclass(frozen=True)
@@ -88,7 +90,7 @@ class Done:
     name: str
     frames: int = 0
     people: int = 0  # of all frames together
-    ids: set[int] = field(default_factory=set)
+    seen: Counter[int] = field(default_factory=Counter)  # frames of each identity
     resumed: int = 0  # frames that an interrupted run had done
     notes: list[str] = field(default_factory=list)
     damage: str = ""  # what of the source could not be read
@@ -97,7 +99,12 @@ class Done:
     def count(self, poses: Poses) -> None:
         self.frames += 1
         self.people += len(poses)
-        self.ids |= set() if poses.ids is None else set(poses.ids.tolist())
+        self.seen.update([] if poses.ids is None else poses.ids.tolist())
+
+    @property
+    def tracks(self) -> int:
+        """Identities that were seen in more than a few frames; others are mostly double boxes."""
+        return sum(frames >= min(BRIEF, self.frames) for frames in self.seen.values())
 
 
 def annotate(
@@ -120,6 +127,7 @@ def annotate(
     with open_source() as source:
         header = replace(header, source=source.name, size=source.clip.size, rate=source.clip.rate)
         if way.smooth == "offline":
+            check_cutoff(way.cutoff or OFFLINE_CUTOFF, float(source.clip.rate) / way.every)
             records = offline_records(source, estimator, way, watch)
             with open_source() as again:
                 return emit(play(again, records, way, watch), again, outputs, header, watch=watch, progress=progress)

@@ -30,6 +30,7 @@ Doubles = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 
+OFFLINE_CUTOFF = 6.0  # Hz, as biomechanics has it for the movements of people
 TRUSTED = 0.2  # score from which a joint's place is believed
 SIZE_CUTOFF = 0.2  # Hz, of a body's size
 LEAP = 0.5  # body sizes: whoever moves further from one frame to the next is elsewhere, or someone else
@@ -174,7 +175,7 @@ def body_size(box: Floats) -> Doubles:
 
 
 def offline(
-    records: Sequence[Record], *, cutoff: float = 6.0, gap: float = 0.2, trusted: float = TRUSTED
+    records: Sequence[Record], *, cutoff: float = OFFLINE_CUTOFF, gap: float = 0.2, trusted: float = TRUSTED
 ) -> list[Record]:
     """All records of a clip, whose poses have ids, with every track low-passed at `cutoff` Hz without lag.
 

@@ -100,7 +100,7 @@ class Report:
 
     def clip(self, done: Done, written: str, watch: Stopwatch) -> None:
         """One finished clip: what is in it, what had to differ, and which stage takes how long."""
-        tracks = f", {len(done.ids)} tracks" if done.ids else ""
+        tracks = f", {done.tracks} track{'s' * (done.tracks != 1)}" if done.seen else ""
         resumed = f", {done.resumed} of them from the run before" if done.resumed else ""
         self.console.print(f"{done.name}: {done.frames} frames{resumed}, {done.people} people in all{tracks}{written}")
         for note in done.notes:

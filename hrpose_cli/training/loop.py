@@ -112,9 +112,8 @@ class Training:
         while self.way() < 1:
             losses.append(self.advance())
             if self.progress.step % self.steps_an_epoch == 0 or self.way() >= 1:
-                yield {"epoch": self.progress.step / self.steps_an_epoch, "loss": sum(losses) / len(losses)} | asdict(
-                    self.progress
-                )
+                row = {"epoch": self.progress.step / self.steps_an_epoch, "loss": sum(losses) / len(losses)}
+                yield row | {k: v for k, v in asdict(self.progress).items() if k != "best"}
                 losses, saved = [], time.monotonic()
                 self.train()
             elif time.monotonic() - saved > save_every and not self.rank:
