@@ -127,6 +127,10 @@ def annotate(
     with open_source() as source:
         header = replace(header, source=source.name, size=source.clip.size, rate=source.clip.rate)
         if way.smooth == "offline":
+            if source.clip.address and source.clip.duration is None:
+                raise InputError(f"{source.name} is live, and smoothing over whole tracks would read it twice")
+            if resume:
+                raise InputError("smoothing over whole tracks cannot be resumed: say --smooth none, then do it again")
             check_cutoff(way.cutoff or OFFLINE_CUTOFF, float(source.clip.rate) / way.every)
             records = offline_records(source, estimator, way, watch)
             with open_source() as again:

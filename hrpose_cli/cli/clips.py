@@ -38,6 +38,11 @@ class ClipPlan:
         names = [self.video, *(file.path for file in self.poses)]
         return "".join(f", {name}" for name in names if name is not None and str(name) != STDIN)
 
+    @property
+    def once(self) -> bool:
+        """Whether the frames come one time only: a pipe, a camera."""
+        return self.what == STDIN or (self.what.isdecimal() and not Path(self.what).exists())
+
     def opener(self, trim: str | None, rate: float | None) -> Callable[[], Source]:
         """Opens the clip, as often as it is called."""
         part = parse_trim(trim) if trim else WHOLE
@@ -97,10 +102,17 @@ def stem(what: str) -> str:
         return "stdin"
     if ADDRESS.match(what):
         return Path(urlsplit(what).path).stem or "stream"
-    if what.isdecimal() and not Path(what).exists():
-        return f"camera{what}"
     path = Path(what)
+    if what.isdecimal() and not path.exists():
+        return f"camera{what}"
     return path.parent.name or "pictures" if any(c in path.name for c in "%*?[") else path.stem
+
+
+def check_repeatable(plans: Sequence[ClipPlan], way: Way) -> None:
+    """InputError for what smoothing over whole tracks would have to read twice."""
+    for each in plans:
+        if way.smooth == "offline" and each.once:
+            raise InputError(f"--smooth offline reads a clip twice, which {each.what} cannot be: save it to a file")
 
 
 def facts(way: Way, detect_every: int) -> dict[str, Any]:

@@ -35,9 +35,9 @@ def hrpose(weights_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
 
-    def run(*arguments: object) -> Any:
+    def run(*arguments: object, stdin: bytes = b"") -> Any:
         options = ["--weights", str(weights_file), "--detector", "none", "--device", "cpu"]
-        return CliRunner().invoke(app, ["video", *map(str, arguments), *options])
+        return CliRunner().invoke(app, ["video", *map(str, arguments), *options], input=stdin)
 
     return run
 
@@ -125,3 +125,72 @@ def test_our_own_json_gives_a_video_its_boxes(hrpose: Any, clip: Path) -> None:
     first, again = (json.loads(Path(f"{name}.json").read_text()) for name in ("first", "again"))
     assert [a["image_id"] for a in again["annotations"]] == [a["image_id"] for a in first["annotations"]]
     assert [a["bbox"] for a in again["annotations"]] == [a["bbox"] for a in first["annotations"]]
+
+
+def test_a_suffix_names_a_pose_file_like_the_clip(hrpose: Any, clip: Path) -> None:
+    result = hrpose(clip, "--poses", ".jsonl", "--poses", "p.csv", "--poses", "op/", "--out", "out")
+    assert result.exit_code == 0, result.output
+    assert sorted(map(str, Path().rglob("*.*"))) == sorted(
+        ["out/a clip.pose.mp4", "out/a clip.pose.jsonl", "p.csv", *(str(p) for p in Path("op").iterdir())]
+    )
+    assert len(list(Path("op").iterdir())) == FRAMES
+    assert "7 frames, 7 people in all, 1 track," in result.stderr
+    assert "frames/s by stage: decode" in result.stderr
+
+
+def test_several_clips_go_to_a_folder_and_one_that_fails_stops_no_other(
+    hrpose: Any, clip: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "broken.mp4").write_bytes(b"no clip")
+    result = hrpose(tmp_path / "broken.mp4", clip, "--out", "out", "--poses", ".jsonl")
+    assert "broken.mp4" in clean_failure(result)
+    assert len(decoded(Path("out/a clip.pose.mp4"))) == FRAMES
+    assert len(Path("out/a clip.pose.jsonl").read_text().splitlines()) == FRAMES + 1
+    assert "only its suffix" in clean_failure(hrpose(clip, clip, "--poses", "p.jsonl"))
+    assert "name a folder" in clean_failure(hrpose(clip, clip, "--out", "x.mp4"))
+    assert "another output" in clean_failure(hrpose(clip, clip))
+
+
+def test_a_pipe_in_and_lines_out(hrpose: Any, clip: Path) -> None:
+    result = hrpose("-", "--no-video", "--poses", "-", "--quiet", stdin=clip.read_bytes())
+    assert result.exit_code == 0, result.output
+    assert [json.loads(line).get("frame") for line in result.stdout.splitlines()] == [None, *range(FRAMES)]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--resume"], "--poses NAME.jsonl"),
+        (["--poses", "x.docx"], "no pose format"),
+        (["--out", "x.docx"], "clips are written as"),
+        (["--scale", "big"], "no scale"),
+        (["--trim", "5:2"], "holds no time"),
+        (["--codec", "vp9", "--out", "x.mov"], "cannot hold vp9"),
+        (["--background", "transparent", "--out", "x.mp4"], "cannot be transparent"),
+        (["--no-track", "--smooth", "one-euro"], "needs tracking"),
+        (["--smooth", "offline", "--every", "9"], "frames a second"),
+        (["--smooth", "offline", "--resume", "--poses", ".jsonl"], "cannot be resumed"),
+        (["--show"], "needs a display"),
+        (["--rate", "5"], "a rate of its own"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_line(
+    hrpose: Any, clip: Path, options: list[str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    assert message in clean_failure(hrpose(clip, *options))
+    assert not list(Path().glob("*.mp4"))
+
+
+def test_what_comes_once_is_not_smoothed_offline(hrpose: Any) -> None:
+    assert "twice" in clean_failure(hrpose("-", "--smooth", "offline"))
+    assert "camera 0" in clean_failure(hrpose("0"))
+
+
+def test_saved_poses_are_rendered(hrpose: Any, clip: Path) -> None:
+    assert hrpose(clip, "--poses", "p.jsonl", "--out", "first.mp4").exit_code == 0
+    result = CliRunner().invoke(app, ["render", "p.jsonl", str(clip), "--out", "again.mp4", "--quiet"])
+    assert result.exit_code == 0, result.output
+    assert decoded(Path("again.mp4")) == decoded(Path("first.mp4"))
+    assert "no such file" in clean_failure(CliRunner().invoke(app, ["render", "p.jsonl", "missing.mp4"]))
