@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -20,7 +20,7 @@ from hrpose_cli import formats
 from hrpose_cli.draw import DEFAULT_STYLE, DrawStyle, draw_poses
 from hrpose_cli.errors import InputError
 from hrpose_cli.estimators import Estimator
-from hrpose_cli.formats import jsonl
+from hrpose_cli.formats import PoseFile, jsonl
 from hrpose_cli.formats.output import Writer
 from hrpose_cli.media.clip import Clip, Source, VideoFrame
 from hrpose_cli.media.encoding import Encoding
@@ -37,15 +37,6 @@ Pair = tuple[VideoFrame, Poses]
 View = Callable[[Picture], object]
 AS_USUAL = Encoding()
 BRIEF = 3  # frames that a track needs to be counted
-
-
-@dataclass(frozen=True)
-class PoseFile:
-    """A pose file to write."""
-
-    path: Path
-    format: str | None = None  # None: by the suffix
-    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -204,23 +195,21 @@ def emit(
     progress: Callable[[Iterable[Pair], int | None], Iterable[Pair]] = lambda pairs, _: pairs,
 ) -> Done:
     """Write all outputs; after an error the pose files have what came before it, and the error goes on."""
-    done, failure, began = Done(source.name, resumed=resumed), None, time.monotonic()
-    with ExitStack() as stack:
-        writers: list[Writer] = [stack.enter_context(writer(file, header, resumed)) for file in outputs.poses]
-        try:
-            with closing(pairs), open_sink(outputs, source.clip) as sink, drawing(outputs, sink, watch) as drawer:
-                for frame, poses in progress(pairs, source.clip.frames):
-                    with watch("write"):
-                        for file in writers:
-                            file.write(Record.of(frame, poses))
-                    if drawer:
-                        drawer.put((frame, poses))
-                    done.count(poses)
-            done.notes += [*source.notes, *(sink.notes if sink else [])]
-        except Exception as error:
-            failure = error
-    if failure is not None:
-        raise failure
+    done, began = Done(source.name, resumed=resumed), time.monotonic()
+    with (
+        formats.kept(writer(file, header, resumed) for file in outputs.poses) as writers,
+        closing(pairs),
+        open_sink(outputs, source.clip) as sink,
+        drawing(outputs, sink, watch) as drawer,
+    ):
+        for frame, poses in progress(pairs, source.clip.frames):
+            with watch("write"):
+                for file in writers:
+                    file.write(Record.of(frame, poses))
+            if drawer:
+                drawer.put((frame, poses))
+            done.count(poses)
+    done.notes += [*source.notes, *(sink.notes if sink else [])]
     done.damage, done.seconds = source.damage, time.monotonic() - began
     return done
 
@@ -256,11 +245,14 @@ def drawing(outputs: Outputs, sink: VideoSink | None, watch: Stopwatch) -> Abstr
 # Interrupted runs --------------------------------------------------------------------------------
 
 
+def resumable(file: PoseFile) -> bool:
+    return file.format == "jsonl" and str(file.path) != "-"
+
+
 def lines_of(files: Sequence[PoseFile]) -> PoseFile:
     """The JSON Lines file among `files`: the one that an interrupted run can be resumed from."""
-    for file in files:
-        if formats.named(file.path, file.format).name == "jsonl" and str(file.path) != "-":
-            return file
+    for file in filter(resumable, files):
+        return file
     raise InputError("an interrupted run is resumed from its JSON Lines file: say --poses NAME.jsonl, as at first")
 
 
@@ -304,7 +296,6 @@ class Skipping:
 @contextmanager
 def writer(file: PoseFile, header: Header, resumed: int) -> Iterator[Writer]:
     """Opens a pose file; the one that a run is resumed from is added to."""
-    more = bool(resumed) and formats.named(file.path, file.format).name == "jsonl" and str(file.path) != "-"
-    options = {"append": True} if more else dict(file.options)
-    with formats.writer(file.path, header, format=file.format, **options) as opened:
+    more = bool(resumed) and resumable(file)
+    with file.opened(header, **({"append": True} if more else {})) as opened:
         yield Skipping(opened, resumed) if more else opened

@@ -12,10 +12,11 @@ import pytest
 from numpy.testing import assert_allclose
 
 from hrpose_cli import formats
-from hrpose_cli.annotate import Done, Outputs, PoseFile, Way, annotate, render
+from hrpose_cli.annotate import Done, Outputs, Way, annotate, render
 from hrpose_cli.draw import DrawStyle
 from hrpose_cli.errors import InputError, MediaError
 from hrpose_cli.estimators import Estimator, TopDown
+from hrpose_cli.formats import PoseFile
 from hrpose_cli.media.encoding import Encoding
 from hrpose_cli.media.source import VideoSource
 from hrpose_cli.poses import Boxes, Frame, Poses
@@ -92,7 +93,7 @@ def test_a_run_that_was_interrupted_anywhere_gives_the_same_bytes(
 def test_another_run_is_not_resumed(clip: Path, tiny: TopDown, tmp_path: Path) -> None:
     run(clip, tiny, tmp_path, "p.jsonl")
     before = (tmp_path / "p.jsonl").read_bytes()
-    outputs = Outputs(None, (PoseFile(tmp_path / "p.jsonl"),))
+    outputs = Outputs(None, (PoseFile.of(str(tmp_path / "p.jsonl")),))
     with pytest.raises(InputError, match="other options"):
         annotate(partial(VideoSource, clip), tiny, outputs, Header({"by": "someone else"}), resume=True)
     assert (tmp_path / "p.jsonl").read_bytes() == before

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from hrpose_cli.errors import FormatError, InputError
-from hrpose_cli.formats.coco import CocoWriter, write_json
+from hrpose_cli.formats.coco import results, write_json, writer
 from hrpose_cli.metrics import coco
-from hrpose_cli.poses import Frame, Poses
+from hrpose_cli.poses import Poses
+from hrpose_cli.records import Header, Record
 from hrpose_cli.skeletons import COCO, MPII, SKELETONS
 
 
@@ -26,9 +27,8 @@ def people(n: int = 2, skeleton=COCO) -> Poses:
 
 @pytest.fixture
 def truth(tmp_path: Path) -> Path:
-    writer = CocoWriter({}, COCO, threshold=0.0)
-    writer.add(Frame(np.zeros((200, 200, 3), np.uint8), name="a.jpg"), people())
-    write_json(tmp_path / "truth.json", writer.document())
+    with writer(tmp_path / "truth.json", Header(threshold=0.0)) as out:
+        out.write(Record(people(), 0, (200, 200), name="a.jpg"))
     return tmp_path / "truth.json"
 
 
@@ -36,10 +36,9 @@ def truth(tmp_path: Path) -> Path:
 def test_pycocotools_loads_what_we_write(tmp_path: Path, skeleton) -> None:
     from pycocotools import coco as reference
 
-    writer = CocoWriter({"version": "x"}, skeleton, threshold=0.5)
-    writer.add(Frame(np.zeros((9, 8, 3), np.uint8), name="tё st.jpg"), people(2, skeleton))
-    writer.add(Frame(np.zeros((5, 6, 3), np.uint8), name="empty.jpg"), Poses.none(skeleton))
-    write_json(tmp_path / "poses.json", writer.document())
+    with writer(tmp_path / "poses.json", Header({"version": "x"}, skeleton, threshold=0.5)) as out:
+        out.write(Record(people(2, skeleton), 0, (8, 9), name="tё st.jpg"))
+        out.write(Record(Poses.none(skeleton), 1, (6, 5), name="empty.jpg"))
     loaded = reference.COCO(str(tmp_path / "poses.json"))
     assert [i["file_name"] for i in loaded.loadImgs(loaded.getImgIds())] == ["tё st.jpg", "empty.jpg"]
     assert loaded.loadImgs(1)[0]["width"] == 8
@@ -54,11 +53,10 @@ def test_pycocotools_loads_what_we_write(tmp_path: Path, skeleton) -> None:
 
 
 def test_truth_against_itself_is_perfect(truth: Path) -> None:
-    writer = CocoWriter({}, COCO)
-    writer.add(Frame(np.zeros((200, 200, 3), np.uint8)), people())
-    numbers = coco.evaluate(coco.load_annotations(truth), writer.rows)
+    found = results(people(), 1)
+    numbers = coco.evaluate(coco.load_annotations(truth), found)
     assert numbers["AP"] == numbers["AR"] == 1.0
-    rows = [{k: row[k] for k in ("image_id", "category_id", "bbox", "score")} for row in writer.rows]
+    rows = [{k: row[k] for k in ("image_id", "category_id", "bbox", "score")} for row in found]
     assert coco.evaluate(coco.load_annotations(truth), rows, "bbox")["AP"] == 1.0
 
 

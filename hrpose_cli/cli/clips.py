@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from hrpose_cli import formats
-from hrpose_cli.annotate import Outputs, PoseFile, View, Way
-from hrpose_cli.cli.outputs import check_targets
+from hrpose_cli.annotate import Outputs, View, Way
+from hrpose_cli.cli.outputs import check_targets, is_suffix, pose_files
 from hrpose_cli.draw import DrawStyle
 from hrpose_cli.errors import InputError
+from hrpose_cli.formats import PoseFile
 from hrpose_cli.media.clip import Source
 from hrpose_cli.media.encoding import Encoding
 from hrpose_cli.media.inputs import ADDRESS, open_source
@@ -54,46 +54,28 @@ class ClipPlan:
 
 
 def plan(
-    inputs: Sequence[str], out: Path | None, poses: Sequence[str], json: str | None, *, video: bool, alpha: bool
+    inputs: Sequence[str], out: Path | None, poses: Sequence[str] | None, json: str | None, *, video: bool, alpha: bool
 ) -> list[ClipPlan]:
     """Where everything goes; InputError, before any work, for a name that cannot be or comes twice."""
     if len(inputs) > 1:
-        single = [name for name in (*poses, *([json] if json else [])) if not is_suffix(name)]
+        single = [name for name in (*(poses or ()), *([json] if json else [])) if not is_suffix(name)]
         if single:
             raise InputError(f"{single[0]} is one file, but there are {len(inputs)} clips: name only its suffix")
         if out is not None and out.suffix and not out.is_dir():
             raise InputError(f"--out {out} names one file, but there are {len(inputs)} clips: name a folder")
     plans = [plan_one(what, out, poses, json, video=video, alpha=alpha) for what in inputs]
-    files = [file for each in plans for file in each.poses if formats.named(file.path, file.format).suffix != "/"]
-    check_targets(inputs, [*(each.video for each in plans), *(file.path for file in files)])
+    check_targets(inputs, [*(each.video for each in plans), *(file.path for each in plans for file in each.poses)])
     return plans
 
 
 def plan_one(
-    what: str, out: Path | None, poses: Sequence[str], json: str | None, *, video: bool, alpha: bool
+    what: str, out: Path | None, poses: Sequence[str] | None, json: str | None, *, video: bool, alpha: bool
 ) -> ClipPlan:
     folder = out if out is not None and (out.is_dir() or not out.suffix) else None
     name = f"{stem(what)}.pose"
     target = out if out is not None and folder is None else (folder or Path()) / f"{name}{'.mov' if alpha else '.mp4'}"
-    files = [pose_file(entry, (target if video else Path(name)).with_suffix("")) for entry in poses]
-    if json is not None:
-        files.append(PoseFile(Path(json), "coco"))
+    files = pose_files(poses, json, (target if video else Path(name)).with_suffix(""))
     return ClipPlan(what, target if video else None, tuple(files))
-
-
-def pose_file(entry: str, beside: Path) -> PoseFile:
-    """The file that --poses names: a whole name, or a suffix alone, or - for the standard output."""
-    if entry == STDIN:
-        return PoseFile(Path(STDIN), "jsonl")
-    if is_suffix(entry):
-        return PoseFile(beside.with_name(beside.name + entry))
-    formats.named(entry)  # says at once what is no format
-    return PoseFile(Path(entry), formats.named(entry).name)
-
-
-def is_suffix(name: str) -> bool:
-    """Whether it names a format and no file."""
-    return name.startswith(".") and "/" not in name and name.count(".") == 1
 
 
 def stem(what: str) -> str:

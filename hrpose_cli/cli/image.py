@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -16,8 +16,9 @@ def image(
         Path | None,
         typer.Option(help="Folder, or a file name for one input. Default: here.", rich_help_panel=opt.OUTPUT),
     ] = None,
+    poses: opt.PoseFiles = None,
     json: Annotated[
-        Path | None, typer.Option(help="COCO dictionary of all pictures; - prints it.", rich_help_panel=opt.OUTPUT)
+        str | None, typer.Option(help="COCO dictionary of all pictures; - prints it.", rich_help_panel=opt.OUTPUT)
     ] = None,
     json_results: Annotated[
         Path | None, typer.Option(help="Plain results list of COCOeval; - prints it.", rich_help_panel=opt.OUTPUT)
@@ -50,33 +51,37 @@ def image(
     quiet: opt.Quiet = False,
 ) -> None:
     """Find the people of pictures; write NAME.pose.jpg or .png for each, and JSON if asked for."""
+    from hrpose_cli import formats
     from hrpose_cli.api import build, provenance
-    from hrpose_cli.cli.outputs import PictureOutputs, check_targets, read_frames
+    from hrpose_cli.cli.outputs import PictureOutputs, check_targets, pose_files, read_frames
     from hrpose_cli.cli.report import Report
-    from hrpose_cli.draw import DrawStyle
-    from hrpose_cli.formats.coco import CocoWriter
+    from hrpose_cli.formats.coco import results
     from hrpose_cli.pipeline import estimate
+    from hrpose_cli.records import Header, Record
 
-    report, settings = Report(quiet=quiet), opt.settings(locals())
+    report, settings, style = Report(quiet=quiet), opt.settings(locals()), opt.style(locals())
     paths = report.expand(inputs, recursive=recursive)
-    style = DrawStyle(threshold=keypoint_score, boxes=draw_boxes, scores=draw_scores, background=background)
     outputs = PictureOutputs.plan(paths, out, style, pictures=not no_image, heatmaps=heatmaps)
-    check_targets(paths, [json, json_results, *([] if no_image else outputs.targets)])
+    files = pose_files(poses, json, Path("poses"))
+    check_targets(paths, [json_results, *(f.path for f in files), *([] if no_image else outputs.targets)])
     if not paths:
         report.end()
     with report.bar() as bar:
         estimator = build(settings, bar=bar)
     people = {"min_score": min_score, "max_people": max_people, "keypoint_score": keypoint_score}
     info = provenance(settings, estimator) | {"people": people}
-    coco = CocoWriter(info, estimator.skeleton, threshold=keypoint_score)
-    frames = read_frames(paths, estimator.detector, report.failed)
+    header = Header(info, estimator.skeleton, threshold=keypoint_score)
+    frames, rows = read_frames(paths, estimator.detector, report.failed), list[Any]()
     try:
-        with report.interruptible():
-            for frame, found in report.track(estimate(frames, estimator), len(paths)):
-                poses = found.best(at_least=min_score, most=max_people)
-                coco.add(frame, poses)
+        with report.interruptible(), formats.kept(file.opened(header) for file in files) as writers:
+            for number, (frame, every) in enumerate(report.track(estimate(frames, estimator), len(paths)), start=1):
+                found = every.best(at_least=min_score, most=max_people)
+                for file in writers:
+                    file.write(Record.of(frame, found))
+                rows += results(found, number)
                 with report.guard():
-                    report.found(frame.name, poses, outputs.write(frame, poses, estimator))
+                    report.found(frame.name, found, outputs.write(frame, found, estimator))
     finally:
-        opt.write_coco(coco, json, json_results)
+        if json_results is not None:
+            opt.emit_json(json_results, rows)
     report.close(info, opt.better(estimator.spec))

@@ -12,7 +12,6 @@ import typer
 if TYPE_CHECKING:
     from hrpose_cli.api import Settings
     from hrpose_cli.draw import DrawStyle
-    from hrpose_cli.formats.coco import CocoWriter
     from hrpose_cli.media.encoding import Encoding
     from hrpose_cli.zoo import ModelSpec
 
@@ -159,14 +158,6 @@ def emit_json(target: Path, content: Any) -> None:
         sys.stdout.write(json.dumps(content, ensure_ascii=False) + "\n")
     else:
         write_json(target, content)
-
-
-def write_coco(coco: CocoWriter, document: Path | None, results: Path | None) -> None:
-    """Write the forms that were asked for."""
-    if document is not None:
-        emit_json(document, coco.document())
-    if results is not None:
-        emit_json(results, coco.rows)
 
 
 def better(spec: ModelSpec) -> str | None:

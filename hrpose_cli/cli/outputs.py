@@ -13,6 +13,7 @@ from hrpose_cli.detect import Detector, GivenBoxes
 from hrpose_cli.draw import DrawStyle, draw_heatmaps, draw_poses
 from hrpose_cli.errors import HRPoseError, InputError
 from hrpose_cli.files import check_writable
+from hrpose_cli.formats import PoseFile
 from hrpose_cli.media.pictures import PICTURE_SUFFIXES, STDIN, read_picture, write_picture
 from hrpose_cli.poses import Boxes, Frame, Poses
 
@@ -36,6 +37,20 @@ def read_frames(paths: Sequence[str], detector: Detector, failed: Callable[[Exce
             failed(error)
 
 
+def pose_files(entries: Sequence[str] | None, json: str | None, beside: Path) -> list[PoseFile]:
+    """The files that --poses and --json name: a suffix alone is put behind `beside`; - is the standard output."""
+    found = [
+        PoseFile.of(f"{beside}{entry}" if is_suffix(entry) else entry, "jsonl" if entry == STDIN else None)
+        for entry in entries or ()
+    ]
+    return found + ([] if json is None else [PoseFile.of(json, "coco")])
+
+
+def is_suffix(name: str) -> bool:
+    """Whether it names a format and no file."""
+    return name.startswith(".") and "/" not in name and name.count(".") == 1
+
+
 def check_targets(inputs: Sequence[str | Path], targets: Sequence[Path | None]) -> None:
     """Raise InputError, before any work, for a target that is an input, comes twice or cannot be written."""
     taken = {identity(path): "an input" for path in inputs if str(path) != STDIN}
@@ -44,7 +59,8 @@ def check_targets(inputs: Sequence[str | Path], targets: Sequence[Path | None]) 
             continue
         if identity(target) in taken:
             raise InputError(f"{target} is {taken[identity(target)]}: choose another name")
-        check_writable(target)
+        if target.suffix:  # else a folder of OpenPose
+            check_writable(target)
         taken[identity(target)] = "the name of another output"
 
 

@@ -87,7 +87,7 @@ def video(
     report, options = Report(quiet=quiet), locals()
     settings, style, encoding = opt.settings(options), opt.style(options), opt.encoding(options)
     way = Way(every, between, track, smooth or ("one-euro" if track else "none"), cutoff)
-    plans = clips.plan(inputs, out, poses or [], json, video=not no_video, alpha=encoding.alpha)
+    plans = clips.plan(inputs, out, poses, json, video=not no_video, alpha=encoding.alpha)
     clips.check_repeatable(plans, way)
     with report.bar() as bar:
         base = build(settings, bar=bar)

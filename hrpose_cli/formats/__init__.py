@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hrpose_cli.errors import InputError
 from hrpose_cli.formats import coco, csv, facts, jsonl, npz, openpose, trc
-from hrpose_cli.formats.output import STDOUT, Output, Writing
+from hrpose_cli.formats.output import STDOUT, Output, Writer, Writing
 from hrpose_cli.records import Header, Record
 
 Reading = Callable[[Path], tuple[Header, Iterator[Record]]]
@@ -62,6 +63,36 @@ def writer(path: Path | str, header: Header, *, format: str | None = None, **opt
     if Path(path) == STDOUT and not chosen.pipes:
         raise InputError(f"{chosen.name} cannot go to the standard output: name a file")
     return Output(Path(path), chosen.writer(Path(path), header, **options))
+
+
+@dataclass(frozen=True)
+class PoseFile:
+    """A pose file that is to be written."""
+
+    path: Path
+    format: str
+
+    @classmethod
+    def of(cls, name: str, format: str | None = None) -> PoseFile:
+        """InputError for a name of no format."""
+        return cls(Path(name), named(name, format).name)
+
+    def opened(self, header: Header, **options: Any) -> Output:
+        return writer(self.path, header, format=self.format, **options)
+
+
+@contextmanager
+def kept(opened: Iterable[AbstractContextManager[Writer]]) -> Iterator[list[Writer]]:
+    """All writers of a run: what came before an error is kept in each of them, and the error goes on."""
+    failure = None
+    with ExitStack() as stack:
+        writers = [stack.enter_context(writer) for writer in opened]
+        try:
+            yield writers
+        except Exception as error:
+            failure = error
+    if failure is not None:
+        raise failure
 
 
 def read(path: Path | str, format: str | None = None) -> tuple[Header, Iterator[Record]]:

@@ -96,40 +96,8 @@ def results(poses: Poses, image_id: int) -> list[dict[str, Any]]:
     ]
 
 
-class CocoWriter:
-    """Gathers frames and poses and gives both JSON forms."""
-
-    def __init__(
-        self, info: Mapping[str, Any], skeleton: Skeleton, *, threshold: float = 0.3, source: str = ""
-    ) -> None:
-        self.info = dict(info)
-        self.skeleton = skeleton
-        self.threshold = threshold  # of v = 2
-        self.source = source  # the file name of frames that have none of their own
-        self.images: list[dict[str, Any]] = []
-        self.people: list[dict[str, Any]] = []
-        self.rows: list[dict[str, Any]] = []
-
-    def add(self, frame: Frame, poses: Poses) -> None:
-        """One more picture; ids count from 1."""
-        image_id = len(self.images) + 1
-        self.images.append(image_entry(frame, image_id, frame.name or self.source))
-        self.people += annotations(poses, image_id, first_id=len(self.people) + 1, threshold=self.threshold)
-        self.rows += results(poses, image_id)
-
-    def document(self) -> dict[str, Any]:
-        """The dictionary that `pycocotools.COCO` loads."""
-        return {
-            "info": self.info,
-            "licenses": [],
-            "images": self.images,
-            "annotations": self.people,
-            "categories": [category(self.skeleton)],
-        }
-
-
 class StreamWriter:
-    """Writes what `CocoWriter.document` gives, byte for byte, and holds no frame."""
+    """Writes the dictionary that `pycocotools.COCO` loads, and holds no frame."""
 
     def __init__(self, file: IO[bytes], people: IO[bytes], header: Header) -> None:
         self.file = file
