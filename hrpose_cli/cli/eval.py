@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from hrpose_cli.poses import Frame
 
 PROTOCOL = "Protocol"
+ABLATION = ("argmax", "quarter", "dark")
 
 
 def evaluate(
@@ -31,7 +34,17 @@ def evaluate(
     ] = "keypoints",
     save: Annotated[Path | None, typer.Option(help="Write the result rows here.", rich_help_panel=opt.OUTPUT)] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N pictures.")] = None,
-    weights: opt.Weights = "default",
+    ablation: Annotated[
+        Literal["decode"] | None, typer.Option(help="One row each for arg-max, quarter offset and DARK.")
+    ] = None,
+    weights: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Name of `hrpose weights list`, or a path; several for one table.",
+            rich_help_panel=opt.MODEL,
+            show_default="default",
+        ),
+    ] = None,
     like: opt.Like = None,
     detector: opt.DetectorName = "person-yolo11n",
     device: opt.Device = "auto",
@@ -58,22 +71,29 @@ def evaluate(
     from hrpose_cli.metrics import coco
 
     report, protocol = Report(quiet=quiet), Protocol(rescore=rescore, nms=nms, oks=oks)
-    settings = opt.settings(locals(), boxes=None if boxes in {"gt", "detector"} else boxes)
+    nets = weights or ["default"]
+    named = {"boxes": None if boxes in {"gt", "detector"} else boxes, "weights": nets[0]}
+    settings = opt.settings(locals(), **named)
     check_targets([path for path in (gt, predictions) if path], [save])
     truth = coco.load_annotations(gt)
     ids = truth.getImgIds()[:limit]
-    frames = annotated_frames(truth, gt, ids, images)
-    if predictions is not None:
-        rows, title = coco.load_results(predictions), f"{predictions}, scored as it is"
-    else:
-        parts, title = (
-            score_boxes(settings, frames, boxes)
-            if metric == "bbox"
-            else score_joints(settings, frames, boxes, protocol, truth)
-        )
-        rows = [row for part in report.track(parts, len(ids)) for row in part]
-    numbers = coco.evaluate(truth, rows, metric, image_ids=ids)
-    show(f"{title}\n{metric} on {len(ids)} pictures of {gt}", numbers)
+    runs = [replace(settings, weights=n, decode=d) for n, d in product(nets, ABLATION if ablation else [decode])]
+    if len(runs) > 1 and (predictions or save or metric == "bbox" or (ablation and decode)):
+        raise InputError("a table of several runs has no --predictions, --save, --metric bbox or --decode")
+    table = []
+    for run in runs:
+        frames = annotated_frames(truth, gt, ids, images)
+        if predictions is not None:
+            rows, title = coco.load_results(predictions), f"{predictions}, scored as it is"
+        else:
+            parts, title = (
+                score_boxes(run, frames, boxes)
+                if metric == "bbox"
+                else score_joints(run, frames, boxes, protocol, truth)
+            )
+            rows = [row for part in report.track(parts, len(ids)) for row in part]
+        table.append((title, coco.evaluate(truth, rows, metric, image_ids=ids)))
+    show(f"{metric} on {len(ids)} pictures of {gt}", table)
     if save is not None:
         opt.emit_json(save, rows)
 
@@ -95,8 +115,6 @@ def score_joints(
     settings: Settings, frames: Iterable[Frame], boxes: str | None, protocol: Protocol, truth: Any
 ) -> tuple[Iterator[list[Any]], str]:
     """Rows of the whole pipeline, and what they belong to."""
-    from dataclasses import replace
-
     from hrpose_cli.api import build
     from hrpose_cli.evaluate import check_skeleton, joint_rows, truth_boxes
 
@@ -116,12 +134,15 @@ def score_joints(
     return joint_rows(frames, estimator, protocol), ", ".join(facts)
 
 
-def show(title: str, numbers: dict[str, float]) -> None:
-    """The numbers as one table, what they belong to above it."""
+def show(measured: str, table: list[tuple[str, dict[str, float]]]) -> None:
+    """The numbers of each run as a row; above them what the runs are, a line each."""
     from rich.table import Table
 
     from hrpose_cli.cli.report import print_table
 
-    table = Table(*numbers, box=None, pad_edge=False)
-    table.add_row(*(f"{value:.4f}" for value in numbers.values()))
-    print_table(table, title)
+    many = len(table) > 1
+    shown = Table(*(["run"] if many else []), *table[0][1], box=None, pad_edge=False)
+    for number, (_, numbers) in enumerate(table, start=1):
+        shown.add_row(*([str(number)] if many else []), *(f"{value:.4f}" for value in numbers.values()))
+    titles = [f"{number}: {title}" if many else title for number, (title, _) in enumerate(table, start=1)]
+    print_table(shown, "\n".join([*titles, measured]))

@@ -127,3 +127,16 @@ def test_files_that_lack_something_say_what(hrpose: Any, data: Path, tmp_path: P
     ]
     for arguments, message in cases:
         assert message in clean_failure(hrpose(*arguments)), arguments
+
+
+def test_an_ablation_is_one_table(hrpose: Any, data: Path, weights_file: Path) -> None:
+    result = hrpose("--gt", data, "--ablation", "decode", "--weights", weights_file)
+    assert result.exit_code == 0, result.output
+    titles = [line for line in result.output.splitlines() if "decoding" in line]
+    assert [re.search(r"\w+ decoding", line)[0] for line in titles] == 2 * [
+        "argmax decoding", "quarter decoding", "dark decoding"
+    ]  # fmt: skip
+    assert len(numbers(result.output)) == 6 * 10
+    single = hrpose("--gt", data, "--decode", "quarter")
+    assert numbers(single.output) == numbers(result.output)[10:20]
+    assert "several runs" in clean_failure(hrpose("--gt", data, "--ablation", "decode", "--save", "x.json"))
