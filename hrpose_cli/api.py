@@ -56,7 +56,8 @@ def build(settings: Settings, *, bar: Any = False) -> TopDown:
     from hrpose_cli.weights import find, load
 
     device = choose_device(settings.device)
-    spec, path = find(settings.weights, like=settings.like, download=settings.download, bar=bar)
+    fast = device != "cpu"  # a GPU runs HRNet as fast as the light net
+    spec, path = find(settings.weights, like=settings.like, download=settings.download, fast=fast, bar=bar)
     return TopDown(
         detector=build_detector(settings, device),
         backend=TorchBackend(load(spec, path), device=device, color=spec.color),

@@ -17,6 +17,9 @@ from hrpose_cli.zoo import MODELS, RECOMMENDED, ModelSpec, from_metadata
 if TYPE_CHECKING:
     from torch import nn
 
+LIGHT = {"lite_hrnet"}  # architectures
+CLEARLY = 0.03  # average precision by which a slower model must be better than a light one
+
 
 def embedded() -> dict[str, Path]:
     """The pose models that the package ships, by name."""
@@ -24,14 +27,14 @@ def embedded() -> dict[str, Path]:
 
 
 def find(
-    name_or_path: str, *, like: str | None = None, download: bool = False, bar: Any = False
+    name_or_path: str, *, like: str | None = None, download: bool = False, fast: bool = False, bar: Any = False
 ) -> tuple[ModelSpec, Path]:
     """What `name_or_path` is and where it lies; nothing is fetched unless `download` says so.
 
-    A path is known by its own metadata, by its name, or is said to be `like` a model. bar: as for
-    `fetch.fetch`.
+    A path is known by its own metadata, by its name, or is said to be `like` a model. fast: as for
+    `default_name`; bar: as for `fetch.fetch`.
     """
-    name = default_name() if name_or_path == "default" else name_or_path
+    name = default_name(fast=fast) if name_or_path == "default" else name_or_path
     if name in embedded():
         return known(name), embedded()[name]
     if name in MODELS:
@@ -42,14 +45,20 @@ def find(
     raise unknown(name)
 
 
-def default_name() -> str:
-    """The best model that needs no download: all are measured alike, and say it themselves."""
+def default_name(*, fast: bool = False) -> str:
+    """The best model that needs no download: all are measured alike, and say it themselves.
+
+    fast: this machine runs large nets as fast as light ones. Elsewhere a light one is taken unless
+    it is clearly worse.
+    """
     specs = [spec for spec in map(known, embedded()) if spec.skeleton == "coco"]
     if not specs:
         raise WeightsError(
             "this installation ships no pose model: fetch one with hrpose weights get NAME, or name a file"
         )
-    return max(specs, key=lambda spec: spec.ap or 0).name
+    best, *others = sorted(specs, key=lambda spec: -(spec.ap or 0))
+    light = [spec for spec in others if spec.architecture in LIGHT and (best.ap or 0) - (spec.ap or 0) <= CLEARLY]
+    return light[0].name if light and best.architecture not in LIGHT and not fast else best.name
 
 
 def known(name: str) -> ModelSpec:

@@ -211,3 +211,24 @@ def test_the_default_is_the_best_that_is_shipped(net: HRNet, tmp_path: Path, mon
     (tmp_path / "person-detector.safetensors").touch()  # a detector, which is not looked at
     assert list(weights.embedded()) == ["best", "fair", "worst"]
     assert weights.find("default")[1] == tmp_path / "best.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("aps", "slow", "fast"),
+    [
+        ({"light": 0.67, "hrnet": 0.60}, "light", "light"),
+        ({"light": 0.67, "hrnet": 0.69}, "light", "hrnet"),
+        ({"light": 0.67, "hrnet": 0.72}, "hrnet", "hrnet"),
+        ({"light": 0.67, "light2": 0.66, "hrnet": 0.68}, "light", "hrnet"),
+    ],
+)
+def test_a_light_net_is_the_default_where_large_ones_are_slow(
+    aps: dict[str, float], slow: str, fast: str, net: HRNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(weights, "shipped", lambda _: tmp_path)
+    for name, ap in aps.items():
+        kind = "lite_hrnet" if name.startswith("light") else "hrnet"
+        of = replace(spec(), architecture=kind)
+        weights.save(net, of, tmp_path / f"{name}.safetensors", ap_coco_dev_gt_flip_dark=str(ap))
+    assert weights.default_name() == slow
+    assert weights.default_name(fast=True) == fast
