@@ -81,7 +81,7 @@ def train(
     from hrpose_cli.training.people import load_people
     from hrpose_cli.training.teacher import Teacher, filled
 
-    report, recipe = Report(quiet=quiet), make_recipe(**locals())
+    report, recipe = Report(quiet=quiet or run.other_process()), make_recipe(**locals())
     spec, cache = run.new_spec(out.name, net, parse_size(size)), out / "cache"
     sources = [parse_source(entry) for entry in data]
     cut = partial(load_people, sources, spec.input_size, COCO, cache, occluded=occluded, by_joint=joint_weights)

@@ -123,6 +123,11 @@ def processes() -> Iterator[None]:
         dist.destroy_process_group()
 
 
+def other_process() -> bool:
+    """Whether torchrun started this process beside the first one."""
+    return os.environ.get("RANK", "0") != "0"
+
+
 def own_device(device: str) -> str:
     """The card of this process, where torchrun started several."""
     return f"cuda:{os.environ['LOCAL_RANK']}" if device == "cuda" and "LOCAL_RANK" in os.environ else device
