@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hrpose_cli.geometry import Geometry, Size, box_regions, invert, region_affines, transform
+from hrpose_cli.geometry import PADDING, Geometry, Size, box_regions, invert, region_affines, transform
 from hrpose_cli.poses import Affine, Crops, Picture
 
 CropMode = Literal["context", "pad"]
@@ -19,18 +19,24 @@ CROP_MODES: tuple[CropMode, ...] = ("context", "pad")
 
 
 def cut_crops(
-    image: Picture, xyxy: ArrayLike, size: Size, *, geometry: Geometry = "classic", mode: CropMode = "context"
+    image: Picture,
+    xyxy: ArrayLike,
+    size: Size,
+    *,
+    geometry: Geometry = "classic",
+    padding: float = PADDING,
+    mode: CropMode = "context",
 ) -> Crops:
     """One crop of `size` (width, height) for each box (N, 4) of `image` (H, W, 3).
 
-    Every box is widened to the shape of the crop and enlarged by 1.25. "context" fills the crop with
+    Every box is widened to the shape of the crop and enlarged by `padding`. "context" fills the crop with
     what surrounds the box, "pad" keeps the box's own pixels and leaves the rest black, which hides
     neighbours. Black is also what lies outside the picture.
     """
     boxes = np.asarray(xyxy, np.float64).reshape(-1, 4)
-    center, region = box_regions(boxes, size, geometry)
+    center, region = box_regions(boxes, size, geometry, padding=padding)
     # A detection can be thinner than a pixel, where the "dark" factor (s - 1) would explode.
-    region = np.maximum(region, 1.25 * np.array([1, size[1] / size[0]]))
+    region = np.maximum(region, padding * np.array([1, size[1] / size[0]]))
     to_crop = region_affines(center, region, size, geometry)
     to_frame = invert(to_crop)
     sources = boxes if mode == "pad" else crop_bounds(to_frame, size)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -75,11 +76,11 @@ class TopDown:
 
     def cut(self, frames: Sequence[Frame], boxes: Sequence[Boxes], owners: Sequence[tuple[int, int]]) -> Crops:
         """One crop for each of `owners`: the number of a frame and of one of its boxes."""
-        size, geometry = self.spec.input_size, self.spec.geometry
-        parts = [
-            cut_crops(frames[i].image, boxes[i].xyxy[j], size, geometry=geometry, mode=self.crop_mode)
-            for i, j in owners
-        ]
+        spec = self.spec
+        cut = partial(
+            cut_crops, size=spec.input_size, geometry=spec.geometry, padding=spec.padding, mode=self.crop_mode
+        )
+        parts = [cut(frames[i].image, boxes[i].xyxy[j]) for i, j in owners]
         return Crops(np.concatenate([p.images for p in parts]), np.concatenate([p.to_frame for p in parts]))
 
     def heatmaps(self, crops: Crops) -> Tensor:

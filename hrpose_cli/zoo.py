@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from hrpose_cli.geometry import GEOMETRIES, Geometry
+from hrpose_cli.geometry import GEOMETRIES, PADDING, Geometry
 from hrpose_cli.skeletons import SKELETONS
 
 MMPOSE = "https://download.openmmlab.com/mmpose/"
@@ -38,6 +38,7 @@ class ModelSpec:
     geometry: Geometry = "classic"
     decode: str = "dark"
     color: str = "rgb"
+    padding: float = PADDING  # of boxes: how much larger than the 3:4 box a crop is
     flip_shift: bool = True  # move the mirrored heatmap one column in a flip test
     sigma: float = 2.0  # of the targets, heatmap px
     kernel: int = 11  # of DARK's blur, heatmap px
@@ -67,7 +68,7 @@ class ModelSpec:
             "architecture": self.architecture, "net": json.dumps(self.net), "input": self.size,
             "geometry": self.geometry, "decode": self.decode, "color": self.color,
             "flip_shift": str(self.flip_shift).lower(), "sigma": f"{self.sigma:g}", "kernel": str(self.kernel),
-            "skeleton": self.skeleton, "license": self.licence, "data": self.data,
+            "skeleton": self.skeleton, "license": self.licence, "data": self.data, "padding": f"{self.padding:g}",
         }  # fmt: skip
 
 
@@ -81,10 +82,11 @@ def from_metadata(path: Path, facts: Mapping[str, str]) -> ModelSpec:
         decode=facts.get("decode", "udp" if facts["geometry"] == "udp" else "dark"),
         color=facts.get("color", "rgb"), flip_shift=facts["flip_shift"] == "true", sigma=float(facts["sigma"]),
         kernel=int(facts["kernel"]), skeleton=facts["skeleton"], licence=facts.get("license", ""),
-        data=facts.get("data", ""), ap=float(measured) if measured else None, file=path.name,
+        data=facts.get("data", ""), padding=float(facts.get("padding", PADDING)),
+        ap=float(measured) if measured else None, file=path.name,
     )  # fmt: skip
-    if spec.geometry not in GEOMETRIES or spec.color not in {"rgb", "bgr"}:
-        raise ValueError(f"geometry {spec.geometry!r}, color {spec.color!r}")
+    if spec.geometry not in GEOMETRIES or spec.color not in {"rgb", "bgr"} or not 1 <= spec.padding <= 2:
+        raise ValueError(f"geometry {spec.geometry!r}, color {spec.color!r}, padding {spec.padding}")
     if spec.net.get("joints", 17) != len(SKELETONS[spec.skeleton]):
         raise ValueError(f"{spec.net.get('joints', 17)} joints for the skeleton {spec.skeleton}")
     return spec

@@ -61,3 +61,12 @@ def test_a_crop_does_not_depend_on_its_neighbours_or_its_picture() -> None:
     assert_array_equal(together.images[1], alone.images[0])
     shifted = crops.cut_crops(np.pad(image, ((7, 0), (5, 0), (0, 0))), boxes[1:] + np.array([5, 7, 5, 7]), (96, 128))
     assert_allclose(shifted.to_frame[0, :, 2] - alone.to_frame[0, :, 2], [5, 7])
+
+
+@pytest.mark.parametrize("padding", [1.0, 1.25, 1.5])
+def test_padding_is_how_much_larger_a_crop_is_than_its_box(padding: float) -> None:
+    image = np.zeros((300, 300, 3), np.uint8)
+    crop = crops.cut_crops(image, [[100, 80, 160, 160]], (96, 128), padding=padding)  # a box of 3:4
+    corners = geometry.transform(crop.to_frame[0], np.array([[0, 0], [96, 128]]))
+    assert_allclose(corners[1] - corners[0], [60 * padding, 80 * padding])
+    assert_allclose(corners.mean(axis=0), [130, 120])

@@ -179,3 +179,13 @@ def test_targets_are_where_the_joints_are() -> None:
     bright = samples.crops.mean(1)[:, ::4, ::4]  # (N, 32, 24)
     covered = samples.target.amax(1)
     assert np.corrcoef(bright.flatten(), covered.flatten())[0, 1] > 0.5
+
+
+def test_a_smaller_padding_shows_people_larger() -> None:
+    some = people()
+    some = replace(some, joints=some.joints.clone().fill_(some.side / 2) + torch.tensor([8.0, 0.0]))
+    near, far = (
+        draw(some, torch.arange(2), replace(spec(), padding=padding), Augmentation.none()).target[0, 0].sum(0).argmax()
+        for padding in (1.0, 1.25)
+    )
+    assert (near - 12) > (far - 12) > 0

@@ -45,6 +45,9 @@ def train(
     batch: Annotated[int, typer.Option(min=1, help="Samples a process and step.", rich_help_panel=RECIPE)] = 32,
     accumulate: Annotated[int, typer.Option(min=1, help="Batches a step.", rich_help_panel=RECIPE)] = 1,
     rate: Annotated[float, typer.Option("--lr", help="Learning rate.", rich_help_panel=RECIPE)] = 1e-3,
+    padding: Annotated[
+        float, typer.Option(min=1, max=2, help="How much larger than its 3:4 box a crop is.", rich_help_panel=RECIPE)
+    ] = 1.25,
     schedule: Annotated[Literal["cosine", "step"], typer.Option(rich_help_panel=RECIPE)] = "cosine",
     loss: Annotated[Literal["mse", "ohkm", "peaked"], typer.Option(rich_help_panel=RECIPE)] = "peaked",
     encoding: Annotated[Literal["unbiased", "biased"], typer.Option(rich_help_panel=RECIPE)] = "unbiased",
@@ -82,7 +85,7 @@ def train(
     from hrpose_cli.training.teacher import Teacher, filled
 
     report, recipe = Report(quiet=quiet or run.other_process()), make_recipe(**locals())
-    spec, cache = run.new_spec(out.name, net, parse_size(size)), out / "cache"
+    spec, cache = run.new_spec(out.name, net, parse_size(size), padding=padding), out / "cache"
     sources = [parse_source(entry) for entry in data]
     cut = partial(load_people, sources, spec.input_size, COCO, cache, occluded=occluded, by_joint=joint_weights)
     if find_spec("matplotlib") is None:

@@ -46,7 +46,7 @@ SIGMAS = {32: (1.0, 3), 64: (2.0, 11), 96: (3.0, 17)}  # by the heatmap's height
 MEASURED = 256  # crops on which the batch norms of folded weights are measured
 
 
-def new_spec(name: str, net: str, size: Size, skeleton: str = "coco", **facts: str) -> ModelSpec:
+def new_spec(name: str, net: str, size: Size, skeleton: str = "coco", **facts: Any) -> ModelSpec:
     """The spec of a net that is to be trained; size: (width, height) of its input."""
     if net not in NETS:
         raise InputError(f"no net is called {net!r}: use {', '.join(NETS)}")
@@ -57,7 +57,7 @@ def new_spec(name: str, net: str, size: Size, skeleton: str = "coco", **facts: s
     joints = {"joints": len(SKELETONS[skeleton])}
     return ModelSpec(
         name=name, architecture=architecture, net=integers | joints, input_size=size, sigma=sigma, kernel=kernel,
-        skeleton=skeleton, licence=facts.get("licence", ""), data=facts.get("data", ""),
+        skeleton=skeleton, **facts,
     )  # fmt: skip
 
 

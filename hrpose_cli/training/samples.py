@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from hrpose_cli.geometry import PADDING
 from hrpose_cli.heatmaps import encode
 from hrpose_cli.skeletons import SKELETONS
 from hrpose_cli.training.augment import (
@@ -21,6 +22,11 @@ from hrpose_cli.training.augment import (
 )
 from hrpose_cli.training.people import People
 from hrpose_cli.zoo import ModelSpec
+
+
+def crop_width(people: People, spec: ModelSpec) -> float:
+    """Of a crop that is not augmented, patch px."""
+    return people.width * spec.padding / PADDING
 
 
 @dataclass(frozen=True)
@@ -41,7 +47,7 @@ def draw(people: People, chosen: Tensor, spec: ModelSpec, how: Augmentation, *, 
     skeleton, crop = SKELETONS[spec.skeleton], spec.input_size
     joints, labelled = people.joints[chosen], people.labelled[chosen]
     n = len(chosen)
-    center, width = torch.full((n, 2), people.side / 2), torch.full((n,), people.width)
+    center, width = torch.full((n, 2), people.side / 2), torch.full((n,), crop_width(people, spec))
     regions = random_regions(center, width, joints, labelled, skeleton, crop, how)
     to_patch, mirror = crop_to_patch(regions, crop), torch.from_numpy(skeleton.mirror)
     patches = people.patches[chosen].permute(0, 3, 1, 2).float() / 255

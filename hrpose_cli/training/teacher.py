@@ -18,7 +18,7 @@ from hrpose_cli.heatmaps import dark, merge_flip
 from hrpose_cli.skeletons import SKELETONS
 from hrpose_cli.training.augment import Augmentation, resample
 from hrpose_cli.training.people import People
-from hrpose_cli.training.samples import draw
+from hrpose_cli.training.samples import crop_width, draw
 from hrpose_cli.weights import find, load
 from hrpose_cli.zoo import ModelSpec
 
@@ -60,7 +60,7 @@ def rescale(images: Tensor, size: Size) -> Tensor:
 
 def filled(people: People, spec: ModelSpec, teacher: Teacher, cache: Path) -> People:
     """People whose unlabelled joints are the teacher's; kept in the folder `cache` for the next time."""
-    path = cache / f"filled-{people.key}-{digest(teacher.path)[:8]}.npz"
+    path = cache / f"filled-{people.key}-{digest(teacher.path)[:8]}-{spec.padding:g}.npz"
     if not path.is_file():
         joints, score = teach(people, spec, teacher)
         with replacing(path) as temporary:
@@ -78,7 +78,7 @@ def filled(people: People, spec: ModelSpec, teacher: Teacher, cache: Path) -> Pe
 def teach(people: People, spec: ModelSpec, teacher: Teacher) -> tuple[Tensor, Tensor]:
     """The teacher's joints (N, K, 2) in patch px and their scores (N, K), with flip test and DARK."""
     size = spec.input_size
-    step = people.width / size[0] * 4  # patch px a heatmap px, as in samples.draw
+    step = crop_width(people, spec) / size[0] * 4  # patch px a heatmap px
     mirror = torch.from_numpy(SKELETONS[spec.skeleton].mirror)
     joints, scores = [], []
     for part in torch.arange(len(people)).split(32):
