@@ -5,10 +5,19 @@ from typing import Any
 
 from torch import nn
 
+from hrpose_cli.nets.higher_hrnet import HigherHRNet, HigherNetConfig
+from hrpose_cli.nets.hourglass import HourglassConfig, HourglassNet
 from hrpose_cli.nets.hrnet import HRNet, NetConfig
 from hrpose_cli.nets.lite_hrnet import LiteHRNet, LiteNetConfig
+from hrpose_cli.nets.simple_baseline import SimpleBaseline, SimpleNetConfig
 
-NETS: dict[str, tuple[Any, Any]] = {"hrnet": (HRNet, NetConfig), "lite_hrnet": (LiteHRNet, LiteNetConfig)}
+NETS: dict[str, tuple[Any, Any]] = {
+    "hrnet": (HRNet, NetConfig),
+    "lite_hrnet": (LiteHRNet, LiteNetConfig),
+    "simple_baseline": (SimpleBaseline, SimpleNetConfig),
+    "hourglass": (HourglassNet, HourglassConfig),
+    "higher_hrnet": (HigherHRNet, HigherNetConfig),
+}
 
 
 def build(architecture: str, integers: Mapping[str, Any]) -> nn.Module:

@@ -35,10 +35,10 @@ CONFIGS = {
 }
 
 
-class HRNet(nn.Module):
-    """(N, 3, H, W) normalised pictures -> (N, K, H/4, W/4) heatmaps; H and W multiples of 32."""
+class Trunk(nn.Module):
+    """HRNet without its head; H and W multiples of 32."""
 
-    def __init__(self, config: NetConfig = CONFIGS["hrnet-w32"]) -> None:
+    def __init__(self, config: NetConfig) -> None:
         super().__init__()
         self.config = config
         widths, modules = config.widths, config.modules
@@ -54,15 +54,25 @@ class HRNet(nn.Module):
         self.stage3 = stage(widths[:3], modules[1], config.blocks)
         self.transition3 = transition(widths[:3], widths)
         self.stage4 = stage(widths, modules[2], config.blocks, last=True)
-        self.final_layer = nn.Conv2d(config.width, config.joints, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def features(self, x: Tensor) -> Tensor:
+        """(N, 3, H, W) normalised pictures -> (N, C, H/4, W/4)."""
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.relu(self.bn2(self.conv2(x)))  # (N, 64, H/4, W/4)
         branches = self.stage2(advance(self.transition1, [self.layer1(x)]))
         branches = self.stage3(advance(self.transition2, branches))
-        branches = self.stage4(advance(self.transition3, branches))
-        heatmaps: Tensor = self.final_layer(branches[0])
+        return self.stage4(advance(self.transition3, branches))[0]
+
+
+class HRNet(Trunk):
+    """(N, 3, H, W) normalised pictures -> (N, K, H/4, W/4) heatmaps; H and W multiples of 32."""
+
+    def __init__(self, config: NetConfig = CONFIGS["hrnet-w32"]) -> None:
+        super().__init__(config)
+        self.final_layer = nn.Conv2d(config.width, config.joints, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        heatmaps: Tensor = self.final_layer(self.features(x))
         return heatmaps
 
 
@@ -164,10 +174,12 @@ def multiply_adds(net: nn.Module, size: tuple[int, int]) -> int:
 
     def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
         nonlocal total
-        if isinstance(module, nn.Conv2d):
-            total += output[0].numel() * module.weight[0].numel()
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+            # Every pixel of a convolution's output, or of a transposed one's input, meets the whole filter.
+            pixels = output if isinstance(module, nn.Conv2d) else inputs[0]
+            total += pixels[0].numel() * module.weight[0].numel()
 
-    hooks = [m.register_forward_hook(count) for m in net.modules() if isinstance(m, nn.Conv2d)]
+    hooks = [m.register_forward_hook(count) for m in net.modules()]
     training = net.training
     with torch.inference_mode():
         net.eval()(torch.zeros(1, 3, size[1], size[0]))

@@ -1,0 +1,68 @@
+"""HigherHRNet: HRNet, and one more pair of heatmaps at twice its resolution, with tags.
+
+Cheng et al., HigherHRNet: Scale-Aware Representation Learning for Bottom-Up Human Pose Estimation,
+CVPR 2020, figure 2. Tags are associative embeddings (Newell et al. 2017): joints of one person have
+like tags. Module names are those of the authors' files.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from hrpose_cli.nets.blocks import BasicBlock
+from hrpose_cli.nets.hrnet import NetConfig, Trunk
+from hrpose_cli.nets.simple_baseline import doubling
+
+
+@dataclass(frozen=True)
+class HigherNetConfig(NetConfig):
+    """The integers that make one HigherHRNet; the defaults are the published W32."""
+
+    refine: int = 4  # residual blocks at 1/2
+
+
+CONFIGS = {
+    "higher-hrnet-w32": HigherNetConfig(width=32),
+    "higher-hrnet-w48": HigherNetConfig(width=48),
+}
+
+
+class HigherHRNet(Trunk):
+    """(N, 3, H, W) normalised pictures; H and W multiples of 32.
+
+    In training the outputs of both resolutions come out, as `outputs` gives them, because each has
+    its own loss; otherwise they are merged: (N, 2K, H/2, W/2), K heatmaps and K tags.
+    """
+
+    def __init__(self, config: HigherNetConfig = CONFIGS["higher-hrnet-w32"]) -> None:
+        super().__init__(config)
+        width, joints = config.width, config.joints
+        low, high = nn.Conv2d(width, 2 * joints, 1), nn.Conv2d(width, joints, 1)
+        self.final_layers = nn.ModuleList([low, high])
+        blocks = [nn.Sequential(BasicBlock(width, width)) for _ in range(config.refine)]
+        first = nn.Sequential(*doubling(width + 2 * joints, width))
+        self.deconv_layers = nn.ModuleList([nn.Sequential(first, *blocks)])
+
+    def forward(self, x: Tensor) -> Tensor | list[Tensor]:
+        outputs = self.outputs(x)
+        return outputs if self.training else merge(outputs)
+
+    def outputs(self, x: Tensor) -> list[Tensor]:
+        """K heatmaps and K tags (N, 2K, H/4, W/4), and K heatmaps (N, K, H/2, W/2)."""
+        features = self.features(x)
+        low = self.final_layers[0](features)
+        high = self.deconv_layers[0](torch.cat([features, low], dim=1))
+        return [low, self.final_layers[1](high)]
+
+
+def merge(outputs: list[Tensor]) -> Tensor:
+    """(N, 2K, H/2, W/2): the mean of both resolutions' heatmaps, and the tags.
+
+    HigherHRNet, lib/core/inference.py, `get_multi_stage_outputs`.
+    """
+    low, high = outputs
+    joints = high.shape[1]
+    low = F.interpolate(low, size=high.shape[-2:], mode="bilinear", align_corners=False)
+    return torch.cat([(low[:, :joints] + high) / 2, low[:, joints:]], dim=1)

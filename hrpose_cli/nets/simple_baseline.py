@@ -1,0 +1,70 @@
+"""SimpleBaseline: a ResNet, three transposed convolutions, one 1x1 convolution.
+
+Xiao et al., Simple Baselines for Human Pose Estimation and Tracking, ECCV 2018, section 2. Module
+names are those of the authors' files (`pose_resnet`), so that their state dicts load with
+`strict=True`. The published files of the authors want blue first: `ModelSpec.color`.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from hrpose_cli.nets.blocks import Bottleneck, batch_norm, stack
+
+HALVINGS = 3  # of the resolution in layer2 to layer4, each undone by one transposed convolution
+
+
+@dataclass(frozen=True)
+class SimpleNetConfig:
+    """The integers that make one SimpleBaseline; the defaults are the published ResNet-50."""
+
+    blocks: tuple[int, int, int, int] = (3, 4, 6, 3)  # bottlenecks of layer1 to layer4
+    width: int = 64  # channels of the stem; layer i is 4 * width * 2**i wide
+    up: int = 256  # channels of the transposed convolutions
+    joints: int = 17  # K, heatmaps that come out
+
+
+CONFIGS = {
+    "resnet50": SimpleNetConfig(),
+    "resnet101": SimpleNetConfig(blocks=(3, 4, 23, 3)),
+    "resnet152": SimpleNetConfig(blocks=(3, 8, 36, 3)),
+}
+
+
+class SimpleBaseline(nn.Module):
+    """(N, 3, H, W) normalised pictures -> (N, K, H/4, W/4) heatmaps; H and W multiples of 32."""
+
+    def __init__(self, config: SimpleNetConfig = CONFIGS["resnet50"]) -> None:
+        super().__init__()
+        self.config = config
+        width, blocks = config.width, config.blocks
+        self.conv1 = nn.Conv2d(3, width, 7, 2, padding=3, bias=False)
+        self.bn1 = batch_norm(width)
+        self.relu = nn.ReLU(inplace=True)
+        self.maxpool = nn.MaxPool2d(3, 2, padding=1)
+        self.layer1 = stack(Bottleneck, width, width, blocks[0])
+        self.layer2 = stack(Bottleneck, 4 * width, 2 * width, blocks[1], stride=2)
+        self.layer3 = stack(Bottleneck, 8 * width, 4 * width, blocks[2], stride=2)
+        self.layer4 = stack(Bottleneck, 16 * width, 8 * width, blocks[3], stride=2)
+        self.deconv_layers = doublings(32 * width, config.up, HALVINGS)
+        self.final_layer = nn.Conv2d(config.up, config.joints, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.maxpool(self.relu(self.bn1(self.conv1(x))))  # (N, width, H/4, W/4)
+        x = self.layer4(self.layer3(self.layer2(self.layer1(x))))  # (N, 32 width, H/32, W/32)
+        heatmaps: Tensor = self.final_layer(self.deconv_layers(x))
+        return heatmaps
+
+
+def doublings(inputs: int, outputs: int, count: int) -> nn.Sequential:
+    """`count` transposed convolutions that double the resolution, numbered as in the authors' files."""
+    layers: list[nn.Module] = []
+    for i in range(count):
+        layers += doubling(inputs if i == 0 else outputs, outputs)
+    return nn.Sequential(*layers)
+
+
+def doubling(inputs: int, outputs: int) -> list[nn.Module]:
+    """4x4 transposed convolution that doubles the resolution, batch norm, ReLU."""
+    deconv = nn.ConvTranspose2d(inputs, outputs, 4, 2, padding=1, bias=False)
+    return [deconv, batch_norm(outputs), nn.ReLU(inplace=True)]
