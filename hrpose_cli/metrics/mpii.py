@@ -1,0 +1,156 @@
+"""MPII's files: who is where, how people are cropped, and what PCKh needs beside that.
+
+The annotation JSON is the one of the HRNet and SimpleBaseline authors (`annot/valid.json`): a list of
+people with `image`, `center`, `scale`, `joints` and `joints_vis`. Head boxes and missing joints are
+in their `annot/gt_valid.mat`. MPII counts pixels from 1; what leaves this module counts from 0.
+"""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hrpose_cli.errors import FormatError, InputError
+from hrpose_cli.files import read_json
+from hrpose_cli.geometry import PADDING, Geometry
+from hrpose_cli.metrics.coco import load_results
+from hrpose_cli.metrics.pck import Errors, head_sizes, relative_errors
+from hrpose_cli.poses import Boxes
+from hrpose_cli.skeletons import MPII
+
+JOINTS = len(MPII)
+UNIT = 200.0  # px of a person of scale 1
+DOWN = 15.0  # px a unit of scale: the centre is moved towards the feet
+
+
+@dataclass(frozen=True)
+class Person:
+    """One entry of the annotation JSON, as it stands there."""
+
+    image: str  # file name
+    center: tuple[float, float]  # px from 1; (-1, -1): unknown
+    scale: float  # height in units of 200 px
+
+
+@dataclass(frozen=True)
+class HeadTruth:
+    """What PCKh measures against, for N people."""
+
+    joints: NDArray[np.float64]  # (N, 16, 2) px from 0
+    visible: NDArray[np.bool_]  # (N, 16)
+    head: NDArray[np.float64]  # (N,) px, the size that errors are measured in
+
+    def __len__(self) -> int:
+        return len(self.joints)
+
+    def errors(self, found: ArrayLike) -> Errors:
+        """(N, 16) errors of joints (N, 16, 2) in head sizes, for `pck.pckh`."""
+        return relative_errors(found, self.joints, self.head, visible=self.visible)
+
+
+def load_people(path: Path) -> list[Person]:
+    """The people of an annotation JSON, in its order."""
+    rows = read_json(path, "MPII annotations")
+    try:
+        if not isinstance(rows, list) or not rows:
+            raise TypeError
+        return [person(row) for row in rows]
+    except (KeyError, TypeError, ValueError) as error:
+        raise FormatError(f"{path} is no MPII annotation file: a list of people with image, center, scale") from error
+
+
+def person(row: dict[str, Any]) -> Person:
+    x, y = map(float, row["center"])
+    return Person(str(row["image"]), (x, y), float(row["scale"]))
+
+
+def regions(people: Sequence[Person]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Centres (N, 2) and sizes (N, 2) px of the squares to crop, as `geometry.region_affines` takes them.
+
+    The centre goes 15 px a unit of scale down and the square is padded by 1.25, so that no limb is
+    cut; neither where the centre is unknown. HRNet, lib/dataset/mpii.py, `_get_db`.
+    """
+    center = np.array([one.center for one in people], np.float64).reshape(-1, 2)
+    scale = np.array([one.scale for one in people], np.float64)
+    known = center[:, 0] != -1
+    center[:, 1] += np.where(known, DOWN * scale, 0)
+    side = np.where(known, scale * PADDING, scale) * UNIT
+    return center - 1, np.stack([side, side], axis=1)
+
+
+def region_boxes(people: Sequence[Person], geometry: Geometry = "classic") -> dict[int, Boxes]:
+    """One box a person, by its number in the file, which `geometry.box_regions` turns into its region."""
+    center, size = regions(people)
+    span = size / PADDING
+    corner = center - (span - (geometry == "dark")) / 2
+    xyxy = np.concatenate([corner, corner + span], axis=1).astype(np.float32)
+    return {i: Boxes(box[None], np.ones(1, np.float32)) for i, box in enumerate(xyxy)}
+
+
+def truth_beside(annotations: Path) -> Path:
+    """The .mat file that belongs to an annotation JSON: `gt_valid.mat` beside `valid.json`."""
+    return annotations.with_name(f"gt_{annotations.stem}.mat")
+
+
+def load_truth(path: Path) -> HeadTruth:
+    """The people of the authors' `gt_valid.mat`, in the order of `valid.json`."""
+    if not path.is_file():
+        raise InputError(f"PCKh needs {path}: the head boxes and missing joints, which the annotation JSON lacks")
+    content = load_mat(path)
+    try:
+        joints, missing = content["pos_gt_src"], content["jnt_missing"]  # (16, 2, N), (16, N)
+        head = content["headboxes_src"]  # (2 corners, 2, N)
+        n = joints.shape[-1]
+        if joints.shape != (JOINTS, 2, n) or missing.shape != (JOINTS, n) or head.shape != (2, 2, n):
+            raise ValueError
+    except (KeyError, ValueError, AttributeError) as error:
+        wanted = "pos_gt_src (16, 2, N), jnt_missing (16, N), headboxes_src (2, 2, N)"
+        raise FormatError(f"{path} is not the gt_valid.mat of the HRNet authors, which has {wanted}") from error
+    sizes = head_sizes(head.reshape(4, n).T)
+    return HeadTruth(joints.transpose(2, 0, 1).astype(np.float64) - 1, missing.T == 0, sizes)
+
+
+def load_mat(path: Path) -> dict[str, Any]:
+    """The arrays of a MATLAB file (up to its version 7)."""
+    from scipy.io import loadmat
+    from scipy.io.matlab import MatReadError
+
+    try:
+        file = io.BytesIO(path.read_bytes())
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    try:
+        content: dict[str, Any] = loadmat(file)
+    except (MatReadError, OSError, ValueError, TypeError, IndexError, NotImplementedError) as error:
+        raise FormatError(f"{path} is no whole MATLAB file of version 7 or older: {error}") from error
+    return content
+
+
+def load_predictions(path: Path, people: int) -> NDArray[np.float64]:
+    """(N, 16, 2) px from 0: the joints of a result JSON, or of the authors' pred.mat, which counts from 1."""
+    if path.suffix != ".mat":
+        return joints_of(load_results(path), people)
+    found = np.asarray(load_mat(path).get("preds"), np.float64)
+    if found.shape != (people, JOINTS, 2):
+        raise FormatError(f"{path} must hold preds of shape ({people}, {JOINTS}, 2), but has {found.shape}")
+    return found - 1
+
+
+def joints_of(rows: Sequence[dict[str, Any]], people: int) -> NDArray[np.float64]:
+    """(N, 16, 2) px: the best-scoring row of each person, infinitely far away for people without any.
+
+    rows: COCO's result rows, whose image_id is a person's number in the annotation JSON, from 0.
+    """
+    found = np.full((people, JOINTS, 2), np.inf)
+    for row in sorted(rows, key=lambda row: float(row["score"])):
+        number, flat = row["image_id"], row.get("keypoints") or ()
+        if not isinstance(number, int) or not 0 <= number < people:
+            raise FormatError(f"the predictions name person {number}, but the annotations have 0 to {people - 1}")
+        if len(flat) != 3 * JOINTS:
+            raise FormatError(f"the predictions have {len(flat) // 3} joints, MPII has {JOINTS}")
+        found[number] = np.reshape(flat, (JOINTS, 3))[:, :2]
+    return found

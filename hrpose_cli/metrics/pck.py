@@ -1,0 +1,81 @@
+"""The share of joints that lie close enough: PCK, MPII's PCKh, the area under their curve, and the mean error.
+
+All of them begin with `relative_errors`. A joint "within" a threshold may lie on it, as in MPII's
+own evaluation; mmpose wants it below, which shows in AUC alone: perfect joints have 1 here.
+"""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Errors = NDArray[np.float64]  # (N, K), nan where there is nothing to measure
+
+HEAD = 0.6  # MPII's head size is this part of the diagonal of the head box
+UNCOUNTED = (6, 7)  # pelvis and thorax are no part of PCKh's mean
+GROUPS = {
+    "Head": (9,), "Shoulder": (12, 13), "Elbow": (11, 14), "Wrist": (10, 15),
+    "Hip": (2, 3), "Knee": (1, 4), "Ankle": (0, 5),
+}  # fmt: skip
+
+# The code of SimpleBaseline, HRNet and DarkPose calls the 12th of 0, 0.01, 0.02, ... "0.1"; mmpose takes the 11th.
+PCKH = {
+    "PCKh@0.5": 0.5,
+    "PCKh@0.1": 0.1,
+    "PCKh@0.11, which the HRNet and DARK papers call @0.1": 0.11,
+}
+
+
+def relative_errors(found: ArrayLike, truth: ArrayLike, scale: ArrayLike = 1.0, *, visible: ArrayLike = True) -> Errors:
+    """(N, K) distances of joints in units of each person's `scale`; nan for joints that do not count.
+
+    found, truth: (N, K, 2) px; scale: (N,) px or a number, people without a positive one do not
+    count; visible: (N, K). Joints that were not found may be nan or infinite: they are infinitely far away.
+    """
+    distance = np.linalg.norm(np.asarray(found, np.float64) - np.asarray(truth, np.float64), axis=-1)  # (N, K)
+    distance = np.where(np.isnan(distance), np.inf, distance)
+    size = np.broadcast_to(np.asarray(scale, np.float64), distance.shape[:1])[:, None]
+    counted = np.broadcast_to(np.asarray(visible, np.bool_), distance.shape) & (size > 0)
+    return np.asarray(np.divide(distance, size, out=np.full(distance.shape, np.nan), where=counted))
+
+
+def pck_by_joint(errors: Errors, threshold: float) -> NDArray[np.float64]:
+    """(K,) share of each joint's people within `threshold`; -1 for joints that nobody has."""
+    counted = (~np.isnan(errors)).sum(axis=0)
+    within = (errors <= threshold).sum(axis=0)
+    return np.where(counted > 0, within / np.maximum(counted, 1), -1.0)
+
+
+def pck(errors: Errors, threshold: float = 0.5) -> float:
+    """Mean of `pck_by_joint` over the joints that somebody has, each weighing the same; 0 without any."""
+    shares = pck_by_joint(errors, threshold)
+    return float(shares[shares >= 0].mean()) if (shares >= 0).any() else 0.0
+
+
+def auc(errors: Errors, steps: int = 20) -> float:
+    """Mean of `pck` over the thresholds 0, 1 / steps, ..., (steps - 1) / steps."""
+    return float(np.mean([pck(errors, i / steps) for i in range(steps)]))
+
+
+def epe(errors: Errors) -> float:
+    """Mean error of all joints: pixels if `errors` were made with a scale of 1. 0 without any joint."""
+    counted = errors[~np.isnan(errors)]
+    return float(counted.mean()) if counted.size else 0.0
+
+
+def head_sizes(boxes: ArrayLike) -> NDArray[np.float64]:
+    """(N,) px: MPII's head size of head boxes (N, 4) as corners."""
+    corners = np.asarray(boxes, np.float64)
+    return np.asarray(np.linalg.norm(corners[:, 2:] - corners[:, :2], axis=1) * HEAD)
+
+
+def pckh(errors: Errors, threshold: float = 0.5) -> dict[str, float]:
+    """MPII's numbers as fractions: joints of both sides averaged, and the mean over all joints counted.
+
+    errors: (N, 16) in head sizes. The mean weighs each joint by how often it is visible. -1 where
+    nothing can be measured. HRNet, lib/dataset/mpii.py, `evaluate`.
+    """
+    shares = pck_by_joint(errors, threshold)
+    groups = {name: shares[list(joints)] for name, joints in GROUPS.items()}
+    sides = {name: float(both.mean()) if (both >= 0).all() else -1.0 for name, both in groups.items()}
+    counted = np.delete(errors, UNCOUNTED, axis=1)
+    measured = counted[~np.isnan(counted)]
+    return sides | {"Mean": float((measured <= threshold).mean()) if measured.size else -1.0}
