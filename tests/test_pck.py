@@ -42,7 +42,7 @@ def mat_content() -> dict[str, object]:
 @pytest.mark.parametrize("case", FOUND)
 def test_pckh_is_the_authors(mat: Path, case: str) -> None:
     want = AUTHORS["results"][case]
-    errors = mpii.load_truth(mat).errors(FOUND[case])
+    errors = mpii.load_truth(mat, 60).errors(FOUND[case])
     half, tenth = pck.pckh(errors, 0.5), pck.pckh(errors, 0.11)
     assert_allclose([100 * value for value in half.values()], [want[name] for name in half], atol=1e-9)
     assert_allclose(100 * tenth["Mean"], want["Mean@0.1"], atol=1e-9)
@@ -140,28 +140,33 @@ def test_other_annotations_are_one_line(tmp_path: Path, text: str) -> None:
 
 def test_missing_head_boxes_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"PCKh needs .*gt_valid\.mat: the head boxes"):
-        mpii.load_truth(tmp_path / "gt_valid.mat")
+        mpii.load_truth(tmp_path / "gt_valid.mat", 60)
 
 
 @pytest.mark.parametrize("change", [{"jnt_missing": 0}, {"headboxes_src": np.zeros((2, 2))}, {"pos_gt_src": 3.0}])
 def test_another_mat_file_is_one_line(mat: Path, change: dict[str, object]) -> None:
     savemat(mat, mat_content() | change)
     with pytest.raises(FormatError, match="headboxes_src"):
-        mpii.load_truth(mat)
+        mpii.load_truth(mat, 60)
+
+
+def test_head_boxes_of_another_split_are_one_line(mat: Path) -> None:
+    with pytest.raises(FormatError, match="has 60 people, but the annotations 7"):
+        mpii.load_truth(mat, 7)
 
 
 @pytest.mark.parametrize("content", [b"", b"no mat file at all", b"\x89HDF\r\n" * 40])
 def test_no_mat_file_is_one_line(mat: Path, content: bytes) -> None:
     mat.write_bytes(content)
     with pytest.raises(FormatError, match=r"gt_valid\.mat is no whole MATLAB file"):
-        mpii.load_truth(mat)
+        mpii.load_truth(mat, 60)
 
 
 @pytest.mark.parametrize("length", [1, 200, 10_000])
 def test_half_a_mat_file_is_one_line(mat: Path, length: int) -> None:
     mat.write_bytes(mat.read_bytes()[:length])
     with pytest.raises(FormatError, match=r"gt_valid\.mat is no whole MATLAB file"):
-        mpii.load_truth(mat)
+        mpii.load_truth(mat, 60)
 
 
 def result(number: object, joints: np.ndarray, score: float = 1.0) -> dict[str, object]:
@@ -175,13 +180,14 @@ def test_predictions_come_from_either_file(tmp_path: Path) -> None:
     rows = [result(i, joints) for i, joints in enumerate(found)] + [result(3, found[4], 0.5)]
     (tmp_path / "rows.json").write_text(json.dumps(rows))
     for name in ("pred.mat", "rows.json"):
-        assert_allclose(mpii.load_predictions(tmp_path / name, len(found)), found, atol=1e-9)
+        got = mpii.joints_of(mpii.load_predictions(tmp_path / name, len(found)), len(found))
+        assert_allclose(got, found, atol=1e-9)
     with pytest.raises(FormatError, match=r"preds of shape \(7, 16, 2\), but has \(60, 16, 2\)"):
         mpii.load_predictions(tmp_path / "pred.mat", 7)
 
 
 def test_people_without_a_prediction_are_missed(mat: Path) -> None:
-    truth = mpii.load_truth(mat)
+    truth = mpii.load_truth(mat, 60)
     rows = [result(i, joints) for i, joints in enumerate(FOUND["exact"])]
     numbers = pck.pckh(truth.errors(mpii.joints_of(rows[:30], len(truth))))
     want = truth.visible[:30, [*range(6), *range(8, 16)]].sum() / truth.visible[:, [*range(6), *range(8, 16)]].sum()

@@ -96,8 +96,8 @@ def truth_beside(annotations: Path) -> Path:
     return annotations.with_name(f"gt_{annotations.stem}.mat")
 
 
-def load_truth(path: Path) -> HeadTruth:
-    """The people of the authors' `gt_valid.mat`, in the order of `valid.json`."""
+def load_truth(path: Path, people: int) -> HeadTruth:
+    """The `people` of the authors' `gt_valid.mat`, in the order of `valid.json`."""
     if not path.is_file():
         raise InputError(f"PCKh needs {path}: the head boxes and missing joints, which the annotation JSON lacks")
     content = load_mat(path)
@@ -110,6 +110,8 @@ def load_truth(path: Path) -> HeadTruth:
     except (KeyError, ValueError, AttributeError) as error:
         wanted = "pos_gt_src (16, 2, N), jnt_missing (16, N), headboxes_src (2, 2, N)"
         raise FormatError(f"{path} is not the gt_valid.mat of the HRNet authors, which has {wanted}") from error
+    if n != people:
+        raise FormatError(f"{path} has {n} people, but the annotations {people}: are they of another split?")
     sizes = head_sizes(head.reshape(4, n).T)
     return HeadTruth(joints.transpose(2, 0, 1).astype(np.float64) - 1, missing.T == 0, sizes)
 
@@ -130,14 +132,15 @@ def load_mat(path: Path) -> dict[str, Any]:
     return content
 
 
-def load_predictions(path: Path, people: int) -> NDArray[np.float64]:
-    """(N, 16, 2) px from 0: the joints of a result JSON, or of the authors' pred.mat, which counts from 1."""
+def load_predictions(path: Path, people: int) -> list[dict[str, Any]]:
+    """Rows for `joints_of`, of a result JSON or of the authors' pred.mat, which counts pixels from 1."""
     if path.suffix != ".mat":
-        return joints_of(load_results(path), people)
+        return load_results(path)
     found = np.asarray(load_mat(path).get("preds"), np.float64)
     if found.shape != (people, JOINTS, 2):
         raise FormatError(f"{path} must hold preds of shape ({people}, {JOINTS}, 2), but has {found.shape}")
-    return found - 1
+    joints = np.concatenate([found - 1, np.ones((people, JOINTS, 1))], axis=2).reshape(people, -1).tolist()
+    return [{"image_id": i, "keypoints": flat, "score": 1.0} for i, flat in enumerate(joints)]
 
 
 def joints_of(rows: Sequence[dict[str, Any]], people: int) -> NDArray[np.float64]:
