@@ -5,12 +5,12 @@ Decoding, estimating and encoding overlap: one thread reads ahead, one draws and
 
 from __future__ import annotations
 
-import time
+import os
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from hrpose_cli.media.clip import Clip, Source, VideoFrame
 from hrpose_cli.media.encoding import Encoding
 from hrpose_cli.media.sink import VideoSink
 from hrpose_cli.overlap import Behind, ahead
-from hrpose_cli.pipeline import How, bridge, follow, measure, whole_chunks
+from hrpose_cli.pipeline import CHUNK, How, bridge, follow, measure, whole_chunks
 from hrpose_cli.poses import Picture, Poses
 from hrpose_cli.records import Header, Record
 from hrpose_cli.smooth import OFFLINE_CUTOFF, OneEuro, check_cutoff, offline
@@ -61,6 +61,7 @@ class Way:
 
     every: int = 1  # frames from one that is looked at to the next
     between: How = "linear"  # how the others get poses
+    detect_every: int = 1  # frames that are looked at from one detection to the next, if `Following` does them
     track: bool = True
     smooth: str = "one-euro"  # "none", or "offline": over whole tracks, whose poses are held in memory
     cutoff: float | None = None  # Hz of the filter; None: its own
@@ -68,10 +69,17 @@ class Way:
     def __post_init__(self) -> None:
         if self.smooth != "none" and not self.track:
             raise InputError("smoothing follows people from frame to frame: it needs tracking, or say --smooth none")
+        if self.smooth == "none" and self.cutoff is not None:
+            raise InputError("a cut-off needs a filter: say --smooth one-euro or offline")
 
     @property
     def filter(self) -> dict[str, float]:
         return {} if self.cutoff is None else {"cutoff": self.cutoff}
+
+    @property
+    def chunk(self) -> int:
+        """Frames to look at at once: whole rounds of detection."""
+        return -(-CHUNK // self.detect_every) * self.detect_every
 
 
 @dataclass
@@ -85,7 +93,7 @@ class Done:
     resumed: int = 0  # frames that an interrupted run had done
     notes: list[str] = field(default_factory=list)
     damage: str = ""  # what of the source could not be read
-    seconds: float = 0.0
+    stopped: bool = False  # by Ctrl-C
 
     def count(self, poses: Poses) -> None:
         self.frames += 1
@@ -115,20 +123,17 @@ def annotate(
     they come. What was done before an error or Ctrl-C is in the pose files.
     """
     watch = watch or Stopwatch()
-    with open_source() as source:
+    with open_source() as source, read(source, watch) as frames:
         header = replace(header, source=source.name, size=source.clip.size, rate=source.clip.rate)
         if way.smooth == "offline":
-            if source.clip.address and source.clip.duration is None:
-                raise InputError(f"{source.name} is live, and smoothing over whole tracks would read it twice")
-            if resume:
-                raise InputError("smoothing over whole tracks cannot be resumed: say --smooth none, then do it again")
-            check_cutoff(way.cutoff or OFFLINE_CUTOFF, float(source.clip.rate) / way.every)
-            records = offline_records(source, estimator, way, watch)
-            with open_source() as again:
-                return emit(play(again, records, way, watch), again, outputs, header, watch=watch, progress=progress)
+            check_offline(source, way, resume=resume)
+            records = offline_records(frames, estimator, way)
+            with open_source() as again, read(again, watch) as frames:
+                pairs = bridge(matched(frames, records), way.between)
+                return emit(pairs, again, outputs, header, watch=watch, progress=progress)
         resumed = cut_back(outputs.poses, header, way) if resume else 0
         saved = saved_poses(outputs.poses, resumed, way) if resumed else iter(())
-        pairs = bridge(steady(source, estimator, way, watch, saved), way.between)
+        pairs = bridge(steady(frames, estimator, way, saved), way.between)
         return emit(pairs, source, outputs, header, resumed=resumed, watch=watch, progress=progress)
 
 
@@ -138,37 +143,42 @@ def render(source: Source, poses: Path, outputs: Outputs, *, watch: Stopwatch | 
     if header.size is not None and header.size != source.clip.size:
         raise InputError(f"{poses} is of a clip of {header.size}, not of {source.clip.size}: choose the right clip")
     watch = watch or Stopwatch()
-    pairs = ((frame, found or Poses.none(header.skeleton)) for frame, found in matched(read(source, watch), records))
-    return emit(pairs, source, outputs, header, watch=watch, **more)
+    with read(source, watch) as frames:
+        pairs = ((frame, found or Poses.none(header.skeleton)) for frame, found in matched(frames, records))
+        return emit(pairs, source, outputs, header, watch=watch, **more)
 
 
 # From frames to poses ----------------------------------------------------------------------------
 
 
-def read(source: Source, watch: Stopwatch) -> Iterator[VideoFrame]:
+def read(source: Source, watch: Stopwatch) -> AbstractContextManager[Iterator[VideoFrame]]:
     """The frames of a clip, decoded ahead."""
-    return ahead(watch.each("decode", source), lambda frame: frame.image.nbytes)
+    return ahead(watch.each("decode", source), lambda frame: frame.image.nbytes, stop=source.stop)
 
 
 def steady(
-    source: Source, estimator: Estimator, way: Way, watch: Stopwatch, saved: Iterable[Poses] = ()
+    frames: Iterable[VideoFrame], estimator: Estimator, way: Way, saved: Iterable[Poses] = ()
 ) -> Iterator[tuple[VideoFrame, Poses | None]]:
     """Poses with identities, smooth if wanted; None for frames that are not looked at."""
-    found = measure(read(source, watch), estimator, every=way.every, saved=saved)
+    found = measure(frames, estimator, every=way.every, chunk=way.chunk, saved=saved)
     if not way.track:
         return found
     return follow(found, Tracker(), OneEuro(**way.filter) if way.smooth == "one-euro" else None)
 
 
-def offline_records(source: Source, estimator: Estimator, way: Way, watch: Stopwatch) -> list[Record]:
+def check_offline(source: Source, way: Way, *, resume: bool) -> None:
+    """InputError, before the work, for what cannot be smoothed over whole tracks."""
+    if not source.repeatable:
+        raise InputError(f"--smooth offline reads a clip twice, which {source.name} cannot be: save it to a file")
+    if resume:
+        raise InputError("smoothing over whole tracks cannot be resumed: say --smooth none or one-euro")
+    check_cutoff(way.cutoff or OFFLINE_CUTOFF, float(source.clip.rate) / way.every)
+
+
+def offline_records(frames: Iterable[VideoFrame], estimator: Estimator, way: Way) -> list[Record]:
     """The poses of a whole clip, smoothed without lag."""
-    found = steady(source, estimator, way, watch)
+    found = steady(frames, estimator, way)
     return offline([Record.of(frame, poses) for frame, poses in found if poses is not None], **way.filter)
-
-
-def play(source: Source, records: Iterable[Record], way: Way, watch: Stopwatch) -> Generator[Pair]:
-    """The frames of a clip with poses that are known, and bridged between them."""
-    return bridge(matched(read(source, watch), records), way.between)
 
 
 def matched(frames: Iterable[VideoFrame], records: Iterable[Record]) -> Iterator[tuple[VideoFrame, Poses | None]]:
@@ -195,23 +205,40 @@ def emit(
     progress: Callable[[Iterable[Pair], int | None], Iterable[Pair]] = lambda pairs, _: pairs,
 ) -> Done:
     """Write all outputs; after an error the pose files have what came before it, and the error goes on."""
-    done, began = Done(source.name, resumed=resumed), time.monotonic()
-    with (
-        formats.kept(writer(file, header, resumed) for file in outputs.poses) as writers,
-        closing(pairs),
-        open_sink(outputs, source.clip) as sink,
-        drawing(outputs, sink, watch) as drawer,
-    ):
-        for frame, poses in progress(pairs, source.clip.frames):
-            with watch("write"):
-                for file in writers:
-                    file.write(Record.of(frame, poses))
-            if drawer:
-                drawer.put((frame, poses))
-            done.count(poses)
+    done = Done(source.name, resumed=resumed)
+    shown: list[Picture] = []  # what was drawn last: windows belong to the main thread
+    with closing(pairs):
+        first = next(pairs, None)  # files of an earlier run are not touched before there is something to write
+        with (
+            stopping(done),
+            open_sink(outputs, source.clip) as sink,
+            formats.kept(
+                writer(file, header, more=file is source_of(outputs.poses, resumed), done=resumed)
+                for file in outputs.poses
+            ) as writers,
+            drawing(outputs, sink, watch, shown) as drawer,
+        ):
+            for frame, poses in progress(chain([first] if first else [], pairs), source.clip.frames):
+                with watch("write"):
+                    for file in writers:
+                        file.write(Record.of(frame, poses))
+                if drawer:
+                    drawer.put((frame, poses))
+                if outputs.view and shown:
+                    outputs.view(shown.pop())
+                done.count(poses)
     done.notes += [*source.notes, *(sink.notes if sink else [])]
-    done.damage, done.seconds = source.damage, time.monotonic() - began
+    done.damage = source.damage
     return done
+
+
+@contextmanager
+def stopping(done: Done) -> Iterator[None]:
+    """Ctrl-C ends the block well: all that was begun in it is finished with what there is."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        done.stopped = True
 
 
 def open_sink(outputs: Outputs, clip: Clip) -> AbstractContextManager[VideoSink | None]:
@@ -223,8 +250,10 @@ def open_sink(outputs: Outputs, clip: Clip) -> AbstractContextManager[VideoSink 
     return VideoSink(outputs.video, wide, encoding=outputs.encoding)
 
 
-def drawing(outputs: Outputs, sink: VideoSink | None, watch: Stopwatch) -> AbstractContextManager[Behind[Pair] | None]:
-    """A thread that draws and encodes, if anybody looks at what is drawn."""
+def drawing(
+    outputs: Outputs, sink: VideoSink | None, watch: Stopwatch, shown: list[Picture]
+) -> AbstractContextManager[Behind[Pair] | None]:
+    """A thread that draws and encodes, if anybody looks at what is drawn; the last picture is in `shown`."""
     if sink is None and outputs.view is None:
         return nullcontext()
 
@@ -233,8 +262,7 @@ def drawing(outputs: Outputs, sink: VideoSink | None, watch: Stopwatch) -> Abstr
         with watch("draw"):
             image = draw_poses(frame.image, poses, style=outputs.style)
             image = np.hstack([frame.image, image]) if outputs.side_by_side else image
-        if outputs.view:
-            outputs.view(image)
+        shown[:] = [image]
         if sink:
             with watch("encode"):
                 sink.write(image, frame.pts)
@@ -264,10 +292,9 @@ def cut_back(files: Sequence[PoseFile], header: Header, way: Way) -> int:
         return 0
     before, _ = jsonl.read(path)
     if formats.facts.header_to_json(before) != formats.facts.header_to_json(header):
-        raise InputError(f"{path} was made with other options, weights or versions: use the same, or start anew")
-    frames = whole_chunks(len(ends) - 1, header.size or (1, 1), every=way.every)
-    with path.open("rb+") as file:
-        file.truncate(ends[frames])
+        raise InputError(f"{path} is of another clip, --trim, options, weights or version: use the same, or start anew")
+    frames = whole_chunks(len(ends) - 1, header.size or (1, 1), every=way.every, chunk=way.chunk)
+    os.truncate(path, ends[frames])
     return frames
 
 
@@ -293,9 +320,13 @@ class Skipping:
             self.inner.write(record)
 
 
+def source_of(files: Sequence[PoseFile], resumed: int) -> PoseFile | None:
+    """The file that a run is resumed from, if it is."""
+    return lines_of(files) if resumed else None
+
+
 @contextmanager
-def writer(file: PoseFile, header: Header, resumed: int) -> Iterator[Writer]:
-    """Opens a pose file; the one that a run is resumed from is added to."""
-    more = bool(resumed) and resumable(file)
+def writer(file: PoseFile, header: Header, *, more: bool, done: int) -> Iterator[Writer]:
+    """Opens a pose file; with `more` to add to it after the `done` frames that it has."""
     with file.opened(header, **({"append": True} if more else {})) as opened:
-        yield Skipping(opened, resumed) if more else opened
+        yield Skipping(opened, done) if more else opened

@@ -16,7 +16,7 @@ from hrpose_cli.detect import Detector
 from hrpose_cli.errors import BackendError
 from hrpose_cli.geometry import compose, heatmap_to_crop, transform
 from hrpose_cli.heatmaps import DECODERS, DEFAULT_LIMIT, merge_flip
-from hrpose_cli.poses import Affine, Boxes, Crops, Floats, Frame, Poses
+from hrpose_cli.poses import Affine, Boxes, Crops, Floats, Frame, Picture, Poses
 from hrpose_cli.skeletons import SKELETONS, Skeleton
 from hrpose_cli.stopwatch import Stopwatch
 from hrpose_cli.track import SEEN, boxes_from_joints
@@ -54,7 +54,7 @@ class TopDown:
 
     def detect(self, frames: Sequence[Frame]) -> list[Boxes]:
         """The people of each frame."""
-        with self.watch("detect"):
+        with self.watch("detect", len(frames)):
             return self.detector(frames)
 
     def estimate(self, frames: Sequence[Frame], boxes: Sequence[Boxes]) -> list[Poses]:
@@ -62,9 +62,9 @@ class TopDown:
         owners = [(i, j) for i, found in enumerate(boxes) for j in range(len(found))]
         k = len(self.skeleton)
         xy, score = np.zeros((len(owners), k, 2), np.float32), np.zeros((len(owners), k), np.float32)
-        for start in range(0, len(owners), self.batch_size):
-            part = slice(start, start + self.batch_size)
-            with self.watch("pose"):
+        with self.watch("pose", len(frames)):
+            for start in range(0, len(owners), self.batch_size):
+                part = slice(start, start + self.batch_size)
                 crops = self.cut(frames, boxes, owners[part])
                 xy[part], score[part] = self.joints(self.heatmaps(crops), crops.to_frame)
         ends = np.cumsum([len(found) for found in boxes])
@@ -85,15 +85,23 @@ class TopDown:
 
     def heatmaps(self, crops: Crops) -> Tensor:
         """Heatmaps (M, K, h, w) of crops, with the flip test where it is wanted."""
-        heatmaps = self.backend(crops.images)
+        heatmaps = self.run(crops.images)
         if self.flip_test:
-            mirrored = self.backend(np.ascontiguousarray(crops.images[:, :, ::-1]))
+            mirrored = self.run(np.ascontiguousarray(crops.images[:, :, ::-1]))
             mirror = torch.from_numpy(self.skeleton.mirror).to(heatmaps.device)
             heatmaps = merge_flip(heatmaps, mirrored, mirror, shift=self.spec.flip_shift)
         if not torch.isfinite(heatmaps).all():
             backend = f"{self.backend.name} on {self.backend.device} in {self.backend.precision}"
             raise BackendError(f"{backend} gave heatmaps that are not numbers: damaged weights, or try --device cpu")
         return heatmaps
+
+    def run(self, images: Picture) -> Tensor:
+        """The backend's heatmaps (M, K, h, w) of pictures (M, H, W, 3)."""
+        try:
+            return self.backend(images)
+        except torch.OutOfMemoryError as error:
+            where = f"for the memory of {self.backend.device}"
+            raise BackendError(f"{len(images)} crops at once are too many {where}: lower --batch-size") from error
 
     def joints(self, heatmaps: Tensor, to_frame: Affine) -> tuple[Floats, Floats]:
         """Joints (M, K, 2) in frame pixels and their scores (M, K) in 0..1."""

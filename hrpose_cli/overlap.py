@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from threading import Condition, Thread
 from types import TracebackType
 from typing import Generic, TypeVar
@@ -65,8 +66,14 @@ class Channel(Generic[T]):
             yield item
 
 
-def ahead(items: Iterable[T], weigh: Callable[[T], int], *, most: int = WAITING) -> Iterator[T]:
-    """`items`, which a thread computes while the caller works on those before."""
+@contextmanager
+def ahead(
+    items: Iterable[T], weigh: Callable[[T], int], *, most: int = WAITING, stop: Callable[[], object] = lambda: None
+) -> Iterator[Iterator[T]]:
+    """`items`, which a thread computes while the block works on those before; it is gone after the block.
+
+    stop: called when nobody takes any more, to end a wait for something that may never come.
+    """
     channel = Channel(weigh, most)
 
     def work() -> None:
@@ -82,10 +89,20 @@ def ahead(items: Iterable[T], weigh: Callable[[T], int], *, most: int = WAITING)
     thread = Thread(target=work, name="ahead", daemon=True)
     thread.start()
     try:
-        yield from channel
+        yield iter(channel)
     finally:
         channel.close()
+        stop()
+        join(thread)
+
+
+def join(thread: Thread) -> None:
+    """Wait for a thread to its end, whatever Ctrl-C says: what it works with must not be closed under it."""
+    try:
         thread.join()
+    except KeyboardInterrupt:
+        thread.join()
+        raise
 
 
 class Behind(Generic[T]):
@@ -106,13 +123,16 @@ class Behind(Generic[T]):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if kind is None or issubclass(kind, KeyboardInterrupt | GeneratorExit):
-            self._channel.finish()
-        else:
-            self._channel.finish()
+        self._channel.finish()
+        if kind is not None and not issubclass(kind, KeyboardInterrupt):
             self._channel.close()
-        self._thread.join()
-        if self._error is not None and self._error is not error:
+        try:
+            self._thread.join()
+        except KeyboardInterrupt:  # again: what waits is given up
+            self._channel.close()
+            join(self._thread)
+            raise
+        if self._error is not None and kind is None:
             raise self._error
 
     def put(self, item: T) -> None:

@@ -28,15 +28,16 @@ def estimate(frames: Iterable[F], estimator: Estimator, *, chunk: int = CHUNK) -
 
 
 def measure(
-    frames: Iterable[F], estimator: Estimator, *, every: int = 1, saved: Iterable[Poses] = ()
+    frames: Iterable[F], estimator: Estimator, *, every: int = 1, chunk: int = CHUNK, saved: Iterable[Poses] = ()
 ) -> Iterator[tuple[F, Poses | None]]:
     """Each frame of a clip with its poses, or None for all but every `every`th.
 
-    saved: poses of the first frames that need no more work, up to the end of a chunk; the others come
-    out as if all had been computed in one run, to the last bit.
+    chunk: how many of those are given to `estimator` at once. saved: poses of the first frames that
+    need no more work, up to the end of a chunk; the others come out as if all had been computed in one
+    run, to the last bit.
     """
     known, start = iter(saved), 0
-    for part in chunks(frames, CHUNK * every):
+    for part in chunks(frames, chunk * every):
         skipped = [(start + i) % every > 0 for i in range(len(part))]
         looked = [frame for frame, skip in zip(part, skipped, strict=True) if not skip]
         found = iter(list(islice(known, len(looked))) or estimator(looked))
@@ -44,10 +45,10 @@ def measure(
         start += len(part)
 
 
-def whole_chunks(frames: int, size: tuple[int, int], *, every: int = 1) -> int:
+def whole_chunks(frames: int, size: tuple[int, int], *, every: int = 1, chunk: int = CHUNK) -> int:
     """How many of the first `frames` frames of (width, height) lie in chunks that are complete."""
-    chunk = max(1, min(CHUNK * every, CHUNK_BYTES // (3 * size[0] * size[1])))
-    return frames // chunk * chunk
+    together = max(1, min(chunk * every, CHUNK_BYTES // (3 * size[0] * size[1])))
+    return frames // together * together
 
 
 def follow(

@@ -13,21 +13,34 @@ T = TypeVar("T")
 
 
 class Stopwatch:
-    """Adds up seconds by stage; stages that overlap each count whole."""
+    """Adds up seconds and pictures by stage; stages that overlap each count whole."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
+        self.pictures: dict[str, int] = defaultdict(int)
         self._lock = threading.Lock()
+        self._began = time.perf_counter()
 
     @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        """Count the block to `stage`."""
+    def __call__(self, stage: str, pictures: int = 1) -> Iterator[None]:
+        """Count the block to `stage`, as the work on so many pictures."""
         began = time.perf_counter()
         try:
             yield
         finally:
             with self._lock:
                 self.seconds[stage] += time.perf_counter() - began
+                self.pictures[stage] += pictures
+
+    @property
+    def total(self) -> float:
+        """Seconds since the watch was started."""
+        return time.perf_counter() - self._began
+
+    @property
+    def rates(self) -> dict[str, float]:
+        """Pictures a second by stage, of stages that took any time."""
+        return {stage: self.pictures[stage] / spent for stage, spent in self.seconds.items() if spent > 1e-3}
 
     def each(self, stage: str, items: Iterable[T]) -> Iterator[T]:
         """`items`, with the time that each takes to come counted to `stage`."""

@@ -15,7 +15,7 @@ from hrpose_cli import formats
 from hrpose_cli.annotate import Done, Outputs, Way, annotate, render
 from hrpose_cli.draw import DrawStyle
 from hrpose_cli.errors import InputError, MediaError
-from hrpose_cli.estimators import Estimator, TopDown
+from hrpose_cli.estimators import Best, Estimator, Following, TopDown
 from hrpose_cli.formats import PoseFile
 from hrpose_cli.media.encoding import Encoding
 from hrpose_cli.media.source import VideoSource
@@ -94,7 +94,7 @@ def test_another_run_is_not_resumed(clip: Path, tiny: TopDown, tmp_path: Path) -
     run(clip, tiny, tmp_path, "p.jsonl")
     before = (tmp_path / "p.jsonl").read_bytes()
     outputs = Outputs(None, (PoseFile.of(str(tmp_path / "p.jsonl")),))
-    with pytest.raises(InputError, match="other options"):
+    with pytest.raises(InputError, match="another clip, --trim, options"):
         annotate(partial(VideoSource, clip), tiny, outputs, Header({"by": "someone else"}), resume=True)
     assert (tmp_path / "p.jsonl").read_bytes() == before
     with pytest.raises(InputError, match=r"--poses NAME\.jsonl"):
@@ -166,9 +166,58 @@ def test_after_a_failure_the_poses_so_far_are_there(
 
 
 def test_ctrl_c_keeps_poses_and_clip(clip: Path, tiny: TopDown, tmp_path: Path) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        run(clip, Failing(tiny, KeyboardInterrupt()), tmp_path, "p.jsonl", "p.csv", video="out.mp4")
+    done = run(clip, Failing(tiny, KeyboardInterrupt()), tmp_path, "p.jsonl", "p.csv", video="out.mp4")
+    assert (done.stopped, done.frames) == (True, 16)
     assert len(list(formats.read(tmp_path / "p.csv")[1])) == len(pictures(tmp_path / "out.mp4")) == 16
+
+
+class Closing(VideoSource):
+    """Remembers which threads were alive when it was closed."""
+
+    alive: list[str]
+
+    def close(self) -> None:
+        Closing.alive = [t.name for t in threading.enumerate() if t.name in ("ahead", "behind")]
+        super().close()
+
+
+@pytest.mark.parametrize("error", [MediaError("the net is gone"), KeyboardInterrupt()])
+@pytest.mark.parametrize("smooth", ["one-euro", "offline"])
+def test_no_thread_decodes_from_a_source_that_is_closed(
+    clip: Path, tiny: TopDown, tmp_path: Path, error: BaseException, smooth: str
+) -> None:
+    failing = Failing(tiny, error)
+    failing.calls = 1  # fails at once
+    with pytest.raises(type(error)):
+        annotate(partial(Closing, clip), failing, Outputs(tmp_path / "x.mp4"), Header(), way=Way(smooth=smooth))
+    assert Closing.alive == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_fails_at_once_leaves_the_files_of_the_one_before(clip: Path, tiny: TopDown, tmp_path: Path) -> None:
+    run(clip, tiny, tmp_path, "p.jsonl", "p.json")
+    before = [(tmp_path / name).read_bytes() for name in ("p.jsonl", "p.json")]
+    failing = Failing(tiny, MediaError("no"))
+    failing.calls = 1
+    with pytest.raises(MediaError):
+        run(clip, failing, tmp_path, "p.jsonl", "p.json")
+    assert [(tmp_path / name).read_bytes() for name in ("p.jsonl", "p.json")] == before
+
+
+def test_of_two_line_files_one_is_resumed_and_the_other_written_anew(clip: Path, tiny: TopDown, tmp_path: Path) -> None:
+    run(clip, tiny, tmp_path, "a.jsonl", "b.jsonl")
+    whole = (tmp_path / "a.jsonl").read_bytes()
+    for name in ("a.jsonl", "b.jsonl"):
+        (tmp_path / name).write_bytes(b"".join(whole.splitlines(keepends=True)[:30]))
+    run(clip, tiny, tmp_path, "a.jsonl", "b.jsonl", resume=True)
+    assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes() == whole
+
+
+def test_detection_keeps_its_rhythm_over_chunks(clip: Path, tiny: TopDown, tmp_path: Path) -> None:
+    watched = Watched(tiny)
+    watched.estimate = tiny.estimate  # type: ignore[attr-defined]
+    run(clip, Following(watched, 10), tmp_path, "p.jsonl", way=Way(detect_every=10))  # type: ignore[arg-type]
+    assert watched.seen == [0, 10, 20, 30]
 
 
 def test_nobody_is_lost_when_smoothing_has_no_identities() -> None:
@@ -178,8 +227,6 @@ def test_nobody_is_lost_when_smoothing_has_no_identities() -> None:
 
 
 def test_people_are_followed_between_detections(tiny: TopDown) -> None:
-    from hrpose_cli.estimators import Best, Following
-
     class Counted:
         calls = 0
 

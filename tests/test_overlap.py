@@ -1,5 +1,5 @@
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
@@ -17,40 +17,65 @@ def alive() -> list[str]:
 
 @pytest.mark.parametrize("most", [1, 3, 100])
 def test_all_items_come_in_order(most: int) -> None:
-    assert list(ahead(range(50), one, most=most)) == list(range(50))
+    with ahead(range(50), one, most=most) as items:
+        assert list(items) == list(range(50))
     assert not alive()
 
 
 def test_no_more_is_made_than_fits() -> None:
     made: list[int] = []
-    taken = ahead((made.append(i) or i for i in range(100)), lambda _: 10, most=30)
-    assert next(taken) == 0
-    for item in taken:
-        assert len(made) <= item + 1 + 3 + 1  # taken, waiting, and one in the hand of the thread
+    with ahead((made.append(i) or i for i in range(100)), lambda _: 10, most=30) as items:
+        for item in items:
+            assert len(made) <= item + 1 + 3 + 1  # taken, waiting, and one in the hand of the thread
     assert len(made) == 100
 
 
 def test_an_item_larger_than_the_room_still_passes() -> None:
-    assert list(ahead([1, 2], lambda _: 99, most=10)) == [1, 2]
+    with ahead([1, 2], lambda _: 99, most=10) as items:
+        assert list(items) == [1, 2]
 
 
 def test_an_error_comes_out_after_what_was_made_before_it() -> None:
-    def items() -> Iterator[int]:
+    def make() -> Iterator[int]:
         yield 1
         raise OSError("the disk is gone")
 
-    taken = ahead(items(), one)
-    assert next(taken) == 1
-    with pytest.raises(OSError, match="disk is gone"):
-        next(taken)
+    with ahead(make(), one) as items:
+        assert next(items) == 1
+        with pytest.raises(OSError, match="disk is gone"):
+            next(items)
     assert not alive()
 
 
 def test_who_stops_taking_stops_the_thread() -> None:
     """The thread waits on a full channel when its consumer leaves."""
-    taken = ahead(iter(int, 1), one, most=2)
-    next(taken)
-    taken.close()  # type: ignore[attr-defined]
+    with ahead(iter(int, 1), one, most=2) as items:
+        next(items)
+    assert not alive()
+
+
+def use(items: Iterable[int]) -> None:
+    with ahead(items, one, most=2) as taken:
+        for _ in taken:
+            raise ValueError("the net is gone")
+
+
+def test_after_an_error_in_the_block_the_thread_is_gone_before_anything_is_closed() -> None:
+    with pytest.raises(ValueError, match="net is gone"):
+        use(iter(int, 1))
+    assert not alive()
+
+
+def test_a_wait_for_what_never_comes_can_be_ended() -> None:
+    stopped = threading.Event()
+
+    def silent() -> Iterator[int]:
+        yield 1
+        stopped.wait(10)
+
+    with ahead(silent(), one, stop=stopped.set) as items:
+        assert next(items) == 1
+    assert stopped.is_set()
     assert not alive()
 
 
@@ -100,5 +125,7 @@ def test_stages_are_timed_whole() -> None:
     assert list(watch.each("count", range(3))) == [0, 1, 2]
     with pytest.raises(ValueError, match="x"), watch("fail"):
         raise ValueError("x")
-    assert set(watch.seconds) == {"count", "fail"}
-    assert all(seconds >= 0 for seconds in watch.seconds.values())
+    with watch("batch", 5):
+        pass
+    assert dict(watch.pictures) == {"count": 4, "fail": 1, "batch": 5}
+    assert all(0 <= seconds <= watch.total for seconds in watch.seconds.values())

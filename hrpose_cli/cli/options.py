@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from hrpose_cli.api import Settings
     from hrpose_cli.draw import DrawStyle
     from hrpose_cli.media.encoding import Encoding
+    from hrpose_cli.media.trim import Trim as MediaTrim
     from hrpose_cli.zoo import ModelSpec
 
 MODEL, PEOPLE, OUTPUT = "Model", "People", "Output"
@@ -81,7 +82,7 @@ SideBySide = Annotated[bool, typer.Option("--side-by-side", help="The source on 
 ShowBoxes = Annotated[bool, typer.Option("--draw-boxes", help="Draw the boxes.", rich_help_panel=OUTPUT)]
 ShowScores = Annotated[bool, typer.Option("--draw-scores", help="Write the scores of people.", rich_help_panel=OUTPUT)]
 VideoOut = Annotated[
-    Path | None,
+    str | None,
     typer.Option(
         help="The annotated clip, or a folder for several. Default: NAME.pose.mp4 here.", rich_help_panel=OUTPUT
     ),
@@ -137,6 +138,13 @@ def style(options: Mapping[str, Any]) -> DrawStyle:
         background=options["background"],
         colors="person" if options.get("track") else "side",
     )
+
+
+def trim(text: str | None) -> MediaTrim:
+    """The part of a clip that --trim names."""
+    from hrpose_cli.media.trim import WHOLE, parse_trim
+
+    return parse_trim(text) if text else WHOLE
 
 
 def encoding(options: Mapping[str, Any]) -> Encoding:

@@ -43,7 +43,7 @@ def pose_files(entries: Sequence[str] | None, json: str | None, beside: Path) ->
         PoseFile.of(f"{beside}{entry}" if is_suffix(entry) else entry, "jsonl" if entry == STDIN else None)
         for entry in entries or ()
     ]
-    return found + ([] if json is None else [PoseFile.of(json, "coco")])
+    return found + ([] if json is None else [PoseFile.of(f"{beside}{json}" if is_suffix(json) else json, "coco")])
 
 
 def is_suffix(name: str) -> bool:
@@ -54,6 +54,8 @@ def is_suffix(name: str) -> bool:
 def check_targets(inputs: Sequence[str | Path], targets: Sequence[Path | None]) -> None:
     """Raise InputError, before any work, for a target that is an input, comes twice or cannot be written."""
     taken = {identity(path): "an input" for path in inputs if str(path) != STDIN}
+    if sum(str(target) == STDIN for target in targets) > 1:
+        raise InputError("only one output can go to the standard output: name files for the others")
     for target in targets:
         if target is None or str(target) == STDIN:
             continue

@@ -36,9 +36,8 @@ def render(
 
     report, watch, options = Report(quiet=quiet), Stopwatch(), locals() | {"track": True}
     style, encoding = opt.style(options), opt.encoding(options)
-    (plan,) = clips.plan([clip], out, None, None, video=True, alpha=encoding.alpha)
-    with report.interruptible(), clips.window(clip, show=show) as view, plan.opener(trim, rate)() as source:
+    (plan,) = clips.plan([clip], out, None, None, encoding)
+    with report.interruptible(), clips.window(clip, show=show) as view, plan.opener(opt.trim(trim), rate)() as source:
         outputs = plan.outputs(style, encoding, side_by_side=side_by_side, view=view)
-        done = draw(source, poses, outputs, watch=watch, progress=report.track)
-    report.clip(done, plan.written, watch)
+        report.clip(draw(source, poses, outputs, watch=watch, progress=report.track), plan.written, watch)
     report.end()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +23,13 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 LISTED = 20  # files that the summary names
 PIPE_WIDTH = 160  # characters
+TERMINATING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
 INTERRUPTED = 130  # the exit code that a shell expects after Ctrl-C
+
+
+def interrupt(*_: object) -> None:
+    """What a signal does that asks a process to end: the same as Ctrl-C."""
+    raise KeyboardInterrupt
 
 
 def print_error(error: Exception) -> None:
@@ -67,17 +74,21 @@ class Report:
         """Report an error of one input and go on."""
         try:
             yield
-        except HRPoseError as error:
+        except (HRPoseError, OSError) as error:
             self.failed(error)
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Ctrl-C ends the block, not what comes after it in `finally`."""
+        """Ctrl-C ends the block, not what comes after it in `finally`; so do SIGTERM and a closed terminal."""
+        before = {number: signal.signal(number, interrupt) for number in TERMINATING}
         try:
             yield
         except KeyboardInterrupt:
-            print_error(Exception("stopped by Ctrl-C; what was done is kept"))
+            print_error(Exception("stopped; what was written until then is kept"))
             raise typer.Exit(INTERRUPTED) from None
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
 
     def track(self, items: Iterable[T], total: int | None) -> Iterator[T]:
         """`items` under a progress bar, when there is more than one and a terminal to draw it on."""
@@ -98,17 +109,21 @@ class Report:
         best = f"{poses.person_score.max():.2f}" if len(poses) else "-"
         self.rows.append((Path(name).name, len(poses), best, written))
 
-    def clip(self, done: Done, written: str, watch: Stopwatch) -> None:
+    def clip(self, done: Done, written: str, watch: Stopwatch, how: str = "") -> None:
         """One finished clip: what is in it, what had to differ, and which stage takes how long."""
-        tracks = f", {done.tracks} track{'s' * (done.tracks != 1)}" if done.seen else ""
-        resumed = f", {done.resumed} of them from the run before" if done.resumed else ""
-        self.console.print(f"{done.name}: {done.frames} frames{resumed}, {done.people} people in all{tracks}{written}")
+        facts = [f"{done.frames} frames"]
+        facts += [f"{done.resumed} of them from the run before"] if done.resumed else []
+        facts += [f"{done.people} poses"]
+        facts += [f"{done.tracks} track{'s' * (done.tracks != 1)}"] if done.seen else []
+        self.console.print(f"{done.name}: {', '.join([*facts, *([how] if how else [])])}{written}")
         for note in done.notes:
             self.console.print(f"note: {note}")
-        rates = [f"{stage} {done.frames / max(spent, 1e-6):.3g}" for stage, spent in watch.seconds.items()]
-        self.console.print(f"frames/s by stage: {', '.join(rates)}; all {done.frames / done.seconds:.3g}", style="dim")
+        rates = [f"{stage} {rate:.3g}" for stage, rate in watch.rates.items()]
+        self.console.print(f"pictures/s by stage: {', '.join(rates)}; all {done.frames / watch.total:.3g}", style="dim")
         if done.damage:
             self.failed(MediaError(f"{done.name} is damaged: {done.damage}; the rest was done"))
+        if done.stopped:
+            raise KeyboardInterrupt  # what was begun is finished, but nothing else is begun
 
     def table(self) -> None:
         """The files, their people and where the result is."""

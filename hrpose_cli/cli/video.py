@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Annotated, Literal
 
 import typer
 
 from hrpose_cli.cli import options as opt
+from hrpose_cli.errors import InputError
 
 MOTION = "From frame to frame"
 
@@ -41,7 +42,9 @@ def video(
     ] = "linear",
     detect_every: Annotated[
         int,
-        typer.Option(min=1, help="Detect in every Nth frame; follow the joints between.", rich_help_panel=MOTION),
+        typer.Option(
+            min=1, help="Detect in every Nth frame looked at; follow the joints between.", rich_help_panel=MOTION
+        ),
     ] = 1,
     track: Annotated[
         bool, typer.Option("--track/--no-track", help="Give everyone an identity.", rich_help_panel=MOTION)
@@ -86,23 +89,25 @@ def video(
 
     report, options = Report(quiet=quiet), locals()
     settings, style, encoding = opt.settings(options), opt.style(options), opt.encoding(options)
-    way = Way(every, between, track, smooth or ("one-euro" if track else "none"), cutoff)
-    plans = clips.plan(inputs, out, poses, json, video=not no_video, alpha=encoding.alpha)
-    clips.check_repeatable(plans, way)
+    way = Way(every, between, detect_every, track, smooth or ("one-euro" if track else "none"), cutoff)
+    part = opt.trim(trim)
+    if no_video and not (poses or json or show):
+        raise InputError("--no-video without --poses, --json or --show would write nothing")
+    plans = clips.plan(inputs, out, poses, json, None if no_video else encoding)
     with report.bar() as bar:
         base = build(settings, bar=bar)
     people = {"min_score": min_score, "max_people": max_people, "keypoint_score": keypoint_score}
-    info = provenance(settings, base) | {"people": people, "motion": clips.facts(way, detect_every)}
+    info = provenance(settings, base) | {"people": people, "motion": asdict(way) | {"trim": trim}}
     for plan in plans:
         timed = replace(base, watch=Stopwatch())
         estimator = Best(Following(timed, detect_every) if detect_every > 1 else timed, min_score, max_people)
         with report.guard(), report.interruptible(), clips.window(plan.what, show=show) as view:
             done = annotate(
-                plan.opener(trim, rate),
+                plan.opener(part, rate),
                 estimator,
                 plan.outputs(style, encoding, side_by_side=side_by_side, view=view),
                 Header(info, base.skeleton, threshold=keypoint_score),
                 way=way, resume=resume, watch=timed.watch, progress=report.track,
             )  # fmt: skip
-            report.clip(done, plan.written, timed.watch)
+            report.clip(done, plan.written, timed.watch, f"smoothing {way.smooth}")
     report.close(info, opt.better(base.spec))

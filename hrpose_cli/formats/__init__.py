@@ -91,8 +91,11 @@ def kept(opened: Iterable[AbstractContextManager[Writer]]) -> Iterator[list[Writ
             yield writers
         except Exception as error:
             failure = error
-    if failure is not None:
-        raise failure
+    try:
+        if failure is not None:
+            raise failure
+    finally:
+        failure = None  # its traceback holds this frame, and that all that the run holds
 
 
 def read(path: Path | str, format: str | None = None) -> tuple[Header, Iterator[Record]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -52,6 +53,10 @@ class Output:
     def naming(self) -> Iterator[None]:
         try:
             yield
+        except BrokenPipeError:
+            # Who reads has enough, like `head`: what else was asked for is finished as after Ctrl-C.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise KeyboardInterrupt from None
         except OSError as error:
             raise FormatError(f"cannot write {self.path}: {error.strerror or error}") from error
 

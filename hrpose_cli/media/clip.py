@@ -79,6 +79,9 @@ class Source(Protocol):
     notes: list[str]  # what had to be assumed or changed, in plain words; complete after the last frame
 
     @property
+    def repeatable(self) -> bool: ...  # whether it can be opened again and gives the same frames
+
+    @property
     def damage(self) -> str: ...  # what could not be read, or ""; complete after the last frame
 
     def __iter__(self) -> Iterator[VideoFrame]: ...
@@ -88,5 +91,7 @@ class Source(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+    def stop(self) -> None: ...  # ends a wait for frames in another thread, which may never come
 
     def close(self) -> None: ...

@@ -72,6 +72,13 @@ class PipedSource(VideoSource):
             raise
         self.name = "stdin"
 
+    @property
+    def repeatable(self) -> bool:
+        return False
+
+    def stop(self) -> None:
+        self._spool.stop()
+
     def close(self) -> None:
         super().close()
         self._spool.close()

@@ -51,6 +51,13 @@ class PictureSeries:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self.close()
 
+    @property
+    def repeatable(self) -> bool:
+        return True
+
+    def stop(self) -> None:
+        """Pictures do not keep anybody waiting."""
+
     def close(self) -> None:
         """Nothing is open between two pictures."""
 

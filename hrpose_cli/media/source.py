@@ -99,6 +99,13 @@ class VideoSource:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self.close()
 
+    @property
+    def repeatable(self) -> bool:
+        return self.clip.again is not None
+
+    def stop(self) -> None:
+        """Files do not keep anybody waiting, and addresses not for long."""
+
     def close(self) -> None:
         self._container.close()
 

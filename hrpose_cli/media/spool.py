@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import select
 import tempfile
 from pathlib import Path
 from typing import IO
 
 from hrpose_cli.errors import MediaError
 
+TURN = 0.2  # seconds between two looks whether anybody still waits
 PIECE = 1 << 20  # bytes asked of the pipe at once when it has to be read to some place
 
 
@@ -28,6 +30,12 @@ class Spool:
         self._at = 0  # where the reader is
         self._size = 0  # bytes that have come
         self._failure: BaseException | None = None
+        self._stopped = False
+        self._descriptor = descriptor(pipe)
+
+    def stop(self) -> None:
+        """End a wait for more of the pipe, from another thread."""
+        self._stopped = True
 
     def read(self, size: int = -1) -> bytes:
         """For PyAV, which would drop an exception, or a Ctrl-C, and ask again: it sees the end, see `check`."""
@@ -66,9 +74,26 @@ class Spool:
     def _fetch(self, end: int | None) -> None:
         """Read the pipe until `end` bytes have come, or to its end."""
         while end is None or self._size < end:
-            piece = self._pipe.read(PIECE if end is None else min(PIECE, end - self._size))
+            piece = self._come(PIECE if end is None else min(PIECE, end - self._size))
             if not piece:
                 return
             self._file.seek(self._size)
             self._file.write(piece)
             self._size += len(piece)
+
+    def _come(self, most: int) -> bytes:
+        """At most so many bytes of the pipe, as soon as there are any; none at its end or after `stop`."""
+        if self._descriptor is None:
+            return self._pipe.read(most)
+        while not self._stopped:
+            if select.select([self._descriptor], [], [], TURN)[0]:
+                return os.read(self._descriptor, most)
+        return b""
+
+
+def descriptor(pipe: IO[bytes]) -> int | None:
+    """What can be waited on for a while; None where only a whole read is to be had."""
+    try:
+        return pipe.fileno() if os.name == "posix" else None
+    except (AttributeError, OSError):  # a file object of a test or a notebook
+        return None

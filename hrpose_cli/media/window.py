@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 
 import cv2
@@ -14,17 +15,20 @@ QUIT = (ord("q"), 27)  # and Escape
 
 
 class Window:
-    """Shows RGB pictures as they come; q, Escape or closing it stops the run like Ctrl-C."""
+    """Shows RGB pictures as they come; q, Escape or closing it stops the run like Ctrl-C.
+
+    All calls must come from the main thread, as OpenCV demands.
+    """
 
     def __init__(self, title: str) -> None:
         self.title = title
-        # Without a display OpenCV does not raise: it ends the process.
+        # Without a display, or with one that does not answer, OpenCV does not raise: it ends the process.
         if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
             raise MediaError("--show needs a display, and this session has none")
-        try:
-            cv2.namedWindow(title, cv2.WINDOW_NORMAL)
-        except cv2.error as error:
-            raise MediaError(f"--show cannot open a window: {error.err or error}") from error
+        probe = subprocess.run([sys.executable, "-c", "import cv2; cv2.namedWindow('probe')"], capture_output=True)
+        if probe.returncode:
+            raise MediaError("--show cannot open a window: the display does not answer, or this OpenCV has no windows")
+        cv2.namedWindow(title, cv2.WINDOW_NORMAL)
 
     def __call__(self, image: Picture) -> None:
         cv2.imshow(self.title, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))

@@ -134,8 +134,8 @@ def test_a_suffix_names_a_pose_file_like_the_clip(hrpose: Any, clip: Path) -> No
         ["out/a clip.pose.mp4", "out/a clip.pose.jsonl", "p.csv", *(str(p) for p in Path("op").iterdir())]
     )
     assert len(list(Path("op").iterdir())) == FRAMES
-    assert "7 frames, 7 people in all, 1 track," in result.stderr
-    assert "frames/s by stage: decode" in result.stderr
+    assert "7 frames, 7 poses, 1 track, smoothing one-euro, " in result.stderr
+    assert "pictures/s by stage: decode" in result.stderr
 
 
 def test_several_clips_go_to_a_folder_and_one_that_fails_stops_no_other(
@@ -148,7 +148,8 @@ def test_several_clips_go_to_a_folder_and_one_that_fails_stops_no_other(
     assert len(Path("out/a clip.pose.jsonl").read_text().splitlines()) == FRAMES + 1
     assert "only its suffix" in clean_failure(hrpose(clip, clip, "--poses", "p.jsonl"))
     assert "name a folder" in clean_failure(hrpose(clip, clip, "--out", "x.mp4"))
-    assert "another output" in clean_failure(hrpose(clip, clip))
+    assert hrpose(clip, clip).exit_code == 0
+    assert {p.name for p in Path().glob("*.mp4")} == {"a clip.pose.mp4", "a clip-2.pose.mp4"}
 
 
 def test_a_pipe_in_and_lines_out(hrpose: Any, clip: Path) -> None:
@@ -172,6 +173,9 @@ def test_a_pipe_in_and_lines_out(hrpose: Any, clip: Path) -> None:
         (["--smooth", "offline", "--resume", "--poses", ".jsonl"], "cannot be resumed"),
         (["--show"], "needs a display"),
         (["--rate", "5"], "a rate of its own"),
+        (["--no-video"], "would write nothing"),
+        (["--poses", "-", "--json", "-"], "only one output"),
+        (["--smooth", "none", "--cutoff", "2"], "needs a filter"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(
@@ -183,8 +187,8 @@ def test_what_cannot_be_is_said_in_one_line(
     assert not list(Path().glob("*.mp4"))
 
 
-def test_what_comes_once_is_not_smoothed_offline(hrpose: Any) -> None:
-    assert "twice" in clean_failure(hrpose("-", "--smooth", "offline"))
+def test_what_comes_once_is_not_smoothed_offline(hrpose: Any, clip: Path) -> None:
+    assert "twice" in clean_failure(hrpose("-", "--smooth", "offline", stdin=clip.read_bytes()))
     assert "camera 0" in clean_failure(hrpose("0"))
 
 

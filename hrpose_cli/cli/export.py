@@ -1,0 +1,73 @@
+"""`hrpose export`: weights in, a file for another runtime out, and how well both agree."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from hrpose_cli.cli import options as opt
+from hrpose_cli.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from hrpose_cli.estimators import TopDown
+    from hrpose_cli.export import Annotated as Pictures
+    from hrpose_cli.export import Parity
+
+
+def export(
+    weights: Annotated[str, typer.Argument(help="Name of `hrpose weights list`, or a path.")],
+    format: Annotated[Literal["onnx", "openvino", "torchscript"], typer.Option(help="What to write.")],
+    out: Annotated[Path | None, typer.Option(help="File. Default: NAME.onnx, .xml or .ts here.")] = None,
+    precision: Annotated[Literal["fp32", "fp16"], typer.Option(help="Of the weights.")] = "fp32",
+    batch: Annotated[int | None, typer.Option(min=1, help="Crops a call. Default: 1.")] = None,
+    dynamic_batch: Annotated[bool, typer.Option("--dynamic-batch", help="Any number of crops a call.")] = False,
+    gt: Annotated[Path | None, typer.Option(help="COCO annotations: compare on real crops too, with AP.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the pictures. Default: found beside --gt.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N pictures of --gt.")] = None,
+    like: opt.Like = None,
+    download: opt.Download = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Write a net for another runtime, run it there, and say how far it is from PyTorch in float32."""
+    from hrpose_cli.cli.report import Report
+    from hrpose_cli.export import FORMATS, Annotated, Target, estimators
+    from hrpose_cli.export import export as write
+    from hrpose_cli.files import check_writable
+    from hrpose_cli.weights import find
+
+    if batch and dynamic_batch:
+        raise InputError("--batch and --dynamic-batch exclude each other: leave one out")
+    report = Report(quiet=quiet)
+    with report.bar() as bar:
+        spec, path = find(weights, like=like, download=download, bar=bar)
+    place = out or Path(f"{spec.name}{FORMATS[format][0]}")
+    target = Target(format, place, precision, None if dynamic_batch else batch or 1)
+    check_writable(target.path)
+    write(spec, path, target)
+    both = estimators(spec, path, target.path)
+    show(report.console, target.path, *both, data=Annotated(gt, images, limit) if gt else None)
+
+
+def show(console: Console, path: Path, reference: TopDown, other: TopDown, *, data: Pictures | None) -> None:
+    """Compare, and print what was found."""
+    from hrpose_cli.export import compare, compare_annotated, synthetic
+
+    backend = other.backend
+    console.print(f"{path}: by {backend.name} {backend.precision} against torch fp32 from {reference.weights}")
+    console.print(line("synthetic crops", compare(reference, other, synthetic(reference.spec.input_size))))
+    if data is not None:
+        parity, ap, ap_other = compare_annotated(reference, other, data)
+        console.print(line("crops", parity))
+        console.print(f"AP {ap_other:.4f}, torch {ap:.4f}")
+
+
+def line(what: str, parity: Parity) -> str:
+    """One comparison."""
+    return (
+        f"{parity.crops} {what}: heatmaps differ by at most {parity.heatmap:.1e}, "
+        f"{parity.joints} joints by at most {parity.joint:.3f} px"
+    )
