@@ -1,0 +1,196 @@
+"""The bottom-up estimator: all people of a picture at once, without a detector.
+
+Resizing, flip test, several scales and projection are those of HigherHRNet (tools/valid.py,
+lib/utils/transforms.py, lib/core/inference.py), with everything projected to the input size of scale 1.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hrpose_cli.backends import Backend
+from hrpose_cli.crops import warp_into
+from hrpose_cli.errors import BackendError, InputError
+from hrpose_cli.geometry import Size, invert, region_affines, transform
+from hrpose_cli.grouping import STEPS, Rules, group
+from hrpose_cli.poses import Affine, Floats, Frame, Picture, Poses
+from hrpose_cli.skeletons import SKELETONS, Skeleton
+from hrpose_cli.stopwatch import Stopwatch
+from hrpose_cli.zoo import ModelSpec
+
+Doubles = NDArray[np.float64]
+
+MULTIPLE = 64  # px, what the sides of the smallest input are multiples of; those of every input, of 32
+MARGIN = 0.09  # of the joints' longer side, from them to the edge of their box
+
+
+@dataclass(frozen=True)
+class View:
+    """What the net says of one frame at one scale."""
+
+    maps: Tensor  # (1, 2K, h, w) K heatmaps and K tags
+    mirrored: Tensor | None  # the same of the mirrored picture
+    scale: float
+
+
+@dataclass(frozen=True)
+class BottomUp:
+    """Heatmaps and tags of the whole picture, whose peaks are grouped into people.
+
+    The short side of a frame becomes that of `spec.input_size`, times each of `scales`.
+    """
+
+    backend: Backend
+    spec: ModelSpec
+    decode: str = "quarter"  # a row of grouping.STEPS
+    flip_test: bool = False
+    scales: tuple[float, ...] = (1.0,)
+    least: float = 0.0  # box score below which nobody is reported
+    rules: Rules = field(default_factory=Rules)
+    weights: Path | None = None  # the file that the backend's net came from
+    watch: Stopwatch = field(default_factory=Stopwatch)
+
+    def __post_init__(self) -> None:
+        check_scales(self.scales)
+        if self.decode not in STEPS:
+            raise InputError(f"bottom-up decoding is {' or '.join(STEPS)}, not {self.decode}")
+
+    @property
+    def skeleton(self) -> Skeleton:
+        return SKELETONS[self.spec.skeleton]
+
+    def __call__(self, frames: Sequence[Frame]) -> list[Poses]:
+        return [self.estimate(frame) for frame in frames]
+
+    def estimate(self, frame: Frame) -> Poses:
+        """The people of one frame."""
+        size = network_size(frame.size, self.short_side, 1.0, min(self.scales))
+        with self.watch("pose"), torch.inference_mode():
+            mirror = torch.from_numpy(self.skeleton.mirror).to(self.backend.device)
+            heatmaps, tags = aggregate(list(self.views(frame.image)), size, mirror)
+            self.check(heatmaps, tags)
+        with self.watch("group"), torch.inference_mode():
+            kernel = self.spec.kernel
+            people, scores = group(heatmaps, tags, rules=self.rules, decode=self.decode, kernel=kernel)
+        to_frame = invert(picture_to_input(frame.size, size))
+        return self.poses(people, scores, to_frame, frame.size)
+
+    @property
+    def short_side(self) -> int:
+        """Of the input at scale 1, in pixels."""
+        return min(self.spec.input_size)
+
+    def views(self, image: Picture) -> Iterator[View]:
+        """The net's output at every scale, the largest first."""
+        height, width = image.shape[:2]
+        for scale in sorted(self.scales, reverse=True):
+            size = network_size((width, height), self.short_side, scale, min(self.scales))
+            resized = np.zeros((1, size[1], size[0], 3), np.uint8)
+            warp_into(resized[0], image, picture_to_input((width, height), size), np.array([0, 0, width, height]))
+            flipped = np.ascontiguousarray(resized[:, :, ::-1])
+            yield View(self.backend(resized), self.backend(flipped) if self.flip_test else None, scale)
+
+    def check(self, *maps: Tensor) -> None:
+        """Raise unless all numbers are numbers."""
+        if not all(torch.isfinite(m).all() for m in maps):
+            backend = f"{self.backend.name} on {self.backend.device} in {self.backend.precision}"
+            raise BackendError(f"{backend} gave heatmaps that are not numbers: damaged weights, or try --device cpu")
+
+    def poses(self, people: Floats, scores: Floats, to_frame: Affine, size: Size) -> Poses:
+        """Groups (P, K, 3 + T) with their scores (P,) as people of a frame of `size`.
+
+        The box score is such that `person_score` is the authors' score of a group, the mean over all
+        joints: it says how much of a person was seen.
+        """
+        score = np.clip(people[..., 2], 0, 1, dtype=np.float32)
+        xy = transform(to_frame, people[..., :2])
+        box = joint_boxes(xy, score > self.rules.threshold, size)
+        middle = (box[:, None, :2] + box[:, None, 2:]) / 2  # where a joint that is nowhere does no harm
+        joints: Floats = np.where((score > 0)[..., None], xy, middle).astype(np.float32)
+        poses = Poses(joints, score, box, np.ones(len(xy), np.float32), skeleton=self.skeleton)
+        share = np.clip(scores, 0, 1) / np.where(poses.person_score > 0, poses.person_score, 1)
+        poses = replace(poses, box_score=np.minimum(share, 1).astype(np.float32))
+        return poses[poses.box_score >= self.least]
+
+
+def check_scales(scales: Sequence[float]) -> None:
+    """InputError unless the scales make inputs of whole size, and tags, which come from scale 1, exist."""
+    if not scales or min(scales) <= 0 or len(set(scales)) < len(scales):
+        raise InputError("scales must be above 0, and each different")
+    if len(scales) > 1 and 1 not in scales:
+        raise InputError("several scales must include 1, whose tags tell people apart")
+    if any((2 * scale / min(scales)) % 1 for scale in scales):
+        raise InputError("every scale must be 1, 1.5, 2, ... times the smallest one")
+
+
+def network_size(picture: Size, short: int, scale: float, smallest: float) -> Size:
+    """(width, height) of the input at `scale` for a picture of (width, height).
+
+    short: the short side at scale 1. All scales are multiples of the smallest, whose long side is
+    rounded up to 64 px: HigherHRNet, `get_multi_scale_size`.
+    """
+    side = up(smallest * short)
+    width, height = picture
+    long = up(side / min(width, height) * max(width, height))
+    ends = int(side * scale / smallest), int(long * scale / smallest)
+    return ends if width < height else ends[::-1]
+
+
+def up(length: float) -> int:
+    """The multiple of 64 at or above `length`, within a pixel; as the authors' integers have it."""
+    return int((length + MULTIPLE - 1) // MULTIPLE * MULTIPLE)
+
+
+def picture_to_input(picture: Size, size: Size) -> Affine:
+    """(2, 3) affine from the pixels of a picture to those of an input of `size`, both (width, height).
+
+    The short sides coincide, the long one has black borders, to half a pixel the same on both ends.
+    """
+    width, height = picture
+    center = np.array([[int(width / 2 + 0.5), int(height / 2 + 0.5)]])
+    side = width / size[0] if width < height else height / size[1]
+    affine: Affine = region_affines(center, np.array([size]) * side, size)[0]
+    return affine
+
+
+def aggregate(views: Sequence[View], size: Size, mirror: Tensor) -> tuple[Tensor, Tensor]:
+    """Heatmaps (K, h, w) and tags (K, T, h, w) of one frame, resized to `size` (width, height).
+
+    Heatmaps are the mean over scales and mirror images. Tags of the picture and of its mirror image are
+    kept side by side, T = 2, because nothing makes them alike; they are those of scale 1.
+    mirror: (K,) the joint that each joint becomes in a mirror.
+    """
+    joints = len(mirror)
+    heatmaps: list[Tensor] = []
+    tags: list[Tensor] = []
+    for view in views:
+        maps = [view.maps]
+        if view.mirrored is not None:
+            back = view.mirrored.flip(-1)
+            maps.append(torch.cat([back[:, mirror], back[:, joints + mirror]], dim=1))
+        heatmaps.append(resize(torch.stack([m[:, :joints] for m in maps]).mean(0), size))
+        if view.scale == 1 or len(views) == 1:
+            tags = [resize(m[:, joints:], size) for m in maps]
+    return torch.stack(heatmaps).mean(0)[0], torch.stack(tags, dim=2)[0]
+
+
+def resize(maps: Tensor, size: Size) -> Tensor:
+    """(1, C, h, w) bilinearly resized to `size` (width, height)."""
+    return F.interpolate(maps, size=(size[1], size[0]), mode="bilinear", align_corners=False)
+
+
+def joint_boxes(xy: Doubles, seen: NDArray[np.bool_], size: Size) -> Floats:
+    """(N, 4) boxes around the joints (N, K, 2) that were seen (N, K), in a picture of `size`.
+
+    A body is larger than its joints by about the margin.
+    """
+    low = np.where(seen[..., None], xy, np.inf).min(axis=1, initial=np.inf)
+    high = np.where(seen[..., None], xy, -np.inf).max(axis=1, initial=-np.inf)
+    edge = MARGIN * (high - low).max(axis=1, initial=0, keepdims=True)
+    return np.asarray(np.clip(np.concatenate([low - edge, high + edge], axis=1), 0, np.tile(size, 2)), np.float32)

@@ -1,0 +1,189 @@
+"""From the people of a picture to the same people, without boxes."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+
+from hrpose_cli.backends.pytorch import TorchBackend
+from hrpose_cli.bottom_up import BottomUp, network_size, picture_to_input
+from hrpose_cli.errors import BackendError, InputError
+from hrpose_cli.geometry import invert, transform
+from hrpose_cli.nets import build
+from hrpose_cli.poses import Frame
+from hrpose_cli.zoo import ModelSpec
+from tests.reference import load, rule
+
+K = 17
+SPEC = ModelSpec(name="tiny", architecture="higher_hrnet", input_size=(128, 128), decode="quarter")
+
+
+class Painted:
+    """A "network" that reads heat in the red of a picture and tags in the green, at half its size.
+
+    It sees pixel 2 i + 1 at i, in the middle of those whose joints the targets put there.
+    """
+
+    name, device, precision = "painted", "cpu", "fp32"
+    sizes: list[tuple[int, ...]]
+
+    def __init__(self) -> None:
+        self.sizes = []
+
+    def __call__(self, images: np.ndarray) -> torch.Tensor:
+        self.sizes.append(images.shape)
+        maps = torch.from_numpy(images[:, 1::2, 1::2].astype(np.float32)).permute(0, 3, 1, 2)
+        heat, tags = maps[:, :1] / 255, maps[:, 1:2] / 10
+        return torch.cat([heat.repeat(1, K, 1, 1), tags.repeat(1, K, 1, 1)], dim=1)
+
+
+def painting(points: list[tuple[float, float]], size: tuple[int, int], sigma: float = 6) -> Frame:
+    """A picture whose people have all joints in one point each."""
+    y, x = np.mgrid[: size[1], : size[0]]
+    spots = np.array([np.exp(-((x - px) ** 2 + (y - py) ** 2) / (2 * sigma**2)) for px, py in points])
+    image = np.zeros((size[1], size[0], 3), np.uint8)
+    if points:
+        image[..., 0] = np.rint(250 * spots.max(axis=0))
+        image[..., 1] = 30 * spots.argmax(axis=0)
+    return Frame(image)
+
+
+def estimator(**changes: object) -> BottomUp:
+    return BottomUp(Painted(), SPEC, **changes)
+
+
+PLACES = [(40.0, 30.0), (151.0, 82.0), (90.5, 101.0)]
+
+
+@pytest.mark.parametrize("size", [(200, 150), (150, 200), (420, 310), (201, 133)])
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("scales", [(1.0,), (0.5, 1.0, 2.0), (2.0,)])
+def test_people_come_back_in_picture_pixels(size: tuple[int, int], flip: bool, scales: tuple[float, ...]) -> None:
+    factor = min(size) / 140
+    places = np.array([(x if size[0] > size[1] else y, y if size[0] > size[1] else x) for x, y in PLACES]) * factor
+    for decode, limit in (("quarter", 1.0), ("dark", 0.75)):
+        found = estimator(flip_test=flip, scales=scales, decode=decode)(
+            [painting([tuple(p) for p in places], size, sigma=7 * factor)]
+        )[0]
+        assert len(found) == 3
+        order = np.argsort(found.xy[:, 0, 0])
+        want = places[np.argsort(places[:, 0])]
+        step = min(size) / 128  # picture px an input px
+        assert np.abs(found.xy[order] - want[:, None]).max() < limit * step + 0.25 * flip * step
+        assert found.score.min() > 0.9
+        assert found.score.max() <= 1
+        assert_allclose(found.box_score, 1, atol=1e-3)
+
+
+def test_sizes_are_the_authors() -> None:
+    for row in load("ae_group")["sizes"]:
+        picture = int(row[0]), int(row[1])
+        short, smallest, scale = row[2:5]
+        size = network_size(picture, int(short), scale, smallest)
+        assert size == tuple(row[5:7])
+        corners = transform(invert(picture_to_input(picture, size)), [[0, 0], size])
+        assert_allclose(corners, [row[7:9] - 100 * row[9:11], row[7:9] + 100 * row[9:11]], atol=1e-9)
+
+
+def test_joints_in_the_picture_are_the_authors() -> None:
+    reference = load("ae_group")
+    for facts in json.loads(bytes(reference["meta_json"])):
+        if not facts["groups"]:
+            continue
+        size = tuple(facts["agg_shape"][:1:-1])
+        if "PROJECT2IMAGE" in facts["options"]:
+            size = tuple(2 * n for n in size)  # this scene stays at half the input
+        refined = reference[f"{facts['scene']}/refined"][..., :2] * (size[0] / facts["agg_shape"][3])
+        points = transform(invert(picture_to_input(tuple(facts["image_wh"]), size)), refined)
+        assert_allclose(points, reference[f"{facts['scene']}/final"][..., :2], atol=1e-4)
+
+
+def test_person_score_is_the_mean_over_all_joints() -> None:
+    class Sparse(Painted):
+        def __call__(self, images: np.ndarray) -> torch.Tensor:
+            maps = super().__call__(images)
+            maps[:, 6:K] *= -1  # 6 of 17 joints to be seen, and nothing where the others would be looked for
+            return maps
+
+    poses = BottomUp(Sparse(), SPEC)([painting(PLACES, (200, 150))])[0]
+    assert_allclose(poses.person_score, poses.score.mean(axis=1), rtol=1e-5)
+    assert_allclose(poses.box_score, 6 / K, atol=0.01)
+    assert_array_equal(poses.score > 0, [[True] * 6 + [False] * 11] * 3)
+    assert (poses.xy >= poses.box[:, None, :2]).all()
+    assert (poses.xy <= poses.box[:, None, 2:]).all()
+    assert len(BottomUp(Sparse(), SPEC, least=0.4)([painting(PLACES, (200, 150))])[0]) == 0
+
+
+def test_boxes_surround_joints_and_stay_in_the_picture() -> None:
+    class Spread(Painted):
+        """Every joint two pixels further right."""
+
+        def __call__(self, images: np.ndarray) -> torch.Tensor:
+            maps = super().__call__(images)
+            return torch.stack([maps[:, k].roll(k % K, dims=-1) for k in range(2 * K)], dim=1)
+
+    poses = BottomUp(Spread(), SPEC)([painting([(20, 60), (100, 70)], (200, 150))])[0]
+    joints = np.concatenate([poses.xy.min(axis=1), poses.xy.max(axis=1)], axis=1)
+    margin = 0.09 * (joints[:, 2] - joints[:, 0])[:, None] * [-1, -1, 1, 1]
+    assert_allclose(poses.box, joints + margin, atol=1e-3)
+    assert (poses.box >= 0).all()
+
+
+def test_nobody_and_no_frames() -> None:
+    poses = estimator()([painting([], (60, 40)), painting([(30, 20)], (60, 40))])
+    assert [len(p) for p in poses] == [0, 1]
+    assert poses[0].xy.shape == (0, K, 2)
+    assert estimator()([]) == []
+
+
+def test_the_largest_scale_comes_first_and_mirrors_are_mirrors() -> None:
+    bottom_up = estimator(flip_test=True, scales=(1.0, 0.5))
+    bottom_up([painting([(10, 20)], (60, 40))])
+    assert bottom_up.backend.sizes == [(1, 128, 256, 3)] * 2 + [(1, 64, 128, 3)] * 2
+
+
+@pytest.mark.parametrize(
+    ("scales", "complaint"),
+    [
+        ((), "above 0"),
+        ((0.0, 1.0), "above 0"),
+        ((1.0, 1.0), "different"),
+        ((0.5, 2.0), "include 1"),
+        ((0.75, 1.0), "times the smallest"),
+    ],
+)
+def test_impossible_scales_are_one_line(scales: tuple[float, ...], complaint: str) -> None:
+    with pytest.raises(InputError, match=complaint):
+        estimator(scales=scales)
+
+
+def test_an_unknown_decoding_is_one_line() -> None:
+    with pytest.raises(InputError, match="quarter or dark, not udp"):
+        estimator(decode="udp")
+
+
+def test_maps_that_are_not_numbers_are_refused() -> None:
+    class Broken(Painted):
+        def __call__(self, images: np.ndarray) -> torch.Tensor:
+            return super().__call__(images) * torch.nan
+
+    with pytest.raises(BackendError, match="not numbers"):
+        BottomUp(Broken(), SPEC)([painting([(10, 10)], (30, 30))])
+
+
+def test_the_real_net_gives_people_of_its_skeleton() -> None:
+    integers = {"width": 4, "modules": [1, 1, 1], "blocks": 1, "bottlenecks": 1, "refine": 1, "joints": 14}
+    net = build("higher_hrnet", integers)
+    net.load_state_dict(rule.state_dict(net))
+    spec = replace(SPEC, skeleton="crowdpose", net=integers, input_size=(64, 64))
+    bottom_up = BottomUp(TorchBackend(net.eval()), spec, flip_test=True, scales=(1.0, 2.0))
+    image = np.random.default_rng(0).integers(0, 255, (50, 80, 3), np.uint8)
+    poses = bottom_up([Frame(image)])[0]
+    assert poses.xy.shape[1:] == (14, 2)
+    assert len(poses) > 0
+    assert np.isfinite(poses.xy).all()
+    assert ((poses.score >= 0) & (poses.score <= 1)).all()
+    assert ((poses.box_score >= 0) & (poses.box_score <= 1)).all()
