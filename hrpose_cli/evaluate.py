@@ -1,9 +1,11 @@
-"""A run scored by COCO's protocol."""
+"""A run scored by the protocol of a data set."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
+from typing import Protocol as Interface
 
 import numpy as np
 
@@ -13,11 +15,13 @@ from hrpose_cli.estimators import TopDown
 from hrpose_cli.formats.coco import results
 from hrpose_cli.geometry import Geometry, clean_boxes
 from hrpose_cli.media.pictures import read_picture
+from hrpose_cli.metrics import coco, crowdpose, mpii, ochuman
+from hrpose_cli.metrics.pck import PCKH, pckh
 from hrpose_cli.metrics.people import NMS, similarity_of
 from hrpose_cli.pipeline import estimate
 from hrpose_cli.poses import Boxes, Frame, Poses
-from hrpose_cli.skeletons import Skeleton
-from hrpose_cli.zoo import ModelSpec
+from hrpose_cli.skeletons import MPII, Skeleton
+from hrpose_cli.zoo import RECOMMENDED, ModelSpec
 
 
 @dataclass(frozen=True)
@@ -109,3 +113,108 @@ def box_rows(frames: Iterable[Frame], detector: Detector) -> Iterator[list[dict[
             {"image_id": frame.index, "category_id": 1, "bbox": [*map(float, (*c, *s))], "score": float(score)}
             for c, s, score in zip(corner, size, boxes.score, strict=True)
         ]
+
+
+class Measure(Interface):
+    """An annotation file under a metric: what to look at, and what results for it are worth."""
+
+    @property
+    def ids(self) -> Sequence[int]:
+        """What the index of a frame and the image_id of a row may be."""
+
+    def frames(self, folder: Path | None) -> Iterator[Frame]:
+        """The annotated pictures; `folder` as for `picture_folder`."""
+
+    def boxes(self, geometry: Geometry) -> GivenBoxes:
+        """The annotated boxes of each frame."""
+
+    def check(self, skeleton: Skeleton) -> None:
+        """Raise InputError unless the weights have the joints that are annotated."""
+
+    def read(self, path: Path) -> list[dict[str, Any]]:
+        """The rows of a file of predictions."""
+
+    def score(self, rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+        """Numbers by name, for each thing that the metric measures."""
+
+
+@dataclass(frozen=True)
+class Precision:
+    """Average precision, on annotations that pycocotools holds."""
+
+    path: Path
+    truth: Any
+    ids: Sequence[int]
+    numbers: Callable[..., dict[str, float]]
+
+    def frames(self, folder: Path | None) -> Iterator[Frame]:
+        return annotated_frames(self.truth, self.path, self.ids, folder)
+
+    def boxes(self, geometry: Geometry) -> GivenBoxes:
+        return truth_boxes(self.truth, geometry)
+
+    def check(self, skeleton: Skeleton) -> None:
+        check_skeleton(self.truth, skeleton)
+
+    def read(self, path: Path) -> list[dict[str, Any]]:
+        return coco.load_results(path)
+
+    def score(self, rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+        return {"": self.numbers(self.truth, rows, image_ids=self.ids)}
+
+
+@dataclass(frozen=True)
+class HeadShare:
+    """PCKh: MPII's people, each in a frame of its own, whose index is the person's number in the file."""
+
+    path: Path
+    people: Sequence[mpii.Person]
+    truth: mpii.HeadTruth
+    ids: Sequence[int]
+
+    def frames(self, folder: Path | None) -> Iterator[Frame]:
+        place = picture_folder(self.path, [self.people[0].image], folder)
+        for number in self.ids:
+            yield Frame(read_picture(place / self.people[number].image), number)
+
+    def boxes(self, geometry: Geometry) -> GivenBoxes:
+        return GivenBoxes({}, mpii.region_boxes(self.people, geometry))
+
+    def check(self, skeleton: Skeleton) -> None:
+        if skeleton is not MPII:
+            name = RECOMMENDED[MPII.name]
+            raise InputError(
+                f"the weights give the joints of {skeleton.name}, PCKh measures MPII's: say --weights {name}"
+            )
+
+    def read(self, path: Path) -> list[dict[str, Any]]:
+        return mpii.load_predictions(path, len(self.people))
+
+    def score(self, rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
+        errors = self.truth.errors(mpii.joints_of(rows, len(self.people)))[list(self.ids)]
+        return {name: pckh(errors, threshold) for name, threshold in PCKH.items()}
+
+
+def head_share(path: Path, limit: int | None = None) -> HeadShare:
+    """MPII's annotation JSON with the .mat file beside it."""
+    people = mpii.load_people(path)
+    truth = mpii.load_truth(mpii.truth_beside(path), len(people))
+    return HeadShare(path, people, truth, range(len(people))[:limit])
+
+
+def precision(
+    load: Callable[[Path], Any], numbers: Callable[..., dict[str, float]], path: Path, limit: int | None = None
+) -> Precision:
+    """Annotations that `load` reads, as `numbers` scores them."""
+    truth = load(path)
+    return Precision(path, truth, truth.getImgIds()[:limit], numbers)
+
+
+# How the file of annotations is opened: (path, limit) -> Measure.
+METRICS: dict[str, Callable[[Path, int | None], Measure]] = {
+    "coco": partial(precision, coco.load_annotations, coco.evaluate),
+    "bbox": partial(precision, coco.load_annotations, partial(coco.evaluate, metric="bbox")),
+    "crowdpose": partial(precision, crowdpose.load_annotations, crowdpose.evaluate),
+    "ochuman": partial(precision, ochuman.load_annotations, coco.evaluate),
+    "pckh": head_share,
+}

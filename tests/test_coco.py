@@ -122,3 +122,12 @@ def test_best_people_come_first() -> None:
     assert len(ranked) == 2
     assert (np.diff(ranked.person_score) <= 0).all()
     assert len(poses.best(at_least=2.0)) == 0
+
+
+def test_the_box_of_a_result_is_not_its_area(truth: Path) -> None:
+    annotated = coco.load_annotations(truth)
+    rows = results(people(), 1)
+    rows += [row | {"keypoints": [0, 0, 1] * 16 + [60, 60, 1], "score": 0.99} for row in rows[:1]]  # a large miss
+    small = [row | {"bbox": [0, 0, 1, 1]} for row in rows]
+    bare = [{k: v for k, v in row.items() if k != "bbox"} for row in rows]
+    assert coco.evaluate(annotated, small) == coco.evaluate(annotated, rows) == coco.evaluate(annotated, bare)

@@ -1,4 +1,4 @@
-"""`hrpose eval`: a run, or a result file, scored by COCO's protocol."""
+"""`hrpose eval`: a run, or a result file, scored by the protocol of a data set."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hrpose_cli.errors import InputError
 
 if TYPE_CHECKING:
     from hrpose_cli.api import Settings
-    from hrpose_cli.evaluate import Protocol
+    from hrpose_cli.evaluate import Measure, Protocol
     from hrpose_cli.poses import Frame
 
 PROTOCOL = "Protocol"
@@ -23,15 +23,18 @@ ABLATION = ("argmax", "quarter", "dark")
 
 
 def evaluate(
-    gt: Annotated[Path, typer.Option(help="COCO annotations (person_keypoints_*.json).")],
+    gt: Annotated[
+        Path, typer.Option(help="Annotations: person_keypoints_*.json; MPII's valid.json, gt_valid.mat beside it.")
+    ],
     images: Annotated[Path | None, typer.Option(help="Folder of the pictures. Default: found beside --gt.")] = None,
     boxes: Annotated[
         str | None, typer.Option(help="gt, detector, or a COCO detection file. Default: gt; for bbox: detector.")
     ] = None,
     predictions: Annotated[Path | None, typer.Option(help="Score this result file; no network runs.")] = None,
     metric: Annotated[
-        Literal["keypoints", "bbox"], typer.Option(help="Joints, or the detector's boxes.")
-    ] = "keypoints",
+        Literal["coco", "pckh", "crowdpose", "ochuman", "bbox"],
+        typer.Option(help="AP of COCO, CrowdPose or OCHuman, PCKh of MPII, or AP of the detector's boxes."),
+    ] = "coco",
     save: Annotated[Path | None, typer.Option(help="Write the result rows here.", rich_help_panel=opt.OUTPUT)] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N pictures.")] = None,
     ablation: Annotated[
@@ -64,36 +67,37 @@ def evaluate(
     download: opt.Download = False,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Measure average precision on annotated pictures; the defaults are the papers' protocol."""
+    """Measure on annotated pictures how good the joints are; the defaults are the papers' protocol."""
     from hrpose_cli.cli.outputs import check_targets
     from hrpose_cli.cli.report import Report
-    from hrpose_cli.evaluate import Protocol, annotated_frames
-    from hrpose_cli.metrics import coco
+    from hrpose_cli.evaluate import METRICS, Protocol
 
     report, protocol = Report(quiet=quiet), Protocol(rescore=rescore, nms=nms, oks=oks)
     nets = weights or ["default"]
     named = {"boxes": None if boxes in {"gt", "detector"} else boxes, "weights": nets[0]}
     settings = opt.settings(locals(), **named)
     check_targets([path for path in (gt, predictions) if path], [save])
-    truth = coco.load_annotations(gt)
-    ids = truth.getImgIds()[:limit]
+    if metric == "pckh" and boxes not in {None, "gt"}:
+        raise InputError("PCKh is measured on people cropped by MPII's own centre and scale: leave --boxes out")
+    measure = METRICS[metric](gt, limit)
     runs = [replace(settings, weights=n, decode=d) for n, d in product(nets, ABLATION if ablation else [decode])]
     if len(runs) > 1 and (predictions or save or metric == "bbox" or (ablation and decode)):
         raise InputError("a table of several runs has no --predictions, --save, --metric bbox or --decode")
     table = []
     for run in runs:
-        frames = annotated_frames(truth, gt, ids, images)
+        frames = measure.frames(images)
         if predictions is not None:
-            rows, title = coco.load_results(predictions), f"{predictions}, scored as it is"
+            rows, title = measure.read(predictions), f"{predictions}, scored as it is"
         else:
             parts, title = (
                 score_boxes(run, frames, boxes)
                 if metric == "bbox"
-                else score_joints(run, frames, boxes, protocol, truth)
+                else score_joints(run, frames, boxes, protocol, measure)
             )
-            rows = [row for part in report.track(parts, len(ids)) for row in part]
-        table.append((title, coco.evaluate(truth, rows, metric, image_ids=ids)))
-    show(f"{metric} on {len(ids)} pictures of {gt}", table)
+            rows = [row for part in report.track(parts, len(measure.ids)) for row in part]
+        scores = measure.score(rows).items()
+        table += [(f"{name}: {title}" if name else title, numbers) for name, numbers in scores]
+    show(f"{metric} on {len(measure.ids)} {'people' if metric == 'pckh' else 'pictures'} of {gt}", table)
     if save is not None:
         opt.emit_json(save, rows)
 
@@ -112,17 +116,17 @@ def score_boxes(settings: Settings, frames: Iterable[Frame], boxes: str | None) 
 
 
 def score_joints(
-    settings: Settings, frames: Iterable[Frame], boxes: str | None, protocol: Protocol, truth: Any
+    settings: Settings, frames: Iterable[Frame], boxes: str | None, protocol: Protocol, measure: Measure
 ) -> tuple[Iterator[list[Any]], str]:
     """Rows of the whole pipeline, and what they belong to."""
     from hrpose_cli.api import build
-    from hrpose_cli.evaluate import check_skeleton, joint_rows, truth_boxes
+    from hrpose_cli.evaluate import joint_rows
 
     annotated = boxes in {None, "gt"}
     estimator = build(replace(settings, detector="none") if annotated else settings)
-    check_skeleton(truth, estimator.skeleton)
+    measure.check(estimator.skeleton)
     if annotated:
-        estimator = replace(estimator, detector=truth_boxes(truth, estimator.spec.geometry))
+        estimator = replace(estimator, detector=measure.boxes(estimator.spec.geometry))
     facts = [
         estimator.spec.name,
         f"boxes by {'the ground truth' if annotated else settings.boxes or settings.detector}",

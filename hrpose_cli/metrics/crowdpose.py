@@ -5,13 +5,10 @@ box whatever the annotation says, and AP is also given for easy, medium and hard
 pycocotools computes all of it, from annotations with that area.
 """
 
-import contextlib
-import io
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hrpose_cli.errors import FormatError
 from hrpose_cli.files import read_json
 from hrpose_cli.metrics import coco
 from hrpose_cli.skeletons import CROWDPOSE
@@ -31,25 +28,9 @@ NAMES = (*OVERALL, *(f"AP {name}" for name in CROWDED))
 def load_annotations(path: Path) -> Any:
     """The `pycocotools.coco.COCO` of a CrowdPose annotation file, with the area that its AP uses."""
     content = read_json(path, "annotations")
-    for name, keys in TRUTH.items():
-        rows = content.get(name) if isinstance(content, dict) else None
-        if not isinstance(rows, list) or not all(isinstance(row, dict) and keys <= row.keys() for row in rows):
-            raise FormatError(
-                f"{path} is no CrowdPose annotation file: its {name} must be a list with {', '.join(sorted(keys))}"
-            )
+    coco.check_lists(content, path, TRUTH, "CrowdPose")
     people = [row | {"area": row["bbox"][2] * row["bbox"][3] * AREA} for row in content["annotations"]]
-    return indexed(content | {"annotations": people})
-
-
-def indexed(content: dict[str, Any]) -> Any:
-    """The `pycocotools.coco.COCO` of annotations in memory."""
-    from pycocotools.coco import COCO
-
-    found = COCO()
-    found.dataset = content
-    with contextlib.redirect_stdout(io.StringIO()):
-        found.createIndex()
-    return found
+    return coco.indexed(content | {"annotations": people})
 
 
 def evaluate(truth: Any, rows: Sequence[dict[str, Any]], *, image_ids: Sequence[int] | None = None) -> dict[str, float]:

@@ -12,7 +12,6 @@ from typing import Any
 from hrpose_cli.errors import FormatError
 from hrpose_cli.files import read_json
 from hrpose_cli.metrics import coco
-from hrpose_cli.metrics.crowdpose import indexed
 from hrpose_cli.skeletons import COCO
 
 # Own: 0 missing, 1 visible, 2 hidden by oneself, 3 hidden by others. COCO: 2 visible, 1 hidden.
@@ -25,7 +24,7 @@ def load_annotations(path: Path) -> Any:
     if not isinstance(content, dict) or "keypoint_names" not in content:
         return coco.load_annotations(path)
     try:
-        return indexed(to_coco(content))
+        return coco.indexed(to_coco(content))
     except (KeyError, TypeError, ValueError) as error:
         raise FormatError(f"{path} is no OCHuman annotation file: {error!r}") from error
 

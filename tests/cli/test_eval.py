@@ -2,12 +2,14 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from scipy.io import savemat
 from typer.testing import CliRunner
 
 from hrpose_cli.cli import app
@@ -140,3 +142,94 @@ def test_an_ablation_is_one_table(hrpose: Any, data: Path, weights_file: Path) -
     single = hrpose("--gt", data, "--decode", "quarter")
     assert numbers(single.output) == numbers(result.output)[10:20]
     assert "several runs" in clean_failure(hrpose("--gt", data, "--ablation", "decode", "--save", "x.json"))
+
+
+@pytest.fixture
+def mpii(tmp_path: Path) -> Path:
+    """Two people of one picture, laid out as the HRNet authors lay out MPII."""
+    (tmp_path / "annot").mkdir()
+    (tmp_path / "images").mkdir()
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 255, (120, 100, 3), np.uint8)).save(tmp_path / "images" / "a.png")
+    people = [{"image": "a.png", "center": [40 + i, 50], "scale": 0.4} for i in range(2)]
+    heads = np.array([[[30, 30], [10, 10]], [[40, 40], [20, 20]]])  # (corners, xy, people)
+    truth = {"pos_gt_src": joints(2).transpose(1, 2, 0) + 1, "jnt_missing": np.zeros((16, 2)), "headboxes_src": heads}
+    savemat(tmp_path / "annot" / "gt_valid.mat", truth)
+    path = tmp_path / "annot" / "valid.json"
+    path.write_text(json.dumps(people))
+    return path
+
+
+def joints(people: int) -> Any:
+    """(N, 16, 2) px from 0."""
+    return np.random.default_rng(1).uniform(20, 80, (people, 16, 2))
+
+
+def test_pckh_of_files(hrpose: Any, mpii: Path, tmp_path: Path) -> None:
+    savemat(tmp_path / "pred.mat", {"preds": joints(2) + 1})
+    flat = np.concatenate([joints(2), np.ones((2, 16, 1))], axis=2).reshape(2, -1)
+    listed = [{"image_id": i, "keypoints": row.tolist(), "score": 1} for i, row in enumerate(flat)]
+    (tmp_path / "rows.json").write_text(json.dumps(listed))
+    for name in ("pred.mat", "rows.json"):
+        result = hrpose("--gt", mpii, "--metric", "pckh", "--predictions", tmp_path / name)
+        assert result.exit_code == 0, result.output
+        assert "2 people" in result.output
+        assert "PCKh@0.11, which the HRNet and DARK papers call @0.1" in result.output
+        assert numbers(result.output) == [1.0] * 24
+
+
+def test_pckh_of_a_run(mpii: Path, net: Any, tmp_path: Path) -> None:
+    from hrpose_cli.nets.hrnet import HRNet, NetConfig
+    from hrpose_cli.weights import save
+    from tests.conftest import TINY, spec
+    from tests.reference import rule
+
+    config = TINY | {"joints": 16}
+    tiny = HRNet(NetConfig(**config)).eval()
+    tiny.load_state_dict(rule.state_dict(tiny))
+    save(tiny, replace(spec(), net=config, skeleton="mpii", input_size=(64, 64)), tmp_path / "mpii.safetensors")
+    common = ["eval", "--gt", str(mpii), "--metric", "pckh", "--device", "cpu", "--save", str(tmp_path / "out.json")]
+    result = CliRunner().invoke(app, [*common, "--weights", str(tmp_path / "mpii.safetensors")])
+    assert result.exit_code == 0, result.output
+    saved = json.loads((tmp_path / "out.json").read_text())
+    assert [(row["image_id"], len(row["keypoints"])) for row in saved] == [(0, 48), (1, 48)]
+    assert saved[1]["bbox"] == [0, 15, 80, 80]  # a square of 200 * 0.4 px, 15 * 0.4 px further down, from 0
+
+
+def crowd(data: Path) -> Path:
+    """The two pictures with 14 joints and a crowdIndex, but without areas."""
+    content = json.loads(data.read_text())
+    for image in content["images"]:
+        image["crowdIndex"] = 0.1 * image["id"]
+    for row in content["annotations"]:
+        row["keypoints"] = row["keypoints"][:42]
+        del row["area"]
+    path = data.with_name("crowdpose_val2017.json")
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_crowdpose_and_ochuman_of_files(hrpose: Any, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "coco.json").write_text(json.dumps(rows(data)))
+    (tmp_path / "crowd.json").write_text(json.dumps([r | {"keypoints": r["keypoints"][:42]} for r in rows(data)]))
+    result = hrpose("--gt", crowd(data), "--metric", "crowdpose", "--predictions", tmp_path / "crowd.json")
+    assert numbers(result.output) == [1.0] * 6 + [-1.0, 1.0, -1.0], result.output
+    result = hrpose("--gt", data, "--metric", "ochuman", "--predictions", tmp_path / "coco.json")
+    assert set(numbers(result.output)) == {1.0, -1.0}, result.output
+
+
+def test_a_metric_says_what_it_needs(hrpose: Any, data: Path, mpii: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "alone" / "valid.json"
+    alone.parent.mkdir()
+    alone.write_text(mpii.read_text())
+    cases = [
+        ([data, "crowdpose"], "crowdIndex"),
+        ([data, "pckh"], "no MPII annotation file"),
+        ([mpii, "coco"], "no COCO annotation file"),
+        ([mpii, "pckh"], "the weights give the joints of coco, PCKh measures MPII's: say --weights"),
+        ([mpii, "pckh", "--boxes", "detector"], "leave --boxes out"),
+        ([alone, "pckh"], "PCKh needs"),
+        ([crowd(data), "crowdpose"], "17 joints"),
+    ]
+    for (gt, metric, *more), message in cases:
+        assert message in clean_failure(hrpose("--gt", gt, "--metric", metric, *more)), metric
