@@ -1,8 +1,9 @@
 """Checkpoints: the tensors in a file, whoever wrote it, under the authors' names.
 
 Three key styles are read: the authors' (`conv1.weight`, with or without `module.` before it),
-mmpose 0.x (`backbone.`, `keypoint_head.`) and mmpose 1.x (`backbone.`, `head.`). Fitting is strict:
-a key too many, too few or of another shape is an error that names it.
+mmpose 0.x (`backbone.`, `keypoint_head.`) and mmpose 1.x (`backbone.`, `head.`). mmpose has no stacked
+hourglass of these keys: its own is another net. Fitting is strict: a key too many, too few or of
+another shape is an error that names it.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import pickletools
 import re
 import zipfile
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,6 +114,12 @@ def official_key(key: str) -> str:
 
 def complain(path: Path, want: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> None:
     """Raise unless both have the same keys and shapes; batch counters may be missing (torch < 0.4.1)."""
+    wanted, given = architecture(want), architecture(got)
+    if given is not None and given != wanted:
+        instead = NAMES.get(wanted or "", "the net that is wanted")
+        raise WeightsError(
+            f"{path} holds {NAMES[given]}, not {instead}: say --like NAME of such a model (hrpose weights list)"
+        )
     missing = [k for k in want if k not in got and not k.endswith("num_batches_tracked")]
     left = [k for k in got if k not in want]
     shapes = [
@@ -138,20 +145,71 @@ def key_style(state: Mapping[str, Tensor]) -> str:
     return "official, DataParallel" if "module" in starts else "official"
 
 
+NAMES = {
+    "hrnet": "an HRNet",
+    "higher_hrnet": "a HigherHRNet",
+    "simple_baseline": "a SimpleBaseline",
+    "hourglass": "a stacked hourglass",
+}
+# Keys (the authors' names) that one net has and no other.
+MARKS = {
+    "hrnet": {"final_layer.weight", "stage4.0.branches.3.0.conv1.weight"},
+    "higher_hrnet": {"final_layers.1.weight", "deconv_layers.0.0.0.weight", "stage4.0.branches.3.0.conv1.weight"},
+    "simple_baseline": {"final_layer.weight", "deconv_layers.6.weight", "layer4.0.conv3.weight"},
+    "hourglass": {"score.0.weight", "hg.0.hg.0.3.0.conv1.weight"},
+}
+
+
+def architecture(state: Mapping[str, Tensor]) -> str | None:
+    """The net (a row of nets.NETS) that has tensors of these names (the authors'), if it is known."""
+    return next((name for name, marks in MARKS.items() if marks <= state.keys()), None)
+
+
 def guess(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The integers that make an HRNet with these tensors (the authors' names); none for another net."""
-    if not {"final_layer.weight", "stage4.0.branches.3.0.conv1.weight"} <= state.keys():
-        return {"architecture": "unknown"}
+    """The net with these tensors (the authors' names) and the integers that make it; none for another net."""
+    name = architecture(state)
+    return {"architecture": "unknown"} if name is None else {"architecture": name, **INTEGERS[name](state)}
 
-    def count(prefix: str) -> int:
-        return len({key.removeprefix(prefix).split(".")[0] for key in state if key.startswith(prefix)})
 
-    joints, width = state["final_layer.weight"].shape[:2]
+def count(state: Mapping[str, Tensor], prefix: str) -> int:
+    """How many parts the part of a net that is called `prefix` has."""
+    return len({key.removeprefix(prefix).split(".")[0] for key in state if key.startswith(prefix)})
+
+
+def trunk_integers(state: Mapping[str, Tensor]) -> dict[str, Any]:
     return {
-        "architecture": "hrnet",
-        "width": width,
-        "modules": [count(f"stage{i}.") for i in (2, 3, 4)],
-        "blocks": count("stage2.0.branches.0."),
-        "bottlenecks": count("layer1."),
-        "joints": joints,
+        "modules": [count(state, f"stage{i}.") for i in (2, 3, 4)],
+        "blocks": count(state, "stage2.0.branches.0."),
+        "bottlenecks": count(state, "layer1."),
     }
+
+
+def hrnet_integers(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    joints, width = state["final_layer.weight"].shape[:2]
+    return {"width": width, **trunk_integers(state), "joints": joints}
+
+
+def higher_hrnet_integers(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    joints, width = state["final_layers.1.weight"].shape[:2]
+    refine = count(state, "deconv_layers.0.") - 1
+    return {"width": width, **trunk_integers(state), "joints": joints, "refine": refine}
+
+
+def simple_baseline_integers(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    joints, up = state["final_layer.weight"].shape[:2]
+    blocks = [count(state, f"layer{i}.") for i in (1, 2, 3, 4)]
+    return {"blocks": blocks, "width": len(state["conv1.weight"]), "up": up, "joints": joints}
+
+
+def hourglass_integers(state: Mapping[str, Tensor]) -> dict[str, Any]:
+    joints, features = state["score.0.weight"].shape[:2]
+    blocks, depth = count(state, "hg.0.hg.0.0."), count(state, "hg.0.hg.")
+    return {"stacks": count(state, "hg."), "blocks": blocks, "features": features, "depth": depth, "joints": joints}
+
+
+INTEGERS: dict[str, Callable[[Mapping[str, Tensor]], dict[str, Any]]] = {
+    "hrnet": hrnet_integers,
+    "higher_hrnet": higher_hrnet_integers,
+    "simple_baseline": simple_baseline_integers,
+    "hourglass": hourglass_integers,
+}

@@ -19,12 +19,16 @@ from hrpose_cli.skeletons import SKELETONS
 
 MMPOSE = "https://download.openmmlab.com/mmpose/"
 MM0 = MMPOSE + "top_down/"
-MM1 = MMPOSE + "v1/body_2d_keypoint/topdown_heatmap/coco/td-hm_hrnet-"
+MM1 = MMPOSE + "v1/body_2d_keypoint/topdown_heatmap/coco/td-hm_"
 OFFICIAL = "https://github.com/leoxiaobin/deep-high-resolution-net.pytorch"
 DARKPOSE = "https://github.com/ilovepose/DarkPose"
+MICROSOFT = "https://github.com/microsoft/human-pose-estimation.pytorch"
+HIGHER = "https://github.com/HRNet/HigherHRNet-Human-Pose-Estimation"
 
 Size = tuple[int, int]
 SMALL, LARGE, SQUARE, TINY = (192, 256), (288, 384), (256, 256), (96, 128)
+WHOLE = (512, 512)  # of whole pictures, whose short side becomes that of the input size
+RESNETS = {50: [3, 4, 6, 3], 101: [3, 4, 23, 3], 152: [3, 8, 36, 3]}  # depth: blocks of each layer
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,7 @@ class ModelSpec:
     input_size: tuple[int, int] = (192, 256)
     geometry: Geometry = "classic"
     decode: str = "dark"
-    color: str = "rgb"
+    color: str = "rgb"  # "bgr": red and blue change places before the net, which was trained so
     padding: float = PADDING  # of boxes: how much larger than the 3:4 box a crop is
     flip_shift: bool = True  # move the mirrored heatmap one column in a flip test
     sigma: float = 2.0  # of the targets, heatmap px
@@ -92,12 +96,29 @@ def from_metadata(path: Path, facts: Mapping[str, str]) -> ModelSpec:
     return spec
 
 
-def hrnet(name: str, width: int, size: Size, url: str, ap: float | None, ar: float | None = None) -> ModelSpec:
-    """A row of mmpose: classic geometry, one-column shift, sigma by size; COCO by default."""
+def published(
+    name: str, net: dict[str, Any], size: Size, url: str, ap: float | None, ar: float | None = None
+) -> ModelSpec:
+    """A row of mmpose: HRNet, classic geometry, one-column shift, sigma by size; COCO by default."""
     return ModelSpec(
-        name=name, net={"width": width}, input_size=size, sigma=3.0 if size == LARGE else 2.0, ap=ap, ar=ar,
+        name=name, net=net, input_size=size, sigma=3.0 if size == LARGE else 2.0, ap=ap, ar=ar,
         url=url, file=url.rpartition("/")[2], licence="Apache-2.0", data="COCO train2017 (annotations CC BY 4.0)",
     )  # fmt: skip
+
+
+def hrnet(name: str, width: int, size: Size, url: str, ap: float | None, ar: float | None = None) -> ModelSpec:
+    return published(name, {"width": width}, size, url, ap, ar)
+
+
+def resnet(name: str, depth: int, size: Size, url: str, ap: float | None, ar: float | None = None) -> ModelSpec:
+    """A row of mmpose for a SimpleBaseline."""
+    return replace(published(name, {"blocks": RESNETS[depth]}, size, url, ap, ar), architecture="simple_baseline")
+
+
+def higher(name: str, width: int, size: Size, url: str, ap: float | None) -> ModelSpec:
+    """A row of mmpose for a HigherHRNet, which moves joints by quarters as its authors do."""
+    row = published(name, {"width": width}, size, url, ap)
+    return replace(row, architecture="higher_hrnet", decode="quarter", sigma=2.0)
 
 
 def other(row: ModelSpec, skeleton: str, joints: int, data: str) -> ModelSpec:
@@ -146,6 +167,32 @@ SQUARES = [
 ]
 CROWD = "hrnet/hrnet_w32_crowdpose_256x192-960be101_20201227.pth"
 
+# depth, size, kind, address, AP, AR: SimpleBaseline in mmpose 1.x and 0.x
+RESNET_FILES: list[tuple[int, Size, str, str, float, float | None]] = [
+    (50, SMALL, "", MM1 + "res50_8xb64-210e_coco-256x192-04af38ce_20220923.pth", 0.718, 0.774),
+    (50, SMALL, "-dark", MM1 + "res50_dark-8xb64-210e_coco-256x192-c129dcb6_20220926.pth", 0.724, None),
+    (50, SMALL, "-mm0", MM0 + "resnet/res50_coco_256x192-ec54d7f3_20200709.pth", 0.718, 0.773),
+    (50, LARGE, "-mm0", MM0 + "resnet/res50_coco_384x288-e6f795e9_20200709.pth", 0.731, None),
+    (101, SMALL, "-mm0", MM0 + "resnet/res101_coco_256x192-6e6babf0_20200708.pth", 0.726, None),
+    (50, SMALL, "-dark-mm0", MM0 + "resnet/res50_coco_256x192_dark-43379d20_20200709.pth", 0.724, None),
+]
+
+# width, short side, file, AP without other scales; mmpose 0.x, 1.x has none
+BOTTOM_UP = [
+    (32, 512, "higher_hrnet32_coco_512x512-8ae85183_20200713.pth", 0.677),
+    (32, 640, "higher_hrnet32_coco_640x640-a22fe938_20200712.pth", 0.686),
+    (48, 512, "higher_hrnet48_coco_512x512-60fedcbc_20200712.pth", 0.686),
+]
+BOTTOM_UP_CROWD = "higher_hrnet32_crowdpose_512x512-1aa4a132_20201017.pth"
+
+SIMPLE_AUTHORS: dict[tuple[int, Size], tuple[float | None, float | None]] = {
+    (50, SMALL): (0.704, 0.763),
+    (50, LARGE): (0.722, 0.776),
+    (101, SMALL): (0.714, 0.771),
+    (101, LARGE): (None, None),
+    (152, SMALL): (0.720, 0.778),
+    (152, LARGE): (0.743, 0.797),
+}
 AUTHORS = {
     (32, SMALL): (0.744, 0.798),
     (32, LARGE): (0.758, 0.809),
@@ -163,7 +210,7 @@ DARK_AUTHORS = {
 
 def mmpose_rows() -> Iterator[ModelSpec]:
     """Files of mmpose 1.x (the names without a suffix) and 0.x (-mm0); both shift, but for UDP."""
-    for table, folder, suffix in ((MODERN, MM1, ""), (OLD, MM0, "-mm0")):
+    for table, folder, suffix in ((MODERN, MM1 + "hrnet-", ""), (OLD, MM0, "-mm0")):
         for width, size, kind, file, ap, ar in table:
             row = hrnet(f"hrnet-w{width}-{size[1]}x{size[0]}{kind}{suffix}", width, size, folder + file, ap, ar)
             if kind == "-udp":
@@ -174,6 +221,28 @@ def mmpose_rows() -> Iterator[ModelSpec]:
     for width, kind, file, score in SQUARES:
         yield other(hrnet(f"hrnet-w{width}-mpii-256x256{kind}", width, SQUARE, MM0 + file, score), "mpii", 16, "MPII")
     yield other(hrnet("hrnet-w32-crowdpose-256x192", 32, SMALL, MM0 + CROWD, 0.675), "crowdpose", 14, "CrowdPose")
+
+
+def resnet_rows() -> Iterator[ModelSpec]:
+    """SimpleBaseline: mmpose's files, and those of its authors, which want blue first."""
+    for depth, size, kind, url, ap, ar in RESNET_FILES:
+        yield resnet(f"simplebaseline-r{depth}-{size[1]}x{size[0]}{kind}", depth, size, url, ap, ar)
+    for (depth, size), (known_ap, known_ar) in SIMPLE_AUTHORS.items():
+        tag = f"{size[1]}x{size[0]}"
+        file = f"pose_resnet_{depth}_{tag}.pth"
+        row = resnet(f"official-simplebaseline-r{depth}-{tag}", depth, size, file, known_ap, known_ar)
+        yield replace(row, url=None, licence="MIT", source=MICROSOFT, color="bgr")
+
+
+def bottom_up_rows() -> Iterator[ModelSpec]:
+    """HigherHRNet: mmpose's files, and the one of its authors that has a name."""
+    folder = MMPOSE + "bottom_up/"
+    for width, side, file, ap in BOTTOM_UP:
+        yield higher(f"higher-hrnet-w{width}-{side}x{side}-mm0", width, (side, side), folder + file, ap)
+    crowd = higher("higher-hrnet-w32-crowdpose-512x512-mm0", 32, WHOLE, folder + BOTTOM_UP_CROWD, 0.655)
+    yield other(crowd, "crowdpose", 14, "CrowdPose")
+    row = higher("official-higher-hrnet-w32-512x512", 32, WHOLE, "pose_higher_hrnet_w32_512.pth", 0.671)
+    yield replace(row, url=None, licence="MIT", source=HIGHER)
 
 
 def official_rows() -> Iterator[ModelSpec]:
@@ -196,9 +265,16 @@ def darkpose_rows() -> Iterator[ModelSpec]:
         if size == TINY:
             row = replace(row, sigma=1.0, kernel=3 if width == 32 else 11)
         yield replace(row, geometry="dark", flip_shift=False, url=None, source=DARKPOSE)
+    own: dict[str, Any] = {"geometry": "dark", "flip_shift": False, "color": "bgr", "url": None, "source": DARKPOSE}
+    simple = resnet("official-dark-simplebaseline-r50-128x96", 50, TINY, "", 0.626, 0.695)
+    yield replace(simple, sigma=1.0, kernel=3, **own)
+    for stacks, sigma, score in ((4, 1.0, 0.696), (8, 2.0, 0.708)):
+        row = published(f"official-dark-hourglass-{stacks}-128x96", {"stacks": stacks}, TINY, "", score)
+        yield replace(row, architecture="hourglass", sigma=sigma, **own)
 
 
-MODELS: dict[str, ModelSpec] = {row.name: row for row in (*mmpose_rows(), *official_rows(), *darkpose_rows())}
+ROWS = (*mmpose_rows(), *resnet_rows(), *bottom_up_rows(), *official_rows(), *darkpose_rows())
+MODELS: dict[str, ModelSpec] = {row.name: row for row in ROWS}
 # The best of those that a laptop runs: by skeleton, what to fetch first.
 RECOMMENDED = {
     "coco": "hrnet-w32-256x192-udp",

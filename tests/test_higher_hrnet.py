@@ -1,12 +1,20 @@
 import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from torch import Tensor
 
+from hrpose_cli import weights
+from hrpose_cli.errors import WeightsError
 from hrpose_cli.nets import build
-from hrpose_cli.nets.higher_hrnet import CONFIGS, HigherHRNet, merge
+from hrpose_cli.nets.higher_hrnet import CONFIGS, HigherHRNet, HigherNetConfig, merge
 from hrpose_cli.nets.hrnet import HRNet, multiply_adds, parameter_count
+from hrpose_cli.skeletons import SKELETONS
+from hrpose_cli.zoo import MODELS, ModelSpec
 from tests.reference import load, rule
 
 TINY = {"width": 4, "modules": [1, 1, 1], "blocks": 1, "bottlenecks": 1, "refine": 1, "joints": 5}
@@ -71,3 +79,43 @@ def test_the_trunk_is_that_of_hrnet() -> None:
         higher, plain = (list(kind().state_dict()) for kind in (HigherHRNet, HRNet))
     assert higher[:1752] == plain[:1752]
     assert [k for k in higher[1752:] if k.startswith(("final_layers", "deconv_layers"))] == higher[1752:]
+
+
+# Files -------------------------------------------------------------------------------------------
+
+HEADS = ("deconv_layers.", "final_layers.")
+STYLES: dict[str, Callable[[dict[str, Tensor]], dict[str, Any]]] = {
+    "official": lambda s: s,
+    "official, DataParallel": lambda s: {f"module.{k}": v for k, v in s.items()},
+    "mmpose 0.x": lambda s: {
+        "state_dict": {("keypoint_head." if k.startswith(HEADS) else "backbone.") + k: v for k, v in s.items()}
+    },
+}
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_every_key_style_loads(style: str, tmp_path: Path) -> None:
+    spec = ModelSpec(name="tiny", architecture="higher_hrnet", net=TINY)
+    state = rule.state_dict(build(spec.architecture, spec.net))
+    torch.save(STYLES[style](state), tmp_path / "net.pth")
+    loaded = weights.load(spec, tmp_path / "net.pth").state_dict()
+    assert all(torch.equal(loaded[key], value) for key, value in state.items())
+    facts = weights.inspect(tmp_path / "net.pth")
+    assert facts.items() >= {"keys": style, "architecture": "higher_hrnet", **TINY}.items()
+
+
+def test_a_higher_hrnet_is_not_an_hrnet(tmp_path: Path) -> None:
+    torch.save(build("higher_hrnet", TINY).state_dict(), tmp_path / "net.pth")
+    with pytest.raises(WeightsError, match="holds a HigherHRNet, not an HRNet"):
+        weights.load(MODELS["hrnet-w32-256x192"], tmp_path / "net.pth")
+
+
+def test_rows_fit_the_net() -> None:
+    rows = [row for row in MODELS.values() if row.architecture == "higher_hrnet"]
+    assert [(HigherNetConfig(**row.net).width, row.input_size[1]) for row in rows] == [
+        (32, 512), (32, 640), (48, 512), (32, 512), (32, 512),
+    ]  # fmt: skip
+    for row in rows:
+        assert HigherNetConfig(**row.net).joints == len(SKELETONS[row.skeleton])
+        assert row.input_size[0] == row.input_size[1]
+        assert row.decode == "quarter"

@@ -1,13 +1,16 @@
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from numpy.testing import assert_allclose
 from torch import Tensor, nn
 
+from hrpose_cli import weights
 from hrpose_cli.nets import build
 from hrpose_cli.nets.hourglass import CONFIGS, HourglassConfig, HourglassNet
 from hrpose_cli.nets.hrnet import multiply_adds, parameter_count
+from hrpose_cli.zoo import MODELS, ModelSpec
 from tests.reference import rule
 
 TINY = HourglassConfig(stacks=2, features=16, joints=5)
@@ -149,3 +152,26 @@ def test_a_batch_is_its_pictures_one_by_one() -> None:
 def test_multiply_adds_count_every_convolution() -> None:
     net = HourglassNet(replace(TINY, stacks=1, depth=1))
     assert multiply_adds(net, (64, 64)) == 4 * multiply_adds(net, (32, 32))
+
+
+# Files -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_its_key_style_loads(prefix: str, tmp_path: Path) -> None:
+    integers = {"stacks": 2, "blocks": 2, "features": 16, "depth": 3, "joints": 5}
+    net = build("hourglass", integers)
+    state = rule.state_dict(net)
+    torch.save({"state_dict": {prefix + key: value for key, value in state.items()}}, tmp_path / "net.pth")
+    spec = ModelSpec(name="tiny", architecture="hourglass", net=integers)
+    loaded = weights.load(spec, tmp_path / "net.pth").state_dict()
+    assert all(torch.equal(loaded[key], value) for key, value in state.items())
+    assert weights.inspect(tmp_path / "net.pth").items() >= {"architecture": "hourglass", **integers}.items()
+
+
+def test_rows_build_their_net() -> None:
+    with torch.device("meta"):
+        for stacks, count in ((4, 13_020_612), (8, 25_598_472)):
+            row = MODELS[f"official-dark-hourglass-{stacks}-128x96"]
+            assert parameter_count(build(row.architecture, row.net)) == count
+            assert (row.color, row.geometry, row.kernel) == ("bgr", "dark", 11)

@@ -1,12 +1,19 @@
 import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from numpy.testing import assert_allclose
+from torch import Tensor
 
+from hrpose_cli import weights
+from hrpose_cli.errors import WeightsError
 from hrpose_cli.nets import build
 from hrpose_cli.nets.hrnet import multiply_adds, parameter_count
 from hrpose_cli.nets.simple_baseline import CONFIGS, SimpleBaseline, SimpleNetConfig
+from hrpose_cli.zoo import MODELS, ModelSpec
 from tests.reference import load, rule
 
 TINY = SimpleNetConfig(blocks=(1, 1, 1, 1), width=4, up=8)
@@ -63,3 +70,57 @@ def test_a_batch_is_its_pictures_one_by_one() -> None:
     pictures = rule.picture("2x3x128x96")
     alone = torch.cat([net(p[None]) for p in pictures])
     assert_allclose(net(pictures).numpy(), alone.numpy(), atol=1e-6)
+
+
+# Files -------------------------------------------------------------------------------------------
+
+INTEGERS = {"blocks": [1, 2, 1, 1], "width": 4, "up": 8, "joints": 17}
+HEADS = ("deconv_layers.", "final_layer.")
+STYLES: dict[str, Callable[[dict[str, Tensor]], dict[str, Any]]] = {
+    "official": lambda s: s,
+    "official, DataParallel": lambda s: {f"module.{k}": v for k, v in s.items()},
+    "mmpose 0.x": lambda s: {"meta": {}, "state_dict": prefixed(s, "keypoint_head.")},
+    "mmpose 1.x": lambda s: {"meta": {}, "state_dict": prefixed(s, "head.")},
+}
+
+
+def prefixed(state: dict[str, Tensor], head: str) -> dict[str, Tensor]:
+    return {(head if k.startswith(HEADS) else "backbone.") + k: v for k, v in state.items()}
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_every_key_style_loads(style: str, tmp_path: Path) -> None:
+    spec = ModelSpec(name="tiny", architecture="simple_baseline", net=INTEGERS)
+    net = build(spec.architecture, spec.net)
+    state = rule.state_dict(net)
+    torch.save(STYLES[style](state), tmp_path / "net.pth")
+    loaded = weights.load(spec, tmp_path / "net.pth").state_dict()
+    assert all(torch.equal(loaded[key], value) for key, value in state.items())
+    facts = weights.inspect(tmp_path / "net.pth")
+    assert facts.items() >= {"keys": style, "architecture": "simple_baseline", **INTEGERS}.items()
+
+
+def test_a_simple_baseline_is_not_an_hrnet(tmp_path: Path) -> None:
+    path = tmp_path / "net.pth"
+    torch.save(SimpleBaseline(TINY).state_dict(), path)
+    with pytest.raises(WeightsError) as caught:
+        weights.load(MODELS["hrnet-w32-256x192"], path)
+    assert str(caught.value) == (
+        f"{path} holds a SimpleBaseline, not an HRNet: say --like NAME of such a model (hrpose weights list)"
+    )
+    with pytest.raises(WeightsError, match=r"does not fit this net: .* of another shape"):
+        weights.load(MODELS["simplebaseline-r50-256x192"], path)
+
+
+def test_rows_build_their_net_and_know_its_colours() -> None:
+    rows = {row.name: row for row in MODELS.values() if row.architecture == "simple_baseline"}
+    assert rows["official-simplebaseline-r152-384x288"].file == "pose_resnet_152_384x288.pth"
+    for name, row in rows.items():
+        assert row.color == ("bgr" if name.startswith("official") else "rgb")
+    with torch.device("meta"):
+        assert parameter_count(build("simple_baseline", rows["official-simplebaseline-r101-256x192"].net)) == 52_991_825
+    row = rows["simplebaseline-r50-256x192"]
+    assert row.url == (
+        "https://download.openmmlab.com/mmpose/v1/body_2d_keypoint/topdown_heatmap/coco/"
+        "td-hm_res50_8xb64-210e_coco-256x192-04af38ce_20220923.pth"
+    )
