@@ -18,7 +18,8 @@ from hrpose_cli.backends import Backend
 from hrpose_cli.crops import warp_into
 from hrpose_cli.errors import BackendError, InputError
 from hrpose_cli.geometry import Size, invert, region_affines, transform
-from hrpose_cli.grouping import STEPS, Rules, group
+from hrpose_cli.grouping import DECODINGS, Rules, group, step_of
+from hrpose_cli.heatmaps import DEFAULT_LIMIT
 from hrpose_cli.poses import Affine, Floats, Frame, Picture, Poses
 from hrpose_cli.skeletons import SKELETONS, Skeleton
 from hrpose_cli.stopwatch import Stopwatch
@@ -48,9 +49,10 @@ class BottomUp:
 
     backend: Backend
     spec: ModelSpec
-    decode: str = "quarter"  # a row of grouping.STEPS
+    decode: str = "quarter"  # one of grouping.DECODINGS
     flip_test: bool = False
     scales: tuple[float, ...] = (1.0,)
+    limit: float | None = DEFAULT_LIMIT  # px of the input at scale 1; see heatmaps.dark
     least: float = 0.0  # box score below which nobody is reported
     rules: Rules = field(default_factory=Rules)
     weights: Path | None = None  # the file that the backend's net came from
@@ -58,8 +60,8 @@ class BottomUp:
 
     def __post_init__(self) -> None:
         check_scales(self.scales)
-        if self.decode not in STEPS:
-            raise InputError(f"bottom-up decoding is {' or '.join(STEPS)}, not {self.decode}")
+        if self.decode not in DECODINGS:
+            raise InputError(f"bottom-up decoding is {' or '.join(DECODINGS)}, not {self.decode}")
 
     @property
     def skeleton(self) -> Skeleton:
@@ -76,8 +78,8 @@ class BottomUp:
             heatmaps, tags = aggregate(list(self.views(frame.image)), size, mirror)
             self.check(heatmaps, tags)
         with self.watch("group"), torch.inference_mode():
-            kernel = self.spec.kernel
-            people, scores = group(heatmaps, tags, rules=self.rules, decode=self.decode, kernel=kernel)
+            step = step_of(self.decode, self.spec.kernel, self.limit)
+            people, scores = group(heatmaps, tags, rules=self.rules, step=step)
         to_frame = invert(picture_to_input(frame.size, size))
         return self.poses(people, scores, to_frame, frame.size)
 

@@ -40,6 +40,7 @@ class Rules:
     kernel: int = 5  # side of the square in which a peak must be the highest pixel, odd
 
 
+DECODINGS = ("quarter", "dark")
 SIDE = 16  # px of a square to look through for a missing joint
 CHUNK = 64  # people for whom to look at once
 
@@ -49,15 +50,15 @@ Step = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def group(
-    heatmaps: Tensor, tags: Tensor, *, rules: Rules | None = None, decode: str = "quarter", kernel: int = 11
+    heatmaps: Tensor, tags: Tensor, *, rules: Rules | None = None, step: Step | None = None
 ) -> tuple[Floats, Floats]:
     """People (P, K, 3 + T) of heatmaps (K, h, w) and tags (K, T, h, w), and their scores (P,).
 
-    decode: a row of `STEPS`; kernel: of DARK's blur. A person's score is the mean over all joints, a
-    missing one counting 0, before the missing ones are looked for: HigherHRNet, `HeatmapParser.parse`.
+    step: `quarter_step`, which is the default, or `dark_step`. A person's score is the mean over all
+    joints, a missing one counting 0, before the missing ones are looked for: HigherHRNet,
+    `HeatmapParser.parse`.
     """
-    rules = rules or Rules()
-    step = STEPS[decode](kernel)
+    rules, step = rules or Rules(), step or quarter_step
     people = match(top_peaks(heatmaps, tags, rules), rules)
     scores = people[..., 2].mean(axis=1)
     return refine(settle(people, heatmaps, step), heatmaps, tags, step), scores
@@ -234,8 +235,10 @@ def quarter_step(heatmaps: Tensor, joint: Tensor, xy: Tensor) -> Tensor:
     return torch.where(slope > 0, 0.25, -0.25)
 
 
-def dark_step(heatmaps: Tensor, joint: Tensor, xy: Tensor, *, kernel: int) -> Tensor:
-    """DARK's Newton step on the logarithm of the blurred heatmap, at most a pixel long on each axis.
+def dark_step(
+    heatmaps: Tensor, joint: Tensor, xy: Tensor, *, kernel: int = 11, limit: float | None = DEFAULT_LIMIT
+) -> Tensor:
+    """DARK's Newton step on the logarithm of the blurred heatmap; arguments as for `heatmaps.dark`.
 
     Only what the step looks at is blurred, so its cost grows with the people, not with the picture.
     """
@@ -246,13 +249,12 @@ def dark_step(heatmaps: Tensor, joint: Tensor, xy: Tensor, *, kernel: int) -> Te
     dxx = 0.25 * (log[:, 2, 4] - 2 * log[:, 2, 2] + log[:, 2, 0])
     dyy = 0.25 * (log[:, 4, 2] - 2 * log[:, 2, 2] + log[:, 0, 2])
     dxy = 0.25 * (log[:, 3, 3] - log[:, 1, 3] - log[:, 3, 1] + log[:, 1, 1])
-    return newton_step(gradient, dxx, dyy, dxy, DEFAULT_LIMIT)
+    return newton_step(gradient, dxx, dyy, dxy, limit)
 
 
-STEPS: dict[str, Callable[[int], Step]] = {
-    "quarter": lambda kernel: quarter_step,
-    "dark": lambda kernel: partial(dark_step, kernel=kernel),
-}
+def step_of(decode: str, kernel: int, limit: float | None) -> Step:
+    """The step that is called "quarter" or "dark"."""
+    return quarter_step if decode == "quarter" else partial(dark_step, kernel=kernel, limit=limit)
 
 
 def patches(heatmaps: Tensor, joint: Tensor, xy: Tensor, radius: int) -> Tensor:

@@ -66,6 +66,11 @@ class ModelSpec:
         """The input size as model names write it, HxW."""
         return f"{self.input_size[1]}x{self.input_size[0]}"
 
+    @property
+    def method(self) -> str:
+        """How people are found: boxes first, or all joints of the picture at once."""
+        return "bottom-up" if self.architecture == "higher_hrnet" else "top-down"
+
     def metadata(self) -> dict[str, str]:
         """The strings that a safetensors file of ours carries."""
         return {

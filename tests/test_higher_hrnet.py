@@ -118,4 +118,5 @@ def test_rows_fit_the_net() -> None:
     for row in rows:
         assert HigherNetConfig(**row.net).joints == len(SKELETONS[row.skeleton])
         assert row.input_size[0] == row.input_size[1]
-        assert row.decode == "quarter"
+        assert (row.method, row.decode) == ("bottom-up", "quarter")
+    assert MODELS["hrnet-w32-256x192"].method == "top-down"
