@@ -19,6 +19,9 @@ from hrpose_cli.fetch import digest
 from hrpose_cli.heatmaps import DECODERS, DEFAULT_LIMIT
 from hrpose_cli.poses import Frame, Picture, Poses
 
+PACKAGES = ("torch", "ultralytics", "opencv-python", "numpy")
+RUNTIMES = {"openvino": ("openvino",), "onnx": ("onnxruntime",)}  # of backends, besides torch
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -29,6 +32,8 @@ class Settings:
     detector: str = DEFAULT  # a name, a path to a .pt, or "none": one person fills the picture
     boxes: str | None = None  # a COCO file of boxes to use instead of a detector
     device: str = "auto"
+    backend: str = "auto"  # a row of backends.BACKENDS
+    precision: str = "auto"
     decode: str | None = None  # None: what the weights were made for
     flip_test: bool = False
     crop: CropMode = "context"
@@ -52,15 +57,16 @@ class Settings:
 
 def build(settings: Settings, *, bar: Any = False) -> TopDown:
     """The estimator that `settings` describe. bar: of a download, as for `fetch.fetch`."""
-    from hrpose_cli.backends.pytorch import TorchBackend, choose_device
-    from hrpose_cli.weights import find, load
+    from hrpose_cli import backends
+    from hrpose_cli.backends.pytorch import choose_device
+    from hrpose_cli.weights import find
 
     device = choose_device(settings.device)
     fast = device != "cpu"  # a GPU runs HRNet as fast as the light net
     spec, path = find(settings.weights, like=settings.like, download=settings.download, fast=fast, bar=bar)
     return TopDown(
         detector=build_detector(settings, device),
-        backend=TorchBackend(load(spec, path), device=device, color=spec.color),
+        backend=backends.build(spec, path, device=device, backend=settings.backend, precision=settings.precision),
         weights=path,
         spec=spec,
         decode=settings.decode or spec.decode,
@@ -86,7 +92,7 @@ def provenance(settings: Settings, estimator: TopDown) -> dict[str, Any]:
     return {
         "description": "human poses by hrpose",
         "version": __version__,
-        "versions": {name: version(name) for name in ("torch", "ultralytics", "opencv-python", "numpy")},
+        "versions": {name: version(name) for name in (*PACKAGES, *RUNTIMES.get(backend.name, ()))},
         "weights": {
             "name": spec.name,
             "sha256": digest(estimator.weights) if estimator.weights else None,

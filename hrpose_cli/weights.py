@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from hrpose_cli.checkpoints import complain, first_line, guess, key_style, official_keys, read_state
 from hrpose_cli.errors import WeightsError
+from hrpose_cli.exported import EXPORTED, read_metadata
 from hrpose_cli.fetch import digest as sha256
 from hrpose_cli.files import replacing
 from hrpose_cli.resources import shipped
@@ -111,7 +112,7 @@ def describe_file(path: Path, like: str | None = None) -> ModelSpec:
     if like is not None:
         # What is known of the other file's making and merit is not known of this one.
         return replace(known(like), name=path.stem, file=path.name, licence="", data="", ap=None, ar=None, url=None)
-    facts = metadata(path) if path.suffix == ".safetensors" else {}
+    facts = metadata(path)
     if "architecture" in facts:
         try:
             return from_metadata(path, facts)
@@ -138,9 +139,11 @@ def check_published(path: Path, row: ModelSpec) -> None:
 
 
 def metadata(path: Path) -> dict[str, str]:
-    """The strings in the header of a safetensors file."""
+    """The strings in the header of a safetensors file or of an exported net; of other files none."""
     from safetensors import SafetensorError, safe_open
 
+    if path.suffix != ".safetensors":
+        return read_metadata(path) if path.suffix in EXPORTED else {}
     try:
         with safe_open(path, framework="np") as file:  # "pt" would import torch
             return dict(file.metadata() or {})
@@ -150,6 +153,8 @@ def metadata(path: Path) -> dict[str, str]:
 
 def inspect(path: Path) -> dict[str, Any]:
     """What a file of weights is, from its tensors and what it says itself."""
+    if path.suffix in EXPORTED:
+        return {"file": str(path), "sha256": sha256(path), **metadata(path)}
     state = read_state(path)
     plain = official_keys(state)
     row = next((row.name for row in MODELS.values() if row.file == path.name), None)
@@ -161,7 +166,7 @@ def inspect(path: Path) -> dict[str, Any]:
         "parameters": sum(v.numel() for k, v in plain.items() if "running_" not in k and "num_batches" not in k),
         **guess(plain),
         **({"published as": row} if row else {}),
-        **(metadata(path) if path.suffix == ".safetensors" else {}),
+        **metadata(path),
     }
 
 
@@ -182,6 +187,8 @@ def load(spec: ModelSpec, path: Path) -> nn.Module:
     """The net of `spec` with the weights of `path`, in float32 and evaluation mode."""
     from hrpose_cli.nets import build
 
+    if path.suffix in EXPORTED:
+        raise WeightsError(f"{path} is an exported net, which can run but holds no weights: name what it was made of")
     try:
         net = build(spec.architecture, spec.net)
     except (KeyError, TypeError) as error:

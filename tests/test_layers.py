@@ -22,6 +22,7 @@ LAYERS = [
         "fetch",
         "zoo",
         "checkpoints",
+        "exported",
         "track",
         "smooth",
     ],
@@ -30,6 +31,7 @@ LAYERS = [
     ["estimators", "bottom_up"],
     ["pipeline"],
     ["api", "evaluate", "annotate"],
+    ["export"],
     ["training"],
     ["cli"],
 ]

@@ -1,14 +1,26 @@
-"""PyTorch: the net as it is, on any device that torch knows."""
+"""PyTorch: the net on any device that torch knows."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from hrpose_cli.errors import BackendError
+from hrpose_cli.backends import Backend, check_offered
+from hrpose_cli.backends.batches import filled, fixed_size, in_parts
+from hrpose_cli.checkpoints import first_line
+from hrpose_cli.errors import BackendError, WeightsError
+from hrpose_cli.exported import EXPORTED, export_facts
 from hrpose_cli.poses import Picture
+from hrpose_cli.weights import load
+from hrpose_cli.zoo import ModelSpec
 
 # ImageNet statistics of pictures in 0..1, in RGB order; every repository of the family uses them.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def normalise(images: Tensor, color: str = "rgb") -> Tensor:
@@ -22,37 +34,160 @@ def normalise(images: Tensor, color: str = "rgb") -> Tensor:
 
 
 class Normalised(nn.Module):
-    """A net that takes uint8 RGB pictures (N, h, w, 3)."""
+    """A net that takes uint8 RGB pictures (N, h, w, 3) and gives float32; within, it runs in `dtype`."""
 
-    def __init__(self, net: nn.Module, color: str = "rgb") -> None:
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, net: nn.Module, color: str = "rgb", dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
-        self.net = net
+        self.net = net.to(dtype)
         self.color = color
+        self.dtype = dtype
+        for name, values in {"mean": MEAN, "std": STD}.items():  # buffers: exported with the net
+            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1) * 255, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         x = images.permute(0, 3, 1, 2).float()  # channels last in memory, which convolutions like
-        heatmaps: Tensor = self.net(normalise(x, self.color))
+        x = ((x.flip(1) if self.color == "bgr" else x) - self.mean) / self.std
+        heatmaps: Tensor = self.net(x.to(self.dtype))
         return heatmaps.float()
 
 
+def fold_batch_norms(net: nn.Module) -> nn.Module:
+    """A copy for evaluation in which each batch norm is part of the convolution before it."""
+    from torch.fx.experimental.optimization import fuse
+
+    folded: nn.Module = fuse(net.eval())
+    return folded.requires_grad_(False)
+
+
+def runnable(net: nn.Module, *, color: str = "rgb", precision: str = "fp32") -> Normalised:
+    """A folded copy of `net` with all that lies between uint8 crops and float32 heatmaps."""
+    module = Normalised(fold_batch_norms(net), color, DTYPES[precision]).eval()
+    return module.to(memory_format=torch.channels_last)
+
+
+def trace(module: nn.Module, size: tuple[int, int], batch: int = 1) -> torch.jit.ScriptModule:
+    """The operations of `module` for uint8 crops of `size` (width, height), as OpenVINO and ONNX take them.
+
+    torch calls this way old; `torch.export`, which shall follow, takes five times as long for HRNet.
+    """
+    example = torch.zeros(batch, size[1], size[0], 3, dtype=torch.uint8)
+    with torch.no_grad(), old_way():
+        traced: torch.jit.ScriptModule = torch.jit.trace(module, example, check_trace=False)
+    return traced
+
+
+@contextmanager
+def old_way() -> Iterator[None]:
+    """Let torch not warn of what is known to be deprecated."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        yield
+
+
 class TorchBackend:
-    """Eager PyTorch in float32, channels last."""
+    """Eager PyTorch with folded batch norms, channels last. `net` itself is not changed."""
 
     name = "torch"
-    precision = "fp32"
 
-    def __init__(self, net: nn.Module, *, device: str = "cpu", color: str = "rgb") -> None:
+    def __init__(self, net: nn.Module, *, device: str = "cpu", color: str = "rgb", precision: str = "fp32") -> None:
+        check_offered(f"torch on {device}", precision, precisions(device))
         self.device = device
-        try:
-            module = Normalised(net, color).eval().requires_grad_(False).to(device)
-        except (RuntimeError, AssertionError) as error:
-            raise BackendError(f"cannot use the device {device}: {error}") from error
-        self.net = module.to(memory_format=torch.channels_last)
+        self.precision = precision
+        self.net = moved(runnable(net, color=color, precision=precision), device)
 
     @torch.inference_mode()
     def __call__(self, images: Picture) -> Tensor:
         heatmaps: Tensor = self.net(torch.from_numpy(images).to(self.device))
         return heatmaps
+
+
+class CompiledBackend(TorchBackend):
+    """`torch.compile`, for a few batch sizes, since each new one is compiled anew."""
+
+    name = "compile"
+
+    def __init__(self, net: nn.Module, *, device: str = "cpu", color: str = "rgb", precision: str = "fp32") -> None:
+        super().__init__(net, device=device, color=color, precision=precision)
+        self.compiled = torch.compile(self.net, dynamic=False)
+
+    def __call__(self, images: Picture) -> Tensor:
+        whole = torch.from_numpy(filled(images, fixed_size(len(images)))).to(self.device)
+        try:
+            with torch.no_grad():  # dynamo compiles twice in inference mode
+                heatmaps: Tensor = self.compiled(whole)
+        except RuntimeError as error:  # the compiler's own are of that kind, and come with the first batch
+            raise BackendError(f"torch.compile fails: {first_line(error)}; use --backend torch") from error
+        return heatmaps[: len(images)]
+
+
+class CudaBackend(TorchBackend):
+    """Few batch sizes, for which cuDNN's choices stay warm, and uploads from pinned memory."""
+
+    @torch.inference_mode()
+    def __call__(self, images: Picture) -> Tensor:
+        whole = torch.zeros((fixed_size(len(images)), *images.shape[1:]), dtype=torch.uint8, pin_memory=True)
+        whole[: len(images)] = torch.from_numpy(images)
+        heatmaps: Tensor = self.net(whole.to(self.device, non_blocking=True))
+        return heatmaps[: len(images)]
+
+
+class ScriptBackend:
+    """A TorchScript file of `hrpose export`, in the precision that it was exported in."""
+
+    name = "torch"
+
+    def __init__(self, path: Path, *, device: str, precision: str) -> None:
+        facts = export_facts(path)
+        check_offered(str(path), precision, (facts.precision,))
+        self.device, self.precision, self.batch = device, precision, facts.batch
+        try:
+            with old_way():
+                module = torch.jit.load(path, map_location="cpu")
+        except (RuntimeError, ValueError) as error:
+            raise WeightsError(f"{path} is damaged or no TorchScript file") from error
+        self.net = moved(module, device)
+
+    @torch.inference_mode()
+    def __call__(self, images: Picture) -> Tensor:
+        return in_parts(self.run, images, self.batch or len(images), fill=self.batch is not None)
+
+    def run(self, images: Picture) -> Tensor:
+        heatmaps: Tensor = self.net(torch.from_numpy(images).to(self.device))
+        return heatmaps
+
+
+def build(spec: ModelSpec, path: Path, device: str, precision: str) -> Backend:
+    """PyTorch on any device, for weights or a TorchScript file."""
+    if path.suffix in EXPORTED:
+        return ScriptBackend(path, device=device, precision=precision)
+    kind = CudaBackend if device.startswith("cuda") else TorchBackend
+    return kind(load(spec, path), device=device, color=spec.color, precision=precision)
+
+
+def build_compiled(spec: ModelSpec, path: Path, device: str, precision: str) -> Backend:
+    """`torch.compile` on any device."""
+    return CompiledBackend(load(spec, path), device=device, color=spec.color, precision=precision)
+
+
+def moved(module: nn.Module, device: str) -> nn.Module:
+    """`module` on `device`; BackendError if torch cannot."""
+    try:
+        return module.to(device)
+    except (RuntimeError, AssertionError) as error:
+        raise BackendError(f"cannot use the device {device}: {error}") from error
+
+
+def precisions(device: str) -> tuple[str, ...]:
+    """What torch computes in on a device; a CPU must have the instructions for it."""
+    if device.startswith("cuda"):
+        return ("fp32", "fp16", "bf16")
+    if device == "mps":
+        return ("fp32", "fp16")
+    return ("fp32", "bf16") if torch.ops.mkldnn._is_mkldnn_bf16_supported() else ("fp32",)
 
 
 def choose_device(wanted: str) -> str:

@@ -1,0 +1,30 @@
+"""Batches in sizes that a runtime likes."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hrpose_cli.poses import Picture
+
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # what is compiled or tuned for one size is worth it for few
+
+
+def fixed_size(count: int) -> int:
+    """The smallest of SIZES that holds `count` pictures; `count` itself above them all."""
+    return next((size for size in SIZES if size >= count), count)
+
+
+def filled(images: Picture, size: int) -> Picture:
+    """(N, h, w, 3) -> (size, h, w, 3), black pictures after the given ones."""
+    if len(images) == size:
+        return images
+    return np.concatenate([images, np.zeros((size - len(images), *images.shape[1:]), np.uint8)])
+
+
+def in_parts(run: Callable[[Picture], Tensor], images: Picture, most: int, *, fill: bool = False) -> Tensor:
+    """Heatmaps (N, K, h/4, w/4) of at most `most` pictures at a time, or with `fill` always of that many."""
+    parts = [images[start : start + most] for start in range(0, len(images), most)]
+    maps = [run(filled(part, most) if fill else part)[: len(part)] for part in parts]
+    return maps[0] if len(maps) == 1 else torch.cat(maps)

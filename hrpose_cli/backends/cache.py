@@ -1,0 +1,49 @@
+"""Nets that took long to convert, kept on disk."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+from hrpose_cli import __version__
+from hrpose_cli.fetch import cache_dir
+from hrpose_cli.files import replacing
+
+KEPT = 8  # nets; the oldest go, since every version of a runtime and every training makes more
+
+
+def cached(what: str, facts: dict[str, str], make: Callable[[], bytes]) -> bytes:
+    """The bytes that `make` gives, from disk if they were made before from the same `facts`.
+
+    what: the folder in the cache, and the suffix. A cache that cannot be used costs time, nothing else.
+    """
+    path = place(what, facts)
+    with suppress(OSError):
+        content = path.read_bytes()
+        path.touch()
+        return content
+    content = make()
+    with suppress(OSError):
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
+        for old in oldest(path.parent, what):
+            old.unlink()
+    return content
+
+
+def forget(what: str, facts: dict[str, str]) -> None:
+    """Delete what is kept for `facts`, which turned out to be damaged."""
+    with suppress(OSError):
+        place(what, facts).unlink()
+
+
+def place(what: str, facts: dict[str, str]) -> Path:
+    """The file for `facts`; whatever they say is in its name as a hash."""
+    key = hashlib.sha256(json.dumps(facts | {"hrpose": __version__}, sort_keys=True).encode()).hexdigest()
+    return cache_dir() / what / f"{key[:32]}.{what}"
+
+
+def oldest(folder: Path, what: str) -> list[Path]:
+    """All files but the KEPT ones that were used last."""
+    return sorted(folder.glob(f"*.{what}"), key=lambda path: path.stat().st_mtime)[:-KEPT]

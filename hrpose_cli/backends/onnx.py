@@ -1,0 +1,97 @@
+"""ONNX Runtime on the CPU, where it is installed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hrpose_cli.backends import Backend, check_cpu, check_offered
+from hrpose_cli.backends.batches import in_parts
+from hrpose_cli.backends.cache import cached
+from hrpose_cli.checkpoints import first_line
+from hrpose_cli.errors import BackendError, WeightsError
+from hrpose_cli.exported import EXPORTED, export_facts
+from hrpose_cli.fetch import digest
+from hrpose_cli.poses import Picture
+from hrpose_cli.weights import load
+from hrpose_cli.zoo import ModelSpec
+
+OPSET = 17
+
+
+def runtime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise BackendError("ONNX Runtime is not installed: pip install 'hrpose[onnx]'") from error
+    return onnxruntime
+
+
+class OnnxBackend:
+    """A session of ONNX Runtime. batch: the number of crops that it takes; None: any."""
+
+    name = "onnx"
+    device = "cpu"
+
+    def __init__(self, session: Any, *, precision: str = "fp32", batch: int | None = None) -> None:
+        self.session = session
+        self.precision = precision
+        self.batch = batch
+
+    def __call__(self, images: Picture) -> Tensor:
+        return in_parts(self.run, images, self.batch or len(images), fill=self.batch is not None)
+
+    def run(self, images: Picture) -> Tensor:
+        return torch.from_numpy(self.session.run(None, {"images": images})[0])
+
+
+def build(spec: ModelSpec, path: Path, device: str, precision: str) -> Backend:
+    """The net of a file of weights, or an exported one in its own precision."""
+    check_cpu("ONNX Runtime", device)
+    if path.suffix in EXPORTED:
+        facts = export_facts(path)
+        check_offered(str(path), precision, (facts.precision,))
+        return OnnxBackend(session(path.read_bytes(), path), precision=precision, batch=facts.batch)
+    check_offered("ONNX Runtime", precision, ("fp32",))
+    runtime()  # is it there, before the work?
+    facts_of_file = {"weights": digest(path), "net": str(sorted(spec.metadata().items())), "torch": torch.__version__}
+    return OnnxBackend(session(cached("onnx", facts_of_file, lambda: convert(spec, path)), path))
+
+
+def session(content: bytes, path: Path) -> Any:
+    """A session for the bytes of an ONNX file, on as many threads as OpenVINO would take."""
+    from hrpose_cli.backends.openvino import threads
+
+    onnxruntime = runtime()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads()
+    try:
+        return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its errors share no other base
+        raise WeightsError(f"ONNX Runtime cannot read {path}: {first_line(error)}") from error
+
+
+def convert(spec: ModelSpec, path: Path) -> bytes:
+    """The net in a file of weights as an ONNX file for any number of uint8 crops."""
+    from hrpose_cli.backends.pytorch import runnable
+
+    return onnx_bytes(runnable(load(spec, path), color=spec.color), spec.input_size)
+
+
+def onnx_bytes(module: torch.nn.Module, size: tuple[int, int], batch: int | None = None) -> bytes:
+    """An ONNX file of `module` for crops of `size` (width, height); batch None: any number."""
+    from hrpose_cli.backends.pytorch import old_way
+
+    example = torch.zeros(batch or 1, size[1], size[0], 3, dtype=torch.uint8)
+    with TemporaryDirectory() as folder, old_way():
+        path = Path(folder) / "net.onnx"
+        torch.onnx.export(
+            module, (example,), path, dynamo=False, opset_version=OPSET,
+            input_names=["images"], output_names=["heatmaps"],
+            dynamic_axes=None if batch else {"images": {0: "crops"}, "heatmaps": {0: "crops"}},
+        )  # fmt: skip
+        return path.read_bytes()

@@ -1,0 +1,145 @@
+"""OpenVINO: about twice as fast as PyTorch on a CPU, for weights, its own files and ONNX files."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import threading
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hrpose_cli.backends import Backend, check_cpu, check_offered
+from hrpose_cli.backends.batches import in_parts
+from hrpose_cli.backends.cache import cached, forget
+from hrpose_cli.errors import BackendError, WeightsError
+from hrpose_cli.exported import EXPORTED, export_facts
+from hrpose_cli.fetch import digest
+from hrpose_cli.poses import Picture
+from hrpose_cli.weights import load
+from hrpose_cli.zoo import ModelSpec
+
+HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+# Larger batches are no faster on a CPU, since their feature maps leave its caches; and kernels are
+# made for each size that occurs, of which there are so at most this many.
+MOST = 8
+
+
+@cache
+def runtime() -> Any:
+    """The package openvino, which is kept from reporting to its makers.
+
+    It does that through the package openvino-telemetry, at each import and conversion and without
+    being asked, and does without where that package cannot be imported.
+    """
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # None: ImportError
+    try:
+        import openvino
+    except ImportError as error:
+        raise BackendError("OpenVINO is not installed: pip install openvino, or use --backend torch") from error
+    return openvino
+
+
+@cache
+def core() -> Any:
+    return runtime().Core()
+
+
+def precisions() -> tuple[str, ...]:
+    """What OpenVINO computes in on this CPU; it knows the instructions that lower ones need."""
+    able = core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return ("fp32", *(name for name in ("bf16", "fp16") if name.upper() in able))
+
+
+def threads() -> int:
+    """The cores that this process may use; OMP_NUM_THREADS says fewer, as it does to PyTorch."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    able = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(int(asked), able) if asked.isdecimal() and int(asked) else able
+
+
+def properties(precision: str) -> dict[str, Any]:
+    """One batch at a time on all threads. Left alone, OpenVINO takes bf16 where it can, unasked."""
+    return {
+        "INFERENCE_PRECISION_HINT": HINTS[precision],
+        "INFERENCE_NUM_THREADS": threads(),
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+
+
+class OpenVINOBackend:
+    """A compiled net. batch: the number of crops that it takes; None: any."""
+
+    name = "openvino"
+    device = "cpu"
+
+    def __init__(self, compiled: Any, *, precision: str, batch: int | None = None) -> None:
+        self.precision = precision
+        self.batch = batch
+        self.compiled = compiled
+        self.lock = threading.Lock()  # its one request cannot serve two callers at a time
+
+    def __call__(self, images: Picture) -> Tensor:
+        return in_parts(self.run, images, self.batch or MOST, fill=self.batch is not None)
+
+    def run(self, images: Picture) -> Tensor:
+        with self.lock:
+            return torch.from_numpy(self.compiled(images)[0])
+
+
+def build(spec: ModelSpec, path: Path, device: str, precision: str) -> Backend:
+    """The net of a file of weights, or an exported one."""
+    check_cpu("OpenVINO", device)
+    check_offered("OpenVINO", precision, precisions())
+    if path.suffix in EXPORTED:
+        return OpenVINOBackend(read(path, precision), precision=precision, batch=export_facts(path).batch)
+    return OpenVINOBackend(compiled(spec, path, precision), precision=precision)
+
+
+def read(path: Path, precision: str) -> Any:
+    """An exported net, compiled."""
+    try:
+        return core().compile_model(core().read_model(path), "CPU", properties(precision))
+    except RuntimeError as error:
+        raise WeightsError(f"OpenVINO cannot read {path}: it is damaged, or its .bin file is not beside it") from error
+
+
+def compiled(spec: ModelSpec, path: Path, precision: str) -> Any:
+    """The net of a file of weights, compiled: from the cache, or else for it."""
+    facts = {
+        "weights": digest(path), "net": str(sorted(spec.metadata().items())), "precision": precision,
+        "openvino": runtime().get_version(),
+    }  # fmt: skip
+
+    def make() -> bytes:
+        model = core().compile_model(convert(spec, path), "CPU", properties(precision))
+        content: bytes = model.export_model().getvalue()
+        return content
+
+    def load_blob() -> Any:
+        return core().import_model(io.BytesIO(cached("openvino", facts, make)), "CPU", properties(precision))
+
+    try:
+        return load_blob()
+    except RuntimeError:  # a file that was cut short, or another program's
+        forget("openvino", facts)
+        return load_blob()
+
+
+def convert(spec: ModelSpec, path: Path) -> Any:
+    """OpenVINO's graph of the net in a file of weights, for any number of uint8 crops."""
+    from hrpose_cli.backends.pytorch import runnable, trace
+
+    module = trace(runnable(load(spec, path), color=spec.color), spec.input_size)
+    return graph(module, spec.input_size)
+
+
+def graph(module: torch.jit.ScriptModule, size: tuple[int, int], batch: int | None = None) -> Any:
+    """OpenVINO's graph of a traced net for crops of `size` (width, height); batch None: any number."""
+    openvino = runtime()
+    shape = [-1 if batch is None else batch, size[1], size[0], 3]
+    return openvino.convert_model(module, input=[(shape, openvino.Type.u8)])

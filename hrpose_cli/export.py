@@ -1,0 +1,186 @@
+"""Nets as files for other runtimes, and how exactly those give what PyTorch gives."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from hrpose_cli import __version__, backends
+from hrpose_cli.backends import check_offered
+from hrpose_cli.backends.pytorch import Normalised, old_way, runnable, trace
+from hrpose_cli.detect import WholePicture
+from hrpose_cli.errors import BackendError, InputError
+from hrpose_cli.estimators import TopDown
+from hrpose_cli.evaluate import Protocol, annotated_frames, check_skeleton, joint_rows, truth_boxes
+from hrpose_cli.exported import SECTION
+from hrpose_cli.fetch import digest
+from hrpose_cli.files import replacing
+from hrpose_cli.metrics import coco
+from hrpose_cli.poses import Crops, Frame, Picture
+from hrpose_cli.weights import describe_file, load
+from hrpose_cli.zoo import ModelSpec
+
+SURE = 0.3  # joints that score less are not compared, unless all do
+COMPARED = 64  # real crops
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A file to export to. batch: crops a call; None: any number."""
+
+    format: str  # a row of FORMATS
+    path: Path
+    precision: str = "fp32"
+    batch: int | None = 1
+
+    def __post_init__(self) -> None:
+        suffix, _ = FORMATS[self.format]
+        if self.path.suffix != suffix:
+            raise InputError(f"{self.path} must end in {suffix}, by which --weights knows the format {self.format}")
+        check_offered(f"an export to {self.format}", self.precision, ("fp32", "fp16"))
+
+
+@dataclass(frozen=True)
+class Parity:
+    """How far an exported net is from the same net in PyTorch in float32."""
+
+    crops: int
+    heatmap: float  # the largest difference of two values
+    joint: float  # the largest distance of two joints, px of the crop
+    joints: int  # that were compared
+
+
+def export(spec: ModelSpec, weights: Path, target: Target) -> None:
+    """Write the net in `weights` as `target` says; uint8 crops (N, h, w, 3) in, float32 heatmaps out."""
+    facts = spec.metadata() | {
+        "precision": target.precision, "batch": str(target.batch or "any"), "hrpose": __version__,
+        "weights_sha256": digest(weights),
+    }  # fmt: skip
+    _, write = FORMATS[target.format]
+    write(load(spec, weights), spec, facts, target)
+
+
+def module_of(net: torch.nn.Module, spec: ModelSpec, precision: str) -> Normalised:
+    return runnable(net, color=spec.color, precision=precision)
+
+
+def write_onnx(net: torch.nn.Module, spec: ModelSpec, facts: dict[str, str], target: Target) -> None:
+    from hrpose_cli.backends.onnx import onnx_bytes
+
+    try:
+        import onnx
+    except ImportError as error:
+        raise BackendError("an export to onnx needs the package onnx: pip install 'hrpose[onnx]'") from error
+    content = onnx_bytes(module_of(net, spec, target.precision), spec.input_size, target.batch)
+    model = onnx.load_from_string(content)
+    onnx.helper.set_model_props(model, facts)
+    with replacing(target.path) as temporary:
+        onnx.save(model, temporary)
+
+
+def write_openvino(net: torch.nn.Module, spec: ModelSpec, facts: dict[str, str], target: Target) -> None:
+    """An .xml and its .bin. fp16 is how the weights are kept; the runtime chooses what it computes in."""
+    from hrpose_cli.backends.openvino import graph, runtime
+
+    model = graph(trace(module_of(net, spec, "fp32"), spec.input_size), spec.input_size, target.batch)
+    for key, value in facts.items():
+        model.set_rt_info(value, [SECTION, key])
+    target.path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.path.parent) as folder:
+        written = Path(folder) / target.path.name
+        runtime().save_model(model, written, compress_to_fp16=target.precision == "fp16")
+        for path in (written.with_suffix(".bin"), written):
+            shutil.move(path, target.path.with_suffix(path.suffix))
+
+
+def write_torchscript(net: torch.nn.Module, spec: ModelSpec, facts: dict[str, str], target: Target) -> None:
+    module = trace(module_of(net, spec, target.precision), spec.input_size, target.batch or 1)
+    with replacing(target.path) as temporary, old_way():
+        torch.jit.save(module, temporary, _extra_files={SECTION: json.dumps(facts)})
+
+
+Writer = Callable[[torch.nn.Module, ModelSpec, dict[str, str], Target], None]
+FORMATS: dict[str, tuple[str, Writer]] = {  # the suffix of their files, and what writes them
+    "onnx": (".onnx", write_onnx),
+    "openvino": (".xml", write_openvino),
+    "torchscript": (".ts", write_torchscript),
+}
+
+# Parity ------------------------------------------------------------------------------------------
+
+
+def estimators(spec: ModelSpec, weights: Path, exported: Path) -> tuple[TopDown, TopDown]:
+    """The net of `weights` in PyTorch in float32, and the exported one by the backend that "auto" takes."""
+    reference = backends.build(spec, weights, device="cpu", backend="torch", precision="fp32")
+    own = describe_file(exported)
+    other = backends.build(own, exported, device="cpu")
+    top_down = TopDown(WholePicture(), reference, spec, decode=spec.decode, weights=weights)
+    return top_down, replace(top_down, backend=other, spec=own, weights=exported)
+
+
+def compare(reference: TopDown, other: TopDown, images: Picture) -> Parity:
+    """Both nets on the same crops (N, h, w, 3)."""
+    crops = Crops(images, np.tile(np.eye(2, 3, dtype=np.float32), (len(images), 1, 1)))
+    maps = [estimator.heatmaps(crops).cpu() for estimator in (reference, other)]
+    (xy, score), (xy_other, _) = (reference.joints(m, crops.to_frame) for m in maps)
+    sure = score >= SURE if (score >= SURE).any() else np.ones_like(score, bool)
+    distance = np.linalg.norm(xy - xy_other, axis=-1)[sure]
+    return Parity(len(images), float((maps[0] - maps[1]).abs().max()), float(distance.max()), int(sure.sum()))
+
+
+def synthetic(size: Size, count: int = 8) -> Picture:
+    """Crops (count, h, w, 3) with coloured patches and noise, always the same ones."""
+    rng = np.random.default_rng(0)
+    patches = rng.integers(0, 200, (count, size[1] // 16, size[0] // 16, 3)).repeat(16, 1).repeat(16, 2)
+    return (patches + rng.integers(0, 56, patches.shape)).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Annotated:
+    """A COCO file with its pictures, to compare nets on."""
+
+    path: Path
+    images: Path | None = None
+    limit: int | None = None
+
+    def frames(self, truth: Any) -> Iterator[Frame]:
+        return annotated_frames(truth, self.path, truth.getImgIds()[: self.limit], self.images)
+
+    def score(self, truth: Any, estimator: TopDown) -> float:
+        """The estimator's average precision."""
+        rows = [row for part in joint_rows(self.frames(truth), estimator, Protocol()) for row in part]
+        return coco.evaluate(truth, rows, image_ids=truth.getImgIds()[: self.limit])["AP"]
+
+    def crops(self, truth: Any, estimator: TopDown) -> Picture:
+        """The first people in it, as the estimator sees them (N, h, w, 3)."""
+        found: list[Picture] = []
+        for frame in self.frames(truth):
+            boxes = estimator.detector([frame])
+            owners = [(0, i) for i in range(len(boxes[0]))]
+            found += [estimator.cut([frame], boxes, owners).images] if owners else []
+            if sum(map(len, found)) >= COMPARED:
+                break
+        if not found:
+            raise InputError(f"{self.path} has no people with joints to compare nets on")
+        return np.concatenate(found)[:COMPARED]
+
+
+def compare_annotated(reference: TopDown, other: TopDown, data: Annotated) -> tuple[Parity, float, float]:
+    """Both nets on annotated people: parity of crops, and the average precision of each."""
+    truth = coco.load_annotations(data.path)
+    check_skeleton(truth, reference.skeleton)
+    people = truth_boxes(truth, reference.spec.geometry)
+    reference, other = replace(reference, detector=people), replace(other, detector=people)
+    parity = compare(reference, other, data.crops(truth, reference))
+    ap, ap_other = (data.score(truth, estimator) for estimator in (reference, other))
+    return parity, ap, ap_other

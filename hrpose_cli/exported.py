@@ -1,0 +1,66 @@
+"""What an exported net says of itself: the same strings as a file of weights, and how it was exported."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+from hrpose_cli.errors import WeightsError
+
+SECTION = "hrpose"  # of an IR's runtime information, and the name of TorchScript's extra file
+EXPORTED = (".onnx", ".xml", ".ts")
+
+
+@dataclass(frozen=True)
+class ExportFacts:
+    """How a net was exported."""
+
+    precision: str
+    batch: int | None  # crops a call; None: any number
+
+
+def read_metadata(path: Path) -> dict[str, str]:
+    """The strings that `hrpose export` put into a file; none if another program wrote it."""
+    readers = {".onnx": read_onnx, ".xml": read_ir, ".ts": read_torchscript}
+    try:
+        return readers[path.suffix](path)
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
+    except (ValueError, ElementTree.ParseError, zipfile.BadZipFile) as error:
+        raise WeightsError(f"{path} is damaged or no {path.suffix} net: {type(error).__name__}") from error
+
+
+def export_facts(path: Path) -> ExportFacts:
+    """How the net in `path` was exported; WeightsError if `hrpose export` did not write it."""
+    said = read_metadata(path)
+    try:
+        return ExportFacts(said["precision"], None if said["batch"] == "any" else int(said["batch"]))
+    except (KeyError, ValueError) as error:
+        raise WeightsError(f"{path} was not written by hrpose export: it does not say how to feed it") from error
+
+
+def read_torchscript(path: Path) -> dict[str, str]:
+    with zipfile.ZipFile(path) as archive:
+        found = [name for name in archive.namelist() if name.endswith(f"/extra/{SECTION}")]
+        return dict(json.loads(archive.read(found[0]))) if found else {}
+
+
+def read_ir(path: Path) -> dict[str, str]:
+    entries = ElementTree.parse(path).iterfind(f"rt_info/{SECTION}/*")
+    return {entry.tag: entry.get("value", "") for entry in entries}
+
+
+def read_onnx(path: Path) -> dict[str, str]:
+    try:
+        import onnx
+        from google.protobuf.message import DecodeError
+    except ImportError as error:
+        raise WeightsError(f"reading {path} needs the package onnx: pip install 'hrpose[onnx]'") from error
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except DecodeError as error:
+        raise ValueError from error
+    return {entry.key: entry.value for entry in model.metadata_props}

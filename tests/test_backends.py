@@ -1,0 +1,315 @@
+"""Whatever runs a net gives what plain PyTorch gives."""
+
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from torch import nn
+
+from hrpose_cli import backends
+from hrpose_cli.backends import batches, cache, choose
+from hrpose_cli.backends.pytorch import CompiledBackend, fold_batch_norms, normalise, precisions
+from hrpose_cli.errors import BackendError
+from hrpose_cli.fetch import cache_dir
+from hrpose_cli.nets.hrnet import HRNet, NetConfig
+from hrpose_cli.nets.lite_hrnet import LiteHRNet
+from tests.conftest import spec
+from tests.reference import rule
+
+
+@pytest.fixture(scope="module", autouse=True)
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A cache of the tests' own, so that each net is converted once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HRPOSE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(autouse=True)
+def one_thread(net: HRNet) -> Any:
+    """Two threads that wait for each other on a busy machine take ten times as long."""
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(2)
+
+
+def crops(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, 128, 96, 3), np.uint8)
+
+
+def plain(net: nn.Module, images: np.ndarray) -> torch.Tensor:
+    """The unfolded net's heatmaps, written out."""
+    with torch.inference_mode():
+        return net(normalise(torch.from_numpy(images).permute(0, 3, 1, 2).float()))
+
+
+def assert_close(found: torch.Tensor, want: torch.Tensor, share: float) -> None:
+    """Equal within a share of the largest value."""
+    assert found.dtype == torch.float32
+    assert_allclose(found, want, rtol=0, atol=share * float(want.abs().max()))
+
+
+# Folding -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("make", [lambda: HRNet(NetConfig(width=8)), LiteHRNet], ids=["hrnet", "lite-hrnet"])
+def test_folding_changes_nothing_but_the_batch_norms(make: Any) -> None:
+    net = make().eval()
+    net.load_state_dict(rule.state_dict(net))
+    before = {k: v.clone() for k, v in net.state_dict().items()}
+    folded = fold_batch_norms(net)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
+    x = rule.picture("2x3x128x96")
+    with torch.inference_mode():
+        assert_close(folded(x), net(x), 1e-4)
+    assert all(p.requires_grad for p in net.parameters())
+    for key, value in net.state_dict().items():
+        assert_array_equal(value, before[key])
+
+
+# Every backend -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["torch", "openvino", "onnx"])
+@pytest.mark.parametrize("count", [1, 3, 11])
+def test_backends_agree_for_any_number_of_crops(net: HRNet, weights_file: Path, name: str, count: int) -> None:
+    if name != "torch":
+        pytest.importorskip({"onnx": "onnxruntime"}.get(name, name))
+    backend = backends.build(spec(), weights_file, device="cpu", backend=name)
+    assert (backend.name, backend.device, backend.precision) == (name, "cpu", "fp32")
+    images = crops(count)
+    assert_close(backend(images), plain(net, images), 1e-5)
+    assert_array_equal(backend(images[:1]), backend(images[:1]))
+
+
+def test_heatmaps_stay_when_the_next_ones_come(weights_file: Path) -> None:
+    backend = backends.build(spec(), weights_file, device="cpu")
+    first = backend(crops(2))
+    kept = first.clone()
+    backend(crops(2, seed=1))
+    assert_array_equal(first, kept)
+
+
+@pytest.mark.parametrize("name", ["torch", "openvino"])
+def test_bf16_is_near_where_the_cpu_has_it(net: HRNet, weights_file: Path, name: str) -> None:
+    if name == "openvino":
+        pytest.importorskip("openvino")
+        from hrpose_cli.backends.openvino import precisions as offered
+
+        able = offered()
+    else:
+        able = precisions("cpu")
+    if "bf16" not in able:
+        with pytest.raises(BackendError, match="bf16"):
+            backends.build(spec(), weights_file, device="cpu", backend=name, precision="bf16")
+        return
+    backend = backends.build(spec(), weights_file, device="cpu", backend=name, precision="bf16")
+    assert backend.precision == "bf16"
+    images = crops(3)
+    assert_close(backend(images), plain(net, images), 0.05)
+
+
+def test_channels_of_bgr_nets_are_swapped(net: HRNet, weights_file: Path) -> None:
+    swapped = backends.build(replace(spec(), color="bgr"), weights_file, device="cpu", backend="torch")
+    images = crops(2)
+    assert_close(swapped(images), plain(net, images[..., ::-1].copy()), 1e-5)
+
+
+@pytest.mark.gpu
+def test_half_precision_on_a_gpu_is_near(net: HRNet, weights_file: Path) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("torch sees no CUDA device")
+    backend = backends.build(spec(), weights_file, device="cuda", precision="fp16")
+    images = crops(3)
+    assert_close(backend(images).cpu(), plain(net, images), 0.01)
+
+
+# torch.compile -----------------------------------------------------------------------------------
+
+
+def test_compiled_nets_see_few_batch_sizes(net: HRNet, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = []
+
+    def compile(module: nn.Module, **_: object) -> Any:
+        return lambda images: sizes.append(len(images)) or module(images)
+
+    monkeypatch.setattr(torch, "compile", compile)
+    backend = CompiledBackend(net)
+    assert backend.name == "compile"
+    for count in (1, 3, 5):
+        images = crops(count)
+        assert_close(backend(images), plain(net, images), 1e-5)
+    assert sizes == [1, 4, 8]
+
+
+def test_a_compiler_that_fails_is_one_line(net: HRNet, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: torch.Tensor) -> None:
+        raise RuntimeError("no C++ compiler\nand much more")
+
+    monkeypatch.setattr(torch, "compile", lambda module, **_: fail)
+    with pytest.raises(BackendError, match=r"no C\+\+ compiler; use --backend torch"):
+        CompiledBackend(net)(crops(1))
+
+
+# Batches -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("count", "size"), [(1, 1), (2, 2), (3, 4), (33, 64), (256, 256), (300, 300)])
+def test_fixed_sizes(count: int, size: int) -> None:
+    assert batches.fixed_size(count) == size
+
+
+@pytest.mark.parametrize(("fill", "sizes"), [(False, [4, 4, 2]), (True, [4, 4, 4])])
+def test_parts_come_back_whole(fill: bool, sizes: list[int]) -> None:
+    seen = []
+
+    def run(images: np.ndarray) -> torch.Tensor:
+        seen.append(len(images))
+        return torch.from_numpy(images[:, :1, :1, 0].astype(np.float32))[:, None]
+
+    images = crops(10)
+    maps = batches.in_parts(run, images, 4, fill=fill)
+    assert seen == sizes
+    assert_array_equal(maps.flatten(), images[:, 0, 0, 0])
+
+
+# What is kept on disk ----------------------------------------------------------------------------
+
+
+def test_what_was_made_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HRPOSE_CACHE", str(tmp_path))
+    made = []
+
+    def make() -> bytes:
+        made.append(1)
+        return b"net"
+
+    facts = {"weights": "a", "precision": "fp32"}
+    assert [cache.cached("test", facts, make) for _ in range(2)] == [b"net"] * 2
+    assert len(made) == 1
+    for other in ({"weights": "b"}, {"precision": "bf16"}):
+        cache.cached("test", facts | other, make)
+    assert len(made) == 3
+    cache.forget("test", facts)
+    cache.cached("test", facts, make)
+    assert len(made) == 4
+    for i in range(20):
+        cache.cached("test", {"weights": str(i)}, make)
+    assert len(list((tmp_path / "test").iterdir())) == cache.KEPT
+
+
+def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HRPOSE_CACHE", str(tmp_path / "file"))
+    assert cache.cached("test", {}, lambda: b"net") == b"net"
+
+
+def test_a_damaged_compiled_net_is_made_again(net: HRNet, weights_file: Path) -> None:
+    pytest.importorskip("openvino")
+    backends.build(spec(), weights_file, device="cpu", backend="openvino")
+    for blob in (cache_dir() / "openvino").iterdir():
+        blob.write_bytes(blob.read_bytes()[:100_000])
+    backend = backends.build(spec(), weights_file, device="cpu", backend="openvino")
+    assert_close(backend(crops(1)), plain(net, crops(1)), 1e-5)
+
+
+# Choosing ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("file", "device", "installed", "wanted", "chosen"),
+    [
+        ("a.safetensors", "cpu", True, ("auto", "auto"), ("openvino", "fp32")),
+        ("a.safetensors", "cpu", False, ("auto", "auto"), ("torch", "fp32")),
+        ("a.safetensors", "cuda:1", True, ("auto", "auto"), ("torch", "fp32")),
+        ("a.pth", "mps", True, ("auto", "fp16"), ("torch", "fp16")),
+        ("a.pth", "cpu", True, ("torch", "bf16"), ("torch", "bf16")),
+        ("a.xml", "cpu", True, ("auto", "auto"), ("openvino", "fp32")),
+        ("a.onnx", "cpu", True, ("auto", "fp32"), ("openvino", "fp32")),
+        ("a.onnx", "cpu", False, ("auto", "fp32"), ("onnx", "fp32")),
+        ("a.ts", "cpu", True, ("auto", "fp16"), ("torch", "fp16")),
+    ],
+)
+def test_auto(
+    monkeypatch: pytest.MonkeyPatch,
+    file: str,
+    device: str,
+    installed: bool,
+    wanted: tuple[str, str],
+    chosen: tuple[str, str],
+) -> None:
+    monkeypatch.setattr(backends, "find_spec", lambda name: installed or None)
+    assert choose(Path(file), device, *wanted) == chosen
+
+
+@pytest.mark.parametrize(
+    ("file", "device", "backend", "precision", "message"),
+    [
+        ("w", "cpu", "tensorrt", "auto", "no backend called 'tensorrt'"),
+        ("w", "cpu", "auto", "fp8", "no precision called 'fp8'"),
+        ("w", "cuda", "openvino", "auto", "--device cpu"),
+        ("w", "cuda", "onnx", "auto", "--device cpu"),
+        ("w", "cpu", "torch", "fp16", "--precision fp32"),
+        ("w", "cpu", "onnx", "bf16", "--precision fp32"),
+        ("a.xml", "cpu", "torch", "auto", "--backend openvino"),
+        ("a.ts", "cpu", "openvino", "auto", "--backend torch"),
+    ],
+)
+def test_what_cannot_be_is_one_line(
+    weights_file: Path, file: str, device: str, backend: str, precision: str, message: str
+) -> None:
+    path = weights_file if file == "w" else Path(file)
+    with pytest.raises(BackendError, match=message):
+        backends.build(spec(), path, device=device, backend=backend, precision=precision)
+
+
+@pytest.mark.parametrize(("backend", "package"), [("openvino", "openvino"), ("onnx", "onnxruntime")])
+def test_a_runtime_that_is_not_installed(
+    weights_file: Path, monkeypatch: pytest.MonkeyPatch, backend: str, package: str
+) -> None:
+    from hrpose_cli.backends import openvino
+
+    for cached in (openvino.runtime, openvino.core):
+        cached.cache_clear()
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(BackendError, match="pip install"):
+        backends.build(spec(), weights_file, device="cpu", backend=backend)
+
+
+@pytest.mark.parametrize(("asked", "most"), [("1", 1), ("9999", None), ("", None), ("two", None)])
+def test_threads_are_those_that_are_allowed(monkeypatch: pytest.MonkeyPatch, asked: str, most: int | None) -> None:
+    from hrpose_cli.backends.openvino import threads
+
+    monkeypatch.setenv("OMP_NUM_THREADS", asked)
+    assert threads() == most or (most is None and threads() >= 1)
+
+
+SILENT = """
+import socket, sys
+tried = []
+socket.getaddrinfo = socket.socket.connect = lambda *arguments, **_: tried.append(arguments)
+from pathlib import Path
+from hrpose_cli import backends, weights
+spec, path = weights.find(sys.argv[1])
+backend = backends.build(spec, path, device="cpu", backend="openvino")
+assert backend.name == "openvino"
+assert not [name for name in sys.modules if name.startswith("openvino_telemetry.")]
+assert not tried, tried
+"""
+
+
+def test_openvino_reports_nothing(weights_file: Path, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    own = {"HOME": str(tmp_path), "USERPROFILE": str(tmp_path), "HRPOSE_CACHE": str(tmp_path / "cache"), "CI": ""}
+    found = subprocess.run(
+        [sys.executable, "-c", SILENT, weights_file], env=os.environ | own, capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 0, found.stderr
+    assert {path.name for path in tmp_path.iterdir()} == {"cache"}  # the telemetry package makes ~/intel

@@ -1,0 +1,116 @@
+"""A net exported, and run from its file."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+
+from hrpose_cli import backends
+from hrpose_cli.backends.pytorch import TorchBackend
+from hrpose_cli.errors import BackendError, InputError, WeightsError
+from hrpose_cli.estimators import TopDown
+from hrpose_cli.export import FORMATS, Target, compare, estimators, export, synthetic
+from hrpose_cli.exported import export_facts
+from hrpose_cli.nets.hrnet import HRNet
+from hrpose_cli.weights import find, inspect, load
+from tests.conftest import spec
+
+PACKAGES = {"onnx": ("onnx", "onnxruntime"), "openvino": ("openvino",), "torchscript": ()}
+
+
+@pytest.fixture(autouse=True)
+def one_thread(net: HRNet) -> Any:
+    """Two threads that wait for each other on a busy machine take ten times as long."""
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(2)
+
+
+def exported(folder: Path, weights: Path, format: str, **options: Any) -> Path:
+    for package in PACKAGES[format]:
+        pytest.importorskip(package)
+    target = Target(format, folder / f"out{FORMATS[format][0]}", **options)
+    export(spec(), weights, target)
+    return target.path
+
+
+@pytest.mark.parametrize("batch", [None, 4])
+@pytest.mark.parametrize("format", FORMATS)
+def test_an_exported_net_is_found_and_gives_the_same(
+    net: HRNet, weights_file: Path, tmp_path: Path, format: str, batch: int | None
+) -> None:
+    path = exported(tmp_path, weights_file, format, batch=batch)
+    found, place = find(str(path))
+    assert place == path
+    assert replace(found, name="tiny", file="").metadata() == spec().metadata()
+    assert (export_facts(path).precision, export_facts(path).batch) == ("fp32", batch)
+    images = synthetic((96, 128), 6)
+    want = TorchBackend(net)(images)
+    for name in backends.RUNS[path.suffix]:
+        heatmaps = backends.build(found, path, device="cpu", backend=name)(images)
+        assert_allclose(heatmaps, want, rtol=0, atol=1e-5 * float(want.abs().max()))
+
+
+@pytest.mark.parametrize("format", FORMATS)
+def test_half_precision_halves_the_file(weights_file: Path, tmp_path: Path, format: str) -> None:
+    path = exported(tmp_path, weights_file, format, precision="fp16", batch=None)
+    reference, other = estimators(spec(), weights_file, path)
+    assert compare(reference, other, synthetic((96, 128))).heatmap < 0.05
+    half, whole = (sum(p.stat().st_size for p in tmp_path.iterdir()), weights_file.stat().st_size)
+    assert half < whole or format != "openvino"  # the graph is most of a net as tiny as this
+    assert inspect(path)["precision"] == "fp16"
+
+
+def test_parity_counts_what_is_sure(tiny: TopDown) -> None:
+    images = synthetic((96, 128), 3)
+    same = compare(tiny, tiny, images)
+    assert (same.crops, same.heatmap, same.joint) == (3, 0, 0)
+    assert 0 < same.joints <= 3 * 17
+    assert_array_equal(images, synthetic((96, 128), 3))
+
+
+def test_what_cannot_be_exported_is_one_line(weights_file: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"must end in \.xml"):
+        Target("openvino", tmp_path / "net.onnx")
+    with pytest.raises(BackendError, match="--precision fp32 or fp16"):
+        Target("onnx", tmp_path / "net.onnx", precision="bf16")
+    path = exported(tmp_path, weights_file, "torchscript")
+    with pytest.raises(WeightsError, match="exported net"):
+        load(spec(), path)
+    with pytest.raises(BackendError, match="fp16"):
+        backends.build(spec(), path, device="cpu", precision="fp16")
+
+
+@pytest.mark.parametrize("suffix", [".onnx", ".xml", ".ts"])
+def test_files_that_are_no_nets(tmp_path: Path, suffix: str) -> None:
+    if suffix == ".onnx":
+        pytest.importorskip("onnx")
+    path = tmp_path / f"net{suffix}"
+    path.write_bytes(b"this is no net")
+    with pytest.raises(WeightsError, match=r"damaged"):
+        find(str(path))
+
+
+def test_another_programs_net_is_not_run_blindly(weights_file: Path, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    path = exported(tmp_path, weights_file, "openvino")
+    path.write_text(path.read_text().replace("<hrpose>", "<other>").replace("</hrpose>", "</other>"))
+    with pytest.raises(WeightsError, match="--like"):
+        find(str(path))
+    with pytest.raises(WeightsError, match="not written by hrpose export"):
+        backends.build(spec(), path, device="cpu")
+    (tmp_path / "out.bin").unlink()
+    path.write_text(path.read_text().replace("<other>", "<hrpose>").replace("</other>", "</hrpose>"))
+    with pytest.raises(WeightsError, match=r"out\.xml"):
+        backends.build(spec(), path, device="cpu")
+
+
+def test_synthetic_crops_are_pictures() -> None:
+    images = synthetic((192, 256), 2)
+    assert images.shape == (2, 256, 192, 3)
+    assert images.dtype == np.uint8
+    assert images.std() > 20
