@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from hrpose_cli.heatmaps import DEFAULT_LIMIT, modulate, newton_step
+from hrpose_cli.heatmaps import DEFAULT_LIMIT, modulate, newton_step, precise
 from hrpose_cli.poses import Floats
 
 # The head first, because it is seen most often. The authors' order is written for COCO; for other
@@ -244,7 +244,7 @@ def dark_step(
     """
     radius = 2 + kernel // 2
     around = modulate(patches(heatmaps, joint, xy, radius)[None], kernel)[0]
-    log = around[:, radius - 2 : radius + 3, radius - 2 : radius + 3].double().clamp(min=1e-10).log()  # (n, 5, 5)
+    log = around[:, radius - 2 : radius + 3, radius - 2 : radius + 3].to(precise(heatmaps)).clamp(min=1e-10).log()
     gradient = 0.5 * torch.stack([log[:, 2, 3] - log[:, 2, 1], log[:, 3, 2] - log[:, 1, 2]], dim=-1)
     dxx = 0.25 * (log[:, 2, 4] - 2 * log[:, 2, 2] + log[:, 2, 0])
     dyy = 0.25 * (log[:, 4, 2] - 2 * log[:, 2, 2] + log[:, 0, 2])
