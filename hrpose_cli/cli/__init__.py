@@ -6,7 +6,7 @@ import typer
 from typer.core import TyperGroup
 
 from hrpose_cli import __version__
-from hrpose_cli.cli import convert, image, render, train, video, weights
+from hrpose_cli.cli import convert, export, image, render, train, video, weights
 from hrpose_cli.cli import eval as eval_command
 from hrpose_cli.cli.report import print_error
 from hrpose_cli.errors import HRPoseError
@@ -49,4 +49,5 @@ app.command("eval", epilog="Example: hrpose eval --gt annotations/person_keypoin
     eval_command.evaluate
 )
 app.command(epilog="Example: hrpose train --data people.json --out runs/first --minutes 60")(train.train)
+app.command(epilog="Example: hrpose export best.safetensors --format onnx --dynamic-batch")(export.export)
 app.add_typer(weights.app, name="weights")

@@ -56,6 +56,8 @@ def evaluate(
     flip_test: opt.FlipTest = True,
     crop: opt.Crop = "context",
     batch_size: opt.BatchSize = 32,
+    backend: opt.BackendName = "auto",
+    precision: opt.Precision = "auto",
     box_score: opt.BoxScore = 0.05,
     rescore: Annotated[
         bool, typer.Option(help="Person score = box score x mean joint score above 0.2.", rich_help_panel=PROTOCOL)

@@ -59,6 +59,14 @@ BatchSize = Annotated[int, typer.Option(min=1, help="Crops a batch.", rich_help_
 DecodeLimit = Annotated[
     float, typer.Option(min=0, help="Longest sub-pixel step in heatmap pixels; 0: no limit.", rich_help_panel=MODEL)
 ]
+BackendName = Annotated[
+    Literal["auto", "torch", "compile", "openvino", "onnx"],
+    typer.Option("--backend", help="What runs the net; auto: OpenVINO on a CPU, else PyTorch.", rich_help_panel=MODEL),
+]
+Precision = Annotated[
+    Literal["auto", "fp32", "fp16", "bf16"],
+    typer.Option(help="What the net computes in, where the device can; auto: fp32.", rich_help_panel=MODEL),
+]
 BoxScore = Annotated[
     float,
     typer.Option(min=0, max=1, help="Boxes that the detector is less sure of are dropped.", rich_help_panel=PEOPLE),

@@ -67,6 +67,8 @@ def video(
     flip_test: opt.FlipTest = False,
     crop: opt.Crop = "context",
     batch_size: opt.BatchSize = 32,
+    backend: opt.BackendName = "auto",
+    precision: opt.Precision = "auto",
     box_score: opt.BoxScore = 0.25,
     min_score: opt.MinScore = 0.0,
     keypoint_score: opt.KeypointScore = 0.3,

@@ -1,0 +1,78 @@
+"""`hrpose export`, and what it writes given back to `--weights`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from typer.testing import CliRunner
+
+from hrpose_cli.cli import app
+from tests.conftest import clean_failure
+
+
+@pytest.fixture(autouse=True)
+def alone(net: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A folder and a cache of their own, and one thread: two wait for each other on a busy machine."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HRPOSE_CACHE", str(tmp_path / "cache"))
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(2)
+
+
+def run(*arguments: object) -> Any:
+    return CliRunner().invoke(app, list(map(str, arguments)))
+
+
+@pytest.fixture
+def people(tmp_path: Path) -> Path:
+    """A COCO file of one picture with one person."""
+    rng = np.random.default_rng(0)
+    Image.fromarray(rng.integers(0, 255, (120, 100, 3), np.uint8)).save(tmp_path / "1.png")
+    joints = np.concatenate([rng.uniform(20, 80, (17, 2)), np.full((17, 1), 2)], axis=1).ravel().tolist()
+    person = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [10, 10, 80, 100], "area": 8000, "iscrowd": 0}
+    content = {
+        "info": {},
+        "images": [{"id": 1, "file_name": "1.png", "width": 100, "height": 120}],
+        "annotations": [person | {"num_keypoints": 17, "keypoints": joints}],
+        "categories": [{"id": 1, "name": "person"}],
+    }
+    path = tmp_path / "people.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+def test_an_exported_net_says_how_near_it_is_and_runs(weights_file: Path, people: Path, photo: Path) -> None:
+    result = run("export", weights_file, "--format", "torchscript", "--gt", people, "--dynamic-batch")
+    assert result.exit_code == 0, result.output
+    assert "tiny.ts: by torch fp32 against torch fp32" in result.stderr
+    assert "8 synthetic crops: heatmaps differ by at most" in result.stderr
+    assert "1 crops: heatmaps differ by at most" in result.stderr
+    assert "AP " in result.stderr
+    assert "precision" in run("weights", "info", "tiny.ts").output
+    found = run("image", photo, "--weights", "tiny.ts", "--detector", "none", "--device", "cpu", "--json", "-")
+    assert found.exit_code == 0, found.output
+    info = json.loads(found.stdout)["info"]
+    assert (info["weights"]["name"], info["backend"], info["precision"]) == ("tiny", "torch", "fp32")
+
+
+@pytest.mark.parametrize("backend", ["torch", "openvino"])
+def test_a_run_says_its_backend(weights_file: Path, photo: Path, backend: str) -> None:
+    pytest.importorskip(backend)
+    options = ["--weights", weights_file, "--detector", "none", "--device", "cpu", "--backend", backend]
+    result = run("image", photo, "--json", "-", *options)
+    assert result.exit_code == 0, result.output
+    info = json.loads(result.stdout)["info"]
+    assert (info["backend"], info["precision"], info["device"]) == (backend, "fp32", "cpu")
+    assert backend in info["versions"]
+
+
+def test_wrong_use_is_one_line(weights_file: Path) -> None:
+    export = ["export", weights_file, "--format", "torchscript"]
+    assert "exclude each other" in clean_failure(run(*export, "--batch", 2, "--dynamic-batch"))
+    assert "must end in .ts" in clean_failure(run(*export, "--out", "net.onnx"))
+    assert "no weights" in clean_failure(run("export", "none.pth", "--format", "onnx"))
