@@ -9,6 +9,7 @@ from itertools import product
 from pathlib import Path
 
 from hrpose_cli.api import Settings, build
+from hrpose_cli.detect import GivenBoxes
 from hrpose_cli.evaluate import Protocol, annotated_frames, joint_rows, truth_boxes
 from hrpose_cli.metrics import coco
 
@@ -26,6 +27,8 @@ def main() -> None:
     ids = truth.getImgIds()
     detector = build(Settings(weights=arguments.weights, device=arguments.device, box_score=0.05))
     annotated = replace(detector, detector=truth_boxes(truth, detector.spec.geometry))
+    frames = annotated_frames(truth, arguments.gt, ids, arguments.images)
+    detector = replace(detector, detector=GivenBoxes({}, {f.index: detector.detect([f])[0] for f in frames}))
     names = coco.NAMES["keypoints"]
     print(f"| {detector.spec.name}: boxes | flip test | decoding | {' | '.join(names)} |")
     print("|" + "---|" * (3 + len(names)))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from hrpose_cli import __version__
+from hrpose_cli.bottom_up import BottomUp
 from hrpose_cli.crops import CROP_MODES, CropMode
 from hrpose_cli.detect import DEFAULT, LONG_SIDE, Detector, WholePicture, Yolo, load_yolo, read_boxes
 from hrpose_cli.errors import InputError
@@ -18,6 +19,7 @@ from hrpose_cli.estimators import TopDown
 from hrpose_cli.fetch import digest
 from hrpose_cli.heatmaps import DECODERS, DEFAULT_LIMIT
 from hrpose_cli.poses import Frame, Picture, Poses
+from hrpose_cli.zoo import ModelSpec
 
 PACKAGES = ("torch", "ultralytics", "opencv-python", "numpy")
 RUNTIMES = {"openvino": ("openvino",), "onnx": ("onnxruntime",)}  # of backends, besides torch
@@ -40,6 +42,8 @@ class Settings:
     batch_size: int = 32
     box_score: float = 0.25  # of the detector
     decode_limit: float | None = DEFAULT_LIMIT  # heatmap px, the longest sub-pixel step an axis; None: any
+    method: str = "auto"  # "top-down" or "bottom-up"; auto: by the weights
+    scales: tuple[float, ...] = (1.0,)  # of the picture, for bottom-up
     download: bool = False  # fetch weights of the table that are not here yet
 
     def __post_init__(self) -> None:
@@ -55,7 +59,7 @@ class Settings:
             raise InputError(f"the box score must be within 0..1, but is {self.box_score}")
 
 
-def build(settings: Settings, *, bar: Any = False) -> TopDown:
+def build(settings: Settings, *, bar: Any = False) -> TopDown | BottomUp:
     """The estimator that `settings` describe. bar: of a download, as for `fetch.fetch`."""
     from hrpose_cli import backends
     from hrpose_cli.backends.pytorch import choose_device
@@ -64,6 +68,12 @@ def build(settings: Settings, *, bar: Any = False) -> TopDown:
     device = choose_device(settings.device)
     fast = device != "cpu"  # a GPU runs HRNet as fast as the light net
     spec, path = find(settings.weights, like=settings.like, download=settings.download, fast=fast, bar=bar)
+    if settings.method not in {"auto", spec.method}:
+        raise InputError(f"{spec.name} works {spec.method}: leave --method out, or name other weights")
+    if spec.method == "bottom-up":
+        return build_bottom_up(settings, spec, path, device)
+    if settings.scales != (1.0,):
+        raise InputError(f"--scales are for bottom-up weights, but {spec.name} works {spec.method}")
     return TopDown(
         detector=build_detector(settings, device),
         backend=backends.build(spec, path, device=device, backend=settings.backend, precision=settings.precision),
@@ -77,6 +87,24 @@ def build(settings: Settings, *, bar: Any = False) -> TopDown:
     )
 
 
+def build_bottom_up(settings: Settings, spec: ModelSpec, path: Path, device: str) -> BottomUp:
+    """The estimator for a net that sees whole pictures."""
+    from hrpose_cli import backends
+
+    # Pictures come in all sizes, and only PyTorch takes them as they come.
+    backend = "torch" if settings.backend == "auto" else settings.backend
+    return BottomUp(
+        backend=backends.build(spec, path, device=device, backend=backend, precision=settings.precision),
+        spec=spec,
+        decode=settings.decode or spec.decode,
+        flip_test=settings.flip_test,
+        scales=settings.scales,
+        limit=settings.decode_limit,
+        least=settings.box_score,
+        weights=path,
+    )
+
+
 def build_detector(settings: Settings, device: str) -> Detector:
     """The detector or box file that `settings` name."""
     if settings.boxes is not None:
@@ -86,7 +114,7 @@ def build_detector(settings: Settings, device: str) -> Detector:
     return load_yolo(settings.detector, device=device, confidence=settings.box_score)
 
 
-def provenance(settings: Settings, estimator: TopDown) -> dict[str, Any]:
+def provenance(settings: Settings, estimator: TopDown | BottomUp) -> dict[str, Any]:
     """What made the poses: for the `info` of every file that is written, and for summaries."""
     spec, backend = estimator.spec, estimator.backend
     return {
@@ -101,7 +129,8 @@ def provenance(settings: Settings, estimator: TopDown) -> dict[str, Any]:
             "geometry": spec.geometry,
             "kernel": spec.kernel,
         },
-        "detector": box_source(settings, estimator.detector),
+        "method": spec.method,
+        "detector": box_source(settings, estimator.detector) if isinstance(estimator, TopDown) else {"name": "none"},
         "backend": backend.name,
         "device": backend.device,
         "precision": backend.precision,

@@ -9,6 +9,7 @@ from typing import Protocol as Interface
 
 import numpy as np
 
+from hrpose_cli.bottom_up import BottomUp
 from hrpose_cli.detect import Detector, GivenBoxes, xywh_boxes
 from hrpose_cli.errors import InputError
 from hrpose_cli.estimators import TopDown
@@ -98,7 +99,9 @@ def result_rows(poses: Poses, image_id: int, protocol: Protocol) -> list[dict[st
     return [row | {"score": float(s)} for row, s in zip(results(poses, image_id), score, strict=True)]
 
 
-def joint_rows(frames: Iterable[Frame], estimator: TopDown, protocol: Protocol) -> Iterator[list[dict[str, Any]]]:
+def joint_rows(
+    frames: Iterable[Frame], estimator: TopDown | BottomUp, protocol: Protocol
+) -> Iterator[list[dict[str, Any]]]:
     """COCOeval's rows, one list a picture."""
     for frame, poses in estimate(frames, estimator):
         yield result_rows(score_people(poses, estimator.spec, protocol), frame.index, protocol)

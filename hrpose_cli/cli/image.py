@@ -32,6 +32,8 @@ def image(
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Look into sub-folders.")] = False,
     weights: opt.Weights = "default",
     like: opt.Like = None,
+    method: opt.Method = "auto",
+    scales: opt.Scales = "1",
     detector: opt.DetectorName = "person-yolo11n",
     boxes: opt.BoxFile = None,
     device: opt.Device = "auto",
@@ -73,7 +75,7 @@ def image(
     people = {"min_score": min_score, "max_people": max_people, "keypoint_score": keypoint_score}
     info = provenance(settings, estimator) | {"people": people}
     header = Header(info, estimator.skeleton, threshold=keypoint_score)
-    frames, rows = read_frames(paths, estimator.detector, report.failed), list[Any]()
+    frames, rows = read_frames(paths, getattr(estimator, "detector", None), report.failed), list[Any]()
     try:
         with report.interruptible(), formats.kept(file.opened(header) for file in files) as writers:
             for number, (frame, every) in enumerate(report.track(estimate(frames, estimator), len(paths)), start=1):

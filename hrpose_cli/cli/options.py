@@ -25,6 +25,13 @@ Like = Annotated[
     str | None,
     typer.Option(help="For a file that is in no table: the weights it was made like.", rich_help_panel=MODEL),
 ]
+Method = Annotated[
+    Literal["auto", "top-down", "bottom-up"],
+    typer.Option(help="Boxes first, or all joints at once; auto: as the weights do.", rich_help_panel=MODEL),
+]
+Scales = Annotated[
+    str, typer.Option(help="Sizes at which bottom-up nets look, such as 0.5,1,2.", rich_help_panel=MODEL)
+]
 DetectorName = Annotated[
     str,
     typer.Option(
@@ -132,7 +139,18 @@ def settings(options: Mapping[str, Any], **changes: Any) -> Settings:
     from hrpose_cli.api import Settings
 
     chosen = {f.name: options[f.name] for f in fields(Settings) if f.name in options} | changes
-    return Settings(**(chosen | {"decode_limit": chosen["decode_limit"] or None}))
+    scales = parse_scales(chosen.get("scales", "1"))
+    return Settings(**(chosen | {"decode_limit": chosen["decode_limit"] or None, "scales": scales}))
+
+
+def parse_scales(text: str) -> tuple[float, ...]:
+    """Numbers with commas between them."""
+    from hrpose_cli.errors import InputError
+
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise InputError(f"--scales {text} is not numbers with commas between them, such as 0.5,1,2") from error
 
 
 def style(options: Mapping[str, Any]) -> DrawStyle:

@@ -12,19 +12,22 @@ from typing import TYPE_CHECKING
 from hrpose_cli.detect import Detector, GivenBoxes
 from hrpose_cli.draw import DrawStyle, draw_heatmaps, draw_poses
 from hrpose_cli.errors import HRPoseError, InputError
+from hrpose_cli.estimators import TopDown
 from hrpose_cli.files import check_writable
 from hrpose_cli.formats import PoseFile
 from hrpose_cli.media.pictures import PICTURE_SUFFIXES, STDIN, read_picture, write_picture
 from hrpose_cli.poses import Boxes, Frame, Poses
 
 if TYPE_CHECKING:
-    from hrpose_cli.estimators import TopDown
+    from hrpose_cli.bottom_up import BottomUp
 
 LOSSY = {".jpg", ".jpeg"}
 CLEAR = {".png", ".webp", ".tif", ".tiff", ".avif"}  # suffixes that hold transparency
 
 
-def read_frames(paths: Sequence[str], detector: Detector, failed: Callable[[Exception], None]) -> Iterator[Frame]:
+def read_frames(
+    paths: Sequence[str], detector: Detector | None, failed: Callable[[Exception], None]
+) -> Iterator[Frame]:
     """The pictures that can be read, numbered by their place in `paths`; the others are reported."""
     for index, path in enumerate(paths):
         try:
@@ -98,14 +101,16 @@ class PictureOutputs:
             raise InputError(f"{targets[0]} cannot be transparent: name a .png file")
         return cls(targets, style, frozenset(map(identity, paths)), **what)
 
-    def write(self, frame: Frame, poses: Poses, estimator: TopDown) -> str:
+    def write(self, frame: Frame, poses: Poses, estimator: TopDown | BottomUp) -> str:
         """Draw what was asked for; returns the names of the files for the summary."""
         target = self.targets[frame.index]
         written = []
         if self.pictures:
             write_picture(target, draw_poses(frame.image, poses, style=self.style))
             written.append(str(target))
-        if self.heatmaps and len(poses):
+        if self.heatmaps and not isinstance(estimator, TopDown):
+            raise InputError("--heatmaps shows crops, which bottom-up weights do not make: leave it out")
+        if self.heatmaps and isinstance(estimator, TopDown) and len(poses):
             crops = estimator.cut([frame], [Boxes(poses.box, poses.box_score)], [(0, i) for i in range(len(poses))])
             for i, (crop, maps) in enumerate(zip(crops.images, estimator.heatmaps(crops).cpu().numpy(), strict=True)):
                 panel = target.with_name(f"{target.stem.removesuffix('.pose')}.heatmaps-{i + 1}.jpg")

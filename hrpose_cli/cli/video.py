@@ -59,6 +59,8 @@ def video(
     ] = None,
     weights: opt.Weights = "default",
     like: opt.Like = None,
+    method: opt.Method = "auto",
+    scales: opt.Scales = "1",
     detector: opt.DetectorName = "person-yolo11n",
     boxes: opt.BoxFile = None,
     device: opt.Device = "auto",
@@ -85,7 +87,7 @@ def video(
     from hrpose_cli.api import build, provenance
     from hrpose_cli.cli import clips
     from hrpose_cli.cli.report import Report
-    from hrpose_cli.estimators import Best, Following
+    from hrpose_cli.estimators import Best, Following, TopDown
     from hrpose_cli.records import Header
     from hrpose_cli.stopwatch import Stopwatch
 
@@ -98,11 +100,14 @@ def video(
     plans = clips.plan(inputs, out, poses, json, None if no_video else encoding)
     with report.bar() as bar:
         base = build(settings, bar=bar)
+    if detect_every > 1 and not isinstance(base, TopDown):
+        raise InputError("--detect-every is for detectors, which bottom-up weights have none: leave it out")
     people = {"min_score": min_score, "max_people": max_people, "keypoint_score": keypoint_score}
     info = provenance(settings, base) | {"people": people, "motion": asdict(way) | {"trim": trim}}
     for plan in plans:
         timed = replace(base, watch=Stopwatch())
-        estimator = Best(Following(timed, detect_every) if detect_every > 1 else timed, min_score, max_people)
+        looked = Following(timed, detect_every) if detect_every > 1 and isinstance(timed, TopDown) else timed
+        estimator = Best(looked, min_score, max_people)
         with report.guard(), report.interruptible(), clips.window(plan.what, show=show) as view:
             done = annotate(
                 plan.opener(part, rate),
