@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,12 @@ from hrpose_cli.backends.pytorch import CompiledBackend, fold_batch_norms, norma
 from hrpose_cli.errors import BackendError
 from hrpose_cli.fetch import cache_dir
 from hrpose_cli.nets.hrnet import HRNet, NetConfig
-from hrpose_cli.nets.lite_hrnet import LiteHRNet
+from hrpose_cli.nets.lite_hrnet import LiteHRNet, LiteNetConfig
+from hrpose_cli.weights import save
 from tests.conftest import spec
 from tests.reference import rule
+
+SMALL_LITE = LiteNetConfig(width=8, modules=(1, 1, 1), blocks=1, stem=8)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -87,6 +90,18 @@ def test_backends_agree_for_any_number_of_crops(net: HRNet, weights_file: Path, 
     images = crops(count)
     assert_close(backend(images), plain(net, images), 1e-5)
     assert_array_equal(backend(images[:1]), backend(images[:1]))
+
+
+@pytest.mark.parametrize("name", ["torch", "openvino", "onnx"])
+def test_backends_run_the_light_net(tmp_path: Path, name: str) -> None:
+    pytest.importorskip({"onnx": "onnxruntime"}.get(name, name))
+    net = LiteHRNet(SMALL_LITE).eval()
+    net.load_state_dict(rule.state_dict(net))
+    light = replace(spec(), architecture="lite_hrnet", net=asdict(SMALL_LITE))
+    save(net, light, tmp_path / "light.safetensors")
+    backend = backends.build(light, tmp_path / "light.safetensors", device="cpu", backend=name)
+    for count in (1, 3):
+        assert_close(backend(crops(count)), plain(net, crops(count)), 1e-5)
 
 
 def test_heatmaps_stay_when_the_next_ones_come(weights_file: Path) -> None:

@@ -87,6 +87,9 @@ def onnx_bytes(module: torch.nn.Module, size: tuple[int, int], batch: int | None
     from hrpose_cli.backends.pytorch import old_way
 
     example = torch.zeros(batch or 1, size[1], size[0], 3, dtype=torch.uint8)
+    torch.onnx.register_custom_op_symbolic(  # type: ignore[attr-defined]
+        "aten::channel_shuffle", channel_shuffle, OPSET
+    )
     with TemporaryDirectory() as folder, old_way():
         path = Path(folder) / "net.onnx"
         torch.onnx.export(
@@ -95,3 +98,17 @@ def onnx_bytes(module: torch.nn.Module, size: tuple[int, int], batch: int | None
             dynamic_axes=None if batch else {"images": {0: "crops"}, "heatmaps": {0: "crops"}},
         )  # fmt: skip
         return path.read_bytes()
+
+
+def channel_shuffle(graph: Any, x: Any, groups: Any) -> Any:
+    """Lite-HRNet's shuffle of (N, C, h, w) in ONNX, which has no such operation: reshape, transpose, reshape."""
+
+    def constant(*values: int) -> Any:
+        return graph.op("Constant", value_t=torch.tensor(values))
+
+    count = int(groups.node().t("value"))
+    shape = graph.op("Shape", x)
+    share = graph.op("Div", graph.op("Gather", shape, constant(1), axis_i=0), constant(count))
+    apart = graph.op("Concat", constant(0, count), share, constant(-1), axis_i=0)  # (as it is, groups, C / groups, h w)
+    turned = graph.op("Transpose", graph.op("Reshape", x, apart), perm_i=[0, 2, 1, 3])
+    return graph.op("Reshape", turned, shape).setType(x.type())
