@@ -1,3 +1,4 @@
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +30,17 @@ def spec() -> ModelSpec:
     return ModelSpec(name="tiny", architecture="hrnet", net=TINY, input_size=(96, 128), sigma=1.0, kernel=3)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing that a test fetches or compiles is left on the machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HRPOSE_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(scope="session")
 def net() -> HRNet:
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)  # two spin on a busy machine, and these nets are tiny
     tiny = HRNet(NetConfig(**TINY)).eval()
     tiny.load_state_dict(rule.state_dict(tiny))
     return tiny

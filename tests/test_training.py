@@ -183,7 +183,7 @@ def test_targets_are_where_the_joints_are() -> None:
 
 def test_a_smaller_padding_shows_people_larger() -> None:
     some = people()
-    some = replace(some, joints=some.joints.clone().fill_(some.side / 2) + torch.tensor([8.0, 0.0]))
+    some = replace(some, joints=some.joints.clone().fill_(some.side / 2) + torch.tensor([30.0, 0.0]))
     near, far = (
         draw(some, torch.arange(2), replace(spec(), padding=padding), Augmentation.none()).target[0, 0].sum(0).argmax()
         for padding in (1.0, 1.25)

@@ -228,7 +228,7 @@ def test_ctrl_c_keeps_what_was_done(hrpose: Any, photo: Path, monkeypatch: pytes
 
     monkeypatch.setattr(outputs.PictureOutputs, "write", interrupted)
     result = hrpose(photo, "--json", "poses.json")
-    assert "what was done is kept" in clean_failure(result, 130)
+    assert "what was written until then is kept" in clean_failure(result, 130)
     assert len(json.loads(Path("poses.json").read_text())["images"]) == 1
 
 
