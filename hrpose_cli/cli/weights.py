@@ -30,7 +30,7 @@ def list_weights() -> None:
     from hrpose_cli.weights import default_name, embedded, known
     from hrpose_cli.zoo import MODELS
 
-    table = Table("name", "input", "skeleton", "AP", "licence", "state", box=None, pad_edge=False)
+    table = Table("name", "skeleton", "AP", "licence", "state", box=None, pad_edge=False)
     table.columns[0].no_wrap = True  # a name is there to be copied
     own = {name: known(name) for name in embedded()}
     default = default_name() if own else None
@@ -38,7 +38,7 @@ def list_weights() -> None:
         state = "default" if name == default else "embedded" if name in own else where(spec)
         score = "" if spec.ap is None else f"{spec.ap:.3f}"
         licence = spec.licence.replace("-or-later", "+")
-        table.add_row(name, spec.size, spec.skeleton, score, licence, state)
+        table.add_row(name, spec.skeleton, score, licence, state)
     print_table(table)
     typer.echo(LEGEND)
 
