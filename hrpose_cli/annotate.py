@@ -206,6 +206,7 @@ def emit(
 ) -> Done:
     """Write all outputs; after an error the pose files have what came before it, and the error goes on."""
     done = Done(source.name, resumed=resumed)
+    begun = lines_of(outputs.poses) if resumed else None  # the file that the run is resumed from
     shown: list[Picture] = []  # what was drawn last: windows belong to the main thread
     with closing(pairs):
         first = next(pairs, None)  # files of an earlier run are not touched before there is something to write
@@ -213,15 +214,15 @@ def emit(
             stopping(done),
             open_sink(outputs, source.clip) as sink,
             formats.kept(
-                writer(file, header, more=file is source_of(outputs.poses, resumed), done=resumed)
-                for file in outputs.poses
+                writer(file, header, done=resumed if file is begun else 0) for file in outputs.poses
             ) as writers,
             drawing(outputs, sink, watch, shown) as drawer,
         ):
             for frame, poses in progress(chain([first] if first else [], pairs), source.clip.frames):
+                record = Record.of(frame, poses)
                 with watch("write"):
                     for file in writers:
-                        file.write(Record.of(frame, poses))
+                        file.write(record)
                 if drawer:
                     drawer.put((frame, poses))
                 if outputs.view and shown:
@@ -320,13 +321,8 @@ class Skipping:
             self.inner.write(record)
 
 
-def source_of(files: Sequence[PoseFile], resumed: int) -> PoseFile | None:
-    """The file that a run is resumed from, if it is."""
-    return lines_of(files) if resumed else None
-
-
 @contextmanager
-def writer(file: PoseFile, header: Header, *, more: bool, done: int) -> Iterator[Writer]:
-    """Opens a pose file; with `more` to add to it after the `done` frames that it has."""
-    with file.opened(header, **({"append": True} if more else {})) as opened:
-        yield Skipping(opened, done) if more else opened
+def writer(file: PoseFile, header: Header, *, done: int) -> Iterator[Writer]:
+    """Opens a pose file, to add to it if it has the first `done` frames already."""
+    with file.opened(header, **({"append": True} if done else {})) as opened:
+        yield Skipping(opened, done) if done else opened

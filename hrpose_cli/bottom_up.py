@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hrpose_cli.backends import Backend
+from hrpose_cli.backends import Backend, check_finite, run
 from hrpose_cli.crops import warp_into
-from hrpose_cli.errors import BackendError, InputError
-from hrpose_cli.geometry import Size, invert, region_affines, transform
+from hrpose_cli.errors import InputError
+from hrpose_cli.geometry import Size, extents, invert, region_affines, transform
 from hrpose_cli.grouping import DECODINGS, Rules, group, step_of
 from hrpose_cli.heatmaps import DEFAULT_LIMIT
 from hrpose_cli.poses import Affine, Floats, Frame, Picture, Poses
@@ -76,7 +76,7 @@ class BottomUp:
         with self.watch("pose"), torch.inference_mode():
             mirror = torch.from_numpy(self.skeleton.mirror).to(self.backend.device)
             heatmaps, tags = aggregate(list(self.views(frame.image)), size, mirror)
-            self.check(heatmaps, tags)
+            check_finite(self.backend, heatmaps, tags)
         with self.watch("group"), torch.inference_mode():
             step = step_of(self.decode, self.spec.kernel, self.limit)
             people, scores = group(heatmaps, tags, rules=self.rules, step=step)
@@ -96,13 +96,7 @@ class BottomUp:
             resized = np.zeros((1, size[1], size[0], 3), np.uint8)
             warp_into(resized[0], image, picture_to_input((width, height), size), np.array([0, 0, width, height]))
             flipped = np.ascontiguousarray(resized[:, :, ::-1])
-            yield View(self.backend(resized), self.backend(flipped) if self.flip_test else None, scale)
-
-    def check(self, *maps: Tensor) -> None:
-        """Raise unless all numbers are numbers."""
-        if not all(torch.isfinite(m).all() for m in maps):
-            backend = f"{self.backend.name} on {self.backend.device} in {self.backend.precision}"
-            raise BackendError(f"{backend} gave heatmaps that are not numbers: damaged weights, or try --device cpu")
+            yield View(run(self.backend, resized), run(self.backend, flipped) if self.flip_test else None, scale)
 
     def poses(self, people: Floats, scores: Floats, to_frame: Affine, size: Size) -> Poses:
         """Groups (P, K, 3 + T) with their scores (P,) as people of a frame of `size`.
@@ -192,7 +186,6 @@ def joint_boxes(xy: Doubles, seen: NDArray[np.bool_], size: Size) -> Floats:
 
     A body is larger than its joints by about the margin.
     """
-    low = np.where(seen[..., None], xy, np.inf).min(axis=1, initial=np.inf)
-    high = np.where(seen[..., None], xy, -np.inf).max(axis=1, initial=-np.inf)
+    low, high = extents(xy, seen)
     edge = MARGIN * (high - low).max(axis=1, initial=0, keepdims=True)
     return np.asarray(np.clip(np.concatenate([low - edge, high + edge], axis=1), 0, np.tile(size, 2)), np.float32)

@@ -10,13 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hrpose_cli.backends import Backend
+from hrpose_cli.backends import Backend, check_finite, run
 from hrpose_cli.crops import CropMode, cut_crops
 from hrpose_cli.detect import Detector
-from hrpose_cli.errors import BackendError
 from hrpose_cli.geometry import compose, heatmap_to_crop, transform
 from hrpose_cli.heatmaps import DECODERS, DEFAULT_LIMIT, merge_flip
-from hrpose_cli.poses import Affine, Boxes, Crops, Floats, Frame, Picture, Poses
+from hrpose_cli.poses import Affine, Boxes, Crops, Floats, Frame, Poses
 from hrpose_cli.skeletons import SKELETONS, Skeleton
 from hrpose_cli.stopwatch import Stopwatch
 from hrpose_cli.track import SEEN, boxes_from_joints
@@ -85,23 +84,13 @@ class TopDown:
 
     def heatmaps(self, crops: Crops) -> Tensor:
         """Heatmaps (M, K, h, w) of crops, with the flip test where it is wanted."""
-        heatmaps = self.run(crops.images)
+        heatmaps = run(self.backend, crops.images)
         if self.flip_test:
-            mirrored = self.run(np.ascontiguousarray(crops.images[:, :, ::-1]))
+            mirrored = run(self.backend, np.ascontiguousarray(crops.images[:, :, ::-1]))
             mirror = torch.from_numpy(self.skeleton.mirror).to(heatmaps.device)
             heatmaps = merge_flip(heatmaps, mirrored, mirror, shift=self.spec.flip_shift)
-        if not torch.isfinite(heatmaps).all():
-            backend = f"{self.backend.name} on {self.backend.device} in {self.backend.precision}"
-            raise BackendError(f"{backend} gave heatmaps that are not numbers: damaged weights, or try --device cpu")
+        check_finite(self.backend, heatmaps)
         return heatmaps
-
-    def run(self, images: Picture) -> Tensor:
-        """The backend's heatmaps (M, K, h, w) of pictures (M, H, W, 3)."""
-        try:
-            return self.backend(images)
-        except torch.OutOfMemoryError as error:
-            where = f"for the memory of {self.backend.device}"
-            raise BackendError(f"{len(images)} crops at once are too many {where}: lower --batch-size") from error
 
     def joints(self, heatmaps: Tensor, to_frame: Affine) -> tuple[Floats, Floats]:
         """Joints (M, K, 2) in frame pixels and their scores (M, K) in 0..1."""

@@ -14,7 +14,7 @@ Affines are (..., 2, 3) float64 and act on column vectors (x, y, 1). Everything 
 people and nothing writes into its argument.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -39,6 +39,13 @@ def clean_boxes(xyxy: ArrayLike, size: Size, geometry: Geometry = "classic") -> 
     span = np.maximum(box[:, 2:] - box[:, :2] - 1, 0)
     high = np.minimum(low + span, np.asarray(size) - 1)
     return np.concatenate([low, high + (geometry == "dark")], axis=1)
+
+
+def extents(xy: NDArray[Any], seen: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Least and largest coordinates (N, 2) of the joints (N, K, 2) that were seen (N, K); infinite if none was."""
+    low = np.where(seen[..., None], xy, np.inf).min(axis=1, initial=np.inf)
+    high = np.where(seen[..., None], xy, -np.inf).max(axis=1, initial=-np.inf)
+    return low, high
 
 
 def box_regions(

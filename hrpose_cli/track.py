@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import linear_sum_assignment
 
-from hrpose_cli.geometry import Size, box_iou, oks
+from hrpose_cli.geometry import Size, box_iou, extents, oks
 from hrpose_cli.poses import Boxes, Floats, Poses
 from hrpose_cli.records import Record
 from hrpose_cli.skeletons import Skeleton
@@ -208,10 +208,9 @@ def boxes_from_joints(poses: Poses, size: Size, *, threshold: float = SEEN, padd
     padding: on each side, in parts of the longer side of the joints' own box. Joints that score under
     `threshold` do not count; who shows fewer than three keeps the box. Who is outside is left out.
     """
-    seen = (poses.score >= threshold)[..., None]  # (N, K, 1)
-    low = np.where(seen, poses.xy, np.inf).min(axis=1, initial=np.inf)
-    high = np.where(seen, poses.xy, -np.inf).max(axis=1, initial=-np.inf)
-    enough = seen.sum(axis=1) >= 3  # (N, 1)
+    seen = poses.score >= threshold  # (N, K)
+    low, high = extents(poses.xy, seen)
+    enough = seen.sum(axis=1, keepdims=True) >= 3  # (N, 1)
     low, high = np.where(enough, low, poses.box[:, :2]), np.where(enough, high, poses.box[:, 2:])
     edge = enough * padding * (high - low).max(axis=1, initial=0, keepdims=True)
     limit = np.asarray(size, np.float32)

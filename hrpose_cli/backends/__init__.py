@@ -7,6 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from hrpose_cli.errors import BackendError
@@ -24,6 +25,22 @@ class Backend(Protocol):
 
     def __call__(self, images: Picture) -> Tensor:
         """(N, h, w, 3) uint8 RGB -> (N, K, h/4, w/4) float32 on the backend's device."""
+
+
+def run(backend: Backend, images: Picture) -> Tensor:
+    """What `backend` makes of `images`; BackendError if they are too many for its memory."""
+    try:
+        return backend(images)
+    except torch.OutOfMemoryError as error:
+        where = f"for the memory of {backend.device}"
+        raise BackendError(f"{len(images)} pictures at once are too many {where}: lower --batch-size") from error
+
+
+def check_finite(backend: Backend, *maps: Tensor) -> None:
+    """BackendError unless all that comes from `backend` is numbers."""
+    if not all(torch.isfinite(m).all() for m in maps):
+        made = f"{backend.name} on {backend.device} in {backend.precision}"
+        raise BackendError(f"{made} gave heatmaps that are not numbers: damaged weights, or try --device cpu")
 
 
 # The spec of a net, its file, a torch device and a precision -> what runs it.

@@ -30,6 +30,11 @@ def normalise(images: Tensor, color: str = "rgb") -> Tensor:
     SimpleBaseline and Hourglass files expect.
     """
     mean, std = (torch.tensor(v, device=images.device).view(1, 3, 1, 1) * 255 for v in (MEAN, STD))
+    return standardised(images, mean, std, color)
+
+
+def standardised(images: Tensor, mean: Tensor, std: Tensor, color: str) -> Tensor:
+    """`normalise` with given statistics (1, 3, 1, 1)."""
     return ((images.flip(1) if color == "bgr" else images) - mean) / std
 
 
@@ -49,7 +54,7 @@ class Normalised(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         x = images.permute(0, 3, 1, 2).float()  # channels last in memory, which convolutions like
-        x = ((x.flip(1) if self.color == "bgr" else x) - self.mean) / self.std
+        x = standardised(x, self.mean, self.std, self.color)
         heatmaps: Tensor = self.net(x.to(self.dtype))
         return heatmaps.float()
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hrpose_cli.errors import FormatError, InputError
+from hrpose_cli.geometry import extents
 from hrpose_cli.poses import Floats
 from hrpose_cli.records import Header, Record
 from hrpose_cli.skeletons import SKELETONS, Skeleton
@@ -91,9 +92,7 @@ def skeleton_of(joints: Sequence[str]) -> Skeleton:
 
 def box_around(xy: Floats, score: Floats) -> Floats:
     """(N, 4) boxes around the joints that have a score, for formats that keep none."""
-    seen = (score > 0)[..., None]
-    low = np.where(seen, xy, np.inf).min(axis=1, initial=np.inf)
-    high = np.where(seen, xy, -np.inf).max(axis=1, initial=-np.inf)
+    low, high = extents(xy, score > 0)
     box = np.concatenate([low, high], axis=1)  # (N, 4)
     return np.where(np.isfinite(box), box, 0).astype(np.float32)
 

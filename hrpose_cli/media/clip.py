@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 from hrpose_cli.poses import Frame
 
@@ -71,7 +72,7 @@ class VideoFrame(Frame):
     pts: int = 0
 
 
-class Source(Protocol):
+class Source(ABC):
     """Iterates once over the frames of anything that moves; a context manager, which closes it."""
 
     clip: Clip
@@ -79,19 +80,26 @@ class Source(Protocol):
     notes: list[str]  # what had to be assumed or changed, in plain words; complete after the last frame
 
     @property
-    def repeatable(self) -> bool: ...  # whether it can be opened again and gives the same frames
+    def repeatable(self) -> bool:
+        """Whether it can be opened again and gives the same frames."""
+        return True
 
     @property
-    def damage(self) -> str: ...  # what could not be read, or ""; complete after the last frame
+    def damage(self) -> str:
+        """What could not be read, or ""; complete after the last frame."""
+        return ""
 
+    @abstractmethod
     def __iter__(self) -> Iterator[VideoFrame]: ...
 
-    def __enter__(self) -> Self: ...
+    def __enter__(self) -> Self:
+        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        self.close()
 
-    def stop(self) -> None: ...  # ends a wait for frames in another thread, which may never come
+    def stop(self) -> None:  # noqa: B027  # few have anything to do here
+        """End a wait for frames in another thread, which may never come."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:  # noqa: B027
+        """Let go of what is open."""

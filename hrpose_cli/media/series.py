@@ -6,11 +6,9 @@ import re
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 from hrpose_cli.errors import InputError, MediaError
-from hrpose_cli.media.clip import Clip, VideoFrame
+from hrpose_cli.media.clip import Clip, Source, VideoFrame
 from hrpose_cli.media.pictures import expand, read_picture
 from hrpose_cli.media.trim import WHOLE, Trim, inside
 from hrpose_cli.poses import Picture
@@ -19,7 +17,7 @@ USUAL_RATE = Fraction(30)
 NUMBER = re.compile(r"%(0(\d+))?d")  # of a pattern such as img_%04d.png
 
 
-class PictureSeries:
+class PictureSeries(Source):
     """The pictures of a folder, a glob or a pattern like img_%04d.png, in the order of their numbers.
 
     Like `VideoSource`, with `rate` pictures a second (30 if None, and a note says so). A number that
@@ -30,7 +28,6 @@ class PictureSeries:
     def __init__(self, what: str, *, rate: Fraction | None = None, trim: Trim = WHOLE) -> None:
         self.name = Path(what).name if Path(what).is_dir() else Path(what).parent.name or "pictures"
         self.path = Path(what)
-        self.damage = ""
         names = series(what)
         rate_used = rate or USUAL_RATE
         self._kept = [(i, Path(n)) for i, n in enumerate(names) if inside(i / rate_used, trim)]
@@ -44,22 +41,6 @@ class PictureSeries:
         missing = missing_numbers(names)
         if missing:
             self.notes.append(f"{missing} numbers are missing: the pictures around them follow each other at once")
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self.close()
-
-    @property
-    def repeatable(self) -> bool:
-        return True
-
-    def stop(self) -> None:
-        """Pictures do not keep anybody waiting."""
-
-    def close(self) -> None:
-        """Nothing is open between two pictures."""
 
     def __iter__(self) -> Iterator[VideoFrame]:
         width, height = self.clip.size

@@ -11,15 +11,14 @@ from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
-from typing import NamedTuple, Self, cast
+from typing import NamedTuple, cast
 
 import av
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from hrpose_cli.errors import MediaError
-from hrpose_cli.media.clip import Clip, VideoFrame
+from hrpose_cli.media.clip import Clip, Source, VideoFrame
 from hrpose_cli.media.container import (
     Input,
     clip_duration,
@@ -46,7 +45,7 @@ class Decoded(NamedTuple):
     pts: int
 
 
-class VideoSource:
+class VideoSource(Source):
     """Iterates once over the frames of a video; also a context manager, which closes it.
 
         with VideoSource(path) as source:
@@ -93,18 +92,9 @@ class VideoSource:
             self.close()
             raise
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        self.close()
-
     @property
     def repeatable(self) -> bool:
         return self.clip.again is not None
-
-    def stop(self) -> None:
-        """Files do not keep anybody waiting, and addresses not for long."""
 
     def close(self) -> None:
         self._container.close()
