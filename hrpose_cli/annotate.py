@@ -24,6 +24,7 @@ from hrpose_cli.formats import PoseFile, jsonl
 from hrpose_cli.formats.output import Writer
 from hrpose_cli.media.clip import Clip, Source, VideoFrame
 from hrpose_cli.media.encoding import Encoding
+from hrpose_cli.media.leftovers import sweep
 from hrpose_cli.media.sink import VideoSink
 from hrpose_cli.overlap import Behind, ahead
 from hrpose_cli.pipeline import CHUNK, How, bridge, follow, measure, whole_chunks
@@ -229,7 +230,7 @@ def emit(
                     outputs.view(shown.pop())
                 done.count(poses)
     done.notes += [*source.notes, *(sink.notes if sink else [])]
-    done.damage = source.damage
+    done.damage = ", ".join(filter(None, (source.damage, sink.damage if sink else "")))
     return done
 
 
@@ -324,5 +325,6 @@ class Skipping:
 @contextmanager
 def writer(file: PoseFile, header: Header, *, done: int) -> Iterator[Writer]:
     """Opens a pose file, to add to it if it has the first `done` frames already."""
+    sweep(file.path)
     with file.opened(header, **({"append": True} if done else {})) as opened:
         yield Skipping(opened, done) if done else opened

@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -192,6 +195,33 @@ def test_no_thread_decodes_from_a_source_that_is_closed(
         annotate(partial(Closing, clip), failing, Outputs(tmp_path / "x.mp4"), Header(), way=Way(smooth=smooth))
     assert Closing.alive == []
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="asks the system which processes run")
+def test_what_a_killed_run_left_goes_with_the_next_one(clip: Path, tiny: TopDown, tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    (tmp_path / "of").mkdir()
+    left = ("p.json", "p.trc", "p.trc.k2x", "out.mp4", "out.mp4.pictures.mp4")
+    for name in (*left, f"of/.{gone.pid}.clip_{0:012d}_keypoints.json"):
+        (tmp_path / (name if "/" in name else f".{gone.pid}.{name}")).touch()
+    run(clip, tiny, tmp_path, "p.json", "p.trc", "of/", video="out.mp4")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["of", "out.mp4", "p.json", "p.trc"]
+    assert len(list((tmp_path / "of").iterdir())) == FRAMES
+
+
+def test_an_input_that_vanishes_is_said_and_what_was_read_is_kept(clip: Path, tiny: TopDown, tmp_path: Path) -> None:
+    path = tmp_path / "gone.mp4"
+    path.write_bytes(clip.read_bytes())
+
+    class Vanishing(Watched):
+        def __call__(self, frames: Sequence[Frame]) -> list[Poses]:
+            path.unlink(missing_ok=True)
+            return super().__call__(frames)
+
+    done = run(path, Vanishing(tiny), tmp_path, "p.jsonl", video="out.mp4")
+    assert done.damage == "the file vanished during the run"
+    assert len(list(formats.read(tmp_path / "p.jsonl")[1])) == len(pictures(tmp_path / "out.mp4")) == FRAMES
 
 
 def test_a_run_that_fails_at_once_leaves_the_files_of_the_one_before(clip: Path, tiny: TopDown, tmp_path: Path) -> None:

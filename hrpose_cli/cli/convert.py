@@ -34,12 +34,14 @@ def convert(
     """Write the poses of a file in another format: coco .json, .jsonl, .csv, .npz, .trc, or a folder for openpose."""
     from hrpose_cli.cli.report import Report
     from hrpose_cli.formats import named, read, writer
+    from hrpose_cli.media.leftovers import sweep
 
     report = Report(quiet=quiet)
     if Path(source).resolve() == Path(target).resolve():
         raise InputError(f"{target} is the input: choose another name")
     scale = {} if metres_per_pixel is None else {"metres_per_pixel": metres_per_pixel}
     header, records = read(source)
+    sweep(Path(target))
     said: set[str] = set()
     with report.interruptible(), writer(target, header, format=format, **scale) as out:
         for record in gathered(header, records, said):

@@ -10,6 +10,7 @@ boxes and marks have no place.
 
 from __future__ import annotations
 
+import os
 import re
 import tempfile
 from collections.abc import Iterator
@@ -165,7 +166,8 @@ def fields(points: NDArray[np.float64], digits: int) -> str:
 def writer(path: Path, header: Header, *, metres_per_pixel: float | None = None) -> Iterator[TrackWriter]:
     """One file a track, each under its name when it is whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder, spool(path) as frames:
+    prefix = f".{os.getpid()}.{path.name}."  # what a killed run leaves can be told from what a running one needs
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=prefix) as folder, spool(path) as frames:
         out = TrackWriter(path, header, Path(folder), frames, metres_per_pixel)
         with finishing(out.finish):
             yield out

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import av
 
@@ -23,8 +24,16 @@ TEXT = {"mov_text", "subrip", "srt", "ass", "ssa", "webvtt", "text"}  # subtitle
 Part = tuple[list[str], list[str]]  # arguments of ffmpeg, and what they change, in plain words
 
 
-def join(pictures: Path, clip: Clip, target: Path, container: Container, *, end: Fraction | None = None) -> list[str]:
-    """Write `target`; returns what had to differ from the source, in plain words.
+class Way(NamedTuple):
+    """One way to join, and what it costs, in plain words."""
+
+    arguments: list[str]  # of ffmpeg
+    notes: list[str]
+    damage: str = ""  # what of the source is lost because it cannot be read
+
+
+def join(pictures: Path, clip: Clip, target: Path, container: Container, *, end: Fraction | None = None) -> Way:
+    """Write `target`; returns the way that went, with what had to differ from the source.
 
     `end` (seconds) cuts the sound. MediaError if not even the pictures can be written.
     """
@@ -35,10 +44,10 @@ def join(pictures: Path, clip: Clip, target: Path, container: Container, *, end:
     start = ["-movflags", "+faststart"] if container.muxer in ("mp4", "mov") else []
     outlet = [*cut, *start, "-f", container.muxer, f"file:{target}"]
     failure: MediaError | None = None
-    for arguments, notes in ways(clip, container):
+    for way in ways(clip, container):
         try:
-            run(["-copyts", "-i", f"file:{pictures}", *arguments, *outlet])
-            return notes
+            run(["-copyts", "-i", f"file:{pictures}", *way.arguments, *outlet])
+            return way
         except MediaError as error:
             if "No space left" in str(error):
                 raise  # less would perhaps fit, but nobody wants it
@@ -46,8 +55,8 @@ def join(pictures: Path, clip: Clip, target: Path, container: Container, *, end:
     raise failure or AssertionError("there is always a way")
 
 
-def ways(clip: Clip, container: Container) -> Iterator[Part]:
-    """Arguments and what they change, the best first; a later one is for when it fails."""
+def ways(clip: Clip, container: Container) -> Iterator[Way]:
+    """The best first; a later one is for when it fails."""
     pictures = ["-map", "0:v", "-c", "copy"]
     if clip.again is not None:
         source = ["-itsoffset", f"{-float(clip.origin):.6f}", "-i", clip.again, *pictures]
@@ -55,18 +64,18 @@ def ways(clip: Clip, container: Container) -> Iterator[Part]:
         held = codecs_held(container.muxer)
         (sound, sound_notes), (text, text_notes) = sound_part(clip, container, held), text_part(clip, container, held)
         left = left_out(clip.others)
-        yield [*source, *sound, *text], [*sound_notes, *text_notes, *left]
+        yield Way([*source, *sound, *text], [*sound_notes, *text_notes, *left])
         if clip.subtitles:
-            yield [*source, *sound], [*sound_notes, "the subtitles cannot be copied and were left out", *left]
+            yield Way([*source, *sound], [*sound_notes, "the subtitles cannot be copied and were left out", *left])
         if clip.has_audio:
             note = f"the sound could not be copied and was re-encoded to {container.sound.removeprefix('lib')}"
-            yield [*source, "-map", "1:a", "-c:a", container.sound], [note, *lost(clip, "subtitles"), *left]
-    yield pictures, [*lost(clip, "audio"), *lost(clip, "subtitles"), *left_out(clip.others)]
+            yield Way([*source, "-map", "1:a", "-c:a", container.sound], [note, *without_subtitles(clip), *left])
+    silent = "the sound cannot be read and was left out" if clip.has_audio else ""
+    yield Way(pictures, [*without_subtitles(clip), *left_out(clip.others)], silent)
 
 
-def lost(clip: Clip, kind: str) -> list[str]:
-    notes = {"audio": "the sound cannot be read and was left out", "subtitles": "the subtitles were left out"}
-    return [notes[kind]] if getattr(clip, kind) else []
+def without_subtitles(clip: Clip) -> list[str]:
+    return ["the subtitles were left out"] if clip.subtitles else []
 
 
 def codecs_held(muxer: str) -> set[str]:

@@ -14,6 +14,7 @@ from hrpose_cli.media.clip import Clip
 from hrpose_cli.media.encoding import USUAL, Encoding, container_of
 from hrpose_cli.media.gif import TICK, GifTimes, write_gif
 from hrpose_cli.media.join import join
+from hrpose_cli.media.leftovers import sweep
 from hrpose_cli.media.pipe import FramePipe
 from hrpose_cli.poses import Picture
 
@@ -33,7 +34,8 @@ class VideoSink:
     The file appears under its name when the block ends; missing folders are made. When it ends by
     Ctrl-C (KeyboardInterrupt, GeneratorExit), what was done until then becomes a complete clip, its
     sound cut to the pictures; any other exception leaves no file. `notes` says afterwards, in plain
-    words, what had to differ from the source. MediaError when the name, ffmpeg or the disk fails.
+    words, what had to differ from the source, and `damage` what of it could not be read any more.
+    MediaError when the name, ffmpeg or the disk fails.
     """
 
     def __init__(self, path: Path, clip: Clip, encoding: Encoding = USUAL, *, crf: int | None = None) -> None:
@@ -41,12 +43,14 @@ class VideoSink:
         self.path, self.clip = path, clip
         self.frames = 0
         self.notes: list[str] = []
+        self.damage = ""
         self._encoding = encoding if crf is None else replace(encoding, crf=crf)
         self._codec = self._encoding.codec_for(path)
         self._gif = GifTimes(clip) if path.suffix.lower() == ".gif" else None
         self._pipe: FramePipe | None = None
         self._last = -1  # pts
         self._exit = ExitStack()
+        sweep(path)
         try:
             self._whole = self._exit.enter_context(replacing(path))
             self._whole.touch()  # what cannot be written is said before the work, not after it
@@ -121,7 +125,8 @@ class VideoSink:
             notes = self._gif.notes
         else:
             end = self._last * self.clip.time_base + 1 / self.clip.rate
-            notes = join(self._pictures, self.clip, self._whole, container_of(self.path), end=self._end(end, cut_sound))
+            way = join(self._pictures, self.clip, self._whole, container_of(self.path), end=self._end(end, cut_sound))
+            notes, self.damage = way.notes, way.damage
         try:
             self._exit.close()
         except OSError as error:

@@ -65,6 +65,7 @@ class VideoSource(Source):
     def __init__(self, path: Path | Input, *, trim: Trim = WHOLE) -> None:
         source = path if isinstance(path, Input) else file_input(path)
         self.path = Path(source.title)
+        self._file = source.path
         self.name = self.path.name
         self.notes: list[str] = []
         self.damaged = 0  # packets that could not be decoded, frames that were decoded with errors
@@ -116,6 +117,8 @@ class VideoSource(Source):
             parts.append(f"{float(self.missing):.2f} s missing at the end")
         elif self.broken:
             parts.append(f"it broke off: {self.broken}")
+        if self._file is not None and not self._file.exists():
+            parts.append("the file vanished during the run")
         return ", ".join(parts)
 
     def _nothing(self) -> str:

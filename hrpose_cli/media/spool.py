@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import IO
 
 from hrpose_cli.errors import MediaError
+from hrpose_cli.media.leftovers import sweep
 
 TURN = 0.2  # seconds between two looks whether anybody still waits
+NAME = "hrpose-stdin"
 PIECE = 1 << 20  # bytes asked of the pipe at once when it has to be read to some place
 
 
@@ -24,7 +26,9 @@ class Spool:
 
     def __init__(self, pipe: IO[bytes]) -> None:
         self._pipe = pipe
-        self._folder = tempfile.TemporaryDirectory(prefix="hrpose-")  # Windows lets nobody else open a temporary file
+        sweep(Path(tempfile.gettempdir(), NAME))
+        prefix = f".{os.getpid()}.{NAME}."
+        self._folder = tempfile.TemporaryDirectory(prefix=prefix)  # Windows lets nobody else open a temporary file
         self.path = Path(self._folder.name) / "stdin"
         self._file = self.path.open("w+b", buffering=0)
         self._at = 0  # where the reader is

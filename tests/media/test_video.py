@@ -314,7 +314,8 @@ def test_a_source_that_vanishes_costs_the_sound_only(plain: Path, tmp_path: Path
         for frame in source:
             sink.write(frame.image, frame.pts)
             path.unlink(missing_ok=True)
-    assert sink.notes == ["the sound cannot be read and was left out"]
+        assert source.damage == "the file vanished during the run"
+    assert (sink.notes, sink.damage) == ([], "the sound cannot be read and was left out")
     assert times(tmp_path / "out.mp4") == times(plain)
 
 
