@@ -13,12 +13,14 @@ import numpy as np
 from hrpose_cli import __version__
 from hrpose_cli.bottom_up import BottomUp
 from hrpose_cli.crops import CROP_MODES, CropMode
-from hrpose_cli.detect import DEFAULT, LONG_SIDE, Detector, WholePicture, Yolo, load_yolo, read_boxes
+from hrpose_cli.detect import Detector, WholePicture, read_boxes
 from hrpose_cli.errors import InputError
 from hrpose_cli.estimators import TopDown
 from hrpose_cli.fetch import digest
 from hrpose_cli.heatmaps import DECODERS, DEFAULT_LIMIT
+from hrpose_cli.letterbox import LONG_SIDE
 from hrpose_cli.poses import Frame, Picture, Poses
+from hrpose_cli.yolo import DEFAULT, Yolo, load_yolo
 from hrpose_cli.zoo import ModelSpec
 
 PACKAGES = ("torch", "ultralytics", "opencv-python", "numpy")
@@ -111,7 +113,7 @@ def build_detector(settings: Settings, device: str) -> Detector:
         return read_boxes(Path(settings.boxes))
     if settings.detector == "none":
         return WholePicture()
-    return load_yolo(settings.detector, device=device, confidence=settings.box_score)
+    return load_yolo(settings.detector, device=device, backend=settings.backend, confidence=settings.box_score)
 
 
 def provenance(settings: Settings, estimator: TopDown | BottomUp) -> dict[str, Any]:
@@ -144,6 +146,7 @@ def box_source(settings: Settings, detector: Detector) -> dict[str, Any]:
     """Where the boxes come from."""
     if isinstance(detector, Yolo):
         facts = {"name": detector.name, "sha256": detector.sha256}
+        facts |= {"backend": detector.backend, "precision": detector.precision}
         return facts | {"score": detector.confidence, "nms_iou": detector.iou, "long_side": LONG_SIDE}
     if settings.boxes is not None:
         return {"name": Path(settings.boxes).name, "sha256": digest(Path(settings.boxes))}

@@ -1,0 +1,180 @@
+"""People found by a YOLO network, in OpenVINO on a CPU and else in PyTorch."""
+
+from __future__ import annotations
+
+import io
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import torch
+
+from hrpose_cli.backends import check_cpu
+from hrpose_cli.backends.cache import cached, forget
+from hrpose_cli.errors import WeightsError
+from hrpose_cli.fetch import digest
+from hrpose_cli.letterbox import by_shape, letterbox
+from hrpose_cli.poses import Boxes, Floats, Frame, Picture
+from hrpose_cli.resources import shipped
+
+if TYPE_CHECKING:
+    from hrpose_cli.yolo_net import People
+
+DEFAULT = "person-yolo11n"
+TRACED = (160, 128)  # width and height of the picture that a trace follows; any other size is as good
+KEPT = "detector"  # what compiled networks are called in the cache
+
+# (B, h, w, 3) uint8 -> (B, A, 5): corners x1, y1, x2, y2 in pixels and the person's score of each anchor.
+Network = Callable[[Picture], Floats]
+
+
+@dataclass(frozen=True)
+class Yolo:
+    """A YOLO network, what runs it, and its thresholds."""
+
+    network: Network
+    name: str
+    backend: str = "torch"
+    precision: str = "fp32"
+    one_each: bool = False  # the network itself sees to it that nobody is found twice
+    confidence: float = 0.25
+    iou: float = 0.6  # of NMS
+    batch_size: int = 1  # pictures
+    sha256: str = ""
+
+    def __call__(self, frames: Sequence[Frame]) -> list[Boxes]:
+        found: dict[int, Boxes] = {}
+        for batch in by_shape([letterbox(frame.image) for frame in frames], self.batch_size):
+            outputs = self.network(np.stack([box.image for _, box in batch]))
+            for (i, box), output in zip(batch, outputs, strict=True):
+                found[i] = box.undo(self.select(output), frames[i].size)
+        return [found[i] for i in range(len(frames))]
+
+    def select(self, rows: Floats) -> Boxes:
+        """Confident boxes (N, 4) of the anchors (A, 5) of one picture after NMS, best first."""
+        rows = rows[rows[:, 4] >= self.confidence]
+        rows = rows[np.argsort(-rows[:, 4], kind="stable")]
+        boxes = Boxes(rows[:, :4], rows[:, 4])
+        return boxes if self.one_each else boxes[nms(boxes, self.iou)]
+
+
+def nms(boxes: Boxes, iou: float) -> list[int]:
+    """Indices of the boxes that overlap no better one by more than `iou`, best first."""
+    corner, size = boxes.xyxy[:, :2], boxes.xyxy[:, 2:] - boxes.xyxy[:, :2]
+    kept = cv2.dnn.NMSBoxes(np.concatenate([corner, size], axis=1), boxes.score, 0.0, iou)  # type: ignore[arg-type]
+    return [int(i) for i in kept]
+
+
+def load_yolo(
+    name_or_path: str, *, device: str = "cpu", backend: str = "auto", precision: str = "fp32", confidence: float = 0.25
+) -> Yolo:
+    """A detector that the package ships, by name, or a checkpoint, by path.
+
+    backend: "openvino", "auto" for that where it can run, any other for PyTorch, which computes in fp32.
+    A .pt of ultralytics is a pickle and can run code when it is loaded: name only files you trust.
+    """
+    path = detector_file(name_or_path)
+    fast = backend == "auto" and device == "cpu" and find_spec("openvino") is not None
+    sha256 = digest(path)
+    if fast or backend == "openvino":
+        check_cpu("OpenVINO", device)
+        network, one_each = compiled(path, sha256, precision)
+        return Yolo(network, path.stem, "openvino", precision, one_each, confidence, sha256=sha256)
+    from hrpose_cli.yolo_net import read_people
+
+    net = read_people(path)
+    # A CPU gains little from a batch, and alone a picture's boxes are the same to the last bit.
+    batch = 1 if device == "cpu" else 8
+    return Yolo(
+        Eager(net, device), path.stem, one_each=net.one_each, confidence=confidence, batch_size=batch, sha256=sha256
+    )
+
+
+def detector_file(name_or_path: str) -> Path:
+    """The file of a shipped detector or of a user's own."""
+    own = Path(name_or_path)
+    if own.suffix in {".pt", ".pth", ".safetensors"}:
+        if not own.is_file():
+            raise WeightsError(f"no detector at {own}: check the path")
+        return own
+    path = shipped("weights") / f"{name_or_path}.safetensors"
+    if not path.is_file():
+        known = sorted(p.stem for p in shipped("weights").glob("person-*.safetensors"))
+        raise WeightsError(
+            f"no detector is called {name_or_path!r}: use {', '.join(known)}, a path to a .pt file, or none"
+        )
+    return path
+
+
+class Eager:
+    """A network in PyTorch, on any device."""
+
+    def __init__(self, net: People, device: str = "cpu") -> None:
+        self.net = net.to(device)
+        self.device = device
+
+    @torch.inference_mode()
+    def __call__(self, pictures: Picture) -> Floats:
+        rows: Floats = self.net(torch.from_numpy(pictures).to(self.device)).cpu().numpy()
+        return rows
+
+
+class Compiled:
+    """A network in OpenVINO."""
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self.lock = threading.Lock()  # its one request cannot serve two callers at a time
+
+    def __call__(self, pictures: Picture) -> Floats:
+        with self.lock:
+            rows: Floats = self.model(pictures)[0]
+        return rows
+
+
+def compiled(path: Path, sha256: str, precision: str) -> tuple[Compiled, bool]:
+    """The network of a file in OpenVINO, and whether it is one of one box each.
+
+    From the cache, for which neither ultralytics is imported nor a pickle read, or else for it.
+    """
+    from hrpose_cli.backends.openvino import core, properties, runtime
+
+    versions = {"openvino": runtime().get_version(), "ultralytics": version("ultralytics")}
+    facts = {"weights": sha256, "precision": precision} | versions
+
+    def load() -> tuple[Compiled, bool]:
+        content = cached(KEPT, facts, lambda: blob(path, precision))
+        one_each, model = content[:1] == b"\1", io.BytesIO(content[1:])
+        return Compiled(core().import_model(model, "CPU", properties(precision))), one_each
+
+    try:
+        return load()
+    except RuntimeError:  # a file that was cut short, or another program's
+        forget(KEPT, facts)
+        return load()
+
+
+def blob(path: Path, precision: str) -> bytes:
+    """The network of a file, compiled, behind a byte that is 1 if it is one of one box each."""
+    from hrpose_cli.backends.openvino import core, properties
+    from hrpose_cli.yolo_net import read_people
+
+    net = read_people(path)
+    model = core().compile_model(graph(net), "CPU", properties(precision))
+    content: bytes = model.export_model().getvalue()
+    return bytes([net.one_each]) + content
+
+
+def graph(net: People) -> Any:
+    """OpenVINO's graph of a network, for one picture of any size."""
+    from hrpose_cli.backends.openvino import runtime
+    from hrpose_cli.backends.pytorch import trace
+
+    openvino = runtime()
+    return openvino.convert_model(trace(net, TRACED), input=[([1, -1, -1, 3], openvino.Type.u8)])

@@ -1,0 +1,39 @@
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from hrpose_cli.letterbox import by_shape, letterbox
+from hrpose_cli.poses import Boxes
+
+
+@pytest.mark.parametrize(
+    ("size", "shape", "offset"),
+    [
+        ((640, 480), (480, 640), (0, 0)),  # as it is
+        ((500, 375), (480, 640), (0, 0)),  # enlarged
+        ((640, 427), (448, 640), (0, 10)),  # padded to a multiple of 32
+        ((427, 640), (640, 448), (10, 0)),  # upright
+        ((1280, 720), (384, 640), (0, 12)),  # video
+        ((12000, 9), (32, 640), (0, 15)),  # a line
+        ((1, 1), (640, 640), (0, 0)),
+    ],
+)
+def test_letterbox(size: tuple[int, int], shape: tuple[int, int], offset: tuple[int, int]) -> None:
+    box = letterbox(np.full((size[1], size[0], 3), 7, np.uint8))
+    assert box.image.shape == (*shape, 3)
+    assert box.offset == offset
+    if offset != (0, 0):
+        assert (box.image[0, 0] == 114).all()
+
+
+def test_letterbox_is_undone() -> None:
+    box = letterbox(np.zeros((427, 640, 3), np.uint8))
+    inside = Boxes(np.array([[10, 30, 50, 90], [-9, 5, 700, 9]], np.float32), np.array([0.9, 0.8], np.float32))
+    back = box.undo(inside, (640, 427))
+    assert_allclose(back.xyxy, [[10, 20, 50, 80]])  # the second lay in the padding
+
+
+def test_frames_are_batched_by_shape() -> None:
+    shapes = [(480, 640), (427, 640), (480, 640), (480, 640)]
+    boxes = [letterbox(np.zeros((*s, 3), np.uint8)) for s in shapes]
+    assert [[i for i, _ in batch] for batch in by_shape(boxes, 2)] == [[0, 2], [3], [1]]
