@@ -79,7 +79,7 @@ class OneEuro:
     """
 
     def __init__(
-        self, *, cutoff: float = 0.5, gain: float = 15.0, speed_cutoff: float = 2.0,
+        self, *, cutoff: float = 0.5, gain: float = 15.0, speed_cutoff: float = 4.0,
         trusted: float = TRUSTED, gap: float = 0.5,
     ) -> None:  # fmt: skip
         self.cutoff, self.gain, self.speed_cutoff = cutoff, gain, speed_cutoff
