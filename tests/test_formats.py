@@ -287,8 +287,16 @@ def test_coco_streams_the_dictionary(tmp_path: Path) -> None:
     records = clip(2, 0, 1)
     save(tmp_path / "a.json", records)
     document = json.loads((tmp_path / "a.json").read_bytes())
-    assert list(document) == ["info", "licenses", "images", "annotations", "categories"]
+    assert list(document) == ["info", "licenses", "videos", "images", "annotations", "categories"]
     assert document["info"] == HEADER.info
+    assert document["videos"][0] == {
+        "id": 1,
+        "name": HEADER.source,
+        "width": 640,
+        "height": 480,
+        "frame_rate": "30000/1001",
+    }
+    assert read(tmp_path / "a.json")[0].rate == Fraction(30000, 1001)
     assert [image["id"] for image in document["images"]] == [1, 2, 3]
     assert [(row["id"], row["image_id"]) for row in document["annotations"]] == [(1, 1), (2, 1), (3, 3)]
     write_json(tmp_path / "again.json", document)

@@ -11,7 +11,7 @@ from hrpose_cli.cli import options as opt
 from hrpose_cli.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from hrpose_cli.formats import Format
     from hrpose_cli.records import Header, Record
@@ -46,7 +46,9 @@ def convert(
     with report.interruptible(), writer(target, header, format=format, **scale) as out:
         for record in gathered(header, records, said):
             out.write(record)
-    note = losses(said, named(source), named(target, format))
+    known = named(source)
+    left = known.unread(Path(source)) if known.unread and not quiet else []
+    note = losses(said, known, named(target, format), left)
     if note:
         report.console.print(f"note: {note}")
 
@@ -60,12 +62,17 @@ def gathered(header: Header, records: Iterator[Record], said: set[str]) -> Itera
         yield record
 
 
-def losses(said: set[str], source: Format, target: Format) -> str:
-    """One line about what the target has no place for, and what the source did not say; empty if nothing."""
+def losses(said: set[str], source: Format, target: Format, left: Sequence[str] = ()) -> str:
+    """One line about what is lost and what was made up; empty if nothing.
+
+    said: the facts of the source, of which the target may have no place for some. left: what of the
+    source cannot be read.
+    """
     from hrpose_cli.formats.facts import BOXES, FACTS, SIZES
 
     lost = [fact for fact in FACTS if fact in said & target.loses - source.loses]
     made = {BOXES: "boxes are drawn around the joints", SIZES: "picture sizes are 0"}
     missing = [text for fact, text in made.items() if fact in source.loses - target.loses]
-    parts = [f"{target.name} has no place for {', '.join(lost)}"] if lost else []
+    parts = [f"left out of {source.name}: {', '.join(left)}"] if left else []
+    parts += [f"{target.name} has no place for {', '.join(lost)}"] if lost else []
     return "; ".join(parts + ([f"{source.name} does not say everything: {', '.join(missing)}"] if missing else []))

@@ -27,13 +27,17 @@ class Format:
     loses: frozenset[str] = frozenset()  # which of `facts.FACTS` it has no place for
     options: frozenset[str] = frozenset()  # what its writer takes beside the header
     pipes: bool = False  # goes to the standard output
+    unread: Callable[[Path], list[str]] | None = None  # what of a file of others `read` leaves out, in plain words
 
 
 NO_FRAME = {facts.BOXES, facts.SIGMA, facts.NAMES, facts.SIZES, facts.RATE, facts.INFO}
 FORMATS = {
     known.name: known
     for known in (
-        Format("coco", ".json", coco.writer, coco.read, frozenset({facts.SIGMA, facts.RATE, facts.DIGITS}), pipes=True),
+        Format(
+            "coco", ".json", coco.writer, coco.read, frozenset({facts.SIGMA, facts.DIGITS}),
+            pipes=True, unread=coco.unread,
+        ),
         Format("jsonl", ".jsonl", jsonl.writer, jsonl.read, options=frozenset({"append"}), pipes=True),
         Format("csv", ".csv", csv.writer, csv.read, frozenset({*NO_FRAME, facts.EMPTY}), pipes=True),
         Format("npz", ".npz", npz.writer, npz.read),
@@ -45,6 +49,7 @@ FORMATS = {
         Format(
             "openpose", "/", openpose.writer, openpose.read,
             frozenset(NO_FRAME | {facts.RAW, facts.FILLED, facts.TIMES}),
+            unread=openpose.unread,
         ),
     )
 }  # fmt: skip

@@ -3,7 +3,8 @@
 Beside COCO's own keys an annotation has `box_score` and `keypoint_scores`, and where there is
 something to say `track_id`, `raw_keypoints` (the joints before smoothing, as triples like
 `keypoints`) and `filled` (1 for each joint that no picture showed). Images that are frames of a
-video have `frame_index` and `time` in seconds. Coordinates are rounded to 3 decimals.
+video have `frame_index` and `time` in seconds, and `videos` says its name, size and `frame_rate`, a
+fraction such as "30000/1001". Coordinates are rounded to 3 decimals.
 """
 
 import json
@@ -11,6 +12,7 @@ import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,7 +20,7 @@ import numpy as np
 
 from hrpose_cli.errors import FormatError
 from hrpose_cli.files import read_json, replacing
-from hrpose_cli.formats.facts import box_around, expecting, floats, skeleton_of
+from hrpose_cli.formats.facts import UNKNOWN, box_around, expecting, floats, skeleton_of
 from hrpose_cli.formats.output import STDOUT, finishing, spool, stream
 from hrpose_cli.poses import Floats, Frame, Poses
 from hrpose_cli.records import Header, Record
@@ -26,6 +28,9 @@ from hrpose_cli.skeletons import COCO, Skeleton
 
 PERSON = 1  # COCO's category id
 WHAT = "COCO dictionary"
+# Keys of annotations that are read, or follow from what is.
+KEYS = {"id", "image_id", "category_id", "iscrowd", "bbox", "area", "score", "box_score", "num_keypoints"}
+KEYS |= {"keypoints", "keypoint_scores", "track_id", "raw_keypoints", "filled"}
 
 
 def category(skeleton: Skeleton) -> dict[str, Any]:
@@ -46,6 +51,16 @@ def image_entry(frame: Frame | Record, image_id: int, name: str) -> dict[str, An
     if frame.time is not None:
         return entry | {"frame_index": frame.index, "time": round(frame.time, 6)}
     return entry if frame.name else entry | {"frame_index": frame.index}
+
+
+def videos(header: Header) -> dict[str, Any]:
+    """The clip, if the images are frames of one."""
+    if header.rate is None:
+        return {}
+    width, height = header.size or UNKNOWN
+    return {
+        "videos": [{"id": 1, "name": header.source, "width": width, "height": height, "frame_rate": str(header.rate)}]
+    }
 
 
 def annotations(poses: Poses, image_id: int, *, first_id: int = 1, threshold: float = 0.3) -> list[dict[str, Any]]:
@@ -105,7 +120,8 @@ class StreamWriter:
         self.header = header
         self.counts = [0, 0]  # images, annotations
         self.end = 0  # of the annotations of whole records
-        file.write(f'{{"info": {text(dict(header.info))}, "licenses": [], "images": ['.encode())
+        facts = {"info": dict(header.info), "licenses": [], **videos(header)}
+        file.write(f'{text(facts)[:-1]}, "images": ['.encode())
 
     def write(self, record: Record) -> None:
         """One more image; ids count from 1."""
@@ -155,6 +171,7 @@ def read(path: Path) -> tuple[Header, Iterator[Record]]:
             skeleton_of(joints),
             next((entry["file_name"] for entry in images if "frame_index" in entry), ""),
             clip_size(images),
+            rate_of(content.get("videos")),
             threshold=threshold_of(content.get("info")),
         )
     return header, records(path, images, people, header)
@@ -164,6 +181,12 @@ def clip_size(images: Sequence[Mapping[str, Any]]) -> tuple[int, int] | None:
     """(width, height) of the frames of a video; pictures have each their own."""
     sizes = {(int(entry["width"]), int(entry["height"])) for entry in images if "frame_index" in entry}
     return sizes.pop() if len(sizes) == 1 else None
+
+
+def rate_of(videos: Any) -> Fraction | None:
+    """Frames a second, where hrpose said it."""
+    said = [video["frame_rate"] for video in videos or () if isinstance(video, dict) and "frame_rate" in video]
+    return Fraction(said[0]) if len(said) == 1 else None
 
 
 def threshold_of(info: Any) -> float:
@@ -217,6 +240,14 @@ def boxes_of(rows: Sequence[Mapping[str, Any]], xy: Floats, score: Floats) -> Fl
     xywh = np.array([row.get("bbox", (0, 0, 0, 0)) for row in rows], np.float64)  # (N, 4)
     box = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
     return np.where([["bbox" in row] for row in rows], box, around).astype(np.float32)
+
+
+def unread(path: Path) -> list[str]:
+    """What `read` leaves out, in plain words."""
+    rows = read_json(path, "COCO poses")["annotations"]
+    more = sorted({key for row in rows for key in row} - KEYS)
+    without = any("keypoints" not in row for row in rows)
+    return [f'"{key}" of annotations' for key in more] + ["annotations without joints"] * without
 
 
 def write_json(path: Path, content: Any) -> None:

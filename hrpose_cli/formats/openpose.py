@@ -38,6 +38,9 @@ LAYOUTS = {
 }
 
 
+BEYOND = {18: ["the neck"], 25: ["the neck", "the middle of the hips", "the feet"]}  # joints of no place in COCO-17
+
+
 class FolderWriter:
     """Writes a file a frame."""
 
@@ -91,6 +94,18 @@ def read(path: Path) -> tuple[Header, Iterator[Record]]:
         joints = content.get("joints")
         skeleton = skeleton_of(joints) if joints else COCO
     return Header(skeleton=skeleton, source=common_name(files)), records(files, skeleton)
+
+
+def unread(path: Path) -> list[str]:
+    """What `read` leaves out, in plain words, by the first frame that shows anybody."""
+    files = sorted(file for file in path.iterdir() if file.name.endswith(ENDING))
+    frames = (read_json(file, "OpenPose keypoints")["people"] for file in files)
+    people: list[dict[str, Any]] = next(filter(None, frames), [])
+    layouts = {len(person["pose_keypoints_2d"]) // 3 for person in people}
+    beyond = [joint for layout in layouts for joint in BEYOND.get(layout, ())]
+    kinds = {part.rsplit("_keypoints_")[0] for part in PARTS[1:] if any(any(p.get(part, ())) for p in people)}
+    names = {"pose": "joints in 3D", "face": "faces", "hand_left": "left hands", "hand_right": "right hands"}
+    return beyond + [name for kind, name in names.items() if kind in kinds]
 
 
 def common_name(files: Sequence[Path]) -> str:

@@ -119,12 +119,13 @@ class TrackWriter:
         return "".join(f"{line}\n" for line in lines)
 
     def rate(self) -> float:
-        """Frames a second: the clip's, unless frames were left out."""
+        """Frames a second: the clip's, or every second, third, ... frame of it."""
         stated = float(self.header.rate) if self.header.rate else None
         span = self.all.last.time - self.all.first.time if self.all else 0.0
         measured = (self.all.length - 1) / span if self.all and span > 0 else stated
-        if stated and measured and abs(measured - stated) <= RATE_TOLERANCE * stated:
-            return stated
+        regular = stated / max(round(stated / measured), 1) if stated and measured else None
+        if regular and measured and abs(measured - regular) <= RATE_TOLERANCE * regular:
+            return regular
         return measured or 1.0
 
     def rows(self, track: Track) -> Iterator[bytes]:

@@ -44,7 +44,7 @@ def test_nothing_to_say_where_nothing_is_lost(lines: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("target", "note"),
     [
-        ("out.json", "coco has no place for sigmas, the frame rate, digits beyond the third decimal"),
+        ("out.json", "coco has no place for sigmas, digits beyond the third decimal"),
         ("out.csv", "csv has no place for boxes and their scores, sigmas, frames without people, picture sizes, the"),
         ("out.trc", "trc has no place for boxes and their scores, scores, raw joints, marks of filled joints, sigmas"),
         ("out/", "openpose has no place for boxes and their scores, raw joints, marks of filled joints, sigmas, times"),
@@ -66,6 +66,49 @@ def test_what_the_input_never_said_is_not_lost_but_made(lines: Path, tmp_path: P
     )
     assert run(tmp_path / "a.csv", f"{tmp_path}/folder/").stderr == (
         "note: openpose has no place for raw joints, marks of filled joints, times\n"
+    )
+
+
+def test_the_rate_goes_through_coco(lines: Path, tmp_path: Path) -> None:
+    run(lines, tmp_path / "direct.trc")
+    run(lines, tmp_path / "a.json")
+    run(tmp_path / "a.json", tmp_path / "through.trc")
+    direct, through = ((tmp_path / f"{name}_track7.trc").read_text() for name in ("direct", "through"))
+    assert through == direct.replace("direct_track7", "through_track7")
+    run(tmp_path / "a.json", tmp_path / "b.jsonl")
+    assert read(tmp_path / "b.jsonl")[0].rate == HEADER.rate
+
+
+@pytest.mark.parametrize(
+    ("count", "more", "words"),
+    [
+        (17, {}, ""),
+        (18, {"face_keypoints_2d": [0, 0, 0]}, "left out of openpose: the neck; "),
+        (
+            25,
+            {"hand_left_keypoints_2d": [4, 5, 1], "pose_keypoints_3d": [1, 2, 3, 1]},
+            "left out of openpose: the neck, the middle of the hips, the feet, joints in 3D, left hands; ",
+        ),
+    ],
+)
+def test_what_of_openpose_is_left_out_is_said(tmp_path: Path, count: int, more: dict[str, Any], words: str) -> None:
+    (tmp_path / "op").mkdir()
+    for i, people in enumerate(([], [{"pose_keypoints_2d": [5, 6, 0.5] * count, **more}])):
+        (tmp_path / "op" / f"a_{i:012d}_keypoints.json").write_text(json.dumps({"people": people}))
+    result = run(f"{tmp_path}/op/", tmp_path / "out.jsonl")
+    assert result.stderr == (
+        f"note: {words}openpose does not say everything: boxes are drawn around the joints, picture sizes are 0\n"
+    )
+
+
+def test_what_of_ground_truth_is_left_out_is_said(lines: Path, tmp_path: Path) -> None:
+    run(lines, tmp_path / "a.json")
+    document = json.loads((tmp_path / "a.json").read_bytes())
+    document["annotations"][0]["segmentation"] = [[1, 2, 3, 4, 5, 6]]
+    del document["annotations"][1]["keypoints"]
+    (tmp_path / "a.json").write_text(json.dumps(document))
+    assert run(tmp_path / "a.json", tmp_path / "b.jsonl").stderr == (
+        'note: left out of coco: "segmentation" of annotations, annotations without joints\n'
     )
 
 
