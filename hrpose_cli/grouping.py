@@ -17,9 +17,9 @@ from functools import partial
 from itertools import product
 
 import numpy as np
+import scipy  # its parts are imported when they are first used, and take half a second
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from hrpose_cli.heatmaps import DEFAULT_LIMIT, modulate, newton_step, precise
@@ -117,7 +117,7 @@ def assign(rows: Floats, people: Floats, limit: float) -> list[int]:
     owners = np.full(len(rows), -1)
     if len(rows) and len(people):
         distance = np.linalg.norm(rows[:, None, 3:].astype(np.float64) - people[None], axis=2)  # (R, P)
-        chosen, persons = linear_sum_assignment(np.round(distance) * 100 - rows[:, 2:3])
+        chosen, persons = scipy.optimize.linear_sum_assignment(np.round(distance) * 100 - rows[:, 2:3])
         near = distance[chosen, persons] < limit
         owners[chosen[near]] = persons[near]
     return [int(owner) for owner in owners]
