@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import cv2
 import PIL.Image
@@ -31,7 +32,7 @@ class People(nn.Module):
         super().__init__()
         self.net = net
         self.person = person  # class index
-        head = net.model[-1]  # type: ignore[index]
+        head: Any = net.model[-1]  # type: ignore[index]
         self.one_each = bool(getattr(head, "end2end", False))  # one box a person: no NMS needed, and corners
         head.dynamic = True  # a trace, too, is for any size
         head.postprocess = anchors_first  # no choice of the best 300 of all classes
