@@ -1,0 +1,103 @@
+"""How well every backend and precision of this machine agrees with PyTorch in fp32, and its precision.
+
+    python benchmarks/agreement.py --gt person_keypoints_dev.json [--weights NAME] [--flip-test]
+
+People are those of the annotations, in their boxes. Compared are the joints that score over 0.3 in
+PyTorch fp32, in pixels of the picture.
+"""
+
+import argparse
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import hardware, print_table, verdict
+
+from hrpose_cli.api import Settings, build
+from hrpose_cli.backends import BACKENDS, PRECISIONS
+from hrpose_cli.backends.openvino import threads
+from hrpose_cli.errors import BackendError
+from hrpose_cli.estimators import TopDown
+from hrpose_cli.evaluate import Protocol, annotated_frames, result_rows, score_people, truth_boxes
+from hrpose_cli.metrics import coco
+from hrpose_cli.pipeline import estimate
+from hrpose_cli.poses import Poses
+
+REFERENCE = "torch fp32"
+NEAR = {"fp32": 0.1, "bf16": 0.5, "fp16": 0.5}  # px
+SHARE = 0.99  # of the joints, that are so near
+SURE = 0.3
+PROTOCOL = Protocol()
+
+
+def estimators(settings: Settings, names: Iterable[str]) -> Iterator[tuple[str, TopDown]]:
+    """The reference first, then all that this machine offers."""
+    candidates = [(name, precision) for name in names for precision in PRECISIONS if precision != "auto"]
+    for name, precision in sorted(candidates, key=lambda each: " ".join(each) != REFERENCE):
+        try:
+            made = build(replace(settings, backend=name, precision=precision))
+        except BackendError as error:
+            print(f"left out: {error}")
+            continue
+        assert isinstance(made, TopDown), "boxes are given"
+        yield f"{name} {precision}", made
+
+
+def distances(reference: Sequence[Poses], other: Sequence[Poses]) -> Any:
+    """Pixels between the joints of two runs, of those that the reference is sure of."""
+    pairs = zip(reference, other, strict=True)
+    return np.concatenate([np.linalg.norm(b.xy - a.xy, axis=2)[a.score > SURE] for a, b in pairs])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--gt", type=Path, required=True)
+    parser.add_argument("--images", type=Path)
+    parser.add_argument("--weights", default="default")
+    parser.add_argument("--like")
+    parser.add_argument("--flip-test", action="store_true")
+    parser.add_argument("--backend", nargs="+", default=list(BACKENDS))
+    parser.add_argument("--limit", type=int, help="pictures; default: all")
+    arguments = parser.parse_args()
+    torch.set_num_threads(threads())
+    truth = coco.load_annotations(arguments.gt)
+    ids = truth.getImgIds()[: arguments.limit]
+    settings = Settings(weights=arguments.weights, like=arguments.like, flip_test=arguments.flip_test, device="cpu")
+    print(hardware())
+    found: dict[str, list[Poses]] = {}
+    rows = []
+    for name, estimator in estimators(settings, dict.fromkeys(["torch", *arguments.backend])):
+        given = replace(estimator, detector=truth_boxes(truth, estimator.spec.geometry))
+        frames = annotated_frames(truth, arguments.gt, ids, arguments.images)
+        pairs = list(estimate(frames, given))
+        found[name] = [poses for _, poses in pairs]
+        results = [
+            row
+            for frame, poses in pairs
+            for row in result_rows(score_people(poses, given.spec, PROTOCOL), frame.index, PROTOCOL)
+        ]
+        ap = coco.evaluate(truth, results, image_ids=ids)["AP"]
+        rows.append((name, distances(found[REFERENCE], found[name]), ap))
+    report(f"{settings.weights}, {len(rows[0][1])} joints over {SURE}", rows)
+
+
+def report(what: str, rows: Sequence[tuple[str, Any, float]]) -> None:
+    """rows: name, px, AP."""
+    columns = [what, "within 0.1 px", "within 0.5 px", "median px", "99 % within px", "AP", "AP less"]
+    print_table(columns, (
+        (name, f"{(px <= 0.1).mean():.2%}", f"{(px <= 0.5).mean():.2%}", f"{np.median(px):.4f}",
+         f"{np.quantile(px, 0.99):.3f}", f"{ap:.4f}", f"{rows[0][2] - ap:+.4f}")
+        for name, px, ap in rows
+    ))  # fmt: skip
+    print()
+    for name, px, _ in rows[1:]:
+        near = NEAR.get(name.split()[1])
+        if near is not None:
+            print(verdict(f"{name}, joints within {near} px,", (px <= near).mean(), SHARE))
+
+
+if __name__ == "__main__":
+    main()
