@@ -24,12 +24,14 @@ from hrpose_cli.skeletons import Skeleton
 
 Doubles = NDArray[np.float64]
 Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 Pairs = tuple[Ints, Ints]  # rows and columns that belong together
 
 FRAME = 1 / 25  # s, where pictures have no time
 SEEN = 0.2  # score of a joint that says where a body is
 JOINTS = 0.3  # weight of the joints' likeness beside that of the boxes
 FIRM = 3  # frames in which someone was found before they come first: a person found twice is two for a frame
+DOUBLE = 0.3  # IoU from which two boxes may be of one person
 WIDE = 4.0  # factor on the OKS sigmas: people move between frames, and joints are not annotated ones
 SETTLE = 0.5  # s, the time constant of a track's velocity
 
@@ -95,13 +97,14 @@ class Tracker:
         like = likeness(predicted, poses)  # (T, N)
         back = nearness(predicted, poses)
         hidden = (tracks.seen < tracks.seen.max(initial=-np.inf))[:, None]
-        firm = (tracks.count >= FIRM)[:, None]
+        may = ~(hidden & doubled(poses, self.sure))  # (T, N): a second box on someone brings nobody back
+        firm = (tracks.count >= FIRM)[:, None] & may
         sure = (poses.box_score >= self.sure)[None]
         pairs = NOBODY
         for values in (like * firm * sure, like * firm):
             pairs = more_pairs(pairs, values, self.alike)
         pairs = more_pairs(pairs, back * hidden * firm, EPSILON)
-        return more_pairs(pairs, like, self.alike)
+        return more_pairs(pairs, like * may, self.alike)
 
     def name(self, tracks: Tracks, pairs: Pairs, people: int) -> Ints:
         """(N,) the identity of everyone: that of their track, or a new one."""
@@ -144,6 +147,13 @@ def nearness(predicted: Poses, poses: Poses) -> Doubles:
     ratio = np.minimum(sides[0][:, None], sides[1][None]) / larger
     away = np.linalg.norm(centers(predicted.box)[:, None] - centers(poses.box)[None], axis=2) / larger
     return np.asarray(np.clip(1 - 2 * away, 0, 1) * (ratio > 2 / 3))
+
+
+def doubled(poses: Poses, sure: float) -> Bools:
+    """(N,) whose box is unsure and lies over a surer one: mostly the same person twice."""
+    surer = poses.box_score[:, None] < poses.box_score[None]
+    over = (box_iou(poses.box, poses.box) > DOUBLE) & surer
+    return np.asarray((poses.box_score < sure) & over.any(axis=1))
 
 
 def more_pairs(pairs: Pairs, values: Doubles, least: float) -> Pairs:

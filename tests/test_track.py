@@ -105,6 +105,19 @@ def test_an_unsure_detection_does_not_take_a_sure_ones_track() -> None:
     assert follow([scene(person(100, score=0.3))] * 5) == [[1]] * 5
 
 
+def test_a_second_box_on_a_passer_by_brings_nobody_back() -> None:
+    def passing(i: int) -> Poses:
+        return person(360 - 4 * i, 110)
+
+    scenes = [scene(person(300), passing(i)) for i in range(10)]
+    scenes += [scene(passing(i)) for i in range(10, 14)]
+    scenes += [scene(passing(14), person(303, 106, score=0.3))]
+    scenes += [scene(passing(i), person(300)) for i in range(15, 25)]
+    found = follow(scenes)
+    assert [row[:1] for row in found[10:]] == [[2]] * 15
+    assert [row[1] for row in found[14:]] == [3] + [1] * 10
+
+
 def test_nobody_is_the_same_after_a_cut() -> None:
     before, after = scene(person(100), person(300)), scene(person(200, 20), person(420, 10))
     assert follow([before] * 5 + [after] * 5) == [[1, 2]] * 5 + [[3, 4]] * 5
