@@ -1,7 +1,8 @@
 """Joints to heatmaps and heatmaps to joints, on tensors, on their device.
 
-No loop runs over people or joints. Coordinates are heatmap pixels (x, y); `geometry` takes them to
-the crop and the picture.
+No loop runs over people or joints, and nothing here waits for a GPU: constants are kept there, and
+no step needs to know a number from it. Coordinates are heatmap pixels (x, y); `geometry` takes them
+to the crop and the picture.
 
 Encoding   biased    Gaussian around the rounded joint, cut off at 3 sigma (HRNet, SimpleBaseline)
            unbiased  Gaussian around the joint itself, over the whole map (DARK, equation 8 ff.)
@@ -36,10 +37,10 @@ def merge_flip(heatmaps: Tensor, flipped: Tensor, mirror: Tensor, *, shift: bool
     mirrored-back map one column to the right, its first column kept, which the classic geometry
     needs (HRNet, lib/core/function.py, `SHIFT_HEATMAP`).
     """
-    back = flipped.flip(-1)[:, mirror]
+    back = flipped.index_select(1, mirror).flip(-1)
     if shift:
         back = torch.cat([back[..., :1], back[..., :-1]], dim=-1)
-    return (heatmaps + back) * 0.5
+    return back.add_(heatmaps).mul_(0.5)
 
 
 def peaks(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
@@ -51,6 +52,12 @@ def peaks(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
     score, index = heatmaps.flatten(2).max(dim=2)
     xy = torch.stack([index % width, index // width], dim=-1)
     return xy * (score > 0)[..., None], score
+
+
+def unknown(heatmaps: Tensor) -> Tensor:
+    """(N, K) NaN for maps with values that are not finite, else 0; for results to carry, so that nobody waits."""
+    low, high = heatmaps.flatten(2).amin(2), heatmaps.flatten(2).amax(2)
+    return 0 * (high - low)
 
 
 def neighbours(heatmaps: Tensor, xy: Tensor, radius: int) -> Tensor:
@@ -65,8 +72,8 @@ def neighbours(heatmaps: Tensor, xy: Tensor, radius: int) -> Tensor:
 
 def inside(xy: Tensor, size: tuple[int, int], low: int, high: int) -> Tensor:
     """(N, K, 1) where low < x < w - high and the same for y; size is (width, height)."""
-    limit = torch.tensor(size, device=xy.device) - high
-    return ((xy > low) & (xy < limit)).all(-1, keepdim=True)
+    x, y = xy[..., :1], xy[..., 1:]
+    return (x > low) & (x < size[0] - high) & (y > low) & (y < size[1] - high)
 
 
 def argmax(heatmaps: Tensor, kernel: int = 0, limit: float | None = None) -> tuple[Tensor, Tensor]:
@@ -145,34 +152,38 @@ def log_around(heatmaps: Tensor, xy: Tensor, radius: int, *, low: float, high: f
 
 
 def precise(tensor: Tensor) -> torch.dtype:
-    """float64, in which the authors' numpy computes, or float32 on MPS, which has no other."""
-    return torch.float32 if tensor.device.type == "mps" else torch.float64
+    """float64 on a CPU, in which the authors' numpy computes; float32 on a GPU.
+
+    A consumer GPU takes 32 to 64 times as long in float64, and MPS has none. The joints of the reference
+    maps move by less than 3e-5 heatmap px (1e-4 where the Hessian is singular and no limit is set).
+    """
+    return torch.float64 if tensor.device.type == "cpu" else torch.float32
 
 
 def modulate(heatmaps: Tensor, kernel: int) -> Tensor:
     """Blur (N, K, h, w) with zeros outside, then scale each map back to its old maximum.
 
-    DARK, equation 9 f. The blur runs in float64 where the device has it, as the authors' does.
+    DARK, equation 9 f. The blur runs in `precise` numbers, as the authors' does.
     """
     dtype = precise(heatmaps)
-    h, w = heatmaps.shape[-2:]
-    rows, columns = (blur_matrix(n, kernel).to(heatmaps.device, dtype) for n in (h, w))
+    rows, columns = (blur_matrix(n, kernel, heatmaps.device, dtype) for n in heatmaps.shape[-2:])
     blurred = (rows @ heatmaps.to(dtype) @ columns.T).float()
     old, new = heatmaps.amax((-2, -1), keepdim=True), blurred.amax((-2, -1), keepdim=True)
     # A map without a positive pixel has no peak to keep; 0 / 0 must not become NaN.
-    return blurred * torch.where(new == 0, torch.zeros_like(old), old / new)
+    return blurred.mul_(torch.where(new == 0, torch.zeros_like(old), old / new))
 
 
 @lru_cache(maxsize=32)
-def blur_matrix(n: int, kernel: int) -> Tensor:
-    """(n, n) float64 band matrix that blurs a column of n pixels, zeros outside.
+def blur_matrix(n: int, kernel: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """(n, n) band matrix that blurs a column of n pixels, zeros outside.
 
     A blur is separable, so two small matrix products do it for all maps at once.
     """
     radius = kernel // 2
     weights = gaussian_kernel(kernel)
     offset = torch.arange(n)[None] - torch.arange(n)[:, None] + radius  # (n, n)
-    return torch.where((offset >= 0) & (offset < kernel), weights[offset.clamp(0, kernel - 1)], 0.0)
+    matrix = torch.where((offset >= 0) & (offset < kernel), weights[offset.clamp(0, kernel - 1)], 0.0)
+    return matrix.to(device, dtype)
 
 
 def gaussian_kernel(kernel: int) -> Tensor:

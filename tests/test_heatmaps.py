@@ -44,6 +44,32 @@ def test_dark_is_the_authors(name: str, kernel: int, key: str) -> None:
     assert (np.abs(got - DECODE[f"{name}/{key}"]) <= tolerance).all()
 
 
+@pytest.mark.parametrize("limit", [None, 1.0])
+@pytest.mark.parametrize("decoder", ["dark", "udp"])
+@pytest.mark.parametrize(("name", "kernel"), [("64", 11), ("96", 17), ("96", 11), ("32", 3), ("32", 11)])
+def test_float32_is_enough_for_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, name: str, kernel: int, decoder: str, limit: float | None
+) -> None:
+    want = heatmaps.DECODERS[decoder](maps(name), kernel, limit)[0]
+    monkeypatch.setattr(heatmaps, "precise", lambda _: torch.float32)
+    distance = (heatmaps.DECODERS[decoder](maps(name), kernel, limit)[0] - want).abs().amax(-1)
+    assert distance.max() < 2e-4  # the Newton step of singular maps, where there is no limit
+    if limit:
+        assert distance.max() < 5e-5
+
+
+def test_float32_is_where_float64_is_slow_or_missing() -> None:
+    assert [heatmaps.precise(torch.empty(0, device=name)) for name in ("cpu", "meta")] == [torch.float64, torch.float32]
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_maps_that_are_not_numbers_are_known_by_one_value(value: float) -> None:
+    some = torch.rand(2, 3, 8, 6) - 0.5
+    assert_array_equal(heatmaps.unknown(some), np.zeros((2, 3)))
+    some[1, 2, 4, 5] = value
+    assert_array_equal(torch.isnan(heatmaps.unknown(some)), [[False] * 3, [False, False, True]])
+
+
 @pytest.mark.parametrize("name", SETS)
 def test_udp_is_mmposes(name: str) -> None:
     got = heatmaps.udp(maps(name), SETS[name][1], None)[0].numpy().astype(np.float64)
