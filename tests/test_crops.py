@@ -1,6 +1,7 @@
 import cv2
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from hrpose_cli import crops, geometry
@@ -70,3 +71,70 @@ def test_padding_is_how_much_larger_a_crop_is_than_its_box(padding: float) -> No
     corners = geometry.transform(crop.to_frame[0], np.array([[0, 0], [96, 128]]))
     assert_allclose(corners[1] - corners[0], [60 * padding, 80 * padding])
     assert_allclose(corners.mean(axis=0), [130, 120])
+
+
+@pytest.mark.parametrize("images", [WARP["crop/image_rgb"][None], AUTHORS])
+def test_mirrored_pictures(images: np.ndarray) -> None:
+    assert_array_equal(crops.mirrored(images), images[:, :, ::-1])
+    assert_array_equal(crops.mirrored(torch.from_numpy(images)), images[:, :, ::-1])
+
+
+# On a device -------------------------------------------------------------------------------------
+
+
+def assert_same_pictures(found: torch.Tensor, want: np.ndarray) -> None:
+    """Within one grey level on 99.9 % of the values, whatever OpenCV there is."""
+    assert found.dtype == torch.uint8
+    assert found.is_contiguous()
+    difference = np.abs(found.numpy().astype(int) - want)
+    assert (difference > (1 if EXACT else 6)).mean() <= 1e-3
+
+
+@pytest.mark.parametrize("mode", crops.CROP_MODES)
+@pytest.mark.parametrize("name", geometry.GEOMETRIES)
+@pytest.mark.parametrize("size", [(37, 53), (321, 203), (640, 481)], ids=str)
+def test_a_device_cuts_the_same_crops(mode: crops.CropMode, name: geometry.Geometry, size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(sum(size))
+    image = np.rot90(rng.integers(0, 256, (*size, 3), np.uint8))  # of odd sides, and not contiguous
+    corner = rng.uniform(-60, max(size) + 20, (24, 2))
+    boxes = np.concatenate([corner, corner + rng.uniform(0.1, 300, (24, 2))], axis=1)
+    boxes = np.concatenate([boxes, [[0, 0, size[1], size[0]], [-900, -900, -800, -700]]])
+    for padding in (1.0, 1.25):
+        want = crops.cut_crops(image, boxes, (96, 128), geometry=name, mode=mode, padding=padding)
+        frame = crops.upload(image, "cpu")
+        found = crops.sample_crops(frame, boxes, (96, 128), geometry=name, mode=mode, padding=padding)
+        assert_same_pictures(found.images, want.images)
+        assert_array_equal(found.to_frame, want.to_frame)
+
+
+@pytest.mark.parametrize("i", range(4))
+def test_a_device_samples_the_authors_pixels(i: int) -> None:
+    scale, center = WARP["crop/scale"][i : i + 1] * 200.0, WARP["crop/center"][i : i + 1]
+    to_crop = geometry.region_affines(center, scale, (192, 256), degrees=WARP["crop/rot_deg"][i])
+    image = torch.from_numpy(WARP["crop/image_rgb"])
+    bounds = np.array([0, 0, image.shape[1], image.shape[0]], float)
+    assert_same_pictures(crops.sample(image, geometry.invert(to_crop), bounds, (192, 256)), AUTHORS[i][None])
+
+
+def test_a_device_is_exact_far_from_the_corner_of_a_large_picture() -> None:
+    image = np.zeros((400, 12_000, 3), np.uint8)
+    image[:, 11_000:] = np.random.default_rng(0).integers(0, 256, (400, 1000, 3), np.uint8)
+    boxes = [[11_200.3, 40, 11_290, 200], [20, 30, 90, 90]]
+    found = crops.sample_crops(crops.upload(image, "cpu"), boxes, (96, 128))
+    assert_same_pictures(found.images, crops.cut_crops(image, boxes, (96, 128)).images)
+
+
+@pytest.mark.parametrize("mode", crops.CROP_MODES)
+def test_nobody_on_a_device(mode: crops.CropMode) -> None:
+    found = crops.sample_crops(torch.zeros(20, 30, 3, dtype=torch.uint8), np.zeros((0, 4)), (96, 128), mode=mode)
+    assert len(found) == 0
+    assert found.images.shape == (0, 128, 96, 3)
+
+
+def test_what_cannot_be_written_to_can_be_uploaded() -> None:
+    image = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)[:, ::-1]
+    image.flags.writeable = False
+    there = crops.upload(image, "cpu")
+    assert_array_equal(there, image)
+    there[0] = 7
+    assert image[0, 0, 0] == 9
