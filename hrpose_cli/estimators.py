@@ -1,25 +1,29 @@
 """Estimators: frames in, the poses of their people out."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
+from itertools import groupby
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from hrpose_cli.backends import Backend, check_finite, run
-from hrpose_cli.crops import CropMode, cut_crops
+from hrpose_cli.backends.cuda import OnDevice, enough_memory
+from hrpose_cli.crops import CropMode, DeviceCrops, cut_crops, mirrored, sample_crops, upload
 from hrpose_cli.detect import Detector
 from hrpose_cli.geometry import compose, heatmap_to_crop, transform
-from hrpose_cli.heatmaps import DECODERS, DEFAULT_LIMIT, merge_flip
-from hrpose_cli.poses import Affine, Boxes, Crops, Floats, Frame, Poses
+from hrpose_cli.heatmaps import DECODERS, DEFAULT_LIMIT, merge_flip, unknown
+from hrpose_cli.poses import Affine, Boxes, Crops, Floats, Frame, Picture, Poses
 from hrpose_cli.skeletons import SKELETONS, Skeleton
 from hrpose_cli.stopwatch import Stopwatch
 from hrpose_cli.track import SEEN, boxes_from_joints
 from hrpose_cli.zoo import ModelSpec
+
+Owners = Sequence[tuple[int, int]]  # of crops: the number of a frame and of one of its boxes
 
 
 class Estimator(Protocol):
@@ -31,7 +35,11 @@ class Estimator(Protocol):
 
 @dataclass(frozen=True)
 class TopDown:
-    """Boxes first, then one crop a person; crops of all people of all frames share batches."""
+    """Boxes first, then one crop a person; crops of all people of all frames share batches.
+
+    With a backend that is `OnDevice` only frames go to the device and joints come back: crops are cut,
+    mirrored, run and decoded there, and it is waited for once, when everything has been asked of it.
+    """
 
     detector: Detector
     backend: Backend
@@ -60,12 +68,10 @@ class TopDown:
         """Poses of the people in `boxes`, one Boxes a frame."""
         owners = [(i, j) for i, found in enumerate(boxes) for j in range(len(found))]
         k = len(self.skeleton)
-        xy, score = np.zeros((len(owners), k, 2), np.float32), np.zeros((len(owners), k), np.float32)
-        with self.watch("pose", len(frames)):
-            for start in range(0, len(owners), self.batch_size):
-                part = slice(start, start + self.batch_size)
-                crops = self.cut(frames, boxes, owners[part])
-                xy[part], score[part] = self.joints(self.heatmaps(crops), crops.to_frame)
+        xy, score = np.zeros((0, k, 2), np.float32), np.zeros((0, k), np.float32)
+        with self.watch("pose", len(frames)), enough_memory(self.backend):
+            if owners:
+                xy, score = self.read(self.batches(frames, boxes, owners))
         ends = np.cumsum([len(found) for found in boxes])
         parts = [slice(end - len(found), end) for end, found in zip(ends, boxes, strict=True)]
         return [
@@ -73,32 +79,94 @@ class TopDown:
             for part, found in zip(parts, boxes, strict=True)
         ]
 
-    def cut(self, frames: Sequence[Frame], boxes: Sequence[Boxes], owners: Sequence[tuple[int, int]]) -> Crops:
-        """One crop for each of `owners`: the number of a frame and of one of its boxes."""
-        spec = self.spec
-        cut = partial(
-            cut_crops, size=spec.input_size, geometry=spec.geometry, padding=spec.padding, mode=self.crop_mode
-        )
-        parts = [cut(frames[i].image, boxes[i].xyxy[j]) for i, j in owners]
+    def batches(self, frames: Sequence[Frame], boxes: Sequence[Boxes], owners: Owners) -> Iterator[Crops | DeviceCrops]:
+        """The crops of `owners`, at most `batch_size` at a time, where the backend takes them."""
+        there = isinstance(self.backend, OnDevice)
+        cut = self.device_cutter(frames, boxes) if there else partial(self.cut, frames, boxes)
+        return (cut(owners[i : i + self.batch_size]) for i in range(0, len(owners), self.batch_size))
+
+    def cut(self, frames: Sequence[Frame], boxes: Sequence[Boxes], owners: Owners) -> Crops:
+        """One crop for each of `owners`."""
+        parts = [cut_crops(frames[i].image, boxes[i].xyxy[js], **self.placing) for i, js in by_frame(owners)]
         return Crops(np.concatenate([p.images for p in parts]), np.concatenate([p.to_frame for p in parts]))
+
+    def device_cutter(self, frames: Sequence[Frame], boxes: Sequence[Boxes]) -> Callable[[Owners], DeviceCrops]:
+        """`cut` on the backend's device. Each frame goes there once, also where two batches share its people."""
+        there = lru_cache(maxsize=1)(lambda i: upload(frames[i].image, self.backend.device))
+
+        def cut(owners: Owners) -> DeviceCrops:
+            parts = [sample_crops(there(i), boxes[i].xyxy[js], **self.placing) for i, js in by_frame(owners)]
+            return DeviceCrops(torch.cat([p.images for p in parts]), np.concatenate([p.to_frame for p in parts]))
+
+        return cut
+
+    @property
+    def placing(self) -> dict[str, Any]:
+        """How crops lie about their boxes: arguments of `cut_crops`."""
+        spec = self.spec
+        return {"size": spec.input_size, "geometry": spec.geometry, "padding": spec.padding, "mode": self.crop_mode}
+
+    def read(self, batches: Iterable[Crops | DeviceCrops]) -> tuple[Floats, Floats]:
+        """Joints (M, K, 2) in frame pixels of all crops, and their scores (M, K)."""
+        points, ways = [], []
+        for crops in batches:
+            heatmaps = self.maps(crops.images)
+            points.append(self.decoded(heatmaps))
+            ways.append(self.way(heatmaps, crops.to_frame))
+        return self.located(torch.cat(points), np.concatenate(ways))
 
     def heatmaps(self, crops: Crops) -> Tensor:
         """Heatmaps (M, K, h, w) of crops, with the flip test where it is wanted."""
-        heatmaps = run(self.backend, crops.images)
-        if self.flip_test:
-            mirrored = run(self.backend, np.ascontiguousarray(crops.images[:, :, ::-1]))
-            mirror = torch.from_numpy(self.skeleton.mirror).to(heatmaps.device)
-            heatmaps = merge_flip(heatmaps, mirrored, mirror, shift=self.spec.flip_shift)
+        heatmaps = self.maps(crops.images)
         check_finite(self.backend, heatmaps)
         return heatmaps
 
+    def maps(self, images: Picture | Tensor) -> Tensor:
+        """`heatmaps` of pictures (M, h, w, 3), before anyone has looked whether they are numbers."""
+        heatmaps = self.run(images)
+        if not self.flip_test:
+            return heatmaps
+        mirror = mirror_on(self.skeleton.name, heatmaps.device)
+        return merge_flip(heatmaps, self.run(mirrored(images)), mirror, shift=self.spec.flip_shift)
+
+    def run(self, images: Picture | Tensor) -> Tensor:
+        """What the net makes of pictures, wherever they lie."""
+        if isinstance(images, np.ndarray):
+            return run(self.backend, images)
+        assert isinstance(self.backend, OnDevice), "crops are on a device only if the backend takes them there"
+        return self.backend.on_device(images)
+
     def joints(self, heatmaps: Tensor, to_frame: Affine) -> tuple[Floats, Floats]:
         """Joints (M, K, 2) in frame pixels and their scores (M, K) in 0..1."""
-        points, score = DECODERS[self.decode](heatmaps, self.spec.kernel, self.limit)
+        return self.located(self.decoded(heatmaps), self.way(heatmaps, to_frame))
+
+    def decoded(self, heatmaps: Tensor) -> Tensor:
+        """(M, K, 3) on the same device: x, y in heatmap pixels and the score, NaN for a map with what is no number."""
+        xy, score = DECODERS[self.decode](heatmaps, self.spec.kernel, self.limit)
+        return torch.cat([xy, (score.clamp(0, 1) + unknown(heatmaps))[..., None]], dim=-1)
+
+    def way(self, heatmaps: Tensor, to_frame: Affine) -> Affine:
+        """(M, 2, 3) from heatmap pixels to frame pixels."""
         size = heatmaps.shape[-1], heatmaps.shape[-2]
-        way = compose(to_frame, heatmap_to_crop(size, self.spec.input_size, self.spec.geometry))
-        xy = transform(way, points.cpu().numpy())
-        return xy.astype(np.float32), score.clamp(0, 1).cpu().numpy()
+        return compose(to_frame, heatmap_to_crop(size, self.spec.input_size, self.spec.geometry))
+
+    def located(self, points: Tensor, way: Affine) -> tuple[Floats, Floats]:
+        """`decoded` joints in frame pixels (M, K, 2) and their scores (M, K)."""
+        found = points.cpu()
+        check_finite(self.backend, found)
+        xy = transform(way, found[..., :2].numpy())
+        return xy.astype(np.float32), found[..., 2].numpy().copy()
+
+
+def by_frame(owners: Owners) -> Iterator[tuple[int, list[int]]]:
+    """The number of each frame, and those of its boxes."""
+    return ((i, [j for _, j in group]) for i, group in groupby(owners, key=lambda owner: owner[0]))
+
+
+@lru_cache(maxsize=32)
+def mirror_on(skeleton: str, device: torch.device) -> Tensor:
+    """(K,) the joint that each joint becomes in a mirror, kept on a device."""
+    return torch.from_numpy(SKELETONS[skeleton].mirror).to(device)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
+from hrpose_cli import estimators
 from hrpose_cli.crops import CROP_MODES
 from hrpose_cli.detect import GivenBoxes, WholePicture
 from hrpose_cli.errors import BackendError
@@ -132,3 +133,86 @@ def test_scores_stay_within_0_and_1() -> None:
     poses = TopDown(WholePicture(), Loud("classic"), facts)([Frame(blob((100, 100), 20))])[0]
     assert poses.score.min() >= 0
     assert poses.score.max() <= 1
+
+
+# On a device -------------------------------------------------------------------------------------
+
+
+class Held(Sampler):
+    """A backend that takes crops where they lie, and only there."""
+
+    def __init__(self, geometry: Geometry) -> None:
+        super().__init__(geometry)
+        self.sizes: list[int] = []
+
+    def __call__(self, images: np.ndarray) -> torch.Tensor:
+        raise AssertionError("crops must not travel")
+
+    def on_device(self, images: torch.Tensor) -> torch.Tensor:
+        self.sizes.append(len(images))
+        return super().__call__(images.numpy())
+
+
+def crowd() -> tuple[list[Frame], list[Boxes]]:
+    rng = np.random.default_rng(0)
+    frames = [Frame(blob(tuple(rng.uniform(80, 250, 2)), 20), i) for i in range(4)]
+    corner = rng.uniform(-20, 180, (4, 3, 2))
+    xyxy = np.concatenate([corner, corner + rng.uniform(60, 200, (4, 3, 2))], axis=-1).astype(np.float32)
+    counts = (3, 0, 2, 1)
+    return frames, [Boxes(b[:n], np.ones(n, np.float32)) for b, n in zip(xyxy, counts, strict=True)]
+
+
+@pytest.mark.parametrize("mode", CROP_MODES)
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_a_device_gives_the_same_joints(geometry: Geometry, flip: bool, mode: str) -> None:
+    frames, boxes = crowd()
+    facts = replace(spec(), geometry=geometry, flip_shift=geometry == "classic", input_size=SIZE, sigma=2.0, kernel=11)
+    host = TopDown(WholePicture(), Sampler(geometry), facts, flip_test=flip, crop_mode=mode, batch_size=4)
+    held = Held(geometry)
+    for want, found in zip(
+        host.estimate(frames, boxes), replace(host, backend=held).estimate(frames, boxes), strict=True
+    ):
+        assert_allclose(found.score, want.score, atol=1 / 255)
+        sure = want.score > 0.2  # one grey level moves a peak that hardly is one
+        assert_allclose(found.xy[sure], want.xy[sure], atol=0.5)
+    assert held.sizes == ([4, 4, 2, 2] if flip else [4, 2])
+
+
+def test_each_frame_goes_to_the_device_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = []
+
+    def upload(image: np.ndarray, device: str) -> torch.Tensor:
+        sent.append(image.shape)
+        return torch.from_numpy(image)
+
+    monkeypatch.setattr(estimators, "upload", upload)
+    frames, boxes = crowd()
+    estimator = TopDown(WholePicture(), Held("classic"), replace(spec(), input_size=SIZE), batch_size=2)
+    assert [len(p) for p in estimator.estimate(frames, boxes)] == [3, 0, 2, 1]
+    assert len(sent) == 3
+
+
+@pytest.mark.parametrize("decode", ["argmax", "dark"])
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_one_pixel_on_a_device_that_is_not_a_number_is_refused(decode: str, value: float) -> None:
+    class Broken(Held):
+        def on_device(self, images: torch.Tensor) -> torch.Tensor:
+            maps = super().on_device(images)
+            maps[-1, 3, 5, 7] = value
+            return maps
+
+    frames, boxes = crowd()
+    estimator = TopDown(WholePicture(), Broken("classic"), replace(spec(), input_size=SIZE), decode=decode)
+    with pytest.raises(BackendError, match="not numbers"):
+        estimator.estimate(frames, boxes)
+
+
+def test_a_batch_that_is_too_large_for_a_device_is_one_line() -> None:
+    class Full(Held):
+        def on_device(self, images: torch.Tensor) -> torch.Tensor:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    frames, boxes = crowd()
+    with pytest.raises(BackendError, match="lower --batch-size"):
+        TopDown(WholePicture(), Full("classic"), replace(spec(), input_size=SIZE)).estimate(frames, boxes)

@@ -129,17 +129,6 @@ class CompiledBackend(TorchBackend):
         return heatmaps[: len(images)]
 
 
-class CudaBackend(TorchBackend):
-    """Few batch sizes, for which cuDNN's choices stay warm, and uploads from pinned memory."""
-
-    @torch.inference_mode()
-    def __call__(self, images: Picture) -> Tensor:
-        whole = torch.zeros((fixed_size(len(images)), *images.shape[1:]), dtype=torch.uint8, pin_memory=True)
-        whole[: len(images)] = torch.from_numpy(images)
-        heatmaps: Tensor = self.net(whole.to(self.device, non_blocking=True))
-        return heatmaps[: len(images)]
-
-
 class ScriptBackend:
     """A TorchScript file of `hrpose export`, in the precision that it was exported in."""
 
@@ -169,8 +158,13 @@ def build(spec: ModelSpec, path: Path, device: str, precision: str) -> Backend:
     """PyTorch on any device, for weights or a TorchScript file."""
     if path.suffix in EXPORTED:
         return ScriptBackend(path, device=device, precision=precision)
-    kind = CudaBackend if device.startswith("cuda") else TorchBackend
-    return kind(load(spec, path), device=device, color=spec.color, precision=precision)
+    net = load(spec, path)
+    if not device.startswith("cuda"):
+        return TorchBackend(net, device=device, color=spec.color, precision=precision)
+    from hrpose_cli.backends.cuda import CudaBackend
+
+    crops = spec.input_size if spec.method == "top-down" else None
+    return CudaBackend(net, device=device, color=spec.color, precision=precision, crops=crops)
 
 
 def build_compiled(spec: ModelSpec, path: Path, device: str, precision: str) -> Backend:

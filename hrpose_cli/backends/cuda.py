@@ -1,0 +1,162 @@
+"""PyTorch on a CUDA card: half weights, a CUDA graph for each of a few batch sizes, crops that are there already."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+
+from hrpose_cli.backends import Backend, check_offered
+from hrpose_cli.backends.batches import SIZES, fixed_size
+from hrpose_cli.backends.pytorch import moved, precisions, runnable
+from hrpose_cli.checkpoints import first_line
+from hrpose_cli.crops import upload
+from hrpose_cli.errors import BackendError
+from hrpose_cli.geometry import Size
+from hrpose_cli.poses import Picture
+
+WARM_UP = 3  # calls before a capture, in which cuDNN chooses and cuBLAS takes its workspace
+
+# A net and the tensor that holds its pictures -> what runs the net on whatever lies in that tensor then.
+# The result lies in the same place every time.
+Replay = Callable[[], Tensor]
+Capture = Callable[[nn.Module, Tensor], Replay]
+
+
+@runtime_checkable
+class OnDevice(Protocol):
+    """A backend that also takes crops which lie on its device."""
+
+    device: str
+
+    def on_device(self, images: Tensor) -> Tensor:
+        """As the backend's call: (N, h, w, 3) uint8 RGB -> (N, K, h/4, w/4) float32, both on the device."""
+
+
+@contextmanager
+def enough_memory(backend: Backend) -> Iterator[None]:
+    """BackendError where the block takes more memory than the device of `backend` has."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise BackendError(f"a batch is too large for the memory of {backend.device}: lower --batch-size") from error
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A net that was captured for one number of crops."""
+
+    images: Tensor  # (size, h, w, 3) uint8, where the next crops are laid
+    replay: Replay
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Heatmaps of at most `size` crops; the rows after them are those of a call before, and not read."""
+        self.images[: len(images)].copy_(images)
+        return self.replay()[: len(images)].clone()  # the next replay writes where this one did
+
+
+class CudaBackend:
+    """A net on a CUDA card. Nothing here waits for the card but the capture of a batch size seen first.
+
+    crops: (width, height) of the pictures that graphs are captured for. Others run without, and None
+    says that all do: bottom-up nets see pictures of any size, and each size would need its own graph.
+    Where a capture fails the net runs without graphs from then on, `no_graphs` says why, and so does a
+    warning.
+    """
+
+    name = "torch"
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        device: str = "cuda",
+        color: str = "rgb",
+        precision: str = "fp32",
+        crops: Size | None = None,
+        capture: Capture | None = None,
+    ) -> None:
+        check_offered(f"torch on {device}", precision, precisions(device))
+        self.device = device
+        self.precision = precision
+        self.net = moved(runnable(net, color=color, precision=precision), device)
+        self.no_graphs = None if crops else "this net takes pictures of any size"
+        self._shape = (crops[1], crops[0], 3) if crops else ()
+        self._capture = capture or capture_graph
+        self._recorded: dict[int, Recorded] = {}
+        self._lock = threading.Lock()  # what was captured cannot serve two callers at a time
+
+    def __call__(self, images: Picture) -> Tensor:
+        return self.on_device(upload(images, self.device))
+
+    @torch.inference_mode()
+    def on_device(self, images: Tensor) -> Tensor:
+        parts = images.split(SIZES[-1])
+        with self._lock:
+            maps = [self._run(part) for part in parts]
+        return maps[0] if len(maps) == 1 else torch.cat(maps)
+
+    def _run(self, images: Tensor) -> Tensor:
+        recorded = self._recording(fixed_size(len(images))) if images.shape[1:] == self._shape else None
+        if recorded is not None:
+            return recorded(images)
+        with arithmetic(exact=self.precision == "fp32"):
+            heatmaps: Tensor = self.net(images)
+        return heatmaps
+
+    def _recording(self, size: int) -> Recorded | None:
+        """What was captured for `size` crops, now or before; None where that is impossible."""
+        if self.no_graphs is None and size not in self._recorded:
+            images = torch.zeros((size, *self._shape), dtype=torch.uint8, device=self.device)
+            try:
+                with arithmetic(exact=self.precision == "fp32", tuned=True):
+                    self._recorded[size] = Recorded(images, self._capture(self.net, images))
+            except torch.OutOfMemoryError:
+                raise
+            except RuntimeError as error:
+                self.no_graphs = first_line(error)
+                warnings.warn(f"no CUDA graphs on {self.device}: {self.no_graphs}", RuntimeWarning, stacklevel=2)
+        return self._recorded.get(size)
+
+
+def capture_graph(net: nn.Module, images: Tensor) -> Replay:
+    """A CUDA graph of `net` on `images`: hundreds of small kernels for which Python is called once."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.device(images.device):
+        stream = torch.cuda.Stream()
+        stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(stream):
+            for _ in range(WARM_UP):
+                net(images)
+        torch.cuda.current_stream().wait_stream(stream)
+        # "thread_local": what another thread allocates meanwhile is no error.
+        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+            heatmaps: Tensor = net(images)
+
+    def replay() -> Tensor:
+        graph.replay()
+        return heatmaps
+
+    return replay
+
+
+@contextmanager
+def arithmetic(*, exact: bool, tuned: bool = False) -> Iterator[None]:
+    """How cuDNN computes within the block; the process keeps its own settings.
+
+    exact: float32 is float32, and not TF32 with ten bits, which torch takes by itself. tuned: time the
+    algorithms for a shape and keep the fastest, which pays where few shapes come.
+    """
+    cudnn = torch.backends.cudnn
+    before = cudnn.allow_tf32, cudnn.benchmark
+    cudnn.allow_tf32, cudnn.benchmark = before[0] and not exact, tuned
+    try:
+        yield
+    finally:
+        cudnn.allow_tf32, cudnn.benchmark = before
