@@ -14,7 +14,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from torch import nn
 
 from hrpose_cli import backends
-from hrpose_cli.backends import batches, cache, choose
+from hrpose_cli.backends import batches, cache, choose, losses
 from hrpose_cli.backends.pytorch import CompiledBackend, fold_batch_norms, normalise, precisions
 from hrpose_cli.errors import BackendError
 from hrpose_cli.fetch import cache_dir
@@ -235,7 +235,36 @@ def test_a_damaged_compiled_net_is_made_again(net: HRNet, weights_file: Path) ->
     assert_close(backend(crops(1)), plain(net, crops(1)), 1e-5)
 
 
+def test_what_takes_long_is_said_once(
+    weights_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setenv("HRPOSE_CACHE", str(tmp_path))
+    caplog.set_level("INFO", logger="hrpose_cli")
+    for _ in range(2):
+        backends.build(spec(), weights_file, device="cpu", backend="openvino", precision="fp32")
+    assert caplog.messages == ["converting tiny for OpenVINO in fp32, kept for next time"]
+
+
 # Choosing ----------------------------------------------------------------------------------------
+
+
+MEASURED = "ab" * 32  # the hash of weights whose losses are known
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Let every file be of weights that lose so much, on a CPU that computes in `able`."""
+    from hrpose_cli.backends import openvino
+
+    def set_up(lost: dict[str, float], able: tuple[str, ...] = ("fp32", "bf16", "int8"), int8: bool = False) -> None:
+        monkeypatch.setattr(losses, "source", lambda path: MEASURED)
+        monkeypatch.setattr(losses, "LOSSES", {MEASURED: lost})
+        monkeypatch.setattr(openvino, "precisions", lambda: able)
+        monkeypatch.setattr(openvino, "quantized_file", lambda path: path if int8 else None)
+        monkeypatch.setattr(backends, "find_spec", lambda name: True)
+
+    return set_up
 
 
 @pytest.mark.parametrize(
@@ -246,7 +275,7 @@ def test_a_damaged_compiled_net_is_made_again(net: HRNet, weights_file: Path) ->
         ("a.safetensors", "cuda:1", True, ("auto", "auto"), ("torch", "fp32")),
         ("a.pth", "mps", True, ("auto", "fp16"), ("torch", "fp16")),
         ("a.pth", "cpu", True, ("torch", "bf16"), ("torch", "bf16")),
-        ("a.xml", "cpu", True, ("auto", "auto"), ("openvino", "fp32")),
+        ("a.xml", "cpu", True, ("auto", "fp32"), ("openvino", "fp32")),
         ("a.onnx", "cpu", True, ("auto", "fp32"), ("openvino", "fp32")),
         ("a.onnx", "cpu", False, ("auto", "fp32"), ("onnx", "fp32")),
         ("a.ts", "cpu", True, ("auto", "fp16"), ("torch", "fp16")),
@@ -254,20 +283,57 @@ def test_a_damaged_compiled_net_is_made_again(net: HRNet, weights_file: Path) ->
 )
 def test_auto(
     monkeypatch: pytest.MonkeyPatch,
+    measured: Any,
     file: str,
     device: str,
     installed: bool,
     wanted: tuple[str, str],
     chosen: tuple[str, str],
 ) -> None:
+    measured({})
     monkeypatch.setattr(backends, "find_spec", lambda name: installed or None)
     assert choose(Path(file), device, *wanted) == chosen
+
+
+@pytest.mark.parametrize(
+    ("lost", "able", "int8", "chosen"),
+    [
+        ({}, ("fp32", "bf16", "int8"), True, "fp32"),  # nobody measured
+        ({"bf16": 0.001, "int8": 0.006}, ("fp32", "bf16", "int8"), True, "bf16"),
+        ({"bf16": -0.002, "int8": 0.005}, ("fp32", "bf16", "int8"), True, "int8"),
+        ({"bf16": 0.0, "int8": 0.0}, ("fp32", "bf16", "int8"), False, "bf16"),  # there is no int8 file
+        ({"bf16": 0.0011}, ("fp32", "bf16"), False, "fp32"),
+        ({"bf16": 0.0}, ("fp32", "int8"), False, "fp32"),  # a CPU that can only emulate it
+        ({"bf16": 0.0, "fp16": 0.0}, ("fp32", "fp16"), False, "fp16"),
+    ],
+)
+def test_auto_precision_goes_by_what_was_measured(
+    measured: Any, lost: dict[str, float], able: tuple[str, ...], int8: bool, chosen: str
+) -> None:
+    measured(lost, able, int8)
+    assert choose(Path("a.safetensors"), "cpu", "auto", "auto") == ("openvino", chosen)
+    assert choose(Path("a.safetensors"), "cpu", "torch", "auto") == ("torch", "fp32")
+
+
+def test_auto_precision_on_a_gpu(measured: Any) -> None:
+    measured({"fp16": 0.002, "bf16": 0.0})
+    assert choose(Path("a.safetensors"), "cuda", "auto", "auto") == ("torch", "bf16")
+    assert choose(Path("a.safetensors"), "mps", "auto", "auto") == ("torch", "fp32")
+
+
+def test_losses_are_of_files_and_no_more(weights_file: Path) -> None:
+    for sha256, lost in losses.LOSSES.items():
+        assert len(sha256) == 64
+        assert set(lost) <= set(losses.ALLOWED)
+    assert losses.harmless(weights_file) == {"fp32"}
 
 
 @pytest.mark.parametrize(
     ("file", "device", "backend", "precision", "message"),
     [
         ("w", "cpu", "tensorrt", "auto", "no backend called 'tensorrt'"),
+        ("w", "cpu", "auto", "int8", "hrpose export .* --precision int8 --calibrate"),
+        ("w", "cpu", "torch", "int8", "--precision fp32"),
         ("w", "cpu", "auto", "fp8", "no precision called 'fp8'"),
         ("w", "cuda", "openvino", "auto", "--device cpu"),
         ("w", "cuda", "onnx", "auto", "--device cpu"),

@@ -10,6 +10,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from hrpose_cli.backends.losses import harmless
 from hrpose_cli.errors import BackendError
 from hrpose_cli.exported import EXPORTED, export_facts
 from hrpose_cli.poses import Picture
@@ -46,7 +47,7 @@ def check_finite(backend: Backend, *maps: Tensor) -> None:
 # The spec of a net, its file, a torch device and a precision -> what runs it.
 Builder = Callable[[ModelSpec, Path, str, str], Backend]
 
-PRECISIONS = ("auto", "fp32", "fp16", "bf16")
+PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8")
 RUNS = {".xml": ("openvino",), ".onnx": ("openvino", "onnx"), ".ts": ("torch",)}  # exported files, by what
 
 
@@ -89,11 +90,7 @@ def build(spec: ModelSpec, path: Path, *, device: str, backend: str = "auto", pr
 
 
 def choose(path: Path, device: str, backend: str, precision: str) -> tuple[str, str]:
-    """The backend and the precision for a file of weights on a device, whatever is "auto" decided.
-
-    Lower precisions are as fast as they are only where their loss was measured; until a table says
-    what each net loses, "auto" is fp32.
-    """
+    """The backend and the precision for a file of weights on a device, whatever is "auto" decided."""
     if backend != "auto" and backend not in BACKENDS:
         raise BackendError(f"there is no backend called {backend!r}: use auto, {', '.join(BACKENDS)}")
     if precision not in PRECISIONS:
@@ -103,13 +100,30 @@ def choose(path: Path, device: str, backend: str, precision: str) -> tuple[str, 
     name = backend if backend != "auto" else fast if fast in able else able[-1]
     if name not in able:
         raise BackendError(f"{path} is an exported net: it runs with --backend {' or '.join(able)}, not {name}")
-    return name, default_precision(path, name) if precision == "auto" else precision
+    return name, choose_precision(path, name, device) if precision == "auto" else precision
 
 
-def default_precision(path: Path, backend: str) -> str:
-    """fp32, unless an exported file has its own precision built in; OpenVINO chooses anew."""
-    built_in = path.suffix in EXPORTED and backend != "openvino"
-    return export_facts(path).precision if built_in else "fp32"
+def choose_precision(path: Path, backend: str, device: str) -> str:
+    """The fastest that does the net no harm; an exported file has its own, but for what OpenVINO may change."""
+    own = export_facts(path).precision if path.suffix in EXPORTED else None
+    if own and (backend != "openvino" or own == "int8"):
+        return own
+    choice = fast_precisions(path, backend, device)
+    fine = harmless(path) if choice else ()
+    return next((precision for precision in choice if precision in fine), "fp32")
+
+
+def fast_precisions(path: Path, backend: str, device: str) -> tuple[str, ...]:
+    """What is faster than fp32 for the net in `path` on this machine, the fastest first."""
+    if backend in {"torch", "compile"} and device.startswith("cuda"):
+        return ("fp16", "bf16")
+    if backend != "openvino" or device != "cpu":
+        return ()
+    from hrpose_cli.backends.openvino import precisions, quantized_file
+
+    there = {"int8": path.suffix not in EXPORTED and quantized_file(path) is not None}
+    able = precisions()
+    return tuple(name for name in ("int8", "bf16", "fp16") if name in able and there.get(name, True))
 
 
 def check_offered(who: str, precision: str, offered: tuple[str, ...]) -> None:

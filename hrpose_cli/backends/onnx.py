@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,6 +22,7 @@ from hrpose_cli.weights import load
 from hrpose_cli.zoo import ModelSpec
 
 OPSET = 17
+LOG = logging.getLogger(__name__)
 
 
 def runtime() -> Any:
@@ -79,6 +81,7 @@ def convert(spec: ModelSpec, path: Path) -> bytes:
     """The net in a file of weights as an ONNX file for any number of uint8 crops."""
     from hrpose_cli.backends.pytorch import runnable
 
+    LOG.info("converting %s for ONNX Runtime, kept for next time", spec.name)
     return onnx_bytes(runnable(load(spec, path), color=spec.color), spec.input_size)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import logging
 import os
 import sys
 import threading
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor
@@ -17,16 +19,17 @@ from hrpose_cli.backends import Backend, check_cpu, check_offered
 from hrpose_cli.backends.batches import in_parts
 from hrpose_cli.backends.cache import cached, forget
 from hrpose_cli.errors import BackendError, WeightsError
-from hrpose_cli.exported import EXPORTED, export_facts
+from hrpose_cli.exported import EXPORTED, export_facts, read_metadata
 from hrpose_cli.fetch import digest
 from hrpose_cli.poses import Picture
 from hrpose_cli.weights import load
 from hrpose_cli.zoo import ModelSpec
 
-HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}  # int8: of what is not quantised
 # Larger batches are no faster on a CPU, since their feature maps leave its caches; and kernels are
 # made for each size that occurs, of which there are so at most this many.
 MOST = 8
+LOG = logging.getLogger(__name__)
 
 
 @cache
@@ -52,7 +55,7 @@ def core() -> Any:
 def precisions() -> tuple[str, ...]:
     """What OpenVINO computes in on this CPU; it knows the instructions that lower ones need."""
     able = core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    return ("fp32", *(name for name in ("bf16", "fp16") if name.upper() in able))
+    return ("fp32", *(name for name in ("bf16", "fp16", "int8") if name.upper() in able))
 
 
 def threads() -> int:
@@ -92,32 +95,57 @@ class OpenVINOBackend:
 
 
 def build(spec: ModelSpec, path: Path, device: str, precision: str) -> Backend:
-    """The net of a file of weights, or an exported one."""
+    """The net of a file of weights, or an exported one; of weights, int8 is a file that lies beside them."""
     check_cpu("OpenVINO", device)
     check_offered("OpenVINO", precision, precisions())
+    if precision == "int8" and path.suffix not in EXPORTED:
+        path = quantized_file(path) or missing(path)
     if path.suffix in EXPORTED:
-        return OpenVINOBackend(read(path, precision), precision=precision, batch=export_facts(path).batch)
-    return OpenVINOBackend(compiled(spec, path, precision), precision=precision)
+        facts = export_facts(path)
+        check_own(path, facts.precision, precision)
+        return OpenVINOBackend(read(path, precision), precision=precision, batch=facts.batch)
+    facts_of_file = {"weights": digest(path), "net": str(sorted(spec.metadata().items()))}
+    net = compiled(spec.name, facts_of_file, precision, lambda: convert(spec, path))
+    return OpenVINOBackend(net, precision=precision)
+
+
+def quantized_file(path: Path) -> Path | None:
+    """The int8 net that `hrpose export` made of the weights in `path`, if it lies beside them."""
+    beside = path.with_suffix(".int8.xml")
+    made = beside.is_file() and read_metadata(beside).get("weights_sha256") == digest(path)
+    return beside if made else None
+
+
+def missing(path: Path) -> NoReturn:
+    raise BackendError(
+        f"there is no int8 net of {path} beside it: make one with hrpose export {path} --format openvino "
+        "--precision int8 --calibrate PICTURES, and give that to --weights"
+    )
+
+
+def check_own(path: Path, own: str, wanted: str) -> None:
+    """Raise BackendError unless an exported net can run as wanted: int8 only as such, and nothing else as int8."""
+    if "int8" in (own, wanted):
+        check_offered(str(path), wanted, (own,))
 
 
 def read(path: Path, precision: str) -> Any:
     """An exported net, compiled."""
+    parts = [part for part in (path, path.with_suffix(".bin")) if path.suffix == ".xml" or part == path]
     try:
-        return core().compile_model(core().read_model(path), "CPU", properties(precision))
-    except RuntimeError as error:
+        facts = {part.suffix: digest(part) for part in parts}
+        return compiled(path.stem, facts, precision, lambda: core().read_model(path))
+    except (RuntimeError, WeightsError) as error:
         raise WeightsError(f"OpenVINO cannot read {path}: it is damaged, or its .bin file is not beside it") from error
 
 
-def compiled(spec: ModelSpec, path: Path, precision: str) -> Any:
-    """The net of a file of weights, compiled: from the cache, or else for it."""
-    facts = {
-        "weights": digest(path), "net": str(sorted(spec.metadata().items())), "precision": precision,
-        "openvino": runtime().get_version(),
-    }  # fmt: skip
+def compiled(name: str, facts: dict[str, str], precision: str, model: Callable[[], Any]) -> Any:
+    """What `model` gives, compiled: from the cache if that was done before for the same `facts`, or else for it."""
+    facts = facts | {"precision": precision, "openvino": runtime().get_version()}
 
     def make() -> bytes:
-        model = core().compile_model(convert(spec, path), "CPU", properties(precision))
-        content: bytes = model.export_model().getvalue()
+        LOG.info("converting %s for OpenVINO in %s, kept for next time", name, precision)
+        content: bytes = core().compile_model(model(), "CPU", properties(precision)).export_model().getvalue()
         return content
 
     def load_blob() -> Any:

@@ -1,0 +1,23 @@
+"""What nets lose when they are computed less exactly, as it was measured; "auto" goes by that."""
+
+from pathlib import Path
+
+from hrpose_cli.exported import EXPORTED, read_metadata
+from hrpose_cli.fetch import digest
+
+# By the SHA-256 of a file of weights: average precision on coco_dev (208 held-out pictures, ground-truth
+# boxes, flip test) in fp32, minus that in each precision. What is not here was not measured.
+LOSSES: dict[str, dict[str, float]] = {}
+# The most that "auto" gives away for speed.
+ALLOWED = {"fp32": 0.0, "fp16": 0.001, "bf16": 0.001, "int8": 0.005}
+
+
+def harmless(path: Path) -> frozenset[str]:
+    """The precisions in which the net in `path` was measured to lose no more than ALLOWED."""
+    lost = LOSSES.get(source(path), {}) | {"fp32": 0.0}
+    return frozenset(precision for precision, loss in lost.items() if loss <= ALLOWED[precision])
+
+
+def source(path: Path) -> str:
+    """The SHA-256 of the weights in `path`, or of those that an exported net was made of."""
+    return read_metadata(path).get("weights_sha256", "") if path.suffix in EXPORTED else digest(path)
