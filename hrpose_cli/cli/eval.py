@@ -138,8 +138,9 @@ def score_joints(
         people = "boxes by the ground truth"
     else:
         people = f"boxes by {settings.boxes or settings.detector}"
+    backend = estimator.backend
     facts = [
-        estimator.spec.name,
+        f"{estimator.spec.name} ({backend.name} {backend.precision} on {backend.device})",
         people,
         f"{estimator.decode} decoding",
         f"flip test {'on' if estimator.flip_test else 'off'}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import typer
 from hrpose_cli.errors import HRPoseError, MediaError
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.progress import Progress
     from rich.table import Table
 
@@ -48,6 +50,24 @@ def print_table(table: Table, title: str = "") -> None:
     console.print(table)
 
 
+class Notes(logging.Handler):
+    """Shows what the library says while it works, such as that something takes long but once only."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self.console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.console.print(record.getMessage(), style="dim")
+
+
+def listen(console: Console) -> None:
+    """Let `console` show what the library logs from now on, instead of any before it."""
+    log = logging.getLogger("hrpose_cli")
+    log.handlers = [Notes(console)]
+    log.setLevel(logging.INFO)
+
+
 class Report:
     """Collects what happened to each input; a failure of one never stops the others."""
 
@@ -57,6 +77,7 @@ class Report:
         self.console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True, markup=False)
         self.failures = 0
         self.rows: list[tuple[str, int, str, str]] = []
+        listen(self.console)
 
     def failed(self, error: Exception) -> None:
         """Say what is wrong with one input, now, in one line; also when quiet."""
