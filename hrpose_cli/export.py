@@ -5,24 +5,26 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from hrpose_cli import __version__, backends
+from hrpose_cli.api import Settings, build_detector, read_frame
 from hrpose_cli.backends import check_offered
-from hrpose_cli.backends.pytorch import Normalised, old_way, runnable, trace
-from hrpose_cli.detect import WholePicture
+from hrpose_cli.backends.pytorch import Normalised, TorchBackend, old_way, runnable, trace
+from hrpose_cli.detect import Detector, WholePicture
 from hrpose_cli.errors import BackendError, InputError
 from hrpose_cli.estimators import TopDown
 from hrpose_cli.evaluate import Protocol, annotated_frames, check_skeleton, joint_rows, truth_boxes
 from hrpose_cli.exported import SECTION
 from hrpose_cli.fetch import digest
 from hrpose_cli.files import replacing
+from hrpose_cli.media.pictures import expand
 from hrpose_cli.metrics import coco
 from hrpose_cli.poses import Crops, Frame, Picture
 from hrpose_cli.weights import describe_file, load
@@ -30,24 +32,73 @@ from hrpose_cli.zoo import ModelSpec
 
 SURE = 0.3  # joints that score less are not compared, unless all do
 COMPARED = 64  # real crops
+CALIBRATED = 300  # real crops, on which the ranges of int8 are measured
+PRECISIONS = ("fp32", "fp16", "int8")
 
 Size = tuple[int, int]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class People:
+    """Pictures with people: a folder, where the default detector finds them, or COCO annotations."""
+
+    path: Path
+    images: Path | None = None  # folder of the annotated pictures; None: found beside the annotations
+
+    def crops(self, net: torch.nn.Module, spec: ModelSpec, most: int = CALIBRATED) -> Picture:
+        """At most `most` people (N, h, w, 3) from everywhere in the set, as the net's estimator cuts them."""
+        frames, detector = self.folder(most) if self.path.is_dir() else self.annotated(spec, most)
+        return crops_of(frames, TopDown(detector, TorchBackend(net), spec), most, self.path)
+
+    def folder(self, most: int) -> tuple[Iterator[Frame], Detector]:
+        names = spread(expand(str(self.path), recursive=True), most)
+        return (read_frame(name, i) for i, name in enumerate(names)), build_detector(Settings(), "cpu")
+
+    def annotated(self, spec: ModelSpec, most: int) -> tuple[Iterator[Frame], Detector]:
+        truth = coco.load_annotations(self.path)
+        ids = spread(truth.getImgIds(), most)
+        return annotated_frames(truth, self.path, ids, self.images), truth_boxes(truth, spec.geometry)
+
+
+def spread(items: Sequence[T], most: int) -> Sequence[T]:
+    """At least `most` of `items`, if there are so many, at even distances."""
+    return items[:: max(1, len(items) // most)]
+
+
+def crops_of(frames: Iterable[Frame], estimator: TopDown, most: int, path: Path) -> Picture:
+    """The first `most` people in `frames` of `path`, as the estimator sees them (N, h, w, 3)."""
+    found: list[Picture] = []
+    for frame in frames:
+        boxes = estimator.detector([frame])
+        owners = [(0, i) for i in range(len(boxes[0]))]
+        found += [estimator.cut([frame], boxes, owners).images] if owners else []
+        if sum(map(len, found)) >= most:
+            break
+    if not found:
+        raise InputError(f"{path} has no people to look at")
+    return np.concatenate(found)[:most]
 
 
 @dataclass(frozen=True)
 class Target:
-    """A file to export to. batch: crops a call; None: any number."""
+    """A file to export to. batch: crops a call; None: any number. calibrate: of int8, people to measure ranges on."""
 
     format: str  # a row of FORMATS
     path: Path
     precision: str = "fp32"
     batch: int | None = 1
+    calibrate: People | None = None
 
     def __post_init__(self) -> None:
         suffix, _ = FORMATS[self.format]
         if self.path.suffix != suffix:
             raise InputError(f"{self.path} must end in {suffix}, by which --weights knows the format {self.format}")
-        check_offered(f"an export to {self.format}", self.precision, ("fp32", "fp16"))
+        offered = PRECISIONS if self.format == "openvino" else PRECISIONS[:2]
+        check_offered(f"an export to {self.format}", self.precision, offered)
+        if (self.precision == "int8") != (self.calibrate is not None):
+            what = "a folder of pictures or COCO annotations, on whose people the ranges are measured"
+            raise InputError(f"--precision int8 and --calibrate belong together: --calibrate is {what}")
 
 
 @dataclass(frozen=True)
@@ -92,7 +143,16 @@ def write_openvino(net: torch.nn.Module, spec: ModelSpec, facts: dict[str, str],
     """An .xml and its .bin. fp16 is how the weights are kept; the runtime chooses what it computes in."""
     from hrpose_cli.backends.openvino import graph, runtime
 
-    model = graph(trace(module_of(net, spec, "fp32"), spec.input_size), spec.input_size, target.batch)
+    module = module_of(net, spec, "fp32")
+    model = graph(trace(module, spec.input_size), spec.input_size)
+    if target.calibrate:
+        from hrpose_cli.backends.quantize import quantized, quantizer
+
+        quantizer()  # is it there, before the work?
+        crops = target.calibrate.crops(net, spec)
+        facts, model = facts | {"calibration_crops": str(len(crops))}, quantized(model, crops)
+    if target.batch:
+        model.reshape([target.batch, spec.input_size[1], spec.input_size[0], 3])
     for key, value in facts.items():
         model.set_rt_info(value, [SECTION, key])
     target.path.parent.mkdir(parents=True, exist_ok=True)
@@ -115,6 +175,12 @@ FORMATS: dict[str, tuple[str, Writer]] = {  # the suffix of their files, and wha
     "openvino": (".xml", write_openvino),
     "torchscript": (".ts", write_torchscript),
 }
+
+
+def default_name(spec: ModelSpec, format: str, precision: str) -> str:
+    """The file for a net; an int8 one is found by this name where it lies beside its weights."""
+    return spec.name + ".int8" * (precision == "int8") + FORMATS[format][0]
+
 
 # Parity ------------------------------------------------------------------------------------------
 
@@ -163,16 +229,7 @@ class Annotated:
 
     def crops(self, truth: Any, estimator: TopDown) -> Picture:
         """The first people in it, as the estimator sees them (N, h, w, 3)."""
-        found: list[Picture] = []
-        for frame in self.frames(truth):
-            boxes = estimator.detector([frame])
-            owners = [(0, i) for i in range(len(boxes[0]))]
-            found += [estimator.cut([frame], boxes, owners).images] if owners else []
-            if sum(map(len, found)) >= COMPARED:
-                break
-        if not found:
-            raise InputError(f"{self.path} has no people with joints to compare nets on")
-        return np.concatenate(found)[:COMPARED]
+        return crops_of(self.frames(truth), estimator, COMPARED, self.path)
 
 
 def compare_annotated(reference: TopDown, other: TopDown, data: Annotated) -> tuple[Parity, float, float]:

@@ -1,5 +1,9 @@
 """A net exported, and run from its file."""
 
+import os
+import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -8,13 +12,27 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image
 
 from hrpose_cli import backends
+from hrpose_cli.backends.openvino import quantized_file
 from hrpose_cli.backends.pytorch import TorchBackend
+from hrpose_cli.detect import WholePicture
 from hrpose_cli.errors import BackendError, InputError, WeightsError
 from hrpose_cli.estimators import TopDown
-from hrpose_cli.export import FORMATS, Target, compare, estimators, export, synthetic
+from hrpose_cli.export import (
+    FORMATS,
+    People,
+    Target,
+    compare,
+    default_name,
+    estimators,
+    export,
+    spread,
+    synthetic,
+)
 from hrpose_cli.exported import export_facts
+from hrpose_cli.fetch import digest
 from hrpose_cli.nets.hrnet import HRNet
 from hrpose_cli.weights import find, inspect, load
 from tests.conftest import spec
@@ -78,11 +96,103 @@ def test_what_cannot_be_exported_is_one_line(weights_file: Path, tmp_path: Path)
         Target("openvino", tmp_path / "net.onnx")
     with pytest.raises(BackendError, match="--precision fp32 or fp16"):
         Target("onnx", tmp_path / "net.onnx", precision="bf16")
+    with pytest.raises(BackendError, match="--precision fp32 or fp16"):
+        Target("onnx", tmp_path / "net.onnx", precision="int8", calibrate=People(tmp_path))
+    for unlike in (Target("openvino", tmp_path / "net.xml"), Target("torchscript", tmp_path / "net.ts")):
+        with pytest.raises(InputError, match="--calibrate is a folder of pictures"):
+            replace(unlike, calibrate=People(tmp_path))
+    with pytest.raises(InputError, match="--calibrate is a folder of pictures"):
+        Target("openvino", tmp_path / "net.xml", precision="int8")
     path = exported(tmp_path, weights_file, "torchscript")
     with pytest.raises(WeightsError, match="exported net"):
         load(spec(), path)
     with pytest.raises(BackendError, match="fp16"):
         backends.build(spec(), path, device="cpu", precision="fp16")
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """A folder of three pictures on which nets can be calibrated."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i, crop in enumerate(synthetic((96, 128), 3)):
+        Image.fromarray(crop).save(folder / f"{i}.png")
+    return folder
+
+
+@pytest.mark.parametrize("batch", [None, 2])
+def test_int8_is_calibrated_and_runs(
+    net: HRNet, weights_file: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int | None
+) -> None:
+    pytest.importorskip("nncf")
+    monkeypatch.setattr("hrpose_cli.export.build_detector", lambda settings, device: WholePicture())
+    path = exported(tmp_path, weights_file, "openvino", precision="int8", batch=batch, calibrate=People(pictures))
+    facts = inspect(path)
+    assert (facts["precision"], facts["calibration_crops"]) == ("int8", "3")
+    assert facts["weights_sha256"] == digest(weights_file)
+    backend = backends.build(find(str(path))[0], path, device="cpu")
+    assert (backend.name, backend.precision) == ("openvino", "int8")
+    images = synthetic((96, 128), 3)
+    want = TorchBackend(net)(images)
+    assert_allclose(backend(images), want, rtol=0, atol=0.3 * float(want.abs().max()))
+    with pytest.raises(BackendError, match="--precision int8"):
+        backends.build(spec(), path, device="cpu", precision="fp32")
+
+
+def test_an_int8_net_beside_its_weights_is_found(
+    weights_file: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setattr("hrpose_cli.backends.quantize.quantizer", lambda: None)
+    monkeypatch.setattr("hrpose_cli.backends.quantize.quantized", lambda model, crops: model)
+    monkeypatch.setattr("hrpose_cli.export.build_detector", lambda settings, device: WholePicture())
+    weights = Path(shutil.copy(weights_file, tmp_path))
+    assert quantized_file(weights) is None
+    name = default_name(find(str(weights))[0], "openvino", "int8")
+    export(spec(), weights, Target("openvino", tmp_path / name, "int8", None, People(pictures)))
+    assert quantized_file(weights) == tmp_path / name
+    assert backends.build(spec(), weights, device="cpu", precision="int8").precision == "int8"
+    weights.write_bytes(weights.read_bytes() + b"other")
+    assert quantized_file(weights) is None
+
+
+def test_int8_without_its_package_is_one_line(
+    weights_file: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hrpose_cli.backends import quantize
+
+    quantize.quantizer.cache_clear()
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    with pytest.raises(BackendError, match=r"pip install 'hrpose\[quantize\]'"):
+        exported(tmp_path, weights_file, "openvino", precision="int8", calibrate=People(pictures))
+
+
+SILENT = """
+import socket, sys
+tried = []
+socket.getaddrinfo = socket.socket.connect = lambda *arguments, **_: tried.append(arguments)
+from hrpose_cli.backends.quantize import quantizer
+nncf = quantizer()
+assert type(nncf.telemetry.telemetry).__name__ == "MagicMock", nncf.telemetry.telemetry
+assert not [name for name in sys.modules if name.startswith("openvino_telemetry.")]
+assert not tried, tried
+"""
+
+
+def test_the_quantizer_reports_nothing(tmp_path: Path) -> None:
+    pytest.importorskip("nncf")
+    own = {"HOME": str(tmp_path), "USERPROFILE": str(tmp_path), "CI": ""}
+    found = subprocess.run(
+        [sys.executable, "-c", SILENT], env=os.environ | own, capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 0, found.stderr
+    assert not found.stdout
+    assert not (tmp_path / "intel").exists()
+
+
+def test_pictures_are_taken_from_the_whole_set() -> None:
+    assert spread(range(10), 300) == range(10)
+    assert list(spread(range(2064), 300))[:3] == [0, 6, 12]
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".xml", ".ts"])

@@ -21,9 +21,15 @@ if TYPE_CHECKING:
 def export(
     weights: Annotated[str, typer.Argument(help="Name of `hrpose weights list`, or a path.")],
     format: Annotated[Literal["onnx", "openvino", "torchscript"], typer.Option(help="What to write.")],
-    out: Annotated[Path | None, typer.Option(help="File. Default: NAME.onnx, .xml or .ts here.")] = None,
-    precision: Annotated[Literal["fp32", "fp16"], typer.Option(help="Of the weights.")] = "fp32",
-    batch: Annotated[int | None, typer.Option(min=1, help="Crops a call. Default: 1.")] = None,
+    out: Annotated[Path | None, typer.Option(help="File. Default: NAME.onnx, .xml, .int8.xml or .ts here.")] = None,
+    precision: Annotated[
+        Literal["fp32", "fp16", "int8"], typer.Option(help="Of the weights; int8, for openvino: of all it computes.")
+    ] = "fp32",
+    calibrate: Annotated[
+        Path | None,
+        typer.Option(help="For int8: folder of pictures, or COCO annotations, whose people show the ranges."),
+    ] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Crops a call. Default: 1; int8: any.")] = None,
     dynamic_batch: Annotated[bool, typer.Option("--dynamic-batch", help="Any number of crops a call.")] = False,
     gt: Annotated[Path | None, typer.Option(help="COCO annotations: compare on real crops too, with AP.")] = None,
     images: Annotated[Path | None, typer.Option(help="Folder of the pictures. Default: found beside --gt.")] = None,
@@ -34,7 +40,7 @@ def export(
 ) -> None:
     """Write a net for another runtime, run it there, and say how far it is from PyTorch in float32."""
     from hrpose_cli.cli.report import Report
-    from hrpose_cli.export import FORMATS, Annotated, Target, estimators
+    from hrpose_cli.export import Annotated, People, Target, default_name, estimators
     from hrpose_cli.export import export as write
     from hrpose_cli.files import check_writable
     from hrpose_cli.weights import find
@@ -44,8 +50,10 @@ def export(
     report = Report(quiet=quiet)
     with report.bar() as bar:
         spec, path = find(weights, like=like, download=download, bar=bar)
-    place = out or Path(f"{spec.name}{FORMATS[format][0]}")
-    target = Target(format, place, precision, None if dynamic_batch else batch or 1)
+    place = out or Path(default_name(spec, format, precision))
+    crops_a_call = None if dynamic_batch or precision == "int8" else 1
+    people = People(calibrate, images if gt is None else None) if calibrate else None
+    target = Target(format, place, precision, batch or crops_a_call, people)
     check_writable(target.path)
     write(spec, path, target)
     both = estimators(spec, path, target.path)

@@ -76,3 +76,29 @@ def test_wrong_use_is_one_line(weights_file: Path) -> None:
     assert "exclude each other" in clean_failure(run(*export, "--batch", 2, "--dynamic-batch"))
     assert "must end in .ts" in clean_failure(run(*export, "--out", "net.onnx"))
     assert "no weights" in clean_failure(run("export", "none.pth", "--format", "onnx"))
+
+
+def test_int8_needs_people_to_be_calibrated_on(weights_file: Path, people: Path, photo: Path) -> None:
+    export = ["export", weights_file, "--format", "openvino", "--precision", "int8"]
+    assert "--calibrate is a folder of pictures or COCO annotations" in clean_failure(run(*export))
+    wanted = ["--weights", weights_file, "--detector", "none", "--device", "cpu", "--precision", "int8"]
+    assert "--calibrate PICTURES" in clean_failure(run("image", photo, *wanted))
+    pytest.importorskip("nncf")
+    result = run(*export, "--calibrate", people)
+    assert result.exit_code == 0, result.output
+    assert "tiny.int8.xml: by openvino int8 against torch fp32" in result.stderr
+    assert "Statistics" not in result.output
+    named = ["--weights", "tiny.int8.xml", "--detector", "none", "--device", "cpu"]
+    found = run("image", photo, "--json", "-", *named)
+    assert found.exit_code == 0, found.output
+    assert "converting tiny.int8 for OpenVINO in int8, kept for next time" not in found.stderr  # the export did it
+    info = json.loads(found.stdout)["info"]
+    assert (info["weights"]["name"], info["backend"], info["precision"]) == ("tiny.int8", "openvino", "int8")
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_the_first_start_says_what_it_does(weights_file: Path, photo: Path, quiet: bool) -> None:
+    pytest.importorskip("openvino")
+    options = ["--weights", weights_file, "--detector", "none", "--backend", "openvino", "--device", "cpu"]
+    said = [run("image", photo, *options, *["--quiet"] * quiet).stderr.count("kept for next time") for _ in range(2)]
+    assert said == [0 if quiet else 1, 0]

@@ -1,0 +1,44 @@
+"""Nets in 8-bit integers for OpenVINO, after training: nncf measures the ranges on real crops."""
+
+from __future__ import annotations
+
+import io
+import logging
+from contextlib import redirect_stdout
+from functools import cache
+from typing import Any
+
+from hrpose_cli.backends.openvino import runtime
+from hrpose_cli.errors import BackendError
+from hrpose_cli.poses import Picture
+
+
+@cache
+def quantizer() -> Any:
+    """The package nncf, silent, and without the package through which it would report to its makers."""
+    runtime()  # keeps openvino_telemetry from being imported, here as well
+    try:
+        import nncf
+    except ImportError as error:
+        raise BackendError("int8 needs the package nncf: pip install 'hrpose[quantize]'") from error
+    nncf.set_log_level(logging.ERROR)
+    return nncf
+
+
+def quantized(model: Any, crops: Picture) -> Any:
+    """OpenVINO's graph `model` with weights and activations of 8 bits, ranges measured on `crops` (N, h, w, 3).
+
+    The last convolution stays as it is: its output is the heatmaps, whose flanks tell a joint's place
+    to a fraction of a pixel. "mixed" gives activations that can be negative a range of their own for
+    each sign.
+    """
+    nncf = quantizer()
+    convolutions = [op.get_friendly_name() for op in model.get_ordered_ops() if op.get_type_name() == "Convolution"]
+    with redirect_stdout(io.StringIO()):  # nncf draws progress bars
+        return nncf.quantize(
+            model,
+            nncf.Dataset([crop[None] for crop in crops]),
+            subset_size=len(crops),
+            preset=nncf.QuantizationPreset.MIXED,
+            ignored_scope=nncf.IgnoredScope(names=convolutions[-1:]),
+        )
