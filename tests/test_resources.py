@@ -1,0 +1,66 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from hrpose_cli import resources
+
+GB = 1 << 30
+
+
+@pytest.mark.parametrize(
+    ("size", "device", "free", "batch"),
+    [
+        ((192, 256), "cpu", 64 * GB, 32),
+        ((192, 256), "cuda:1", 64 * GB, 64),
+        ((192, 256), "mps", 64 * GB, 32),
+        ((192, 256), "cpu", 2 * GB, 8),  # 13 would fit
+        ((288, 384), "cpu", 2 * GB, 4),
+        ((288, 384), "cuda", 8 * GB, 16),
+        ((192, 256), "cpu", 0, 1),
+    ],
+)
+def test_batches_fit_the_memory(
+    monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], device: str, free: int, batch: int
+) -> None:
+    monkeypatch.setattr(resources, "free_memory", lambda _: free)
+    assert resources.fitting_batch(size, device) == batch
+
+
+def group(folder: Path, files: dict[str, str]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_text(content + "\n")
+
+
+def test_the_second_version_of_control_groups(tmp_path: Path) -> None:
+    (tmp_path / "own").write_text("0::/user/job\n")
+    root = tmp_path / "fs"
+    group(root, {"memory.stat": "inactive_file 5"})  # the root has no limit
+    group(root / "user", {"memory.max": "1000", "memory.current": "900", "memory.stat": "anon 1\ninactive_file 50"})
+    group(root / "user/job", {"memory.max": "max", "memory.current": "30", "memory.stat": "inactive_file 5"})
+    assert list(resources.group_rooms(root, tmp_path / "own")) == [150]
+
+
+def test_the_first_version_of_control_groups(tmp_path: Path) -> None:
+    (tmp_path / "own").write_text("9:name=systemd:/\n4:memory:/docker/ab\n3:cpuset:/\n0::/\n")
+    root = tmp_path / "fs"
+    files = {"memory.limit_in_bytes": "500", "memory.usage_in_bytes": "600", "memory.stat": "total_inactive_file 20"}
+    group(root / "memory", files)  # a container sees its own group at the top
+    assert list(resources.group_rooms(root, tmp_path / "own")) == [0]
+
+
+def test_no_control_groups(tmp_path: Path) -> None:
+    assert list(resources.group_rooms(tmp_path, tmp_path / "none")) == []
+
+
+def test_the_least_of_machine_and_groups_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resources, "group_rooms", lambda: iter([10**18, 12345]))
+    assert resources.free_memory("cpu") == 12345
+    monkeypatch.setattr(resources, "group_rooms", lambda: iter([]))
+    assert resources.free_memory("cpu") > 1 << 20
+
+
+def test_a_card_says_itself_what_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (7, 9) if device == "cuda:1" else None)
+    assert resources.free_memory("cuda:1") == 7
