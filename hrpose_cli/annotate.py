@@ -138,9 +138,17 @@ def annotate(
         return emit(pairs, source, outputs, header, resumed=resumed, watch=watch, progress=progress)
 
 
-def render(source: Source, poses: Path, outputs: Outputs, *, watch: Stopwatch | None = None, **more: Any) -> Done:
-    """The clip with the poses of a file on it."""
-    header, records = formats.read(poses)
+def render(
+    source: Source,
+    poses: Path,
+    outputs: Outputs,
+    *,
+    format: str | None = None,
+    watch: Stopwatch | None = None,
+    **more: Any,
+) -> Done:
+    """The clip with the poses of a file on it; `format` is that of the file, where its name does not say it."""
+    header, records = formats.read(poses, format)
     if header.size is not None and header.size != source.clip.size:
         raise InputError(f"{poses} is of a clip of {header.size}, not of {source.clip.size}: choose the right clip")
     watch = watch or Stopwatch()

@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from hrpose_cli.annotate import Outputs, View
-from hrpose_cli.cli.outputs import check_targets, is_suffix, pose_files
+from hrpose_cli.cli.outputs import PoseNames, check_targets, is_suffix
 from hrpose_cli.draw import DrawStyle
 from hrpose_cli.errors import InputError
 from hrpose_cli.formats import PoseFile
@@ -46,16 +46,14 @@ class ClipPlan:
         return Outputs(self.video, self.poses, style, encoding, side_by_side, view)
 
 
-def plan(
-    inputs: Sequence[str], out: str | None, poses: Sequence[str] | None, json: str | None, encoding: Encoding | None
-) -> list[ClipPlan]:
+def plan(inputs: Sequence[str], out: str | None, poses: PoseNames, encoding: Encoding | None) -> list[ClipPlan]:
     """Where everything goes; InputError, before any work, for a name that cannot be or comes twice.
 
     encoding: of the clips that are written; None for none.
     """
     folder = out is not None and (out.endswith(("/", "\\")) or Path(out).is_dir() or not Path(out).suffix)
     if len(inputs) > 1:
-        single = [name for name in (*(poses or ()), *([json] if json else [])) if not is_suffix(name)]
+        single = [name for name in poses.all if not is_suffix(name)]
         if single:
             raise InputError(f"{single[0]} is one file, but there are {len(inputs)} clips: name only its suffix")
         if out is not None and not folder:
@@ -64,11 +62,13 @@ def plan(
     for name, what in zip(names(inputs), inputs, strict=True):
         suffix = ".mov" if encoding and encoding.alpha else ".mp4"
         target = Path(out) if out is not None and not folder else Path(out or "") / f"{name}.pose{suffix}"
-        files = pose_files(poses, json, target.with_suffix(""))
+        files = poses.files(target.with_suffix(""))
         plans.append(ClipPlan(what, target if encoding else None, tuple(files)))
         if encoding:
             encoding.codec_for(target)
-    check_targets(inputs, [*(each.video for each in plans), *(file.path for each in plans for file in each.poses)])
+    written = [file for each in plans for file in each.poses]
+    targets = [*(each.video for each in plans), *(file.path for file in written)]
+    check_targets(inputs, targets, folders=[file.path for file in written if file.folder])
     return plans
 
 

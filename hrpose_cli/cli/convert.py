@@ -22,6 +22,10 @@ def convert(
     target: Annotated[
         str, typer.Argument(metavar="OUT", help="Pose file; a folder (NAME/) for OpenPose; - prints it.")
     ],
+    source_format: Annotated[
+        str | None,
+        typer.Option("--from", help="coco, jsonl, csv, npz or openpose; by default what IN's name says."),
+    ] = None,
     format: Annotated[
         str | None,
         typer.Option(help="coco, jsonl, csv, npz, trc or openpose; by default what OUT's name says."),
@@ -40,13 +44,13 @@ def convert(
     if Path(source).resolve() == Path(target).resolve():
         raise InputError(f"{target} is the input: choose another name")
     scale = {} if metres_per_pixel is None else {"metres_per_pixel": metres_per_pixel}
-    header, records = read(source)
+    header, records = read(source, source_format)
     sweep(Path(target))
     said: set[str] = set()
     with report.interruptible(), writer(target, header, format=format, **scale) as out:
         for record in gathered(header, records, said):
             out.write(record)
-    known = named(source)
+    known = named(source, source_format)
     left = known.unread(Path(source)) if known.unread and not quiet else []
     note = losses(said, known, named(target, format), left)
     if note:

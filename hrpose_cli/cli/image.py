@@ -57,7 +57,7 @@ def image(
     """Find the people of pictures; write NAME.pose.jpg or .png for each, and JSON if asked for."""
     from hrpose_cli import formats
     from hrpose_cli.api import build, provenance
-    from hrpose_cli.cli.outputs import PictureOutputs, check_targets, pose_files, read_frames
+    from hrpose_cli.cli.outputs import PictureOutputs, PoseNames, check_targets, read_frames
     from hrpose_cli.cli.report import Report
     from hrpose_cli.formats.coco import results
     from hrpose_cli.pipeline import estimate
@@ -66,8 +66,9 @@ def image(
     report, settings, style = Report(quiet=quiet), opt.settings(locals()), opt.style(locals())
     paths = report.expand(inputs, recursive=recursive)
     outputs = PictureOutputs.plan(paths, out, style, pictures=not no_image, heatmaps=heatmaps)
-    files = pose_files(poses, json, Path("poses"))
-    check_targets(paths, [json_results, *(f.path for f in files), *([] if no_image else outputs.targets)])
+    files = PoseNames(poses or (), json).files(Path("poses"))
+    targets = [json_results, *(f.path for f in files), *([] if no_image else outputs.targets)]
+    check_targets(paths, targets, folders=[f.path for f in files if f.folder])
     if not paths:
         report.end()
     with report.bar() as bar:

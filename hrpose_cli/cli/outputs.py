@@ -14,7 +14,7 @@ from hrpose_cli.draw import DrawStyle, draw_heatmaps, draw_poses
 from hrpose_cli.errors import HRPoseError, InputError
 from hrpose_cli.estimators import TopDown
 from hrpose_cli.files import check_writable
-from hrpose_cli.formats import PoseFile
+from hrpose_cli.formats import PoseFile, named
 from hrpose_cli.media.pictures import PICTURE_SUFFIXES, STDIN, read_picture, write_picture
 from hrpose_cli.poses import Boxes, Frame, Poses
 
@@ -40,13 +40,49 @@ def read_frames(
             failed(error)
 
 
-def pose_files(entries: Sequence[str] | None, json: str | None, beside: Path) -> list[PoseFile]:
-    """The files that --poses and --json name: a suffix alone is put behind `beside`; - is the standard output."""
-    found = [
-        PoseFile.of(f"{beside}{entry}" if is_suffix(entry) else entry, "jsonl" if entry == STDIN else None)
-        for entry in entries or ()
-    ]
-    return found + ([] if json is None else [PoseFile.of(f"{beside}{json}" if is_suffix(json) else json, "coco")])
+@dataclass(frozen=True)
+class PoseNames:
+    """The pose files of a run, as its user names them: by --poses and --json.
+
+    format: of a single --poses, or of those among several whose names say none. metres_per_pixel: of TRC.
+    """
+
+    entries: Sequence[str] = ()
+    json: str | None = None
+    format: str | None = None
+    metres_per_pixel: float | None = None
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        return (*self.entries, *([] if self.json is None else [self.json]))
+
+    def files(self, beside: Path) -> list[PoseFile]:
+        """Where they go: a suffix alone is put behind `beside`; - is the standard output."""
+        given = [self.format_of(entry) for entry in self.entries]
+        if self.format is not None and self.format not in given:
+            raise InputError("--format is for a --poses whose name does not say what it is: name one, such as -")
+        pairs = [*zip(self.entries, given, strict=True), *([] if self.json is None else [(self.json, "coco")])]
+        files = [
+            PoseFile.of(f"{beside}{name}" if is_suffix(name) else name, format, metres_per_pixel=self.metres_per_pixel)
+            for name, format in pairs
+        ]
+        if self.metres_per_pixel is not None and all(file.metres_per_pixel is None for file in files):
+            raise InputError("--metres-per-pixel is for TRC: name such a file, such as --poses .trc")
+        return files
+
+    def format_of(self, entry: str) -> str | None:
+        """What --format, or else the standard output, makes of it; None: what its name says."""
+        if len(self.entries) == 1 or not says_format(entry):
+            return self.format or ("jsonl" if entry == STDIN else None)
+        return None
+
+
+def says_format(name: str) -> bool:
+    """Whether a name is that of a pose format."""
+    try:
+        return bool(named(name))
+    except InputError:
+        return False
 
 
 def is_suffix(name: str) -> bool:
@@ -54,8 +90,13 @@ def is_suffix(name: str) -> bool:
     return name.startswith(".") and "/" not in name and name.count(".") == 1
 
 
-def check_targets(inputs: Sequence[str | Path], targets: Sequence[Path | None]) -> None:
-    """Raise InputError, before any work, for a target that is an input, comes twice or cannot be written."""
+def check_targets(
+    inputs: Sequence[str | Path], targets: Sequence[Path | None], *, folders: Sequence[Path] = ()
+) -> None:
+    """Raise InputError, before any work, for a target that is an input, comes twice or cannot be written.
+
+    folders: those of the targets that are folders to be.
+    """
     taken = {identity(path): "an input" for path in inputs if str(path) != STDIN}
     if sum(str(target) == STDIN for target in targets) > 1:
         raise InputError("only one output can go to the standard output: name files for the others")
@@ -64,8 +105,10 @@ def check_targets(inputs: Sequence[str | Path], targets: Sequence[Path | None]) 
             continue
         if identity(target) in taken:
             raise InputError(f"{target} is {taken[identity(target)]}: choose another name")
-        if target.suffix:  # else a folder of OpenPose
+        if target not in folders:
             check_writable(target)
+        elif target.exists() and not target.is_dir():
+            raise InputError(f"{target} is a file: name a folder for OpenPose's files")
         taken[identity(target)] = "the name of another output"
 
 

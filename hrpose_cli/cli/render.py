@@ -13,6 +13,9 @@ from hrpose_cli.cli import options as opt
 def render(
     poses: Annotated[Path, typer.Argument(help="Pose file: .jsonl, .json, .csv, .npz or an OpenPose folder.")],
     clip: Annotated[str, typer.Argument(help="The clip.")],
+    format: Annotated[
+        str | None, typer.Option(help="Of POSES, where its name does not say it: coco, jsonl, csv, npz, openpose.")
+    ] = None,
     out: opt.VideoOut = None,
     codec: opt.Codec = None,
     crf: opt.Crf = None,
@@ -31,13 +34,15 @@ def render(
     """Draw saved poses onto their clip."""
     from hrpose_cli.annotate import render as draw
     from hrpose_cli.cli import clips
+    from hrpose_cli.cli.outputs import PoseNames
     from hrpose_cli.cli.report import Report
     from hrpose_cli.stopwatch import Stopwatch
 
     report, watch, options = Report(quiet=quiet), Stopwatch(), locals() | {"track": True}
     style, encoding = opt.style(options), opt.encoding(options)
-    (plan,) = clips.plan([clip], out, None, None, encoding)
+    (plan,) = clips.plan([clip], out, PoseNames(), encoding)
     with report.interruptible(), clips.window(clip, show=show) as view, plan.opener(opt.trim(trim), rate)() as source:
         outputs = plan.outputs(style, encoding, side_by_side=side_by_side, view=view)
-        report.clip(draw(source, poses, outputs, watch=watch, progress=report.track), plan.written, watch)
+        done = draw(source, poses, outputs, format=format, watch=watch, progress=report.track)
+        report.clip(done, plan.written, watch)
     report.end()

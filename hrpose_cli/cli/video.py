@@ -23,6 +23,16 @@ def video(
     json: Annotated[
         str | None, typer.Option(help="COCO dictionary of all frames; - prints it.", rich_help_panel=opt.OUTPUT)
     ] = None,
+    format: Annotated[
+        str | None,
+        typer.Option(
+            help="Of a --poses whose name does not say it: coco, jsonl, csv, npz, trc, openpose.",
+            rich_help_panel=opt.OUTPUT,
+        ),
+    ] = None,
+    metres_per_pixel: Annotated[
+        float | None, typer.Option(min=1e-9, help="TRC in metres instead of pixels.", rich_help_panel=opt.OUTPUT)
+    ] = None,
     no_video: Annotated[bool, typer.Option("--no-video", help="Write no clip.", rich_help_panel=opt.OUTPUT)] = False,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the .jsonl of --poses.", rich_help_panel=opt.OUTPUT)
@@ -86,6 +96,7 @@ def video(
     from hrpose_cli.annotate import Way, annotate
     from hrpose_cli.api import build, provenance
     from hrpose_cli.cli import clips
+    from hrpose_cli.cli.outputs import PoseNames
     from hrpose_cli.cli.report import Report
     from hrpose_cli.estimators import Best, Following, TopDown
     from hrpose_cli.records import Header
@@ -97,7 +108,8 @@ def video(
     part = opt.trim(trim)
     if no_video and not (poses or json or show):
         raise InputError("--no-video without --poses, --json or --show would write nothing")
-    plans = clips.plan(inputs, out, poses, json, None if no_video else encoding)
+    wanted = PoseNames(poses or (), json, format, metres_per_pixel)
+    plans = clips.plan(inputs, out, wanted, None if no_video else encoding)
     with report.bar() as bar:
         base = build(settings, bar=bar)
     if detect_every > 1 and not isinstance(base, TopDown):

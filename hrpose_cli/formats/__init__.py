@@ -76,14 +76,22 @@ class PoseFile:
 
     path: Path
     format: str
+    metres_per_pixel: float | None = None  # of formats that have it as an option
 
     @classmethod
-    def of(cls, name: str, format: str | None = None) -> PoseFile:
-        """InputError for a name of no format."""
-        return cls(Path(name), named(name, format).name)
+    def of(cls, name: str, format: str | None = None, *, metres_per_pixel: float | None = None) -> PoseFile:
+        """InputError for a name of no format; other formats than TRC stay in pixels."""
+        chosen = named(name, format)
+        return cls(Path(name), chosen.name, metres_per_pixel if "metres_per_pixel" in chosen.options else None)
+
+    @property
+    def folder(self) -> bool:
+        """Whether it is a folder of files."""
+        return FORMATS[self.format].suffix == "/"
 
     def opened(self, header: Header, **options: Any) -> Output:
-        return writer(self.path, header, format=self.format, **options)
+        scale = {} if self.metres_per_pixel is None else {"metres_per_pixel": self.metres_per_pixel}
+        return writer(self.path, header, format=self.format, **scale, **options)
 
 
 @contextmanager

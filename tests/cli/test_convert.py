@@ -120,6 +120,12 @@ def test_the_format_of_the_output_can_be_said(lines: Path, tmp_path: Path) -> No
         same(got.poses, want.poses)
 
 
+def test_the_format_of_the_input_can_be_said(lines: Path, tmp_path: Path) -> None:
+    lines.rename(tmp_path / "poses.txt")
+    assert run(tmp_path / "poses.txt", tmp_path / "a.jsonl", "--from", "jsonl").output == ""
+    assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "poses.txt").read_bytes()
+
+
 def test_metres(lines: Path, tmp_path: Path) -> None:
     run(lines, tmp_path / "a.trc", "--metres-per-pixel", "0.01")
     assert "\tm\t" in (tmp_path / "a_track7.trc").read_text().splitlines()[2]

@@ -159,8 +159,34 @@ def test_a_pipe_in_and_lines_out(hrpose: Any, clip: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("options", "written"),
+    [
+        (["--poses", "x", "--format", "csv"], {"x"}),
+        (["--poses", "x.json", "--format", "openpose"], {"x.json/a clip_000000000000_keypoints.json"}),
+        (["--poses", ".json", "--format", "jsonl"], {"a clip.pose.json"}),
+        (["--poses", "-", "--poses", "x.npz", "--format", "csv"], {"x.npz"}),
+        (["--poses", ".trc", "--poses", ".csv", "--metres-per-pixel", "0.01"], {"a clip.pose.trc", "a clip.pose.csv"}),
+    ],
+)
+def test_the_format_can_be_said(hrpose: Any, clip: Path, options: list[str], written: set[str]) -> None:
+    result = hrpose(clip, "--no-video", "--trim", ":0.04", *options)
+    assert result.exit_code == 0, result.output
+    assert {str(path) for path in Path().rglob("*") if path.is_file()} == written
+    assert ("-" in options) == result.stdout.startswith("frame,time,track")
+    if Path("a clip.pose.trc").exists():
+        assert "\tm\t" in Path("a clip.pose.trc").read_text().splitlines()[2]
+    if "csv" in options and Path("x").exists():
+        assert Path("x").read_text().startswith("frame,time,track")
+
+
+@pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--poses", "x", "--format", "bvh"], "no pose format"),
+        (["--poses", "x.csv", "--poses", "x.json", "--format", "npz"], "--format is for a --poses"),
+        (["--json", "x.json", "--format", "npz"], "--format is for a --poses"),
+        (["--poses", "-", "--format", "trc"], "cannot go to the standard output"),
+        (["--poses", "x.csv", "--metres-per-pixel", "1"], "is for TRC"),
         (["--resume"], "--poses NAME.jsonl"),
         (["--poses", "x.docx"], "no pose format"),
         (["--out", "x.docx"], "clips are written as"),
@@ -197,4 +223,8 @@ def test_saved_poses_are_rendered(hrpose: Any, clip: Path) -> None:
     result = CliRunner().invoke(app, ["render", "p.jsonl", str(clip), "--out", "again.mp4", "--quiet"])
     assert result.exit_code == 0, result.output
     assert decoded(Path("again.mp4")) == decoded(Path("first.mp4"))
+    Path("p.jsonl").rename("poses")
+    result = CliRunner().invoke(app, ["render", "poses", str(clip), "--format", "jsonl", "--out", "said.mp4", "-q"])
+    assert (result.exit_code, decoded(Path("said.mp4"))) == (0, decoded(Path("first.mp4")))
+    Path("poses").rename("p.jsonl")
     assert "no such file" in clean_failure(CliRunner().invoke(app, ["render", "p.jsonl", "missing.mp4"]))
