@@ -41,7 +41,7 @@ def one_start(arguments: list[str], report: Path) -> None:
     from hrpose_cli.estimators import TopDown
 
     spent: list[float] = []
-    for stage in ("detect", "heatmaps"):
+    for stage in ("detect", "run"):
         setattr(TopDown, stage, counted(getattr(TopDown, stage), spent))
     app(arguments, standalone_mode=False)
     report.write_text(json.dumps(sum(spent)))
