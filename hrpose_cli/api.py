@@ -113,7 +113,13 @@ def build_detector(settings: Settings, device: str) -> Detector:
         return read_boxes(Path(settings.boxes))
     if settings.detector == "none":
         return WholePicture()
-    return load_yolo(settings.detector, device=device, backend=settings.backend, confidence=settings.box_score)
+    return load_yolo(
+        settings.detector,
+        device=device,
+        backend=settings.backend,
+        precision=settings.precision,
+        confidence=settings.box_score,
+    )
 
 
 def provenance(settings: Settings, estimator: TopDown | BottomUp) -> dict[str, Any]:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,8 +13,7 @@ import cv2
 import numpy as np
 import torch
 
-from hrpose_cli.backends import check_cpu
-from hrpose_cli.backends.cache import cached, forget
+from hrpose_cli.backends import check_cpu, choose
 from hrpose_cli.errors import WeightsError
 from hrpose_cli.fetch import digest
 from hrpose_cli.letterbox import by_shape, letterbox
@@ -28,7 +25,7 @@ if TYPE_CHECKING:
 
 DEFAULT = "person-yolo11n"
 TRACED = (160, 128)  # width and height of the picture that a trace follows; any other size is as good
-KEPT = "detector"  # what compiled networks are called in the cache
+ONE_EACH, ANCHORS = "one_each", "anchors"  # outputs that need no NMS, or need it
 
 # (B, h, w, 3) uint8 -> (B, A, 5): corners x1, y1, x2, y2 in pixels and the person's score of each anchor.
 Network = Callable[[Picture], Floats]
@@ -72,28 +69,28 @@ def nms(boxes: Boxes, iou: float) -> list[int]:
 
 
 def load_yolo(
-    name_or_path: str, *, device: str = "cpu", backend: str = "auto", precision: str = "fp32", confidence: float = 0.25
+    name_or_path: str, *, device: str = "cpu", backend: str = "auto", precision: str = "auto", confidence: float = 0.25
 ) -> Yolo:
     """A detector that the package ships, by name, or a checkpoint, by path.
 
     backend: "openvino", "auto" for that where it can run, any other for PyTorch, which computes in fp32.
+    precision: "fp32", any other for the fastest that was measured to do no harm.
     A .pt of ultralytics is a pickle and can run code when it is loaded: name only files you trust.
     """
     path = detector_file(name_or_path)
-    fast = backend == "auto" and device == "cpu" and find_spec("openvino") is not None
-    sha256 = digest(path)
-    if fast or backend == "openvino":
+    backend, best = choose(path, device, backend if backend in {"auto", "openvino"} else "torch", "auto")
+    facts: dict[str, Any] = {"name": path.stem, "backend": backend, "confidence": confidence, "sha256": digest(path)}
+    if backend == "openvino":
         check_cpu("OpenVINO", device)
-        network, one_each = compiled(path, sha256, precision)
-        return Yolo(network, path.stem, "openvino", precision, one_each, confidence, sha256=sha256)
+        precision = "fp32" if precision == "fp32" else best
+        model = openvino_model(path, facts["sha256"], precision)
+        one_each = model.output(0).get_names() == {ONE_EACH}
+        return Yolo(Compiled(model), precision=precision, one_each=one_each, **facts)
     from hrpose_cli.yolo_net import read_people
 
     net = read_people(path)
     # A CPU gains little from a batch, and alone a picture's boxes are the same to the last bit.
-    batch = 1 if device == "cpu" else 8
-    return Yolo(
-        Eager(net, device), path.stem, one_each=net.one_each, confidence=confidence, batch_size=batch, sha256=sha256
-    )
+    return Yolo(Eager(net, device), one_each=net.one_each, batch_size=1 if device == "cpu" else 8, **facts)
 
 
 def detector_file(name_or_path: str) -> Path:
@@ -138,43 +135,21 @@ class Compiled:
         return rows
 
 
-def compiled(path: Path, sha256: str, precision: str) -> tuple[Compiled, bool]:
-    """The network of a file in OpenVINO, and whether it is one of one box each.
+def openvino_model(path: Path, sha256: str, precision: str) -> Any:
+    """The network of a file, compiled: from the cache, where neither ultralytics nor a pickle is read, or for it."""
+    from hrpose_cli.backends.openvino import compiled
 
-    From the cache, for which neither ultralytics is imported nor a pickle read, or else for it.
-    """
-    from hrpose_cli.backends.openvino import core, properties, runtime
-
-    versions = {"openvino": runtime().get_version(), "ultralytics": version("ultralytics")}
-    facts = {"weights": sha256, "precision": precision} | versions
-
-    def load() -> tuple[Compiled, bool]:
-        content = cached(KEPT, facts, lambda: blob(path, precision))
-        one_each, model = content[:1] == b"\1", io.BytesIO(content[1:])
-        return Compiled(core().import_model(model, "CPU", properties(precision))), one_each
-
-    try:
-        return load()
-    except RuntimeError:  # a file that was cut short, or another program's
-        forget(KEPT, facts)
-        return load()
+    facts = {"detector": sha256, "ultralytics": version("ultralytics")}
+    return compiled(path.stem, facts, precision, lambda: convert(path))
 
 
-def blob(path: Path, precision: str) -> bytes:
-    """The network of a file, compiled, behind a byte that is 1 if it is one of one box each."""
-    from hrpose_cli.backends.openvino import core, properties
-    from hrpose_cli.yolo_net import read_people
-
-    net = read_people(path)
-    model = core().compile_model(graph(net), "CPU", properties(precision))
-    content: bytes = model.export_model().getvalue()
-    return bytes([net.one_each]) + content
-
-
-def graph(net: People) -> Any:
-    """OpenVINO's graph of a network, for one picture of any size."""
+def convert(path: Path) -> Any:
+    """OpenVINO's graph of the network of a file, for one picture of any size; its output's name says its kind."""
     from hrpose_cli.backends.openvino import runtime
     from hrpose_cli.backends.pytorch import trace
+    from hrpose_cli.yolo_net import read_people
 
-    openvino = runtime()
-    return openvino.convert_model(trace(net, TRACED), input=[([1, -1, -1, 3], openvino.Type.u8)])
+    openvino, net = runtime(), read_people(path)
+    model = openvino.convert_model(trace(net, TRACED), input=[([1, -1, -1, 3], openvino.Type.u8)])
+    model.output(0).get_tensor().set_names({ONE_EACH if net.one_each else ANCHORS})
+    return model

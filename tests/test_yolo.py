@@ -9,12 +9,12 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from hrpose_cli.backends.openvino import core, properties
 from hrpose_cli.errors import BackendError, WeightsError
+from hrpose_cli.fetch import digest
 from hrpose_cli.media.pictures import read_picture
 from hrpose_cli.poses import Boxes, Frame
 from hrpose_cli.resources import shipped
-from hrpose_cli.yolo import Compiled, Eager, Yolo, blob, detector_file, graph, load_yolo, nms
+from hrpose_cli.yolo import ONE_EACH, Compiled, Eager, Yolo, detector_file, load_yolo, nms, openvino_model
 from hrpose_cli.yolo_net import PATCHED, People, quiet_ultralytics, read_people
 
 SIZES = [(384, 640), (640, 480), (32, 640), (96, 64)]  # (h, w) of letterboxes
@@ -59,8 +59,11 @@ def test_every_output_form_gives_boxes_inside_the_picture(eager: Yolo) -> None:
         assert_allclose(a.score, b.score, atol=1e-4)
 
 
-def test_every_output_form_is_the_same_in_openvino(people: People) -> None:
-    model = Compiled(core().compile_model(graph(people), "CPU", properties("fp32")))
+def test_every_output_form_is_the_same_in_openvino(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hrpose_cli.yolo_net.read_people", lambda _: people)
+    compiled = openvino_model(Path("yolo.pt"), str(id(people)), "fp32")
+    assert (ONE_EACH in compiled.output(0).get_names()) == people.one_each
+    model = Compiled(compiled)
     for height, width in SIZES:
         picture = pictures(1, height, width)
         want, got = Eager(people)(picture), model(picture)
@@ -95,23 +98,35 @@ def test_the_boxes_are_those_of_ultralytics_own_predict(sample: Frame) -> None:
 
 
 def test_a_compiled_detector_starts_from_the_cache_alone(monkeypatch: pytest.MonkeyPatch, sample: Frame) -> None:
-    def refuse(*_: object) -> None:
-        raise AssertionError("the network was built again")
-
     [before] = load_yolo("person-yolo11n")([sample])
-    monkeypatch.setattr("hrpose_cli.yolo.blob", refuse)
+    monkeypatch.setattr("hrpose_cli.yolo.convert", None)
     [after] = load_yolo("person-yolo11n")([sample])
     assert_allclose(after.xyxy, before.xyxy)
 
 
-def test_a_damaged_cache_is_made_anew(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, sample: Frame) -> None:
-    content = blob(detector_file("person-yolo11n"), "fp32")
-    monkeypatch.setenv("HRPOSE_CACHE", str(tmp_path))
-    monkeypatch.setattr("hrpose_cli.yolo.blob", lambda *_: content)
-    load_yolo("person-yolo11n")
-    [kept] = (tmp_path / "detector").iterdir()
-    kept.write_bytes(content[:1000])
-    assert len(load_yolo("person-yolo11n")([sample])[0]) == 4
+@pytest.mark.parametrize(
+    ("precision", "losses", "want"),
+    [("fp32", {"bf16": 0.0}, "fp32"), ("auto", {}, "fp32"), ("auto", {"bf16": 0.0}, "bf16"), ("int8", {}, "fp32")],
+)
+def test_the_precision_is_the_fastest_that_does_no_harm(
+    monkeypatch: pytest.MonkeyPatch, precision: str, losses: dict[str, float], want: str
+) -> None:
+    used: list[str] = []
+    monkeypatch.setattr("hrpose_cli.backends.openvino.precisions", lambda: ("fp32", "bf16"))
+    monkeypatch.setattr("hrpose_cli.backends.losses.LOSSES", {digest(detector_file("person-yolo11n")): losses})
+    monkeypatch.setattr("hrpose_cli.yolo.openvino_model", lambda *a: used.append(a[2]) or Model())
+    assert load_yolo("person-yolo11n", precision=precision).precision == want
+    assert used == [want]
+
+
+class Model:
+    """Looks like a compiled model that needs NMS."""
+
+    def output(self, _: int) -> "Model":
+        return self
+
+    def get_names(self) -> set[str]:
+        return {"anchors"}
 
 
 def test_openvino_detects_on_the_cpu_only() -> None:
