@@ -116,8 +116,8 @@ def upload(array: NDArray[Any], device: str) -> Tensor:
     the next is laid into another block, and after a few frames no block is new.
     """
     there = torch.device(device)
-    dtype = torch.from_numpy(np.empty(0, array.dtype)).dtype
-    staged = torch.empty(array.shape, dtype=dtype, pin_memory=there.type == "cuda")
+    # The names of types are the same.
+    staged = torch.empty(array.shape, dtype=getattr(torch, array.dtype.name), pin_memory=there.type == "cuda")
     staged.numpy()[...] = array
     return staged.to(there, non_blocking=True)
 

@@ -3,21 +3,26 @@
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from hrpose_cli import backends
+from hrpose_cli.backends import cuda
 from hrpose_cli.backends.cuda import CudaBackend, OnDevice, Replay, arithmetic
 from hrpose_cli.backends.pytorch import TorchBackend
-from hrpose_cli.crops import upload
+from hrpose_cli.crops import CROP_MODES, CropMode, sample_crops, upload
 from hrpose_cli.detect import WholePicture
-from hrpose_cli.estimators import TopDown
+from hrpose_cli.errors import BackendError
+from hrpose_cli.estimators import TopDown, mirror_on
+from hrpose_cli.heatmaps import DECODERS, merge_flip
 from hrpose_cli.nets.hrnet import HRNet
-from hrpose_cli.poses import Frame
+from hrpose_cli.poses import Boxes, Frame
 from tests.conftest import spec
 
 SIZE = (96, 128)
@@ -61,8 +66,6 @@ def test_few_sizes_are_captured_and_each_once(net: HRNet) -> None:
 
 
 def test_more_than_the_largest_size_comes_in_parts(net: HRNet, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hrpose_cli.backends import cuda
-
     monkeypatch.setattr(cuda, "SIZES", (1, 2, 4))
     graphs = Graphs()
     images = crops(9)
@@ -122,6 +125,42 @@ def test_a_capture_without_enough_memory_is_no_reason_to_go_on(net: HRNet) -> No
     assert made.no_graphs is None
 
 
+def test_compiled_nets_are_captured_too(net: HRNet, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled = []
+    monkeypatch.setattr(torch, "compile", lambda module, **_: compiled.append(module) or module)
+    graphs = Graphs()
+    made = CudaBackend(net, device="cpu", crops=SIZE, compiled=True, capture=graphs)
+    assert_allclose(made(crops(3)), TorchBackend(net)(crops(3)), atol=1e-4)
+    assert made.name == "compile"
+    assert (len(compiled), graphs.sizes) == (1, [4])
+
+
+def test_a_compiler_that_fails_is_not_a_capture_that_does(net: HRNet, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Tensor) -> Tensor:
+        raise RuntimeError("no C++ compiler\nand much more")
+
+    monkeypatch.setattr(torch, "compile", lambda module, **_: fail)
+    with pytest.raises(BackendError, match=r"no C\+\+ compiler; use --backend torch"):
+        CudaBackend(net, device="cpu", crops=SIZE, compiled=True, capture=Graphs())(crops(1))
+
+
+@pytest.mark.parametrize("name", ["torch", "compile"])
+@pytest.mark.parametrize(("method", "graphs"), [("top-down", True), ("bottom-up", False)])
+def test_nets_on_a_card_come_from_files(
+    weights_file: Path, monkeypatch: pytest.MonkeyPatch, name: str, method: str, graphs: bool
+) -> None:
+    monkeypatch.setattr(torch, "compile", lambda module, **_: module)
+    monkeypatch.setattr(cuda, "moved", lambda module, device: module)  # there is no card
+    found = replace(spec(), architecture="hrnet" if graphs else "higher_hrnet")
+    monkeypatch.setattr(cuda, "load", lambda *_: nn.Identity())
+    monkeypatch.setattr(cuda, "runnable", lambda net, **_: net)
+    made = backends.BACKENDS[name](found, weights_file, "cuda:1", "bf16")
+    assert isinstance(made, CudaBackend)
+    assert found.method == method
+    assert (made.name, made.device, made.precision) == (name, "cuda:1", "bf16")
+    assert (made.no_graphs is None) == graphs
+
+
 @pytest.mark.parametrize("exact", [False, True])
 @pytest.mark.parametrize("tuned", [False, True])
 def test_the_process_keeps_its_settings(exact: bool, tuned: bool) -> None:
@@ -156,6 +195,58 @@ def test_graphs_do_not_change_poses(net: HRNet, flip: bool) -> None:
         assert_allclose(found.score, want.score, atol=1e-5)
 
 
+# Nothing waits for a card -----------------------------------------------------------------------
+
+
+class Waits(TorchDispatchMode):
+    """Notes what a card would have to be waited for: numbers that go to Python or come from there."""
+
+    NAMES = ("_local_scalar_dense", "nonzero", "lift_fresh", "equal")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.found += [name for name in self.NAMES if func.__name__.startswith(name)]
+        return func(*args, **(kwargs or {}))
+
+
+def test_waits_are_noted() -> None:
+    with Waits() as waits:
+        assert torch.tensor([1.0]).sum() > 0
+    assert waits.found == ["lift_fresh", "_local_scalar_dense"]
+
+
+@pytest.mark.parametrize("decode", DECODERS)
+@pytest.mark.parametrize("mode", CROP_MODES)
+def test_nothing_waits_before_the_joints_come_back(net: HRNet, decode: str, mode: CropMode) -> None:
+    made = TopDown(WholePicture(), backend(net), spec(), decode=decode, flip_test=True, crop_mode=mode)
+    frame = Frame(np.random.default_rng(0).integers(0, 255, (91, 77, 3), np.uint8))
+    boxes = Boxes(np.array([[5, 5, 60, 80], [20, 1, 50, 90]], np.float32), np.ones(2, np.float32))
+
+    def work() -> Tensor:
+        (crops,) = made.batches([frame], [boxes], [(0, 0), (0, 1)])
+        return made.decoded(made.maps(crops.images))
+
+    work()  # constants go there once, and a capture waits
+    with Waits() as waits:
+        assert work().shape == (2, 17, 3)
+    assert waits.found == []
+
+
+@pytest.mark.parametrize("decode", DECODERS)
+def test_nothing_is_left_on_the_cpu(decode: str) -> None:
+    """Tensors of two devices do not meet: "meta" has shapes and no numbers."""
+    heatmaps = torch.empty(2, 17, 32, 24, device="meta")
+    made = TopDown(WholePicture(), None, spec(), decode=decode)  # type: ignore[arg-type]
+    merged = merge_flip(heatmaps, heatmaps, mirror_on("coco", heatmaps.device), shift=True)
+    points = made.decoded(merged)
+    assert (points.device.type, points.shape, points.dtype) == ("meta", (2, 17, 3), torch.float32)
+    found = sample_crops(upload(np.zeros((50, 40, 3), np.uint8), "meta"), [[1, 2, 30, 40]], SIZE)
+    assert (found.images.device.type, found.images.shape) == ("meta", (1, 128, 96, 3))
+
+
 # With a card -------------------------------------------------------------------------------------
 
 
@@ -178,7 +269,7 @@ def test_a_card_gives_the_poses_of_the_cpu(net: HRNet, weights_file: Path, preci
 def test_a_card_cuts_the_crops_of_the_cpu() -> None:
     if not torch.cuda.is_available():
         pytest.skip("torch sees no CUDA device")
-    from hrpose_cli.crops import cut_crops, sample_crops
+    from hrpose_cli.crops import cut_crops
 
     image = np.random.default_rng(0).integers(0, 256, (481, 641, 3), np.uint8)
     boxes = [[10, 20, 90, 200], [-30, 90, 300, 280], [500, 400, 700, 500]]

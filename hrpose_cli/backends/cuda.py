@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -14,12 +15,14 @@ from torch import Tensor, nn
 
 from hrpose_cli.backends import Backend, check_offered
 from hrpose_cli.backends.batches import SIZES, fixed_size
-from hrpose_cli.backends.pytorch import moved, precisions, runnable
+from hrpose_cli.backends.pytorch import Compiled, moved, precisions, runnable
 from hrpose_cli.checkpoints import first_line
 from hrpose_cli.crops import upload
 from hrpose_cli.errors import BackendError
 from hrpose_cli.geometry import Size
 from hrpose_cli.poses import Picture
+from hrpose_cli.weights import load
+from hrpose_cli.zoo import ModelSpec
 
 WARM_UP = 3  # calls before a capture, in which cuDNN chooses and cuBLAS takes its workspace
 
@@ -67,10 +70,8 @@ class CudaBackend:
     crops: (width, height) of the pictures that graphs are captured for. Others run without, and None
     says that all do: bottom-up nets see pictures of any size, and each size would need its own graph.
     Where a capture fails the net runs without graphs from then on, `no_graphs` says why, and so does a
-    warning.
+    warning. compiled: by `torch.compile`, which makes one kernel of several and is captured like any net.
     """
-
-    name = "torch"
 
     def __init__(
         self,
@@ -80,12 +81,15 @@ class CudaBackend:
         color: str = "rgb",
         precision: str = "fp32",
         crops: Size | None = None,
+        compiled: bool = False,
         capture: Capture | None = None,
     ) -> None:
         check_offered(f"torch on {device}", precision, precisions(device))
+        self.name = "compile" if compiled else "torch"
         self.device = device
         self.precision = precision
-        self.net = moved(runnable(net, color=color, precision=precision), device)
+        net = moved(runnable(net, color=color, precision=precision), device)
+        self.net = Compiled(net) if compiled else net
         self.no_graphs = None if crops else "this net takes pictures of any size"
         self._shape = (crops[1], crops[0], 3) if crops else ()
         self._capture = capture or capture_graph
@@ -95,7 +99,7 @@ class CudaBackend:
     def __call__(self, images: Picture) -> Tensor:
         return self.on_device(upload(images, self.device))
 
-    @torch.inference_mode()
+    @torch.no_grad()  # not in inference mode, in which dynamo compiles twice
     def on_device(self, images: Tensor) -> Tensor:
         parts = images.split(SIZES[-1])
         with self._lock:
@@ -144,6 +148,18 @@ def capture_graph(net: nn.Module, images: Tensor) -> Replay:
         return heatmaps
 
     return replay
+
+
+def build(spec: ModelSpec, path: Path, device: str, precision: str, *, compiled: bool = False) -> Backend:
+    """The net of a file of weights."""
+    return CudaBackend(
+        load(spec, path),
+        device=device,
+        color=spec.color,
+        precision=precision,
+        crops=spec.input_size if spec.method == "top-down" else None,
+        compiled=compiled,
+    )
 
 
 @contextmanager

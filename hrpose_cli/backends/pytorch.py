@@ -117,16 +117,29 @@ class CompiledBackend(TorchBackend):
 
     def __init__(self, net: nn.Module, *, device: str = "cpu", color: str = "rgb", precision: str = "fp32") -> None:
         super().__init__(net, device=device, color=color, precision=precision)
-        self.compiled = torch.compile(self.net, dynamic=False)
+        self.compiled = Compiled(self.net)
 
+    @torch.no_grad()  # dynamo compiles twice in inference mode
     def __call__(self, images: Picture) -> Tensor:
-        whole = torch.from_numpy(filled(images, fixed_size(len(images)))).to(self.device)
-        try:
-            with torch.no_grad():  # dynamo compiles twice in inference mode
-                heatmaps: Tensor = self.compiled(whole)
-        except RuntimeError as error:  # the compiler's own are of that kind, and come with the first batch
-            raise BackendError(f"torch.compile fails: {first_line(error)}; use --backend torch") from error
+        heatmaps: Tensor = self.compiled(torch.from_numpy(filled(images, fixed_size(len(images)))).to(self.device))
         return heatmaps[: len(images)]
+
+
+class Compiled(nn.Module):
+    """A net that `torch.compile` compiles with the first batch of each size."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.compiled = torch.compile(net, dynamic=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        try:
+            heatmaps: Tensor = self.compiled(images)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:  # the compiler's own are of that kind
+            raise BackendError(f"torch.compile fails: {first_line(error)}; use --backend torch") from error
+        return heatmaps
 
 
 class ScriptBackend:
@@ -158,17 +171,19 @@ def build(spec: ModelSpec, path: Path, device: str, precision: str) -> Backend:
     """PyTorch on any device, for weights or a TorchScript file."""
     if path.suffix in EXPORTED:
         return ScriptBackend(path, device=device, precision=precision)
-    net = load(spec, path)
-    if not device.startswith("cuda"):
-        return TorchBackend(net, device=device, color=spec.color, precision=precision)
-    from hrpose_cli.backends.cuda import CudaBackend
+    from hrpose_cli.backends import cuda
 
-    crops = spec.input_size if spec.method == "top-down" else None
-    return CudaBackend(net, device=device, color=spec.color, precision=precision, crops=crops)
+    if device.startswith("cuda"):
+        return cuda.build(spec, path, device, precision)
+    return TorchBackend(load(spec, path), device=device, color=spec.color, precision=precision)
 
 
 def build_compiled(spec: ModelSpec, path: Path, device: str, precision: str) -> Backend:
     """`torch.compile` on any device."""
+    from hrpose_cli.backends import cuda
+
+    if device.startswith("cuda"):
+        return cuda.build(spec, path, device, precision, compiled=True)
     return CompiledBackend(load(spec, path), device=device, color=spec.color, precision=precision)
 
 
