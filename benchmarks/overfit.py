@@ -17,9 +17,10 @@ from hrpose_cli.backends.pytorch import normalise
 from hrpose_cli.geometry import box_regions
 from hrpose_cli.heatmaps import dark
 from hrpose_cli.skeletons import COCO
+from hrpose_cli.training.annotations import Source
 from hrpose_cli.training.augment import Augmentation
 from hrpose_cli.training.loop import Recipe, Training
-from hrpose_cli.training.people import REACH, People, Source, annotated, load_people
+from hrpose_cli.training.people import REACH, People, labelled, load_people
 from hrpose_cli.training.run import averaged, new_net, new_spec
 from hrpose_cli.training.samples import draw
 
@@ -28,7 +29,7 @@ SIZE = (96, 128)
 
 def areas(source: Source) -> torch.Tensor:
     """(N,) of the annotations that `load_people` keeps, px^2."""
-    return torch.tensor([row["area"] for _, rows in annotated(source, len(COCO)) for row in rows])
+    return torch.tensor([row["area"] for _, rows in labelled(source, COCO) for row in rows])
 
 
 def mean_oks(training: Training, area: torch.Tensor, box_width: torch.Tensor) -> float:
@@ -50,7 +51,7 @@ def mean_oks(training: Training, area: torch.Tensor, box_width: torch.Tensor) ->
 
 def widths(source: Source) -> torch.Tensor:
     """(N,) px of the padded boxes."""
-    boxes = np.array([row["bbox"] for _, rows in annotated(source, len(COCO)) for row in rows])
+    boxes = np.array([row["bbox"] for _, rows in labelled(source, COCO) for row in rows])
     corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
     return torch.from_numpy(box_regions(corners, SIZE)[1][:, 0].astype(np.float32))
 

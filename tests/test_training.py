@@ -14,9 +14,10 @@ from PIL import Image
 from hrpose_cli.errors import InputError, WeightsError
 from hrpose_cli.heatmaps import dark
 from hrpose_cli.skeletons import COCO
+from hrpose_cli.training.annotations import Source
 from hrpose_cli.training.augment import Augmentation
 from hrpose_cli.training.loop import LAST, Recipe, learning_rate
-from hrpose_cli.training.people import REACH, Source, load_people
+from hrpose_cli.training.people import REACH, load_people
 from hrpose_cli.training.samples import draw
 from tests.conftest import spec
 from tests.training_case import GENTLE, QUICK, people, training
@@ -30,7 +31,7 @@ def test_one_batch_is_learned_by_heart(tmp_path: Path) -> None:
     assert losses[-1] < 0.1 * losses[0]
     samples = draw(case.people, torch.arange(8), spec(), Augmentation.none())
     with torch.inference_mode():
-        found, truth = (dark(maps, 3)[0] for maps in (case.forward(samples.crops), samples.target))
+        found, truth = (dark(maps, 3)[0] for maps in (case.outputs(samples.crops)[-1], samples.target))
     assert (found - truth).norm(dim=-1).median() < 0.5  # heatmap px
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,26 +14,56 @@ from hrpose_cli.cli import options as opt
 from hrpose_cli.errors import InputError
 
 if TYPE_CHECKING:
-    from hrpose_cli.training.loop import Recipe
-    from hrpose_cli.training.people import Source
+    from hrpose_cli.training.annotations import Source
+    from hrpose_cli.training.people import People
+    from hrpose_cli.training.pictures import Pictures
+    from hrpose_cli.training.recipe import Recipe
+    from hrpose_cli.zoo import ModelSpec
 
-RECIPE = "Recipe"
+RECIPE, TOP_DOWN = "Recipe", "Recipe, top-down only"
+# Options that say nothing about whole pictures.
+PEOPLE_ONLY = ("teacher", "distil", "padding", "encoding", "occluded", "joint_weights")
 
 
 def train(
+    context: typer.Context,
     data: Annotated[
         list[str], typer.Option(help="COCO keypoint file; FILE@0.4 trusts its labels less. Can be said again.")
     ],
     out: Annotated[Path, typer.Option(help="Folder for checkpoints, the log and the weights.")],
-    net: Annotated[str, typer.Option(help="hrnet-small, hrnet-w32, hrnet-w48 or lite-hrnet.")] = "hrnet-small",
-    size: Annotated[str, typer.Option("--input", help="HEIGHTxWIDTH: 128x96, 256x192 or 384x288.")] = "128x96",
+    net: Annotated[
+        str | None,
+        typer.Option(
+            help="hrnet-small, hrnet-w32, hrnet-w48, lite-hrnet, simple-baseline-50 (-101, -152), hourglass-4 (-8); "
+            "bottom-up higher-hrnet-small, higher-hrnet-w32, higher-hrnet-w48.",
+            show_default="hrnet-small",
+        ),
+    ] = None,
+    method: Annotated[
+        Literal["top-down", "bottom-up"] | None,
+        typer.Option(help="One person a crop, or whole pictures; by default as the net does.", show_default=False),
+    ] = None,
+    size: Annotated[
+        str | None,
+        typer.Option(
+            "--input",
+            help="HEIGHTxWIDTH: 128x96, 256x192 or 384x288; bottom-up 256x256, 512x512 or 640x640.",
+            show_default="128x96, 512x512",
+        ),
+    ] = None,
+    skeleton: Annotated[
+        Literal["coco", "crowdpose", "mpii"], typer.Option(help="Whose joints the annotated people have.")
+    ] = "coco",
     init: Annotated[
         str | None, typer.Option(help="Weights to start from (any key style), or an OpenVINO .xml.")
     ] = None,
-    teacher: Annotated[str | None, typer.Option(help="Weights whose joints fill what is not labelled.")] = None,
+    teacher: Annotated[
+        str | None, typer.Option(help="Weights whose joints fill what is not labelled.", rich_help_panel=TOP_DOWN)
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
     val: Annotated[
-        Path | None, typer.Option(help="COCO file to measure on, by ground-truth boxes and flip test.")
+        Path | None,
+        typer.Option(help="COCO or CrowdPose file to measure on, with flip test; top-down by ground-truth boxes."),
     ] = None,
     val_every: Annotated[int, typer.Option(min=1, help="Epochs between measurements.")] = 5,
     save_every: Annotated[float, typer.Option(min=0, help="Minutes between checkpoints.")] = 5,
@@ -46,16 +77,18 @@ def train(
     accumulate: Annotated[int, typer.Option(min=1, help="Batches a step.", rich_help_panel=RECIPE)] = 1,
     rate: Annotated[float, typer.Option("--lr", help="Learning rate.", rich_help_panel=RECIPE)] = 1e-3,
     padding: Annotated[
-        float, typer.Option(min=1, max=2, help="How much larger than its 3:4 box a crop is.", rich_help_panel=RECIPE)
+        float, typer.Option(min=1, max=2, help="How much larger than its 3:4 box a crop is.", rich_help_panel=TOP_DOWN)
     ] = 1.25,
     schedule: Annotated[Literal["cosine", "step"], typer.Option(rich_help_panel=RECIPE)] = "cosine",
-    loss: Annotated[Literal["mse", "ohkm", "peaked"], typer.Option(rich_help_panel=RECIPE)] = "peaked",
-    encoding: Annotated[Literal["unbiased", "biased"], typer.Option(rich_help_panel=RECIPE)] = "unbiased",
-    occluded: Annotated[float, typer.Option(help="Weight of hidden joints.", rich_help_panel=RECIPE)] = 1.0,
+    loss: Annotated[
+        Literal["mse", "ohkm", "peaked"], typer.Option(help="ohkm: top-down only.", rich_help_panel=RECIPE)
+    ] = "peaked",
+    encoding: Annotated[Literal["unbiased", "biased"], typer.Option(rich_help_panel=TOP_DOWN)] = "unbiased",
+    occluded: Annotated[float, typer.Option(help="Weight of hidden joints.", rich_help_panel=TOP_DOWN)] = 1.0,
     joint_weights: Annotated[
         bool,
         typer.Option(
-            "--joint-weights", help="Elbows and knees weigh 1.2, wrists and ankles 1.5.", rich_help_panel=RECIPE
+            "--joint-weights", help="Elbows and knees weigh 1.2, wrists and ankles 1.5.", rich_help_panel=TOP_DOWN
         ),
     ] = False,
     norms: Annotated[
@@ -66,7 +99,7 @@ def train(
         ),
     ] = "batch",
     distil: Annotated[
-        float, typer.Option(help="Weight of the teacher's heatmaps as a second target.", rich_help_panel=RECIPE)
+        float, typer.Option(help="Weight of the teacher's heatmaps as a second target.", rich_help_panel=TOP_DOWN)
     ] = 0.0,
     average: Annotated[
         float, typer.Option(help="Decay of the moving average of the weights.", rich_help_panel=RECIPE)
@@ -78,39 +111,64 @@ def train(
     """Train a net on annotated people; with torchrun, on many processes."""
     from hrpose_cli.backends.pytorch import choose_device
     from hrpose_cli.cli.report import Report
-    from hrpose_cli.skeletons import COCO
     from hrpose_cli.training import run
     from hrpose_cli.training.loop import Training
-    from hrpose_cli.training.people import load_people
+    from hrpose_cli.training.people import People
     from hrpose_cli.training.teacher import Teacher, filled
 
     report, recipe = Report(quiet=quiet or run.other_process()), make_recipe(**locals())
-    spec, cache = run.new_spec(out.name, net, parse_size(size), padding=padding), out / "cache"
-    sources = [parse_source(entry) for entry in data]
-    cut = partial(load_people, sources, spec.input_size, COCO, cache, occluded=occluded, by_joint=joint_weights)
+    name, way = run.choose(net, method)
+    if way == "bottom-up":
+        refuse_people_options(context)
+    spec = run.new_spec(out.name, name, parse_size(size) if size else None, skeleton, padding=padding)
+    if val is not None:
+        run.measurable(val, spec)
+    load = loader(data, spec, out / "cache", occluded=occluded, by_joint=joint_weights)
     if find_spec("matplotlib") is None:
         report.console.print("note: curves.png needs matplotlib: pip install 'hrpose[train]'")
     with run.processes():
         where = run.own_device(choose_device(device))
-        people = run.first(cut).to(where)
+        people = run.first(load).to(where)
         taught = Teacher.load(teacher, where) if teacher else None
-        if taught:
-            people = run.first(partial(filled, people, spec, taught, cache))
+        if taught and isinstance(people, People):
+            people = run.first(partial(filled, people, spec, taught, out / "cache"))
         target = taught if distil else None
         training = Training(run.new_net(spec, init, people), spec, people, recipe, out, teacher=target, device=where)
         training.start(resume=resume)
         report.console.print(
-            f"{len(people)} people, {training.steps_an_epoch} steps an epoch, from step {training.progress.step}"
+            f"{len(people)} {'pictures' if way == 'bottom-up' else 'people'}, "
+            f"{training.steps_an_epoch} steps an epoch, from step {training.progress.step}"
         )
         for row in run.epochs(training, val, val_every, save_every):
             report.console.print("  ".join(f"{key} {value:.5g}" for key, value in row.items()))
+
+
+def refuse_people_options(context: typer.Context) -> None:
+    """Raise InputError if an option was said that a bottom-up training cannot follow."""
+    said = [name for name in PEOPLE_ONLY if (source := context.get_parameter_source(name)) and source.name != "DEFAULT"]
+    if said:
+        raise InputError(f"--{said[0].replace('_', '-')} is for top-down nets: leave it out, or name another --net")
+    if context.params["loss"] == "ohkm":
+        raise InputError("--loss ohkm is for top-down nets: use mse or peaked, or name another --net")
+
+
+def loader(data: list[str], spec: ModelSpec, cache: Path, **weights: Any) -> Callable[[], People | Pictures]:
+    """What reads the annotated people, or for bottom-up nets the pictures. weights: as for `load_people`."""
+    from hrpose_cli.skeletons import SKELETONS
+    from hrpose_cli.training.people import load_people
+    from hrpose_cli.training.pictures import load_pictures
+
+    sources = [parse_source(entry) for entry in data]
+    if spec.method == "bottom-up":
+        return partial(load_pictures, sources, SKELETONS[spec.skeleton])
+    return partial(load_people, sources, spec.input_size, SKELETONS[spec.skeleton], cache, **weights)
 
 
 def make_recipe(**options: Any) -> Recipe:
     """The recipe that options describe; they are named like its fields."""
     from dataclasses import fields
 
-    from hrpose_cli.training.loop import Recipe
+    from hrpose_cli.training.recipe import Recipe
 
     return Recipe(**{f.name: options[f.name] for f in fields(Recipe) if f.name in options})
 
@@ -125,7 +183,7 @@ def parse_size(text: str) -> tuple[int, int]:
 
 def parse_source(text: str) -> Source:
     """An annotation file, and after @ how far its labels are trusted."""
-    from hrpose_cli.training.people import Source
+    from hrpose_cli.training.annotations import Source
 
     name, _, trust = text.rpartition("@") if "@" in text else (text, "", "1")
     try:

@@ -155,17 +155,21 @@ def parameter_count(net: nn.Module) -> int:
     return sum(p.numel() for p in net.parameters())
 
 
-def initialise(net: HRNet) -> None:
-    """A start without pre-training: He et al. 2015 (fan out), and heatmaps that are nearly zero.
+def initialise(net: nn.Module) -> None:
+    """A start without pre-training: He et al. 2015 (fan out), and outputs that are nearly zero.
 
-    The authors start from ImageNet, or with every convolution N(0, 0.001), which needs many epochs
-    before it leaves the all-zero answer.
+    For the nets whose last layers are called `final_layer` or `final_layers`. The authors start from
+    ImageNet, or with every convolution N(0, 0.001), which needs many epochs before it leaves the
+    all-zero answer; their last layers are as here.
     """
-    for module in net.modules():
-        if isinstance(module, nn.Conv2d):
+    for name, module in net.named_modules():
+        if not isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+            continue
+        if name.startswith("final_layer"):
+            nn.init.normal_(module.weight, std=0.001)
+            nn.init.zeros_(module.bias)  # type: ignore[arg-type]
+        else:
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-    nn.init.normal_(net.final_layer.weight, std=0.001)
-    nn.init.zeros_(net.final_layer.bias)  # type: ignore[arg-type]
 
 
 def multiply_adds(net: nn.Module, size: tuple[int, int]) -> int:

@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,35 +26,16 @@ from hrpose_cli.backends.pytorch import normalise
 from hrpose_cli.errors import InputError, WeightsError
 from hrpose_cli.files import replacing
 from hrpose_cli.training.augment import Augmentation
-from hrpose_cli.training.losses import LOSSES
+from hrpose_cli.training.method import METHODS, Batch
 from hrpose_cli.training.people import People
-from hrpose_cli.training.samples import Samples, draw
+from hrpose_cli.training.picture_samples import PictureAugmentation
+from hrpose_cli.training.pictures import Pictures
+from hrpose_cli.training.recipe import Recipe, learning_rate
+from hrpose_cli.training.samples import Samples
 from hrpose_cli.zoo import ModelSpec
 
 LAST = "last.pt"
 LOG = "log.jsonl"
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Everything that decides how a net is trained."""
-
-    epochs: float | None = 210
-    minutes: float | None = None  # instead of epochs: the schedule ends when the time does
-    batch: int = 32  # samples a part
-    accumulate: int = 1  # parts a step and process
-    rate: float = 1e-3  # learning rate after the warm-up
-    final: float = 0.01  # what is left of it at the end of a cosine
-    warmup: int = 200  # steps
-    schedule: str = "cosine"  # or "step": x 0.1 at 170/210 and 200/210 of the way, as HRNet's
-    decay: float = 1e-4  # AdamW's
-    average: float = 0.999  # decay of the moving average of the weights
-    loss: str = "peaked"
-    encoding: str = "unbiased"
-    norms: str = "batch"  # statistics of every batch; "frozen": of the start; "sync": of all processes (CUDA)
-    precision: str = "fp32"  # or bf16
-    distil: float = 0.0  # weight of the teacher's heatmaps as a second target
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -73,15 +54,17 @@ class Training:
 
     net: nn.Module
     spec: ModelSpec
-    people: People
+    people: People | Pictures
     recipe: Recipe
     out: Path
-    how: Augmentation = field(default_factory=Augmentation)
+    how: Augmentation | PictureAugmentation | None = None  # None: as usual for the method
     teacher: Callable[[Tensor], Tensor] | None = None  # crops (N, 3, h, w) in 0..255 -> heatmaps
     device: str = "cpu"
 
     def __post_init__(self) -> None:
         self.progress = Progress()
+        self.method = METHODS[self.spec.method]
+        self.how = self.how or self.method.augmentation()
         if self.recipe.norms == "sync":
             self.net = nn.SyncBatchNorm.convert_sync_batchnorm(self.net)
         self.net = self.net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -162,11 +145,11 @@ class Training:
         self.average.update_parameters(self.net)
         return total
 
-    def samples(self, part: int) -> Samples:
+    def samples(self, part: int) -> Batch:
         """Part `part` of the current step."""
         chosen = self.chosen(part)
         torch.manual_seed(hash((self.recipe.seed, self.progress.step, part)) % 2**63)
-        return draw(self.people, chosen, self.spec, self.how, encoding=self.recipe.encoding)
+        return self.method.draw(self.people, chosen, self.spec, self.how, self.recipe)
 
     def chosen(self, part: int) -> Tensor:
         """(N,) the people of a part: every epoch in a new order."""
@@ -176,23 +159,23 @@ class Training:
         start = (place * self.parts + part) * self.recipe.batch
         return order[start : start + self.recipe.batch]
 
-    def loss(self, samples: Samples) -> Tensor:
-        """The recipe's loss; a loss that is no number stops the training with the pictures it came from."""
-        loss = LOSSES[self.recipe.loss]
+    def loss(self, samples: Batch) -> Tensor:
+        """The method's loss; a loss that is no number stops the training with the pictures it came from."""
         with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
-            output = self.forward(samples.crops)
-        value = loss(output, samples.target, samples.weight)
+            outputs = self.outputs(samples.crops)
+        value = self.method.loss(outputs, samples, self.recipe)
         if self.teacher is not None and self.recipe.distil:
-            taught = self.teacher(samples.crops)
-            value = value + self.recipe.distil * loss(output, taught, torch.ones_like(samples.weight))
+            assert isinstance(samples, Samples), "only top-down nets have a teacher"
+            taught = replace(samples, target=self.teacher(samples.crops), weight=torch.ones_like(samples.weight))
+            value = value + self.recipe.distil * self.method.loss(outputs, taught, self.recipe)
         if not torch.isfinite(value):
             raise InputError(f"the loss is no longer a number at step {self.progress.step}: {self.pictures()}")
         return value
 
-    def forward(self, crops: Tensor) -> Tensor:
-        """Heatmaps (N, K, h/4, w/4) of crops (N, 3, h, w) in 0..255."""
-        heatmaps: Tensor = self.model(normalise(crops, self.spec.color))
-        return heatmaps.float()
+    def outputs(self, crops: Tensor) -> list[Tensor]:
+        """What the net says of crops (N, 3, h, w) in 0..255: one or, where several are trained, more heatmaps."""
+        found = self.model(normalise(crops, self.spec.color))
+        return [maps.float() for maps in (found if isinstance(found, list) else [found])]
 
     def pictures(self) -> str:
         """The files of the current step."""
@@ -236,12 +219,3 @@ class Training:
         """Add a line to log.jsonl."""
         with (self.out / LOG).open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
-
-
-def learning_rate(recipe: Recipe, step: int, way: float) -> float:
-    """After a linear warm-up a cosine from `rate` to `final` of it, or HRNet's steps."""
-    if recipe.schedule == "step":
-        rate = recipe.rate * 0.1 ** sum(way >= edge for edge in (170 / 210, 200 / 210))
-    else:
-        rate = recipe.rate * (recipe.final + (1 - recipe.final) * (1 + math.cos(math.pi * min(way, 1))) / 2)
-    return rate * min(1.0, (step + 1) / max(1, recipe.warmup))

@@ -1,7 +1,9 @@
-"""What a net is trained to make small. Tensors are (N, K, h, w) heatmaps and (N, K) joint weights."""
+"""What a net is trained to make small. Heatmaps and tags are (N, K, h, w), joint weights (N, K)."""
 
 import torch
 from torch import Tensor
+
+PEAK_GAIN = 9.0  # how much more than the rest the middle of a peak counts in `peaked_mse`
 
 
 def joint_errors(output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
@@ -25,7 +27,7 @@ def joints_ohkm(output: Tensor, target: Tensor, weight: Tensor, *, hardest: int 
     return joint_errors(output, target, weight).topk(hardest, dim=1).values.mean()
 
 
-def peaked_mse(output: Tensor, target: Tensor, weight: Tensor, *, gain: float = 9.0) -> Tensor:
+def peaked_mse(output: Tensor, target: Tensor, weight: Tensor, *, gain: float = PEAK_GAIN) -> Tensor:
     """Joint errors whose pixels count 1 + gain x target times.
 
     Nearly all of a target is zero, and a net that starts from chance first learns to say zero
@@ -36,6 +38,35 @@ def peaked_mse(output: Tensor, target: Tensor, weight: Tensor, *, gain: float = 
 
 
 LOSSES = {"mse": joints_mse, "ohkm": joints_ohkm, "peaked": peaked_mse}
+
+
+def masked_mse(output: Tensor, target: Tensor, mask: Tensor, *, gain: float = 0.0) -> Tensor:
+    """(N,): the mean over joints and pixels of (p - t)^2, 0 where the mask (N, h, w) is 0.
+
+    HigherHRNet, lib/core/loss.py, `HeatmapLoss`; gain: as for `peaked_mse`, 0 for the authors.
+    """
+    pixels = (output - target).square() * mask[:, None]
+    return (pixels if gain == 0 else pixels * (1 + gain * target)).mean((1, 2, 3))
+
+
+def tag_loss(tags: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+    """How far the tags of one person lie apart, and how near those of different people: pull and push, (N,).
+
+    tags: (N, K, h, w); places: (N, P, K) int64, the flat pixel index of each joint of up to P people,
+    -1 where there is none. Newell et al., Associative Embedding, NIPS 2017, section 3.2, with the
+    normalisation of HigherHRNet, lib/core/loss.py, `AELoss`.
+    """
+    labelled = places >= 0
+    found = tags.flatten(2).gather(2, places.clamp(min=0).transpose(1, 2)).transpose(1, 2)  # (N, P, K)
+    joints = labelled.sum(2)
+    people = joints > 0  # (N, P)
+    count = people.sum(1)  # (N,)
+    means = (found * labelled).sum(2) / joints.clamp(min=1)  # (N, P)
+    spread = ((found - means[..., None]).square() * labelled).sum(2) / joints.clamp(min=1)
+    alike = torch.exp(-(means[:, :, None] - means[:, None]).square())  # (N, P, P)
+    pairs = people[:, :, None] & people[:, None] & ~torch.eye(people.shape[1], dtype=torch.bool, device=tags.device)
+    push = 0.5 * (alike * pairs).sum((1, 2)) / (count * (count - 1)).clamp(min=1)
+    return spread.sum(1) / count.clamp(min=1), push
 
 
 def joint_weights(visible: Tensor, *, occluded: float = 1.0, by_joint: Tensor | None = None) -> Tensor:

@@ -15,12 +15,11 @@ from torch import Tensor
 
 from hrpose_cli.crops import crop_bounds, warp_into
 from hrpose_cli.errors import InputError
-from hrpose_cli.evaluate import picture_folder
 from hrpose_cli.files import replacing
 from hrpose_cli.geometry import Size, box_regions, invert, region_affines, transform
 from hrpose_cli.media.pictures import read_picture
-from hrpose_cli.metrics.coco import load_annotations
 from hrpose_cli.skeletons import Skeleton
+from hrpose_cli.training.annotations import Source, annotated
 from hrpose_cli.training.losses import joint_weights
 
 REACH = 2.0  # side of a patch in widths of the padded box: room to turn, shift and zoom out
@@ -58,15 +57,6 @@ class People:
         """The people of an index tensor."""
         names = tuple(self.names[int(i)] for i in keep)
         return People(self.patches[keep], self.joints[keep], self.labelled[keep], self.weight[keep], names, self.key)
-
-
-@dataclass(frozen=True)
-class Source:
-    """One annotation file."""
-
-    annotations: Path
-    images: Path | None = None  # the folder of its pictures; None: found beside it
-    trust: float = 1.0  # 0..1
 
 
 def load_people(
@@ -109,7 +99,7 @@ def fingerprint(sources: Sequence[Source], crop: Size, skeleton: Skeleton) -> st
 
 def write_people(sources: Sequence[Source], crop: Size, skeleton: Skeleton, patches: Path, labels: Path) -> None:
     """Cut all people and write both files; the labels come last and say that all is there."""
-    plans = [list(annotated(source, len(skeleton))) for source in sources]
+    plans = [list(labelled(source, skeleton)) for source in sources]
     count = sum(len(rows) for plan in plans for _, rows in plan)
     if not count:
         raise InputError("the annotation files label no person with a joint of this skeleton")
@@ -132,15 +122,12 @@ def write_people(sources: Sequence[Source], crop: Size, skeleton: Skeleton, patc
         np.savez(temporary, joints=joints, visible=visible, trust=trust, names=np.array(names))
 
 
-def annotated(source: Source, joints: int) -> Iterator[tuple[Path, list[Any]]]:
+def labelled(source: Source, skeleton: Skeleton) -> Iterator[tuple[Path, list[Any]]]:
     """Each picture with the people of it that have a box and a labelled joint."""
-    truth = load_annotations(source.annotations)
-    images = truth.loadImgs(truth.getImgIds())
-    folder = picture_folder(source.annotations, [image["file_name"] for image in images[:1]], source.images)
-    for image in images:
-        rows = [row for row in truth.imgToAnns[image["id"]] if usable(row, joints)]
+    for path, _, everyone in annotated(source, skeleton):
+        rows = [row for row in everyone if usable(row, len(skeleton))]
         if rows:
-            yield folder / image["file_name"], rows
+            yield path, rows
 
 
 def usable(row: Any, joints: int) -> bool:

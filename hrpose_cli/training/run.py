@@ -14,24 +14,26 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from hrpose_cli.backends.pytorch import TorchBackend, normalise
+from hrpose_cli.bottom_up import MULTIPLE, BottomUp
 from hrpose_cli.checkpoints import complain, official_keys, read_state
 from hrpose_cli.errors import InputError
 from hrpose_cli.estimators import TopDown
-from hrpose_cli.evaluate import Protocol, annotated_frames, joint_rows, truth_boxes
+from hrpose_cli.evaluate import METRICS, Measure, Protocol, joint_rows
 from hrpose_cli.geometry import Size
-from hrpose_cli.metrics import coco
 from hrpose_cli.nets import build
-from hrpose_cli.nets.hrnet import HRNet, initialise
+from hrpose_cli.nets.hrnet import Trunk, initialise
 from hrpose_cli.nets.lite_hrnet import unfold_batch_norms
+from hrpose_cli.nets.simple_baseline import SimpleBaseline
 from hrpose_cli.skeletons import SKELETONS
 from hrpose_cli.training.augment import Augmentation
 from hrpose_cli.training.curves import draw_curves
 from hrpose_cli.training.loop import LOG, Training
 from hrpose_cli.training.people import People
+from hrpose_cli.training.pictures import Pictures
 from hrpose_cli.training.samples import draw
 from hrpose_cli.training.tinypose import read_ir
 from hrpose_cli.weights import save
-from hrpose_cli.zoo import ModelSpec
+from hrpose_cli.zoo import RESNETS, ModelSpec
 
 T = TypeVar("T")
 
@@ -41,31 +43,69 @@ NETS: dict[str, tuple[str, dict[str, Any]]] = {
     "hrnet-w32": ("hrnet", {"width": 32}),
     "hrnet-w48": ("hrnet", {"width": 48}),
     "lite-hrnet": ("lite_hrnet", {}),
+    "simple-baseline-50": ("simple_baseline", {"blocks": RESNETS[50]}),
+    "simple-baseline-101": ("simple_baseline", {"blocks": RESNETS[101]}),
+    "simple-baseline-152": ("simple_baseline", {"blocks": RESNETS[152]}),
+    "hourglass-4": ("hourglass", {"stacks": 4}),
+    "hourglass-8": ("hourglass", {"stacks": 8}),
+    "higher-hrnet-small": (
+        "higher_hrnet",
+        {"width": 32, "modules": (1, 1, 1), "blocks": 2, "bottlenecks": 2, "refine": 2},
+    ),
+    "higher-hrnet-w32": ("higher_hrnet", {"width": 32}),
+    "higher-hrnet-w48": ("higher_hrnet", {"width": 48}),
 }
+USUAL = {"top-down": "hrnet-small", "bottom-up": "higher-hrnet-small"}  # net of a method
+INPUTS = {"top-down": (96, 128), "bottom-up": (512, 512)}  # (width, height)
 SIGMAS = {32: (1.0, 3), 64: (2.0, 11), 96: (3.0, 17)}  # by the heatmap's height: target sigma, blur kernel
 MEASURED = 256  # crops on which the batch norms of folded weights are measured
 
 
-def new_spec(name: str, net: str, size: Size, skeleton: str = "coco", **facts: Any) -> ModelSpec:
+def choose(net: str | None, method: str | None) -> tuple[str, str]:
+    """A net of `NETS` and its method, from what was said of them."""
+    name = net or USUAL[method or "top-down"]
+    if name not in NETS:
+        raise InputError(f"no net is called {name!r}: use {', '.join(NETS)}")
+    own = ModelSpec(name, NETS[name][0]).method
+    if method not in {None, own}:
+        raise InputError(f"{name} is trained {own}: leave --method out, or name another --net")
+    return name, own
+
+
+def new_spec(name: str, net: str, size: Size | None = None, skeleton: str = "coco", **facts: Any) -> ModelSpec:
     """The spec of a net that is to be trained; size: (width, height) of its input."""
-    if net not in NETS:
-        raise InputError(f"no net is called {net!r}: use {', '.join(NETS)}")
+    net, method = choose(net, None)
+    size = size or INPUTS[method]
+    architecture, integers = NETS[net]
+    integers = integers | {"joints": len(SKELETONS[skeleton])}
+    used = bottom_up_facts(size) if method == "bottom-up" else top_down_facts(size)
+    return ModelSpec(
+        name=name, architecture=architecture, net=integers, input_size=size, skeleton=skeleton, **used, **facts
+    )
+
+
+def top_down_facts(size: Size) -> dict[str, Any]:
+    """What the size of crops decides."""
     if size[0] % 32 or size[1] % 32 or size[1] // 4 not in SIGMAS:
         raise InputError(f"an input of {size[1]}x{size[0]} cannot be trained: use 128x96, 256x192 or 384x288")
-    architecture, integers = NETS[net]
     sigma, kernel = SIGMAS[size[1] // 4]
-    joints = {"joints": len(SKELETONS[skeleton])}
-    return ModelSpec(
-        name=name, architecture=architecture, net=integers | joints, input_size=size, sigma=sigma, kernel=kernel,
-        skeleton=skeleton, **facts,
-    )  # fmt: skip
+    return {"sigma": sigma, "kernel": kernel}
 
 
-def new_net(spec: ModelSpec, init: str | None, people: People) -> nn.Module:
+def bottom_up_facts(size: Size) -> dict[str, Any]:
+    """What all sizes of whole pictures have in common."""
+    if size[0] != size[1] or size[0] % MULTIPLE:
+        raise InputError(
+            f"an input of {size[1]}x{size[0]} cannot be trained bottom-up: use 256x256, 512x512 or 640x640"
+        )
+    return {"sigma": 2.0, "decode": "quarter"}
+
+
+def new_net(spec: ModelSpec, init: str | None, people: People | Pictures) -> nn.Module:
     """The net of `spec`, from chance or from a file: weights of any key style, or an OpenVINO graph."""
     net = build(spec.architecture, spec.net)
     if init is None:
-        if isinstance(net, HRNet):
+        if isinstance(net, (Trunk, SimpleBaseline)):  # the others start as torch makes them, like their authors'
             initialise(net)
         return net
     path = Path(init)
@@ -73,6 +113,7 @@ def new_net(spec: ModelSpec, init: str | None, people: People) -> nn.Module:
     complain(path, net.state_dict(), state)
     net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()}, strict=False)
     if path.suffix == ".xml":  # whose batch norms were folded away; without statistics training wrecks it
+        assert isinstance(people, People), "a Lite-HRNet is trained top-down"
         net = unfold_batch_norms(net, plain_batches(people, spec))
     return net
 
@@ -91,14 +132,26 @@ def averaged(training: Training) -> nn.Module:
 
 
 def measure(training: Training, annotations: Path, images: Path | None = None) -> Mapping[str, float]:
-    """COCO's numbers of the averaged net on ground-truth boxes with flip test and DARK, as `eval` gives them."""
-    truth = coco.load_annotations(annotations)
-    ids = truth.getImgIds()
-    backend = TorchBackend(averaged(training), device=training.device, color=training.spec.color)
-    boxes = truth_boxes(truth, training.spec.geometry)
-    estimator = TopDown(boxes, backend, training.spec, decode=training.spec.decode, flip_test=True)
-    rows = joint_rows(annotated_frames(truth, annotations, ids, images), estimator, Protocol())
-    return coco.evaluate(truth, [row for part in rows for row in part])
+    """The numbers of the averaged net with flip test as `eval` gives them, top-down on ground-truth boxes."""
+    spec, truth = training.spec, measurable(annotations, training.spec)
+    backend = TorchBackend(averaged(training), device=training.device, color=spec.color)
+    estimator: TopDown | BottomUp
+    if spec.method == "bottom-up":
+        estimator = BottomUp(backend, spec, decode=spec.decode, flip_test=True)
+    else:
+        boxes = truth.boxes(spec.geometry)
+        estimator = TopDown(boxes, backend, spec, decode=spec.decode, flip_test=True)
+    rows = joint_rows(truth.frames(images), estimator, Protocol())
+    return truth.score([row for part in rows for row in part])[""]
+
+
+def measurable(annotations: Path, spec: ModelSpec) -> Measure:
+    """An annotation file under the metric of the skeleton; InputError if it cannot be one."""
+    if spec.skeleton not in METRICS:
+        raise InputError(f"--val measures {' or '.join(s for s in SKELETONS if s in METRICS)}, not {spec.skeleton}")
+    truth = METRICS[spec.skeleton](annotations, None)
+    truth.check(SKELETONS[spec.skeleton])
+    return truth
 
 
 def ship(training: Training, path: Path, numbers: Mapping[str, float]) -> None:

@@ -60,6 +60,10 @@ def rescale(images: Tensor, size: Size) -> Tensor:
 
 def filled(people: People, spec: ModelSpec, teacher: Teacher, cache: Path) -> People:
     """People whose unlabelled joints are the teacher's; kept in the folder `cache` for the next time."""
+    if teacher.spec.skeleton != spec.skeleton:
+        raise InputError(
+            f"{teacher.path} cannot teach: its joints are {teacher.spec.skeleton}'s, not {spec.skeleton}'s"
+        )
     path = cache / f"filled-{people.key}-{digest(teacher.path)[:8]}-{spec.padding:g}.npz"
     if not path.is_file():
         joints, score = teach(people, spec, teacher)

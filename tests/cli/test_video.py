@@ -1,16 +1,21 @@
 """`hrpose video` as a user meets it; what the clip keeps is tested in tests/test_video.py."""
 
 import json
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import av
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
+from hrpose_cli import formats
 from hrpose_cli.api import PoseEstimator
 from hrpose_cli.cli import app
+from hrpose_cli.errors import MediaError
 from tests.conftest import clean_failure
 
 RATE, FRAMES = 25, 7
@@ -117,6 +122,122 @@ def test_ctrl_c_keeps_what_was_done(hrpose: Any, clip: Path, monkeypatch: pytest
     assert result.exit_code == 130
     assert decoded(Path("x.mp4")) == decoded(clip)[:3]
     assert len(json.loads(Path("poses.json").read_text())["images"]) >= 3
+
+
+# What goes wrong in mid-run: one line, exit code 1, the poses so far on disk, nothing left behind
+
+
+@pytest.fixture
+def failing(hrpose: Any, clip: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A run in which `fail(sink)` is called when the fourth frame is encoded; its line, and the processes it began."""
+    from hrpose_cli.media import ffmpeg, sink
+
+    begun: list[Any] = []
+    written, popen = sink.VideoSink.write, ffmpeg.subprocess.Popen
+
+    def start(*arguments: Any, **options: Any) -> Any:
+        begun.append(popen(*arguments, **options))
+        return begun[-1]
+
+    def run(fail: Any, *arguments: object) -> str:
+        def write(self: Any, image: Any, pts: int) -> None:
+            if self.frames == 3:
+                fail(self)
+            written(self, image, pts)
+
+        monkeypatch.setattr(ffmpeg.subprocess, "Popen", start)
+        monkeypatch.setattr(sink.VideoSink, "write", write)
+        line = clean_failure(hrpose(clip, "--poses", "p.jsonl", "--out", "x.mp4", *arguments))
+        assert begun
+        assert all(process.poll() is not None for process in begun)
+        assert not [thread for thread in threading.enumerate() if thread.name in ("ahead", "behind")]
+        return line
+
+    return run
+
+
+def kill_encoder(sink: Any) -> None:
+    process = sink._pipe._ffmpeg._process
+    process.kill()
+    process.wait()
+
+
+def fill_disk(_: Any) -> None:
+    raise MediaError("ffmpeg stopped early (exit code 228): No space left on device")
+
+
+def break_worker(_: Any) -> None:
+    raise OSError(5, "Input/output error")
+
+
+@pytest.mark.parametrize(
+    ("fail", "message"),
+    [
+        (kill_encoder, "ffmpeg stopped early"),
+        (fill_disk, "No space left on device"),
+        (break_worker, "Input/output error"),
+    ],
+)
+def test_a_failure_of_the_encoder_keeps_the_poses(failing: Any, fail: Any, message: str) -> None:
+    assert message in failing(fail)
+    assert 3 <= len(Path("p.jsonl").read_text().splitlines()) <= FRAMES + 1
+    assert [path.name for path in Path().iterdir()] == ["p.jsonl"]
+
+
+def test_an_input_that_vanishes_is_a_failure(hrpose: Any, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from hrpose_cli.media import sink
+
+    written = sink.VideoSink.write
+
+    def write(self: Any, image: Any, pts: int) -> None:
+        clip.unlink(missing_ok=True)
+        written(self, image, pts)
+
+    monkeypatch.setattr(sink.VideoSink, "write", write)
+    line = clean_failure(hrpose(clip, "--poses", "p.jsonl", "--out", "x.mp4"))
+    assert "a clip.mp4 is damaged: the file vanished during the run; the rest was done" in line
+    assert len(Path("p.jsonl").read_text().splitlines()) == len(decoded(Path("x.mp4"))) + 1 == FRAMES + 1
+
+
+def test_a_picture_that_vanishes_keeps_the_poses_before_it(hrpose: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(20):
+        Image.new("RGB", (64, 48), (10 * i, 0, 0)).save(folder / f"{i:02d}.png")
+    (folder / "18.png").write_bytes(b"")
+    assert "18.png" in clean_failure(hrpose(folder, "--rate", "25", "--poses", "p.jsonl", "--out", "x.mp4"))
+    assert len(Path("p.jsonl").read_text().splitlines()) == 1 + 16
+    assert [path.name for path in Path().iterdir()] == ["p.jsonl"]
+
+
+def test_an_output_folder_is_made_or_said_to_be_none(hrpose: Any, clip: Path) -> None:
+    assert hrpose(clip, "--poses", "new/deep/p.csv", "--out", "other/x.mp4").exit_code == 0
+    assert Path("new/deep/p.csv").is_file()
+    Path("file").touch()
+    assert "cannot be written" in clean_failure(hrpose(clip, "--out", "file/x.mp4"))
+    assert "cannot be written" in clean_failure(hrpose(clip, "--no-video", "--poses", "file/p.jsonl"))
+    assert "is a file" in clean_failure(hrpose(clip, "--no-video", "--poses", "file/"))
+
+
+@pytest.fixture
+def small_disk() -> Iterator[None]:
+    """No file gets larger than 6 kB: what is beyond is an error of the system, as on a full disk."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (6_000, before[1]))  # Python ignores the signal
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.usefixtures("small_disk")
+@pytest.mark.parametrize("video", [["--no-video"], ["--out", "x.mp4"]])
+def test_a_disk_that_gets_full_is_one_line(hrpose: Any, clip: Path, video: list[str]) -> None:
+    line = clean_failure(hrpose(clip, "--poses", "p.jsonl", *video))
+    assert line == "error: cannot write p.jsonl: File too large"
+    assert [path.name for path in Path().iterdir()] == ["p.jsonl"]
+    found = [record.index for record in formats.read(Path("p.jsonl"))[1]]
+    assert found == list(range(len(found)))
+    assert 1 <= len(found) < FRAMES
 
 
 def test_our_own_json_gives_a_video_its_boxes(hrpose: Any, clip: Path) -> None:

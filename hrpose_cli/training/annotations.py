@@ -1,0 +1,57 @@
+"""Annotation files in COCO's format, for any skeleton whose joints they name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hrpose_cli.errors import InputError
+from hrpose_cli.evaluate import picture_folder
+from hrpose_cli.files import read_json
+from hrpose_cli.metrics.coco import check_lists, indexed
+from hrpose_cli.skeletons import SKELETONS, Skeleton
+
+# What each list of a file must say; less than for measuring: CrowdPose's people have no area.
+NEEDED = {
+    "images": {"id", "file_name", "width", "height"},
+    "annotations": {"id", "image_id", "category_id", "bbox"},
+    "categories": {"id"},
+}
+
+
+@dataclass(frozen=True)
+class Source:
+    """One annotation file."""
+
+    annotations: Path
+    images: Path | None = None  # the folder of its pictures; None: found beside it
+    trust: float = 1.0  # 0..1
+
+
+def annotated(source: Source, skeleton: Skeleton) -> Iterator[tuple[Path, dict[str, Any], list[Any]]]:
+    """Each picture of a source, its row in the file, and all annotations of it."""
+    truth = open_annotations(source.annotations, skeleton)
+    images = truth.loadImgs(truth.getImgIds())
+    folder = picture_folder(source.annotations, [image["file_name"] for image in images[:1]], source.images)
+    for image in images:
+        yield folder / image["file_name"], image, truth.imgToAnns[image["id"]]
+
+
+def open_annotations(path: Path, skeleton: Skeleton) -> Any:
+    """The `pycocotools.coco.COCO` of a file; InputError if it names other joints than `skeleton` has."""
+    content = read_json(path, "annotations")
+    check_lists(content, path, NEEDED, "COCO")
+    for category in content["categories"]:
+        joints = plain(category.get("keypoints") or skeleton.joints)
+        if joints != plain(skeleton.joints):
+            fitting = [other.name for other in SKELETONS.values() if joints == plain(other.joints)]
+            advice = f"say --skeleton {fitting[0]}" if fitting else f"only {', '.join(SKELETONS)} can be trained"
+            raise InputError(f"{path} has not the joints of {skeleton.name}, but {len(joints)} others: {advice}")
+    return indexed(content)
+
+
+def plain(names: Sequence[str]) -> list[str]:
+    """Names of joints as skeletons have them, however they are written."""
+    return [name.strip().lower().replace(" ", "_").replace("-", "_") for name in names]
