@@ -1,0 +1,58 @@
+"""How long the shipped detector takes for a frame: PyTorch beside OpenVINO, in one process and one run.
+
+    python benchmarks/detector.py samples/bus.jpg
+
+The picture is resized to 1280x720. A frame's time is that of all the detector does, from the frame to
+its boxes; ratios are medians over rounds in which each has its turn.
+"""
+
+import argparse
+from pathlib import Path
+from statistics import median
+
+import cv2
+from common import cost, hardware, paired, print_table, ratio
+
+from hrpose_cli.backends.openvino import precisions
+from hrpose_cli.fetch import digest
+from hrpose_cli.media.pictures import read_picture
+from hrpose_cli.poses import Frame
+from hrpose_cli.yolo import DEFAULT, Compiled, Yolo, detector_file, load_yolo, openvino_model
+
+SIZE = (1280, 720)
+
+
+def detectors() -> dict[str, Yolo]:
+    """The shipped detector in each way that this machine has."""
+    path = detector_file(DEFAULT)
+    able = [precision for precision in precisions() if precision in {"fp32", "bf16"}]
+    models = {p: Compiled(openvino_model(path, digest(path), p)) for p in able}
+    fast = {f"openvino {p}": Yolo(model, DEFAULT, "openvino", p) for p, model in models.items()}
+    return {"torch fp32": load_yolo(DEFAULT, backend="torch")} | fast
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("picture", type=Path)
+    parser.add_argument("--rounds", type=int, default=15)
+    options = parser.parse_args()
+    frame = Frame(cv2.resize(read_picture(options.picture), SIZE))
+    works = {name: lambda found=found: cost(lambda: found([frame])) for name, found in detectors().items()}
+    rounds = paired(works, options.rounds)
+    print(hardware())
+    base = [c.cpu for c in rounds["torch fp32"]]
+    rows = [
+        (
+            name,
+            f"{1000 * median(c.seconds for c in costs):.1f}",
+            f"{1000 * median(c.cpu for c in costs):.1f}",
+            f"{ratio(base, [c.cpu for c in costs]):.2f}",
+            len(costs[0].result[0]),
+        )
+        for name, costs in rounds.items()
+    ]
+    print_table(["detector", "ms a frame", "CPU ms a frame", "times as fast (CPU)", "people"], rows)
+
+
+if __name__ == "__main__":
+    main()
