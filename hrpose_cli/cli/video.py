@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from hrpose_cli.cli import options as opt
 from hrpose_cli.errors import InputError
+
+if TYPE_CHECKING:
+    from hrpose_cli.bottom_up import BottomUp
+    from hrpose_cli.estimators import Best, TopDown
+    from hrpose_cli.stopwatch import Stopwatch
 
 MOTION = "From frame to frame"
 
@@ -98,9 +103,7 @@ def video(
     from hrpose_cli.cli import clips
     from hrpose_cli.cli.outputs import PoseNames
     from hrpose_cli.cli.report import Report
-    from hrpose_cli.estimators import Best, Following, TopDown
     from hrpose_cli.records import Header
-    from hrpose_cli.stopwatch import Stopwatch
 
     report, options = Report(quiet=quiet), locals()
     settings, style, encoding = opt.settings(options), opt.style(options), opt.encoding(options)
@@ -112,21 +115,33 @@ def video(
     plans = clips.plan(inputs, out, wanted, None if no_video else encoding)
     with report.bar() as bar:
         base = build(settings, bar=bar)
-    if detect_every > 1 and not isinstance(base, TopDown):
-        raise InputError("--detect-every is for detectors, which bottom-up weights have none: leave it out")
     people = {"min_score": min_score, "max_people": max_people, "keypoint_score": keypoint_score}
     info = provenance(settings, base) | {"people": people, "motion": asdict(way) | {"trim": trim}}
     for plan in plans:
-        timed = replace(base, watch=Stopwatch())
-        looked = Following(timed, detect_every) if detect_every > 1 and isinstance(timed, TopDown) else timed
-        estimator = Best(looked, min_score, max_people)
+        watch, estimator = timed(base, detect_every, min_score, max_people)
         with report.guard(), report.interruptible(), clips.window(plan.what, show=show) as view:
             done = annotate(
                 plan.opener(part, rate),
                 estimator,
                 plan.outputs(style, encoding, side_by_side=side_by_side, view=view),
                 Header(info, base.skeleton, threshold=keypoint_score),
-                way=way, resume=resume, watch=timed.watch, progress=report.track,
+                way=way, resume=resume, watch=watch, progress=report.track,
             )  # fmt: skip
-            report.clip(done, plan.written, timed.watch, f"smoothing {way.smooth}")
+            report.clip(done, plan.written, watch, f"smoothing {way.smooth}")
     report.close(info, opt.better(base.spec))
+
+
+def timed(
+    base: TopDown | BottomUp, detect_every: int, min_score: float, max_people: int | None
+) -> tuple[Stopwatch, Best]:
+    """The estimator of one clip, and the watch that times it."""
+    from hrpose_cli.estimators import Best, Following, TopDown
+    from hrpose_cli.stopwatch import Stopwatch
+
+    watch = Stopwatch()
+    watched = replace(base, watch=watch)
+    if detect_every == 1:
+        return watch, Best(watched, min_score, max_people)
+    if not isinstance(watched, TopDown):
+        raise InputError("--detect-every is for detectors, which bottom-up weights have none: leave it out")
+    return watch, Best(Following(watched, detect_every), min_score, max_people)

@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from typer.testing import CliRunner
 from hrpose_cli import formats
 from hrpose_cli.api import PoseEstimator
 from hrpose_cli.cli import app
-from hrpose_cli.errors import MediaError
+from hrpose_cli.cli.video import timed
+from hrpose_cli.errors import InputError, MediaError
 from tests.conftest import clean_failure
 
 RATE, FRAMES = 25, 7
@@ -337,6 +339,18 @@ def test_what_cannot_be_is_said_in_one_line(
 def test_what_comes_once_is_not_smoothed_offline(hrpose: Any, clip: Path) -> None:
     assert "twice" in clean_failure(hrpose("-", "--smooth", "offline", stdin=clip.read_bytes()))
     assert "camera 0" in clean_failure(hrpose("0"))
+
+
+def test_detection_now_and_then_needs_a_detector(hrpose: Any, clip: Path) -> None:
+    @dataclass(frozen=True)
+    class BottomUp:
+        watch: Any = None
+
+    assert hrpose(clip, "--no-video", "--poses", "p.jsonl", "--detect-every", "3").exit_code == 0
+    assert len(Path("p.jsonl").read_text().splitlines()) == FRAMES + 1
+    with pytest.raises(InputError, match="bottom-up weights have none"):
+        timed(BottomUp(), 2, 0.0, None)  # type: ignore[arg-type]
+    assert timed(BottomUp(), 1, 0.0, None)[1].base.watch is not None  # type: ignore[arg-type, attr-defined]
 
 
 def test_saved_poses_are_rendered(hrpose: Any, clip: Path) -> None:
