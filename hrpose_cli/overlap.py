@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
-WAITING = 64 << 20  # bytes that may wait between two stages
+WAITING = 128 << 20  # bytes that may wait between two stages
 
 
 class Channel(Generic[T]):

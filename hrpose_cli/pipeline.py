@@ -11,6 +11,7 @@ from itertools import islice
 from typing import Literal, TypeVar
 
 from hrpose_cli.estimators import Estimator
+from hrpose_cli.overlap import WAITING
 from hrpose_cli.poses import Frame, Poses
 from hrpose_cli.records import Record
 from hrpose_cli.smooth import between
@@ -18,7 +19,9 @@ from hrpose_cli.smooth import between
 F = TypeVar("F", bound=Frame)
 How = Literal["linear", "hold"]
 CHUNK = 16  # frames that share batches
-CHUNK_BYTES = 256 << 20  # of pictures; large photographs come in smaller chunks
+# Of pictures: large ones come in smaller chunks. Nets wait for decoder and encoder at the end of every
+# chunk that does not fit between two stages.
+CHUNK_BYTES = WAITING
 
 
 def estimate(frames: Iterable[F], estimator: Estimator, *, chunk: int = CHUNK) -> Iterator[tuple[F, Poses]]:

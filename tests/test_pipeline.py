@@ -4,7 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hrpose_cli import pipeline
+from hrpose_cli import overlap, pipeline
 from hrpose_cli.poses import Frame, Poses
 from hrpose_cli.records import Record
 
@@ -23,6 +23,10 @@ def test_large_pictures_come_in_smaller_chunks(monkeypatch: pytest.MonkeyPatch) 
     assert [len(part) for part in pipeline.chunks(frames(5), 16)] == [2, 2, 1]
     monkeypatch.setattr(pipeline, "CHUNK_BYTES", 100)
     assert [len(part) for part in pipeline.chunks(frames(2), 16)] == [1, 1]
+
+
+def test_a_whole_chunk_may_wait_for_the_next_stage() -> None:
+    assert pipeline.CHUNK_BYTES <= overlap.WAITING
 
 
 def test_each_frame_keeps_its_poses_and_frames_are_read_only_when_needed() -> None:
