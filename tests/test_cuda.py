@@ -259,7 +259,7 @@ def test_a_card_gives_the_poses_of_the_cpu(net: HRNet, weights_file: Path, preci
     assert isinstance(made, CudaBackend)
     images = crops(3)
     want = TorchBackend(net)(images)
-    share = {"fp32": 1e-5, "fp16": 0.01, "bf16": 0.05}[precision]
+    share = {"fp32": 1e-4, "fp16": 0.01, "bf16": 0.05}[precision]
     for _ in range(2):
         assert_allclose(made(images).cpu(), want, rtol=0, atol=share * float(want.abs().max()))
     assert made.no_graphs is None

@@ -61,7 +61,9 @@ class Recorded:
     def __call__(self, images: Tensor) -> Tensor:
         """Heatmaps of at most `size` crops; the rows after them are those of a call before, and not read."""
         self.images[: len(images)].copy_(images)
-        return self.replay()[: len(images)].clone()  # the next replay writes where this one did
+        found = self.replay()[: len(images)]
+        # A copy, since the next replay writes where this one did, in the order that decoding reads.
+        return found.clone(memory_format=torch.contiguous_format)
 
 
 class CudaBackend:
