@@ -91,6 +91,16 @@ def train(
             "--joint-weights", help="Elbows and knees weigh 1.2, wrists and ankles 1.5.", rich_help_panel=TOP_DOWN
         ),
     ] = False,
+    tags: Annotated[
+        float,
+        typer.Option(
+            "--tag-weight",
+            min=0,
+            help="Weight of the tags that tell people apart, beside the heatmaps; bottom-up only. "
+            "The published is 0.001, for --loss mse at 512x512.",
+            rich_help_panel=RECIPE,
+        ),
+    ] = 0.01,
     norms: Annotated[
         Literal["batch", "frozen", "sync"],
         typer.Option(
@@ -120,6 +130,8 @@ def train(
     name, way = run.choose(net, method)
     if way == "bottom-up":
         refuse_people_options(context)
+    elif said(context, "tags"):
+        raise InputError("--tag-weight is for bottom-up nets: leave it out, or name another --net")
     spec = run.new_spec(out.name, name, parse_size(size) if size else None, skeleton, padding=padding)
     if val is not None:
         run.measurable(val, spec)
@@ -143,11 +155,18 @@ def train(
             report.console.print("  ".join(f"{key} {value:.5g}" for key, value in row.items()))
 
 
+def said(context: typer.Context, option: str) -> bool:
+    """Whether an option was given."""
+    source = context.get_parameter_source(option)
+    return source is not None and source.name != "DEFAULT"
+
+
 def refuse_people_options(context: typer.Context) -> None:
-    """Raise InputError if an option was said that a bottom-up training cannot follow."""
-    said = [name for name in PEOPLE_ONLY if (source := context.get_parameter_source(name)) and source.name != "DEFAULT"]
-    if said:
-        raise InputError(f"--{said[0].replace('_', '-')} is for top-down nets: leave it out, or name another --net")
+    """Raise InputError if an option was given that a bottom-up training cannot follow."""
+    for option in PEOPLE_ONLY:
+        if said(context, option):
+            name = option.replace("_", "-")
+            raise InputError(f"--{name} is for top-down nets: leave it out, or name another --net")
     if context.params["loss"] == "ohkm":
         raise InputError("--loss ohkm is for top-down nets: use mse or peaked, or name another --net")
 

@@ -20,7 +20,7 @@ class Recipe:
     average: float = 0.999  # decay of the moving average of the weights
     loss: str = "peaked"
     encoding: str = "unbiased"
-    tags: float = 1e-3  # weight of the tags beside the heatmaps of bottom-up nets; HigherHRNet's at 512x512 with mse
+    tags: float = 0.01  # weight of the tags beside the heatmaps of bottom-up nets; published: 1e-3, at 512x512, mse
     norms: str = "batch"  # statistics of every batch; "frozen": of the start; "sync": of all processes (CUDA)
     precision: str = "fp32"  # or bf16
     distil: float = 0.0  # weight of the teacher's heatmaps as a second target

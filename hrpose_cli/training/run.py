@@ -21,6 +21,7 @@ from hrpose_cli.estimators import TopDown
 from hrpose_cli.evaluate import METRICS, Measure, Protocol, joint_rows
 from hrpose_cli.geometry import Size
 from hrpose_cli.nets import build
+from hrpose_cli.nets.higher_hrnet import HigherHRNet, initialise_tags
 from hrpose_cli.nets.hrnet import Trunk, initialise
 from hrpose_cli.nets.lite_hrnet import unfold_batch_norms
 from hrpose_cli.nets.simple_baseline import SimpleBaseline
@@ -107,6 +108,8 @@ def new_net(spec: ModelSpec, init: str | None, people: People | Pictures) -> nn.
     if init is None:
         if isinstance(net, (Trunk, SimpleBaseline)):  # the others start as torch makes them, like their authors'
             initialise(net)
+        if isinstance(net, HigherHRNet):
+            initialise_tags(net)
         return net
     path = Path(init)
     state = read_ir(path) if path.suffix == ".xml" else official_keys(read_state(path))

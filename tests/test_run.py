@@ -1,0 +1,121 @@
+"""Every kind of net of `--net` learns one small batch by heart, and is measured and kept as what it is."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hrpose_cli.backends.pytorch import TorchBackend
+from hrpose_cli.bottom_up import BottomUp
+from hrpose_cli.errors import InputError
+from hrpose_cli.heatmaps import argmax
+from hrpose_cli.poses import Frame
+from hrpose_cli.training.augment import Augmentation
+from hrpose_cli.training.loop import Training
+from hrpose_cli.training.losses import tag_loss
+from hrpose_cli.training.picture_samples import PictureAugmentation
+from hrpose_cli.training.pictures import Page, Pictures
+from hrpose_cli.training.recipe import Recipe
+from hrpose_cli.training.run import NETS, averaged, choose, measurable, new_net, new_spec, ship
+from hrpose_cli.weights import find, load
+from hrpose_cli.zoo import ModelSpec, from_metadata
+from tests.conftest import spec
+from tests.training_case import people
+
+HEART = Recipe(epochs=60, batch=8, rate=4e-3, final=0.05, warmup=5, average=0.5)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "integers", "recipe"),
+    [
+        ("simple_baseline", {"blocks": (1, 1, 1, 1), "width": 8, "up": 32}, HEART),
+        ("hourglass", {"stacks": 2, "features": 32, "depth": 2}, HEART),
+    ],
+    ids=["simple baseline", "hourglass"],
+)
+def test_one_batch_of_crops_is_learned_by_heart(
+    tmp_path: Path, architecture: str, integers: dict[str, object], recipe: Recipe
+) -> None:
+    torch.manual_seed(1)
+    own = replace(spec(), architecture=architecture, net=integers)
+    few = people().part(torch.arange(8))
+    case = Training(new_net(own, None, few), own, few, recipe, tmp_path, how=Augmentation.none())
+    losses = [row["loss"] for row in case.run()]
+    assert losses[-1] < 0.25 * losses[0]
+    samples = case.samples(0)
+    with torch.inference_mode():
+        outputs = case.outputs(samples.crops)
+        last = averaged(case)(torch.zeros(1, 3, 128, 96))
+    assert len(outputs) == integers.get("stacks", 1)
+    assert last.shape == (1, 17, 32, 24)
+    found, truth = (argmax(maps)[0] for maps in (outputs[-1], samples.target))
+    assert (found - truth).norm(dim=-1).median() <= 1  # heatmap px
+
+
+PLACES = [[(30, 40), (70, 96)], [(96, 36), (40, 84), (100, 100)]]  # middles of the people of two pictures
+HIGHER = {"width": 8, "modules": (1, 1, 1), "blocks": 1, "bottlenecks": 1, "refine": 1, "joints": 14}
+BOTTOM_UP = ModelSpec("tiny", "higher_hrnet", HIGHER, (128, 128), decode="quarter", skeleton="crowdpose")
+
+
+def pictures(folder: Path) -> Pictures:
+    """People whose joints are spots on two rows; each person has a colour, each joint its place."""
+    pages, (y, x) = [], np.mgrid[:128, :128]
+    for number, middles in enumerate(PLACES):
+        image = np.zeros((128, 128, 3))
+        joints = [[(px + 6 * (k % 7) - 18, py + 24 * (k // 7) - 12, 2) for k in range(14)] for px, py in middles]
+        for person, color in zip(joints, np.eye(3), strict=False):
+            for k, (px, py, _) in enumerate(person):
+                spot = np.exp(-((x - px) ** 2 + (y - py) ** 2) / 6)[..., None]
+                image = np.maximum(image, spot * (60 + 195 * color) * (0.4 + 0.6 * (k % 7) / 6))
+        Image.fromarray(image.astype(np.uint8)).save(folder / f"{number}.png")
+        pages.append(Page(folder / f"{number}.png", np.array(joints, float)))
+    return Pictures(tuple(pages))
+
+
+def test_two_pictures_are_learned_by_heart(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    some = pictures(tmp_path)
+    recipe = Recipe(epochs=80, batch=2, rate=1e-2, final=0.05, warmup=5, average=0.9, tags=0.1)
+    net = new_net(BOTTOM_UP, None, some)
+    case = Training(net, BOTTOM_UP, some, recipe, tmp_path, how=PictureAugmentation.none())
+    losses = [row["loss"] for row in case.run()]
+    assert losses[-1] < 0.1 * losses[0]
+    samples = case.samples(0)
+    with torch.inference_mode():
+        low, high = case.outputs(samples.crops)
+    pull, push = tag_loss(low[:, 14:], samples.places)
+    assert max(pull.max(), push.max()) < 0.1
+    at_joints = low[:, :14][samples.targets[0] == 1], high[samples.targets[1] == 1]
+    assert min(maps.median() for maps in at_joints) > 0.5
+    ship(case, tmp_path / "own.safetensors", {})
+    own, path = find(str(tmp_path / "own.safetensors"))
+    assert (own.method, own.decode, own.skeleton) == ("bottom-up", "quarter", "crowdpose")
+    estimator = BottomUp(TorchBackend(load(own, path)), own)
+    assert len(estimator([Frame(np.asarray(Image.open(some.pages[0].path)))])[0]) >= 2
+
+
+def test_nets_and_methods_belong_together() -> None:
+    assert choose(None, None) == choose("hrnet-small", "top-down") == ("hrnet-small", "top-down")
+    assert choose(None, "bottom-up") == choose("higher-hrnet-small", None) == ("higher-hrnet-small", "bottom-up")
+    for wrong in [("hrnet-w32", "bottom-up"), ("higher-hrnet-w48", "top-down")]:
+        with pytest.raises(InputError, match="leave --method out"):
+            choose(*wrong)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_every_net_can_be_described(name: str) -> None:
+    made = new_spec("own", name, skeleton="crowdpose")
+    assert made.net["joints"] == 14
+    assert made.input_size == ((512, 512) if made.method == "bottom-up" else (96, 128))
+    assert made.decode == ("quarter" if made.method == "bottom-up" else "dark")
+    assert from_metadata(Path("own"), made.metadata()).architecture == NETS[name][0]
+    with pytest.raises(InputError, match="an input of 100x100 cannot be trained"):
+        new_spec("own", name, (100, 100))
+
+
+def test_mpii_is_not_measured_in_training(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--val measures coco or crowdpose, not mpii"):
+        measurable(tmp_path / "any.json", replace(spec(), skeleton="mpii"))

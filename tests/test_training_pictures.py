@@ -1,0 +1,88 @@
+"""Annotation files to pictures with their people and what is ignored in them."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from pycocotools import mask as regions
+
+from hrpose_cli.errors import InputError
+from hrpose_cli.skeletons import COCO, CROWDPOSE, MPII, SKELETONS, Skeleton
+from hrpose_cli.training.annotations import Source, open_annotations
+from hrpose_cli.training.pictures import ignored_region, load_pictures
+
+SIZE = 60, 40
+
+
+def person(number: int, **changes: Any) -> dict[str, Any]:
+    row = {"id": number, "image_id": 1, "category_id": 1, "iscrowd": 0, "bbox": [10, 10, 20, 20]}
+    return row | {"keypoints": [12, 14, 2] * 17} | changes
+
+
+def write(folder: Path, *rows: dict[str, Any], joints: tuple[str, ...] | None = None) -> Source:
+    (folder / "a.png").touch()
+    images = [{"id": 1, "file_name": "a.png", "width": SIZE[0], "height": SIZE[1]}]
+    category = {"id": 1, "name": "person"} | ({"keypoints": list(joints)} if joints else {})
+    (folder / "p.json").write_text(json.dumps({"images": images, "annotations": rows, "categories": [category]}))
+    return Source(folder / "p.json")
+
+
+EMPTY: dict[str, Any] = {"keypoints": [0] * 51}
+SQUARE = np.zeros((40, 60), np.uint8)
+SQUARE[5:15, 30:50] = 1
+CODE = regions.encode(np.asfortranarray(SQUARE))
+RUNS = {"size": [40, 60], "counts": [1205, *[10, 30] * 19, 10, 425]}
+
+
+@pytest.mark.parametrize(
+    ("row", "area"),
+    [
+        (person(2, **EMPTY), 400),  # the box, where there is no outline
+        (person(2, **EMPTY, segmentation=[[0, 0, 10, 0, 10, 10, 0, 10], [20, 20, 30, 20, 30, 30, 20, 30]]), 200),
+        (person(2, iscrowd=1, segmentation=RUNS), 200),
+        (person(2, iscrowd=1, segmentation=CODE | {"counts": CODE["counts"].decode()}), 200),
+        (person(2), 0),
+    ],
+    ids=["box", "polygons", "runs", "compressed runs", "labelled"],
+)
+def test_what_says_nothing_is_ignored(tmp_path: Path, row: dict[str, Any], area: int) -> None:
+    pictures = load_pictures([write(tmp_path, person(1), row)], COCO)
+    assert len(pictures.pages[0].people) == (2 if area == 0 else 1)
+    region = ignored_region(pictures.pages[0])
+    if area == 0:
+        assert region is None
+    else:
+        assert region.shape == (40, 60)
+        assert region.sum() == area
+    if row.get("iscrowd"):
+        assert (region == SQUARE).all()
+
+
+def test_pictures_without_labelled_people_are_left_out(tmp_path: Path) -> None:
+    source = write(tmp_path, person(1), person(2, keypoints=[3, 4, 1] + [0] * 48))
+    pictures = load_pictures([source], COCO)
+    assert (len(pictures), pictures.names) == (1, ("a.png",))
+    assert pictures.pages[0].people.shape == (2, 17, 3)
+    assert pictures.pages[0].people[1, 0].tolist() == [3, 4, 1]
+    with pytest.raises(InputError, match="label no person"):
+        load_pictures([write(tmp_path, person(1, **EMPTY))], COCO)
+    with pytest.raises(InputError, match="top-down"):
+        load_pictures([Source(source.annotations, trust=0.5)], COCO)
+
+
+@pytest.mark.parametrize("skeleton", SKELETONS.values(), ids=SKELETONS)
+def test_joints_must_be_those_of_the_skeleton(tmp_path: Path, skeleton: Skeleton) -> None:
+    names = tuple(name.replace("_", " ").title() for name in skeleton.joints)
+    row = person(1, keypoints=[1, 2, 2] * len(skeleton))
+    source = write(tmp_path, row, joints=names)
+    assert len(load_pictures([source], skeleton)) == 1
+    other = COCO if skeleton is not COCO else MPII
+    with pytest.raises(InputError, match=f"say --skeleton {skeleton.name}"):
+        open_annotations(source.annotations, other)
+
+
+def test_joints_of_no_skeleton_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="but 2 others: only coco, mpii, crowdpose can be trained"):
+        open_annotations(write(tmp_path, joints=("tail", "snout")).annotations, CROWDPOSE)
