@@ -14,7 +14,8 @@ import numpy as np
 import torch
 
 from hrpose_cli.backends import check_cpu, choose
-from hrpose_cli.errors import WeightsError
+from hrpose_cli.checkpoints import first_line
+from hrpose_cli.errors import BackendError, WeightsError
 from hrpose_cli.fetch import digest
 from hrpose_cli.letterbox import by_shape, letterbox
 from hrpose_cli.poses import Boxes, Floats, Frame, Picture
@@ -140,7 +141,10 @@ def openvino_model(path: Path, sha256: str, precision: str) -> Any:
     from hrpose_cli.backends.openvino import compiled
 
     facts = {"detector": sha256, "ultralytics": version("ultralytics")}
-    return compiled(path.stem, facts, precision, lambda: convert(path))
+    try:
+        return compiled(path.stem, facts, precision, lambda: convert(path))
+    except RuntimeError as error:  # somebody's own layers
+        raise BackendError(f"OpenVINO cannot run {path}: {first_line(error)}; use --backend torch") from error
 
 
 def convert(path: Path) -> Any:

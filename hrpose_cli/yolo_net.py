@@ -35,7 +35,8 @@ class People(nn.Module):
         head: Any = net.model[-1]  # type: ignore[index]
         self.one_each = bool(getattr(head, "end2end", False))  # one box a person: no NMS needed, and corners
         head.dynamic = True  # a trace, too, is for any size
-        head.postprocess = anchors_first  # no choice of the best 300 of all classes
+        if self.one_each:
+            head.postprocess = anchors_first  # not the best 300 of all classes, of which few are people
 
     def forward(self, pictures: Tensor) -> Tensor:
         """(B, h, w, 3) uint8 -> (B, A, 5): x1, y1, x2, y2 in pixels and the person's score."""
