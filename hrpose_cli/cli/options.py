@@ -142,8 +142,9 @@ def settings(options: Mapping[str, Any], **changes: Any) -> Settings:
     from hrpose_cli.api import Settings
 
     chosen = {f.name: options[f.name] for f in fields(Settings) if f.name in options} | changes
-    scales = parse_scales(chosen.get("scales", "1"))
-    return Settings(**(chosen | {"decode_limit": chosen["decode_limit"] or None, "scales": scales}))
+    if "decode_limit" in chosen:
+        chosen["decode_limit"] = chosen["decode_limit"] or None
+    return Settings(**(chosen | {"scales": parse_scales(chosen.get("scales", "1"))}))
 
 
 def parse_scales(text: str) -> tuple[float, ...]:

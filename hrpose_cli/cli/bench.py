@@ -1,0 +1,122 @@
+"""`hrpose bench`: how fast this machine is, and where the time goes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hrpose_cli.cli import options as opt
+from hrpose_cli.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from hrpose_cli.bench import Batches, Measured, Run, Stage
+    from hrpose_cli.estimators import TopDown
+
+
+def bench(
+    weights: opt.Weights = "default",
+    like: opt.Like = None,
+    detector: opt.DetectorName = "person-yolo11n",
+    device: opt.Device = "auto",
+    backend: opt.BackendName = "auto",
+    precision: opt.Precision = "auto",
+    flip_test: opt.FlipTest = False,
+    batches: Annotated[str, typer.Option(help="Crops a batch, with commas between.")] = "1,8,32",
+    people: Annotated[str, typer.Option(help="People a frame, with commas between.")] = "0,1,5,20,50",
+    video: Annotated[Path | None, typer.Option(help="Clip whose first frames to use. Default: a shipped one.")] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="For each number of people, about.")] = 5.0,
+    json: Annotated[Path | None, typer.Option(help="Write all numbers here; - prints them instead of tables.")] = None,
+    download: opt.Download = False,
+    quiet: opt.Quiet = False,
+) -> None:
+    """Measure persons/s of the net, frames/s of each stage, and both from file to file by people a frame."""
+    from hrpose_cli.api import build, provenance
+    from hrpose_cli.bench import measure
+    from hrpose_cli.bottom_up import BottomUp
+    from hrpose_cli.cli.report import Report
+    from hrpose_cli.media.inputs import open_source
+    from hrpose_cli.resources import shipped
+
+    report, settings = Report(quiet=quiet), opt.settings(locals())
+    clip = video or shipped("samples") / "walk.mp4"
+    sizes, counts = numbers("--batches", batches, 1), numbers("--people", people, 0)
+    with report.bar() as bar:
+        estimator = build(settings, bar=bar)
+    if isinstance(estimator, BottomUp):
+        raise InputError(f"{estimator.spec.name} works bottom-up: bench measures top-down weights only")
+    found = measure(estimator, partial(open_source, str(clip)), sizes, counts, seconds)
+    if json is not None:
+        info = provenance(settings, estimator)
+        opt.emit_json(json, {"info": info, "clip": clip.name, **asdict(found)})
+    if str(json) != "-":
+        show(found, f"{clip.name} {found.size[0]}x{found.size[1]}, {title(estimator)}")
+
+
+def numbers(option: str, text: str, least: int) -> list[int]:
+    """Whole numbers with commas between them."""
+    try:
+        found = [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise InputError(f"{option} {text} is not whole numbers with commas between them, such as 1,8") from error
+    if min(found) < least:
+        raise InputError(f"{option} {text} has a number below {least}")
+    return found
+
+
+def title(estimator: TopDown) -> str:
+    """What was measured, in a line."""
+    backend = estimator.backend
+    return f"{estimator.spec.name} ({backend.name} {backend.precision} on {backend.device})"
+
+
+def show(found: Measured, what: str) -> None:
+    """Three tables on the standard output."""
+    from hrpose_cli.cli.report import print_table
+
+    print_table(of_batches(found.batches), f"{what}, {found.operations / 1e9:.2f} GFLOP a person")
+    print_table(of_stages(found.stages), "\neach stage alone")
+    print_table(of_runs(found.runs), "\nfrom file to file; a stage: its share of the time, stages overlap")
+
+
+def of_batches(rows: Sequence[Batches]) -> Table:
+    from rich.table import Table
+
+    table = Table("batch", "persons/s", "multiply GFLOP/s", "of that", box=None, pad_edge=False)
+    for row in rows:
+        peak = f"{row.peak / 1e9:.0f}" if row.peak else "-"
+        table.add_row(str(row.size), f"{row.persons:.1f}", peak, percent(row.share))
+    return table
+
+
+def of_stages(rows: Sequence[Stage]) -> Table:
+    from rich.table import Table
+
+    table = Table("stage", "a second", "", box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(row.name, f"{row.rate:.3g}", row.of)
+    return table
+
+
+def of_runs(rows: Sequence[Run]) -> Table:
+    from rich.table import Table
+
+    stages = list(dict.fromkeys(stage for row in rows for stage in row.stages))
+    on_device = any(row.device_memory is not None for row in rows)
+    last = ["memory MB", *(["CUDA MB"] if on_device else [])]
+    table = Table("people", "frames", "frames/s", "of multiply", *stages, *last, box=None, pad_edge=False)
+    for row in rows:
+        shares = [percent(row.stages.get(stage)) for stage in stages]
+        held = ["-" if mb is None else f"{mb:.0f}" for mb in (row.memory, row.device_memory)][: len(last)]
+        table.add_row(str(row.people), str(row.frames), f"{row.rate:.3g}", percent(row.share), *shares, *held)
+    return table
+
+
+def percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.0%}"

@@ -1,0 +1,111 @@
+"""What `hrpose bench` measures; how long anything takes is not looked at."""
+
+from dataclasses import asdict, replace
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_array_equal
+
+from hrpose_cli import bench
+from hrpose_cli.detect import WholePicture
+from hrpose_cli.errors import MediaError
+from hrpose_cli.estimators import TopDown
+from hrpose_cli.media.inputs import open_source
+from hrpose_cli.poses import Frame
+from hrpose_cli.resources import shipped
+
+open_walk = partial(open_source, str(shipped("samples") / "walk.mp4"))
+NET = bench.Batches(8, persons=100.0, peak=2e9, share=0.5)
+
+
+@pytest.fixture(autouse=True)
+def little(monkeypatch: pytest.MonkeyPatch) -> Any:
+    for name, value in {"SIDE": 16, "ROUNDS": 1, "AT_ONCE": 2, "ENCODED": 3, "FEWEST": 1}.items():
+        monkeypatch.setattr(bench, name, value)
+
+
+@pytest.mark.parametrize("people", [0, 1, 2, 5, 20, 50])
+def test_a_crowd_is_within_the_frame(people: int) -> None:
+    boxes = bench.crowd(people, (640, 360))
+    assert len(boxes) == people
+    assert (boxes.xyxy >= 0).all()
+    assert (boxes.xyxy <= np.tile((640, 360), 2)).all()
+    assert (boxes.xyxy[:, 2:] > boxes.xyxy[:, :2]).all()
+    assert len(np.unique(boxes.xyxy, axis=0)) == people
+
+
+def test_a_crowd_takes_the_place_of_what_is_found() -> None:
+    frames = [Frame(np.zeros((90, 70, 3), np.uint8), i) for i in range(2)]
+    looked: list[Any] = []
+
+    def detector(given: Any) -> Any:
+        looked.extend(given)
+        return WholePicture()(given)
+
+    assert [len(boxes) for boxes in bench.Crowd(detector, 3)(frames)] == [3, 3]
+    assert len(looked) == 2
+
+
+def test_an_excerpt_ends_early() -> None:
+    with bench.Excerpt(open_walk(), 3) as source:
+        assert [frame.index for frame in source] == [0, 1, 2]
+        assert source.clip.frames == 3
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("fp32", torch.float32), ("bf16", torch.bfloat16), ("fp16", None)])
+def test_matrices_have_the_precision_of_the_net(precision: str, dtype: torch.dtype | None) -> None:
+    work = bench.multiply(precision, "cpu")
+    product = work() if work else None
+    assert getattr(product, "dtype", None) == dtype
+
+
+@pytest.mark.parametrize(
+    ("people", "seconds", "frames"), [(0, 1.0, 100), (1, 0.5, 50), (5, 1.0, 20), (50, 0.1, 1), (1, 99.0, bench.MOST)]
+)
+def test_slow_nets_see_fewer_frames(people: int, seconds: float, frames: int) -> None:
+    assert bench.frames_for(people, NET, seconds) == frames
+
+
+def test_all_that_a_run_goes_through_is_measured(tiny: TopDown) -> None:
+    found = bench.measure(tiny, open_walk, sizes=(1, 2), people=(0, 2), seconds=0.02)
+    assert [net.size for net in found.batches] == [1, 2]
+    assert all(net.persons > 0 and net.share and net.share > 0 for net in found.batches)
+    assert [stage.name for stage in found.stages] == [
+        "decode", "detect", "crop", "network", "joints", "draw", "encode",
+    ]  # fmt: skip
+    assert all(stage.rate > 0 for stage in found.stages)
+    assert [(run.people, run.frames >= 1) for run in found.runs] == [(0, True), (2, True)]
+    assert {"decode", "detect", "pose", "draw", "encode"} <= set(found.runs[1].stages)
+    assert found.runs[0].share == 0
+    assert (found.runs[1].memory or 99) > 10
+    assert found.runs[1].device_memory is None
+    assert found.size == (640, 360)
+    assert asdict(found)["operations"] == bench.operations(tiny.spec) > 1e6
+
+
+def test_a_clip_that_is_not_there_is_said_first(tiny: TopDown, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "batches", pytest.fail)
+    with pytest.raises(MediaError, match=r"none\.mp4"):
+        bench.measure(tiny, partial(open_source, "none.mp4"))
+
+
+def test_a_flip_test_is_twice_the_work(tiny: TopDown, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench.Stopwatch, "total", 2.0)
+    once, twice = (bench.run(replace(tiny, flip_test=flip), open_walk, 2, 3, NET) for flip in (False, True))
+    assert once.rate == 1.5
+    assert once.share == pytest.approx(3 * 2 * bench.operations(tiny.spec) / 2.0 / 2e9)
+    assert twice.share == pytest.approx(2 * once.share)
+
+
+def test_without_a_peak_there_is_no_share(tiny: TopDown, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bench, "multiply", lambda precision, device: None)
+    (net,) = bench.batches(tiny.backend, tiny.spec, [1])
+    assert (net.peak, net.share) == (None, None)
+    assert bench.run(tiny, open_walk, 1, 1, net).share is None
+
+
+def test_the_same_noise_every_time() -> None:
+    assert_array_equal(bench.noise((2, 8, 8, 3)), bench.noise((2, 8, 8, 3)))
