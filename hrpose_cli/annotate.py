@@ -5,6 +5,7 @@ Decoding, estimating and encoding overlap: one thread reads ahead, one draws and
 
 from __future__ import annotations
 
+import json
 import os
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -301,7 +302,8 @@ def cut_back(files: Sequence[PoseFile], header: Header, way: Way) -> int:
     if not ends:
         return 0
     before, _ = jsonl.read(path)
-    if formats.facts.header_to_json(before) != formats.facts.header_to_json(header):
+    was, now = (json.dumps(formats.facts.header_to_json(h)) for h in (before, header))  # where tuples are lists
+    if was != now:
         raise InputError(f"{path} is of another clip, --trim, options, weights or version: use the same, or start anew")
     frames = whole_chunks(len(ends) - 1, header.size or (1, 1), every=way.every, chunk=way.chunk)
     os.truncate(path, ends[frames])

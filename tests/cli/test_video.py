@@ -1,6 +1,9 @@
 """`hrpose video` as a user meets it; what the clip keeps is tested in tests/test_video.py."""
 
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -273,6 +276,23 @@ def test_several_clips_go_to_a_folder_and_one_that_fails_stops_no_other(
     assert "name a folder" in clean_failure(hrpose(clip, clip, "--out", "x.mp4"))
     assert hrpose(clip, clip).exit_code == 0
     assert {p.name for p in Path().glob("*.mp4")} == {"a clip.pose.mp4", "a clip-2.pose.mp4"}
+
+
+def test_a_killed_run_is_resumed_and_leaves_nothing(hrpose: Any, clip: Path) -> None:
+    arguments = (clip, "--poses", "p.jsonl", "--json", "p.json", "--out", "x.mp4")
+    assert hrpose(*arguments).exit_code == 0
+    whole = [Path(name).read_bytes() for name in ("p.jsonl", "p.json")]
+    Path("p.json").unlink()
+    Path("p.jsonl").write_bytes(whole[0][:-9])
+    killed = subprocess.Popen([sys.executable, "-c", ""])
+    killed.wait()
+    if os.name == "posix":
+        Path(f".{killed.pid}.x.mp4.pictures.mp4").touch()
+    result = hrpose(*arguments, "--resume")
+    assert result.exit_code == 0, result.output
+    assert [Path(name).read_bytes() for name in ("p.jsonl", "p.json")] == whole
+    assert sorted(path.name for path in Path().iterdir()) == ["p.json", "p.jsonl", "x.mp4"]
+    assert "another clip" in clean_failure(hrpose(*arguments, "--resume", "--keypoint-score", "0.5"))
 
 
 def test_a_pipe_in_and_lines_out(hrpose: Any, clip: Path) -> None:
