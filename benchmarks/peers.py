@@ -180,11 +180,12 @@ def checkpoint(target: Path) -> Path:
     import torch
 
     from hrpose_cli.api import Settings
-    from hrpose_cli.detect import load_yolo
+    from hrpose_cli.yolo import detector_file
+    from hrpose_cli.yolo_net import read_people
 
-    detector = load_yolo(Settings().detector)
-    net: Any = detector.net
-    net.names = {i: "person" if i == detector.person else str(i) for i in net.names}
+    people = read_people(detector_file(Settings().detector))
+    net: Any = people.net
+    net.names = {i: "person" if i == people.person else str(i) for i in net.names}
     torch.save({"model": net}, target)
     return target
 
