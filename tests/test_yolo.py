@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -97,11 +99,23 @@ def test_the_boxes_are_those_of_ultralytics_own_predict(sample: Frame) -> None:
     assert_allclose(found.xyxy, want, atol=0.0635)  # steps of 1/8 px
 
 
+START = """
+import sys
+from hrpose_cli import PoseEstimator
+from hrpose_cli.api import Settings, build_detector
+build_detector(Settings(), "cpu")
+print(*{"ultralytics", "torchvision", "matplotlib", "pandas", "polars", "requests"} & set(sys.modules))
+"""
+
+
 def test_a_compiled_detector_starts_from_the_cache_alone(monkeypatch: pytest.MonkeyPatch, sample: Frame) -> None:
+    """Without what makes it, which takes seconds to import."""
     [before] = load_yolo("person-yolo11n")([sample])
     monkeypatch.setattr("hrpose_cli.yolo.convert", None)
     [after] = load_yolo("person-yolo11n")([sample])
     assert_allclose(after.xyxy, before.xyxy)
+    started = subprocess.run([sys.executable, "-c", START], capture_output=True, text=True, check=True)
+    assert started.stdout.split() == []
 
 
 @pytest.mark.parametrize(
