@@ -204,12 +204,23 @@ def test_an_input_that_vanishes_is_a_failure(hrpose: Any, clip: Path, monkeypatc
     assert len(Path("p.jsonl").read_text().splitlines()) == len(decoded(Path("x.mp4"))) + 1 == FRAMES + 1
 
 
-def test_a_picture_that_vanishes_keeps_the_poses_before_it(hrpose: Any, tmp_path: Path) -> None:
+def test_a_picture_that_vanishes_keeps_the_poses_before_it(
+    hrpose: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hrpose_cli.media import series
+
+    read = series.read_frame
+
+    def reading(path: Path) -> Any:
+        if path.name == "17.png":
+            (folder / "18.png").unlink()
+        return read(path)
+
+    monkeypatch.setattr(series, "read_frame", reading)
     folder = tmp_path / "pictures"
     folder.mkdir()
     for i in range(20):
         Image.new("RGB", (64, 48), (10 * i, 0, 0)).save(folder / f"{i:02d}.png")
-    (folder / "18.png").write_bytes(b"")
     assert "18.png" in clean_failure(hrpose(folder, "--rate", "25", "--poses", "p.jsonl", "--out", "x.mp4"))
     assert len(Path("p.jsonl").read_text().splitlines()) == 1 + 16
     assert [path.name for path in Path().iterdir()] == ["p.jsonl"]
