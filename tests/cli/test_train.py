@@ -10,6 +10,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from hrpose_cli.cli import app
+from hrpose_cli.skeletons import CROWDPOSE
 from hrpose_cli.weights import find, load
 from tests.conftest import clean_failure
 
@@ -51,9 +52,47 @@ def test_a_training_leaves_weights_a_log_and_a_checkpoint(data: Path, tmp_path: 
     assert [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()] == [1, 2]
 
 
+def test_a_bottom_up_training_leaves_weights_for_image(data: Path, tmp_path: Path) -> None:
+    out, poses = tmp_path / "whole", tmp_path / "poses.json"
+    result = run(
+        "--method", "bottom-up", "--data", data, "--out", out, "--batch", 1, "--input", "64x64", "--epochs", 1,
+        "--val", data,
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert "1 pictures" in result.output
+    spec, _ = find(str(out / "whole.safetensors"))
+    assert (spec.architecture, spec.input_size, spec.decode) == ("higher_hrnet", (64, 64), "quarter")
+    image = ["image", data.parent / "a.png", "--weights", out / "whole.safetensors", "--json", poses]
+    again = CliRunner().invoke(app, list(map(str, image)))
+    assert again.exit_code == 0, again.output
+    assert poses.is_file()
+
+
+def test_people_of_another_skeleton_are_trained_with_it(data: Path, tmp_path: Path) -> None:
+    content = json.loads(data.read_text())
+    content["categories"][0]["keypoints"] = list(CROWDPOSE.joints)
+    for row in content["annotations"]:
+        del row["area"]  # as in CrowdPose's files
+        row["keypoints"] = row["keypoints"][: 3 * 14]
+    data.write_text(json.dumps(content))
+    common = ["--data", data, "--out", tmp_path / "run", "--batch", 2, "--epochs", 1]
+    assert "say --skeleton crowdpose" in clean_failure(run(*common))
+    assert run(*common, "--skeleton", "crowdpose").exit_code == 0
+    spec, _ = find(str(tmp_path / "run" / "run.safetensors"))
+    assert (spec.skeleton, spec.net["joints"]) == ("crowdpose", 14)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--net", "higher-hrnet-w32", "--teacher", "any"], "--teacher is for top-down nets"),
+        (["--method", "bottom-up", "--joint-weights"], "--joint-weights is for top-down nets"),
+        (["--method", "bottom-up", "--padding", "1.25"], "--padding is for top-down nets"),
+        (["--method", "bottom-up", "--loss", "ohkm"], "--loss ohkm is for top-down nets"),
+        (["--method", "bottom-up", "--net", "hrnet-w32"], "hrnet-w32 is trained top-down"),
+        (["--method", "bottom-up", "--input", "256x192"], "cannot be trained bottom-up"),
+        (["--tag-weight", "0.1"], "--tag-weight is for bottom-up nets"),
+        (["--skeleton", "mpii", "--val", "no.json"], "--val measures coco or crowdpose"),
         (["--net", "hrnet-w99"], "no net is called"),
         (["--input", "100x100"], "cannot be trained"),
         (["--input", "large"], "HEIGHTxWIDTH"),
