@@ -33,7 +33,7 @@ LAYERS = [
     ["estimators", "bottom_up"],
     ["pipeline"],
     ["api", "evaluate", "annotate"],
-    ["export"],
+    ["export", "bench"],
     ["training"],
     ["cli"],
 ]
