@@ -186,10 +186,15 @@ def default_name(spec: ModelSpec, format: str, precision: str) -> str:
 
 
 def estimators(spec: ModelSpec, weights: Path, exported: Path) -> tuple[TopDown, TopDown]:
-    """The net of `weights` in PyTorch in float32, and the exported one by the backend that "auto" takes."""
+    """The net of `weights` in PyTorch in float32, and the exported one by the backend that "auto" takes.
+
+    That one runs in its own precision, and in float32 where it may run in any.
+    """
     reference = backends.build(spec, weights, device="cpu", backend="torch", precision="fp32")
     own = describe_file(exported)
-    other = backends.build(own, exported, device="cpu")
+    name, _ = backends.choose(exported, "cpu", "auto", "fp32")
+    precision = backends.own_precision(exported, name) or "fp32"
+    other = backends.build(own, exported, device="cpu", backend=name, precision=precision)
     top_down = TopDown(WholePicture(), reference, spec, decode=spec.decode, weights=weights)
     return top_down, replace(top_down, backend=other, spec=own, weights=exported)
 

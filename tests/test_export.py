@@ -110,6 +110,16 @@ def test_what_cannot_be_exported_is_one_line(weights_file: Path, tmp_path: Path)
         backends.build(spec(), path, device="cpu", precision="fp16")
 
 
+def test_a_net_that_may_run_in_bf16_is_compared_in_fp32(
+    weights_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = exported(tmp_path, weights_file, "openvino")
+    monkeypatch.setattr("hrpose_cli.backends.losses.LOSSES", {digest(weights_file): {"bf16": 0.0}})
+    monkeypatch.setattr("hrpose_cli.backends.openvino.precisions", lambda: ("fp32", "bf16"))
+    assert backends.choose(path, "cpu", "auto", "auto") == ("openvino", "bf16")
+    assert estimators(spec(), weights_file, path)[1].backend.precision == "fp32"
+
+
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
     """A folder of three pictures on which nets can be calibrated."""

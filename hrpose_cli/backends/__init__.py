@@ -104,13 +104,19 @@ def choose(path: Path, device: str, backend: str, precision: str) -> tuple[str, 
 
 
 def choose_precision(path: Path, backend: str, device: str) -> str:
-    """The fastest that does the net no harm; an exported file has its own, but for what OpenVINO may change."""
-    own = export_facts(path).precision if path.suffix in EXPORTED else None
-    if own and (backend != "openvino" or own == "int8"):
+    """The fastest that does the net no harm, unless an exported file leaves no choice."""
+    own = own_precision(path, backend)
+    if own:
         return own
     choice = fast_precisions(path, backend, device)
     fine = harmless(path) if choice else ()
     return next((precision for precision in choice if precision in fine), "fp32")
+
+
+def own_precision(path: Path, backend: str) -> str | None:
+    """What the exported net in `path` can only be run in; None: all that the backend offers."""
+    own = export_facts(path).precision if path.suffix in EXPORTED else None
+    return None if backend == "openvino" and own != "int8" else own
 
 
 def fast_precisions(path: Path, backend: str, device: str) -> tuple[str, ...]:
