@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from statistics import median
@@ -94,6 +95,10 @@ def perform() -> Cost:
     return cost(made[0])
 
 
+def perform_in(pool: ProcessPoolExecutor) -> Cost:
+    return pool.submit(perform).result()
+
+
 def paired_apart(makers: Mapping[str, Maker], rounds: int) -> dict[str, list[Cost]]:
     """Costs by name, one a round, each candidate in a process of its own that lives through all rounds.
 
@@ -105,7 +110,7 @@ def paired_apart(makers: Mapping[str, Maker], rounds: int) -> dict[str, list[Cos
             name: stack.enter_context(ProcessPoolExecutor(1, context, prepare, (make,)))
             for name, make in makers.items()
         }
-        return paired({name: lambda p=pool: p.submit(perform).result() for name, pool in pools.items()}, rounds)
+        return paired({name: partial(perform_in, pool) for name, pool in pools.items()}, rounds)
 
 
 def paired(works: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[Any]]:
