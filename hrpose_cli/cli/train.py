@@ -57,9 +57,6 @@ def train(
     init: Annotated[
         str | None, typer.Option(help="Weights to start from (any key style), or an OpenVINO .xml.")
     ] = None,
-    teacher: Annotated[
-        str | None, typer.Option(help="Weights whose joints fill what is not labelled.", rich_help_panel=TOP_DOWN)
-    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
     val: Annotated[
         Path | None,
@@ -76,6 +73,9 @@ def train(
     batch: Annotated[int, typer.Option(min=1, help="Samples a process and step.", rich_help_panel=RECIPE)] = 32,
     accumulate: Annotated[int, typer.Option(min=1, help="Batches a step.", rich_help_panel=RECIPE)] = 1,
     rate: Annotated[float, typer.Option("--lr", help="Learning rate.", rich_help_panel=RECIPE)] = 1e-3,
+    teacher: Annotated[
+        str | None, typer.Option(help="Weights whose joints fill what is not labelled.", rich_help_panel=TOP_DOWN)
+    ] = None,
     padding: Annotated[
         float, typer.Option(min=1, max=2, help="How much larger than its 3:4 box a crop is.", rich_help_panel=TOP_DOWN)
     ] = 1.25,
