@@ -19,7 +19,7 @@ from common import cost, hardware, paired, print_table, ratio, verdict
 
 from hrpose_cli import backends
 from hrpose_cli.backends.openvino import threads
-from hrpose_cli.crops import cut_crops
+from hrpose_cli.crops import cut_crops, mirrored
 from hrpose_cli.errors import BackendError
 from hrpose_cli.heatmaps import DECODERS, merge_flip
 from hrpose_cli.skeletons import SKELETONS
@@ -45,7 +45,7 @@ def stages(spec: ModelSpec, nets: Mapping[str, Callable[[Any], Any]], batch: int
     heatmaps = torch.rand(batch, len(SKELETONS[spec.skeleton]), spec.input_size[1] // 4, spec.input_size[0] // 4)
     mirror = torch.from_numpy(SKELETONS[spec.skeleton].mirror)
     yield "crop", cut
-    yield "mirror", lambda: np.ascontiguousarray(images[:, :, ::-1])
+    yield "mirror", lambda: mirrored(images)
     yield "merge", lambda: merge_flip(heatmaps, heatmaps, mirror, shift=spec.flip_shift)
     yield "decode", lambda: DECODERS[spec.decode](heatmaps, spec.kernel, 1.0)
     for precision, net in nets.items():

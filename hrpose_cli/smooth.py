@@ -18,9 +18,8 @@ from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
+import scipy  # its parts are imported when they are first used, and take half a second
 from numpy.typing import NDArray
-from scipy.interpolate import PchipInterpolator
-from scipy.signal import butter, sosfiltfilt
 
 from hrpose_cli.errors import InputError
 from hrpose_cli.poses import Floats, Poses
@@ -300,7 +299,7 @@ def parts(rows: Ints, times: Doubles, gap: float) -> list[Ints]:
 def cubic(at: Doubles, times: Doubles, values: NDArray[Any]) -> Doubles:
     """Values (T, ...) known at `times`, at other times (M,), by a monotone cubic: (M, ...)."""
     points = values.astype(np.float64)
-    return np.asarray(PchipInterpolator(times, points)(at)) if len(times) > 1 else points
+    return np.asarray(scipy.interpolate.PchipInterpolator(times, points)(at)) if len(times) > 1 else points
 
 
 def low_pass(times: Doubles, values: Doubles, cutoff: float) -> Doubles:
@@ -317,7 +316,9 @@ def low_pass(times: Doubles, values: Doubles, cutoff: float) -> Doubles:
     grid = np.linspace(times[0], times[-1], steps + 1)
     uneven = np.abs(grid - times).max() * rate > EVEN
     even = cubic(grid, times, values) if uneven else values
-    smooth = sosfiltfilt(butter(2, raised, fs=rate, output="sos"), even, axis=0, padlen=padding)
+    smooth = scipy.signal.sosfiltfilt(
+        scipy.signal.butter(2, raised, fs=rate, output="sos"), even, axis=0, padlen=padding
+    )
     return cubic(times, grid, smooth) if uneven else np.asarray(smooth)
 
 

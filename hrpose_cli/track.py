@@ -14,8 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy  # its parts are imported when they are first used, and take half a second
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import linear_sum_assignment
 
 from hrpose_cli.geometry import Size, box_iou, extents, oks
 from hrpose_cli.poses import Boxes, Floats, Poses
@@ -161,7 +161,7 @@ def more_pairs(pairs: Pairs, values: Doubles, least: float) -> Pairs:
     free = [np.setdiff1d(np.arange(n), taken) for n, taken in zip(values.shape, pairs, strict=True)]
     part = values[np.ix_(*free)]
     part = np.where(part >= least, part, 0)  # else two poor pairs could outweigh a good one
-    rows, columns = linear_sum_assignment(part, maximize=True)
+    rows, columns = scipy.optimize.linear_sum_assignment(part, maximize=True)
     good = part[rows, columns] >= least
     chosen = free[0][rows[good]], free[1][columns[good]]
     return np.concatenate([pairs[0], chosen[0]]), np.concatenate([pairs[1], chosen[1]])
