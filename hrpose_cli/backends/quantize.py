@@ -12,6 +12,8 @@ from hrpose_cli.backends.openvino import runtime
 from hrpose_cli.errors import BackendError
 from hrpose_cli.poses import Picture
 
+FLOATING = ["Add", "Concat", "Interpolate"]  # types of operations
+
 
 @cache
 def quantizer() -> Any:
@@ -29,8 +31,8 @@ def quantized(model: Any, crops: Picture) -> Any:
     """OpenVINO's graph `model` with weights and activations of 8 bits, ranges measured on `crops` (N, h, w, 3).
 
     The last convolution stays as it is: its output is the heatmaps, whose flanks tell a joint's place
-    to a fraction of a pixel. "mixed" gives activations that can be negative a range of their own for
-    each sign.
+    to a fraction of a pixel. So do the operations of FLOATING, where branches of unlike ranges meet.
+    "mixed" gives activations a range that need not be symmetric about 0.
     """
     nncf = quantizer()
     convolutions = [op.get_friendly_name() for op in model.get_ordered_ops() if op.get_type_name() == "Convolution"]
@@ -40,5 +42,6 @@ def quantized(model: Any, crops: Picture) -> Any:
             nncf.Dataset([crop[None] for crop in crops]),
             subset_size=len(crops),
             preset=nncf.QuantizationPreset.MIXED,
-            ignored_scope=nncf.IgnoredScope(names=convolutions[-1:]),
+            # Not every net has all of FLOATING, which nncf would call an error.
+            ignored_scope=nncf.IgnoredScope(names=convolutions[-1:], types=FLOATING, validate=False),
         )
