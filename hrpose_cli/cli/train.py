@@ -21,8 +21,14 @@ if TYPE_CHECKING:
     from hrpose_cli.zoo import ModelSpec
 
 RECIPE, TOP_DOWN = "Recipe", "Recipe, top-down only"
-# Options that say nothing about whole pictures.
-PEOPLE_ONLY = ("teacher", "distil", "padding", "encoding", "occluded", "joint_weights")
+# Options that only nets of one method can follow: parameter and how it is said.
+ONLY = {
+    "top-down": {
+        "teacher": "--teacher", "distil": "--distil", "padding": "--padding", "encoding": "--encoding",
+        "occluded": "--occluded", "joint_weights": "--joint-weights",
+    },
+    "bottom-up": {"tags": "--tag-weight"},
+}  # fmt: skip
 
 
 def train(
@@ -128,10 +134,7 @@ def train(
 
     report, recipe = Report(quiet=quiet or run.other_process()), make_recipe(**locals())
     name, way = run.choose(net, method)
-    if way == "bottom-up":
-        refuse_people_options(context)
-    elif said(context, "tags"):
-        raise InputError("--tag-weight is for bottom-up nets: leave it out, or name another --net")
+    refuse_options_of_other(way, context)
     spec = run.new_spec(out.name, name, parse_size(size) if size else None, skeleton, padding=padding)
     if val is not None:
         run.measurable(val, spec)
@@ -155,19 +158,19 @@ def train(
             report.console.print("  ".join(f"{key} {value:.5g}" for key, value in row.items()))
 
 
-def said(context: typer.Context, option: str) -> bool:
-    """Whether an option was given."""
-    source = context.get_parameter_source(option)
+def said(context: typer.Context, parameter: str) -> bool:
+    """Whether the option of a parameter was given."""
+    source = context.get_parameter_source(parameter)
     return source is not None and source.name != "DEFAULT"
 
 
-def refuse_people_options(context: typer.Context) -> None:
-    """Raise InputError if an option was given that a bottom-up training cannot follow."""
-    for option in PEOPLE_ONLY:
-        if said(context, option):
-            name = option.replace("_", "-")
-            raise InputError(f"--{name} is for top-down nets: leave it out, or name another --net")
-    if context.params["loss"] == "ohkm":
+def refuse_options_of_other(way: str, context: typer.Context) -> None:
+    """Raise InputError if an option was given that a training of this method cannot follow."""
+    for other, options in ONLY.items():
+        given = [option for parameter, option in options.items() if said(context, parameter)]
+        if given and way != other:
+            raise InputError(f"{given[0]} is for {other} nets: leave it out, or name another --net")
+    if way == "bottom-up" and context.params["loss"] == "ohkm":
         raise InputError("--loss ohkm is for top-down nets: use mse or peaked, or name another --net")
 
 
