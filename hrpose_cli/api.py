@@ -20,6 +20,7 @@ from hrpose_cli.fetch import digest
 from hrpose_cli.heatmaps import DECODERS, DEFAULT_LIMIT
 from hrpose_cli.letterbox import LONG_SIDE
 from hrpose_cli.poses import Frame, Picture, Poses
+from hrpose_cli.resources import fitting_batch
 from hrpose_cli.yolo import DEFAULT, Yolo, load_yolo
 from hrpose_cli.zoo import ModelSpec
 
@@ -41,7 +42,7 @@ class Settings:
     decode: str | None = None  # None: what the weights were made for
     flip_test: bool = False
     crop: CropMode = "context"
-    batch_size: int = 32
+    batch_size: int | None = None  # crops; None: as many as the free memory holds well
     box_score: float = 0.25  # of the detector
     decode_limit: float | None = DEFAULT_LIMIT  # heatmap px, the longest sub-pixel step an axis; None: any
     method: str = "auto"  # "top-down" or "bottom-up"; auto: by the weights
@@ -53,7 +54,7 @@ class Settings:
             raise InputError(f"there is no decoding called {self.decode!r}: use {', '.join(DECODERS)}")
         if self.crop not in CROP_MODES:
             raise InputError(f"there is no crop called {self.crop!r}: use {' or '.join(CROP_MODES)}")
-        if self.batch_size < 1:
+        if self.batch_size is not None and self.batch_size < 1:
             raise InputError(f"the batch size must be at least 1, but is {self.batch_size}")
         if self.decode_limit is not None and self.decode_limit <= 0:
             raise InputError(f"the decode limit must be above 0, or None for none, but is {self.decode_limit}")
@@ -84,7 +85,7 @@ def build(settings: Settings, *, bar: Any = False) -> TopDown | BottomUp:
         decode=settings.decode or spec.decode,
         flip_test=settings.flip_test,
         crop_mode=settings.crop,
-        batch_size=settings.batch_size,
+        batch_size=settings.batch_size or fitting_batch(spec.input_size, device),
         limit=settings.decode_limit,
     )
 

@@ -39,7 +39,7 @@ def run(backend: Backend, images: Picture) -> Tensor:
 
 def check_finite(backend: Backend, *maps: Tensor) -> None:
     """BackendError unless all that comes from `backend` is numbers."""
-    if not all(torch.isfinite(m).all() for m in maps):
+    if not all(torch.isfinite(torch.stack(torch.aminmax(m))).all() for m in maps):  # NaN is the least and the most
         made = f"{backend.name} on {backend.device} in {backend.precision}"
         raise BackendError(f"{made} gave heatmaps that are not numbers: damaged weights, or try --device cpu")
 

@@ -6,7 +6,7 @@ import typer
 from typer.core import TyperGroup
 
 from hrpose_cli import __version__
-from hrpose_cli.cli import convert, export, image, render, train, video, weights
+from hrpose_cli.cli import bench, convert, export, image, render, train, video, weights
 from hrpose_cli.cli import eval as eval_command
 from hrpose_cli.cli.report import print_error
 from hrpose_cli.errors import HRPoseError
@@ -50,4 +50,5 @@ app.command("eval", epilog="Example: hrpose eval --gt annotations/person_keypoin
 )
 app.command(epilog="Example: hrpose train --data people.json --out runs/first --minutes 60")(train.train)
 app.command(epilog="Example: hrpose export best.safetensors --format onnx --dynamic-batch")(export.export)
+app.command(epilog="Example: hrpose bench --video clip.mp4 --people 1,5 --json bench.json")(bench.bench)
 app.add_typer(weights.app, name="weights")

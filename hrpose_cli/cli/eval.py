@@ -57,7 +57,7 @@ def evaluate(
     decode_limit: opt.DecodeLimit = 1.0,
     flip_test: opt.FlipTest = True,
     crop: opt.Crop = "context",
-    batch_size: opt.BatchSize = 32,
+    batch_size: opt.BatchSize = "auto",
     backend: opt.BackendName = "auto",
     precision: opt.Precision = "auto",
     box_score: opt.BoxScore = 0.05,

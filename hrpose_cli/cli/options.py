@@ -62,7 +62,23 @@ Crop = Annotated[
     Literal["context", "pad"],
     typer.Option(help="Fill the 3:4 crop with what surrounds the box, or with black.", rich_help_panel=MODEL),
 ]
-BatchSize = Annotated[int, typer.Option(min=1, help="Crops a batch.", rich_help_panel=MODEL)]
+
+
+def crops_a_batch(text: str) -> int | None:
+    """A number, or None for auto."""
+    if text != "auto" and not (text.isdecimal() and int(text)):
+        raise typer.BadParameter("must be a number of crops, at least 1, or auto")
+    return None if text == "auto" else int(text)
+
+
+BatchSize = Annotated[
+    str,
+    typer.Option(
+        help="Crops a batch; auto: as many as the free memory holds well.",
+        callback=crops_a_batch,
+        rich_help_panel=MODEL,
+    ),
+]
 DecodeLimit = Annotated[
     float, typer.Option(min=0, help="Longest sub-pixel step in heatmap pixels; 0: no limit.", rich_help_panel=MODEL)
 ]

@@ -83,7 +83,7 @@ def video(
     decode_limit: opt.DecodeLimit = 1.0,
     flip_test: opt.FlipTest = False,
     crop: opt.Crop = "context",
-    batch_size: opt.BatchSize = 32,
+    batch_size: opt.BatchSize = "auto",
     backend: opt.BackendName = "auto",
     precision: opt.Precision = "auto",
     box_score: opt.BoxScore = 0.25,

@@ -189,7 +189,10 @@ def test_what_cannot_be_is_one_line(hrpose: Any, photo: Path, arguments: list[st
     assert names() == []
 
 
-@pytest.mark.parametrize("arguments", [["--batch-size", "0"], ["--decode", "magic"], ["--min-score", "2"], ["--no"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [["--batch-size", "0"], ["--batch-size", "many"], ["--decode", "magic"], ["--min-score", "2"], ["--no"]],
+)
 def test_wrong_usage_is_exit_code_2(hrpose: Any, photo: Path, arguments: list[str]) -> None:
     result = hrpose(photo, *arguments)
     assert result.exit_code == 2
