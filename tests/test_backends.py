@@ -15,7 +15,7 @@ from torch import nn
 
 from hrpose_cli import backends
 from hrpose_cli.backends import batches, cache, choose, losses
-from hrpose_cli.backends.pytorch import CompiledBackend, fold_batch_norms, normalise, precisions
+from hrpose_cli.backends.pytorch import CompiledBackend, fold_batch_norms, normalise, precisions, runnable, trace
 from hrpose_cli.errors import BackendError
 from hrpose_cli.fetch import cache_dir
 from hrpose_cli.nets.hrnet import HRNet, NetConfig
@@ -193,6 +193,28 @@ def test_parts_come_back_whole(fill: bool, sizes: list[int]) -> None:
     maps = batches.in_parts(run, images, 4, fill=fill)
     assert seen == sizes
     assert_array_equal(maps.flatten(), images[:, 0, 0, 0])
+
+
+@pytest.mark.parametrize(
+    ("count", "workers", "most", "sizes"),
+    [(1, 2, 4, [1]), (3, 2, 4, [2, 1]), (8, 2, 4, [4, 4]), (9, 2, 4, [3, 3, 3]), (17, 2, 4, [3] * 5 + [2]),
+     (5, 16, 4, [1] * 5), (4, 1, 4, [4]), (0, 2, 4, [])],
+)  # fmt: skip
+def test_parts_are_even(count: int, workers: int, most: int, sizes: list[int]) -> None:
+    assert [len(part) for part in batches.even_parts(crops(10)[:1].repeat(count, 0), workers, most)] == sizes
+
+
+@pytest.mark.parametrize("batch", [None, 1, 3])
+def test_streams_give_each_crop_its_own_maps(net: HRNet, monkeypatch: pytest.MonkeyPatch, batch: int | None) -> None:
+    pytest.importorskip("openvino")
+    from hrpose_cli.backends import openvino
+
+    monkeypatch.setattr(openvino, "threads", lambda: 2)
+    model = openvino.graph(trace(runnable(net), (96, 128), batch or 1), (96, 128), batch)
+    compiled = openvino.core().compile_model(model, "CPU", openvino.properties("fp32"))
+    backend = openvino.OpenVINOBackend(compiled, precision="fp32", batch=batch)
+    assert backend.streams.count == 2
+    assert_close(backend(crops(11)), plain(net, crops(11)), 1e-5)
 
 
 # What is kept on disk ----------------------------------------------------------------------------

@@ -23,6 +23,13 @@ def filled(images: Picture, size: int) -> Picture:
     return np.concatenate([images, np.zeros((size - len(images), *images.shape[1:]), np.uint8)])
 
 
+def even_parts(images: Picture, workers: int, most: int) -> list[Picture]:
+    """Pictures (N, h, w, 3) in parts of at most `most`, as even as can be and as many for each of `workers`."""
+    rounds = -(-len(images) // (workers * most))
+    size = -(-len(images) // (workers * rounds)) if rounds else 1
+    return [images[start : start + size] for start in range(0, len(images), size)]
+
+
 def in_parts(run: Callable[[Picture], Tensor], images: Picture, most: int, *, fill: bool = False) -> Tensor:
     """Heatmaps (N, K, h/4, w/4) of at most `most` pictures at a time, or with `fill` always of that many."""
     parts = [images[start : start + most] for start in range(0, len(images), most)]
