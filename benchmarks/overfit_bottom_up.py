@@ -59,7 +59,7 @@ def precision(training: Training, annotations: Path, ids: list[int]) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("annotations", type=Path)
-    parser.add_argument("--pictures", type=int, default=5)
+    parser.add_argument("--pictures", type=int, default=3)
     parser.add_argument("--minutes", type=float, default=22)
     parser.add_argument("--bound", type=float, default=0.95)
     parser.add_argument("--out", type=Path, default=Path("overfit-bottom-up.safetensors"))
@@ -69,7 +69,7 @@ def main() -> None:
     print(", ".join(pictures.names))
     spec = new_spec(options.out.stem, "higher-hrnet-small", SIZE)
     recipe = Recipe(
-        minutes=options.minutes, batch=len(pictures), rate=2e-3, warmup=20, average=0.98, tags=0.05, precision="bf16"
+        minutes=options.minutes, batch=len(pictures), rate=2e-3, warmup=20, average=0.98, tags=0.1, precision="bf16"
     )
     with tempfile.TemporaryDirectory() as folder:
         training = Training(new_net(spec, None, pictures), spec, pictures, recipe, Path(folder), how=GENTLE)
