@@ -62,7 +62,7 @@ def test_a_bottom_up_training_leaves_weights_for_image(data: Path, tmp_path: Pat
     assert "1 pictures" in result.output
     spec, _ = find(str(out / "whole.safetensors"))
     assert (spec.architecture, spec.input_size, spec.decode) == ("higher_hrnet", (64, 64), "quarter")
-    image = ["image", data.parent / "a.png", "--weights", out / "whole.safetensors", "--json", poses]
+    image = ["image", data.parent / "a.png", "--weights", out / "whole.safetensors", "--json", poses, "--out", out]
     again = CliRunner().invoke(app, list(map(str, image)))
     assert again.exit_code == 0, again.output
     assert poses.is_file()

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -235,21 +236,26 @@ def test_an_output_folder_is_made_or_said_to_be_none(hrpose: Any, clip: Path) ->
     assert "is a file" in clean_failure(hrpose(clip, "--no-video", "--poses", "file/"))
 
 
-@pytest.fixture
+@contextmanager
 def small_disk() -> Iterator[None]:
-    """No file gets larger than 6 kB: what is beyond is an error of the system, as on a full disk."""
+    """No file gets larger than 6 kB: what is beyond is an error of the system, as on a full disk.
+
+    That holds for the file which pytest may write to as well, so the block must not outlast the command.
+    """
     resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (6_000, before[1]))  # Python ignores the signal
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-@pytest.mark.usefixtures("small_disk")
 @pytest.mark.parametrize("video", [["--no-video"], ["--out", "x.mp4"]])
 def test_a_disk_that_gets_full_is_one_line(hrpose: Any, clip: Path, video: list[str]) -> None:
-    line = clean_failure(hrpose(clip, "--poses", "p.jsonl", *video))
-    assert line == "error: cannot write p.jsonl: File too large"
+    with small_disk():
+        result = hrpose(clip, "--poses", "p.jsonl", *video)
+    assert clean_failure(result) == "error: cannot write p.jsonl: File too large"
     assert [path.name for path in Path().iterdir()] == ["p.jsonl"]
     found = [record.index for record in formats.read(Path("p.jsonl"))[1]]
     assert found == list(range(len(found)))
