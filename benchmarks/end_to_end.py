@@ -18,8 +18,8 @@ from statistics import median
 from typing import Any
 
 import torch
-from backends import RANDOM, chosen
 from common import Cost, cost, hardware, paired, print_table, ratio, shortened, verdict
+from net import add_net, chosen
 
 from hrpose_cli.annotate import Outputs, annotate
 from hrpose_cli.api import Settings, build, provenance
@@ -115,9 +115,7 @@ def added(values: Mapping[str, Sequence[float]], stages: Sequence[str]) -> list[
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clip", type=Path)
-    parser.add_argument("--weights", default="default")
-    parser.add_argument("--like")
-    parser.add_argument("--random", choices=RANDOM, help="a net without trained weights instead")
+    add_net(parser)
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--seconds", type=float, help="of the clip; default: all")

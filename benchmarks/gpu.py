@@ -14,35 +14,26 @@ the joints add to the network. Without CUDA plain calls take the place of graphs
 import argparse
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 import torch
 from common import hardware, paired, print_table, ratio
+from net import add_net, chosen, eager
 from share import HEIGHT, WIDTH, boxes
 from torch import Tensor, nn
 
 from hrpose_cli.backends.cuda import CudaBackend, Replay
-from hrpose_cli.backends.pytorch import normalise, precisions
+from hrpose_cli.backends.pytorch import precisions
+from hrpose_cli.bench import operations
 from hrpose_cli.crops import upload
 from hrpose_cli.detect import WholePicture
 from hrpose_cli.estimators import TopDown
-from hrpose_cli.nets import build
-from hrpose_cli.nets.hrnet import multiply_adds
 from hrpose_cli.poses import Boxes, Frame
-from hrpose_cli.weights import find, load, save
+from hrpose_cli.weights import load
 from hrpose_cli.zoo import ModelSpec
 
-SMALL = {"width": 32, "modules": (1, 1, 1), "blocks": 2, "bottlenecks": 2}
-RANDOM = {  # architecture, net, input size
-    "hrnet-w32": ("hrnet", {"width": 32}, (192, 256)),
-    "hrnet-w48": ("hrnet", {"width": 48}, (288, 384)),
-    "hrnet-small": ("hrnet", SMALL, (96, 128)),
-    "lite-hrnet": ("lite_hrnet", {}, (192, 256)),
-}
 SIDES = {"cuda": 8192, "cpu": 512}  # of the matrices
 
 Work = Callable[[], object]
@@ -53,15 +44,6 @@ Case = str | tuple[str, bool, str]
 def plain(net: nn.Module, images: Tensor) -> Replay:
     """In place of a graph."""
     return lambda: net(images)
-
-
-def eager(net: nn.Module, color: str, images: Tensor) -> Work:
-    @torch.inference_mode()
-    def run() -> Tensor:
-        heatmaps: Tensor = net(normalise(images.permute(0, 3, 1, 2).float().contiguous(), color))
-        return heatmaps
-
-    return run
 
 
 def multiply(device: str) -> Work:
@@ -79,7 +61,7 @@ def works(spec: ModelSpec, path: Path, arguments: argparse.Namespace, batch: int
     frames = [Frame(rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8), i) for i in range(len(counts))]
     people = [Boxes(boxes(count).astype(np.float32), np.ones(count, np.float32)) for count in counts]
     yield "multiply", multiply(device)
-    yield "eager fp32", eager(load(spec, path).to(device), spec.color, crops)
+    yield "eager fp32", partial(eager(load(spec, path).to(device), spec.color), crops)
     for precision in arguments.precision or precisions(device):
         backend = CudaBackend(
             load(spec, path), device=device, color=spec.color, precision=precision, crops=spec.input_size,
@@ -126,27 +108,10 @@ def report(times: Mapping[Case, list[float]], batch: int, flops: float, device: 
     print_table(columns, rows)
 
 
-@contextmanager
-def chosen(arguments: argparse.Namespace) -> Iterator[tuple[ModelSpec, Path]]:
-    """The net to measure: weights, or a net of random ones."""
-    if arguments.weights:
-        yield find(arguments.weights, like=arguments.like)
-        return
-    architecture, net, size = RANDOM[arguments.random]
-    spec = ModelSpec(arguments.random, architecture, net, input_size=size)
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "net.safetensors"
-        torch.manual_seed(0)
-        save(build(architecture, net), spec, path)
-        yield spec, path
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--weights", help="trained ones instead of random ones")
-    parser.add_argument("--like")
-    parser.add_argument("--random", choices=RANDOM, default="hrnet-w32")
+    add_net(parser, random="hrnet-w32")
     parser.add_argument("--precision", nargs="+", help="by default all that the device offers")
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8, 64, 256])
     parser.add_argument("--people", type=int, default=16, help="in a frame")
@@ -156,7 +121,7 @@ def main() -> None:
     torch.set_num_threads(1 if arguments.device == "cpu" else torch.get_num_threads())
     card = torch.cuda.get_device_name(arguments.device) if arguments.device.startswith("cuda") else "no GPU"
     with chosen(arguments) as (spec, path):
-        flops = 2 * multiply_adds(load(spec, path), spec.input_size)
+        flops = operations(spec)
         print(f"{spec.name} {spec.size}: {flops / 1e9:.2f} GFLOP a person\n{card}; {hardware()}")
         for batch in arguments.batch:
             cases = dict(works(spec, path, arguments, batch))

@@ -22,8 +22,8 @@ from typing import Any
 
 import cv2
 import numpy as np
-from backends import RANDOM, chosen, eager
 from common import Cost, Maker, hardware, paired_apart, print_table, ratio, shortened, verdict
+from net import add_net, chosen, eager
 
 from hrpose_cli.backends.openvino import threads
 
@@ -133,12 +133,14 @@ def read_and_write(clip: Path, target: Path) -> Iterator[tuple[Any, Callable[[An
 
 def joints(net: Callable[[Any], Any], spec: Any, image: Any, box: Any) -> tuple[Any, Any]:
     """(K, 2) pixels and (K,) scores of one person."""
+    import torch
+
     from hrpose_cli.crops import cut_crops
     from hrpose_cli.geometry import compose, heatmap_to_crop, transform
 
     crop = cut_crops(image, box[None], spec.input_size, geometry=spec.geometry, padding=spec.padding)
     rgb = cv2.cvtColor(crop.images[0], cv2.COLOR_BGR2RGB)
-    heatmaps = net(rgb[None])[0].numpy()  # (K, h, w)
+    heatmaps = net(torch.from_numpy(rgb[None]))[0].numpy()  # (K, h, w)
     peaks = np.array([dark(heatmap, spec.kernel) for heatmap in heatmaps])
     size = heatmaps.shape[2], heatmaps.shape[1]
     way = compose(crop.to_frame, heatmap_to_crop(size, spec.input_size, spec.geometry))
@@ -236,9 +238,7 @@ def peer_rows(yolo: Any, frame: Any) -> list[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("clip", type=Path)
-    parser.add_argument("--weights", default="default")
-    parser.add_argument("--like")
-    parser.add_argument("--random", choices=RANDOM, help="a net without trained weights instead")
+    add_net(parser)
     parser.add_argument("--precision", nargs="+", default=list(BOUNDS))
     parser.add_argument("--pose-peer", type=Path, metavar="FILE.pt", help="a pose model of ultralytics")
     parser.add_argument("--gt", type=Path, help="COCO annotations, for the precision of hrpose and the pose peer")

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from backends import RANDOM, chosen
 from common import cost, hardware, paired, print_table, ratio, verdict
+from net import add_net, chosen
 
 from hrpose_cli import backends
 from hrpose_cli.backends.openvino import threads
@@ -81,15 +81,12 @@ def share_of(times: Mapping[str, list[float]], parts: Sequence[str], net: Any) -
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", help="trained ones instead of random ones")
-    parser.add_argument("--like")
-    parser.add_argument("--random", choices=RANDOM, default="hrnet-w32")
+    add_net(parser, random="hrnet-w32")
     parser.add_argument("--backend", default="openvino")
     parser.add_argument("--precision", nargs="+", default=list(BOUNDS))
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args()
-    arguments.random = None if arguments.weights else arguments.random
     torch.set_num_threads(threads())
     with chosen(arguments) as (spec, path):
         nets = dict(networks(spec, path, arguments.precision, arguments.backend))

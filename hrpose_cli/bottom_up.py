@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hrpose_cli.backends import Backend, check_finite, run
+from hrpose_cli.backends import Backend, check_finite, enough_memory
 from hrpose_cli.crops import warp_into
 from hrpose_cli.errors import InputError
 from hrpose_cli.geometry import Size, extents, invert, region_affines, transform
@@ -73,7 +73,7 @@ class BottomUp:
     def estimate(self, frame: Frame) -> Poses:
         """The people of one frame."""
         size = network_size(frame.size, self.short_side, 1.0, min(self.scales))
-        with self.watch("pose"), torch.inference_mode():
+        with self.watch("pose"), torch.inference_mode(), enough_memory(self.backend, "use smaller --scales"):
             mirror = torch.from_numpy(self.skeleton.mirror).to(self.backend.device)
             heatmaps, tags = aggregate(list(self.views(frame.image)), size, mirror)
             check_finite(self.backend, heatmaps, tags)
@@ -96,7 +96,7 @@ class BottomUp:
             resized = np.zeros((1, size[1], size[0], 3), np.uint8)
             warp_into(resized[0], image, picture_to_input((width, height), size), np.array([0, 0, width, height]))
             flipped = np.ascontiguousarray(resized[:, :, ::-1])
-            yield View(run(self.backend, resized), run(self.backend, flipped) if self.flip_test else None, scale)
+            yield View(self.backend(resized), self.backend(flipped) if self.flip_test else None, scale)
 
     def poses(self, people: Floats, scores: Floats, to_frame: Affine, size: Size) -> Poses:
         """Groups (P, K, 3 + T) with their scores (P,) as people of a frame of `size`.

@@ -11,8 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hrpose_cli.backends import Backend, check_finite, run
-from hrpose_cli.backends.cuda import OnDevice, enough_memory
+from hrpose_cli.backends import Backend, OnDevice, check_finite, enough_memory
 from hrpose_cli.crops import CropMode, DeviceCrops, cut_crops, mirrored, sample_crops, upload
 from hrpose_cli.detect import Detector
 from hrpose_cli.geometry import compose, heatmap_to_crop, transform
@@ -69,7 +68,7 @@ class TopDown:
         owners = [(i, j) for i, found in enumerate(boxes) for j in range(len(found))]
         k = len(self.skeleton)
         xy, score = np.zeros((0, k, 2), np.float32), np.zeros((0, k), np.float32)
-        with self.watch("pose", len(frames)), enough_memory(self.backend):
+        with self.watch("pose", len(frames)), enough_memory(self.backend, "lower --batch-size"):
             if owners:
                 xy, score = self.read(self.batches(frames, boxes, owners))
         ends = np.cumsum([len(found) for found in boxes])
@@ -132,7 +131,7 @@ class TopDown:
     def run(self, images: Picture | Tensor) -> Tensor:
         """What the net makes of pictures, wherever they lie."""
         if isinstance(images, np.ndarray):
-            return run(self.backend, images)
+            return self.backend(images)
         assert isinstance(self.backend, OnDevice), "crops are on a device only if the backend takes them there"
         return self.backend.on_device(images)
 

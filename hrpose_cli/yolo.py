@@ -27,8 +27,8 @@ DEFAULT = "person-yolo11n"
 TRACED = (160, 128)  # width and height of the picture that a trace follows; any other size is as good
 ONE_EACH, ANCHORS = "one_each", "anchors"  # outputs that need no NMS, or need it
 
-# (B, h, w, 3) uint8 -> (B, A, 5): corners x1, y1, x2, y2 in pixels and the person's score of each anchor.
-Network = Callable[[Picture], Floats]
+# B pictures (h, w, 3) -> (B, A, 5): corners x1, y1, x2, y2 in pixels and the person's score of each anchor.
+Network = Callable[[Sequence[Picture]], Floats]
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Yolo:
     def __call__(self, frames: Sequence[Frame]) -> list[Boxes]:
         found: dict[int, Boxes] = {}
         for batch in by_shape([letterbox(frame.image) for frame in frames], self.batch_size):
-            outputs = self.network(np.stack([box.image for _, box in batch]))
+            outputs = self.network([box.image for _, box in batch])
             for (i, box), output in zip(batch, outputs, strict=True):
                 found[i] = box.undo(self.select(output), frames[i].size)
         return [found[i] for i in range(len(frames))]
@@ -117,8 +117,8 @@ class Eager:
         self.device = device
 
     @torch.inference_mode()
-    def __call__(self, pictures: Picture) -> Floats:
-        rows: Floats = self.net(torch.from_numpy(pictures).to(self.device)).cpu().numpy()
+    def __call__(self, pictures: Sequence[Picture]) -> Floats:
+        rows: Floats = self.net(torch.from_numpy(np.stack(pictures)).to(self.device)).cpu().numpy()
         return rows
 
 
@@ -130,7 +130,7 @@ class Compiled:
 
         self.streams = Streams(model)
 
-    def __call__(self, pictures: Picture) -> Floats:
+    def __call__(self, pictures: Sequence[Picture]) -> Floats:
         return np.concatenate(self.streams([picture[None] for picture in pictures]))
 
 

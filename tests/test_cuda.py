@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hrpose_cli import backends
-from hrpose_cli.backends import cuda
-from hrpose_cli.backends.cuda import CudaBackend, OnDevice, Replay, arithmetic
+from hrpose_cli.backends import OnDevice, cuda
+from hrpose_cli.backends.cuda import CudaBackend, Replay, arithmetic
 from hrpose_cli.backends.pytorch import TorchBackend
 from hrpose_cli.crops import CROP_MODES, CropMode, sample_crops, upload
 from hrpose_cli.detect import WholePicture

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -28,13 +29,23 @@ class Backend(Protocol):
         """(N, h, w, 3) uint8 RGB -> (N, K, h/4, w/4) float32 on the backend's device."""
 
 
-def run(backend: Backend, images: Picture) -> Tensor:
-    """What `backend` makes of `images`; BackendError if they are too many for its memory."""
+@runtime_checkable
+class OnDevice(Protocol):
+    """A backend that also takes crops which lie on its device."""
+
+    device: str
+
+    def on_device(self, images: Tensor) -> Tensor:
+        """As the backend's call: (N, h, w, 3) uint8 RGB -> (N, K, h/4, w/4) float32, both on the device."""
+
+
+@contextmanager
+def enough_memory(backend: Backend, remedy: str) -> Iterator[None]:
+    """BackendError where the block takes more memory than the device of `backend` has. remedy: an option to change."""
     try:
-        return backend(images)
+        yield
     except torch.OutOfMemoryError as error:
-        where = f"for the memory of {backend.device}"
-        raise BackendError(f"{len(images)} pictures at once are too many {where}: lower --batch-size") from error
+        raise BackendError(f"this is too much for the memory of {backend.device}: {remedy}") from error
 
 
 def check_finite(backend: Backend, *maps: Tensor) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +17,6 @@ from hrpose_cli.backends.batches import SIZES, fixed_size
 from hrpose_cli.backends.pytorch import Compiled, moved, precisions, runnable
 from hrpose_cli.checkpoints import first_line
 from hrpose_cli.crops import upload
-from hrpose_cli.errors import BackendError
 from hrpose_cli.geometry import Size
 from hrpose_cli.poses import Picture
 from hrpose_cli.weights import load
@@ -30,25 +28,6 @@ WARM_UP = 3  # calls before a capture, in which cuDNN chooses and cuBLAS takes i
 # The result lies in the same place every time.
 Replay = Callable[[], Tensor]
 Capture = Callable[[nn.Module, Tensor], Replay]
-
-
-@runtime_checkable
-class OnDevice(Protocol):
-    """A backend that also takes crops which lie on its device."""
-
-    device: str
-
-    def on_device(self, images: Tensor) -> Tensor:
-        """As the backend's call: (N, h, w, 3) uint8 RGB -> (N, K, h/4, w/4) float32, both on the device."""
-
-
-@contextmanager
-def enough_memory(backend: Backend) -> Iterator[None]:
-    """BackendError where the block takes more memory than the device of `backend` has."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise BackendError(f"a batch is too large for the memory of {backend.device}: lower --batch-size") from error
 
 
 @dataclass(frozen=True)

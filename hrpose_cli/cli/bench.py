@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from hrpose_cli.bench import Batches, Measured, Run, Stage
-    from hrpose_cli.estimators import TopDown
 
 
 def bench(
@@ -40,13 +39,13 @@ def bench(
     from hrpose_cli.api import build, provenance
     from hrpose_cli.bench import measure
     from hrpose_cli.bottom_up import BottomUp
-    from hrpose_cli.cli.report import Report
+    from hrpose_cli.cli.report import Report, running
     from hrpose_cli.media.inputs import open_source
     from hrpose_cli.resources import shipped
 
     report, settings = Report(quiet=quiet), opt.settings(locals())
     clip = video or shipped("samples") / "walk.mp4"
-    sizes, counts = numbers("--batches", batches, 1), numbers("--people", people, 0)
+    sizes, counts = opt.numbers("--batches", batches, int, least=1), opt.numbers("--people", people, int, least=0)
     with report.bar() as bar:
         estimator = build(settings, bar=bar)
     if isinstance(estimator, BottomUp):
@@ -56,24 +55,8 @@ def bench(
         info = provenance(settings, estimator)
         opt.emit_json(json, {"info": info, "clip": clip.name, **asdict(found)})
     if str(json) != "-":
-        show(found, f"{clip.name} {found.size[0]}x{found.size[1]}, {title(estimator)}")
-
-
-def numbers(option: str, text: str, least: int) -> list[int]:
-    """Whole numbers with commas between them."""
-    try:
-        found = [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise InputError(f"{option} {text} is not whole numbers with commas between them, such as 1,8") from error
-    if min(found) < least:
-        raise InputError(f"{option} {text} has a number below {least}")
-    return found
-
-
-def title(estimator: TopDown) -> str:
-    """What was measured, in a line."""
-    backend = estimator.backend
-    return f"{estimator.spec.name} ({backend.name} {backend.precision} on {backend.device})"
+        ran = running(estimator.spec.name, estimator.backend)
+        show(found, f"{clip.name} {found.size[0]}x{found.size[1]}, {ran}")
 
 
 def show(found: Measured, what: str) -> None:

@@ -125,6 +125,7 @@ def score_joints(
     """Rows of the whole pipeline, and what they belong to."""
     from hrpose_cli.api import build
     from hrpose_cli.bottom_up import BottomUp
+    from hrpose_cli.cli.report import running
     from hrpose_cli.evaluate import joint_rows
 
     annotated = boxes in {None, "gt"}
@@ -138,9 +139,8 @@ def score_joints(
         people = "boxes by the ground truth"
     else:
         people = f"boxes by {settings.boxes or settings.detector}"
-    backend = estimator.backend
     facts = [
-        f"{estimator.spec.name} ({backend.name} {backend.precision} on {backend.device})",
+        running(estimator.spec.name, estimator.backend),
         people,
         f"{estimator.decode} decoding",
         f"flip test {'on' if estimator.flip_test else 'off'}",

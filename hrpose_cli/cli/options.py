@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import typer
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from hrpose_cli.media.trim import Trim as MediaTrim
     from hrpose_cli.zoo import ModelSpec
 
+Number = TypeVar("Number", int, float)
 MODEL, PEOPLE, OUTPUT = "Model", "People", "Output"
 
 Weights = Annotated[
@@ -160,17 +162,21 @@ def settings(options: Mapping[str, Any], **changes: Any) -> Settings:
     chosen = {f.name: options[f.name] for f in fields(Settings) if f.name in options} | changes
     if "decode_limit" in chosen:
         chosen["decode_limit"] = chosen["decode_limit"] or None
-    return Settings(**(chosen | {"scales": parse_scales(chosen.get("scales", "1"))}))
+    return Settings(**(chosen | {"scales": numbers("--scales", chosen.get("scales", "1"), float)}))
 
 
-def parse_scales(text: str) -> tuple[float, ...]:
+def numbers(option: str, text: str, kind: type[Number], *, least: float = -math.inf) -> tuple[Number, ...]:
     """Numbers with commas between them."""
     from hrpose_cli.errors import InputError
 
     try:
-        return tuple(float(part) for part in text.split(","))
+        found = tuple(kind(part) for part in text.split(","))
     except ValueError as error:
-        raise InputError(f"--scales {text} is not numbers with commas between them, such as 0.5,1,2") from error
+        what = "whole numbers" if kind is int else "numbers"
+        raise InputError(f"{option} {text} is not {what} with commas between them, such as 1,2") from error
+    if min(found) < least:
+        raise InputError(f"{option} {text} has a number below {least:g}")
+    return found
 
 
 def style(options: Mapping[str, Any]) -> DrawStyle:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from hrpose_cli.annotate import Done
+    from hrpose_cli.backends import Backend
     from hrpose_cli.poses import Poses
     from hrpose_cli.stopwatch import Stopwatch
 
@@ -32,6 +33,11 @@ INTERRUPTED = 130  # the exit code that a shell expects after Ctrl-C
 def interrupt(*_: object) -> None:
     """What a signal does that asks a process to end: the same as Ctrl-C."""
     raise KeyboardInterrupt
+
+
+def running(name: str, backend: Backend) -> str:
+    """Which net runs, and how."""
+    return f"{name} ({backend.name} {backend.precision} on {backend.device})"
 
 
 def print_error(error: Exception) -> None:

@@ -53,7 +53,7 @@ def rows(output: str) -> list[list[str]]:
 def test_tables_and_json(run: Any, tmp_path: Path) -> None:
     result = run("--json", tmp_path / "bench.json", "--people", "5", "--batches", "1,8", "--seconds", 2)
     assert result.exit_code == 0, result.output
-    assert run.asked == [([1, 8], [5], 2.0)]
+    assert run.asked == [((1, 8), (5,), 2.0)]
     assert "walk.mp4 640x360, tiny (torch fp32 on cpu), 1.50 GFLOP a person" in result.stdout
     for row in (["1", "20.0", "100", "30%"], ["8", "40.0", "-", "-"], ["network", "40", "persons"]):
         assert row in rows(result.stdout)
@@ -68,7 +68,7 @@ def test_tables_and_json(run: Any, tmp_path: Path) -> None:
 def test_json_alone(run: Any) -> None:
     result = run("--json", "-")
     assert json.loads(result.stdout)["operations"] == 1_500_000_000
-    assert run.asked == [([1, 8, 32], [0, 1, 5, 20, 50], 5.0)]
+    assert run.asked == [((1, 8, 32), (0, 1, 5, 20, 50), 5.0)]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,53 @@
+"""The net that a benchmark measures, by its options --weights, --like and --random."""
+
+import argparse
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import torch
+from torch import Tensor, nn
+
+from hrpose_cli.backends.pytorch import normalise
+from hrpose_cli.nets import build
+from hrpose_cli.training.run import new_spec
+from hrpose_cli.weights import find, save
+from hrpose_cli.zoo import ModelSpec
+
+# Nets of random weights, and the size (width, height) of their input.
+RANDOM = {"hrnet-w32": (192, 256), "hrnet-w48": (288, 384), "hrnet-small": (96, 128), "lite-hrnet": (192, 256)}
+
+
+def add_net(parser: argparse.ArgumentParser, random: str | None = None) -> None:
+    """The options. random: the net of random weights that is measured by default; None: the default weights."""
+    parser.add_argument("--weights", help=f"default: {'those of --random' if random else 'the default ones'}")
+    parser.add_argument("--like")
+    parser.add_argument(
+        "--random", choices=RANDOM, default=random, help="random weights: speed does not depend on them"
+    )
+
+
+@contextmanager
+def chosen(arguments: argparse.Namespace) -> Iterator[tuple[ModelSpec, Path]]:
+    """The net to measure, and the file of its weights."""
+    if arguments.weights or not arguments.random:
+        yield find(arguments.weights or "default", like=arguments.like)
+        return
+    spec = new_spec(arguments.random, arguments.random, RANDOM[arguments.random])
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "net.safetensors"
+        torch.manual_seed(0)
+        save(build(spec.architecture, spec.net), spec, path)
+        yield spec, path
+
+
+def eager(net: nn.Module, color: str) -> Callable[[Tensor], Tensor]:
+    """The net as it is, for pictures (N, h, w, 3): batch norms and all, NCHW in memory."""
+
+    @torch.inference_mode()
+    def run(images: Tensor) -> Tensor:
+        heatmaps: Tensor = net(normalise(images.permute(0, 3, 1, 2).float().contiguous(), color))
+        return heatmaps
+
+    return run
