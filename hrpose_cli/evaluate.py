@@ -21,7 +21,7 @@ from hrpose_cli.metrics.pck import PCKH, pckh
 from hrpose_cli.metrics.people import NMS, similarity_of
 from hrpose_cli.pipeline import estimate
 from hrpose_cli.poses import Boxes, Frame, Poses
-from hrpose_cli.skeletons import MPII, Skeleton
+from hrpose_cli.skeletons import MPII, SKELETONS, Skeleton
 from hrpose_cli.zoo import RECOMMENDED, ModelSpec
 
 
@@ -131,8 +131,8 @@ class Measure(Interface):
     def boxes(self, geometry: Geometry) -> GivenBoxes:
         """The annotated boxes of each frame."""
 
-    def check(self, skeleton: Skeleton) -> None:
-        """Raise InputError unless the weights have the joints that are annotated."""
+    def check(self, spec: ModelSpec) -> None:
+        """Raise InputError unless weights of `spec` give what is annotated."""
 
     def read(self, path: Path) -> list[dict[str, Any]]:
         """The rows of a file of predictions."""
@@ -156,8 +156,8 @@ class Precision:
     def boxes(self, geometry: Geometry) -> GivenBoxes:
         return truth_boxes(self.truth, geometry)
 
-    def check(self, skeleton: Skeleton) -> None:
-        check_skeleton(self.truth, skeleton)
+    def check(self, spec: ModelSpec) -> None:
+        check_skeleton(self.truth, SKELETONS[spec.skeleton])
 
     def read(self, path: Path) -> list[dict[str, Any]]:
         return coco.load_results(path)
@@ -183,12 +183,12 @@ class HeadShare:
     def boxes(self, geometry: Geometry) -> GivenBoxes:
         return GivenBoxes({}, mpii.region_boxes(self.people, geometry))
 
-    def check(self, skeleton: Skeleton) -> None:
-        if skeleton is not MPII:
-            name = RECOMMENDED[MPII.name]
-            raise InputError(
-                f"the weights give the joints of {skeleton.name}, PCKh measures MPII's: say --weights {name}"
-            )
+    def check(self, spec: ModelSpec) -> None:
+        advice = f"say --weights {RECOMMENDED[MPII.name]}"
+        if spec.skeleton != MPII.name:
+            raise InputError(f"the weights give the joints of {spec.skeleton}, PCKh measures MPII's: {advice}")
+        if spec.method == "bottom-up":
+            raise InputError(f"{spec.name} finds people itself, PCKh measures those that MPII says: {advice}")
 
     def read(self, path: Path) -> list[dict[str, Any]]:
         return mpii.load_predictions(path, len(self.people))

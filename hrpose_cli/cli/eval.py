@@ -130,7 +130,7 @@ def score_joints(
 
     annotated = boxes in {None, "gt"}
     estimator = build(replace(settings, detector="none") if annotated else settings)
-    measure.check(estimator.skeleton)
+    measure.check(estimator.spec)
     if isinstance(estimator, BottomUp):  # the authors report everyone, and thin nobody out
         estimator, protocol = replace(estimator, least=0.0), replace(protocol, nms="none")
         people = f"bottom-up at scales {', '.join(f'{scale:g}' for scale in estimator.scales)}"

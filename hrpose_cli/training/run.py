@@ -153,7 +153,7 @@ def measurable(annotations: Path, spec: ModelSpec) -> Measure:
     if spec.skeleton not in METRICS:
         raise InputError(f"--val measures {' or '.join(s for s in SKELETONS if s in METRICS)}, not {spec.skeleton}")
     truth = METRICS[spec.skeleton](annotations, None)
-    truth.check(SKELETONS[spec.skeleton])
+    truth.check(spec)
     return truth
 
 

@@ -196,6 +196,40 @@ def test_pckh_of_a_run(mpii: Path, net: Any, tmp_path: Path) -> None:
     assert saved[1]["bbox"] == [0, 15, 80, 80]  # a square of 200 * 0.4 px, 15 * 0.4 px further down, from 0
 
 
+def bottom_up_file(folder: Path, skeleton: str) -> Path:
+    """Weights of a tiny net that finds everyone at once."""
+    from hrpose_cli.nets import build
+    from hrpose_cli.skeletons import SKELETONS
+    from hrpose_cli.weights import save
+    from tests.conftest import TINY, spec
+    from tests.reference import rule
+
+    config = TINY | {"refine": 1, "joints": len(SKELETONS[skeleton])}
+    net = build("higher_hrnet", config).eval()
+    net.load_state_dict(rule.state_dict(net))
+    facts = {"architecture": "higher_hrnet", "net": config, "skeleton": skeleton, "input_size": (64, 64)}
+    path = folder / f"whole-{skeleton}.safetensors"
+    save(net, replace(spec(), decode="quarter", **facts), path)
+    return path
+
+
+def test_a_bottom_up_run(data: Path, tmp_path: Path) -> None:
+    weights, saved = bottom_up_file(tmp_path, "coco"), tmp_path / "saved.json"
+    command = ["eval", "--gt", str(data), "--weights", str(weights), "--device", "cpu", "--scales", "1,2"]
+    result = CliRunner().invoke(app, [*command, "--save", str(saved)], env={"COLUMNS": "200"})
+    assert result.exit_code == 0, result.output
+    for said in ("bottom-up at scales 1, 2", "quarter decoding", "flip test on", "OKS-NMS none"):
+        assert said in result.output
+    assert len(numbers(result.output)) == 10
+    assert {row["image_id"] for row in json.loads(saved.read_text())} == {3, 7}
+
+
+def test_pckh_of_a_net_that_takes_no_boxes_is_refused(mpii: Path, tmp_path: Path) -> None:
+    weights = bottom_up_file(tmp_path, "mpii")
+    result = CliRunner().invoke(app, ["eval", "--gt", str(mpii), "--metric", "pckh", "--weights", str(weights)])
+    assert "whole-mpii finds people itself, PCKh measures those that MPII says: say --weights" in clean_failure(result)
+
+
 def crowd(data: Path) -> Path:
     """The two pictures with 14 joints and a crowdIndex, but without areas."""
     content = json.loads(data.read_text())
