@@ -1,7 +1,7 @@
 """A run scored by the protocol of a data set."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -99,10 +99,16 @@ def result_rows(poses: Poses, image_id: int, protocol: Protocol) -> list[dict[st
     return [row | {"score": float(s)} for row, s in zip(results(poses, image_id), score, strict=True)]
 
 
+def fitting(protocol: Protocol, estimator: TopDown | BottomUp) -> Protocol:
+    """The protocol without NMS for bottom-up nets, whose authors report everyone, and thin nobody out."""
+    return replace(protocol, nms="none") if isinstance(estimator, BottomUp) else protocol
+
+
 def joint_rows(
     frames: Iterable[Frame], estimator: TopDown | BottomUp, protocol: Protocol
 ) -> Iterator[list[dict[str, Any]]]:
     """COCOeval's rows, one list a picture."""
+    protocol = fitting(protocol, estimator)
     for frame, poses in estimate(frames, estimator):
         yield result_rows(score_people(poses, estimator.spec, protocol), frame.index, protocol)
 

@@ -1,6 +1,8 @@
 """People rescored, thinned and listed as HRNet's `COCODataset.evaluate` does; boxes and folders."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,8 +11,10 @@ import pytest
 from numpy.testing import assert_allclose
 
 from hrpose_cli import evaluate
+from hrpose_cli.bottom_up import BottomUp
 from hrpose_cli.errors import InputError
-from hrpose_cli.poses import Poses
+from hrpose_cli.estimators import TopDown
+from hrpose_cli.poses import Frame, Poses
 from tests.conftest import spec
 from tests.reference import FOLDER, load
 
@@ -48,6 +52,16 @@ def test_no_rescoring_and_no_nms_keep_everybody_by_box_score() -> None:
     kept = evaluate.score_people(people(0), spec(), protocol)
     assert len(kept) == len(people(0))
     assert (np.diff(kept.box_score) <= 0).all()
+
+
+def test_nobody_is_thinned_out_whom_a_bottom_up_net_found(tiny: TopDown) -> None:
+    class Known(BottomUp):
+        def __call__(self, frames: Sequence[Frame]) -> list[Poses]:
+            return [people(0)[np.zeros(3, int)]]
+
+    net = Known(tiny.backend, replace(spec(), architecture="higher_hrnet"))
+    frames = [Frame(np.zeros((40, 40, 3), np.uint8), 7)]
+    assert [len(rows) for rows in evaluate.joint_rows(frames, net, evaluate.Protocol())] == [3]
 
 
 def test_truth_boxes_are_cleaned_and_people_without_joints_left_out() -> None:

@@ -126,13 +126,14 @@ def score_joints(
     from hrpose_cli.api import build
     from hrpose_cli.bottom_up import BottomUp
     from hrpose_cli.cli.report import running
-    from hrpose_cli.evaluate import joint_rows
+    from hrpose_cli.evaluate import fitting, joint_rows
 
     annotated = boxes in {None, "gt"}
     estimator = build(replace(settings, detector="none") if annotated else settings)
     measure.check(estimator.spec)
-    if isinstance(estimator, BottomUp):  # the authors report everyone, and thin nobody out
-        estimator, protocol = replace(estimator, least=0.0), replace(protocol, nms="none")
+    protocol = fitting(protocol, estimator)
+    if isinstance(estimator, BottomUp):
+        estimator = replace(estimator, least=0.0)
         people = f"bottom-up at scales {', '.join(f'{scale:g}' for scale in estimator.scales)}"
     elif annotated:
         estimator = replace(estimator, detector=measure.boxes(estimator.spec.geometry))
