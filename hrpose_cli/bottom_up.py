@@ -1,7 +1,8 @@
 """The bottom-up estimator: all people of a picture at once, without a detector.
 
 Resizing, flip test, several scales and projection are those of HigherHRNet (tools/valid.py,
-lib/utils/transforms.py, lib/core/inference.py), with everything projected to the input size of scale 1.
+lib/utils/transforms.py, lib/core/inference.py), with everything projected to the input size of scale 1;
+for UDP's weights those of mmpose 0.x, which stay at half of the largest input.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,7 +19,7 @@ from hrpose_cli.backends import Backend, check_finite, enough_memory
 from hrpose_cli.crops import warp_into
 from hrpose_cli.errors import InputError
 from hrpose_cli.geometry import Size, extents, invert, region_affines, transform
-from hrpose_cli.grouping import DECODINGS, Rules, group, step_of
+from hrpose_cli.grouping import DECODINGS, Rules, Steps, group
 from hrpose_cli.heatmaps import DEFAULT_LIMIT
 from hrpose_cli.poses import Affine, Floats, Frame, Picture, Poses
 from hrpose_cli.skeletons import SKELETONS, Skeleton
@@ -61,7 +62,7 @@ class BottomUp:
     def __post_init__(self) -> None:
         check_scales(self.scales)
         if self.decode not in DECODINGS:
-            raise InputError(f"bottom-up decoding is {' or '.join(DECODINGS)}, not {self.decode}")
+            raise InputError(f"bottom-up weights decode by {', '.join(DECODINGS)}, not {self.decode}")
 
     @property
     def skeleton(self) -> Skeleton:
@@ -72,16 +73,40 @@ class BottomUp:
 
     def estimate(self, frame: Frame) -> Poses:
         """The people of one frame."""
-        size = network_size(frame.size, self.short_side, 1.0, min(self.scales))
+        size = self.map_size(frame.size)
         with self.watch("pose"), torch.inference_mode(), enough_memory(self.backend, "use smaller --scales"):
             mirror = torch.from_numpy(self.skeleton.mirror).to(self.backend.device)
-            heatmaps, tags = aggregate(list(self.views(frame.image)), size, mirror)
+            heatmaps, tags = aggregate(list(self.views(frame.image)), size, mirror, corners=self.aligned)
             check_finite(self.backend, heatmaps, tags)
         with self.watch("group"), torch.inference_mode():
-            step = step_of(self.decode, self.spec.kernel, self.limit)
-            people, scores = group(heatmaps, tags, rules=self.rules, step=step)
-        to_frame = invert(picture_to_input(frame.size, size))
-        return self.poses(people, scores, to_frame, frame.size)
+            steps = Steps.of(self.decode, self.spec.kernel, self.limit, self.spec.geometry)
+            people, scores = group(heatmaps, tags, rules=self.rules, steps=steps)
+        return self.poses(people, scores, invert(self.affine(frame.size, size)), frame.size)
+
+    @property
+    def aligned(self) -> bool:
+        """Whether corners of pictures, inputs and maps lie on each other, as UDP has it."""
+        return self.spec.geometry == "udp"
+
+    def input_size(self, picture: Size, scale: float) -> Size:
+        """(width, height) of the net's input at `scale`."""
+        return network_size(picture, self.short_side, scale, min(self.scales))
+
+    def map_size(self, picture: Size) -> Size:
+        """(width, height) of the maps in which people are looked for: as the input at scale 1.
+
+        Those of UDP are as the net gives them at the largest scale.
+        """
+        if not self.aligned:
+            return self.input_size(picture, 1.0)
+        width, height = self.input_size(picture, max(self.scales))
+        return width // 2, height // 2
+
+    def affine(self, picture: Size, size: Size) -> Affine:
+        """(2, 3) from the pixels of a picture to those of inputs or maps of `size`."""
+        if self.aligned:
+            return corners_to_corners(picture, size, self.input_size(picture, min(self.scales)))
+        return picture_to_input(picture, size)
 
     @property
     def short_side(self) -> int:
@@ -92,9 +117,9 @@ class BottomUp:
         """The net's output at every scale, the largest first."""
         height, width = image.shape[:2]
         for scale in sorted(self.scales, reverse=True):
-            size = network_size((width, height), self.short_side, scale, min(self.scales))
+            size = self.input_size((width, height), scale)
             resized = np.zeros((1, size[1], size[0], 3), np.uint8)
-            warp_into(resized[0], image, picture_to_input((width, height), size), np.array([0, 0, width, height]))
+            warp_into(resized[0], image, self.affine((width, height), size), np.array([0, 0, width, height]))
             flipped = np.ascontiguousarray(resized[:, :, ::-1])
             yield View(self.backend(resized), self.backend(flipped) if self.flip_test else None, scale)
 
@@ -155,12 +180,23 @@ def picture_to_input(picture: Size, size: Size) -> Affine:
     return affine
 
 
-def aggregate(views: Sequence[View], size: Size, mirror: Tensor) -> tuple[Tensor, Tensor]:
+def corners_to_corners(picture: Size, size: Size, smallest: Size) -> Affine:
+    """The same for UDP: the upper left pixels coincide, and so do the lower right ones but for the border.
+
+    smallest: of the input at the smallest scale, whose shape decides. mmpose 0.x,
+    mmpose/datasets/pipelines/bottom_up_transform.py, `_resize_align_multi_scale_udp`.
+    """
+    shown = (np.array([smallest]) - 1.0) * (min(picture) - 1) / (min(smallest) - 1)  # picture px between corners
+    affine: Affine = region_affines(shown / 2, shown, size, "udp")[0]
+    return affine
+
+
+def aggregate(views: Sequence[View], size: Size, mirror: Tensor, *, corners: bool = False) -> tuple[Tensor, Tensor]:
     """Heatmaps (K, h, w) and tags (K, T, h, w) of one frame, resized to `size` (width, height).
 
     Heatmaps are the mean over scales and mirror images. Tags of the picture and of its mirror image are
     kept side by side, T = 2, because nothing makes them alike; they are those of scale 1.
-    mirror: (K,) the joint that each joint becomes in a mirror.
+    mirror: (K,) the joint that each joint becomes in a mirror; corners: as for `resize`.
     """
     joints = len(mirror)
     heatmaps: list[Tensor] = []
@@ -170,15 +206,15 @@ def aggregate(views: Sequence[View], size: Size, mirror: Tensor) -> tuple[Tensor
         if view.mirrored is not None:
             back = view.mirrored.flip(-1)
             maps.append(torch.cat([back[:, mirror], back[:, joints + mirror]], dim=1))
-        heatmaps.append(resize(torch.stack([m[:, :joints] for m in maps]).mean(0), size))
+        heatmaps.append(resize(torch.stack([m[:, :joints] for m in maps]).mean(0), size, corners=corners))
         if view.scale == 1 or len(views) == 1:
-            tags = [resize(m[:, joints:], size) for m in maps]
+            tags = [resize(m[:, joints:], size, corners=corners) for m in maps]
     return torch.stack(heatmaps).mean(0)[0], torch.stack(tags, dim=2)[0]
 
 
-def resize(maps: Tensor, size: Size) -> Tensor:
-    """(1, C, h, w) bilinearly resized to `size` (width, height)."""
-    return F.interpolate(maps, size=(size[1], size[0]), mode="bilinear", align_corners=False)
+def resize(maps: Tensor, size: Size, *, corners: bool = False) -> Tensor:
+    """(1, C, h, w) bilinearly resized to `size` (width, height); corners: see `HigherNetConfig`."""
+    return F.interpolate(maps, size=(size[1], size[0]), mode="bilinear", align_corners=corners)
 
 
 def joint_boxes(xy: Doubles, seen: NDArray[np.bool_], size: Size) -> Floats:

@@ -6,7 +6,7 @@ mean tag is nearest, by one assignment a kind. Here scipy's assignment solves wh
 without the columns of 1e10 that pad their matrices and cost them the last digits of the scores.
 
 People are (P, K, 3 + T) float32: x, y, score and T tags of each joint, zeros where it is missing.
-Coordinates are pixels of the heatmaps, after `settle` such that a pixel's middle is 0.5.
+Coordinates are pixels of the heatmaps; after `settle` a pixel's middle is at `Steps.middle`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hrpose_cli.heatmaps import DEFAULT_LIMIT, modulate, newton_step, precise
+from hrpose_cli.heatmaps import DEFAULT_LIMIT, blur_matrix, modulate, newton_step, precise
 from hrpose_cli.poses import Floats
 
 # The head first, because it is seen most often. The authors' order is written for COCO; for other
@@ -40,7 +40,7 @@ class Rules:
     kernel: int = 5  # side of the square in which a peak must be the highest pixel, odd
 
 
-DECODINGS = ("quarter", "dark")
+DECODINGS = ("quarter", "dark", "udp")
 SIDE = 16  # px of a square to look through for a missing joint
 CHUNK = 64  # people for whom to look at once
 
@@ -50,18 +50,17 @@ Step = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def group(
-    heatmaps: Tensor, tags: Tensor, *, rules: Rules | None = None, step: Step | None = None
+    heatmaps: Tensor, tags: Tensor, *, rules: Rules | None = None, steps: Steps | None = None
 ) -> tuple[Floats, Floats]:
     """People (P, K, 3 + T) of heatmaps (K, h, w) and tags (K, T, h, w), and their scores (P,).
 
-    step: `quarter_step`, which is the default, or `dark_step`. A person's score is the mean over all
-    joints, a missing one counting 0, before the missing ones are looked for: HigherHRNet,
-    `HeatmapParser.parse`.
+    A person's score is the mean over all joints, a missing one counting 0, before the missing ones are
+    looked for: HigherHRNet, `HeatmapParser.parse`.
     """
-    rules, step = rules or Rules(), step or quarter_step
+    rules, steps = rules or Rules(), steps or Steps()
     people = match(top_peaks(heatmaps, tags, rules), rules)
     scores = people[..., 2].mean(axis=1)
-    return refine(settle(people, heatmaps, step), heatmaps, tags, step), scores
+    return refine(settle(people, heatmaps, steps), heatmaps, tags, steps), scores
 
 
 def top_peaks(heatmaps: Tensor, tags: Tensor, rules: Rules) -> list[Floats]:
@@ -123,21 +122,21 @@ def assign(rows: Floats, people: Floats, limit: float) -> list[int]:
     return [int(owner) for owner in owners]
 
 
-def settle(people: Floats, heatmaps: Tensor, step: Step) -> Floats:
-    """The same people with sub-pixel joints; 0.5 more than the pixel, because targets were rounded down."""
+def settle(people: Floats, heatmaps: Tensor, steps: Steps) -> Floats:
+    """The same people with sub-pixel joints."""
     person, joint = np.nonzero(people[..., 2] > 0)
-    settled = people.copy()
-    settled[person, joint, :2] = subpixel(heatmaps, joint, people[person, joint, :2].astype(np.int64), step)
+    settled, xy = people.copy(), people[person, joint, :2].astype(np.int64)
+    settled[person, joint, :2] = subpixel(heatmaps, joint, xy, steps.peaks) + steps.middle
     return settled
 
 
 def subpixel(heatmaps: Tensor, joint: NDArray[np.int64], xy: NDArray[np.int64], step: Step) -> Floats:
     """(n, 2) positions for the pixels (n, 2) of joints (n,)."""
     where = torch.from_numpy(joint).to(heatmaps.device), torch.from_numpy(xy).to(heatmaps.device)
-    return np.asarray(xy + step(heatmaps, *where).cpu().numpy() + 0.5, np.float32)
+    return np.asarray(xy + step(heatmaps, *where).cpu().numpy(), np.float32)
 
 
-def refine(people: Floats, heatmaps: Tensor, tags: Tensor, step: Step) -> Floats:
+def refine(people: Floats, heatmaps: Tensor, tags: Tensor, steps: Steps) -> Floats:
     """The same people with their missing joints, where the heatmap is above 0 at the likeliest place.
 
     That is where heat minus the rounded distance from the person's mean tag is highest.
@@ -153,7 +152,7 @@ def refine(people: Floats, heatmaps: Tensor, tags: Tensor, step: Step) -> Floats
     person, joint, place = person[good], joint[good], index.cpu().numpy()[good]
     xy = np.stack([place % heatmaps.shape[-1], place // heatmaps.shape[-1]], axis=1)
     refined = people.copy()
-    refined[person, joint, :2] = subpixel(heatmaps, joint, xy, step)
+    refined[person, joint, :2] = subpixel(heatmaps, joint, xy, steps.missing) + steps.middle
     refined[person, joint, 2] = score[good]
     return refined
 
@@ -252,9 +251,42 @@ def dark_step(
     return newton_step(gradient, dxx, dyy, dxy, limit)
 
 
-def step_of(decode: str, kernel: int, limit: float | None) -> Step:
-    """The step that is called "quarter" or "dark"."""
-    return quarter_step if decode == "quarter" else partial(dark_step, kernel=kernel, limit=limit)
+def udp_step(
+    heatmaps: Tensor, joint: Tensor, xy: Tensor, *, kernel: int = 3, limit: float | None = DEFAULT_LIMIT
+) -> Tensor:
+    """UDP's Newton step, whose derivatives are one pixel wide; arguments as for `heatmaps.udp`.
+
+    mmpose 0.x, `post_dark`, of which the last two pixels at a border differ: here the edge repeats in the blur.
+    """
+    reach = kernel // 2
+    blur = blur_matrix(2 * reach + 3, kernel, heatmaps.device, precise(heatmaps))[reach : reach + 3]
+    around = blur @ patches(heatmaps, joint, xy, reach + 1).to(blur.dtype) @ blur.T  # (n, 3, 3)
+    log = around.clamp(1e-3, 50).log()
+    middle, right, left, below, above = log[:, 1, 1], log[:, 1, 2], log[:, 1, 0], log[:, 2, 1], log[:, 0, 1]
+    gradient = 0.5 * torch.stack([right - left, below - above], dim=-1)
+    dxx, dyy = right - 2 * middle + left, below - 2 * middle + above
+    dxy = 0.5 * (log[:, 2, 2] - right - below + 2 * middle - left - above + log[:, 0, 0])
+    return newton_step(gradient, dxx + 1e-8, dyy + 1e-8, dxy, limit)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """From pixels to the joints in them."""
+
+    peaks: Step = quarter_step
+    missing: Step = quarter_step  # of the pixels that were found by looking for a joint
+    middle: float = 0.5  # px, where in its pixel a joint is that no step moves: targets were rounded down
+
+    @classmethod
+    def of(cls, decode: str, kernel: int, limit: float | None, geometry: str = "classic") -> Steps:
+        """Those of one of `DECODINGS`; UDP's authors move missing joints by quarters, and round nothing."""
+        named: dict[str, Step] = {
+            "quarter": quarter_step,
+            "dark": partial(dark_step, kernel=kernel, limit=limit),
+            "udp": partial(udp_step, kernel=kernel, limit=limit),
+        }
+        missing = quarter_step if decode == "udp" else named[decode]
+        return cls(named[decode], missing, 0.0 if geometry == "udp" else 0.5)
 
 
 def patches(heatmaps: Tensor, joint: Tensor, xy: Tensor, radius: int) -> Tensor:

@@ -188,6 +188,7 @@ BOTTOM_UP = [
     (32, 640, "higher_hrnet32_coco_640x640-a22fe938_20200712.pth", 0.686),
     (48, 512, "higher_hrnet48_coco_512x512-60fedcbc_20200712.pth", 0.686),
 ]
+BOTTOM_UP_UDP = "higher_hrnet32_coco_512x512_udp-8cc64794_20210222.pth"
 BOTTOM_UP_CROWD = "higher_hrnet32_crowdpose_512x512-1aa4a132_20201017.pth"
 
 SIMPLE_AUTHORS: dict[tuple[int, Size], tuple[float | None, float | None]] = {
@@ -246,6 +247,8 @@ def bottom_up_rows() -> Iterator[ModelSpec]:
         yield higher(f"higher-hrnet-w{width}-{side}x{side}-mm0", width, (side, side), folder + file, ap)
     crowd = higher("higher-hrnet-w32-crowdpose-512x512-mm0", 32, WHOLE, folder + BOTTOM_UP_CROWD, 0.655)
     yield other(crowd, "crowdpose", 14, "CrowdPose")
+    udp = higher("higher-hrnet-w32-512x512-udp-mm0", 32, WHOLE, folder + BOTTOM_UP_UDP, 0.678)
+    yield replace(udp, geometry="udp", decode="udp", flip_shift=False, kernel=3, net=udp.net | {"corners": True})
     row = higher("official-higher-hrnet-w32-512x512", 32, WHOLE, "pose_higher_hrnet_w32_512.pth", 0.671)
     yield replace(row, url=None, licence="MIT", source=HIGHER)
 

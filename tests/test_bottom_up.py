@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
+from torch.nn.functional import interpolate
 
 from hrpose_cli.backends.pytorch import TorchBackend
-from hrpose_cli.bottom_up import BottomUp, network_size, picture_to_input
+from hrpose_cli.bottom_up import BottomUp, corners_to_corners, network_size, picture_to_input
 from hrpose_cli.errors import BackendError, InputError
 from hrpose_cli.geometry import invert, transform
 from hrpose_cli.nets import build
@@ -76,6 +77,35 @@ def test_people_come_back_in_picture_pixels(size: tuple[int, int], flip: bool, s
         assert found.score.min() > 0.9
         assert found.score.max() <= 1
         assert_allclose(found.box_score, 1, atol=1e-3)
+
+
+@pytest.mark.parametrize("size", [(200, 150), (150, 200), (201, 133)])
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("scales", [(1.0,), (0.5, 1.0, 2.0)])
+def test_people_come_back_from_maps_whose_corners_are_the_pictures(
+    size: tuple[int, int], flip: bool, scales: tuple[float, ...]
+) -> None:
+    class Corners(Painted):
+        def __call__(self, images: np.ndarray) -> torch.Tensor:
+            maps = torch.from_numpy(images.astype(np.float32)).permute(0, 3, 1, 2)
+            half = images.shape[1] // 2, images.shape[2] // 2
+            heat = interpolate(maps[:, :1] / 255, half, mode="bilinear", align_corners=True)
+            tags = interpolate(maps[:, 1:2] / 10, half, mode="nearest")
+            return torch.cat([heat.repeat(1, K, 1, 1), tags.repeat(1, K, 1, 1)], dim=1)
+
+    places = np.array(PLACES)[:, :: 1 if size[0] > size[1] else -1]
+    spec = replace(SPEC, geometry="udp", decode="udp", kernel=3)
+    found = BottomUp(Corners(), spec, decode="udp", flip_test=flip, scales=scales)([painting(places.tolist(), size)])[0]
+    assert len(found) == 3
+    order = np.argsort(found.xy[:, 0, 0])
+    assert_allclose(found.xy[order], np.repeat(places[np.argsort(places[:, 0])][:, None], K, 1), atol=0.3)
+
+
+def test_corners_lie_on_each_other() -> None:
+    affine = corners_to_corners((641, 481), (384, 256), (768, 512))
+    assert_allclose(transform(affine, [[0, 0], [480 * 767 / 511, 480]]), [[0, 0], [383, 255]], atol=1e-9)
+    affine = corners_to_corners((481, 641), (512, 768), (512, 768))
+    assert_allclose(transform(affine, [[0, 0], [480, 480 * 767 / 511]]), [[0, 0], [511, 767]], atol=1e-9)
 
 
 def test_sizes_are_the_authors() -> None:
@@ -161,8 +191,8 @@ def test_impossible_scales_are_one_line(scales: tuple[float, ...], complaint: st
 
 
 def test_an_unknown_decoding_is_one_line() -> None:
-    with pytest.raises(InputError, match="quarter or dark, not udp"):
-        estimator(decode="udp")
+    with pytest.raises(InputError, match="quarter, dark, udp, not argmax"):
+        estimator(decode="argmax")
 
 
 def test_maps_that_are_not_numbers_are_refused() -> None:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from hrpose_cli import grouping
 from hrpose_cli.bottom_up import View, aggregate
-from hrpose_cli.grouping import DECODINGS, Rules, group, likeliest, match, quarter_step, settle, step_of, top_peaks
+from hrpose_cli.grouping import DECODINGS, Rules, Steps, group, likeliest, match, quarter_step, settle, top_peaks
+from hrpose_cli.heatmaps import udp
 from hrpose_cli.nets.higher_hrnet import merge
 from hrpose_cli.skeletons import COCO
 from tests.reference import load
@@ -74,7 +75,7 @@ def test_people_are_the_authors(scene: tuple[dict[str, Any], Tensor, Tensor]) ->
     assert len(people) == facts["groups"]
     assert_array_equal(people[..., 2] > 0, matched[..., 2] > 0)  # who has which joint, in order
     assert_array_equal(people[..., :2], matched[..., :2])
-    adjusted = settle(people, heatmaps, quarter_step)
+    adjusted = settle(people, heatmaps, Steps())
     assert_allclose(adjusted[..., :3], reference(facts, "adjusted")[..., :3], atol=1e-6)
     refined, scores = group(heatmaps, tags)
     assert_allclose(refined[..., :3], reference(facts, "refined")[..., :3], atol=1e-6)
@@ -127,11 +128,11 @@ def crowd(people: int, size: tuple[int, int], *, seed: int = 0, drop: float = 0.
 @pytest.mark.parametrize("decode", DECODINGS)
 def test_everyone_is_found_with_all_joints(people: int, decode: str) -> None:
     xy, heatmaps, tags = crowd(people, (150, 120))
-    found, scores = group(heatmaps, tags, step=step_of(decode, 11, 1.0))
+    found, scores = group(heatmaps, tags, steps=Steps.of(decode, 11, 1.0))
     order = np.argsort(found[:, 0, 3])
     assert len(found) == people
     error = np.abs(found[order][..., :2] - 0.5 - xy).max()
-    assert error < {"quarter": 0.26, "dark": 0.05}[decode]
+    assert error < {"quarter": 0.26, "dark": 0.05, "udp": 0.05}[decode]
     assert scores.min() > 0.9
 
 
@@ -150,11 +151,20 @@ def test_a_joint_that_no_peak_shows_is_looked_for_among_the_own() -> None:
     assert scores.max() < 1 - 0.9 * missing.mean(axis=1).min()
 
 
+def test_udp_steps_are_those_of_maps() -> None:
+    xy, heatmaps, _ = crowd(1, (60, 50))
+    pixel, _ = udp(heatmaps[None], 3, None)
+    where = torch.arange(JOINTS), torch.from_numpy(np.rint(xy[0])).long()
+    steps = Steps.of("udp", 3, None, "udp")
+    assert_allclose(where[1] + steps.peaks(heatmaps, *where), pixel[0], atol=1e-4)
+    assert (steps.middle, steps.missing) == (0, quarter_step)
+
+
 def test_dark_steps_are_limited() -> None:
     heatmaps = torch.full((1, 40, 40), 0.5)
     heatmaps[0, 20, 20:] += torch.linspace(0.2, 0, 20)  # a ridge: the curve through it peaks far away
     where = torch.tensor([0]), torch.tensor([[20, 20]])
-    free, held = (step_of("dark", 5, limit)(heatmaps, *where) for limit in (None, 0.1))
+    free, held = (Steps.of("dark", 5, limit).peaks(heatmaps, *where) for limit in (None, 0.1))
     assert_allclose(held, free.clamp(-0.1, 0.1))
     assert free.abs().max() > 0.1
 

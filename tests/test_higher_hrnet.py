@@ -110,13 +110,25 @@ def test_a_higher_hrnet_is_not_an_hrnet(tmp_path: Path) -> None:
         weights.load(MODELS["hrnet-w32-256x192"], tmp_path / "net.pth")
 
 
+def test_corners_of_both_resolutions_can_lie_on_each_other() -> None:
+    low, high = torch.rand(1, 4, 5, 6), torch.zeros(1, 2, 10, 12)
+    heatmaps = merge([low, high], corners=True)[:, :2] * 2
+    assert torch.equal(heatmaps[..., ::9, ::11], low[:, :2, ::4, ::5])
+    net = build("higher_hrnet", TINY | {"corners": True}).eval()
+    net.load_state_dict(rule.state_dict(net))
+    crop = torch.rand(1, 3, 64, 96)
+    with torch.inference_mode():
+        assert torch.equal(net(crop), merge(net.outputs(crop), corners=True))
+
+
 def test_rows_fit_the_net() -> None:
     rows = [row for row in MODELS.values() if row.architecture == "higher_hrnet"]
     assert [(HigherNetConfig(**row.net).width, row.input_size[1]) for row in rows] == [
-        (32, 512), (32, 640), (48, 512), (32, 512), (32, 512),
+        (32, 512), (32, 640), (48, 512), (32, 512), (32, 512), (32, 512),
     ]  # fmt: skip
     for row in rows:
         assert HigherNetConfig(**row.net).joints == len(SKELETONS[row.skeleton])
         assert row.input_size[0] == row.input_size[1]
-        assert (row.method, row.decode) == ("bottom-up", "quarter")
+        assert (row.method, row.decode) == ("bottom-up", "udp" if row.geometry == "udp" else "quarter")
+        assert HigherNetConfig(**row.net).corners == (row.geometry == "udp")
     assert MODELS["hrnet-w32-256x192"].method == "top-down"

@@ -26,7 +26,7 @@ def test_every_row_fits_together(row: ModelSpec) -> None:
 def test_every_file_belongs_to_one_row() -> None:
     files = [row.file for row in MODELS.values() if row.file]
     assert len(set(files)) == len(files)
-    assert len(MODELS) == 60
+    assert len(MODELS) == 61
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,7 @@ def test_every_file_belongs_to_one_row() -> None:
         ("hrnet-w32-256x192-udp", {"geometry": "udp", "decode": "udp", "flip_shift": False, "sigma": 2}),
         ("hrnet-w32-mpii-256x256", {"net": {"width": 32, "joints": 16}, "input_size": (256, 256), "sigma": 2}),
         ("hrnet-w32-crowdpose-256x192", {"net": {"width": 32, "joints": 14}, "skeleton": "crowdpose"}),
+        ("higher-hrnet-w32-512x512-udp-mm0", {"geometry": "udp", "decode": "udp", "kernel": 3, "ap": 0.678}),
         ("official-hrnet-w48-384x288", {"file": "pose_hrnet_w48_384x288.pth", "flip_shift": True, "licence": "MIT"}),
         ("official-dark-hrnet-w32-128x96", {"geometry": "dark", "flip_shift": False, "kernel": 3, "sigma": 1}),
         ("official-dark-hrnet-w48-128x96", {"geometry": "dark", "kernel": 11, "input_size": (96, 128)}),

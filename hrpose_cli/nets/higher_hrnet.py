@@ -21,6 +21,7 @@ class HigherNetConfig(NetConfig):
     """The integers that make one HigherHRNet; the defaults are the published W32."""
 
     refine: int = 4  # residual blocks at 1/2
+    corners: bool = False  # whether pixels at the corners of both resolutions lie on each other, as UDP has it
 
 
 CONFIGS = {
@@ -38,7 +39,7 @@ class HigherHRNet(Trunk):
 
     def __init__(self, config: HigherNetConfig = CONFIGS["higher-hrnet-w32"]) -> None:
         super().__init__(config)
-        width, joints = config.width, config.joints
+        width, joints, self.corners = config.width, config.joints, config.corners
         low, high = nn.Conv2d(width, 2 * joints, 1), nn.Conv2d(width, joints, 1)
         self.final_layers = nn.ModuleList([low, high])
         blocks = [nn.Sequential(BasicBlock(width, width)) for _ in range(config.refine)]
@@ -47,7 +48,7 @@ class HigherHRNet(Trunk):
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         outputs = self.outputs(x)
-        return outputs if self.training else merge(outputs)
+        return outputs if self.training else merge(outputs, corners=self.corners)
 
     def outputs(self, x: Tensor) -> list[Tensor]:
         """K heatmaps and K tags (N, 2K, H/4, W/4), and K heatmaps (N, K, H/2, W/2)."""
@@ -63,12 +64,12 @@ def initialise_tags(net: HigherHRNet) -> None:
     nn.init.normal_(low.weight[net.config.joints :], std=0.1)  # type: ignore[index]
 
 
-def merge(outputs: list[Tensor]) -> Tensor:
-    """(N, 2K, H/2, W/2): the mean of both resolutions' heatmaps, and the tags.
+def merge(outputs: list[Tensor], *, corners: bool = False) -> Tensor:
+    """(N, 2K, H/2, W/2): the mean of both resolutions' heatmaps, and the tags; corners: see `HigherNetConfig`.
 
     HigherHRNet, lib/core/inference.py, `get_multi_stage_outputs`.
     """
     low, high = outputs
     joints = high.shape[1]
-    low = F.interpolate(low, size=high.shape[-2:], mode="bilinear", align_corners=False)
+    low = F.interpolate(low, size=high.shape[-2:], mode="bilinear", align_corners=corners)
     return torch.cat([(low[:, :joints] + high) / 2, low[:, joints:]], dim=1)
