@@ -40,7 +40,7 @@ class Rules:
     kernel: int = 5  # side of the square in which a peak must be the highest pixel, odd
 
 
-DECODINGS = ("quarter", "dark", "udp")
+DECODINGS = ("argmax", "quarter", "dark", "udp")
 SIDE = 16  # px of a square to look through for a missing joint
 CHUNK = 64  # people for whom to look at once
 
@@ -227,6 +227,11 @@ def rounded_length(difference: Tensor) -> Tensor:
 # Sub-pixel steps ---------------------------------------------------------------------------------
 
 
+def no_step(heatmaps: Tensor, joint: Tensor, xy: Tensor) -> Tensor:
+    """The pixel as it is."""
+    return torch.zeros_like(xy, dtype=torch.float32)
+
+
 def quarter_step(heatmaps: Tensor, joint: Tensor, xy: Tensor) -> Tensor:
     """A quarter pixel towards the higher neighbour on each axis, down where both are equal."""
     around = patches(heatmaps, joint, xy, 1)
@@ -281,6 +286,7 @@ class Steps:
     def of(cls, decode: str, kernel: int, limit: float | None, geometry: str = "classic") -> Steps:
         """Those of one of `DECODINGS`; UDP's authors move missing joints by quarters, and round nothing."""
         named: dict[str, Step] = {
+            "argmax": no_step,
             "quarter": quarter_step,
             "dark": partial(dark_step, kernel=kernel, limit=limit),
             "udp": partial(udp_step, kernel=kernel, limit=limit),

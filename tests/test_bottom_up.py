@@ -191,8 +191,8 @@ def test_impossible_scales_are_one_line(scales: tuple[float, ...], complaint: st
 
 
 def test_an_unknown_decoding_is_one_line() -> None:
-    with pytest.raises(InputError, match="quarter, dark, udp, not argmax"):
-        estimator(decode="argmax")
+    with pytest.raises(InputError, match="argmax, quarter, dark, udp, not mean"):
+        estimator(decode="mean")
 
 
 def test_maps_that_are_not_numbers_are_refused() -> None:

@@ -132,7 +132,7 @@ def test_everyone_is_found_with_all_joints(people: int, decode: str) -> None:
     order = np.argsort(found[:, 0, 3])
     assert len(found) == people
     error = np.abs(found[order][..., :2] - 0.5 - xy).max()
-    assert error < {"quarter": 0.26, "dark": 0.05, "udp": 0.05}[decode]
+    assert error < {"argmax": 0.51, "quarter": 0.26, "dark": 0.05, "udp": 0.05}[decode]
     assert scores.min() > 0.9
 
 

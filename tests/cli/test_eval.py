@@ -222,6 +222,8 @@ def test_a_bottom_up_run(data: Path, tmp_path: Path) -> None:
         assert said in result.output
     assert len(numbers(result.output)) == 10
     assert {row["image_id"] for row in json.loads(saved.read_text())} == {3, 7}
+    table = CliRunner().invoke(app, [*command[:7], "--ablation", "decode"], env={"COLUMNS": "200"})
+    assert len(numbers(table.output)) == 3 * 10, table.output
 
 
 def test_pckh_of_a_net_that_takes_no_boxes_is_refused(mpii: Path, tmp_path: Path) -> None:
