@@ -54,7 +54,7 @@ def train(
         typer.Option(
             "--input",
             help="HEIGHTxWIDTH: 128x96, 256x192 or 384x288; bottom-up 256x256, 512x512 or 640x640.",
-            show_default="128x96, 512x512",
+            show_default="128x96; bottom-up 512x512",
         ),
     ] = None,
     skeleton: Annotated[
@@ -76,7 +76,10 @@ def train(
         float | None,
         typer.Option(min=0, help="Instead of epochs: the schedule ends with the time.", rich_help_panel=RECIPE),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Samples a process and step.", rich_help_panel=RECIPE)] = 32,
+    batch: Annotated[
+        int | None,
+        typer.Option(min=1, help="Samples a process and step.", rich_help_panel=RECIPE, show_default="32; bottom-up 8"),
+    ] = None,
     accumulate: Annotated[int, typer.Option(min=1, help="Batches a step.", rich_help_panel=RECIPE)] = 1,
     rate: Annotated[float, typer.Option("--lr", help="Learning rate.", rich_help_panel=RECIPE)] = 1e-3,
     teacher: Annotated[
@@ -132,8 +135,9 @@ def train(
     from hrpose_cli.training.people import People
     from hrpose_cli.training.teacher import Teacher, filled
 
-    report, recipe = Report(quiet=quiet or run.other_process()), make_recipe(**locals())
+    report = Report(quiet=quiet or run.other_process())
     name, way = run.choose(net, method)
+    recipe = make_recipe(**locals() | {"batch": batch or run.BATCHES[way]})
     refuse_options_of_other(way, context)
     spec = run.new_spec(out.name, name, parse_size(size) if size else None, skeleton, padding=padding)
     if val is not None:

@@ -58,6 +58,7 @@ NETS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 USUAL = {"top-down": "hrnet-small", "bottom-up": "higher-hrnet-small"}  # net of a method
 INPUTS = {"top-down": (96, 128), "bottom-up": (512, 512)}  # (width, height)
+BATCHES = {"top-down": 32, "bottom-up": 8}  # whole pictures take more memory: published are 12 a GPU
 SIGMAS = {32: (1.0, 3), 64: (2.0, 11), 96: (3.0, 17)}  # by the heatmap's height: target sigma, blur kernel
 MEASURED = 256  # crops on which the batch norms of folded weights are measured
 

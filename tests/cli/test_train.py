@@ -68,6 +68,14 @@ def test_a_bottom_up_training_leaves_weights_for_image(data: Path, tmp_path: Pat
     assert poses.is_file()
 
 
+def test_whole_pictures_come_in_smaller_batches(data: Path, tmp_path: Path) -> None:
+    for method, size, batch in (("top-down", "128x96", 32), ("bottom-up", "64x64", 8)):
+        out = tmp_path / method
+        result = run("--method", method, "--data", data, "--out", out, "--input", size, "--epochs", 1)
+        assert result.exit_code == 0, result.output
+        assert json.loads((out / "log.jsonl").read_text())["samples"] == batch
+
+
 def test_people_of_another_skeleton_are_trained_with_it(data: Path, tmp_path: Path) -> None:
     content = json.loads(data.read_text())
     content["categories"][0]["keypoints"] = list(CROWDPOSE.joints)
