@@ -10,6 +10,7 @@ passes the bound. The weights are kept: hrpose image PICTURE --weights own.safet
 import argparse
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -27,9 +28,10 @@ from hrpose_cli.training.recipe import Recipe
 from hrpose_cli.training.run import averaged, new_net, new_spec, ship
 
 SIZE = (256, 256)
-# A square input of the picture's short side never shows both ends of a 3:2 picture, whose people would then
-# never be told apart: so up to 1.5 times that side is shown.
-GENTLE = PictureAugmentation(smallest=0.95, largest=1.5, rotation=0, shift=0.15, flipped=0)
+# A square input of the picture's short side never shows both ends of a picture, whose people would then never
+# be told apart: so up to more than its long side is shown.
+LONGEST = 4 / 3  # of the pictures' short sides
+GENTLE = PictureAugmentation(smallest=0.95, largest=1.4, rotation=0, shift=0.15, flipped=0)
 
 
 def suits(page: Page) -> bool:
@@ -43,10 +45,16 @@ def suits(page: Page) -> bool:
 
 def handful(annotations: Path, most: int) -> tuple[Pictures, list[int]]:
     """The first pictures that suit, and their ids in the file."""
-    ids = {row["file_name"]: row["id"] for row in coco.load_annotations(annotations).dataset["images"]}
+    rows = {row["file_name"]: row for row in coco.load_annotations(annotations).dataset["images"]}
     pages = load_pictures([Source(annotations)], COCO).pages
-    chosen = [page for page in pages if suits(page)][:most]
-    return Pictures(tuple(chosen)), [ids[page.path.name] for page in chosen]
+    chosen = [page for page in pages if suits(page) and compact(rows[page.path.name])][:most]
+    return Pictures(tuple(chosen)), [rows[page.path.name]["id"] for page in chosen]
+
+
+def compact(row: dict[str, Any]) -> bool:
+    """Whether a picture is no longer than the net sees in training."""
+    sides = row["width"], row["height"]
+    return max(sides) <= LONGEST * min(sides)
 
 
 def precision(training: Training, annotations: Path, ids: list[int]) -> float:

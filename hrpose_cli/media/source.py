@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import av
 from av.video.reformatter import VideoReformatter
@@ -33,7 +33,7 @@ from hrpose_cli.media.container import (
     video_stream,
 )
 from hrpose_cli.media.trim import WHOLE, Trim, inside
-from hrpose_cli.media.upright import colour_of, displayed_size, orientation, progressive, rgb_options, turn
+from hrpose_cli.media.upright import colour_of, displayed_size, interleaved, orientation, progressive, rgb_options, turn
 from hrpose_cli.poses import Picture
 
 
@@ -170,8 +170,7 @@ class VideoSource(Source):
     def _image(self, picture: av.VideoFrame) -> Picture:
         # A size that changes in mid-stream is scaled to the first one, as players do.
         width, height = displayed_size(self.clip.size, self._turn)
-        rgb = self._to_rgb.reformat(picture, width, height, "rgb24", **self._colours)
-        return turn(cast(Picture, rgb.to_ndarray()), self._turn)
+        return turn(interleaved(self._to_rgb.reformat(picture, width, height, "gbrp", **self._colours)), self._turn)
 
     def _describe(self, first: av.VideoFrame, source: Input) -> Clip:
         """The whole clip."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 
 from hrpose_cli.errors import MediaError
 from hrpose_cli.media.clip import Clip, Colour
@@ -18,6 +18,7 @@ from hrpose_cli.media.clock import Clock
 from hrpose_cli.media.encoding import Encoding
 from hrpose_cli.media.sink import VideoSink
 from hrpose_cli.media.source import VideoSource
+from hrpose_cli.media.upright import interleaved, rgb_options
 from tests.media.clips import MS, copy, ffmpeg, film, image, packets, times
 
 # Reading
@@ -43,6 +44,14 @@ def test_frames_come_in_order_and_in_their_colours(plain: Path) -> None:
             error = np.abs(frame.image.astype(int) - image(frame.index))
             assert np.median(error) <= 1
             assert error.mean() < 3
+
+
+@pytest.mark.parametrize("name", ["yuv420p", "yuvj422p", "yuv444p10le", "rgb24", "bgr0", "gray"])
+def test_planes_interleaved_are_what_swscale_interleaves(name: str) -> None:
+    noise = av.VideoFrame.from_ndarray(np.random.default_rng(0).integers(0, 256, (37, 53, 3), np.uint8), format="rgb24")
+    stored, options = noise.reformat(format=name), rgb_options(Colour(matrix=1))
+    whole, planes = (stored.reformat(53, 37, target, **options) for target in ("rgb24", "gbrp"))
+    assert_allclose(interleaved(planes), whole.to_ndarray(), atol=1)  # they round anew at odd heights
 
 
 @pytest.mark.parametrize(
