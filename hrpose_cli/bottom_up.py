@@ -17,7 +17,7 @@ from torch import Tensor
 
 from hrpose_cli.backends import Backend, check_finite, enough_memory
 from hrpose_cli.crops import warp_into
-from hrpose_cli.errors import InputError
+from hrpose_cli.errors import BackendError, InputError
 from hrpose_cli.geometry import Size, extents, invert, region_affines, transform
 from hrpose_cli.grouping import DECODINGS, Rules, Steps, group
 from hrpose_cli.heatmaps import DEFAULT_LIMIT
@@ -28,6 +28,7 @@ from hrpose_cli.zoo import ModelSpec
 
 Doubles = NDArray[np.float64]
 
+ONE_SIZE = {"openvino", "onnx"}  # backends whose nets are made for one size of input
 MULTIPLE = 64  # px, what the sides of the smallest input are multiples of; those of every input, of 32
 MARGIN = 0.09  # of the joints' longer side, from them to the edge of their box
 
@@ -61,6 +62,10 @@ class BottomUp:
 
     def __post_init__(self) -> None:
         check_scales(self.scales)
+        if self.backend.name in ONE_SIZE:
+            raise BackendError(
+                f"{self.backend.name} runs inputs of one size, but pictures have many: use --backend torch"
+            )
         if self.decode not in DECODINGS:
             raise InputError(f"bottom-up weights decode by {', '.join(DECODINGS)}, not {self.decode}")
 

@@ -190,6 +190,16 @@ def test_impossible_scales_are_one_line(scales: tuple[float, ...], complaint: st
         estimator(scales=scales)
 
 
+@pytest.mark.parametrize("name", ["openvino", "onnx"])
+def test_backends_for_one_size_of_input_are_one_line(name: str) -> None:
+    class Fixed(Painted):
+        pass
+
+    Fixed.name = name
+    with pytest.raises(BackendError, match=f"{name} runs inputs of one size"):
+        BottomUp(Fixed(), SPEC)
+
+
 def test_an_unknown_decoding_is_one_line() -> None:
     with pytest.raises(InputError, match="argmax, quarter, dark, udp, not mean"):
         estimator(decode="mean")
