@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import cv2
 import numpy as np
@@ -58,7 +59,9 @@ def halved(image: Picture) -> tuple[Picture, int]:
     side = 1
     while max(image.shape) >= 2 * LONG_SIDE and min(image.shape[:2]) > 1:
         height, width = image.shape[0] // 2, image.shape[1] // 2
-        image = cv2.resize(image[: 2 * height, : 2 * width], (width, height), interpolation=cv2.INTER_AREA)
+        image = cast(
+            Picture, cv2.resize(image[: 2 * height, : 2 * width], (width, height), interpolation=cv2.INTER_AREA)
+        )
         side *= 2
     return image, side
 

@@ -13,6 +13,7 @@ from hrpose_cli.backends.batches import filled, fixed_size, in_parts
 from hrpose_cli.checkpoints import first_line
 from hrpose_cli.errors import BackendError, WeightsError
 from hrpose_cli.exported import EXPORTED, export_facts
+from hrpose_cli.nets import simplified
 from hrpose_cli.poses import Picture
 from hrpose_cli.weights import load
 from hrpose_cli.zoo import ModelSpec
@@ -68,8 +69,8 @@ def fold_batch_norms(net: nn.Module) -> nn.Module:
 
 
 def runnable(net: nn.Module, *, color: str = "rgb", precision: str = "fp32") -> Normalised:
-    """A folded copy of `net` with all that lies between uint8 crops and float32 heatmaps."""
-    module = Normalised(fold_batch_norms(net), color, DTYPES[precision]).eval()
+    """A simplified and folded copy of `net` with all that lies between uint8 crops and float32 heatmaps."""
+    module = Normalised(fold_batch_norms(simplified(net)), color, DTYPES[precision]).eval()
     return module.to(memory_format=torch.channels_last)
 
 
