@@ -22,9 +22,11 @@ from hrpose_cli.letterbox import LONG_SIDE
 from hrpose_cli.poses import Frame, Picture, Poses
 from hrpose_cli.resources import fitting_batch
 from hrpose_cli.yolo import DEFAULT, Yolo, load_yolo
-from hrpose_cli.zoo import ModelSpec
+from hrpose_cli.zoo import MODELS, ModelSpec
 
 PACKAGES = ("torch", "ultralytics", "opencv-python", "numpy")
+# What only weights of one method use.
+ONLY = {"top-down": ("boxes", "detector", "crop", "batch_size"), "bottom-up": ("scales",)}
 RUNTIMES = {"openvino": ("openvino",), "onnx": ("onnxruntime",)}  # of backends, besides torch
 
 
@@ -71,12 +73,9 @@ def build(settings: Settings, *, bar: Any = False) -> TopDown | BottomUp:
     device = choose_device(settings.device)
     fast = device != "cpu"  # a GPU runs HRNet as fast as the light net
     spec, path = find(settings.weights, like=settings.like, download=settings.download, fast=fast, bar=bar)
-    if settings.method not in {"auto", spec.method}:
-        raise InputError(f"{spec.name} works {spec.method}: leave --method out, or name other weights")
+    check_method(settings, spec)
     if spec.method == "bottom-up":
         return build_bottom_up(settings, spec, path, device)
-    if settings.scales != (1.0,):
-        raise InputError(f"--scales are for bottom-up weights, but {spec.name} works {spec.method}")
     return TopDown(
         detector=build_detector(settings, device),
         backend=backends.build(spec, path, device=device, backend=settings.backend, precision=settings.precision),
@@ -88,6 +87,18 @@ def build(settings: Settings, *, bar: Any = False) -> TopDown | BottomUp:
         batch_size=settings.batch_size or fitting_batch(spec.input_size, device),
         limit=settings.decode_limit,
     )
+
+
+def check_method(settings: Settings, spec: ModelSpec) -> None:
+    """InputError if the weights work another way than `settings` want, or have no use for one of them."""
+    if settings.method not in {"auto", spec.method}:
+        example = next(row.name for row in MODELS.values() if row.method == settings.method)
+        raise InputError(f"{spec.name} works {spec.method}: leave --method out, or say --weights, such as {example}")
+    other = "bottom-up" if spec.method == "top-down" else "top-down"
+    for name in ONLY[other]:
+        if getattr(settings, name) not in {getattr(Settings, name), "none"}:  # no detector is what they have
+            option = name.replace("_", "-")
+            raise InputError(f"--{option} is for {other} weights, but {spec.name} works {spec.method}: leave it out")
 
 
 def build_bottom_up(settings: Settings, spec: ModelSpec, path: Path, device: str) -> BottomUp:

@@ -22,6 +22,7 @@ import torch
 from hrpose_cli.annotate import Outputs, annotate
 from hrpose_cli.backends import Backend
 from hrpose_cli.backends.openvino import threads
+from hrpose_cli.bottom_up import BottomUp
 from hrpose_cli.detect import Detector
 from hrpose_cli.draw import draw_poses
 from hrpose_cli.estimators import TopDown
@@ -40,6 +41,7 @@ AT_ONCE = 8  # frames that stages are measured on
 ENCODED = 120  # frames
 FEWEST, MOST = 4, 240  # frames of a run
 BOX = (0.2, 0.45)  # of a made-up person: the share of a frame's width and height
+Step = tuple[str, str, Callable[[], object]]  # a name, what it goes by, and the work
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -47,8 +49,8 @@ DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 class Batches:
     """The net alone at one batch size."""
 
-    size: int  # crops
-    persons: float  # a second
+    size: int  # crops; bottom-up: pictures of `ModelSpec.input_size`
+    persons: float  # a second; bottom-up: pictures
     peak: float | None  # floating-point operations a second of the matrix multiply; None: torch has none for it
     share: float | None  # of the peak that the net's convolutions reach
 
@@ -66,10 +68,10 @@ class Stage:
 class Run:
     """A clip from file to file, with so many people in every frame."""
 
-    people: int
+    people: int  # in every frame; bottom-up: as many as were found, in the mean
     frames: int
     rate: float  # frames a second
-    share: float | None  # of the peak that the net's convolutions reach
+    share: float | None  # of the peak that the net's convolutions reach; None: not known
     stages: dict[str, float]  # seconds of each stage over those of the run; stages overlap
     memory: float | None  # MB, the most that the process held until then
     device_memory: float | None  # MB, of a CUDA device
@@ -80,7 +82,7 @@ class Measured:
     """All that was measured."""
 
     size: tuple[int, int]  # (width, height) of the clip
-    operations: int  # of the net's convolutions for one person, without a flip test
+    operations: int  # of the net's convolutions for one crop or picture, without a flip test
     threads: int  # of a CPU
     batches: tuple[Batches, ...]
     stages: tuple[Stage, ...]
@@ -159,7 +161,7 @@ def multiply(precision: str, device: str) -> Callable[[], object] | None:
 
 
 def operations(spec: ModelSpec) -> int:
-    """Floating-point operations of the net's convolutions for one person."""
+    """Floating-point operations of the net's convolutions for one input of its own size."""
     return 2 * multiply_adds(build(spec.architecture, spec.net), spec.input_size)
 
 
@@ -167,19 +169,22 @@ def operations(spec: ModelSpec) -> int:
 
 
 def measure(
-    estimator: TopDown,
+    estimator: TopDown | BottomUp,
     open_source: Callable[[], Source],
-    sizes: Sequence[int] = (1, 8, 32),
-    people: Sequence[int] = (0, 1, 5, 20, 50),
+    sizes: Sequence[int],
+    people: Sequence[int | None],
     seconds: float = 5.0,
 ) -> Measured:
-    """Batches of `sizes`, stages, and runs of about `seconds` with each number of `people` a frame of a clip."""
+    """Batches of `sizes`, stages, and runs of about `seconds` with each number of `people` a frame of a clip.
+
+    None: with those who are in the picture, the only ones that a bottom-up net finds.
+    """
     with open_source() as source:  # a clip that cannot be read is said before the work
         size = source.clip.size
     nets = tuple(batches(estimator.backend, estimator.spec, sizes))
     alone = tuple(stages(estimator, open_source))
     best = max(nets, key=lambda net: net.persons)
-    runs = tuple(run(estimator, open_source, n, frames_for(n, best, seconds), best) for n in people)
+    runs = tuple(run(estimator, open_source, n, frames_for(n or 1, best, seconds), best) for n in people)
     return Measured(size, operations(estimator.spec), threads(), nets, alone, runs)
 
 
@@ -201,12 +206,13 @@ def noise(shape: tuple[int, ...]) -> Picture:
     return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
 
-def stages(estimator: TopDown, open_source: Callable[[], Source], people: int = 5) -> Iterator[Stage]:
-    """Each stage alone, on a few frames of a clip with `people` in each."""
+def stages(estimator: TopDown | BottomUp, open_source: Callable[[], Source], people: int = 5) -> Iterator[Stage]:
+    """Each stage alone, on a few frames of a clip; top-down with `people` in each."""
     frames, clip, rate = decoded(open_source)
     yield Stage("decode", rate, "frames")
     boxes = [crowd(people, frame.size) for frame in frames]
-    for name, of, work in steps(estimator, frames, boxes):
+    works = steps(estimator, frames, boxes) if isinstance(estimator, TopDown) else whole_steps(estimator, frames)
+    for name, of, work in works:
         count = len(frames) * (people if of == "persons" else 1)
         yield Stage(name, count / median(paired([work], estimator.backend.device)[0]), of)
     yield Stage("encode", ENCODED / encoding(frames, clip), "frames")
@@ -220,9 +226,7 @@ def decoded(open_source: Callable[[], Source]) -> tuple[list[VideoFrame], Clip, 
         return frames, source.clip, len(frames) / watch.seconds["decode"]
 
 
-def steps(
-    estimator: TopDown, frames: Sequence[Frame], boxes: Sequence[Boxes]
-) -> Iterator[tuple[str, str, Callable[[], object]]]:
+def steps(estimator: TopDown, frames: Sequence[Frame], boxes: Sequence[Boxes]) -> Iterator[Step]:
     """What is done with decoded frames: a name, what it goes by, and the work."""
     owners = [(i, j) for i, found in enumerate(boxes) for j in range(len(found))]
     crops = list(estimator.batches(frames, boxes, owners))
@@ -232,6 +236,14 @@ def steps(
     yield "crop", "persons", lambda: list(estimator.batches(frames, boxes, owners))
     yield "network", "persons", lambda: [estimator.maps(part.images) for part in crops]
     yield "joints", "persons", lambda: [estimator.joints(m, c.to_frame) for m, c in zip(maps, crops, strict=True)]
+    yield "draw", "frames", lambda: [draw_poses(f.image, found) for f, found in zip(frames, poses, strict=True)]
+
+
+def whole_steps(estimator: BottomUp, frames: Sequence[Frame]) -> Iterator[Step]:
+    """The same for a net that sees whole pictures."""
+    poses = estimator(frames)
+    yield "network", "frames", lambda: [list(estimator.views(frame.image)) for frame in frames]
+    yield "network and groups", "frames", lambda: estimator(frames)
     yield "draw", "frames", lambda: [draw_poses(f.image, found) for f, found in zip(frames, poses, strict=True)]
 
 
@@ -246,17 +258,23 @@ def encoding(frames: Sequence[VideoFrame], clip: Clip) -> float:
         return time.perf_counter() - began
 
 
-def run(estimator: TopDown, open_source: Callable[[], Source], people: int, frames: int, net: Batches) -> Run:
+def run(
+    estimator: TopDown | BottomUp, open_source: Callable[[], Source], people: int | None, frames: int, net: Batches
+) -> Run:
     """The first `frames` of a clip as `hrpose video` does them, with `people` in each; `net` tells the peak."""
     device, watch = estimator.backend.device, Stopwatch()
-    crowded = replace(estimator, detector=Crowd(estimator.detector, people), watch=watch)
+    counted = replace(estimator, watch=watch)
+    if isinstance(counted, TopDown) and people is not None:
+        counted = replace(counted, detector=Crowd(counted.detector, people))
     with TemporaryDirectory() as folder:
         outputs = Outputs(video=Path(folder) / "bench.mp4")
-        done = annotate(lambda: Excerpt(open_source(), frames), crowded, outputs, Header(), watch=watch)
+        done = annotate(lambda: Excerpt(open_source(), frames), counted, outputs, Header(), watch=watch)
         took = watch.total
-    work = done.people * (1 + estimator.flip_test) * operations(estimator.spec)
+    share = None
+    if net.peak and isinstance(counted, TopDown):  # pictures differ in size from the net's
+        share = done.people * (1 + counted.flip_test) * operations(counted.spec) / took / net.peak
     return Run(
-        people, done.frames, done.frames / took, work / took / net.peak if net.peak else None,
+        round(done.people / done.frames), done.frames, done.frames / took, share,
         {stage: spent / took for stage, spent in watch.seconds.items()}, memory(), device_memory(device),
     )  # fmt: skip
 

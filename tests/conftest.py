@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +60,21 @@ def weights_file(net: HRNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     save(net, spec(), path)
+    return path
+
+
+def bottom_up_file(folder: Path, skeleton: str) -> Path:
+    """Weights of a tiny net that finds everyone at once."""
+    from hrpose_cli.nets import build
+    from hrpose_cli.skeletons import SKELETONS
+    from hrpose_cli.weights import save
+
+    config = TINY | {"refine": 1, "joints": len(SKELETONS[skeleton])}
+    net = build("higher_hrnet", config).eval()
+    net.load_state_dict(rule.state_dict(net))
+    facts = {"architecture": "higher_hrnet", "net": config, "skeleton": skeleton, "input_size": (64, 64)}
+    path = folder / f"whole-{skeleton}.safetensors"
+    save(net, replace(spec(), decode="quarter", **facts), path)
     return path
 
 

@@ -1,6 +1,7 @@
 """The library's front door: the four lines of the README."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from hrpose_cli.api import Settings, build, provenance
 from hrpose_cli.backends.pytorch import Normalised, choose_device
 from hrpose_cli.errors import BackendError, InputError
 from hrpose_cli.poses import Frame
+from tests.conftest import bottom_up_file
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +58,21 @@ def test_an_array_of_another_kind_is_refused(estimator: PoseEstimator, wrong: np
 def test_settings_are_checked(wrong: dict[str, object]) -> None:
     with pytest.raises(InputError):
         Settings(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"method": "top-down"}, "leave --method out, or say --weights, such as hrnet-"),
+        ({"boxes": "boxes.json"}, "--boxes is for top-down weights"),
+        ({"detector": "person.pt"}, "--detector is for top-down weights"),
+        ({"crop": "pad"}, "--crop is for top-down weights"),
+        ({"batch_size": 4}, "--batch-size is for top-down weights"),
+    ],
+)
+def test_what_whole_pictures_have_no_use_for_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        build(Settings(weights=str(bottom_up_file(tmp_path, "coco")), device="cpu", **change))
 
 
 def test_every_run_can_say_what_made_it(weights_file: Path) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import asdict, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,12 +11,14 @@ import torch
 from numpy.testing import assert_array_equal
 
 from hrpose_cli import bench
+from hrpose_cli.api import Settings, build
 from hrpose_cli.detect import WholePicture
 from hrpose_cli.errors import MediaError
 from hrpose_cli.estimators import TopDown
 from hrpose_cli.media.inputs import open_source
 from hrpose_cli.poses import Frame
 from hrpose_cli.resources import shipped
+from tests.conftest import bottom_up_file
 
 open_walk = partial(open_source, str(shipped("samples") / "walk.mp4"))
 NET = bench.Batches(8, persons=100.0, peak=2e9, share=0.5)
@@ -86,10 +89,19 @@ def test_all_that_a_run_goes_through_is_measured(tiny: TopDown) -> None:
     assert asdict(found)["operations"] == bench.operations(tiny.spec) > 1e6
 
 
+def test_a_net_for_whole_pictures_finds_who_is_there(tmp_path: Path) -> None:
+    whole = build(Settings(weights=str(bottom_up_file(tmp_path, "coco")), device="cpu"))
+    found = bench.measure(whole, open_walk, sizes=(1,), people=(None,), seconds=0.01)
+    assert [stage.name for stage in found.stages] == ["decode", "network", "network and groups", "draw", "encode"]
+    (run,) = found.runs
+    assert {"decode", "pose", "group", "encode"} <= set(run.stages)
+    assert run.share is None
+
+
 def test_a_clip_that_is_not_there_is_said_first(tiny: TopDown, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bench, "batches", pytest.fail)
     with pytest.raises(MediaError, match=r"none\.mp4"):
-        bench.measure(tiny, partial(open_source, "none.mp4"))
+        bench.measure(tiny, partial(open_source, "none.mp4"), (1,), (1,))
 
 
 def test_a_flip_test_is_twice_the_work(tiny: TopDown, monkeypatch: pytest.MonkeyPatch) -> None:

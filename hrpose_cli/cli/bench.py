@@ -18,6 +18,12 @@ if TYPE_CHECKING:
 
     from hrpose_cli.bench import Batches, Measured, Run, Stage
 
+# Batches, and people a frame, of each method: those in a whole picture are there and cannot be made up.
+USUAL: dict[str, tuple[Sequence[int], Sequence[int | None]]] = {
+    "top-down": ((1, 8, 32), (0, 1, 5, 20, 50)),
+    "bottom-up": ((1,), (None,)),
+}
+
 
 def bench(
     weights: opt.Weights = "default",
@@ -27,8 +33,14 @@ def bench(
     backend: opt.BackendName = "auto",
     precision: opt.Precision = "auto",
     flip_test: opt.FlipTest = False,
-    batches: Annotated[str, typer.Option(help="Crops a batch, with commas between.")] = "1,8,32",
-    people: Annotated[str, typer.Option(help="People a frame, with commas between.")] = "0,1,5,20,50",
+    batches: Annotated[
+        str | None,
+        typer.Option(help="Crops a batch, or pictures, with commas between.", show_default="1,8,32; bottom-up 1"),
+    ] = None,
+    people: Annotated[
+        str | None,
+        typer.Option(help="Made-up people a frame, with commas between; top-down only.", show_default="0,1,5,20,50"),
+    ] = None,
     video: Annotated[Path | None, typer.Option(help="Clip whose first frames to use. Default: a shipped one.")] = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="For each number of people, about.")] = 5.0,
     json: Annotated[Path | None, typer.Option(help="Write all numbers here; - prints them instead of tables.")] = None,
@@ -45,12 +57,15 @@ def bench(
 
     report, settings = Report(quiet=quiet), opt.settings(locals())
     clip = video or shipped("samples") / "walk.mp4"
-    sizes, counts = opt.numbers("--batches", batches, int, least=1), opt.numbers("--people", people, int, least=0)
+    sizes = None if batches is None else opt.numbers("--batches", batches, int, least=1)
+    counts = None if people is None else opt.numbers("--people", people, int, least=0)
     with report.bar() as bar:
         estimator = build(settings, bar=bar)
-    if isinstance(estimator, BottomUp):
-        raise InputError(f"{estimator.spec.name} works bottom-up: bench measures top-down weights only")
-    found = measure(estimator, partial(open_source, str(clip)), sizes, counts, seconds)
+    if counts and isinstance(estimator, BottomUp):
+        raise InputError(f"{estimator.spec.name} finds who is in the picture: leave --people out")
+    usual_sizes, usual_counts = USUAL[estimator.spec.method]
+    source = partial(open_source, str(clip))
+    found = measure(estimator, source, sizes or usual_sizes, counts or usual_counts, seconds)
     if json is not None:
         info = provenance(settings, estimator)
         opt.emit_json(json, {"info": info, "clip": clip.name, **asdict(found)})
@@ -63,7 +78,7 @@ def show(found: Measured, what: str) -> None:
     """Three tables on the standard output."""
     from hrpose_cli.cli.report import print_table
 
-    print_table(of_batches(found.batches), f"{what}, {found.operations / 1e9:.2f} GFLOP a person")
+    print_table(of_batches(found.batches), f"{what}, {found.operations / 1e9:.2f} GFLOP a crop or picture")
     print_table(of_stages(found.stages), "\neach stage alone")
     print_table(of_runs(found.runs), "\nfrom file to file; a stage: its share of the time, stages overlap")
 
@@ -71,7 +86,7 @@ def show(found: Measured, what: str) -> None:
 def of_batches(rows: Sequence[Batches]) -> Table:
     from rich.table import Table
 
-    table = Table("batch", "persons/s", "multiply GFLOP/s", "of that", box=None, pad_edge=False)
+    table = Table("batch", "crops/s", "multiply GFLOP/s", "of that", box=None, pad_edge=False)
     for row in rows:
         peak = f"{row.peak / 1e9:.0f}" if row.peak else "-"
         table.add_row(str(row.size), f"{row.persons:.1f}", peak, percent(row.share))

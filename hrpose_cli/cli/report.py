@@ -169,9 +169,10 @@ class Report:
     def made_with(self, info: dict[str, Any], hint: str | None = None) -> None:
         """Which weights, backend and options made the result, and where better weights are to be had."""
         options = info["options"]
+        people = "bottom-up" if info["method"] == "bottom-up" else f"boxes by {info['detector']['name']}"
         line = (
             f"{info['weights']['name']} ({info['backend']} {info['precision']} on {info['device']}), "
-            f"{options['decode']} decoding{', flip test' * options['flip_test']}, boxes by {info['detector']['name']}"
+            f"{options['decode']} decoding{', flip test' * options['flip_test']}, {people}"
         )
         self.console.print("\n".join([line, *([hint] if hint else [])]), style="dim")
 

@@ -13,7 +13,7 @@ from scipy.io import savemat
 from typer.testing import CliRunner
 
 from hrpose_cli.cli import app
-from tests.conftest import clean_failure
+from tests.conftest import bottom_up_file, clean_failure
 
 
 @pytest.fixture
@@ -194,23 +194,6 @@ def test_pckh_of_a_run(mpii: Path, net: Any, tmp_path: Path) -> None:
     saved = json.loads((tmp_path / "out.json").read_text())
     assert [(row["image_id"], len(row["keypoints"])) for row in saved] == [(0, 48), (1, 48)]
     assert saved[1]["bbox"] == [0, 15, 80, 80]  # a square of 200 * 0.4 px, 15 * 0.4 px further down, from 0
-
-
-def bottom_up_file(folder: Path, skeleton: str) -> Path:
-    """Weights of a tiny net that finds everyone at once."""
-    from hrpose_cli.nets import build
-    from hrpose_cli.skeletons import SKELETONS
-    from hrpose_cli.weights import save
-    from tests.conftest import TINY, spec
-    from tests.reference import rule
-
-    config = TINY | {"refine": 1, "joints": len(SKELETONS[skeleton])}
-    net = build("higher_hrnet", config).eval()
-    net.load_state_dict(rule.state_dict(net))
-    facts = {"architecture": "higher_hrnet", "net": config, "skeleton": skeleton, "input_size": (64, 64)}
-    path = folder / f"whole-{skeleton}.safetensors"
-    save(net, replace(spec(), decode="quarter", **facts), path)
-    return path
 
 
 def test_a_bottom_up_run(data: Path, tmp_path: Path) -> None:
