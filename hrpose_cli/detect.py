@@ -65,7 +65,8 @@ def read_boxes(path: Path) -> GivenBoxes:
         groups: dict[int, list[Any]] = defaultdict(list)
         for row in rows:
             if row.get("category_id", 1) == 1 and not row.get("iscrowd"):
-                groups[int(row["image_id"])].append((*row["bbox"], row.get("score", 1.0)))
+                score = row.get("box_score", row.get("score", 1.0))  # "score" of our own files is the person's
+                groups[int(row["image_id"])].append((*row["bbox"], score))
         boxes = {i: xywh_boxes(np.array(rows, np.float64)) for i, rows in groups.items()}
         # Frames of a video are found by their index: they all have the name of the clip.
         frames = {int(i["id"]): int(i["frame_index"]) for i in images if "frame_index" in i}

@@ -203,8 +203,8 @@ def check_cutoff(cutoff: float, rate: float) -> None:
     least = 2 * cutoff / PASSES
     if rate <= least:
         raise InputError(
-            f"smoothing at {cutoff:g} Hz needs more than {least:.3g} frames a second, but the clip has {rate:.4g}: "
-            f"choose a cut-off below {rate / 2 * PASSES:.3g} Hz"
+            f"smoothing at {cutoff:g} Hz needs more than {least:.3g} looked-at frames a second, not {rate:.4g}: "
+            f"look at more of them, or choose --cutoff below {rate / 2 * PASSES:.3g}"
         )
 
 

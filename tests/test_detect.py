@@ -22,6 +22,14 @@ from hrpose_cli.poses import Boxes, Frame
             {7: [[1, 2, 4, 6]]},
         ),
         (
+            [  # our own files: the score of a person is lower than that of the box
+                {"image_id": 7, "category_id": 1, "bbox": [0, 0, 2, 2], "score": 0.1, "box_score": 0.8},
+                {"image_id": 7, "category_id": 1, "bbox": [5, 5, 2, 2], "score": 0.2, "box_score": 0.3},
+            ],
+            {},
+            {7: [[0, 0, 2, 2], [5, 5, 7, 7]]},
+        ),
+        (
             [
                 {"image_id": 7, "category_id": 1, "bbox": [0, 0, 2, 2], "score": 0.1},
                 {"image_id": 7, "category_id": 1, "bbox": [5, 5, 2, 2], "score": 0.9},  # the better one first

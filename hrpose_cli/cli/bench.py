@@ -96,14 +96,18 @@ def of_batches(rows: Sequence[Batches]) -> Table:
 def of_stages(rows: Sequence[Stage]) -> Table:
     from rich.table import Table
 
+    from hrpose_cli.cli.report import three_digits
+
     table = Table("stage", "a second", "", box=None, pad_edge=False)
     for row in rows:
-        table.add_row(row.name, f"{row.rate:.3g}", row.of)
+        table.add_row(row.name, three_digits(row.rate), row.of)
     return table
 
 
 def of_runs(rows: Sequence[Run]) -> Table:
     from rich.table import Table
+
+    from hrpose_cli.cli.report import three_digits
 
     stages = list(dict.fromkeys(stage for row in rows for stage in row.stages))
     on_device = any(row.device_memory is not None for row in rows)
@@ -112,7 +116,7 @@ def of_runs(rows: Sequence[Run]) -> Table:
     for row in rows:
         shares = [percent(row.stages.get(stage)) for stage in stages]
         held = ["-" if mb is None else f"{mb:.0f}" for mb in (row.memory, row.device_memory)][: len(last)]
-        table.add_row(str(row.people), str(row.frames), f"{row.rate:.3g}", percent(row.share), *shares, *held)
+        table.add_row(str(row.people), str(row.frames), three_digits(row.rate), percent(row.share), *shares, *held)
     return table
 
 

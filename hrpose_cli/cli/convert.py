@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def convert(
     source: Annotated[str, typer.Argument(metavar="IN", help="Pose file, or folder of OpenPose JSON.")],
     target: Annotated[
-        str, typer.Argument(metavar="OUT", help="Pose file; a folder (NAME/) for OpenPose; - prints it.")
+        str, typer.Argument(metavar="OUT", help="Pose file; a folder (NAME/) for OpenPose; - prints it, as JSON Lines.")
     ],
     source_format: Annotated[
         str | None,
@@ -43,6 +43,7 @@ def convert(
     report = Report(quiet=quiet)
     if Path(source).resolve() == Path(target).resolve():
         raise InputError(f"{target} is the input: choose another name")
+    format = format or ("jsonl" if target == "-" else None)
     scale = {} if metres_per_pixel is None else {"metres_per_pixel": metres_per_pixel}
     header, records = read(source, source_format)
     sweep(Path(target))

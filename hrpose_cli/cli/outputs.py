@@ -87,7 +87,7 @@ def says_format(name: str) -> bool:
 
 def is_suffix(name: str) -> bool:
     """Whether it names a format and no file."""
-    return name.startswith(".") and "/" not in name and name.count(".") == 1
+    return len(name) > 1 and name.startswith(".") and "/" not in name and name.count(".") == 1
 
 
 def check_targets(

@@ -40,6 +40,11 @@ def running(name: str, backend: Backend) -> str:
     return f"{name} ({backend.name} {backend.precision} on {backend.device})"
 
 
+def three_digits(number: float) -> str:
+    """At least three, and no powers of ten."""
+    return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
+
+
 def print_error(error: Exception) -> None:
     """One line on the standard error, red on a terminal."""
     typer.secho(f"error: {' '.join(str(error).split())}", fg=typer.colors.RED, err=True)
@@ -82,6 +87,7 @@ class Report:
 
         self.console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True, markup=False)
         self.failures = 0
+        self.finished = 0
         self.rows: list[tuple[str, int, str, str]] = []
         listen(self.console)
 
@@ -133,20 +139,22 @@ class Report:
 
     def found(self, name: str, poses: Poses, written: str) -> None:
         """One finished picture."""
+        self.finished += 1
         best = f"{poses.person_score.max():.2f}" if len(poses) else "-"
         self.rows.append((Path(name).name, len(poses), best, written))
 
     def clip(self, done: Done, written: str, watch: Stopwatch, how: str = "") -> None:
         """One finished clip: what is in it, what had to differ, and which stage takes how long."""
-        facts = [f"{done.frames} frames"]
+        self.finished += 1
+        facts = [f"{done.frames} frame{'s' * (done.frames != 1)}"]
         facts += [f"{done.resumed} of them from the run before"] if done.resumed else []
         facts += [f"{done.people} poses"]
         facts += [f"{done.tracks} track{'s' * (done.tracks != 1)}"] if done.seen else []
         self.console.print(f"{done.name}: {', '.join([*facts, *([how] if how else [])])}{written}")
         for note in done.notes:
             self.console.print(f"note: {note}")
-        rates = [f"{stage} {rate:.3g}" for stage, rate in watch.rates.items()]
-        self.console.print(f"pictures/s by stage: {', '.join(rates)}; all {done.frames / watch.total:.3g}", style="dim")
+        rates = ", ".join(f"{stage} {three_digits(rate)}" for stage, rate in watch.rates.items())
+        self.console.print(f"pictures/s by stage: {rates}; all {three_digits(done.frames / watch.total)}", style="dim")
         if done.damage:
             self.failed(MediaError(f"{done.name} is damaged: {done.damage}; the rest was done"))
         if done.stopped:
@@ -177,9 +185,10 @@ class Report:
         self.console.print("\n".join([line, *([hint] if hint else [])]), style="dim")
 
     def close(self, info: dict[str, Any], hint: str | None = None) -> None:
-        """Print the summary; exit code 1 if anything failed."""
+        """Print the summary, if anything was done; exit code 1 if anything failed."""
         self.table()
-        self.made_with(info, hint)
+        if self.finished:
+            self.made_with(info, hint)
         self.end()
 
     def end(self) -> None:

@@ -37,6 +37,9 @@ def train(
         list[str], typer.Option(help="COCO keypoint file; FILE@0.4 trusts its labels less. Can be said again.")
     ],
     out: Annotated[Path, typer.Option(help="Folder for checkpoints, the log and the weights.")],
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of the pictures of --data.", show_default="found beside each file")
+    ] = None,
     net: Annotated[
         str | None,
         typer.Option(
@@ -142,7 +145,7 @@ def train(
     spec = run.new_spec(out.name, name, parse_size(size) if size else None, skeleton, padding=padding)
     if val is not None:
         run.measurable(val, spec)
-    load = loader(data, spec, out / "cache", occluded=occluded, by_joint=joint_weights)
+    load = loader(data, images, spec, out / "cache", occluded=occluded, by_joint=joint_weights)
     if find_spec("matplotlib") is None:
         report.console.print("note: curves.png needs matplotlib: pip install 'hrpose[train]'")
     with run.processes():
@@ -160,6 +163,7 @@ def train(
         )
         for row in run.epochs(training, val, val_every, save_every):
             report.console.print("  ".join(f"{key} {value:.5g}" for key, value in row.items()))
+        report.console.print(f"{'the last' if val is None else 'the best'} weights are in {run.best_file(training)}")
 
 
 def said(context: typer.Context, parameter: str) -> bool:
@@ -178,13 +182,15 @@ def refuse_options_of_other(way: str, context: typer.Context) -> None:
         raise InputError("--loss ohkm is for top-down nets: use mse or peaked, or name another --net")
 
 
-def loader(data: list[str], spec: ModelSpec, cache: Path, **weights: Any) -> Callable[[], People | Pictures]:
+def loader(
+    data: list[str], images: Path | None, spec: ModelSpec, cache: Path, **weights: Any
+) -> Callable[[], People | Pictures]:
     """What reads the annotated people, or for bottom-up nets the pictures. weights: as for `load_people`."""
     from hrpose_cli.skeletons import SKELETONS
     from hrpose_cli.training.people import load_people
     from hrpose_cli.training.pictures import load_pictures
 
-    sources = [parse_source(entry) for entry in data]
+    sources = [parse_source(entry, images) for entry in data]
     if spec.method == "bottom-up":
         return partial(load_pictures, sources, SKELETONS[spec.skeleton])
     return partial(load_people, sources, spec.input_size, SKELETONS[spec.skeleton], cache, **weights)
@@ -207,13 +213,13 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
-def parse_source(text: str) -> Source:
-    """An annotation file, and after @ how far its labels are trusted."""
+def parse_source(text: str, images: Path | None) -> Source:
+    """An annotation file whose pictures lie in `images`, and after @ how far its labels are trusted."""
     from hrpose_cli.training.annotations import Source
 
     name, _, trust = text.rpartition("@") if "@" in text else (text, "", "1")
     try:
-        source = Source(Path(name), trust=float(trust))
+        source = Source(Path(name), images, float(trust))
     except ValueError as error:
         raise InputError(f"--data {text}: what follows @ must be a number in 0..1") from error
     if not source.annotations.is_file() or not 0 < source.trust <= 1:

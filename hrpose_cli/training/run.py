@@ -200,12 +200,17 @@ def first(work: Callable[[], T]) -> T:
     return work()
 
 
+def best_file(training: Training) -> Path:
+    """Of the weights that users take away."""
+    return training.out / f"{training.spec.name}.safetensors"
+
+
 def epochs(training: Training, val: Path | None, val_every: int, save_every: float) -> Iterator[Mapping[str, float]]:
     """Train to the end; after every epoch a line of the log, now and then AP and the best weights.
 
     save_every: minutes between checkpoints, which come after every epoch as well.
     """
-    best = training.out / f"{training.spec.name}.safetensors"
+    best = best_file(training)
     for count, row in enumerate(training.run(save_every=60 * save_every), start=1):
         if training.rank:
             continue

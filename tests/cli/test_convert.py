@@ -115,6 +115,7 @@ def test_what_of_ground_truth_is_left_out_is_said(lines: Path, tmp_path: Path) -
 def test_the_format_of_the_output_can_be_said(lines: Path, tmp_path: Path) -> None:
     result = run(lines, "-", "--format", "coco")
     assert [entry["frame_index"] for entry in json.loads(result.stdout)["images"]] == [0, 2, 4]
+    assert [json.loads(line).get("frame") for line in run(lines, "-").stdout.splitlines()] == [None, 0, 2, 4]
     run(lines, tmp_path / "poses.dat", "--format", "npz")
     for got, want in zip(read(tmp_path / "poses.dat", "npz")[1], clip(2, 0, 1), strict=True):
         same(got.poses, want.poses)

@@ -44,12 +44,23 @@ def test_a_training_leaves_weights_a_log_and_a_checkpoint(data: Path, tmp_path: 
     spec, path = find(str(out / "first.safetensors"))
     assert (spec.input_size, spec.sigma, spec.kernel, spec.net["width"]) == ((96, 128), 1.0, 3, 32)
     load(spec, path)
+    assert f"the best weights are in {path}" in result.output.replace("\n", "")
+    assert path.stat().st_mode & 0o777 == data.stat().st_mode & 0o777  # for whom the umask lets read them
     rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == [1]
     assert 0 <= rows[0]["AP"] <= 1
     assert "--resume" in clean_failure(run(*common, "--epochs", 2))
     assert run(*common, "--epochs", 2, "--resume").exit_code == 0
     assert [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()] == [1, 2]
+
+
+def test_pictures_elsewhere_can_be_named(data: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "a.png").rename(tmp_path / "elsewhere" / "a.png")
+    common = ["--data", data, "--batch", 2, "--epochs", 1]
+    assert "say --images DIR" in clean_failure(run(*common, "--out", tmp_path / "no"))
+    result = run(*common, "--out", tmp_path / "out", "--images", tmp_path / "elsewhere")
+    assert result.exit_code == 0, result.output
 
 
 def test_a_bottom_up_training_leaves_weights_for_image(data: Path, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 from hrpose_cli import formats
 from hrpose_cli.api import PoseEstimator
 from hrpose_cli.cli import app
+from hrpose_cli.cli.clips import ClipPlan
 from hrpose_cli.cli.video import timed
 from hrpose_cli.errors import InputError, MediaError
 from tests.conftest import clean_failure
@@ -316,6 +317,20 @@ def test_a_pipe_in_and_lines_out(hrpose: Any, clip: Path) -> None:
     result = hrpose("-", "--no-video", "--poses", "-", "--quiet", stdin=clip.read_bytes())
     assert result.exit_code == 0, result.output
     assert [json.loads(line).get("frame") for line in result.stdout.splitlines()] == [None, *range(FRAMES)]
+
+
+def test_the_summary_names_the_files_of_several_people(tmp_path: Path) -> None:
+    (tmp_path / "one.trc").touch()
+    people = [tmp_path / f"two_track{i}.trc" for i in (1, 2)]
+    for path in people:
+        path.touch()
+    plan = ClipPlan("clip.mp4", None, tuple(formats.PoseFile(tmp_path / f"{n}.trc", "trc") for n in ("one", "two")))
+    assert plan.written == "".join(f", {path}" for path in (tmp_path / "one.trc", *people))
+
+
+def test_what_was_not_done_is_not_said_to_be_made_by_anything(hrpose: Any, clip: Path) -> None:
+    assert "decoding" in hrpose(clip, "--no-video", "--poses", ".csv", "--trim", ":0.04").output
+    assert "decoding" not in hrpose("none.mp4").output
 
 
 @pytest.mark.parametrize(
