@@ -185,11 +185,10 @@ class PoseEstimator:
         self.settings = Settings(**settings)
         self.estimator = build(self.settings)
 
-    def __call__(self, source: str | Path | Picture | Iterable[Any]) -> Any:
-        """Poses of one picture (a path, or an RGB uint8 array (H, W, 3)), or a list for many."""
-        if isinstance(source, (str, Path, np.ndarray)):
-            return self.many([source])[0]
-        return self.many(source)
+    def __call__(self, source: Any) -> Any:
+        """Poses of one picture (a path, an RGB uint8 array (H, W, 3), or PIL's), or a list for many."""
+        one = isinstance(source, (str, Path)) or hasattr(source, "__array_interface__")
+        return self.many([source])[0] if one else self.many(source)
 
     def many(self, sources: Iterable[str | Path | Picture]) -> list[Poses]:
         """The poses of each picture."""
@@ -209,9 +208,9 @@ def read_frame(source: str | Path | Picture, index: int) -> Frame:
     """A frame of a file or an array; InputError if it is no RGB picture."""
     from hrpose_cli.media.pictures import read_picture
 
-    if not isinstance(source, np.ndarray):
+    if isinstance(source, (str, Path)):
         return Frame(read_picture(Path(source)), index, name=Path(source).name)
     try:
-        return Frame(source, index)
+        return Frame(np.asarray(source), index)
     except ValueError as error:
         raise InputError(f"an array must be an RGB picture (H, W, 3) of uint8: {error}") from error

@@ -117,7 +117,8 @@ class Poses:
         return len(self.xy)
 
     def __getitem__(self, keep: Any) -> Poses:
-        """The people of an index array, mask or slice."""
+        """The people of an index array, mask or slice; of a number that one, as Poses too."""
+        keep = [keep] if isinstance(keep, int | np.integer) else keep
         arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "skeleton"}
         return replace(self, **{k: v[keep] for k, v in arrays.items() if v is not None})
 

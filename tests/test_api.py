@@ -24,8 +24,9 @@ def test_a_path_and_an_array_give_the_same_poses(estimator: PoseEstimator, photo
     from PIL import Image
 
     with Image.open(photo) as picture:
-        array = np.asarray(picture)
+        array, of_picture = np.asarray(picture), estimator(picture)
     of_path, of_array = estimator(photo), estimator(array)
+    assert_array_equal(of_picture.xy, of_array.xy)
     assert isinstance(of_path, Poses)
     assert of_path.xy.shape == (1, 17, 2)
     assert_array_equal(of_path.xy, of_array.xy)
@@ -33,6 +34,12 @@ def test_a_path_and_an_array_give_the_same_poses(estimator: PoseEstimator, photo
     assert len(many) == 3
     assert_allclose(many[2].xy, of_path.xy, atol=1e-3)
     assert estimator([]) == []
+
+
+def test_people_can_be_taken_one_by_one(estimator: PoseEstimator, photo: Path) -> None:
+    poses = estimator(photo)[[0, 0]]
+    assert len(poses[1]) == len(poses[np.int64(0)]) == 1
+    assert [one.xy.shape for one in poses] == [(1, 17, 2)] * 2
 
 
 def test_drawing_leaves_the_picture_alone(estimator: PoseEstimator, photo: Path) -> None:
