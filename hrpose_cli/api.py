@@ -25,9 +25,9 @@ from hrpose_cli.yolo import DEFAULT, Yolo, load_yolo
 from hrpose_cli.zoo import MODELS, ModelSpec
 
 PACKAGES = ("torch", "ultralytics", "opencv-python", "numpy")
-# What only weights of one method use.
-ONLY = {"top-down": ("boxes", "detector", "crop", "batch_size"), "bottom-up": ("scales",)}
 RUNTIMES = {"openvino": ("openvino",), "onnx": ("onnxruntime",)}  # of backends, besides torch
+# Settings that only weights of one method use.
+ONLY = {"top-down": ("boxes", "detector", "crop", "batch_size"), "bottom-up": ("scales",)}
 
 
 @dataclass(frozen=True)
@@ -94,8 +94,8 @@ def check_method(settings: Settings, spec: ModelSpec) -> None:
     if settings.method not in {"auto", spec.method}:
         example = next(row.name for row in MODELS.values() if row.method == settings.method)
         raise InputError(f"{spec.name} works {spec.method}: leave --method out, or say --weights, such as {example}")
-    other = "bottom-up" if spec.method == "top-down" else "top-down"
-    for name in ONLY[other]:
+    foreign = ((other, name) for other, names in ONLY.items() if other != spec.method for name in names)
+    for other, name in foreign:
         if getattr(settings, name) not in {getattr(Settings, name), "none"}:  # no detector is what they have
             option = name.replace("_", "-")
             raise InputError(f"--{option} is for {other} weights, but {spec.name} works {spec.method}: leave it out")

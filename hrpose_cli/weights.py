@@ -172,7 +172,6 @@ def inspect(path: Path) -> dict[str, Any]:
 
 def save(net: nn.Module, spec: ModelSpec, path: Path, *, half: bool = False, **facts: str) -> None:
     """Write a net with all that is needed to use it; `facts` are further strings to keep."""
-    from safetensors import SafetensorError
     from safetensors.torch import save as to_bytes
 
     state = {k: v.half() if half and v.is_floating_point() else v for k, v in net.state_dict().items()}
@@ -181,7 +180,7 @@ def save(net: nn.Module, spec: ModelSpec, path: Path, *, half: bool = False, **f
             # Not by save_file, whose files only their owner may read.
             content = to_bytes({k: v.contiguous() for k, v in state.items()}, metadata=spec.metadata() | facts)
             temporary.write_bytes(content)
-    except (SafetensorError, OSError) as error:
+    except OSError as error:
         raise WeightsError(f"{path} cannot be written: {first_line(error)}") from error
 
 

@@ -20,7 +20,8 @@ from hrpose_cli.errors import BackendError
 from hrpose_cli.fetch import cache_dir
 from hrpose_cli.nets.hrnet import HRNet, NetConfig
 from hrpose_cli.nets.lite_hrnet import LiteHRNet, LiteNetConfig
-from hrpose_cli.weights import save
+from hrpose_cli.weights import find, save
+from hrpose_cli.yolo import detector_file
 from tests.conftest import spec
 from tests.reference import rule
 
@@ -348,6 +349,12 @@ def test_losses_are_of_files_and_no_more(weights_file: Path) -> None:
         assert len(sha256) == 64
         assert set(lost) <= set(losses.ALLOWED)
     assert losses.harmless(weights_file) == {"fp32"}
+
+
+@pytest.mark.weights
+def test_the_losses_of_what_is_shipped_were_measured() -> None:
+    shipped = [find("lite-hrnet-256x192")[1], detector_file("person-yolo11n")]
+    assert all("bf16" in losses.harmless(path) for path in shipped)
 
 
 @pytest.mark.parametrize(

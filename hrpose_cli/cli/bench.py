@@ -50,7 +50,6 @@ def bench(
     """Measure persons/s of the net, frames/s of each stage, and both from file to file by people a frame."""
     from hrpose_cli.api import build, provenance
     from hrpose_cli.bench import measure
-    from hrpose_cli.bottom_up import BottomUp
     from hrpose_cli.cli.report import Report, running
     from hrpose_cli.media.inputs import open_source
     from hrpose_cli.resources import shipped
@@ -61,17 +60,16 @@ def bench(
     counts = None if people is None else opt.numbers("--people", people, int, least=0)
     with report.bar() as bar:
         estimator = build(settings, bar=bar)
-    if counts and isinstance(estimator, BottomUp):
+    if counts and estimator.spec.method == "bottom-up":
         raise InputError(f"{estimator.spec.name} finds who is in the picture: leave --people out")
     usual_sizes, usual_counts = USUAL[estimator.spec.method]
     source = partial(open_source, str(clip))
     found = measure(estimator, source, sizes or usual_sizes, counts or usual_counts, seconds)
+    info = provenance(settings, estimator)
     if json is not None:
-        info = provenance(settings, estimator)
         opt.emit_json(json, {"info": info, "clip": clip.name, **asdict(found)})
     if str(json) != "-":
-        ran = running(estimator.spec.name, estimator.backend)
-        show(found, f"{clip.name} {found.size[0]}x{found.size[1]}, {ran}")
+        show(found, f"{clip.name} {found.size[0]}x{found.size[1]}, {running(info)}")
 
 
 def show(found: Measured, what: str) -> None:

@@ -35,8 +35,8 @@ class ClipPlan:
     @property
     def written(self) -> str:
         """The files, for the summary."""
-        names = [*([self.video] if self.video else []), *(name for file in self.poses for name in made(file.path))]
-        return "".join(f", {name}" for name in names if str(name) != STDIN)
+        names = [self.video, *(name for file in self.poses for name in file.files)]
+        return "".join(f", {name}" for name in names if name is not None and str(name) != STDIN)
 
     def opener(self, trim: Trim, rate: float | None) -> Callable[[], Source]:
         """Opens the clip, as often as it is called."""
@@ -44,11 +44,6 @@ class ClipPlan:
 
     def outputs(self, style: DrawStyle, encoding: Encoding, *, side_by_side: bool, view: View | None) -> Outputs:
         return Outputs(self.video, self.poses, style, encoding, side_by_side, view)
-
-
-def made(path: Path) -> list[Path]:
-    """The pose files under a name: of TRC one for each of several people."""
-    return [path] if path.exists() else sorted(path.parent.glob(f"{path.stem}_track*{path.suffix}")) or [path]
 
 
 def plan(inputs: Sequence[str], out: str | None, poses: PoseNames, encoding: Encoding | None) -> list[ClipPlan]:

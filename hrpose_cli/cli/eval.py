@@ -123,7 +123,7 @@ def score_joints(
     settings: Settings, frames: Iterable[Frame], boxes: str | None, protocol: Protocol, measure: Measure
 ) -> tuple[Iterator[list[Any]], str]:
     """Rows of the whole pipeline, and what they belong to."""
-    from hrpose_cli.api import build
+    from hrpose_cli.api import build, provenance
     from hrpose_cli.bottom_up import BottomUp
     from hrpose_cli.cli.report import running
     from hrpose_cli.evaluate import fitting, joint_rows
@@ -141,7 +141,7 @@ def score_joints(
     else:
         people = f"boxes by {settings.boxes or settings.detector}"
     facts = [
-        running(estimator.spec.name, estimator.backend),
+        running(provenance(settings, estimator)),
         people,
         f"{estimator.decode} decoding",
         f"flip test {'on' if estimator.flip_test else 'off'}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from hrpose_cli.annotate import Done
-    from hrpose_cli.backends import Backend
     from hrpose_cli.poses import Poses
     from hrpose_cli.stopwatch import Stopwatch
 
@@ -35,9 +34,9 @@ def interrupt(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def running(name: str, backend: Backend) -> str:
-    """Which net runs, and how."""
-    return f"{name} ({backend.name} {backend.precision} on {backend.device})"
+def running(info: Mapping[str, Any]) -> str:
+    """Which net runs, and how; info: see `api.provenance`."""
+    return f"{info['weights']['name']} ({info['backend']} {info['precision']} on {info['device']})"
 
 
 def three_digits(number: float) -> str:
@@ -178,10 +177,7 @@ class Report:
         """Which weights, backend and options made the result, and where better weights are to be had."""
         options = info["options"]
         people = "bottom-up" if info["method"] == "bottom-up" else f"boxes by {info['detector']['name']}"
-        line = (
-            f"{info['weights']['name']} ({info['backend']} {info['precision']} on {info['device']}), "
-            f"{options['decode']} decoding{', flip test' * options['flip_test']}, {people}"
-        )
+        line = f"{running(info)}, {options['decode']} decoding{', flip test' * options['flip_test']}, {people}"
         self.console.print("\n".join([line, *([hint] if hint else [])]), style="dim")
 
     def close(self, info: dict[str, Any], hint: str | None = None) -> None:

@@ -28,6 +28,7 @@ class Format:
     options: frozenset[str] = frozenset()  # what its writer takes beside the header
     pipes: bool = False  # goes to the standard output
     unread: Callable[[Path], list[str]] | None = None  # what of a file of others `read` leaves out, in plain words
+    files: Callable[[Path], list[Path]] = lambda path: [path]  # under a name, when they are written
 
 
 NO_FRAME = {facts.BOXES, facts.SIGMA, facts.NAMES, facts.SIZES, facts.RATE, facts.INFO}
@@ -44,7 +45,7 @@ FORMATS = {
         Format(
             "trc", ".trc", trc.writer, None,
             frozenset(NO_FRAME | {facts.SCORES, facts.RAW, facts.FILLED, facts.DIGITS}),
-            options=frozenset({"metres_per_pixel"}),
+            options=frozenset({"metres_per_pixel"}), files=trc.files,
         ),
         Format(
             "openpose", "/", openpose.writer, openpose.read,
@@ -88,6 +89,11 @@ class PoseFile:
     def folder(self) -> bool:
         """Whether it is a folder of files."""
         return FORMATS[self.format].suffix == "/"
+
+    @property
+    def files(self) -> list[Path]:
+        """What was written under the name."""
+        return FORMATS[self.format].files(self.path)
 
     def opened(self, header: Header, **options: Any) -> Output:
         scale = {} if self.metres_per_pixel is None else {"metres_per_pixel": self.metres_per_pixel}

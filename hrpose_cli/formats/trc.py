@@ -57,6 +57,13 @@ class Track:
         return self.last.place - self.first.place + 1
 
 
+def files(path: Path) -> list[Path]:
+    """All under a name: a file, or one for each of several people."""
+    pattern = re.compile(rf"{re.escape(path.stem)}(_track\d+)?{re.escape(path.suffix)}")
+    found = [each for each in path.parent.iterdir() if pattern.fullmatch(each.name)]
+    return sorted(found, key=lambda each: (len(each.name), each.name))  # 2 before 10
+
+
 class TrackWriter:
     """Writes the rows of each track to a spool."""
 
@@ -94,10 +101,8 @@ class TrackWriter:
         targets = {self.path.with_stem(f"{self.path.stem}_track{n}") if several else self.path: n for n in tracks}
         for target, number in targets.items():
             self.join(target, tracks[number])
-        pattern = re.compile(rf"{re.escape(self.path.stem)}(_track\d+)?{re.escape(self.path.suffix)}")
-        for old in self.path.parent.iterdir():
-            if pattern.fullmatch(old.name) and old not in targets:
-                old.unlink()
+        for old in set(files(self.path)) - set(targets):
+            old.unlink()
 
     def join(self, target: Path, track: Track) -> None:
         with replacing(target) as temporary, temporary.open("wb") as file:

@@ -321,7 +321,7 @@ def test_a_pipe_in_and_lines_out(hrpose: Any, clip: Path) -> None:
 
 def test_the_summary_names_the_files_of_several_people(tmp_path: Path) -> None:
     (tmp_path / "one.trc").touch()
-    people = [tmp_path / f"two_track{i}.trc" for i in (1, 2)]
+    people = [tmp_path / f"two_track{i}.trc" for i in (2, 10)]
     for path in people:
         path.touch()
     plan = ClipPlan("clip.mp4", None, tuple(formats.PoseFile(tmp_path / f"{n}.trc", "trc") for n in ("one", "two")))
