@@ -46,6 +46,7 @@ class Settings:
     crop: CropMode = "context"
     batch_size: int | None = None  # crops; None: as many as the free memory holds well
     box_score: float = 0.25  # of the detector
+    nms_oks: float = 0.7  # of people more alike than this only the best is kept; 1: everyone
     decode_limit: float | None = DEFAULT_LIMIT  # heatmap px, the longest sub-pixel step an axis; None: any
     method: str = "auto"  # "top-down" or "bottom-up"; auto: by the weights
     scales: tuple[float, ...] = (1.0,)  # of the picture, for bottom-up
@@ -62,6 +63,8 @@ class Settings:
             raise InputError(f"the decode limit must be above 0, or None for none, but is {self.decode_limit}")
         if not 0 <= self.box_score <= 1:
             raise InputError(f"the box score must be within 0..1, but is {self.box_score}")
+        if not 0 <= self.nms_oks <= 1:
+            raise InputError(f"the OKS of people found twice must be within 0..1, but is {self.nms_oks}")
 
 
 def build(settings: Settings, *, bar: Any = False) -> TopDown | BottomUp:
@@ -86,6 +89,7 @@ def build(settings: Settings, *, bar: Any = False) -> TopDown | BottomUp:
         crop_mode=settings.crop,
         batch_size=settings.batch_size or fitting_batch(spec.input_size, device),
         limit=settings.decode_limit,
+        nms_oks=settings.nms_oks,
     )
 
 
@@ -115,6 +119,7 @@ def build_bottom_up(settings: Settings, spec: ModelSpec, path: Path, device: str
         scales=settings.scales,
         limit=settings.decode_limit,
         least=settings.box_score,
+        nms_oks=settings.nms_oks,
         weights=path,
     )
 

@@ -21,6 +21,7 @@ from hrpose_cli.errors import BackendError, InputError
 from hrpose_cli.geometry import Size, extents, invert, region_affines, transform
 from hrpose_cli.grouping import DECODINGS, Rules, Steps, group
 from hrpose_cli.heatmaps import DEFAULT_LIMIT
+from hrpose_cli.metrics.people import distinct
 from hrpose_cli.poses import Affine, Floats, Frame, Picture, Poses
 from hrpose_cli.skeletons import SKELETONS, Skeleton
 from hrpose_cli.stopwatch import Stopwatch
@@ -56,6 +57,7 @@ class BottomUp:
     scales: tuple[float, ...] = (1.0,)
     limit: float | None = DEFAULT_LIMIT  # px of the input at scale 1; see heatmaps.dark
     least: float = 0.0  # box score below which nobody is reported
+    nms_oks: float = 1.0  # as in TopDown
     rules: Rules = field(default_factory=Rules)
     weights: Path | None = None  # the file that the backend's net came from
     watch: Stopwatch = field(default_factory=Stopwatch)
@@ -142,7 +144,7 @@ class BottomUp:
         poses = Poses(joints, score, box, np.ones(len(xy), np.float32), skeleton=self.skeleton)
         share = np.clip(scores, 0, 1) / np.where(poses.person_score > 0, poses.person_score, 1)
         poses = replace(poses, box_score=np.minimum(share, 1).astype(np.float32))
-        return poses[poses.box_score >= self.least]
+        return distinct(poses[poses.box_score >= self.least], self.nms_oks)
 
 
 def check_scales(scales: Sequence[float]) -> None:

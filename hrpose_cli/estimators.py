@@ -16,6 +16,7 @@ from hrpose_cli.crops import CropMode, DeviceCrops, cut_crops, mirrored, sample_
 from hrpose_cli.detect import Detector
 from hrpose_cli.geometry import compose, heatmap_to_crop, transform
 from hrpose_cli.heatmaps import DECODERS, DEFAULT_LIMIT, merge_flip, unknown
+from hrpose_cli.metrics.people import distinct
 from hrpose_cli.poses import Affine, Boxes, Crops, Floats, Frame, Picture, Poses
 from hrpose_cli.skeletons import SKELETONS, Skeleton
 from hrpose_cli.stopwatch import Stopwatch
@@ -48,6 +49,7 @@ class TopDown:
     crop_mode: CropMode = "context"
     batch_size: int = 32
     limit: float | None = DEFAULT_LIMIT  # heatmap px; see heatmaps.dark
+    nms_oks: float = 1.0  # of people more alike only the best is kept; see metrics.people.distinct
     weights: Path | None = None  # the file that the backend's net came from
     watch: Stopwatch = field(default_factory=Stopwatch)
 
@@ -64,7 +66,7 @@ class TopDown:
             return self.detector(frames)
 
     def estimate(self, frames: Sequence[Frame], boxes: Sequence[Boxes]) -> list[Poses]:
-        """Poses of the people in `boxes`, one Boxes a frame."""
+        """Poses of the people in `boxes`, one Boxes a frame; who has two boxes comes out once."""
         owners = [(i, j) for i, found in enumerate(boxes) for j in range(len(found))]
         k = len(self.skeleton)
         xy, score = np.zeros((0, k, 2), np.float32), np.zeros((0, k), np.float32)
@@ -73,10 +75,11 @@ class TopDown:
                 xy, score = self.read(self.batches(frames, boxes, owners))
         ends = np.cumsum([len(found) for found in boxes])
         parts = [slice(end - len(found), end) for end, found in zip(ends, boxes, strict=True)]
-        return [
+        everyone = (
             Poses(xy[part], score[part], found.xyxy, found.score, skeleton=self.skeleton)
             for part, found in zip(parts, boxes, strict=True)
-        ]
+        )
+        return [distinct(poses, self.nms_oks) for poses in everyone]
 
     def batches(self, frames: Sequence[Frame], boxes: Sequence[Boxes], owners: Owners) -> Iterator[Crops | DeviceCrops]:
         """The crops of `owners`, at most `batch_size` at a time, where the backend takes them."""

@@ -107,8 +107,8 @@ def fitting(protocol: Protocol, estimator: TopDown | BottomUp) -> Protocol:
 def joint_rows(
     frames: Iterable[Frame], estimator: TopDown | BottomUp, protocol: Protocol
 ) -> Iterator[list[dict[str, Any]]]:
-    """COCOeval's rows, one list a picture."""
-    protocol = fitting(protocol, estimator)
+    """COCOeval's rows, one list a picture; nobody is thinned out but by the protocol."""
+    protocol, estimator = fitting(protocol, estimator), replace(estimator, nms_oks=1.0)
     for frame, poses in estimate(frames, estimator):
         yield result_rows(score_people(poses, estimator.spec, protocol), frame.index, protocol)
 

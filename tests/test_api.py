@@ -60,7 +60,8 @@ def test_an_array_of_another_kind_is_refused(estimator: PoseEstimator, wrong: np
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"decode": "magic"}, {"crop": "round"}, {"batch_size": 0}, {"decode_limit": 0}, {"box_score": 7}]
+    "wrong",
+    [{"decode": "magic"}, {"crop": "round"}, {"batch_size": 0}, {"decode_limit": 0}, {"box_score": 7}, {"nms_oks": 2}],
 )
 def test_settings_are_checked(wrong: dict[str, object]) -> None:
     with pytest.raises(InputError):

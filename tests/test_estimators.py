@@ -88,6 +88,16 @@ def test_the_classic_flip_test_lands_half_an_input_pixel_to_the_right(case: str)
     assert error[0] * step > 0.25
 
 
+@pytest.mark.parametrize(("nms_oks", "score"), [(1.0, [0.4, 0.9, 0.8]), (0.7, [0.9, 0.8])])
+def test_two_boxes_on_one_person_give_one_skeleton(nms_oks: float, score: list[float]) -> None:
+    box = np.array([[102, 60, 178, 262], [100, 60, 180, 260], [220, 60, 300, 260]], np.float32)
+    boxes = GivenBoxes({}, {0: Boxes(box, np.array([0.4, 0.9, 0.8], np.float32))})
+    facts = replace(spec(), input_size=SIZE, sigma=2.0, kernel=11)
+    picture = np.maximum(blob((141, 156), 8), blob((260, 156), 8))
+    (poses,) = TopDown(boxes, Sampler("classic"), facts, nms_oks=nms_oks)([Frame(picture)])
+    assert_allclose(poses.box_score, score)
+
+
 def test_batches_do_not_change_poses(tiny: TopDown) -> None:
     frames = [Frame(np.random.default_rng(i).integers(0, 255, (90, 70, 3), np.uint8), i) for i in range(5)]
     together = tiny(frames)

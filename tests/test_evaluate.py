@@ -12,9 +12,10 @@ from numpy.testing import assert_allclose
 
 from hrpose_cli import evaluate
 from hrpose_cli.bottom_up import BottomUp
+from hrpose_cli.detect import GivenBoxes
 from hrpose_cli.errors import InputError
 from hrpose_cli.estimators import TopDown
-from hrpose_cli.poses import Frame, Poses
+from hrpose_cli.poses import Boxes, Frame, Poses
 from tests.conftest import spec
 from tests.reference import FOLDER, load
 
@@ -62,6 +63,14 @@ def test_nobody_is_thinned_out_whom_a_bottom_up_net_found(tiny: TopDown) -> None
     net = Known(tiny.backend, replace(spec(), architecture="higher_hrnet"))
     frames = [Frame(np.zeros((40, 40, 3), np.uint8), 7)]
     assert [len(rows) for rows in evaluate.joint_rows(frames, net, evaluate.Protocol())] == [3]
+
+
+@pytest.mark.parametrize("nms_oks", [0.7, 1.0])
+def test_only_the_protocol_thins_out_whom_a_top_down_net_found(tiny: TopDown, nms_oks: float) -> None:
+    twice = GivenBoxes({}, {7: Boxes(np.array([[1, 1, 30, 39]] * 2, np.float32), np.ones(2, np.float32))})
+    net = replace(tiny, detector=twice, nms_oks=nms_oks)
+    frames = [Frame(np.zeros((40, 40, 3), np.uint8), 7)]
+    assert [len(rows) for rows in evaluate.joint_rows(frames, net, evaluate.Protocol(nms="none"))] == [2]
 
 
 def test_truth_boxes_are_cleaned_and_people_without_joints_left_out() -> None:

@@ -6,6 +6,7 @@ from numpy.testing import assert_allclose
 
 from hrpose_cli import geometry
 from hrpose_cli.metrics import people
+from hrpose_cli.poses import Poses
 from hrpose_cli.skeletons import COCO
 from tests.reference import FOLDER, load
 
@@ -38,3 +39,37 @@ def test_joints_seen_in_both_are_counted_as_in_mmpose(t: int) -> None:
 
 def test_nobody() -> None:
     assert people.oks_nms(np.zeros((0, 0)), []) == people.soft_oks_nms(np.zeros((0, 0)), []) == []
+
+
+def standing(shift: float, shown: int = 17, box_score: float = 0.9) -> Poses:
+    """Somebody 200 px tall whose first joints are seen; the others are guessed somewhere else for every shift."""
+    xy = np.stack([np.linspace(20, 80, 17) + shift, np.linspace(10, 190, 17)], axis=1)
+    xy[shown:] += 20 * shift
+    score = np.where(np.arange(17) < shown, 0.8, 0.1)
+    arrays = (xy[None], score[None], np.array([[shift, 0, 100 + shift, 200]]), np.array([box_score]))
+    return Poses(*(a.astype(np.float32) for a in arrays))
+
+
+def together(*each: Poses) -> Poses:
+    names = ("xy", "score", "box", "box_score")
+    return Poses(*(np.concatenate([getattr(p, name) for p in each]) for name in names))
+
+
+@pytest.mark.parametrize(
+    ("second", "kept"),
+    [
+        (standing(2, box_score=0.4), [0.9]),  # somebody found twice
+        (standing(2, box_score=0.95), [0.95]),  # the better one is the second
+        (standing(2, shown=8, box_score=0.4), [0.9]),  # by a box of half a body: guesses do not count
+        (standing(2, shown=2, box_score=0.4), [0.9, 0.4]),  # too little in common to tell
+        (standing(40, box_score=0.4), [0.9, 0.4]),  # half behind somebody else
+    ],
+)
+def test_who_is_found_twice_is_kept_once(second: Poses, kept: list[float]) -> None:
+    found = people.distinct(together(standing(0), second, standing(300, box_score=0.5)), 0.7)
+    np.testing.assert_allclose(found.box_score, [*kept, 0.5])
+
+
+def test_at_one_and_alone_everyone_is_kept() -> None:
+    assert len(people.distinct(together(standing(0), standing(0)), 1.0)) == 2
+    assert [len(people.distinct(Poses.none(), 0.7)), len(people.distinct(standing(0), 0.0))] == [0, 1]

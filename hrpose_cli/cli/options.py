@@ -99,6 +99,15 @@ BoxScore = Annotated[
     float,
     typer.Option(min=0, max=1, help="Boxes that the detector is less sure of are dropped.", rich_help_panel=PEOPLE),
 ]
+NmsOks = Annotated[
+    float,
+    typer.Option(
+        min=0,
+        max=1,
+        help="Of two skeletons that are more alike (OKS) only the better is kept; 1: all.",
+        rich_help_panel=PEOPLE,
+    ),
+]
 MinScore = Annotated[
     float, typer.Option(min=0, max=1, help="People that score less are left out.", rich_help_panel=PEOPLE)
 ]

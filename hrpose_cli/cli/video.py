@@ -87,6 +87,7 @@ def video(
     backend: opt.BackendName = "auto",
     precision: opt.Precision = "auto",
     box_score: opt.BoxScore = 0.25,
+    nms_oks: opt.NmsOks = 0.7,
     min_score: opt.MinScore = 0.0,
     keypoint_score: opt.KeypointScore = 0.3,
     max_people: opt.MaxPeople = None,

@@ -4,8 +4,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hrpose_cli.geometry import Geometry, Size, box_regions, oks
+from hrpose_cli.poses import Poses
 
 SOFT_MOST = 20  # people an image that `soft_oks_nms` keeps
+SEEN = 0.2  # score of a joint that is not just guessed
+SHARED = 3  # joints that two people must both show to be taken for one
 
 
 def padded_area(boxes: ArrayLike, crop: Size, geometry: Geometry) -> NDArray[np.float64]:
@@ -53,3 +56,19 @@ def similarity_of(
 ) -> NDArray[np.float64]:
     """(N, N) OKS of the people of one picture, on the scale of their padded boxes."""
     return oks(xy, padded_area(boxes, crop, geometry), sigmas)
+
+
+def distinct(poses: Poses, threshold: float) -> Poses:
+    """The people but for those who are over `threshold` like a better one: somebody found twice.
+
+    Likeness is OKS on the scale of the boxes, over the joints that both show: of the others a net makes a
+    guess, which is another for another box.
+    """
+    if len(poses) < 2:
+        return poses
+    seen = poses.score >= SEEN  # (N, K)
+    area = (poses.box[:, 2:] - poses.box[:, :2]).prod(axis=1)
+    alike = oks(poses.xy, area, poses.skeleton.sigmas, visible=seen)
+    shared = (seen[:, None] & seen[None]).sum(axis=-1)  # (N, N)
+    keep = oks_nms(np.where(shared >= SHARED, alike, 0), poses.person_score, threshold)
+    return poses[np.sort(keep)]

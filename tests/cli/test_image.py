@@ -235,6 +235,17 @@ def test_ctrl_c_keeps_what_was_done(hrpose: Any, photo: Path, monkeypatch: pytes
     assert len(json.loads(Path("poses.json").read_text())["images"]) == 1
 
 
+def test_who_has_two_boxes_is_found_once_unless_all_are_wanted(hrpose: Any, photo: Path) -> None:
+    row = {"image_id": 7, "category_id": 1, "bbox": [1, 2, 60, 80], "score": 0.5}
+    Path("boxes.json").write_text(json.dumps([row, row | {"score": 0.9}]))
+    picture = photo.rename(photo.with_name("7.png"))
+    for options, people in {(): 1, ("--nms-oks", 1): 2}.items():
+        assert hrpose(picture, "--boxes", "boxes.json", "--json", "poses.json", *options).exit_code == 0
+        document = json.loads(Path("poses.json").read_text())
+        assert [len(document["annotations"]), document["annotations"][0]["box_score"]] == [people, 0.9]
+        assert document["info"]["options"]["nms_oks"] == (1 if options else 0.7)
+
+
 def test_a_box_file_that_does_not_know_a_picture_says_so(hrpose: Any, photo: Path) -> None:
     number = photo.with_name("000007.png")
     number.write_bytes(photo.read_bytes())
