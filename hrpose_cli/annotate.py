@@ -19,7 +19,7 @@ import numpy as np
 
 from hrpose_cli import formats
 from hrpose_cli.draw import DEFAULT_STYLE, DrawStyle, draw_poses
-from hrpose_cli.errors import InputError
+from hrpose_cli.errors import InputError, UsageError
 from hrpose_cli.estimators import Estimator
 from hrpose_cli.formats import PoseFile, jsonl
 from hrpose_cli.formats.output import Writer
@@ -54,7 +54,7 @@ class Outputs:
 
     def __post_init__(self) -> None:
         if self.side_by_side and self.style.background == "transparent":
-            raise InputError("side by side shows the source, which cannot be transparent: choose one of the two")
+            raise UsageError("side by side shows the source, which cannot be transparent: choose one of the two")
 
 
 @dataclass(frozen=True)
@@ -70,9 +70,9 @@ class Way:
 
     def __post_init__(self) -> None:
         if self.smooth != "none" and not self.track:
-            raise InputError("smoothing follows people from frame to frame: it needs tracking, or say --smooth none")
+            raise UsageError("smoothing follows people from frame to frame: it needs tracking, or say --smooth none")
         if self.smooth == "none" and self.cutoff is not None:
-            raise InputError("a cut-off needs a filter: say --smooth one-euro or offline")
+            raise UsageError("a cut-off needs a filter: say --smooth one-euro or offline")
 
     @property
     def filter(self) -> dict[str, float]:
@@ -179,9 +179,9 @@ def steady(
 def check_offline(source: Source, way: Way, *, resume: bool) -> None:
     """InputError, before the work, for what cannot be smoothed over whole tracks."""
     if not source.repeatable:
-        raise InputError(f"--smooth offline reads a clip twice, which {source.name} cannot be: save it to a file")
+        raise UsageError(f"--smooth offline reads a clip twice, which {source.name} cannot be: save it to a file")
     if resume:
-        raise InputError("smoothing over whole tracks cannot be resumed: say --smooth none or one-euro")
+        raise UsageError("smoothing over whole tracks cannot be resumed: say --smooth none or one-euro")
     check_cutoff(way.cutoff or OFFLINE_CUTOFF, float(source.clip.rate) / way.every)
 
 
@@ -292,7 +292,7 @@ def lines_of(files: Sequence[PoseFile]) -> PoseFile:
     """The JSON Lines file among `files`: the one that an interrupted run can be resumed from."""
     for file in filter(resumable, files):
         return file
-    raise InputError("an interrupted run is resumed from its JSON Lines file: say --poses NAME.jsonl, as at first")
+    raise UsageError("an interrupted run is resumed from its JSON Lines file: say --poses NAME.jsonl, as at first")
 
 
 def cut_back(files: Sequence[PoseFile], header: Header, way: Way) -> int:

@@ -14,7 +14,7 @@ from hrpose_cli import __version__
 from hrpose_cli.bottom_up import BottomUp
 from hrpose_cli.crops import CROP_MODES, CropMode
 from hrpose_cli.detect import Detector, WholePicture, read_boxes
-from hrpose_cli.errors import InputError
+from hrpose_cli.errors import InputError, UsageError
 from hrpose_cli.estimators import TopDown
 from hrpose_cli.fetch import digest
 from hrpose_cli.heatmaps import DECODERS, DEFAULT_LIMIT
@@ -54,17 +54,17 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.decode is not None and self.decode not in DECODERS:
-            raise InputError(f"there is no decoding called {self.decode!r}: use {', '.join(DECODERS)}")
+            raise UsageError(f"there is no decoding called {self.decode!r}: use {', '.join(DECODERS)}")
         if self.crop not in CROP_MODES:
-            raise InputError(f"there is no crop called {self.crop!r}: use {' or '.join(CROP_MODES)}")
+            raise UsageError(f"there is no crop called {self.crop!r}: use {' or '.join(CROP_MODES)}")
         if self.batch_size is not None and self.batch_size < 1:
-            raise InputError(f"the batch size must be at least 1, but is {self.batch_size}")
+            raise UsageError(f"the batch size must be at least 1, but is {self.batch_size}")
         if self.decode_limit is not None and self.decode_limit <= 0:
-            raise InputError(f"the decode limit must be above 0, or None for none, but is {self.decode_limit}")
+            raise UsageError(f"the decode limit must be above 0, or None for none, but is {self.decode_limit}")
         if not 0 <= self.box_score <= 1:
-            raise InputError(f"the box score must be within 0..1, but is {self.box_score}")
+            raise UsageError(f"the box score must be within 0..1, but is {self.box_score}")
         if not 0 <= self.nms_oks <= 1:
-            raise InputError(f"the OKS of people found twice must be within 0..1, but is {self.nms_oks}")
+            raise UsageError(f"the OKS of people found twice must be within 0..1, but is {self.nms_oks}")
 
 
 def build(settings: Settings, *, bar: Any = False) -> TopDown | BottomUp:
@@ -97,12 +97,12 @@ def check_method(settings: Settings, spec: ModelSpec) -> None:
     """InputError if the weights work another way than `settings` want, or have no use for one of them."""
     if settings.method not in {"auto", spec.method}:
         example = next(row.name for row in MODELS.values() if row.method == settings.method)
-        raise InputError(f"{spec.name} works {spec.method}: leave --method out, or say --weights, such as {example}")
+        raise UsageError(f"{spec.name} works {spec.method}: leave --method out, or say --weights, such as {example}")
     foreign = ((other, name) for other, names in ONLY.items() if other != spec.method for name in names)
     for other, name in foreign:
         if getattr(settings, name) not in {getattr(Settings, name), "none"}:  # no detector is what they have
             option = name.replace("_", "-")
-            raise InputError(f"--{option} is for {other} weights, but {spec.name} works {spec.method}: leave it out")
+            raise UsageError(f"--{option} is for {other} weights, but {spec.name} works {spec.method}: leave it out")
 
 
 def build_bottom_up(settings: Settings, spec: ModelSpec, path: Path, device: str) -> BottomUp:

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from hrpose_cli.backends import Backend, check_finite, enough_memory
 from hrpose_cli.crops import warp_into
-from hrpose_cli.errors import BackendError, InputError
+from hrpose_cli.errors import BackendError, UsageError
 from hrpose_cli.geometry import Size, extents, invert, region_affines, transform
 from hrpose_cli.grouping import DECODINGS, Rules, Steps, group
 from hrpose_cli.heatmaps import DEFAULT_LIMIT
@@ -69,7 +69,7 @@ class BottomUp:
                 f"{self.backend.name} runs inputs of one size, but pictures have many: use --backend torch"
             )
         if self.decode not in DECODINGS:
-            raise InputError(f"bottom-up weights decode by {', '.join(DECODINGS)}, not {self.decode}")
+            raise UsageError(f"bottom-up weights decode by {', '.join(DECODINGS)}, not {self.decode}")
 
     @property
     def skeleton(self) -> Skeleton:
@@ -150,11 +150,11 @@ class BottomUp:
 def check_scales(scales: Sequence[float]) -> None:
     """InputError unless the scales make inputs of whole size, and tags, which come from scale 1, exist."""
     if not scales or min(scales) <= 0 or len(set(scales)) < len(scales):
-        raise InputError("scales must be above 0, and each different")
+        raise UsageError("scales must be above 0, and each different")
     if len(scales) > 1 and 1 not in scales:
-        raise InputError("several scales must include 1, whose tags tell people apart")
+        raise UsageError("several scales must include 1, whose tags tell people apart")
     if any((2 * scale / min(scales)) % 1 for scale in scales):
-        raise InputError("every scale must be 1, 1.5, 2, ... times the smallest one")
+        raise UsageError("every scale must be 1, 1.5, 2, ... times the smallest one")
 
 
 def network_size(picture: Size, short: int, scale: float, smallest: float) -> Size:

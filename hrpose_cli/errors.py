@@ -1,7 +1,8 @@
 """Every error that a user can cause or meet.
 
-HRPoseError             what the command line turns into one red line and exit code 1
+HRPoseError             what the command line turns into one red line and exit code 1, or 2 for a UsageError
 ├── InputError          a picture, box file, annotation file or value that cannot be used
+│   └── UsageError      options that no file and no machine could make right
 ├── WeightsError        weights that are missing, unknown, damaged or made for another net
 ├── MediaError          video or sound that cannot be read or written
 ├── FormatError         a pose file that does not hold what its format promises
@@ -18,6 +19,10 @@ class HRPoseError(Exception):
 
 class InputError(HRPoseError):
     """A picture, box file, annotation file or value that cannot be used."""
+
+
+class UsageError(InputError):
+    """Options that no file and no machine could make right: values that do not exist, or exclude each other."""
 
 
 class WeightsError(HRPoseError):

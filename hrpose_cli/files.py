@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hrpose_cli.errors import FormatError, InputError
+from hrpose_cli.errors import FormatError, InputError, UsageError
 
 
 @contextmanager
@@ -29,7 +29,7 @@ def check_writable(path: Path) -> None:
     """Raise InputError, before any work is done, if `path` cannot be written; missing folders are made."""
     try:
         if path.is_dir():
-            raise InputError(f"{path} is a folder: name a file in it")
+            raise UsageError(f"{path} is a folder: name a file in it")
         path.parent.mkdir(parents=True, exist_ok=True)
         probe = path.with_name(f".{os.getpid()}.{path.name}")
         probe.touch()

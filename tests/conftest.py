@@ -26,6 +26,11 @@ def clean_failure(result: Any, code: int = 1) -> str:
     return lines[0]
 
 
+def wrong_usage(result: Any) -> str:
+    """The one line about options that cannot be."""
+    return clean_failure(result, code=2)
+
+
 def spec() -> ModelSpec:
     """The facts of a net that is small enough to run everywhere."""
     return ModelSpec(name="tiny", architecture="hrnet", net=TINY, input_size=(96, 128), sigma=1.0, kernel=3)

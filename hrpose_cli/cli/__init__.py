@@ -8,19 +8,19 @@ from typer.core import TyperGroup
 from hrpose_cli import __version__
 from hrpose_cli.cli import bench, convert, export, image, render, train, video, weights
 from hrpose_cli.cli import eval as eval_command
-from hrpose_cli.cli.report import print_error
+from hrpose_cli.cli.report import exit_code, print_error
 from hrpose_cli.errors import HRPoseError
 
 
 class Commands(TyperGroup):
-    """Turns what a user can cause into one red line and exit code 1."""
+    """Turns what a user can cause into one red line and exit code 1, or 2 for wrong usage."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
         except HRPoseError as error:
             print_error(error)
-            raise typer.Exit(1) from error
+            raise typer.Exit(exit_code(error)) from error
 
 
 def version(wanted: bool) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hrpose_cli.cli import options as opt
-from hrpose_cli.errors import InputError
+from hrpose_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -61,7 +61,7 @@ def bench(
     with report.bar() as bar:
         estimator = build(settings, bar=bar)
     if counts and estimator.spec.method == "bottom-up":
-        raise InputError(f"{estimator.spec.name} finds who is in the picture: leave --people out")
+        raise UsageError(f"{estimator.spec.name} finds who is in the picture: leave --people out")
     usual_sizes, usual_counts = USUAL[estimator.spec.method]
     source = partial(open_source, str(clip))
     found = measure(estimator, source, sizes or usual_sizes, counts or usual_counts, seconds)

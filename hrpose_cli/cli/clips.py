@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from hrpose_cli.annotate import Outputs, View
 from hrpose_cli.cli.outputs import PoseNames, check_targets, is_suffix
 from hrpose_cli.draw import DrawStyle
-from hrpose_cli.errors import InputError
+from hrpose_cli.errors import UsageError
 from hrpose_cli.formats import PoseFile
 from hrpose_cli.media.clip import Source
 from hrpose_cli.media.encoding import Encoding
@@ -55,9 +55,9 @@ def plan(inputs: Sequence[str], out: str | None, poses: PoseNames, encoding: Enc
     if len(inputs) > 1:
         single = [name for name in poses.all if not is_suffix(name)]
         if single:
-            raise InputError(f"{single[0]} is one file, but there are {len(inputs)} clips: name only its suffix")
+            raise UsageError(f"{single[0]} is one file, but there are {len(inputs)} clips: name only its suffix")
         if out is not None and not folder:
-            raise InputError(f"--out {out} names one file, but there are {len(inputs)} clips: name a folder")
+            raise UsageError(f"--out {out} names one file, but there are {len(inputs)} clips: name a folder")
     plans = []
     for name, what in zip(names(inputs), inputs, strict=True):
         suffix = ".mov" if encoding and encoding.alpha else ".mp4"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hrpose_cli.cli import options as opt
-from hrpose_cli.errors import InputError
+from hrpose_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -42,7 +42,7 @@ def convert(
 
     report = Report(quiet=quiet)
     if Path(source).resolve() == Path(target).resolve():
-        raise InputError(f"{target} is the input: choose another name")
+        raise UsageError(f"{target} is the input: choose another name")
     format = format or ("jsonl" if target == "-" else None)
     scale = {} if metres_per_pixel is None else {"metres_per_pixel": metres_per_pixel}
     header, records = read(source, source_format)

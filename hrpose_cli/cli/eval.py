@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from hrpose_cli.cli import options as opt
-from hrpose_cli.errors import InputError
+from hrpose_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from hrpose_cli.api import Settings
@@ -82,11 +82,11 @@ def evaluate(
     settings = opt.settings(locals(), **named)
     check_targets([path for path in (gt, predictions) if path], [save])
     if metric == "pckh" and boxes not in {None, "gt"}:
-        raise InputError("PCKh is measured on people cropped by MPII's own centre and scale: leave --boxes out")
+        raise UsageError("PCKh is measured on people cropped by MPII's own centre and scale: leave --boxes out")
     measure = METRICS[metric](gt, limit)
     runs = [replace(settings, weights=n, decode=d) for n, d in product(nets, ABLATION if ablation else [decode])]
     if len(runs) > 1 and (predictions or save or metric == "bbox" or (ablation and decode)):
-        raise InputError("a table of several runs has no --predictions, --save, --metric bbox or --decode")
+        raise UsageError("a table of several runs has no --predictions, --save, --metric bbox or --decode")
     table = []
     for run in runs:
         frames = measure.frames(images)
@@ -113,7 +113,7 @@ def score_boxes(settings: Settings, frames: Iterable[Frame], boxes: str | None) 
     from hrpose_cli.evaluate import box_rows
 
     if boxes == "gt":
-        raise InputError("the boxes of the ground truth are what boxes are measured by: use --boxes detector or a file")
+        raise UsageError("the boxes of the ground truth are what boxes are measured by: use --boxes detector or a file")
     detector = build_detector(settings, choose_device(settings.device))
     source = settings.boxes or f"{settings.detector}, score >= {settings.box_score:g}"
     return box_rows(frames, detector), f"boxes by {source}"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from hrpose_cli.cli import options as opt
-from hrpose_cli.errors import InputError
+from hrpose_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -46,7 +46,7 @@ def export(
     from hrpose_cli.weights import find
 
     if batch and dynamic_batch:
-        raise InputError("--batch and --dynamic-batch exclude each other: leave one out")
+        raise UsageError("--batch and --dynamic-batch exclude each other: leave one out")
     report = Report(quiet=quiet)
     with report.bar() as bar:
         spec, path = find(weights, like=like, download=download, bar=bar)

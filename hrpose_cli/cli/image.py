@@ -74,6 +74,7 @@ def image(
         report.end()
     with report.bar() as bar:
         estimator = build(settings, bar=bar)
+    outputs.check(estimator)
     people = {"min_score": min_score, "max_people": max_people, "keypoint_score": keypoint_score}
     info = provenance(settings, estimator) | {"people": people}
     header = Header(info, estimator.skeleton, threshold=keypoint_score)

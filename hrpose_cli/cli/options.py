@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -49,7 +50,20 @@ BoxFile = Annotated[
         "--boxes", help="COCO detections or annotations whose boxes to use; no detector runs.", rich_help_panel=MODEL
     ),
 ]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", rich_help_panel=MODEL)]
+
+
+def device_name(text: str) -> str:
+    """As it is, if there are such devices; whether this machine has one, torch has to say."""
+    from hrpose_cli.errors import UsageError
+
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", text):
+        raise UsageError(f"there is no device called {text!r}: use auto, cpu, cuda, cuda:1 or mps")
+    return text
+
+
+Device = Annotated[
+    str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", callback=device_name, rich_help_panel=MODEL)
+]
 Decode = Annotated[
     Literal["argmax", "quarter", "dark", "udp"] | None,
     typer.Option(help="Heatmaps to joints; by default what fits the weights.", rich_help_panel=MODEL),
@@ -176,15 +190,15 @@ def settings(options: Mapping[str, Any], **changes: Any) -> Settings:
 
 def numbers(option: str, text: str, kind: type[Number], *, least: float = -math.inf) -> tuple[Number, ...]:
     """Numbers with commas between them."""
-    from hrpose_cli.errors import InputError
+    from hrpose_cli.errors import UsageError
 
     try:
         found = tuple(kind(part) for part in text.split(","))
     except ValueError as error:
         what = "whole numbers" if kind is int else "numbers"
-        raise InputError(f"{option} {text} is not {what} with commas between them, such as 1,2") from error
+        raise UsageError(f"{option} {text} is not {what} with commas between them, such as 1,2") from error
     if min(found) < least:
-        raise InputError(f"{option} {text} has a number below {least:g}")
+        raise UsageError(f"{option} {text} has a number below {least:g}")
     return found
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from hrpose_cli.detect import Detector, GivenBoxes
 from hrpose_cli.draw import DrawStyle, draw_heatmaps, draw_poses
-from hrpose_cli.errors import HRPoseError, InputError
+from hrpose_cli.errors import HRPoseError, InputError, UsageError
 from hrpose_cli.estimators import TopDown
 from hrpose_cli.files import check_writable
 from hrpose_cli.formats import PoseFile, named
@@ -60,14 +60,14 @@ class PoseNames:
         """Where they go: a suffix alone is put behind `beside`; - is the standard output."""
         given = [self.format_of(entry) for entry in self.entries]
         if self.format is not None and self.format not in given:
-            raise InputError("--format is for a --poses whose name does not say what it is: name one, such as -")
+            raise UsageError("--format is for a --poses whose name does not say what it is: name one, such as -")
         pairs = [*zip(self.entries, given, strict=True), *([] if self.json is None else [(self.json, "coco")])]
         files = [
             PoseFile.of(f"{beside}{name}" if is_suffix(name) else name, format, metres_per_pixel=self.metres_per_pixel)
             for name, format in pairs
         ]
         if self.metres_per_pixel is not None and all(file.metres_per_pixel is None for file in files):
-            raise InputError("--metres-per-pixel is for TRC: name such a file, such as --poses .trc")
+            raise UsageError("--metres-per-pixel is for TRC: name such a file, such as --poses .trc")
         return files
 
     def format_of(self, entry: str) -> str | None:
@@ -99,16 +99,16 @@ def check_targets(
     """
     taken = {identity(path): "an input" for path in inputs if str(path) != STDIN}
     if sum(str(target) == STDIN for target in targets) > 1:
-        raise InputError("only one output can go to the standard output: name files for the others")
+        raise UsageError("only one output can go to the standard output: name files for the others")
     for target in targets:
         if target is None or str(target) == STDIN:
             continue
         if identity(target) in taken:
-            raise InputError(f"{target} is {taken[identity(target)]}: choose another name")
+            raise UsageError(f"{target} is {taken[identity(target)]}: choose another name")
         if target not in folders:
             check_writable(target)
         elif target.exists() and not target.is_dir():
-            raise InputError(f"{target} is a file: name a folder for OpenPose's files")
+            raise UsageError(f"{target} is a file: name a folder for OpenPose's files")
         taken[identity(target)] = "the name of another output"
 
 
@@ -136,13 +136,18 @@ class PictureOutputs:
         """Where each input's picture goes; `what` are the fields pictures and heatmaps."""
         names_a_file = out is not None and out.suffix.lower() in PICTURE_SUFFIXES and not out.is_dir()
         if names_a_file and len(paths) > 1:
-            raise InputError(f"--out {out} names one file, but there are {len(paths)} pictures: name a folder")
+            raise UsageError(f"--out {out} names one file, but there are {len(paths)} pictures: name a folder")
         if out is not None and out.is_file() and not names_a_file:
-            raise InputError(f"--out {out} is a file: name a folder, or a picture file")
+            raise UsageError(f"--out {out} is a file: name a folder, or a picture file")
         targets = [out] if names_a_file and out is not None else numbered(paths, out or Path(), style)
         if style.background == "transparent" and any(t.suffix.lower() not in CLEAR for t in targets):
-            raise InputError(f"{targets[0]} cannot be transparent: name a .png file")
+            raise UsageError(f"{targets[0]} cannot be transparent: name a .png file")
         return cls(targets, style, frozenset(map(identity, paths)), **what)
+
+    def check(self, estimator: TopDown | BottomUp) -> None:
+        """UsageError if an estimator does not make what is to be drawn."""
+        if self.heatmaps and not isinstance(estimator, TopDown):
+            raise UsageError("--heatmaps shows crops, which bottom-up weights do not make: leave it out")
 
     def write(self, frame: Frame, poses: Poses, estimator: TopDown | BottomUp) -> str:
         """Draw what was asked for; returns the names of the files for the summary."""
@@ -151,14 +156,12 @@ class PictureOutputs:
         if self.pictures:
             write_picture(target, draw_poses(frame.image, poses, style=self.style))
             written.append(str(target))
-        if self.heatmaps and not isinstance(estimator, TopDown):
-            raise InputError("--heatmaps shows crops, which bottom-up weights do not make: leave it out")
         if self.heatmaps and isinstance(estimator, TopDown) and len(poses):
             crops = estimator.cut([frame], [Boxes(poses.box, poses.box_score)], [(0, i) for i in range(len(poses))])
             for i, (crop, maps) in enumerate(zip(crops.images, estimator.heatmaps(crops).cpu().numpy(), strict=True)):
                 panel = target.with_name(f"{target.stem.removesuffix('.pose')}.heatmaps-{i + 1}.jpg")
                 if identity(panel) in self.inputs:
-                    raise InputError(f"{panel} is an input and would be overwritten: choose another --out")
+                    raise UsageError(f"{panel} is an input and would be overwritten: choose another --out")
                 write_picture(panel, draw_heatmaps(crop, maps, estimator.skeleton, geometry=estimator.spec.geometry))
                 written.append(str(panel))
         return ", ".join(written)

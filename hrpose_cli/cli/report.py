@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
-from hrpose_cli.errors import HRPoseError, MediaError
+from hrpose_cli.errors import HRPoseError, MediaError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -47,6 +47,11 @@ def three_digits(number: float) -> str:
 def print_error(error: Exception) -> None:
     """One line on the standard error, red on a terminal."""
     typer.secho(f"error: {' '.join(str(error).split())}", fg=typer.colors.RED, err=True)
+
+
+def exit_code(error: Exception) -> int:
+    """2 for what can only be said otherwise, 1 for what failed."""
+    return 2 if isinstance(error, UsageError) else 1
 
 
 def print_table(table: Table, title: str = "") -> None:
@@ -85,14 +90,14 @@ class Report:
         from rich.console import Console
 
         self.console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True, markup=False)
-        self.failures = 0
+        self.code = 0  # that the command exits with
         self.finished = 0
         self.rows: list[tuple[str, int, str, str]] = []
         listen(self.console)
 
     def failed(self, error: Exception) -> None:
         """Say what is wrong with one input, now, in one line; also when quiet."""
-        self.failures += 1
+        self.code = max(self.code, exit_code(error))
         print_error(error)
 
     def expand(self, inputs: list[str], *, recursive: bool) -> list[str]:
@@ -181,16 +186,16 @@ class Report:
         self.console.print("\n".join([line, *([hint] if hint else [])]), style="dim")
 
     def close(self, info: dict[str, Any], hint: str | None = None) -> None:
-        """Print the summary, if anything was done; exit code 1 if anything failed."""
+        """Print the summary, if anything was done; exit with an error code if anything failed."""
         self.table()
         if self.finished:
             self.made_with(info, hint)
         self.end()
 
     def end(self) -> None:
-        """Exit code 1 if anything failed."""
-        if self.failures:
-            raise typer.Exit(1)
+        """Exit with an error code if anything failed."""
+        if self.code:
+            raise typer.Exit(self.code)
 
     @contextmanager
     def bar(self) -> Iterator[DownloadBar]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from hrpose_cli.cli import options as opt
-from hrpose_cli.errors import InputError
+from hrpose_cli.errors import InputError, UsageError
 
 if TYPE_CHECKING:
     from hrpose_cli.training.annotations import Source
@@ -177,9 +177,9 @@ def refuse_options_of_other(way: str, context: typer.Context) -> None:
     for other, options in ONLY.items():
         given = [option for parameter, option in options.items() if said(context, parameter)]
         if given and way != other:
-            raise InputError(f"{given[0]} is for {other} nets: leave it out, or name another --net")
+            raise UsageError(f"{given[0]} is for {other} nets: leave it out, or name another --net")
     if way == "bottom-up" and context.params["loss"] == "ohkm":
-        raise InputError("--loss ohkm is for top-down nets: use mse or peaked, or name another --net")
+        raise UsageError("--loss ohkm is for top-down nets: use mse or peaked, or name another --net")
 
 
 def loader(
@@ -209,7 +209,7 @@ def parse_size(text: str) -> tuple[int, int]:
     """HEIGHTxWIDTH as (width, height)."""
     height, _, width = text.partition("x")
     if not (height.isdecimal() and width.isdecimal()):
-        raise InputError(f"--input {text} must be HEIGHTxWIDTH, such as 256x192")
+        raise UsageError(f"--input {text} must be HEIGHTxWIDTH, such as 256x192")
     return int(width), int(height)
 
 
@@ -221,7 +221,9 @@ def parse_source(text: str, images: Path | None) -> Source:
     try:
         source = Source(Path(name), images, float(trust))
     except ValueError as error:
-        raise InputError(f"--data {text}: what follows @ must be a number in 0..1") from error
-    if not source.annotations.is_file() or not 0 < source.trust <= 1:
-        raise InputError(f"--data {text}: name a COCO keypoint file, and a trust in 0..1 after @")
+        raise UsageError(f"--data {text}: the trust after @ must be a number in 0..1") from error
+    if not 0 < source.trust <= 1:
+        raise UsageError(f"--data {text}: the trust after @ must be above 0 and at most 1")
+    if not source.annotations.is_file():
+        raise InputError(f"--data {text}: there is no such file: name a COCO keypoint file")
     return source

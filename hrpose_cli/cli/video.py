@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from hrpose_cli.cli import options as opt
-from hrpose_cli.errors import InputError
+from hrpose_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from hrpose_cli.bottom_up import BottomUp
@@ -111,7 +111,7 @@ def video(
     way = Way(every, between, detect_every, track, smooth or ("one-euro" if track else "none"), cutoff)
     part = opt.trim(trim)
     if no_video and not (poses or json or show):
-        raise InputError("--no-video without --poses, --json or --show would write nothing")
+        raise UsageError("--no-video without --poses, --json or --show would write nothing")
     wanted = PoseNames(poses or (), json, format, metres_per_pixel)
     plans = clips.plan(inputs, out, wanted, None if no_video else encoding)
     with report.bar() as bar:
@@ -144,5 +144,5 @@ def timed(
     if detect_every == 1:
         return watch, Best(watched, min_score, max_people)
     if not isinstance(watched, TopDown):
-        raise InputError("--detect-every is for detectors, which bottom-up weights have none: leave it out")
+        raise UsageError("--detect-every is for detectors, which bottom-up weights have none: leave it out")
     return watch, Best(Following(watched, detect_every), min_score, max_people)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hrpose_cli.errors import InputError
+from hrpose_cli.errors import UsageError
 from hrpose_cli.formats import coco, csv, facts, jsonl, npz, openpose, trc
 from hrpose_cli.formats.output import STDOUT, Output, Writer, Writing
 from hrpose_cli.records import Header, Record
@@ -65,9 +65,9 @@ def writer(path: Path | str, header: Header, *, format: str | None = None, **opt
     """
     chosen = named(path, format)
     for option in options.keys() - chosen.options:
-        raise InputError(f"{option} is no option of {chosen.name}, to which {path} would be written")
+        raise UsageError(f"{option} is no option of {chosen.name}, to which {path} would be written")
     if Path(path) == STDOUT and not chosen.pipes:
-        raise InputError(f"{chosen.name} cannot go to the standard output: name a file")
+        raise UsageError(f"{chosen.name} cannot go to the standard output: name a file")
     return Output(Path(path), chosen.writer(Path(path), header, **options))
 
 
@@ -121,7 +121,7 @@ def read(path: Path | str, format: str | None = None) -> tuple[Header, Iterator[
     """The header of a pose file and its records, one after another."""
     chosen = named(path, format)
     if chosen.read is None:
-        raise InputError(f"{path}: {chosen.name} can only be written, since it keeps neither scores nor boxes")
+        raise UsageError(f"{path}: {chosen.name} can only be written, since it keeps neither scores nor boxes")
     return chosen.read(Path(path))
 
 
@@ -134,4 +134,4 @@ def named(path: Path | str, format: str | None = None) -> Format:
             return known
     names = ", ".join(f"{known.name} ({known.suffix})" for known in FORMATS.values())
     wrong = f"{path} has the suffix of no pose format" if format is None else f"{format} is no pose format"
-    raise InputError(f"{wrong}: there are {names}; choose by the name or with --format")
+    raise UsageError(f"{wrong}: there are {names}; choose by the name or with --format")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 
-from hrpose_cli.errors import InputError, MediaError
+from hrpose_cli.errors import MediaError, UsageError
 from hrpose_cli.media.clip import Clip, Colour
 from hrpose_cli.media.ffmpeg import run
 
@@ -87,20 +87,20 @@ class Encoding:
     alpha: bool = False  # pictures are RGBA
 
     def codec_for(self, path: Path) -> Codec:
-        """MediaError, before any work, for what `path` cannot hold or this machine cannot encode."""
+        """UsageError, before any work, for what `path` cannot hold; MediaError for what this machine cannot encode."""
         container = container_of(path)
         suffix = path.suffix.lower()
         if self.alpha and suffix not in CLEAR:
-            raise MediaError(f"{path}: {suffix} cannot be transparent, name a .mov (ProRes 4444) or .webm (VP9) file")
+            raise UsageError(f"{path}: {suffix} cannot be transparent, name a .mov (ProRes 4444) or .webm (VP9) file")
         name = self.codec or (CLEAR[suffix] if self.alpha else container.codecs[0])
         if name not in container.codecs:
-            raise MediaError(f"{path}: {suffix} cannot hold {name}, only {', '.join(container.codecs)}")
+            raise UsageError(f"{path}: {suffix} cannot hold {name}, only {', '.join(container.codecs)}")
         codec = CODECS[name]
         if self.alpha and codec.clear is None:
-            raise MediaError(f"{path}: {name} cannot be transparent, choose {CLEAR[suffix]}")
+            raise UsageError(f"{path}: {name} cannot be transparent, choose {CLEAR[suffix]}")
         for option, value, known in (("crf", self.crf, codec.quality), ("preset", self.preset, codec.speed)):
             if value is not None and known is None:
-                raise MediaError(f"{path}: {name} has no {option}")
+                raise UsageError(f"{path}: {name} has no {option}")
         if codec.encoder != CODECS["h264"].encoder:
             try_out(name, codec)
         return codec
@@ -152,7 +152,7 @@ def container_of(path: Path) -> Container:
     try:
         return CONTAINERS[path.suffix.lower()]
     except KeyError:
-        raise MediaError(f"{path}: clips are written as {', '.join(CONTAINERS)}") from None
+        raise UsageError(f"{path}: clips are written as {', '.join(CONTAINERS)}") from None
 
 
 def try_out(name: str, codec: Codec) -> None:
@@ -165,15 +165,15 @@ def try_out(name: str, codec: Codec) -> None:
 
 
 def parse_scale(text: str) -> Scale:
-    """A factor such as 0.5, or WIDTHxHEIGHT; InputError for anything else."""
+    """A factor such as 0.5, or WIDTHxHEIGHT; UsageError for anything else."""
     try:
         width, cross, height = text.lower().partition("x")
         scale: Scale = (int(width), int(height)) if cross else float(text)
     except ValueError as error:
-        raise InputError(f"{text} is no scale: give a factor such as 0.5, or WIDTHxHEIGHT") from error
+        raise UsageError(f"{text} is no scale: give a factor such as 0.5, or WIDTHxHEIGHT") from error
     sides = scale if isinstance(scale, tuple) else (scale,)
     if not all(0 < side <= 16384 for side in sides):
-        raise InputError(f"{text} is no scale that can be written: give a factor such as 0.5, or WIDTHxHEIGHT")
+        raise UsageError(f"{text} is no scale that can be written: give a factor such as 0.5, or WIDTHxHEIGHT")
     return scale
 
 

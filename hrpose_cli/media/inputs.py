@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 import av
 
-from hrpose_cli.errors import InputError, MediaError
+from hrpose_cli.errors import MediaError, UsageError
 from hrpose_cli.media.clip import Source
 from hrpose_cli.media.container import Input
 from hrpose_cli.media.pictures import STDIN
@@ -37,13 +37,13 @@ def open_source(what: str, *, trim: Trim = WHOLE, rate: Fraction | None = None) 
     - a number: the camera of that number, in its own times.
 
     Ctrl-C at the consumer ends a live one like any other. Raises MediaError for what cannot be
-    opened, InputError for a `rate` where there are times already.
+    opened, UsageError for a `rate` where there are times already.
     """
     path = Path(what)
     if what != STDIN and not path.is_file() and (path.is_dir() or PATTERN.search(what)) and not ADDRESS.match(what):
         return PictureSeries(what, rate=rate, trim=trim)
     if rate is not None:
-        raise InputError(f"{what} has a rate of its own: a rate can be given to a folder of pictures only")
+        raise UsageError(f"{what} has a rate of its own: a rate can be given to a folder of pictures only")
     if what == STDIN:
         return PipedSource(trim=trim)
     if ADDRESS.match(what):

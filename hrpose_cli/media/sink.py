@@ -8,7 +8,7 @@ from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 
-from hrpose_cli.errors import MediaError
+from hrpose_cli.errors import MediaError, UsageError
 from hrpose_cli.files import replacing
 from hrpose_cli.media.clip import Clip
 from hrpose_cli.media.encoding import USUAL, Encoding, container_of
@@ -35,7 +35,7 @@ class VideoSink:
     Ctrl-C (KeyboardInterrupt, GeneratorExit), what was done until then becomes a complete clip, its
     sound cut to the pictures; any other exception leaves no file. `notes` says afterwards, in plain
     words, what had to differ from the source, and `damage` what of it could not be read any more.
-    MediaError when the name, ffmpeg or the disk fails.
+    UsageError for a name that cannot be; MediaError when ffmpeg or the disk fails.
     """
 
     def __init__(self, path: Path, clip: Clip, encoding: Encoding = USUAL, *, crf: int | None = None) -> None:
@@ -141,9 +141,9 @@ class VideoSink:
 
 
 def check_target(path: Path, clip: Clip) -> None:
-    """MediaError for a name that no clip can be written to."""
+    """UsageError for a name that no clip can be written to."""
     container_of(path)
     if path.is_dir():
-        raise MediaError(f"{path} is a folder: name a file in it")
+        raise UsageError(f"{path} is a folder: name a file in it")
     if clip.path is not None and path.exists() and clip.path.exists() and path.samefile(clip.path):
-        raise MediaError(f"{path} is the input: choose another name")
+        raise UsageError(f"{path} is the input: choose another name")

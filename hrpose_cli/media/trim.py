@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from fractions import Fraction
 
-from hrpose_cli.errors import InputError
+from hrpose_cli.errors import UsageError
 
 Trim = tuple[Fraction | None, Fraction | None]  # seconds as a player counts them; None: from the start, to the end
 WHOLE: Trim = (None, None)
 
 
 def parse_trim(text: str) -> Trim:
-    """START:END in seconds, either of which may be left out; InputError for anything else."""
+    """START:END in seconds, either of which may be left out; UsageError for anything else."""
     try:
         start, end = (Fraction(part) if part.strip() else None for part in text.split(":"))
     except (ValueError, ZeroDivisionError) as error:
-        raise InputError(f"{text} is not START:END in seconds, such as 2.5:10, :10 or 2.5:") from error
+        raise UsageError(f"{text} is not START:END in seconds, such as 2.5:10, :10 or 2.5:") from error
     if (start or 0) < 0 or (end is not None and end <= (start or 0)):
-        raise InputError(f"{text} holds no time: START:END needs 0 <= START < END")
+        raise UsageError(f"{text} holds no time: START:END needs 0 <= START < END")
     return start, end
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pycocotools import mask as regions
 
-from hrpose_cli.errors import InputError
+from hrpose_cli.errors import InputError, UsageError
 from hrpose_cli.skeletons import Skeleton
 from hrpose_cli.training.annotations import Source, annotated
 
@@ -49,7 +49,7 @@ class Pictures:
 def load_pictures(sources: Sequence[Source], skeleton: Skeleton) -> Pictures:
     """The pictures of `sources` in which somebody is labelled; those with nobody teach nothing about tags."""
     if any(source.trust != 1 for source in sources):
-        raise InputError("--data FILE@TRUST weighs people, which are trained top-down; bottom-up takes --data FILE")
+        raise UsageError("--data FILE@TRUST weighs people, which are trained top-down; bottom-up takes --data FILE")
     pages = [
         Page(path, np.stack(people), hidden(image, everyone))
         for source in sources

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from hrpose_cli.backends.pytorch import TorchBackend, normalise
 from hrpose_cli.bottom_up import MULTIPLE, BottomUp
 from hrpose_cli.checkpoints import complain, official_keys, read_state
-from hrpose_cli.errors import InputError
+from hrpose_cli.errors import UsageError
 from hrpose_cli.estimators import TopDown
 from hrpose_cli.evaluate import METRICS, Measure, Protocol, joint_rows
 from hrpose_cli.geometry import Size
@@ -67,10 +67,10 @@ def choose(net: str | None, method: str | None) -> tuple[str, str]:
     """A net of `NETS` and its method, from what was said of them."""
     name = net or USUAL[method or "top-down"]
     if name not in NETS:
-        raise InputError(f"no net is called {name!r}: use {', '.join(NETS)}")
+        raise UsageError(f"no net is called {name!r}: use {', '.join(NETS)}")
     own = ModelSpec(name, NETS[name][0]).method
     if method not in {None, own}:
-        raise InputError(f"{name} is trained {own}: leave --method out, or name another --net")
+        raise UsageError(f"{name} is trained {own}: leave --method out, or name another --net")
     return name, own
 
 
@@ -89,7 +89,7 @@ def new_spec(name: str, net: str, size: Size | None = None, skeleton: str = "coc
 def top_down_facts(size: Size) -> dict[str, Any]:
     """What the size of crops decides."""
     if size[0] % 32 or size[1] % 32 or size[1] // 4 not in SIGMAS:
-        raise InputError(f"an input of {size[1]}x{size[0]} cannot be trained: use 128x96, 256x192 or 384x288")
+        raise UsageError(f"an input of {size[1]}x{size[0]} cannot be trained: use 128x96, 256x192 or 384x288")
     sigma, kernel = SIGMAS[size[1] // 4]
     return {"sigma": sigma, "kernel": kernel}
 
@@ -97,7 +97,7 @@ def top_down_facts(size: Size) -> dict[str, Any]:
 def bottom_up_facts(size: Size) -> dict[str, Any]:
     """What all sizes of whole pictures have in common."""
     if size[0] != size[1] or size[0] % MULTIPLE:
-        raise InputError(
+        raise UsageError(
             f"an input of {size[1]}x{size[0]} cannot be trained bottom-up: use 256x256, 512x512 or 640x640"
         )
     return {"sigma": 2.0, "decode": "quarter"}
@@ -152,7 +152,7 @@ def measure(training: Training, annotations: Path, images: Path | None = None) -
 def measurable(annotations: Path, spec: ModelSpec) -> Measure:
     """An annotation file under the metric of the skeleton; InputError if it cannot be one."""
     if spec.skeleton not in METRICS:
-        raise InputError(f"--val measures {' or '.join(s for s in SKELETONS if s in METRICS)}, not {spec.skeleton}")
+        raise UsageError(f"--val measures {' or '.join(s for s in SKELETONS if s in METRICS)}, not {spec.skeleton}")
     truth = METRICS[spec.skeleton](annotations, None)
     truth.check(spec)
     return truth

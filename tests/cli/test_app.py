@@ -2,14 +2,15 @@
 
 import subprocess
 import sys
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 from typer.testing import CliRunner
 
 from hrpose_cli import __version__
-from hrpose_cli.cli import app
+from hrpose_cli.cli import app, eval, export, image, options, train, video
 from hrpose_cli.errors import WeightsError
-from tests.conftest import clean_failure
+from tests.conftest import clean_failure, wrong_usage
 
 COMMANDS = [["image"], ["video"], ["eval"], ["train"], ["weights"], ["weights", "get"], ["weights", "info"]]
 
@@ -53,3 +54,65 @@ def test_an_error_is_one_line_and_exit_code_1(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("hrpose_cli.weights.find", fail)
     result = CliRunner().invoke(app, ["weights", "path", "x"])
     assert clean_failure(result) == "error: the file is gone"
+
+
+def values(annotation: Any) -> set[str]:
+    """What an option may be."""
+    if get_origin(annotation) is Literal:
+        return set(get_args(annotation))
+    inner = get_args(annotation)[:1] if get_origin(annotation) is Annotated else get_args(annotation)
+    return set().union(*map(values, inner))
+
+
+def offered(command: Any, option: str) -> set[str]:
+    return values(get_type_hints(command, include_extras=True)[option])
+
+
+def test_options_offer_what_the_library_knows() -> None:
+    """Written twice, since the library's tables cost the imports that --help does without."""
+    from hrpose_cli import backends, crops, evaluate, heatmaps, skeletons
+    from hrpose_cli import export as exporting
+    from hrpose_cli.metrics.people import NMS
+    from hrpose_cli.pipeline import How
+    from hrpose_cli.training.losses import LOSSES
+    from hrpose_cli.zoo import MODELS
+
+    methods = {spec.method for spec in MODELS.values()}
+    assert values(options.Decode) == set(heatmaps.DECODERS)
+    assert values(options.Crop) == set(crops.CROP_MODES)
+    assert values(options.BackendName) == {"auto", *backends.BACKENDS}
+    assert values(options.Precision) == set(backends.PRECISIONS)
+    assert values(options.Method) == {"auto", *methods}
+    assert offered(video.video, "between") == set(get_args(How))
+    assert offered(eval.evaluate, "metric") == set(evaluate.METRICS)
+    assert offered(eval.evaluate, "nms") == {"none", *NMS}
+    assert offered(export.export, "format") == set(exporting.FORMATS)
+    assert offered(export.export, "precision") == set(exporting.PRECISIONS)
+    assert offered(train.train, "skeleton") == set(skeletons.SKELETONS)
+    assert offered(train.train, "method") == methods
+    assert offered(train.train, "loss") == set(LOSSES)
+
+
+@pytest.mark.parametrize("command", [image.image, video.video, eval.evaluate, train.train, export.export])
+def test_a_value_that_does_not_exist_is_wrong_usage(command: Any) -> None:
+    chosen = {name: values(hint) for name, hint in get_type_hints(command, include_extras=True).items()}
+    names = {eval.evaluate: "eval"}.get(command, command.__name__)
+    needed = {"train": ["--data", "x", "--out", "x"], "eval": ["--gt", "x"], "export": ["x", "--format", "onnx"]}
+    for option, known in chosen.items():
+        if known:
+            wrong = [f"--{option.replace('_', '-')}", "foo"]
+            result = CliRunner().invoke(app, [names, *needed.get(names, ["x"]), *wrong], env={"COLUMNS": "200"})
+            assert result.exit_code == 2, option
+            assert all(f"'{value}'" in result.stderr for value in known), option
+
+
+@pytest.mark.parametrize("command", [["image", "x"], ["video", "x"], ["bench"], ["eval", "--gt", "x"]])
+@pytest.mark.parametrize("device", ["tpu", "cpu:3", "cuda:x", "CUDA"])
+def test_a_device_that_does_not_exist_is_wrong_usage(command: list[str], device: str) -> None:
+    line = wrong_usage(CliRunner().invoke(app, [*command, "--device", device]))
+    assert line == f"error: there is no device called {device!r}: use auto, cpu, cuda, cuda:1 or mps"
+
+
+def test_a_device_that_this_machine_lacks_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert "no cuda device" in clean_failure(CliRunner().invoke(app, ["image", __file__, "--device", "cuda"]))

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from hrpose_cli.bench import Batches, Measured, Run, Stage
 from hrpose_cli.cli import Commands
 from hrpose_cli.cli.bench import bench
-from tests.conftest import bottom_up_file, clean_failure
+from tests.conftest import bottom_up_file, wrong_usage
 
 app = typer.Typer(cls=Commands)
 app.command()(bench)
@@ -75,7 +75,7 @@ def test_whole_pictures(run: Any, tmp_path: Path) -> None:
     whole = ["--weights", bottom_up_file(tmp_path, "coco")]
     run(*whole)
     assert run.asked == [((1,), (None,), 5.0)]
-    assert "finds who is in the picture: leave --people out" in clean_failure(run(*whole, "--people", 2))
+    assert "finds who is in the picture: leave --people out" in wrong_usage(run(*whole, "--people", 2))
 
 
 @pytest.mark.parametrize(
@@ -87,4 +87,4 @@ def test_whole_pictures(run: Any, tmp_path: Path) -> None:
     ],
 )
 def test_wrong_use_is_one_line(run: Any, options: list[str], message: str) -> None:
-    assert message in clean_failure(run(*options))
+    assert message in wrong_usage(run(*options))

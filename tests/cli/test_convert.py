@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from hrpose_cli.cli import Commands
 from hrpose_cli.cli.convert import convert
 from hrpose_cli.formats import read, writer
-from tests.conftest import clean_failure
+from tests.conftest import clean_failure, wrong_usage
 from tests.test_formats import HEADER, clip, same
 
 app = typer.Typer(cls=Commands, pretty_exceptions_enable=False)
@@ -130,19 +130,14 @@ def test_the_format_of_the_input_can_be_said(lines: Path, tmp_path: Path) -> Non
 def test_metres(lines: Path, tmp_path: Path) -> None:
     run(lines, tmp_path / "a.trc", "--metres-per-pixel", "0.01")
     assert "\tm\t" in (tmp_path / "a_track7.trc").read_text().splitlines()[2]
-    assert "metres_per_pixel" in clean_failure(run(lines, tmp_path / "a.csv", "--metres-per-pixel", "0.01"))
+    assert "metres_per_pixel" in wrong_usage(run(lines, tmp_path / "a.csv", "--metres-per-pixel", "0.01"))
 
 
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
         (("no.jsonl", "out.csv"), "cannot read no.jsonl"),
-        (("in.xyz", "out.csv"), "suffix of no pose format"),
-        (("in.trc", "out.csv"), "only be written"),
         (("no/", "out.csv"), "no folder of OpenPose"),
-        (("in.jsonl", "./in.jsonl"), "is the input"),
-        (("in.jsonl", "out.xyz"), "suffix of no pose format"),
-        (("in.jsonl", "out.csv", "--format", "c3d"), "c3d is no pose format"),
         (("in.jsonl", "in.jsonl/out.csv"), "cannot write"),
         (("bad.json", "out.csv"), "bad.json should be COCO poses"),
         (("torn.jsonl", "out.csv"), "ends within its first line"),
@@ -158,6 +153,25 @@ def test_failures_are_one_line(
     assert word in clean_failure(run(*arguments))
     assert lines.read_bytes() == before
     assert not Path("out.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "word"),
+    [
+        (("in.xyz", "out.csv"), "suffix of no pose format"),
+        (("in.trc", "out.csv"), "only be written"),
+        (("in.jsonl", "./in.jsonl"), "is the input"),
+        (("in.jsonl", "out.xyz"), "suffix of no pose format"),
+        (("in.jsonl", "out.csv", "--format", "c3d"), "c3d is no pose format"),
+        (("in.jsonl", "out.csv", "--from", "c3d"), "c3d is no pose format"),
+    ],
+)
+def test_wrong_use_is_one_line(
+    lines: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], word: str
+) -> None:
+    monkeypatch.chdir(lines.parent)
+    assert word in wrong_usage(run(*arguments))
+    assert [p.name for p in Path().iterdir()] == ["in.jsonl"]
 
 
 def test_a_break_in_the_middle_leaves_no_output(lines: Path, tmp_path: Path) -> None:

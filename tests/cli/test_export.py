@@ -11,7 +11,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from hrpose_cli.cli import app
-from tests.conftest import clean_failure
+from tests.conftest import clean_failure, wrong_usage
 
 
 @pytest.fixture(autouse=True)
@@ -73,7 +73,7 @@ def test_a_run_says_its_backend(weights_file: Path, photo: Path, backend: str) -
 
 def test_wrong_use_is_one_line(weights_file: Path) -> None:
     export = ["export", weights_file, "--format", "torchscript"]
-    assert "exclude each other" in clean_failure(run(*export, "--batch", 2, "--dynamic-batch"))
+    assert "exclude each other" in wrong_usage(run(*export, "--batch", 2, "--dynamic-batch"))
     assert "must end in .ts" in clean_failure(run(*export, "--out", "net.onnx"))
     assert "no weights" in clean_failure(run("export", "none.pth", "--format", "onnx"))
 

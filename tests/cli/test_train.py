@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from hrpose_cli.cli import app
 from hrpose_cli.skeletons import CROWDPOSE
 from hrpose_cli.weights import find, load
-from tests.conftest import clean_failure
+from tests.conftest import clean_failure, wrong_usage
 
 
 @pytest.fixture
@@ -115,6 +115,15 @@ def test_people_of_another_skeleton_are_trained_with_it(data: Path, tmp_path: Pa
         (["--net", "hrnet-w99"], "no net is called"),
         (["--input", "100x100"], "cannot be trained"),
         (["--input", "large"], "HEIGHTxWIDTH"),
+    ],
+)
+def test_wrong_use_is_one_line(data: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
+    assert message in wrong_usage(run("--data", data, "--out", tmp_path / "run", "--epochs", 1, *arguments))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
         (["--data", "no.json"], "no.json"),
         (["--teacher", "nobody"], "no weights are called"),
         (["--init", "no.pth"], "no.pth"),
@@ -125,4 +134,5 @@ def test_what_cannot_be_is_one_line(data: Path, tmp_path: Path, arguments: list[
 
 
 def test_trust_must_be_a_share(data: Path, tmp_path: Path) -> None:
-    assert "0..1" in clean_failure(run("--data", f"{data}@7", "--out", tmp_path / "run"))
+    for trust in ("7", "much"):
+        assert "--data" in wrong_usage(run("--data", f"{data}@{trust}", "--out", tmp_path / "run"))

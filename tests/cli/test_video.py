@@ -23,7 +23,7 @@ from hrpose_cli.cli import app
 from hrpose_cli.cli.clips import ClipPlan
 from hrpose_cli.cli.video import timed
 from hrpose_cli.errors import InputError, MediaError
-from tests.conftest import clean_failure
+from tests.conftest import clean_failure, wrong_usage
 
 RATE, FRAMES = 25, 7
 
@@ -110,7 +110,7 @@ def test_what_is_no_clip_is_one_line(
 def test_the_input_is_never_overwritten(hrpose: Any, clip: Path) -> None:
     before = clip.read_bytes()
     for arguments in (["--out", clip], ["--no-video", "--json", clip], ["--out", "x.mp4", "--json", "x.mp4"]):
-        clean_failure(hrpose(clip, *arguments))
+        wrong_usage(hrpose(clip, *arguments))
     assert clip.read_bytes() == before
 
 
@@ -234,7 +234,7 @@ def test_an_output_folder_is_made_or_said_to_be_none(hrpose: Any, clip: Path) ->
     Path("file").touch()
     assert "cannot be written" in clean_failure(hrpose(clip, "--out", "file/x.mp4"))
     assert "cannot be written" in clean_failure(hrpose(clip, "--no-video", "--poses", "file/p.jsonl"))
-    assert "is a file" in clean_failure(hrpose(clip, "--no-video", "--poses", "file/"))
+    assert "is a file" in wrong_usage(hrpose(clip, "--no-video", "--poses", "file/"))
 
 
 @contextmanager
@@ -290,8 +290,8 @@ def test_several_clips_go_to_a_folder_and_one_that_fails_stops_no_other(
     assert "broken.mp4" in clean_failure(result)
     assert len(decoded(Path("out/a clip.pose.mp4"))) == FRAMES
     assert len(Path("out/a clip.pose.jsonl").read_text().splitlines()) == FRAMES + 1
-    assert "only its suffix" in clean_failure(hrpose(clip, clip, "--poses", "p.jsonl"))
-    assert "name a folder" in clean_failure(hrpose(clip, clip, "--out", "x.mp4"))
+    assert "only its suffix" in wrong_usage(hrpose(clip, clip, "--poses", "p.jsonl"))
+    assert "name a folder" in wrong_usage(hrpose(clip, clip, "--out", "x.mp4"))
     assert hrpose(clip, clip).exit_code == 0
     assert {p.name for p in Path().glob("*.mp4")} == {"a clip.pose.mp4", "a clip-2.pose.mp4"}
 
@@ -370,16 +370,23 @@ def test_the_format_can_be_said(hrpose: Any, clip: Path, options: list[str], wri
         (["--codec", "vp9", "--out", "x.mov"], "cannot hold vp9"),
         (["--background", "transparent", "--out", "x.mp4"], "cannot be transparent"),
         (["--no-track", "--smooth", "one-euro"], "needs tracking"),
-        (["--smooth", "offline", "--every", "9"], "frames a second"),
         (["--smooth", "offline", "--resume", "--poses", ".jsonl"], "cannot be resumed"),
-        (["--show"], "needs a display"),
         (["--rate", "5"], "a rate of its own"),
         (["--no-video"], "would write nothing"),
         (["--poses", "-", "--json", "-"], "only one output"),
         (["--smooth", "none", "--cutoff", "2"], "needs a filter"),
     ],
 )
-def test_what_cannot_be_is_said_in_one_line(
+def test_what_cannot_be_is_said_in_one_line(hrpose: Any, clip: Path, options: list[str], message: str) -> None:
+    assert message in wrong_usage(hrpose(clip, *options))
+    assert not list(Path().glob("*.mp4"))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [(["--smooth", "offline", "--every", "9"], "frames a second"), (["--show"], "needs a display")],
+)
+def test_what_this_clip_or_machine_cannot_is_one_line(
     hrpose: Any, clip: Path, options: list[str], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
@@ -389,7 +396,7 @@ def test_what_cannot_be_is_said_in_one_line(
 
 
 def test_what_comes_once_is_not_smoothed_offline(hrpose: Any, clip: Path) -> None:
-    assert "twice" in clean_failure(hrpose("-", "--smooth", "offline", stdin=clip.read_bytes()))
+    assert "twice" in wrong_usage(hrpose("-", "--smooth", "offline", stdin=clip.read_bytes()))
     assert "camera 0" in clean_failure(hrpose("0"))
 
 

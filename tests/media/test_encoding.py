@@ -7,7 +7,7 @@ import av
 import numpy as np
 import pytest
 
-from hrpose_cli.errors import InputError, MediaError
+from hrpose_cli.errors import InputError, MediaError, UsageError
 from hrpose_cli.media.clip import Clip
 from hrpose_cli.media.encoding import CODECS, Encoding, parse_scale, scaled_aspect
 from hrpose_cli.media.gif import GifTimes
@@ -101,7 +101,7 @@ def test_transparent_pictures_stay_so(short: Path, tmp_path: Path, name: str) ->
 def test_what_a_container_cannot_hold_is_one_line(
     tmp_path: Path, name: str, options: dict[str, str], message: str
 ) -> None:
-    with pytest.raises(MediaError, match=message) as caught:
+    with pytest.raises(UsageError, match=message) as caught:
         VideoSink(tmp_path / name, BASE, Encoding(**options))  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
