@@ -21,6 +21,7 @@ class Header:
     size: tuple[int, int] | None = None  # (width, height) of the clip
     rate: Fraction | None = None  # mean frames a second of the clip
     threshold: float = 0.3  # a joint that scores less counts as hidden
+    numbered: bool = False  # every picture is called by a number of its own, as COCO's are
 
 
 @dataclass(frozen=True)

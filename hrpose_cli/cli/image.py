@@ -18,10 +18,19 @@ def image(
     ] = None,
     poses: opt.PoseFiles = None,
     json: Annotated[
-        str | None, typer.Option(help="COCO dictionary of all pictures; - prints it.", rich_help_panel=opt.OUTPUT)
+        str | None,
+        typer.Option(
+            help="COCO dictionary of all pictures; - prints it. Where all are called by numbers, as COCO's are, "
+            "these are their ids; else they are counted from 1.",
+            rich_help_panel=opt.OUTPUT,
+        ),
     ] = None,
     json_results: Annotated[
-        Path | None, typer.Option(help="Plain results list of COCOeval; - prints it.", rich_help_panel=opt.OUTPUT)
+        Path | None,
+        typer.Option(
+            help="Plain results list of COCOeval, with the same ids; - prints it. For hrpose eval --predictions.",
+            rich_help_panel=opt.OUTPUT,
+        ),
     ] = None,
     no_image: Annotated[
         bool, typer.Option("--no-image", help="Write no pictures.", rich_help_panel=opt.OUTPUT)
@@ -60,7 +69,7 @@ def image(
     from hrpose_cli.api import build, provenance
     from hrpose_cli.cli.outputs import PictureOutputs, PoseNames, check_targets, read_frames
     from hrpose_cli.cli.report import Report
-    from hrpose_cli.formats.coco import results
+    from hrpose_cli.formats import coco
     from hrpose_cli.pipeline import estimate
     from hrpose_cli.records import Header, Record
 
@@ -77,7 +86,7 @@ def image(
     outputs.check(estimator)
     people = {"min_score": min_score, "max_people": max_people, "keypoint_score": keypoint_score}
     info = provenance(settings, estimator) | {"people": people}
-    header = Header(info, estimator.skeleton, threshold=keypoint_score)
+    header = Header(info, estimator.skeleton, threshold=keypoint_score, numbered=coco.numbered(paths))
     frames, rows = read_frames(paths, getattr(estimator, "detector", None), report.failed), list[Any]()
     try:
         with report.interruptible(), formats.kept(file.opened(header) for file in files) as writers:
@@ -85,7 +94,7 @@ def image(
                 found = every.best(at_least=min_score, most=max_people)
                 for file in writers:
                     file.write(Record.of(frame, found))
-                rows += results(found, number)
+                rows += coco.results(found, coco.image_id(header, frame.name, number))
                 with report.guard():
                     report.found(frame.name, found, outputs.write(frame, found, estimator))
     finally:

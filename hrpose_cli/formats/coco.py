@@ -4,7 +4,8 @@ Beside COCO's own keys an annotation has `box_score` and `keypoint_scores`, and 
 something to say `track_id`, `raw_keypoints` (the joints before smoothing, as triples like
 `keypoints`) and `filled` (1 for each joint that no picture showed). Images that are frames of a
 video have `frame_index` and `time` in seconds, and `videos` says its name, size and `frame_rate`, a
-fraction such as "30000/1001". Coordinates are rounded to 3 decimals.
+fraction such as "30000/1001". Coordinates are rounded to 3 decimals. The id of an image is the number
+that its file is called by where all files are, as COCO's; else images are counted from 1.
 """
 
 import json
@@ -42,6 +43,17 @@ def category(skeleton: Skeleton) -> dict[str, Any]:
         "keypoints": list(skeleton.joints),
         "skeleton": [[a + 1, b + 1] for a, b in skeleton.limbs],
     }
+
+
+def numbered(names: Sequence[str]) -> bool:
+    """Whether every picture is called by a number of its own, as COCO's are: 000000000139.jpg."""
+    stems = [Path(name).stem for name in names]
+    return bool(stems) and all(map(str.isdecimal, stems)) and len(set(map(int, stems))) == len(stems)
+
+
+def image_id(header: Header, name: str, count: int) -> int:
+    """The number that the picture is called by, where all are; else its own, counted from 1."""
+    return int(Path(name).stem) if header.numbered else count
 
 
 def image_entry(frame: Frame | Record, image_id: int, name: str) -> dict[str, Any]:
@@ -124,10 +136,11 @@ class StreamWriter:
         file.write(f'{text(facts)[:-1]}, "images": ['.encode())
 
     def write(self, record: Record) -> None:
-        """One more image; ids count from 1."""
+        """One more image."""
         images, people = self.counts
-        entry = image_entry(record, images + 1, record.name or self.header.source)
-        rows = annotations(record.poses, images + 1, first_id=people + 1, threshold=self.header.threshold)
+        number = image_id(self.header, record.name, images + 1)
+        entry = image_entry(record, number, record.name or self.header.source)
+        rows = annotations(record.poses, number, first_id=people + 1, threshold=self.header.threshold)
         self.people.write(joined(rows, first=people == 0))
         self.file.write(joined([entry], first=images == 0))
         self.counts, self.end = [images + 1, people + len(rows)], self.people.tell()
@@ -173,8 +186,15 @@ def read(path: Path) -> tuple[Header, Iterator[Record]]:
             clip_size(images),
             rate_of(content.get("videos")),
             threshold=threshold_of(content.get("info")),
+            numbered=by_number(images),
         )
     return header, records(path, images, people, header)
+
+
+def by_number(images: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the ids are the numbers that the pictures are called by."""
+    names = [entry["file_name"] for entry in images]
+    return numbered(names) and [int(Path(name).stem) for name in names] == [entry["id"] for entry in images]
 
 
 def clip_size(images: Sequence[Mapping[str, Any]]) -> tuple[int, int] | None:

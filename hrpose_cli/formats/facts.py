@@ -65,6 +65,7 @@ def header_to_json(header: Header) -> dict[str, Any]:
         "size": header.size,
         "rate": None if header.rate is None else str(header.rate),
         "threshold": header.threshold,
+        "numbered": header.numbered,
     }
 
 
@@ -79,6 +80,7 @@ def header_from_json(content: Mapping[str, Any]) -> Header:
         content["size"] and (int(content["size"][0]), int(content["size"][1])),
         None if content["rate"] is None else Fraction(content["rate"]),
         float(content["threshold"]),
+        bool(content.get("numbered")),  # which the first files of version 1 do not say
     )
 
 

@@ -64,6 +64,31 @@ def test_two_runs_give_the_same_bytes_and_order_or_batch_does_not_matter(hrpose:
     np.testing.assert_allclose(joints["a"], joints["alone"], atol=2e-3)
 
 
+@pytest.mark.parametrize(
+    ("stems", "ids"),
+    [
+        (["000000000139", "7"], [139, 7]),
+        (["000000000139", "photo"], [1, 2]),
+        (["0139", "139"], [1, 2]),  # which one would be 139?
+    ],
+)
+def test_pictures_called_by_numbers_have_these_as_ids(
+    hrpose: Any, photo: Path, stems: list[str], ids: list[int]
+) -> None:
+    pictures = [photo.with_name(f"{stem}.jpg") for stem in stems]
+    for path in pictures:
+        path.write_bytes(photo.read_bytes())
+    result = hrpose(*pictures, "--no-image", "--json", "a.json", "--json-results", "rows.json", "--poses", "a.jsonl")
+    assert result.exit_code == 0, result.output
+    assert [row["image_id"] for row in json.loads(Path("rows.json").read_text())] == ids
+    for source in ("a.jsonl", "a.json"):  # and keep them when they are converted
+        assert CliRunner().invoke(app, ["convert", source, "b.json", "-q"]).exit_code == 0
+        for name in ("a.json", "b.json"):
+            document = json.loads(Path(name).read_text())
+            assert [image["id"] for image in document["images"]] == ids, (source, name)
+            assert [row["image_id"] for row in document["annotations"]] == ids, (source, name)
+
+
 def test_json_on_the_standard_output_is_nothing_but_json(hrpose: Any, photo: Path) -> None:
     result = hrpose(photo, "--json", "-", "--no-image")
     assert json.loads(result.stdout)["images"][0]["width"] == 70
