@@ -46,6 +46,12 @@ def find(
     raise unknown(name)
 
 
+def locate(name_or_path: str) -> Path:
+    """Where a model of `hrpose weights list` lies, or a file, even one that says nothing of itself."""
+    path = Path(name_or_path)
+    return path if path.is_file() else find(name_or_path)[1]
+
+
 def default_name(*, fast: bool = False) -> str:
     """The best model that needs no download: all are measured alike, and say it themselves.
 

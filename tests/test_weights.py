@@ -232,3 +232,11 @@ def test_a_light_net_is_the_default_where_large_ones_are_slow(
         weights.save(net, of, tmp_path / f"{name}.safetensors", ap_coco_dev_gt_flip_dark=str(ap))
     assert weights.default_name() == slow
     assert weights.default_name(fast=True) == fast
+
+
+def test_a_file_is_found_by_its_name_or_where_it_lies(tmp_path: Path) -> None:
+    torch.save({}, tmp_path / "unknown.pth")  # a file that says nothing of itself is one all the same
+    assert weights.locate(str(tmp_path / "unknown.pth")) == tmp_path / "unknown.pth"
+    assert weights.locate("default") == weights.find("default")[1]
+    with pytest.raises(WeightsError, match="no weights at"):
+        weights.locate("no.pth")

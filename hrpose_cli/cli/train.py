@@ -64,7 +64,10 @@ def train(
         Literal["coco", "crowdpose", "mpii"], typer.Option(help="Whose joints the annotated people have.")
     ] = "coco",
     init: Annotated[
-        str | None, typer.Option(help="Weights to start from (any key style), or an OpenVINO .xml.")
+        str | None,
+        typer.Option(
+            help="Start from weights: a name of `hrpose weights list`, a file of any key style, or an OpenVINO .xml."
+        ),
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
     val: Annotated[
@@ -145,6 +148,7 @@ def train(
     spec = run.new_spec(out.name, name, parse_size(size) if size else None, skeleton, padding=padding)
     if val is not None:
         run.measurable(val, spec)
+    begin = run.start(init, spec) if init else None
     load = loader(data, images, spec, out / "cache", occluded=occluded, by_joint=joint_weights)
     if find_spec("matplotlib") is None:
         report.console.print("note: curves.png needs matplotlib: pip install 'hrpose[train]'")
@@ -155,7 +159,7 @@ def train(
         if taught and isinstance(people, People):
             people = run.first(partial(filled, people, spec, taught, out / "cache"))
         target = taught if distil else None
-        training = Training(run.new_net(spec, init, people), spec, people, recipe, out, teacher=target, device=where)
+        training = Training(run.new_net(spec, begin, people), spec, people, recipe, out, teacher=target, device=where)
         training.start(resume=resume)
         report.console.print(
             f"{len(people)} {'pictures' if way == 'bottom-up' else 'people'}, "

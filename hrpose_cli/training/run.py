@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from hrpose_cli.backends.pytorch import TorchBackend, normalise
 from hrpose_cli.bottom_up import MULTIPLE, BottomUp
 from hrpose_cli.checkpoints import complain, official_keys, read_state
-from hrpose_cli.errors import UsageError
+from hrpose_cli.errors import UsageError, WeightsError
 from hrpose_cli.estimators import TopDown
 from hrpose_cli.evaluate import METRICS, Measure, Protocol, joint_rows
 from hrpose_cli.geometry import Size
@@ -33,7 +33,7 @@ from hrpose_cli.training.people import People
 from hrpose_cli.training.pictures import Pictures
 from hrpose_cli.training.samples import draw
 from hrpose_cli.training.tinypose import read_ir
-from hrpose_cli.weights import save
+from hrpose_cli.weights import describe_file, locate, metadata, save
 from hrpose_cli.zoo import RESNETS, ModelSpec
 
 T = TypeVar("T")
@@ -103,16 +103,26 @@ def bottom_up_facts(size: Size) -> dict[str, Any]:
     return {"sigma": 2.0, "decode": "quarter"}
 
 
-def new_net(spec: ModelSpec, init: str | None, people: People | Pictures) -> nn.Module:
+def start(init: str, spec: ModelSpec) -> Path:
+    """The file of the weights that `init` names; WeightsError if it says that it holds another kind of net."""
+    path = locate(init)
+    facts = metadata(path) if path.suffix == ".safetensors" else {}
+    if facts.get("architecture") not in {None, spec.architecture}:
+        own = describe_file(path)
+        nets = " or ".join(name for name, (architecture, _) in NETS.items() if architecture == own.architecture)
+        raise WeightsError(f"{path.name} does not fit this net: say --net {nets} --input {own.size}")
+    return path
+
+
+def new_net(spec: ModelSpec, path: Path | None, people: People | Pictures) -> nn.Module:
     """The net of `spec`, from chance or from a file: weights of any key style, or an OpenVINO graph."""
     net = build(spec.architecture, spec.net)
-    if init is None:
+    if path is None:
         if isinstance(net, (Trunk, SimpleBaseline)):  # the others start as torch makes them, like their authors'
             initialise(net)
         if isinstance(net, HigherHRNet):
             initialise_tags(net)
         return net
-    path = Path(init)
     state = read_ir(path) if path.suffix == ".xml" else official_keys(read_state(path))
     complain(path, net.state_dict(), state)
     net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()}, strict=False)

@@ -54,6 +54,16 @@ def test_a_training_leaves_weights_a_log_and_a_checkpoint(data: Path, tmp_path: 
     assert [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()] == [1, 2]
 
 
+@pytest.mark.weights
+def test_a_training_starts_from_weights_by_their_name(data: Path, tmp_path: Path) -> None:
+    options = ["--net", "lite-hrnet", "--input", "128x96", "--norms", "frozen", "--lr", 0, "--batch", 2, "--epochs", 1]
+    result = run("--data", data, "--out", tmp_path / "run", "--init", "lite-hrnet-256x192", *options, "--device", "cpu")
+    assert result.exit_code == 0, result.output
+    begun, trained = load(*find("lite-hrnet-256x192")), load(*find(str(tmp_path / "run" / "run.safetensors")))
+    for key, value in begun.state_dict().items():
+        np.testing.assert_allclose(trained.state_dict()[key], value, rtol=2e-3, atol=1e-4, err_msg=key)
+
+
 def test_pictures_elsewhere_can_be_named(data: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "a.png").rename(tmp_path / "elsewhere" / "a.png")
@@ -126,7 +136,12 @@ def test_wrong_use_is_one_line(data: Path, tmp_path: Path, arguments: list[str],
     [
         (["--data", "no.json"], "no.json"),
         (["--teacher", "nobody"], "no weights are called"),
-        (["--init", "no.pth"], "no.pth"),
+        (["--init", "no.pth"], "no weights at no.pth"),
+        (["--init", "nobody"], "no weights are called"),
+        (
+            ["--init", "default"],
+            "lite-hrnet-256x192.safetensors does not fit this net: say --net lite-hrnet --input 256x192",
+        ),
     ],
 )
 def test_what_cannot_be_is_one_line(data: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
