@@ -91,15 +91,17 @@ class Done:
     name: str
     frames: int = 0
     people: int = 0  # of all frames together
+    unsure: int = 0  # of these, without a joint that is drawn
     seen: Counter[int] = field(default_factory=Counter)  # frames of each identity
     resumed: int = 0  # frames that an interrupted run had done
     notes: list[str] = field(default_factory=list)
     damage: str = ""  # what of the source could not be read
     stopped: bool = False  # by Ctrl-C
 
-    def count(self, poses: Poses) -> None:
+    def count(self, poses: Poses, threshold: float) -> None:
         self.frames += 1
         self.people += len(poses)
+        self.unsure += poses.unsure(threshold)
         self.seen.update([] if poses.ids is None else poses.ids.tolist())
 
     @property
@@ -237,7 +239,7 @@ def emit(
                     drawer.put((frame, poses))
                 if outputs.view and shown:
                     outputs.view(shown.pop())
-                done.count(poses)
+                done.count(poses, outputs.style.threshold)
     done.notes += [*source.notes, *(sink.notes if sink else [])]
     done.damage = ", ".join(filter(None, (source.damage, sink.damage if sink else "")))
     return done

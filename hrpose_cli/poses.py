@@ -140,6 +140,10 @@ class Poses:
         mean = total / np.maximum(counted.sum(axis=1), 1)
         return np.asarray(mean * self.box_score, np.float32)
 
+    def unsure(self, threshold: float) -> int:
+        """How many people have no joint that scores at least `threshold`, so that nothing of them is drawn."""
+        return int((self.score < threshold).all(axis=1).sum())
+
     def best(self, *, at_least: float = 0.0, most: int | None = None) -> Poses:
         """At most `most` people with a person score of `at_least`, best first."""
         order = np.argsort(-self.person_score, kind="stable")

@@ -96,7 +96,8 @@ def image(
                     file.write(Record.of(frame, found))
                 rows += coco.results(found, coco.image_id(header, frame.name, number))
                 with report.guard():
-                    report.found(frame.name, found, outputs.write(frame, found, estimator))
+                    written = outputs.write(frame, found, estimator)
+                    report.found(frame.name, found, written, threshold=keypoint_score)
     finally:
         if json_results is not None:
             opt.emit_json(json_results, rows)

@@ -44,6 +44,11 @@ def three_digits(number: float) -> str:
     return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
 
 
+def without_joints(unsure: int) -> str:
+    """Behind a number of people: how many of them are in the files, but have nothing to draw."""
+    return f" ({unsure} without a sure joint)" if unsure else ""
+
+
 def print_error(error: Exception) -> None:
     """One line on the standard error, red on a terminal."""
     typer.secho(f"error: {' '.join(str(error).split())}", fg=typer.colors.RED, err=True)
@@ -92,7 +97,7 @@ class Report:
         self.console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True, markup=False)
         self.code = 0  # that the command exits with
         self.finished = 0
-        self.rows: list[tuple[str, int, str, str]] = []
+        self.rows: list[tuple[str, int, int, str, str]] = []  # as `found` makes them
         listen(self.console)
 
     def failed(self, error: Exception) -> None:
@@ -141,18 +146,18 @@ class Report:
                 speed = bar.tasks[0].speed
                 bar.update(task, rate=f"{speed:.1f}/s" if speed else "")
 
-    def found(self, name: str, poses: Poses, written: str) -> None:
-        """One finished picture."""
+    def found(self, name: str, poses: Poses, written: str, *, threshold: float) -> None:
+        """One finished picture; joints that score at least `threshold` are drawn."""
         self.finished += 1
         best = f"{poses.person_score.max():.2f}" if len(poses) else "-"
-        self.rows.append((Path(name).name, len(poses), best, written))
+        self.rows.append((Path(name).name, len(poses), poses.unsure(threshold), best, written))
 
     def clip(self, done: Done, written: str, watch: Stopwatch, how: str = "") -> None:
         """One finished clip: what is in it, what had to differ, and which stage takes how long."""
         self.finished += 1
         facts = [f"{done.frames} frame{'s' * (done.frames != 1)}"]
         facts += [f"{done.resumed} of them from the run before"] if done.resumed else []
-        facts += [f"{done.people} poses"]
+        facts += [f"{done.people} poses{without_joints(done.unsure)}"]
         facts += [f"{done.tracks} track{'s' * (done.tracks != 1)}"] if done.seen else []
         self.console.print(f"{done.name}: {', '.join([*facts, *([how] if how else [])])}{written}")
         for note in done.notes:
@@ -170,13 +175,15 @@ class Report:
         from rich.text import Text
 
         table = Table("picture", "people", "best", "written", box=None, pad_edge=False)
-        for name, people, best, written in self.rows[:LISTED]:
-            table.add_row(*map(Text, (name, str(people), best, written)))  # Text: a name is no markup
+        for name, people, unsure, best, written in self.rows[:LISTED]:
+            cells = (name, f"{people}{without_joints(unsure)}", best, written)
+            table.add_row(*map(Text, cells))  # Text: a name is no markup
         if self.rows:
             self.console.print(table, soft_wrap=False)
         if len(self.rows) > LISTED:
-            people = sum(row[1] for row in self.rows)
-            self.console.print(f"... and {len(self.rows) - LISTED} more: {people} people in {len(self.rows)} pictures")
+            people, unsure = sum(row[1] for row in self.rows), sum(row[2] for row in self.rows)
+            all_people = f"{people} people{without_joints(unsure)} in {len(self.rows)} pictures"
+            self.console.print(f"... and {len(self.rows) - LISTED} more: {all_people}")
 
     def made_with(self, info: dict[str, Any], hint: str | None = None) -> None:
         """Which weights, backend and options made the result, and where better weights are to be had."""

@@ -237,6 +237,18 @@ def test_nothing_found_is_one_line_and_no_summary(hrpose: Any) -> None:
     assert "decoding" not in result.stderr
 
 
+def test_people_of_whom_nothing_is_drawn_are_counted_apart(hrpose: Any, photo: Path) -> None:
+    assert "without" not in hrpose(photo, "--keypoint-score", 0).stderr
+    result = hrpose(photo, "--keypoint-score", 1)
+    assert result.stderr.splitlines()[1].split("  ")[1] == "1 (1 without a sure joint)"
+    assert np.array_equal(pixels("photo.pose.png"), pixels(str(photo)))
+    many = [photo.with_name(f"{i}.png") for i in range(21)]
+    for path in many:
+        path.write_bytes(photo.read_bytes())
+    result = hrpose(*many, "--keypoint-score", 1, "--no-image")
+    assert "... and 1 more: 21 people (21 without a sure joint) in 21 pictures" in result.stderr
+
+
 def test_names_are_no_markup(hrpose: Any, photo: Path) -> None:
     odd = photo.with_name("[bold] [x].png")
     odd.write_bytes(photo.read_bytes())

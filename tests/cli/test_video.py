@@ -282,6 +282,13 @@ def test_a_suffix_names_a_pose_file_like_the_clip(hrpose: Any, clip: Path) -> No
     assert "pictures/s by stage: decode" in result.stderr
 
 
+def test_poses_of_which_nothing_is_drawn_are_counted_apart(hrpose: Any, clip: Path) -> None:
+    result = hrpose(clip, "--no-video", "--poses", "p.jsonl", "--keypoint-score", 1)
+    assert "7 frames, 7 poses (7 without a sure joint), 1 track" in result.stderr
+    again = CliRunner().invoke(app, ["render", "p.jsonl", str(clip), "--keypoint-score", "0"])
+    assert "7 frames, 7 poses, 1 track" in again.stderr
+
+
 def test_several_clips_go_to_a_folder_and_one_that_fails_stops_no_other(
     hrpose: Any, clip: Path, tmp_path: Path
 ) -> None:
