@@ -25,12 +25,18 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def check_writable(path: Path) -> None:
-    """Raise InputError, before any work is done, if `path` cannot be written; missing folders are made."""
+def check_writable(path: Path, *, make: bool = False) -> None:
+    """Raise InputError, before any work is done, if `path` cannot be written.
+
+    make: its folder is made if it is missing, which for others is taken for a mistyped name.
+    """
     try:
         if path.is_dir():
             raise UsageError(f"{path} is a folder: name a file in it")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if make:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        elif not path.parent.exists():
+            raise InputError(f"{path} cannot be written: there is no folder {path.parent}, make it or name another")
         probe = path.with_name(f".{os.getpid()}.{path.name}")
         probe.touch()
         probe.unlink()

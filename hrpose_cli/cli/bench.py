@@ -51,6 +51,7 @@ def bench(
     from hrpose_cli.api import build, provenance
     from hrpose_cli.bench import measure
     from hrpose_cli.cli.report import Report, running
+    from hrpose_cli.files import check_writable
     from hrpose_cli.media.inputs import open_source
     from hrpose_cli.resources import shipped
 
@@ -58,6 +59,8 @@ def bench(
     clip = video or shipped("samples") / "walk.mp4"
     sizes = None if batches is None else opt.numbers("--batches", batches, int, least=1)
     counts = None if people is None else opt.numbers("--people", people, int, least=0)
+    if json is not None and str(json) != "-":
+        check_writable(json)
     with report.bar() as bar:
         estimator = build(settings, bar=bar)
     if counts and estimator.spec.method == "bottom-up":

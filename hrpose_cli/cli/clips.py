@@ -12,12 +12,12 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from hrpose_cli.annotate import Outputs, View
-from hrpose_cli.cli.outputs import PoseNames, check_targets, is_suffix
+from hrpose_cli.cli.outputs import PoseNames, check_targets, is_suffix, names_folder
 from hrpose_cli.draw import DrawStyle
 from hrpose_cli.errors import UsageError
 from hrpose_cli.formats import PoseFile
 from hrpose_cli.media.clip import Source
-from hrpose_cli.media.encoding import Encoding
+from hrpose_cli.media.encoding import CONTAINERS, Encoding
 from hrpose_cli.media.inputs import ADDRESS, open_source
 from hrpose_cli.media.pictures import STDIN
 from hrpose_cli.media.trim import Trim
@@ -51,24 +51,24 @@ def plan(inputs: Sequence[str], out: str | None, poses: PoseNames, encoding: Enc
 
     encoding: of the clips that are written; None for none.
     """
-    folder = out is not None and (out.endswith(("/", "\\")) or Path(out).is_dir() or not Path(out).suffix)
+    folder = out is None or names_folder(out, CONTAINERS if encoding else [Path(out).suffix.lower()], "clips")
     if len(inputs) > 1:
         single = [name for name in poses.all if not is_suffix(name)]
         if single:
             raise UsageError(f"{single[0]} is one file, but there are {len(inputs)} clips: name only its suffix")
-        if out is not None and not folder:
+        if not folder:
             raise UsageError(f"--out {out} names one file, but there are {len(inputs)} clips: name a folder")
     plans = []
     for name, what in zip(names(inputs), inputs, strict=True):
         suffix = ".mov" if encoding and encoding.alpha else ".mp4"
-        target = Path(out) if out is not None and not folder else Path(out or "") / f"{name}.pose{suffix}"
+        target = Path(out or "") / f"{name}.pose{suffix}" if folder else Path(out or "")
         files = poses.files(target.with_suffix(""))
         plans.append(ClipPlan(what, target if encoding else None, tuple(files)))
         if encoding:
             encoding.codec_for(target)
     written = [file for each in plans for file in each.poses]
     targets = [*(each.video for each in plans), *(file.path for file in written)]
-    check_targets(inputs, targets, folders=[file.path for file in written if file.folder])
+    check_targets(inputs, targets, folders=[file.path for file in written if file.folder], made=out)
     return plans
 
 

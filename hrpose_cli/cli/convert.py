@@ -37,7 +37,8 @@ def convert(
 ) -> None:
     """Write the poses of a file in another format: coco .json, .jsonl, .csv, .npz, .trc, or a folder for openpose."""
     from hrpose_cli.cli.report import Report
-    from hrpose_cli.formats import named, read, writer
+    from hrpose_cli.files import check_writable
+    from hrpose_cli.formats import PoseFile, named, read, writer
     from hrpose_cli.media.leftovers import sweep
 
     report = Report(quiet=quiet)
@@ -46,6 +47,8 @@ def convert(
     format = format or ("jsonl" if target == "-" else None)
     scale = {} if metres_per_pixel is None else {"metres_per_pixel": metres_per_pixel}
     header, records = read(source, source_format)
+    if target != "-" and not PoseFile.of(target, format).folder:
+        check_writable(Path(target))
     sweep(Path(target))
     said: set[str] = set()
     with report.interruptible(), writer(target, header, format=format, **scale) as out:

@@ -13,8 +13,11 @@ from hrpose_cli.cli import options as opt
 def image(
     inputs: Annotated[list[str], typer.Argument(help="Files, folders, quoted globs, or - for the standard input.")],
     out: Annotated[
-        Path | None,
-        typer.Option(help="Folder, or a file name for one input. Default: here.", rich_help_panel=opt.OUTPUT),
+        str | None,
+        typer.Option(
+            help="Folder, which is made if need be, or a file name for one input. Default: here.",
+            rich_help_panel=opt.OUTPUT,
+        ),
     ] = None,
     poses: opt.PoseFiles = None,
     json: Annotated[
@@ -78,7 +81,7 @@ def image(
     outputs = PictureOutputs.plan(paths, out, style, pictures=not no_image, heatmaps=heatmaps)
     files = PoseNames(poses or (), json).files(Path("poses"))
     targets = [json_results, *(f.path for f in files), *([] if no_image else outputs.targets)]
-    check_targets(paths, targets, folders=[f.path for f in files if f.folder])
+    check_targets(paths, targets, folders=[f.path for f in files if f.folder], made=out)
     if not paths:
         report.end()
     with report.bar() as bar:

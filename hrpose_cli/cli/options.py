@@ -143,7 +143,8 @@ ShowScores = Annotated[bool, typer.Option("--draw-scores", help="Write the score
 VideoOut = Annotated[
     str | None,
     typer.Option(
-        help="The annotated clip, or a folder for several. Default: NAME.pose.mp4 here.", rich_help_panel=OUTPUT
+        help="The annotated clip, or a folder, which is made if need be. Default: NAME.pose.mp4 here.",
+        rich_help_panel=OUTPUT,
     ),
 ]
 PoseFiles = Annotated[

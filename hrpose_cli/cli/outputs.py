@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
@@ -90,12 +90,29 @@ def is_suffix(name: str) -> bool:
     return len(name) > 1 and name.startswith(".") and "/" not in name and name.count(".") == 1
 
 
+def names_folder(out: str, suffixes: Collection[str], what: str) -> bool:
+    """Whether --out is a folder: it ends in /, is one already, or has no suffix.
+
+    UsageError for a file that has none of the `suffixes` by which `what` are written.
+    """
+    if out.endswith(("/", "\\")) or Path(out).is_dir() or not Path(out).suffix:
+        return True
+    if Path(out).suffix.lower() not in suffixes:
+        raise UsageError(f"--out {out}: {what} are written as {', '.join(suffixes)}; the name of a folder ends in /")
+    return False
+
+
 def check_targets(
-    inputs: Sequence[str | Path], targets: Sequence[Path | None], *, folders: Sequence[Path] = ()
+    inputs: Sequence[str | Path],
+    targets: Sequence[Path | None],
+    *,
+    folders: Sequence[Path] = (),
+    made: str | None = None,
 ) -> None:
     """Raise InputError, before any work, for a target that is an input, comes twice or cannot be written.
 
-    folders: those of the targets that are folders to be.
+    folders: those of the targets that are folders to be. made: the folder that --out names, which is made;
+    the others have to be there, so that a mistyped name makes none.
     """
     taken = {identity(path): "an input" for path in inputs if str(path) != STDIN}
     if sum(str(target) == STDIN for target in targets) > 1:
@@ -106,7 +123,7 @@ def check_targets(
         if identity(target) in taken:
             raise UsageError(f"{target} is {taken[identity(target)]}: choose another name")
         if target not in folders:
-            check_writable(target)
+            check_writable(target, make=made is not None and target.parent == Path(made))
         elif target.exists() and not target.is_dir():
             raise UsageError(f"{target} is a file: name a folder for OpenPose's files")
         taken[identity(target)] = "the name of another output"
@@ -132,14 +149,14 @@ class PictureOutputs:
     heatmaps: bool = False
 
     @classmethod
-    def plan(cls, paths: Sequence[str], out: Path | None, style: DrawStyle, **what: bool) -> PictureOutputs:
+    def plan(cls, paths: Sequence[str], out: str | None, style: DrawStyle, **what: bool) -> PictureOutputs:
         """Where each input's picture goes; `what` are the fields pictures and heatmaps."""
-        names_a_file = out is not None and out.suffix.lower() in PICTURE_SUFFIXES and not out.is_dir()
-        if names_a_file and len(paths) > 1:
+        folder = out is None or names_folder(out, sorted(PICTURE_SUFFIXES), "pictures")
+        if not folder and len(paths) > 1:
             raise UsageError(f"--out {out} names one file, but there are {len(paths)} pictures: name a folder")
-        if out is not None and out.is_file() and not names_a_file:
+        if out is not None and folder and Path(out).is_file():
             raise UsageError(f"--out {out} is a file: name a folder, or a picture file")
-        targets = [out] if names_a_file and out is not None else numbered(paths, out or Path(), style)
+        targets = numbered(paths, Path(out or ""), style) if folder else [Path(out or "")]
         if style.background == "transparent" and any(t.suffix.lower() not in CLEAR for t in targets):
             raise UsageError(f"{targets[0]} cannot be transparent: name a .png file")
         return cls(targets, style, frozenset(map(identity, paths)), **what)

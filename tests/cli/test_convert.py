@@ -138,7 +138,8 @@ def test_metres(lines: Path, tmp_path: Path) -> None:
     [
         (("no.jsonl", "out.csv"), "cannot read no.jsonl"),
         (("no/", "out.csv"), "no folder of OpenPose"),
-        (("in.jsonl", "in.jsonl/out.csv"), "cannot write"),
+        (("in.jsonl", "in.jsonl/out.csv"), "cannot be written"),
+        (("in.jsonl", "new/out.csv"), "there is no folder new"),
         (("bad.json", "out.csv"), "bad.json should be COCO poses"),
         (("torn.jsonl", "out.csv"), "ends within its first line"),
     ],
@@ -153,6 +154,7 @@ def test_failures_are_one_line(
     assert word in clean_failure(run(*arguments))
     assert lines.read_bytes() == before
     assert not Path("out.csv").exists()
+    assert not Path("new").exists()
 
 
 @pytest.mark.parametrize(

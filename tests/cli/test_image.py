@@ -228,7 +228,15 @@ def test_out_that_cannot_be_meant_is_said_before_the_work(hrpose: Any, photo: Pa
     assert "names one file" in wrong_usage(hrpose(photo, other, "--out", "y.jpg"))
     Path("x").write_text("")
     assert "is a file" in wrong_usage(hrpose(photo, "--out", "x"))
-    assert names() == ["x"]
+    line = wrong_usage(hrpose(photo, "--out", "x.txt"))
+    assert ".jpeg, .jpg, .png" in line
+    assert "the name of a folder ends in /" in line
+    for options in (["--out", "pictres/x.jpg"], ["--json", "pictres/x.json"], ["--json-results", "pictres/x.json"]):
+        assert "there is no folder pictres, make it or name another" in clean_failure(hrpose(photo, *options))
+    assert list(Path().iterdir()) == [Path("x")]
+    assert hrpose(photo, "--out", "run.1/", "--json", "run.1/poses.json").exit_code == 0
+    assert hrpose(photo, "--out", "run.1").exit_code == 0  # which is a folder by now
+    assert names() == ["run.1/photo.pose.png", "run.1/poses.json", "x"]
 
 
 def test_nothing_found_is_one_line_and_no_summary(hrpose: Any) -> None:

@@ -60,9 +60,9 @@ def decoded(path: Path) -> list[float]:
 
 
 def test_a_clip_gives_a_clip_and_json(hrpose: Any, clip: Path) -> None:
-    result = hrpose(clip, "--json", "poses.json", "--out", "out/x.mp4")
+    result = hrpose(clip, "--json", "poses.json", "--out", "x.mp4")
     assert result.exit_code == 0, result.output
-    assert decoded(Path("out/x.mp4")) == decoded(clip)
+    assert decoded(Path("x.mp4")) == decoded(clip)
     document = json.loads(Path("poses.json").read_text())
     assert [image["frame_index"] for image in document["images"]] == list(range(FRAMES))
     assert [image["time"] for image in document["images"]] == pytest.approx([i / RATE for i in range(FRAMES)])
@@ -228,9 +228,16 @@ def test_a_picture_that_vanishes_keeps_the_poses_before_it(
     assert [path.name for path in Path().iterdir()] == ["p.jsonl"]
 
 
+@pytest.mark.parametrize("options", [["--out", "nwe/x.mp4"], ["--poses", "nwe/p.csv"], ["--json", "nwe/p"]])
+def test_the_folder_of_a_file_has_to_be_there(hrpose: Any, clip: Path, options: list[str]) -> None:
+    assert "there is no folder nwe, make it or name another" in clean_failure(hrpose(clip, *options))
+    assert list(Path().iterdir()) == []
+
+
 def test_an_output_folder_is_made_or_said_to_be_none(hrpose: Any, clip: Path) -> None:
-    assert hrpose(clip, "--poses", "new/deep/p.csv", "--out", "other/x.mp4").exit_code == 0
-    assert Path("new/deep/p.csv").is_file()
+    assert hrpose(clip, "--poses", ".csv", "--poses", "op/", "--out", "new/deep").exit_code == 0
+    assert {p.name for p in Path().glob("*/*")} >= {"deep"}
+    assert {p.name for p in Path("new/deep").iterdir()} == {"a clip.pose.csv", "a clip.pose.mp4"}
     Path("file").touch()
     assert "cannot be written" in clean_failure(hrpose(clip, "--out", "file/x.mp4"))
     assert "cannot be written" in clean_failure(hrpose(clip, "--no-video", "--poses", "file/p.jsonl"))
@@ -371,7 +378,10 @@ def test_the_format_can_be_said(hrpose: Any, clip: Path, options: list[str], wri
         (["--poses", "x.csv", "--metres-per-pixel", "1"], "is for TRC"),
         (["--resume"], "--poses NAME.jsonl"),
         (["--poses", "x.docx"], "no pose format"),
-        (["--out", "x.docx"], "clips are written as"),
+        (
+            ["--out", "x.docx"],
+            "clips are written as .mp4, .m4v, .mov, .mkv, .webm, .gif; the name of a folder ends in /",
+        ),
         (["--scale", "big"], "no scale"),
         (["--trim", "5:2"], "holds no time"),
         (["--codec", "vp9", "--out", "x.mov"], "cannot hold vp9"),
