@@ -62,6 +62,7 @@ def image(
     keypoint_score: opt.KeypointScore = 0.3,
     max_people: opt.MaxPeople = None,
     background: opt.Background = "keep",
+    color: opt.Color = None,
     draw_boxes: opt.ShowBoxes = False,
     draw_scores: opt.ShowScores = False,
     download: opt.Download = False,

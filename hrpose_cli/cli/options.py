@@ -137,6 +137,14 @@ MaxPeople = Annotated[
 Background = Annotated[
     Literal["keep", "black", "transparent"], typer.Option(help="What skeletons are drawn on.", rich_help_panel=OUTPUT)
 ]
+Color = Annotated[
+    Literal["person", "side"] | None,
+    typer.Option(
+        help="person: everyone their own; side: the left blue, the right orange, the middle yellow.",
+        show_default="person in tracked clips, else side",
+        rich_help_panel=OUTPUT,
+    ),
+]
 SideBySide = Annotated[bool, typer.Option("--side-by-side", help="The source on the left.", rich_help_panel=OUTPUT)]
 ShowBoxes = Annotated[bool, typer.Option("--draw-boxes", help="Draw the boxes.", rich_help_panel=OUTPUT)]
 ShowScores = Annotated[bool, typer.Option("--draw-scores", help="Write the scores of people.", rich_help_panel=OUTPUT)]
@@ -204,7 +212,7 @@ def numbers(option: str, text: str, kind: type[Number], *, least: float = -math.
 
 
 def style(options: Mapping[str, Any]) -> DrawStyle:
-    """How people are drawn; in clips with identities each has a colour."""
+    """How people are drawn; in clips with identities each has a colour, unless --color says side."""
     from hrpose_cli.draw import DrawStyle
 
     return DrawStyle(
@@ -212,7 +220,7 @@ def style(options: Mapping[str, Any]) -> DrawStyle:
         boxes=options["draw_boxes"],
         scores=options["draw_scores"],
         background=options["background"],
-        colors="person" if options.get("track") else "side",
+        colors=options["color"] or ("person" if options.get("track") else "side"),
     )
 
 

@@ -26,6 +26,7 @@ def render(
     show: opt.Show = False,
     keypoint_score: opt.KeypointScore = 0.3,
     background: opt.Background = "keep",
+    color: opt.Color = None,
     side_by_side: opt.SideBySide = False,
     draw_boxes: opt.ShowBoxes = False,
     draw_scores: opt.ShowScores = False,

@@ -92,6 +92,7 @@ def video(
     keypoint_score: opt.KeypointScore = 0.3,
     max_people: opt.MaxPeople = None,
     background: opt.Background = "keep",
+    color: opt.Color = None,
     side_by_side: opt.SideBySide = False,
     draw_boxes: opt.ShowBoxes = False,
     draw_scores: opt.ShowScores = False,

@@ -144,6 +144,14 @@ def test_transparent_pictures_are_png(hrpose: Any, photo: Path) -> None:
         assert "name a .png" in wrong_usage(hrpose(jpg, "--background", "transparent", "--out", name))
 
 
+def test_sides_have_colours_or_people_have(hrpose: Any, photo: Path) -> None:
+    shown = {}
+    for color in ([], ["--color", "side"], ["--color", "person"]):
+        assert hrpose(photo, "--keypoint-score", 0, *color, "--out", "x.png").exit_code == 0
+        shown[" ".join(color)] = pixels("x.png").tobytes()
+    assert shown[""] == shown["--color side"] != shown["--color person"]
+
+
 def test_heatmap_panels(hrpose: Any, photo: Path) -> None:
     assert hrpose(photo, "--heatmaps", "--no-image").exit_code == 0
     assert names() == ["photo.heatmaps-1.jpg"]

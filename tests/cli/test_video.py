@@ -296,6 +296,27 @@ def test_poses_of_which_nothing_is_drawn_are_counted_apart(hrpose: Any, clip: Pa
     assert "7 frames, 7 poses, 1 track" in again.stderr
 
 
+@pytest.mark.parametrize(
+    ("options", "colors"),
+    [
+        ([], "person"),
+        (["--color", "side"], "side"),
+        (["--no-track"], "side"),
+        (["--no-track", "--color", "person"], "person"),
+    ],
+)
+def test_people_have_colours_where_they_have_identities(
+    hrpose: Any, clip: Path, options: list[str], colors: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+    monkeypatch.setattr("hrpose_cli.annotate.draw_poses", lambda image, _, style: drawn.append(style.colors) or image)
+    assert hrpose(clip, "--out", "x.mp4", "--poses", "p.jsonl", *options).exit_code == 0
+    assert drawn == [colors] * FRAMES
+    rendered = CliRunner().invoke(app, ["render", "p.jsonl", str(clip), "--out", "y.mp4", "--color", colors])
+    assert rendered.exit_code == 0, rendered.output
+    assert drawn == [colors] * 2 * FRAMES
+
+
 def test_several_clips_go_to_a_folder_and_one_that_fails_stops_no_other(
     hrpose: Any, clip: Path, tmp_path: Path
 ) -> None:
