@@ -85,6 +85,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(tempfile.gettempdir(), "faithful"))
     options, more = parser.parse_known_args()
     more = more[more[:1] == ["--"] :]
+    options.out.mkdir(parents=True, exist_ok=True)
     print("| clip | size | frames | latest frame, in frames | rate | rotation | sound | offset of the sound |")
     print("|---|---|---|---|---|---|---|---|")
     for clip in options.clips:
