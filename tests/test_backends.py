@@ -15,7 +15,15 @@ from torch import nn
 
 from hrpose_cli import backends
 from hrpose_cli.backends import batches, cache, choose, losses
-from hrpose_cli.backends.pytorch import CompiledBackend, fold_batch_norms, normalise, precisions, runnable, trace
+from hrpose_cli.backends.pytorch import (
+    STD,
+    CompiledBackend,
+    fold_batch_norms,
+    normalise,
+    precisions,
+    runnable,
+    trace,
+)
 from hrpose_cli.errors import BackendError
 from hrpose_cli.fetch import cache_dir
 from hrpose_cli.nets.hrnet import HRNet, NetConfig
@@ -76,6 +84,24 @@ def test_folding_changes_nothing_but_the_batch_norms(make: Any) -> None:
     assert all(p.requires_grad for p in net.parameters())
     for key, value in net.state_dict().items():
         assert_array_equal(value, before[key])
+
+
+@pytest.mark.parametrize("color", ["rgb", "bgr"])
+def test_whole_levels_make_the_same_net_of_numbers_that_bf16_holds(color: str) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4)).eval()
+    usual, whole = (runnable(net, color=color, whole_levels=wanted) for wanted in (False, True))
+    entered: list[torch.Tensor] = []
+    next(whole.net.children()).register_forward_pre_hook(lambda _, inputs: entered.append(inputs[0]))
+    images = torch.from_numpy(crops(2))
+    with torch.inference_mode():
+        found, want = whole(images), usual(images)
+    assert_array_equal(entered[0].bfloat16().float(), entered[0])
+    assert_allclose(found[..., 1:-1, 1:-1], want[..., 1:-1, 1:-1], atol=1e-5)
+    weight = net[0].weight.detach()
+    half_a_level = 0.5 / (255 * min(STD)) * float(weight.abs().sum((1, 2, 3)).max())
+    assert_allclose(found, want, atol=half_a_level)  # beyond the picture lies another grey
+    assert float((found - want).abs().max()) > 1e-4
 
 
 # Every backend -----------------------------------------------------------------------------------

@@ -131,7 +131,7 @@ def build(spec: ModelSpec, path: Path, device: str, precision: str) -> Backend:
         check_own(path, facts.precision, precision)
         return OpenVINOBackend(read(path, precision), precision=precision, batch=facts.batch)
     facts_of_file = {"weights": digest(path), "net": str(sorted(spec.metadata().items()))}
-    net = compiled(spec.name, facts_of_file, precision, lambda: convert(spec, path))
+    net = compiled(spec.name, facts_of_file, precision, lambda: convert(spec, path, precision))
     return OpenVINOBackend(net, precision=precision)
 
 
@@ -184,12 +184,12 @@ def compiled(name: str, facts: dict[str, str], precision: str, model: Callable[[
         return load_blob()
 
 
-def convert(spec: ModelSpec, path: Path) -> Any:
+def convert(spec: ModelSpec, path: Path, precision: str) -> Any:
     """OpenVINO's graph of the net in a file of weights, for any number of uint8 crops."""
     from hrpose_cli.backends.pytorch import runnable, trace
 
-    module = trace(runnable(load(spec, path), color=spec.color), spec.input_size)
-    return graph(module, spec.input_size)
+    module = runnable(load(spec, path), color=spec.color, whole_levels=precision == "bf16")
+    return graph(trace(module, spec.input_size), spec.input_size)
 
 
 def graph(module: torch.jit.ScriptModule, size: tuple[int, int], batch: int | None = None) -> Any:

@@ -21,6 +21,7 @@ from hrpose_cli.zoo import ModelSpec
 # ImageNet statistics of pictures in 0..1, in RGB order; every repository of the family uses them.
 MEAN = (0.485, 0.456, 0.406)
 STD = (0.229, 0.224, 0.225)
+LEVELS = 255 * torch.tensor([MEAN, STD])  # (2, 3) the same in grey levels
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -30,7 +31,7 @@ def normalise(images: Tensor, color: str = "rgb") -> Tensor:
     With color "bgr" the channels are swapped but the statistics are not, as the official
     SimpleBaseline and Hourglass files expect.
     """
-    mean, std = (torch.tensor(v, device=images.device).view(1, 3, 1, 1) * 255 for v in (MEAN, STD))
+    mean, std = LEVELS.to(images.device).view(2, 1, 3, 1, 1)
     return standardised(images, mean, std, color)
 
 
@@ -40,18 +41,23 @@ def standardised(images: Tensor, mean: Tensor, std: Tensor, color: str) -> Tenso
 
 
 class Normalised(nn.Module):
-    """A net that takes uint8 RGB pictures (N, h, w, 3) and gives float32; within, it runs in `dtype`."""
+    """A net that takes uint8 RGB pictures (N, h, w, 3) and gives float32; within, it runs in `dtype`.
+
+    levels: (2, 3), what is taken from the grey levels and what they are then divided by.
+    """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, net: nn.Module, color: str = "rgb", dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self, net: nn.Module, color: str = "rgb", dtype: torch.dtype = torch.float32, *, levels: Tensor = LEVELS
+    ) -> None:
         super().__init__()
         self.net = net.to(dtype)
         self.color = color
         self.dtype = dtype
-        for name, values in {"mean": MEAN, "std": STD}.items():  # buffers: exported with the net
-            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1) * 255, persistent=False)
+        for name, values in zip(("mean", "std"), levels, strict=True):  # buffers: exported with the net
+            self.register_buffer(name, values.view(1, 3, 1, 1), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         x = images.permute(0, 3, 1, 2).float()  # channels last in memory, which convolutions like
@@ -68,10 +74,35 @@ def fold_batch_norms(net: nn.Module) -> nn.Module:
     return folded.requires_grad_(False)
 
 
-def runnable(net: nn.Module, *, color: str = "rgb", precision: str = "fp32") -> Normalised:
-    """A simplified and folded copy of `net` with all that lies between uint8 crops and float32 heatmaps."""
-    module = Normalised(fold_batch_norms(simplified(net)), color, DTYPES[precision]).eval()
-    return module.to(memory_format=torch.channels_last)
+@torch.no_grad()
+def take_whole_levels(net: nn.Module) -> Tensor:
+    """Let the first convolution of a folded net standardise, so that it takes whole numbers; changes `net`.
+
+    bf16 has 8 bits: they hold every grey level less a whole number, but round what is standardised, which
+    was a third of all that a net lost in bf16. Gives the (2, 3) levels for `Normalised`. Beyond the
+    picture, where a convolution reads zeros, these now stand for up to half a grey level more or less.
+    """
+    first = next(m for m in net.modules() if isinstance(m, nn.Conv2d) and m.in_channels == 3)
+    assert first.bias is not None, "a batch norm was folded into it"
+    mean, std = LEVELS.double()
+    weight = first.weight.double() / std.view(3, 1, 1)  # (O, 3, h, w)
+    more = (weight * (mean.round() - mean).view(3, 1, 1)).sum((1, 2, 3))
+    first.bias.copy_(first.bias.double() + more)
+    first.weight.copy_(weight)
+    return torch.stack([LEVELS[0].round(), torch.ones(3)])
+
+
+def runnable(
+    net: nn.Module, *, color: str = "rgb", precision: str = "fp32", whole_levels: bool | None = None
+) -> Normalised:
+    """A simplified and folded copy of `net` with all that lies between uint8 crops and float32 heatmaps.
+
+    whole_levels: whether `take_whole_levels`; None: in bf16.
+    """
+    folded = fold_batch_norms(simplified(net))
+    whole = precision == "bf16" if whole_levels is None else whole_levels
+    module = Normalised(folded, color, DTYPES[precision], levels=take_whole_levels(folded) if whole else LEVELS)
+    return module.eval().to(memory_format=torch.channels_last)
 
 
 def trace(module: nn.Module, size: tuple[int, int], batch: int = 1) -> torch.jit.ScriptModule:
