@@ -222,10 +222,11 @@ def epochs(training: Training, val: Path | None, val_every: int, save_every: flo
     """
     best = best_file(training)
     for count, row in enumerate(training.run(save_every=60 * save_every), start=1):
+        finished = training.way() >= 1  # before the others go on, for all processes ask together
         if training.rank:
             continue
         numbers: Mapping[str, float] = {}
-        if val is not None and (count % val_every == 0 or training.way() >= 1):
+        if val is not None and (count % val_every == 0 or finished):
             numbers = measure(training, val)
         if val is None or numbers.get("AP", -1.0) > training.progress.best:
             ship(training, best, numbers)

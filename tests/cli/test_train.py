@@ -1,6 +1,8 @@
 """`hrpose train` from an annotation file to weights that `--weights` takes."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +54,19 @@ def test_a_training_leaves_weights_a_log_and_a_checkpoint(data: Path, tmp_path: 
     assert "--resume" in clean_failure(run(*common, "--epochs", 2))
     assert run(*common, "--epochs", 2, "--resume").exit_code == 0
     assert [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()] == [1, 2]
+
+
+def test_processes_that_go_by_the_clock_end_together(data: Path, tmp_path: Path) -> None:
+    """The first alone measures, after some epochs."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "--no-python"]
+    command += [sys.executable, "-c", "from hrpose_cli.cli import app; app()", "train", "--device", "cpu"]
+    command += ["--data", data, "--val", data, "--out", tmp_path / "run", "--batch", "1", "--minutes", "0.02"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True, timeout=200)
+    # Judged by what was written, not by the exit code: gloo can abort while it is torn down.
+    assert "weights are in" in done.stderr, done.stderr[-2000:]
+    rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert rows[-1]["seconds"] >= 1.2
+    assert [row["step"] for row in rows if "AP" in row] == [n for n in range(1, len(rows)) if n % 5 == 0] + [len(rows)]
 
 
 @pytest.mark.weights
