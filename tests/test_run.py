@@ -19,7 +19,18 @@ from hrpose_cli.training.losses import tag_loss
 from hrpose_cli.training.picture_samples import PictureAugmentation
 from hrpose_cli.training.pictures import Page, Pictures
 from hrpose_cli.training.recipe import Recipe
-from hrpose_cli.training.run import NETS, averaged, choose, measurable, new_net, new_spec, ship
+from hrpose_cli.training.run import (
+    NETS,
+    averaged,
+    choose,
+    exchange,
+    measurable,
+    new_net,
+    new_spec,
+    own_device,
+    processes,
+    ship,
+)
 from hrpose_cli.weights import find, load
 from hrpose_cli.zoo import ModelSpec, from_metadata
 from tests.conftest import spec
@@ -119,3 +130,24 @@ def test_every_net_can_be_described(name: str) -> None:
 def test_mpii_is_not_measured_in_training(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--val measures coco or crowdpose, not mpii"):
         measurable(tmp_path / "any.json", replace(spec(), skeleton="mpii"))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "own", "backend"),
+    [("cuda", "cuda:1", "cpu:gloo,cuda:nccl"), ("cuda:0", "cuda:0", "cpu:gloo,cuda:nccl"), ("cpu", "cpu", "gloo")],
+)
+def test_processes_talk_through_what_their_devices_can(
+    monkeypatch: pytest.MonkeyPatch, wanted: str, own: str, backend: str
+) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert own_device(wanted) == own
+    assert exchange(own) == backend
+
+
+def test_processes_on_the_cpu_need_no_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where there is one."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for name, value in {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "0"}.items():
+        monkeypatch.setenv(name, value)
+    with processes("cpu"):
+        assert torch.distributed.get_backend() == "gloo"

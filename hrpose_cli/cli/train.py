@@ -152,8 +152,8 @@ def train(
     load = loader(data, images, spec, out / "cache", occluded=occluded, by_joint=joint_weights)
     if find_spec("matplotlib") is None:
         report.console.print("note: curves.png needs matplotlib: pip install 'hrpose[train]'")
-    with run.processes():
-        where = run.own_device(choose_device(device))
+    where = run.own_device(choose_device(device))
+    with run.processes(where):
         people = run.first(load).to(where)
         taught = Teacher.load(teacher, where) if teacher else None
         if taught and isinstance(people, People):

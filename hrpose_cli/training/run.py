@@ -177,17 +177,24 @@ def ship(training: Training, path: Path, numbers: Mapping[str, float]) -> None:
 
 
 @contextmanager
-def processes() -> Iterator[None]:
-    """Join the processes that torchrun started, if it did."""
+def processes(device: str) -> Iterator[None]:
+    """Join the processes that torchrun started, if it did; device: of this one."""
     if "RANK" not in os.environ:
         yield
         return
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    if device.startswith("cuda"):
+        torch.cuda.set_device(device)  # where nccl works unless told otherwise
+    dist.init_process_group(exchange(device))
     try:
         yield
         dist.barrier()
     finally:
         dist.destroy_process_group()
+
+
+def exchange(device: str) -> str:
+    """What processes on such devices talk through: nccl joins cards, but takes nothing that lies on the CPU."""
+    return "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
 
 
 def other_process() -> bool:
