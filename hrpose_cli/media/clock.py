@@ -22,8 +22,9 @@ class Clock:
       rate (`steady`), frames are put back on its grid, as long as they lie within a tick of it.
     - AVI (`decode_order`) has no display times, only a running number of what is decoded; the k-th
       frame shown belongs to the k-th number. ffmpeg itself is late here by the reorder delay.
-    - MPEG-TS starts anywhere (`zero` is then the file's first time stamp); everywhere else the
-      file's own zero is kept, and only a start before it is moved up to it.
+    - MPEG-TS starts anywhere (`zero` is then the file's first time stamp), and a camera when it was
+      turned on (`zero` is None: at the first frame); everywhere else the file's own zero is kept, and
+      only a start before it is moved up to it.
     """
 
     def __init__(
@@ -32,7 +33,7 @@ class Clock:
         rate: Fraction,
         *,
         steady: bool = False,
-        zero: Fraction = Fraction(0),
+        zero: Fraction | None = Fraction(0),
         decode_order: bool = False,
     ) -> None:
         self._tick, self._rate, self._zero = tick, rate, zero
@@ -42,7 +43,7 @@ class Clock:
         self.time_base = grid if self._steady else tick
         self._start: Fraction | None = None  # of the first frame, in seconds
         self.last: int | None = None  # pts given out last
-        self.origin = zero  # seconds; valid once the first frame was seen
+        self.origin = zero or Fraction(0)  # seconds; valid once the first frame was seen
 
     @property
     def last_time(self) -> Fraction:
@@ -80,7 +81,7 @@ class Clock:
 
     def _seconds(self, raw: Fraction) -> Fraction:
         if self._start is None:
-            self.origin = min(raw, self._zero)
+            self.origin = raw if self._zero is None else min(raw, self._zero)
             self._start = raw
         return self._start - self.origin + self._on_grid(raw - self._start)
 

@@ -90,15 +90,17 @@ def codecs(streams: Iterable[Stream]) -> tuple[str, ...]:
     return tuple(s.codec_context.name if s.codec_context else "an unknown codec" for s in streams)
 
 
-def clock_for(container: av.container.InputContainer, stream: VideoStream) -> Clock:
+def clock_for(container: av.container.InputContainer, stream: VideoStream, source: Input) -> Clock:
     starts_anywhere = bool(container.format.flags & STARTS_ANYWHERE)
     tick = stream.time_base or 1 / ASSUMED_RATE
     zero = Fraction(container.start_time or 0, av.time_base) // tick * tick if starts_anywhere else Fraction(0)
+    # What is live goes by how long its device has been running.
+    live = source.format is not None or (source.address is not None and clip_duration(container, stream) is None)
     return Clock(
         tick,
         frame_rate(stream),
         steady=frame_rate(stream) == stream.base_rate,
-        zero=zero,
+        zero=None if live else zero,
         decode_order=container.format.name == "avi",
     )
 

@@ -36,6 +36,7 @@ def open_source(what: str, *, trim: Trim = WHOLE, rate: Fraction | None = None) 
       reading it again, a live one has none;
     - a number: the camera of that number, in its own times.
 
+    What is live begins at 0 with its first frame, however long it has been running.
     Ctrl-C at the consumer ends a live one like any other. Raises MediaError for what cannot be
     opened, UsageError for a `rate` where there are times already.
     """

@@ -76,7 +76,7 @@ class VideoSource(Source):
         try:
             self._stream = video_stream(self._container, source.title)
             self._stream.thread_type = "AUTO"
-            self._clock = clock_for(self._container, self._stream)
+            self._clock = clock_for(self._container, self._stream, source)
             self._to_rgb = VideoReformatter()
             self._decoded = self._timed()
             self._first = first = next(self._decoded, None)

@@ -19,6 +19,7 @@ from PIL import Image
 
 from hrpose_cli.errors import HRPoseError, InputError, MediaError
 from hrpose_cli.media import inputs
+from hrpose_cli.media.container import Input
 from hrpose_cli.media.inputs import open_source
 from hrpose_cli.media.source import VideoSource
 from hrpose_cli.media.spool import Spool
@@ -140,21 +141,27 @@ class Quiet(SimpleHTTPRequestHandler):
         pass
 
 
-def test_an_address_that_breaks_off_gives_what_came_and_says_so(plain: Path, tmp_path: Path) -> None:
-    ffmpeg("-i", plain, "-c", "copy", tmp_path / "a.ts")
-    data = (tmp_path / "a.ts").read_bytes()
+def sending(data: bytes, promised: int) -> type[BaseHTTPRequestHandler]:
+    """Gives `data` from its first byte, whatever is asked for."""
 
-    class Half(BaseHTTPRequestHandler):
+    class Sending(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             self.send_response(200)
-            self.send_header("Content-Length", str(len(data)))
+            self.send_header("Content-Length", str(promised))
             self.end_headers()
-            self.wfile.write(data[: len(data) // 2])
+            self.wfile.write(data)
 
         def log_message(self, *_: Any) -> None:
             pass
 
-    with serving(Half) as address, open_source(f"{address}/a.ts") as source:
+    return Sending
+
+
+def test_an_address_that_breaks_off_gives_what_came_and_says_so(plain: Path, tmp_path: Path) -> None:
+    ffmpeg("-i", plain, "-c", "copy", tmp_path / "a.ts")
+    data = (tmp_path / "a.ts").read_bytes()
+
+    with serving(sending(data[: len(data) // 2], len(data))) as address, open_source(f"{address}/a.ts") as source:
         assert 5 < len(list(source)) < 50
     assert "broke off" in source.damage
 
@@ -168,6 +175,21 @@ def test_a_clip_of_a_web_server(plain: Path, tmp_path: Path) -> None:
             open_source(f"{address}/nothing.mp4")
     assert times(tmp_path / "out.mp4") == times(plain)
     assert packets(tmp_path / "out.mp4") == packets(plain)
+
+
+def test_a_live_stream_begins_when_it_is_joined(tmp_path: Path) -> None:
+    data = film(tmp_path / "late.flv", 10, "-output_ts_offset", "500", "-flvflags", "no_duration_filesize").read_bytes()
+
+    with serving(sending(data, len(data))) as address, open_source(f"{address}/live.flv") as source:
+        assert (source.clip.duration, source.clip.address) == (None, None)
+        assert [frame.time for frame in source] == pytest.approx([i / 25 for i in range(10)])
+
+
+def test_a_camera_begins_when_it_is_opened() -> None:
+    """Not when its clock did; this one is ffmpeg's, drawn by the device that needs no hardware."""
+    drawn = "testsrc=size=64x48:rate=10:duration=0.3,setpts=PTS+12345/TB"
+    with VideoSource(Input("camera 0", drawn, format="lavfi"), trim=(Fraction(1, 10), None)) as source:
+        assert [(frame.index, frame.time) for frame in source] == [(1, 0.1), (2, 0.2)]
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,7 @@ def test_containers_that_round_or_lack_times(tmp_path: Path, name: str) -> None:
         (Clock(MS, Fraction(25)), [-20, 20], [0, 40], Fraction(-20, 1000)),
         (Clock(MS, Fraction(25)), [5000, 5040], [5000, 5040], 0),
         (Clock(MS, Fraction(25), zero=Fraction(4)), [5000, 5040], [1000, 1040], 4),
+        (Clock(MS, Fraction(25), zero=None), [5000, 5040], [0, 40], 5),
     ],
 )
 def test_clock(clock: Clock, given: list[int | None], want: list[int], origin: Fraction) -> None:
