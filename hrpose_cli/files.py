@@ -44,6 +44,11 @@ def check_writable(path: Path, *, make: bool = False) -> None:
         raise InputError(f"{path} cannot be written: {error.strerror}") from error
 
 
+def encoded(text: str) -> bytes:
+    """UTF-8. What of a file name is none comes as an escape that JSON reads back: caf, U+DCE9, .jpg."""
+    return text.encode(errors="backslashreplace")
+
+
 def read_json(path: Path, what: str) -> Any:
     """The content of a JSON file; `what` it should be is said when it cannot be read."""
     try:

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -246,6 +247,16 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path, name: str) -
 def test_a_full_disk_is_one_line() -> None:
     with pytest.raises(FormatError, match="cannot write /dev/full: No space left"):
         save("/dev/full", clip(1), format="jsonl")
+
+
+@pytest.mark.parametrize("name", list(FORMATS))
+def test_names_that_are_no_text_come_back(tmp_path: Path, name: str) -> None:
+    """Such as an old system's é, of which UTF-8 knows nothing."""
+    strange = os.fsdecode(b"caf\xe9.jpg")
+    path, pictures = tmp_path / f"{strange}.{name}", [replace(r, name=strange, time=None) for r in clip(1, 1)]
+    save(path, pictures, replace(HEADER, source=strange), format=name)
+    if name in {"coco", "jsonl", "npz"}:
+        assert [record.name for record in FORMATS[name].read(path)[1]] == [strange] * 2
 
 
 @pytest.mark.parametrize("name", READABLE)

@@ -244,10 +244,11 @@ def emit_json(target: Path, content: Any) -> None:
     """Write JSON to a file, or to the standard output for `-`."""
     import json
 
+    from hrpose_cli.files import encoded
     from hrpose_cli.formats.coco import write_json
 
     if str(target) == "-":
-        sys.stdout.write(json.dumps(content, ensure_ascii=False) + "\n")
+        sys.stdout.buffer.write(encoded(json.dumps(content, ensure_ascii=False) + "\n"))
     else:
         write_json(target, content)
 

@@ -20,7 +20,7 @@ from typing import IO, Any
 import numpy as np
 
 from hrpose_cli.errors import FormatError
-from hrpose_cli.files import read_json, replacing
+from hrpose_cli.files import encoded, read_json, replacing
 from hrpose_cli.formats.facts import UNKNOWN, box_around, expecting, floats, skeleton_of
 from hrpose_cli.formats.output import STDOUT, finishing, spool, stream
 from hrpose_cli.poses import Floats, Frame, Poses
@@ -133,7 +133,7 @@ class StreamWriter:
         self.counts = [0, 0]  # images, annotations
         self.end = 0  # of the annotations of whole records
         facts = {"info": dict(header.info), "licenses": [], **videos(header)}
-        file.write(f'{text(facts)[:-1]}, "images": ['.encode())
+        file.write(encoded(f'{text(facts)[:-1]}, "images": ['))
 
     def write(self, record: Record) -> None:
         """One more image."""
@@ -274,7 +274,7 @@ def write_json(path: Path, content: Any) -> None:
     """Write `content` so that the file is there whole or not at all."""
     try:
         with replacing(path) as temporary:
-            temporary.write_text(text(content), encoding="utf-8")
+            temporary.write_bytes(encoded(text(content)))
     except OSError as error:
         raise FormatError(f"cannot write {path}: {error.strerror}") from error
 
@@ -286,7 +286,7 @@ def text(content: Any) -> str:
 def joined(rows: Sequence[Any], *, first: bool) -> bytes:
     """Rows as they stand in a list that has others before them unless they are its `first`."""
     separator = ", "
-    return ("" if first or not rows else separator).encode() + separator.join(map(text, rows)).encode()
+    return encoded(("" if first or not rows else separator) + separator.join(map(text, rows)))
 
 
 def xywh(box: Any) -> list[float]:

@@ -20,6 +20,7 @@ from typing import IO, Any
 import numpy as np
 
 from hrpose_cli.errors import FormatError
+from hrpose_cli.files import encoded
 from hrpose_cli.formats.facts import expecting, floats, header_from_json, header_to_json, shortest
 from hrpose_cli.formats.output import STDOUT
 from hrpose_cli.poses import Poses
@@ -37,7 +38,7 @@ class LineWriter:
 
     def line(self, content: Mapping[str, Any]) -> None:
         text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        self.file.write(f"{text}\n".encode())
+        self.file.write(encoded(f"{text}\n"))
         self.file.flush()
 
     def write(self, record: Record) -> None:

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrpose_cli.errors import InputError
-from hrpose_cli.files import replacing
+from hrpose_cli.files import encoded, replacing
 from hrpose_cli.formats.output import finishing, spool
 from hrpose_cli.poses import Poses
 from hrpose_cli.records import Header, Record
@@ -106,7 +106,7 @@ class TrackWriter:
 
     def join(self, target: Path, track: Track) -> None:
         with replacing(target) as temporary, temporary.open("wb") as file:
-            file.write(self.head(target.name, track).encode())
+            file.write(encoded(self.head(target.name, track)))
             file.writelines(self.rows(track))
 
     def head(self, name: str, track: Track) -> str:

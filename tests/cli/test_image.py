@@ -1,6 +1,8 @@
 """`hrpose image` as a user meets it: what it writes, says and returns."""
 
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,19 @@ def test_a_picture_gives_a_picture_and_json(hrpose: Any, photo: Path) -> None:
     assert 0 <= document["annotations"][0]["score"] <= 1
     assert document["info"]["weights"]["sha256"]
     assert document["info"]["device"] == "cpu"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names are any bytes only there")
+def test_names_that_are_no_text_are_written_and_said(hrpose: Any, photo: Path) -> None:
+    Path(os.fsdecode(b"caf\xe9.png")).write_bytes(photo.read_bytes())
+    result = hrpose(".", "--json", "poses.json", "--heatmaps")
+    assert result.exit_code == 0, result.output
+    assert [os.fsencode(name) for name in names()] == [
+        b"caf\xe9.heatmaps-1.jpg", b"caf\xe9.png", b"caf\xe9.pose.png", b"poses.json"
+    ]  # fmt: skip
+    assert json.loads(Path("poses.json").read_bytes())["images"][0]["file_name"] == os.fsdecode(b"caf\xe9.png")
+    printed = hrpose(".", "--json", "-", "--no-image")
+    assert json.loads(printed.stdout)["images"][0]["file_name"] == os.fsdecode(b"caf\xe9.png")
 
 
 def test_two_runs_give_the_same_bytes_and_order_or_batch_does_not_matter(hrpose: Any, photo: Path) -> None:
