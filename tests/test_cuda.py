@@ -81,6 +81,14 @@ def test_heatmaps_stay_when_the_next_ones_come(net: HRNet) -> None:
     assert_array_equal(first, kept)
 
 
+@pytest.mark.parametrize("first", [True, False])
+def test_inference_mode_of_one_call_does_not_bind_the_next(net: HRNet, first: bool) -> None:
+    made = backend(net)
+    for mode in (first, not first):
+        with torch.inference_mode(mode):
+            assert_allclose(made(crops(2, seed=mode)), TorchBackend(net)(crops(2, seed=mode)), atol=1e-4)
+
+
 def test_crops_that_are_there_already(net: HRNet) -> None:
     made = backend(net)
     assert isinstance(made, OnDevice)

@@ -80,10 +80,11 @@ class CudaBackend:
     def __call__(self, images: Picture) -> Tensor:
         return self.on_device(upload(images, self.device))
 
-    @torch.no_grad()  # not in inference mode, in which dynamo compiles twice
     def on_device(self, images: Tensor) -> Tensor:
         parts = images.split(SIZES[-1])
-        with self._lock:
+        # Never in inference mode, not even the caller's: what is captured in it can be written to in it
+        # only, and dynamo compiles twice.
+        with torch.inference_mode(False), torch.no_grad(), self._lock:
             maps = [self._run(part) for part in parts]
         return maps[0] if len(maps) == 1 else torch.cat(maps)
 
