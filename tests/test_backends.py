@@ -275,6 +275,18 @@ def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path, monkeypatch:
     assert cache.cached("test", {}, lambda: b"net") == b"net"
 
 
+def test_a_cache_that_can_only_be_read_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HRPOSE_CACHE", str(tmp_path))
+    cache.cached("test", {}, lambda: b"net")
+
+    def refused(*_: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    for name in ("touch", "write_bytes", "unlink"):
+        monkeypatch.setattr(Path, name, refused)
+    assert cache.cached("test", {}, lambda: b"another") == b"net"
+
+
 def test_a_damaged_compiled_net_is_made_again(net: HRNet, weights_file: Path) -> None:
     pytest.importorskip("openvino")
     backends.build(spec(), weights_file, device="cpu", backend="openvino")

@@ -21,7 +21,8 @@ def cached(what: str, facts: dict[str, str], make: Callable[[], bytes]) -> bytes
     path = place(what, facts)
     with suppress(OSError):
         content = path.read_bytes()
-        path.touch()
+        with suppress(OSError):  # in a cache that can only be read nothing goes either
+            path.touch()
         return content
     content = make()
     with suppress(OSError):
