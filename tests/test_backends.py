@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -245,6 +246,19 @@ def test_streams_give_each_crop_its_own_maps(net: HRNet, monkeypatch: pytest.Mon
 
 
 # What is kept on disk ----------------------------------------------------------------------------
+
+
+def test_streams_that_are_interrupted_leave_nothing_running(weights_file: Path) -> None:
+    pytest.importorskip("openvino")
+    streams = backends.build(spec(), weights_file, device="cpu", backend="openvino").streams
+
+    def parts() -> Iterator[np.ndarray]:
+        yield from [crops(64)] * streams.count
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        streams(parts())
+    assert all(request.wait_for(0) for request in streams.queue)
 
 
 def test_what_was_made_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -97,9 +97,11 @@ class Streams:
 
         with self.lock:
             self.queue.set_callback(keep)
-            for i, part in enumerate(parts):
-                self.queue.start_async(part, i)
-            self.queue.wait_all()
+            try:
+                for i, part in enumerate(parts):
+                    self.queue.start_async(part, i)
+            finally:  # after Ctrl-C too: what has begun would give its maps to the next caller
+                self.queue.wait_all()
         return [found[i] for i in range(len(parts))]
 
 
