@@ -1,5 +1,6 @@
 """From a point of a picture to the same point, through every geometry, crop and flip."""
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import cv2
@@ -218,11 +219,27 @@ def test_one_pixel_on_a_device_that_is_not_a_number_is_refused(decode: str, valu
         estimator.estimate(frames, boxes)
 
 
-def test_a_batch_that_is_too_large_for_a_device_is_one_line() -> None:
+def no_card() -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+@pytest.mark.parametrize("take", [no_card, lambda: torch.empty(1 << 55), lambda: np.zeros(1 << 55, np.uint8)])
+def test_a_batch_that_is_too_large_for_a_device_is_one_line(take: Callable[[], object]) -> None:
     class Full(Held):
         def on_device(self, images: torch.Tensor) -> torch.Tensor:
-            raise torch.OutOfMemoryError("CUDA out of memory")
+            take()
+            raise AssertionError
 
     frames, boxes = crowd()
     with pytest.raises(BackendError, match="lower --batch-size"):
         TopDown(WholePicture(), Full("classic"), replace(spec(), input_size=SIZE)).estimate(frames, boxes)
+
+
+def test_other_errors_of_a_runtime_pass_as_they_are() -> None:
+    class Broken(Held):
+        def on_device(self, images: torch.Tensor) -> torch.Tensor:
+            raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    frames, boxes = crowd()
+    with pytest.raises(RuntimeError, match="mat1"):
+        TopDown(WholePicture(), Broken("classic"), replace(spec(), input_size=SIZE)).estimate(frames, boxes)

@@ -39,12 +39,23 @@ class OnDevice(Protocol):
         """As the backend's call: (N, h, w, 3) uint8 RGB -> (N, K, h/4, w/4) float32, both on the device."""
 
 
+# What torch says of a CPU on Linux and elsewhere and of Apple's GPU, and C++ of itself: all with plain RuntimeErrors.
+SHORT = ("DefaultCPUAllocator", "out of memory", "bad_alloc")
+
+
+def short_of_memory(error: Exception) -> bool:
+    """Whether more memory was asked for than there is."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in str(error) for word in SHORT)
+
+
 @contextmanager
 def enough_memory(backend: Backend, remedy: str) -> Iterator[None]:
     """BackendError where the block takes more memory than the device of `backend` has. remedy: an option to change."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except (RuntimeError, MemoryError) as error:
+        if not short_of_memory(error):
+            raise
         raise BackendError(f"this is too much for the memory of {backend.device}: {remedy}") from error
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from hrpose_cli.backends import Backend, check_offered
+from hrpose_cli.backends import Backend, check_offered, short_of_memory
 from hrpose_cli.backends.batches import SIZES, fixed_size
 from hrpose_cli.backends.pytorch import Compiled, moved, precisions, runnable
 from hrpose_cli.checkpoints import first_line
@@ -103,9 +103,9 @@ class CudaBackend:
             try:
                 with arithmetic(exact=self.precision == "fp32", tuned=True):
                     self._recorded[size] = Recorded(images, self._capture(self.net, images))
-            except torch.OutOfMemoryError:
-                raise
             except RuntimeError as error:
+                if short_of_memory(error):
+                    raise
                 self.no_graphs = first_line(error)
                 warnings.warn(f"no CUDA graphs on {self.device}: {self.no_graphs}", RuntimeWarning, stacklevel=2)
         return self._recorded.get(size)

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from hrpose_cli.backends import Backend, check_offered
+from hrpose_cli.backends import Backend, check_offered, short_of_memory
 from hrpose_cli.backends.batches import filled, fixed_size, in_parts
 from hrpose_cli.checkpoints import first_line
 from hrpose_cli.errors import BackendError, WeightsError
@@ -167,9 +167,9 @@ class Compiled(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         try:
             heatmaps: Tensor = self.compiled(images)
-        except torch.OutOfMemoryError:
-            raise
         except RuntimeError as error:  # the compiler's own are of that kind
+            if short_of_memory(error):
+                raise
             raise BackendError(f"torch.compile fails: {first_line(error)}; use --backend torch") from error
         return heatmaps
 
