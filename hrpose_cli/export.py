@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import tempfile
@@ -17,6 +18,7 @@ from hrpose_cli import __version__, backends
 from hrpose_cli.api import Settings, build_detector, read_frame
 from hrpose_cli.backends import check_offered
 from hrpose_cli.backends.pytorch import Normalised, TorchBackend, old_way, runnable, trace
+from hrpose_cli.checkpoints import first_line
 from hrpose_cli.detect import Detector, WholePicture
 from hrpose_cli.errors import BackendError, InputError
 from hrpose_cli.estimators import TopDown
@@ -118,7 +120,12 @@ def export(spec: ModelSpec, weights: Path, target: Target) -> None:
         "weights_sha256": digest(weights),
     }  # fmt: skip
     _, write = FORMATS[target.format]
-    write(load(spec, weights), spec, facts, target)
+    net = load(spec, weights)
+    try:
+        write(net, spec, facts, target)
+    except (OSError, RuntimeError) as error:  # what each runtime says of a full disk
+        said = getattr(error, "strerror", None) or first_line(error)
+        raise InputError(f"cannot write {target.path}: {said}") from error
 
 
 def module_of(net: torch.nn.Module, spec: ModelSpec, precision: str) -> Normalised:
@@ -165,8 +172,11 @@ def write_openvino(net: torch.nn.Module, spec: ModelSpec, facts: dict[str, str],
 
 def write_torchscript(net: torch.nn.Module, spec: ModelSpec, facts: dict[str, str], target: Target) -> None:
     module = trace(module_of(net, spec, target.precision), spec.input_size, target.batch or 1)
-    with replacing(target.path) as temporary, old_way():
-        torch.jit.save(module, temporary, _extra_files={SECTION: json.dumps(facts)})
+    content = io.BytesIO()  # torch aborts the process where it cannot write to a file of its own
+    with old_way():
+        torch.jit.save(module, content, _extra_files={SECTION: json.dumps(facts)})
+    with replacing(target.path) as temporary:
+        temporary.write_bytes(content.getvalue())
 
 
 Writer = Callable[[torch.nn.Module, ModelSpec, dict[str, str], Target], None]

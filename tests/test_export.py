@@ -74,6 +74,19 @@ def test_an_exported_net_is_found_and_gives_the_same(
 
 
 @pytest.mark.parametrize("format", FORMATS)
+def test_a_full_disk_is_one_line_and_leaves_nothing(weights_file: Path, tmp_path: Path, format: str) -> None:
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))  # bytes a file
+    try:
+        with pytest.raises(InputError, match=r"cannot write .*out\..*: \w+"):
+            exported(tmp_path, weights_file, format)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("format", FORMATS)
 def test_half_precision_halves_the_file(weights_file: Path, tmp_path: Path, format: str) -> None:
     path = exported(tmp_path, weights_file, format, precision="fp16", batch=None)
     reference, other = estimators(spec(), weights_file, path)
