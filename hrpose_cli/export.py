@@ -20,7 +20,7 @@ from hrpose_cli.backends import check_offered
 from hrpose_cli.backends.pytorch import Normalised, TorchBackend, old_way, runnable, trace
 from hrpose_cli.checkpoints import first_line
 from hrpose_cli.detect import Detector, WholePicture
-from hrpose_cli.errors import BackendError, InputError
+from hrpose_cli.errors import BackendError, InputError, UsageError
 from hrpose_cli.estimators import TopDown
 from hrpose_cli.evaluate import Protocol, annotated_frames, check_skeleton, joint_rows, truth_boxes
 from hrpose_cli.exported import SECTION
@@ -95,12 +95,12 @@ class Target:
     def __post_init__(self) -> None:
         suffix, _ = FORMATS[self.format]
         if self.path.suffix != suffix:
-            raise InputError(f"{self.path} must end in {suffix}, by which --weights knows the format {self.format}")
+            raise UsageError(f"{self.path} must end in {suffix}, by which --weights knows the format {self.format}")
         offered = PRECISIONS if self.format == "openvino" else PRECISIONS[:2]
         check_offered(f"an export to {self.format}", self.precision, offered)
         if (self.precision == "int8") != (self.calibrate is not None):
             what = "a folder of pictures or COCO annotations, on whose people the ranges are measured"
-            raise InputError(f"--precision int8 and --calibrate belong together: --calibrate is {what}")
+            raise UsageError(f"--precision int8 and --calibrate belong together: --calibrate is {what}")
 
 
 @dataclass(frozen=True)
