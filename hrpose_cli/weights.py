@@ -90,7 +90,7 @@ def fetched(spec: ModelSpec, *, download: bool = False, bar: Any = False) -> Pat
         return fetch.fetch(spec.url, sha256_prefix=spec.sha256_prefix, bar=bar)
     path = fetch.cache_dir() / spec.file
     if not path.is_file():
-        raise WeightsError(f"{spec.name} is not here: hrpose weights get {spec.name}, or say --download")
+        raise WeightsError(f"{spec.name} is not here: fetch it with hrpose weights get {spec.name}")
     fetch.verify(path)
     return path
 

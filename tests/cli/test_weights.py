@@ -90,7 +90,7 @@ def test_path_of_what_is_not_here_is_one_line(cache: Path) -> None:
     result = run("path", NAME)
     assert (result.exit_code, result.output) == (
         1,
-        f"error: {NAME} is not here: hrpose weights get {NAME}, or say --download\n",
+        f"error: {NAME} is not here: fetch it with hrpose weights get {NAME}\n",
     )
     assert not cache.exists()
 
