@@ -98,7 +98,8 @@ def image(
                 found = every.best(at_least=min_score, most=max_people)
                 for file in writers:
                     file.write(Record.of(frame, found))
-                rows += coco.results(found, coco.image_id(header, frame.name, number))
+                if json_results is not None:
+                    rows += coco.results(found, coco.image_id(header, frame.name, number))
                 with report.guard():
                     written = outputs.write(frame, found, estimator)
                     report.found(frame.name, found, written, threshold=keypoint_score)

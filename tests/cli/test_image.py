@@ -12,6 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from hrpose_cli.cli import app
+from hrpose_cli.formats import coco
 from tests.conftest import clean_failure, wrong_usage
 
 
@@ -63,6 +64,16 @@ def test_names_that_are_no_text_are_written_and_said(hrpose: Any, photo: Path) -
     assert json.loads(Path("poses.json").read_bytes())["images"][0]["file_name"] == os.fsdecode(b"caf\xe9.png")
     printed = hrpose(".", "--json", "-", "--no-image")
     assert json.loads(printed.stdout)["images"][0]["file_name"] == os.fsdecode(b"caf\xe9.png")
+
+
+def test_a_list_of_results_grows_only_where_it_is_wanted(
+    hrpose: Any, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+    monkeypatch.setattr(coco, "results", lambda *_: made.append("rows") or [])
+    for options in ((), ("--json-results", "rows.json")):
+        assert hrpose(photo, "--json", "poses.json", *options).exit_code == 0
+        assert made == ["rows"] * (len(options) // 2)
 
 
 def test_two_runs_give_the_same_bytes_and_order_or_batch_does_not_matter(hrpose: Any, photo: Path) -> None:
