@@ -132,8 +132,8 @@ class Behind(Generic[T]):
             self._channel.close()
             join(self._thread)
             raise
-        if self._error is not None and kind is None:
-            raise self._error
+        if self._error is not None and (kind is None or issubclass(kind, KeyboardInterrupt)):
+            raise self._error from error  # what Ctrl-C would have kept is not there
 
     def put(self, item: T) -> None:
         """Hand over an item; raises what `consume` raised for an earlier one."""

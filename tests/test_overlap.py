@@ -104,6 +104,16 @@ def test_ctrl_c_keeps_what_was_handed_over() -> None:
     assert not alive()
 
 
+def test_ctrl_c_does_not_hide_that_nothing_could_be_kept() -> None:
+    def consume(_: int) -> None:
+        raise OSError("no space left")
+
+    with pytest.raises(OSError, match="no space left") as caught:
+        give([1], consume, KeyboardInterrupt())
+    assert isinstance(caught.value.__cause__, KeyboardInterrupt)
+    assert not alive()
+
+
 def test_after_another_error_what_waits_is_dropped() -> None:
     with pytest.raises(ValueError, match="worse"):
         give([1, 2], lambda _: None, ValueError("worse"))
