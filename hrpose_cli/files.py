@@ -55,5 +55,5 @@ def read_json(path: Path, what: str) -> Any:
         return json.loads(path.read_bytes())
     except OSError as error:
         raise InputError(f"cannot read the {what} {path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FormatError(f"{path} should be {what} but is not JSON: {error}") from error

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from hrpose_cli.errors import FormatError, HRPoseError, InputError
 from hrpose_cli.formats import FORMATS, jsonl, named, read, writer
 from hrpose_cli.formats.coco import write_json
+from hrpose_cli.formats.csv import COLUMNS
 from hrpose_cli.formats.facts import box_around, shortest
 from hrpose_cli.poses import Poses
 from hrpose_cli.records import Header, Record
@@ -269,6 +270,25 @@ def test_broken_files_are_one_line(tmp_path: Path, name: str, content: bytes) ->
     path.write_bytes(content)
     with pytest.raises(HRPoseError, match=r"(a|folder)[._]") as caught:
         list(read(tmp_path / FILES[name])[1])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("coco", "[" * 100_000),
+        ("jsonl", '{"a":' * 100_000 + "1" + "}" * 100_000 + "\n"),
+        ("csv", ",".join(COLUMNS) + "\n" + "1" * 200_000),  # longer than a field may be
+        ("openpose", "[" * 100_000),
+    ],
+)
+def test_what_readers_of_python_refuse_is_one_line(tmp_path: Path, name: str, content: str) -> None:
+    path = tmp_path / FILES[name]
+    if name == "openpose":
+        path.mkdir()
+    (path / "a_keypoints.json" if name == "openpose" else path).write_text(content)
+    with pytest.raises(FormatError) as caught:
+        list(read(path, format=name)[1])
     assert "\n" not in str(caught.value)
 
 

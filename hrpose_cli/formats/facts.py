@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,10 @@ from hrpose_cli.poses import Floats
 from hrpose_cli.records import Header, Record
 from hrpose_cli.skeletons import SKELETONS, Skeleton
 
+# What readers of Python and NumPy raise over content that is not what they expect.
+DAMAGE = (
+    TypeError, ValueError, LookupError, AttributeError, EOFError, RecursionError, csv.Error, BadZipFile, zlib.error
+)  # fmt: skip
 VERSION = 1  # of the header below and of the lines of `jsonl`
 UNKNOWN = (0, 0)  # the size of pictures in formats that do not say it
 
@@ -125,5 +130,5 @@ def expecting(what: str, path: Path) -> Iterator[None]:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     except KeyError as error:
         raise FormatError(f"{path} is no {what}: it has no {error}") from error
-    except (TypeError, ValueError, LookupError, AttributeError, EOFError, BadZipFile, zlib.error) as error:
+    except DAMAGE as error:
         raise FormatError(f"{path} is no {what}: {error}") from error
