@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from torch import nn
 
@@ -207,6 +209,22 @@ def test_a_compiler_that_fails_is_one_line(net: HRNet, monkeypatch: pytest.Monke
 @pytest.mark.parametrize(("count", "size"), [(1, 1), (2, 2), (3, 4), (33, 64), (256, 256), (300, 300)])
 def test_fixed_sizes(count: int, size: int) -> None:
     assert batches.fixed_size(count) == size
+
+
+@pytest.mark.parametrize(
+    ("count", "parts"),
+    [(0, [0]), (1, [1]), (3, [3]), (24, [24]), (32, [32]), (33, [32, 1]), (48, [32, 16]), (49, [49]), (64, [64]),
+     (81, [64, 17]), (112, [112]), (129, [128, 1]), (176, [128, 32, 16])],
+)  # fmt: skip
+def test_batches_are_cut_where_they_leave_much_empty(count: int, parts: list[int]) -> None:
+    assert batches.pieces(count) == parts
+
+
+@given(st.integers(0, 2000))
+def test_no_piece_is_lost_or_nearly_empty(count: int) -> None:
+    parts = batches.pieces(count)
+    assert sum(parts) == count
+    assert all(batches.fixed_size(n) <= max(32, 4 / 3 * n) for n in parts)
 
 
 @pytest.mark.parametrize(("fill", "sizes"), [(False, [4, 4, 2]), (True, [4, 4, 4])])

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hrpose_cli import backends
-from hrpose_cli.backends import OnDevice, cuda
+from hrpose_cli.backends import OnDevice, batches, cuda
 from hrpose_cli.backends.cuda import CudaBackend, Replay, arithmetic
 from hrpose_cli.backends.pytorch import TorchBackend
 from hrpose_cli.crops import CROP_MODES, CropMode, sample_crops, upload
@@ -66,11 +66,18 @@ def test_few_sizes_are_captured_and_each_once(net: HRNet) -> None:
 
 
 def test_more_than_the_largest_size_comes_in_parts(net: HRNet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda, "SIZES", (1, 2, 4))
+    monkeypatch.setattr(batches, "SIZES", (1, 2, 4))
     graphs = Graphs()
     images = crops(9)
     assert_allclose(backend(net, graphs)(images), TorchBackend(net)(images), atol=1e-4)
     assert graphs.sizes == [4, 1]
+
+
+def test_a_left_over_does_not_double_the_work(net: HRNet) -> None:
+    graphs = Graphs()
+    images = crops(33)
+    assert_allclose(backend(net, graphs)(images), TorchBackend(net)(images), atol=1e-4)
+    assert graphs.sizes == [32, 1]
 
 
 def test_heatmaps_stay_when_the_next_ones_come(net: HRNet) -> None:

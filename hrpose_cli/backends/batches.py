@@ -9,11 +9,21 @@ from torch import Tensor
 from hrpose_cli.poses import Picture
 
 SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # what is compiled or tuned for one size is worth it for few
+CHEAP = 32  # so many pictures hardly fill a card: empty ones among them cost less than a second call
 
 
 def fixed_size(count: int) -> int:
     """The smallest of SIZES that holds `count` pictures; `count` itself above them all."""
     return next((size for size in SIZES if size >= count), count)
+
+
+def pieces(count: int) -> list[int]:
+    """How many of `count` pictures to run at a time, so that little of each `fixed_size` is empty: 33 are 32 and 1."""
+    size = fixed_size(count)
+    if size in SIZES and (size <= CHEAP or 4 * count > 3 * size):
+        return [count]
+    full = max(size for size in SIZES if size <= count)
+    return [full, *pieces(count - full)]
 
 
 def filled(images: Picture, size: int) -> Picture:
@@ -33,5 +43,9 @@ def even_parts(images: Picture, workers: int, most: int) -> list[Picture]:
 def in_parts(run: Callable[[Picture], Tensor], images: Picture, most: int, *, fill: bool = False) -> Tensor:
     """Heatmaps (N, K, h/4, w/4) of at most `most` pictures at a time, or with `fill` always of that many."""
     parts = [images[start : start + most] for start in range(0, len(images), most)]
-    maps = [run(filled(part, most) if fill else part)[: len(part)] for part in parts]
+    return joined([run(filled(part, most) if fill else part)[: len(part)] for part in parts])
+
+
+def joined(maps: list[Tensor]) -> Tensor:
+    """The heatmaps of several parts as those of one."""
     return maps[0] if len(maps) == 1 else torch.cat(maps)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from hrpose_cli.backends import Backend, check_offered, short_of_memory
-from hrpose_cli.backends.batches import SIZES, fixed_size
+from hrpose_cli.backends.batches import fixed_size, joined, pieces
 from hrpose_cli.backends.pytorch import Compiled, moved, precisions, runnable
 from hrpose_cli.checkpoints import first_line
 from hrpose_cli.crops import upload
@@ -81,12 +81,11 @@ class CudaBackend:
         return self.on_device(upload(images, self.device))
 
     def on_device(self, images: Tensor) -> Tensor:
-        parts = images.split(SIZES[-1])
+        parts = images.split(pieces(len(images)))
         # Never in inference mode, not even the caller's: what is captured in it can be written to in it
         # only, and dynamo compiles twice.
         with torch.inference_mode(False), torch.no_grad(), self._lock:
-            maps = [self._run(part) for part in parts]
-        return maps[0] if len(maps) == 1 else torch.cat(maps)
+            return joined([self._run(part) for part in parts])
 
     def _run(self, images: Tensor) -> Tensor:
         recorded = self._recording(fixed_size(len(images))) if images.shape[1:] == self._shape else None
