@@ -8,7 +8,8 @@ from torch import Tensor
 
 from hrpose_cli.poses import Picture
 
-SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # what is compiled or tuned for one size is worth it for few
+# What is compiled or tuned for one size is worth it for few: torch.compile gives up after eight of a net.
+SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 CHEAP = 32  # so many pictures hardly fill a card: empty ones among them cost less than a second call
 
 

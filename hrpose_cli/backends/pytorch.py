@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from hrpose_cli.backends import Backend, check_offered, short_of_memory
-from hrpose_cli.backends.batches import filled, fixed_size, in_parts
+from hrpose_cli.backends.batches import filled, fixed_size, in_parts, joined, pieces
 from hrpose_cli.checkpoints import first_line
 from hrpose_cli.errors import BackendError, WeightsError
 from hrpose_cli.exported import EXPORTED, export_facts
@@ -153,6 +154,10 @@ class CompiledBackend(TorchBackend):
 
     @torch.no_grad()  # dynamo compiles twice in inference mode
     def __call__(self, images: Picture) -> Tensor:
+        parts = np.split(images, np.cumsum(pieces(len(images)))[:-1])
+        return joined([self.run(part) for part in parts])
+
+    def run(self, images: Picture) -> Tensor:
         heatmaps: Tensor = self.compiled(torch.from_numpy(filled(images, fixed_size(len(images)))).to(self.device))
         return heatmaps[: len(images)]
 
