@@ -1,9 +1,11 @@
 """What runs on a CUDA card, with plain calls in place of its graphs."""
 
 import warnings
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -94,6 +96,20 @@ def test_inference_mode_of_one_call_does_not_bind_the_next(net: HRNet, first: bo
     for mode in (first, not first):
         with torch.inference_mode(mode):
             assert_allclose(made(crops(2, seed=mode)), TorchBackend(net)(crops(2, seed=mode)), atol=1e-4)
+
+
+def test_graphs_share_their_memory_and_their_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is asked of CUDA; whether it gives it shows on a card."""
+    asked = []
+    card = {"graph": lambda _, **how: asked.append(how) or nullcontext(), "Stream": MagicMock, "CUDAGraph": MagicMock}
+    card |= {"graph_pool_handle": object, "current_stream": MagicMock, "stream": nullcontext, "device": nullcontext}
+    for name, fake in card.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+    capture = cuda.Graphs()
+    for size in (1, 2):
+        assert capture(nn.Identity(), torch.zeros(size))().shape == (size,)
+    assert asked[0] == asked[1]
+    assert {"pool", "stream"} <= asked[0].keys()
 
 
 def test_crops_that_are_there_already(net: HRNet) -> None:
@@ -277,6 +293,17 @@ def test_a_card_gives_the_poses_of_the_cpu(net: HRNet, weights_file: Path, preci
     share = {"fp32": 1e-4, "fp16": 0.01, "bf16": 0.05}[precision]
     for _ in range(2):
         assert_allclose(made(images).cpu(), want, rtol=0, atol=share * float(want.abs().max()))
+    assert made.no_graphs is None
+
+
+@pytest.mark.gpu
+def test_graphs_on_a_card_do_not_disturb_each_other(net: HRNet) -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("torch sees no CUDA device")
+    made, plain = CudaBackend(net, crops=SIZE), TorchBackend(net)
+    for count in (2, 8, 1, 8, 2, 1):  # captured small and large, and replayed in another order
+        want = plain(crops(count, seed=count))
+        assert_allclose(made(crops(count, seed=count)).cpu(), want, rtol=0, atol=1e-4 * float(want.abs().max()))
     assert made.no_graphs is None
 
 

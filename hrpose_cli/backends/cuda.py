@@ -7,7 +7,9 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -73,7 +75,7 @@ class CudaBackend:
         self.net = Compiled(net) if compiled else net
         self.no_graphs = None if crops else "this net takes pictures of any size"
         self._shape = (crops[1], crops[0], 3) if crops else ()
-        self._capture = capture or capture_graph
+        self._capture = capture or Graphs()
         self._recorded: dict[int, Recorded] = {}
         self._lock = threading.Lock()  # what was captured cannot serve two callers at a time
 
@@ -110,25 +112,38 @@ class CudaBackend:
         return self._recorded.get(size)
 
 
-def capture_graph(net: nn.Module, images: Tensor) -> Replay:
-    """A CUDA graph of `net` on `images`: hundreds of small kernels for which Python is called once."""
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.device(images.device):
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(WARM_UP):
-                net(images)
-        torch.cuda.current_stream().wait_stream(stream)
-        # "thread_local": what another thread allocates meanwhile is no error.
-        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
-            heatmaps: Tensor = net(images)
+class Graphs:
+    """Captures CUDA graphs on one card: hundreds of small kernels for which Python is called once.
 
-    def replay() -> Tensor:
-        graph.replay()
-        return heatmaps
+    They are replayed one at a time, and so share the memory of what lies between the crops and the
+    heatmaps: a card holds that of the largest batch, not of every size.
+    """
 
-    return replay
+    @cached_property
+    def stream(self) -> torch.cuda.Stream:
+        return torch.cuda.Stream()
+
+    @cached_property
+    def pool(self) -> Any:
+        return torch.cuda.graph_pool_handle()
+
+    def __call__(self, net: nn.Module, images: Tensor) -> Replay:
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.device(images.device):
+            self.stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self.stream):
+                for _ in range(WARM_UP):
+                    net(images)
+            torch.cuda.current_stream().wait_stream(self.stream)
+            # "thread_local": what another thread allocates meanwhile is no error.
+            with torch.cuda.graph(graph, pool=self.pool, stream=self.stream, capture_error_mode="thread_local"):
+                heatmaps: Tensor = net(images)
+
+        def replay() -> Tensor:
+            graph.replay()
+            return heatmaps
+
+        return replay
 
 
 def build(spec: ModelSpec, path: Path, device: str, precision: str, *, compiled: bool = False) -> Backend:
