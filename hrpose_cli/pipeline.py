@@ -37,7 +37,7 @@ def measure(
 
     chunk: how many of those are given to `estimator` at once. saved: poses of the first frames that
     need no more work, up to the end of a chunk; the others come out as if all had been computed in one
-    run, to the last bit.
+    run: to the last bit on a CPU, on a card but for rounding, since each run times anew which kernels it takes.
     """
     known, start = iter(saved), 0
     for part in chunks(frames, chunk * every):

@@ -210,6 +210,12 @@ def test_the_process_keeps_its_settings(exact: bool, tuned: bool) -> None:
     assert (cudnn.allow_tf32, cudnn.benchmark) == before
 
 
+def test_one_backend_at_a_time_sets_what_the_process_has_once() -> None:
+    with arithmetic(exact=True):
+        assert not cuda.SETTINGS.acquire(blocking=False)
+    assert not cuda.SETTINGS.locked()
+
+
 class There(TorchBackend):
     """Plain calls for crops that are on a device."""
 

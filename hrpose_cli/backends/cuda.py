@@ -24,6 +24,7 @@ from hrpose_cli.poses import Picture
 from hrpose_cli.weights import load
 from hrpose_cli.zoo import ModelSpec
 
+SETTINGS = threading.Lock()  # of cuDNN: all backends of a process have the same ones
 WARM_UP = 3  # calls before a capture, in which cuDNN chooses and cuBLAS takes its workspace
 
 # A net and the tensor that holds its pictures -> what runs the net on whatever lies in that tensor then.
@@ -166,9 +167,10 @@ def arithmetic(*, exact: bool, tuned: bool = False) -> Iterator[None]:
     algorithms for a shape and keep the fastest, which pays where few shapes come.
     """
     cudnn = torch.backends.cudnn
-    before = cudnn.allow_tf32, cudnn.benchmark
-    cudnn.allow_tf32, cudnn.benchmark = before[0] and not exact, tuned
-    try:
-        yield
-    finally:
-        cudnn.allow_tf32, cudnn.benchmark = before
+    with SETTINGS:
+        before = cudnn.allow_tf32, cudnn.benchmark
+        cudnn.allow_tf32, cudnn.benchmark = before[0] and not exact, tuned
+        try:
+            yield
+        finally:
+            cudnn.allow_tf32, cudnn.benchmark = before
