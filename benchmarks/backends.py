@@ -20,7 +20,7 @@ from net import add_net, chosen, eager
 
 from hrpose_cli import backends
 from hrpose_cli.backends.openvino import threads
-from hrpose_cli.bench import SIDE, multiply, noise, operations
+from hrpose_cli.bench import multiply, noise, operations, side
 from hrpose_cli.errors import BackendError
 from hrpose_cli.poses import Picture
 from hrpose_cli.weights import load
@@ -43,7 +43,7 @@ def candidates(spec: ModelSpec, path: Path) -> Iterator[tuple[str, Run]]:
 
 def report(times: Mapping[str, Sequence[float]], batch: int, flops: float) -> None:
     """times: seconds a call, one a round."""
-    peak = [2 * SIDE**3 / t for t in times["multiply"]]
+    peak = [2 * side("cpu") ** 3 / t for t in times["multiply"]]
     print(f"\nbatch {batch}; fp32 matrix multiply {median(peak) / 1e9:.0f} GFLOP/s")
     rows = []
     for name, spent in list(times.items())[1:]:

@@ -75,7 +75,7 @@ def works(spec: ModelSpec, path: Path, arguments: argparse.Namespace, batch: int
 
 def seconds(work: Work, device: str, least: float) -> float:
     """Of one call, the mean of those that fill `least` seconds; the device is waited for at both ends only."""
-    wait = torch.cuda.synchronize if device.startswith("cuda") else lambda: None
+    wait = partial(torch.cuda.synchronize, device) if device.startswith("cuda") else lambda: None
     calls, spent = 1, 0.0
     while spent < least:
         wait()

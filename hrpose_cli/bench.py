@@ -35,7 +35,7 @@ from hrpose_cli.records import Header
 from hrpose_cli.stopwatch import Stopwatch
 from hrpose_cli.zoo import ModelSpec
 
-SIDE = 1536  # of the matrices
+SIDES = {"cpu": 1536, "mps": 4096, "cuda": 8192}  # of the matrices: smaller ones do not fill the device
 ROUNDS = 5
 AT_ONCE = 8  # frames that stages are measured on
 ENCODED = 120  # frames
@@ -149,14 +149,20 @@ def paired(works: Sequence[Callable[[], object]], device: str, rounds: int = ROU
     return [list(column) for column in zip(*timed[1:], strict=True)]
 
 
+def side(device: str) -> int:
+    """Of the matrices that are multiplied on a device."""
+    return SIDES[torch.device(device).type]
+
+
 def multiply(precision: str, device: str) -> Callable[[], object] | None:
-    """A multiplication of two matrices of SIDE by SIDE in `precision`; None where torch has no fast one."""
+    """A multiplication of two square matrices in `precision`; None where torch has no fast one."""
+    shape = 2, side(device), side(device)
     if precision == "int8":
-        whole = torch.randint(-9, 9, (2, SIDE, SIDE), dtype=torch.int8, device=device)
+        whole = torch.randint(-9, 9, shape, dtype=torch.int8, device=device)
         return lambda: torch._int_mm(whole[0], whole[1])
     if precision == "fp16" and device == "cpu":
         return None  # torch emulates it
-    pair = torch.rand(2, SIDE, SIDE, device=device).to(DTYPES[precision])
+    pair = torch.rand(shape, device=device).to(DTYPES[precision])
     return lambda: pair[0] @ pair[1]
 
 
@@ -197,7 +203,7 @@ def batches(backend: Backend, spec: ModelSpec, sizes: Iterable[int]) -> Iterator
         images = noise((size, spec.input_size[1], spec.input_size[0], 3))
         works: list[Callable[[], object]] = [partial(backend, images), *([peak_of] if peak_of else [])]
         net, *others = paired(works, backend.device)
-        peaks = [2 * SIDE**3 / t for t in others[0]] if others else []
+        peaks = [2 * side(backend.device) ** 3 / t for t in others[0]] if others else []
         shares = [size * flops / t / peak for t, peak in zip(net, peaks, strict=bool(peaks))]
         persons = size / median(net)
         yield Batches(size, persons, median(peaks) if peaks else None, median(shares) if shares else None)

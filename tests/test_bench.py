@@ -26,7 +26,7 @@ NET = bench.Batches(8, persons=100.0, peak=2e9, share=0.5)
 
 @pytest.fixture(autouse=True)
 def little(monkeypatch: pytest.MonkeyPatch) -> Any:
-    for name, value in {"SIDE": 16, "ROUNDS": 1, "AT_ONCE": 2, "ENCODED": 3, "FEWEST": 1}.items():
+    for name, value in {"SIDES": {"cpu": 16, "cuda": 32}, "ROUNDS": 1, "AT_ONCE": 2, "ENCODED": 3, "FEWEST": 1}.items():
         monkeypatch.setattr(bench, name, value)
 
 
@@ -63,6 +63,11 @@ def test_matrices_have_the_precision_of_the_net(precision: str, dtype: torch.dty
     work = bench.multiply(precision, "cpu")
     product = work() if work else None
     assert getattr(product, "dtype", None) == dtype
+
+
+@pytest.mark.parametrize(("device", "side"), [("cpu", 16), ("cuda", 32), ("cuda:1", 32)])
+def test_matrices_fill_their_device(device: str, side: int) -> None:
+    assert bench.side(device) == side
 
 
 @pytest.mark.parametrize(
