@@ -14,6 +14,7 @@ import torch
 
 from hrpose_cli.backends import check_cpu, choose
 from hrpose_cli.checkpoints import first_line
+from hrpose_cli.crops import upload
 from hrpose_cli.errors import BackendError, WeightsError
 from hrpose_cli.fetch import digest
 from hrpose_cli.letterbox import by_shape, letterbox
@@ -49,6 +50,9 @@ class Yolo:
         found: dict[int, Boxes] = {}
         for batch in by_shape([letterbox(frame.image) for frame in frames], self.batch_size):
             outputs = self.network([box.image for _, box in batch])
+            if not np.isfinite(outputs).all():  # no score is above nan: it would look as if nobody were there
+                made = f"{self.name} by {self.backend} in {self.precision}"
+                raise BackendError(f"{made} gave boxes that are not numbers: damaged weights, or try --device cpu")
             for (i, box), output in zip(batch, outputs, strict=True):
                 found[i] = box.undo(self.select(output), frames[i].size)
         return [found[i] for i in range(len(frames))]
@@ -118,7 +122,7 @@ class Eager:
 
     @torch.inference_mode()
     def __call__(self, pictures: Sequence[Picture]) -> Floats:
-        rows: Floats = self.net(torch.from_numpy(np.stack(pictures)).to(self.device)).cpu().numpy()
+        rows: Floats = self.net(upload(np.stack(pictures), self.device)).cpu().numpy()
         return rows
 
 

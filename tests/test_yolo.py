@@ -1,6 +1,7 @@
 import os
 import subprocess
 import sys
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -59,6 +60,13 @@ def test_every_output_form_gives_boxes_inside_the_picture(eager: Yolo) -> None:
     for a, b in zip(replace(eager, batch_size=3)(frames), found, strict=True):
         assert len(a) == len(b)
         assert_allclose(a.score, b.score, atol=1e-4)
+
+
+def test_scores_that_are_not_numbers_are_not_nobody(people: People) -> None:
+    broken = deepcopy(people)
+    torch.nn.init.constant_(next(broken.parameters()), torch.nan)
+    with pytest.raises(BackendError, match="yolo by torch in fp32 gave boxes that are not numbers"):
+        Yolo(Eager(broken), "yolo", one_each=people.one_each)([Frame(pictures(1, 120, 160)[0])])
 
 
 def test_every_output_form_is_the_same_in_openvino(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
