@@ -74,15 +74,18 @@ RUNS = {".xml": ("openvino",), ".onnx": ("openvino", "onnx"), ".ts": ("torch",)}
 
 
 def torch_backend(spec: ModelSpec, path: Path, device: str, precision: str) -> Backend:
-    from hrpose_cli.backends.pytorch import build
+    from hrpose_cli.backends import cuda, pytorch
 
+    on_card = device.startswith("cuda") and path.suffix not in EXPORTED
+    build = cuda.build if on_card else pytorch.build
     return build(spec, path, device, precision)
 
 
 def compiled_backend(spec: ModelSpec, path: Path, device: str, precision: str) -> Backend:
-    from hrpose_cli.backends.pytorch import build_compiled
+    from hrpose_cli.backends import cuda, pytorch
 
-    return build_compiled(spec, path, device, precision)
+    build = cuda.build_compiled if device.startswith("cuda") else pytorch.build_compiled
+    return build(spec, path, device, precision)
 
 
 def openvino_backend(spec: ModelSpec, path: Path, device: str, precision: str) -> Backend:

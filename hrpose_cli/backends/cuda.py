@@ -159,6 +159,11 @@ def build(spec: ModelSpec, path: Path, device: str, precision: str, *, compiled:
     )
 
 
+def build_compiled(spec: ModelSpec, path: Path, device: str, precision: str) -> Backend:
+    """The same by `torch.compile`."""
+    return build(spec, path, device, precision, compiled=True)
+
+
 @contextmanager
 def arithmetic(*, exact: bool, tuned: bool = False) -> Iterator[None]:
     """How cuDNN computes within the block; the process keeps its own settings.

@@ -205,22 +205,14 @@ class ScriptBackend:
 
 
 def build(spec: ModelSpec, path: Path, device: str, precision: str) -> Backend:
-    """PyTorch on any device, for weights or a TorchScript file."""
+    """PyTorch, for weights or a TorchScript file."""
     if path.suffix in EXPORTED:
         return ScriptBackend(path, device=device, precision=precision)
-    from hrpose_cli.backends import cuda
-
-    if device.startswith("cuda"):
-        return cuda.build(spec, path, device, precision)
     return TorchBackend(load(spec, path), device=device, color=spec.color, precision=precision)
 
 
 def build_compiled(spec: ModelSpec, path: Path, device: str, precision: str) -> Backend:
-    """`torch.compile` on any device."""
-    from hrpose_cli.backends import cuda
-
-    if device.startswith("cuda"):
-        return cuda.build(spec, path, device, precision, compiled=True)
+    """`torch.compile`, for weights."""
     return CompiledBackend(load(spec, path), device=device, color=spec.color, precision=precision)
 
 
