@@ -12,13 +12,14 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from hrpose_cli import backends
 from hrpose_cli.backends import OnDevice, batches, cuda
 from hrpose_cli.backends.cuda import CudaBackend, Replay, arithmetic
 from hrpose_cli.backends.pytorch import TorchBackend
-from hrpose_cli.crops import CROP_MODES, CropMode, sample_crops, upload
+from hrpose_cli.crops import CROP_MODES, CropMode, mirrored, sample_crops, upload
 from hrpose_cli.detect import WholePicture
 from hrpose_cli.errors import BackendError
 from hrpose_cli.estimators import TopDown, mirror_on
@@ -236,7 +237,7 @@ def test_graphs_do_not_change_poses(net: HRNet, flip: bool) -> None:
 
 
 class Waits(TorchDispatchMode):
-    """Notes what a card would have to be waited for: numbers that go to Python or come from there."""
+    """Notes what a card would have to be waited for: numbers that go to Python or come from there, blocking copies."""
 
     NAMES = ("_local_scalar_dense", "nonzero", "lift_fresh", "equal")
 
@@ -245,14 +246,24 @@ class Waits(TorchDispatchMode):
         self.found: list[str] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        options = kwargs or {}
         self.found += [name for name in self.NAMES if func.__name__.startswith(name)]
-        return func(*args, **(kwargs or {}))
+        if func is torch.ops.aten._to_copy.default and not options.get("non_blocking"):
+            self.found += ["_to_copy"] * (options.get("device", args[0].device) != args[0].device)
+        return func(*args, **options)
+
+
+CARD = torch.device("cuda", 7)  # which no machine has: what is kept for it disturbs no other test
 
 
 def test_waits_are_noted() -> None:
     with Waits() as waits:
         assert torch.tensor([1.0]).sum() > 0
     assert waits.found == ["lift_fresh", "_local_scalar_dense"]
+    for blocking in (True, False):
+        with FakeTensorMode(), Waits() as waits:
+            torch.empty(2).to(torch.float64).to(CARD, non_blocking=not blocking)
+        assert waits.found == ["_to_copy"] * blocking
 
 
 @pytest.mark.parametrize("decode", DECODERS)
@@ -272,16 +283,32 @@ def test_nothing_waits_before_the_joints_come_back(net: HRNet, decode: str, mode
     assert waits.found == []
 
 
+def empty(array: np.ndarray, device: str) -> Tensor:
+    """In place of `upload`, which a card that is not there cannot take part in."""
+    return torch.empty(array.shape, dtype=getattr(torch, array.dtype.name), device=device)
+
+
 @pytest.mark.parametrize("decode", DECODERS)
-def test_nothing_is_left_on_the_cpu(decode: str) -> None:
-    """Tensors of two devices do not meet: "meta" has shapes and no numbers."""
-    heatmaps = torch.empty(2, 17, 32, 24, device="meta")
-    made = TopDown(WholePicture(), None, spec(), decode=decode)  # type: ignore[arg-type]
-    merged = merge_flip(heatmaps, heatmaps, mirror_on("coco", heatmaps.device), shift=True)
-    points = made.decoded(merged)
-    assert (points.device.type, points.shape, points.dtype) == ("meta", (2, 17, 3), torch.float32)
-    found = sample_crops(upload(np.zeros((50, 40, 3), np.uint8), "meta"), [[1, 2, 30, 40]], SIZE)
-    assert (found.images.device.type, found.images.shape) == ("meta", (1, 128, 96, 3))
+@pytest.mark.parametrize("mode", CROP_MODES)
+def test_nothing_is_left_on_the_cpu_or_fetched_from_there(
+    monkeypatch: pytest.MonkeyPatch, decode: str, mode: CropMode
+) -> None:
+    """Tensors of two devices do not meet: fake ones have a device and a shape, and no numbers."""
+    monkeypatch.setattr("hrpose_cli.crops.upload", empty)
+    made = TopDown(WholePicture(), None, spec(), decode=decode, crop_mode=mode)  # type: ignore[arg-type]
+
+    def work() -> tuple[Tensor, Tensor]:
+        frame, heatmaps = empty(np.zeros((50, 40, 3), np.uint8), CARD), torch.empty(2, 17, 32, 24, device=CARD)
+        merged = merge_flip(heatmaps, heatmaps, mirror_on("coco", CARD), shift=True)
+        return mirrored(sample_crops(frame, [[1, 2, 30, 40]], **made.placing).images), made.decoded(merged)
+
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        work()  # constants go there once
+        with Waits() as waits:
+            images, points = work()
+    assert waits.found == []
+    assert [t.device for t in (images, points)] == [CARD] * 2
+    assert (images.shape, points.shape, points.dtype) == ((1, 128, 96, 3), (2, 17, 3), torch.float32)
 
 
 # With a card -------------------------------------------------------------------------------------
