@@ -79,18 +79,22 @@ def fold_batch_norms(net: nn.Module) -> nn.Module:
 def take_whole_levels(net: nn.Module) -> Tensor:
     """Let the first convolution of a folded net standardise, so that it takes whole numbers; changes `net`.
 
-    bf16 has 8 bits: they hold every grey level less a whole number, but round what is standardised, which
+    bf16 has 8 digits: they hold every grey level less a whole number, but round what is standardised, which
     was a third of all that a net lost in bf16. Gives the (2, 3) levels for `Normalised`. Beyond the
     picture, where a convolution reads zeros, these now stand for up to half a grey level more or less.
     """
     first = next(m for m in net.modules() if isinstance(m, nn.Conv2d) and m.in_channels == 3)
     assert first.bias is not None, "a batch norm was folded into it"
-    mean, std = LEVELS.double()
-    weight = first.weight.double() / std.view(3, 1, 1)  # (O, 3, h, w)
-    more = (weight * (mean.round() - mean).view(3, 1, 1)).sum((1, 2, 3))
-    first.bias.copy_(first.bias.double() + more)
-    first.weight.copy_(weight)
+    first.bias.copy_(first.bias + level_shift(first.weight))
+    first.weight.copy_(first.weight / LEVELS[1].view(3, 1, 1))
     return torch.stack([LEVELS[0].round(), torch.ones(3)])
+
+
+def level_shift(weight: Tensor) -> Tensor:
+    """(O,) what a convolution (O, 3, h, w) of standardised pictures gives for one of grey levels round(mean)."""
+    mean, std = LEVELS.double()
+    shift: Tensor = (weight * ((mean.round() - mean) / std).view(3, 1, 1)).sum((1, 2, 3))
+    return shift
 
 
 def runnable(
