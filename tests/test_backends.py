@@ -31,6 +31,7 @@ from hrpose_cli.backends.pytorch import (
 )
 from hrpose_cli.errors import BackendError
 from hrpose_cli.fetch import cache_dir
+from hrpose_cli.nets import DELICATE
 from hrpose_cli.nets.hrnet import HRNet, NetConfig
 from hrpose_cli.nets.lite_hrnet import LiteHRNet, LiteNetConfig
 from hrpose_cli.weights import find, save
@@ -161,6 +162,50 @@ def test_bf16_is_near_where_the_cpu_has_it(net: HRNet, weights_file: Path, name:
     assert backend.precision == "bf16"
     images = crops(3)
     assert_close(backend(images), plain(net, images), 0.05)
+
+
+@pytest.fixture
+def light_file(tmp_path: Path) -> Path:
+    net = LiteHRNet(SMALL_LITE).eval()
+    net.load_state_dict(rule.state_dict(net))
+    save(net, light_spec(), tmp_path / "light.safetensors")
+    return tmp_path / "light.safetensors"
+
+
+def light_spec() -> Any:
+    return replace(spec(), architecture="lite_hrnet", net=asdict(SMALL_LITE))
+
+
+def test_bf16_keeps_the_first_layers_exact(light_file: Path) -> None:
+    openvino = pytest.importorskip("hrpose_cli.backends.openvino")
+    if "bf16" not in openvino.precisions():
+        pytest.skip("this CPU has no bf16")
+    model = openvino.convert(light_spec(), light_file, "bf16")
+    compiled = openvino.core().compile_model(model, "CPU", openvino.properties("bf16"))
+    facts = [op.get_rt_info() for op in compiled.get_runtime_model().get_ordered_ops()]
+    types = [[f[key].astype(str) for key in ("layerType", "originalLayersNames", "runtimePrecision")] for f in facts]
+    convolutions = {name: precision for kind, name, precision in types if kind == "Convolution"}
+    exact = {name for name, precision in convolutions.items() if precision == "f32"}
+    assert exact == {name for name in convolutions if any(part in name for part in DELICATE["lite_hrnet"])}
+    assert 5 < len(exact) < len(convolutions) / 2
+
+
+def test_what_openvino_cannot_keep_exact_is_said(
+    light_file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    openvino = pytest.importorskip("hrpose_cli.backends.openvino")
+    caplog.set_level("INFO")
+
+    class Refusing:
+        read_model = openvino.core().read_model
+
+        def compile_model(self, *_: Any) -> Any:
+            raise RuntimeError("not in this version\nat all")
+
+    monkeypatch.setattr(openvino, "core", Refusing)
+    model = openvino.convert(light_spec(), light_file, "bf16")
+    assert "cannot keep its first layers exact: not in this version" in caplog.text
+    assert openvino.runtime().Core().compile_model(model, "CPU")(crops(1))[0].shape == (1, 17, 32, 24)
 
 
 def test_channels_of_bgr_nets_are_swapped(net: HRNet, weights_file: Path) -> None:

@@ -10,7 +10,9 @@ import threading
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
+from xml.etree import ElementTree
 
 import numpy as np
 import torch
@@ -19,6 +21,7 @@ from torch import Tensor
 from hrpose_cli.backends import Backend, check_cpu, check_offered
 from hrpose_cli.backends.batches import even_parts, filled
 from hrpose_cli.backends.cache import cached, forget
+from hrpose_cli.checkpoints import first_line
 from hrpose_cli.errors import BackendError, WeightsError
 from hrpose_cli.exported import EXPORTED, export_facts, read_metadata
 from hrpose_cli.fetch import digest
@@ -189,9 +192,39 @@ def compiled(name: str, facts: dict[str, str], precision: str, model: Callable[[
 def convert(spec: ModelSpec, path: Path, precision: str) -> Any:
     """OpenVINO's graph of the net in a file of weights, for any number of uint8 crops."""
     from hrpose_cli.backends.pytorch import runnable, trace
+    from hrpose_cli.nets import DELICATE
 
-    module = runnable(load(spec, path), color=spec.color, whole_levels=precision == "bf16")
-    return graph(trace(module, spec.input_size), spec.input_size)
+    rounds = precision == "bf16"
+    module = runnable(load(spec, path), color=spec.color, whole_levels=rounds)
+    model = graph(trace(module, spec.input_size), spec.input_size)
+    return with_exact(model, DELICATE.get(spec.architecture, ())) if rounds else model
+
+
+def with_exact(model: Any, names: Sequence[str]) -> Any:
+    """`model` with the operations that have one of `names` in theirs in float32, also where others are in bf16.
+
+    OpenVINO has a mark for that, but only the text of a model can be given it from here. Not every choice
+    of operations can be run by every version: where this one cannot be, `model` itself.
+    """
+    if not names:
+        return model
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "net.xml"
+        runtime().save_model(model, file, compress_to_fp16=False)
+        text, constants = ElementTree.parse(file).getroot(), file.with_suffix(".bin").read_bytes()
+    for layer in text.iterfind("layers/layer"):
+        if any(name in layer.get("name", "") for name in names):
+            facts = layer.find("rt_info")
+            facts = ElementTree.SubElement(layer, "rt_info") if facts is None else facts
+            ElementTree.SubElement(facts, "attribute", name="precise", version="0")
+    marked = core().read_model(ElementTree.tostring(text), constants)
+    try:
+        shape = [1, *(size.get_length() for size in list(model.input(0).get_partial_shape())[1:])]
+        core().compile_model(marked, "CPU", properties("bf16"))(np.zeros(shape, np.uint8))
+    except RuntimeError as error:
+        LOG.info("all of the net in bf16, since OpenVINO cannot keep its first layers exact: %s", first_line(error))
+        return model
+    return marked
 
 
 def graph(module: torch.jit.ScriptModule, size: tuple[int, int], batch: int | None = None) -> Any:
