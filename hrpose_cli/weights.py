@@ -16,7 +16,7 @@ from hrpose_cli.resources import shipped
 from hrpose_cli.zoo import MODELS, RECOMMENDED, ModelSpec, from_metadata
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
 LIGHT = {"lite_hrnet"}  # architectures
 CLEARLY = 0.03  # average precision by which a slower model must be better than a light one
@@ -177,10 +177,15 @@ def inspect(path: Path) -> dict[str, Any]:
 
 
 def save(net: nn.Module, spec: ModelSpec, path: Path, *, half: bool = False, **facts: str) -> None:
-    """Write a net with all that is needed to use it; `facts` are further strings to keep."""
+    """Write a net with all that is needed to use it; `facts` are further strings to keep.
+
+    half: in half precision; else only where bf16 holds all numbers of a tensor exactly.
+    """
     from safetensors.torch import save as to_bytes
 
-    state = {k: v.half() if half and v.is_floating_point() else v for k, v in net.state_dict().items()}
+    state = {
+        k: (v.half() if half else smallest(v)) if v.is_floating_point() else v for k, v in net.state_dict().items()
+    }
     try:
         with replacing(path) as temporary:
             # Not by save_file, whose files only their owner may read.
@@ -188,6 +193,12 @@ def save(net: nn.Module, spec: ModelSpec, path: Path, *, half: bool = False, **f
             temporary.write_bytes(content)
     except OSError as error:
         raise WeightsError(f"{path} cannot be written: {first_line(error)}") from error
+
+
+def smallest(values: Tensor) -> Tensor:
+    """In bf16 if that loses nothing."""
+    small = values.bfloat16()
+    return small if small.to(values.dtype).equal(values) else values
 
 
 def load(spec: ModelSpec, path: Path) -> nn.Module:

@@ -67,6 +67,18 @@ def test_ours_come_back_with_all_that_is_known(net: HRNet, tmp_path: Path) -> No
             assert_array_equal(loaded.state_dict()[key], value.half().to(value.dtype) if half else value)
 
 
+def test_what_bf16_holds_takes_half_the_space(net: HRNet, tmp_path: Path) -> None:
+    sizes = []
+    for rounds in (False, True):
+        state = {k: v.bfloat16().to(v.dtype) if rounds else v for k, v in net.state_dict().items()}
+        net.load_state_dict(state)
+        weights.save(net, spec(), tmp_path / "tiny.safetensors")
+        sizes.append(sum(v.nbytes for v in checkpoints.read_state(tmp_path / "tiny.safetensors").values()))
+        for key, value in weights.load(spec(), tmp_path / "tiny.safetensors").state_dict().items():
+            assert_array_equal(value, state[key])
+    assert sizes[1] < 0.55 * sizes[0]
+
+
 def test_a_file_says_what_it_is(net: HRNet, weights_file: Path, tmp_path: Path) -> None:
     facts = {"architecture": "hrnet", "width": 4, "modules": [1, 1, 1], "blocks": 1, "bottlenecks": 1, "joints": 17}
     assert facts.items() <= weights.inspect(weights_file).items()
