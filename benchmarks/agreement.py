@@ -65,7 +65,9 @@ def main() -> None:
     torch.set_num_threads(threads())
     truth = coco.load_annotations(arguments.gt)
     ids = truth.getImgIds()[: arguments.limit]
-    settings = Settings(weights=arguments.weights, like=arguments.like, flip_test=arguments.flip_test, device="cpu")
+    settings = Settings(
+        weights=arguments.weights, like=arguments.like, flip_test=arguments.flip_test, device="cpu", nms_oks=1.0
+    )
     print(hardware())
     found: dict[str, list[Poses]] = {}
     rows = []
