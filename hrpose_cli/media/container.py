@@ -108,11 +108,17 @@ def clock_for(container: av.container.InputContainer, stream: VideoStream, sourc
 def packets(
     container: av.container.InputContainer, stream: VideoStream, on_break: Callable[[str], None]
 ) -> Iterator[av.Packet[VideoStream]]:
-    """All packets up to the point where the container itself is broken, which `on_break` learns of."""
+    """All packets up to the point where the container itself is broken, which `on_break` learns of.
+
+    The last one is empty and makes the decoder give the frames that it still holds.
+    """
     try:
         yield from container.demux(stream)
     except av.FFmpegError as error:
         on_break(error.strerror or str(error))
+        last: Any = av.Packet()
+        last.stream = stream
+        yield last
 
 
 def frame_rate(stream: VideoStream) -> Fraction:
