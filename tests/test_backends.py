@@ -485,6 +485,16 @@ def test_the_losses_of_what_is_shipped_were_measured() -> None:
     assert all("bf16" in losses.harmless(path) for path in shipped)
 
 
+@pytest.mark.weights
+def test_the_light_net_comes_in_int8_too() -> None:
+    openvino = pytest.importorskip("hrpose_cli.backends.openvino")
+    light, path = find("lite-hrnet-256x192")
+    assert openvino.quantized_file(path) is not None  # made of the very weights that lie beside it
+    assert "int8" not in losses.harmless(path)
+    images = np.random.default_rng(0).integers(0, 256, (2, 256, 192, 3), np.uint8)
+    assert backends.build(light, path, device="cpu", precision="int8")(images).shape == (2, 17, 64, 48)
+
+
 @pytest.mark.parametrize(
     ("file", "device", "backend", "precision", "message"),
     [

@@ -135,7 +135,7 @@ def choose_precision(path: Path, backend: str, device: str) -> str:
         return own
     choice = fast_precisions(path, backend, device)
     fine = harmless(path) if choice else ()
-    return next((precision for precision in choice if precision in fine), "fp32")
+    return next((precision for precision in choice if precision in fine and is_there(path, precision)), "fp32")
 
 
 def own_precision(path: Path, backend: str) -> str | None:
@@ -150,11 +150,19 @@ def fast_precisions(path: Path, backend: str, device: str) -> tuple[str, ...]:
         return ("fp16", "bf16")
     if backend != "openvino" or device != "cpu":
         return ()
-    from hrpose_cli.backends.openvino import precisions, quantized_file
+    from hrpose_cli.backends.openvino import precisions
 
-    there = {"int8": path.suffix not in EXPORTED and quantized_file(path) is not None}
     able = precisions()
-    return tuple(name for name in ("int8", "bf16", "fp16") if name in able and there.get(name, True))
+    return tuple(name for name in ("int8", "bf16", "fp16") if name in able)
+
+
+def is_there(path: Path, precision: str) -> bool:
+    """Whether the net in `path` can be had in a precision: int8 is a file beside the weights, which takes a while."""
+    if precision != "int8":
+        return True
+    from hrpose_cli.backends.openvino import quantized_file
+
+    return path.suffix not in EXPORTED and quantized_file(path) is not None
 
 
 def check_offered(who: str, precision: str, offered: tuple[str, ...]) -> None:
