@@ -31,10 +31,10 @@ from hrpose_cli.backends.pytorch import (
 )
 from hrpose_cli.errors import BackendError
 from hrpose_cli.fetch import cache_dir
-from hrpose_cli.nets import DELICATE
 from hrpose_cli.nets.hrnet import HRNet, NetConfig
 from hrpose_cli.nets.lite_hrnet import LiteHRNet, LiteNetConfig
-from hrpose_cli.weights import find, save
+from hrpose_cli.nets.unshuffled import UnshuffledLiteHRNet
+from hrpose_cli.weights import find, load, save
 from hrpose_cli.yolo import detector_file
 from tests.conftest import spec
 from tests.reference import rule
@@ -186,8 +186,24 @@ def test_bf16_keeps_the_first_layers_exact(light_file: Path) -> None:
     types = [[f[key].astype(str) for key in ("layerType", "originalLayersNames", "runtimePrecision")] for f in facts]
     convolutions = {name: precision for kind, name, precision in types if kind == "Convolution"}
     exact = {name for name, precision in convolutions.items() if precision == "f32"}
-    assert exact == {name for name in convolutions if any(part in name for part in DELICATE["lite_hrnet"])}
+    assert exact == {name for name in convolutions if any(part in name for part in UnshuffledLiteHRNet.delicate)}
     assert 5 < len(exact) < len(convolutions) / 2
+
+
+def test_a_converted_net_keeps_what_is_named_exact(light_file: Path) -> None:
+    net = load(light_spec(), light_file)
+    inner = runnable(net, precision="bf16").net
+    types: dict[str, torch.dtype] = {}
+    for name, module in inner.named_modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(lambda _module, _inputs, made, name=name: types.update({name: made.dtype}))
+    with torch.inference_mode():
+        inner(torch.zeros(1, 3, 128, 96, dtype=torch.bfloat16))
+    exact = {name for name, dtype in types.items() if dtype == torch.float32}
+    assert exact == {name for name in types if any(part in name for part in UnshuffledLiteHRNet.delicate)}
+    whole = runnable(net, whole_levels=True).net
+    for name in exact:
+        assert_array_equal(inner.get_submodule(name).weight, whole.get_submodule(name).weight)
 
 
 def test_what_openvino_cannot_keep_exact_is_said(

@@ -192,12 +192,12 @@ def compiled(name: str, facts: dict[str, str], precision: str, model: Callable[[
 def convert(spec: ModelSpec, path: Path, precision: str) -> Any:
     """OpenVINO's graph of the net in a file of weights, for any number of uint8 crops."""
     from hrpose_cli.backends.pytorch import runnable, trace
-    from hrpose_cli.nets import DELICATE
+    from hrpose_cli.nets import delicate
 
-    rounds = precision == "bf16"
-    module = runnable(load(spec, path), color=spec.color, whole_levels=rounds)
+    net, rounds = load(spec, path), precision == "bf16"
+    module = runnable(net, color=spec.color, whole_levels=rounds)
     model = graph(trace(module, spec.input_size), spec.input_size)
-    return with_exact(model, DELICATE.get(spec.architecture, ())) if rounds else model
+    return with_exact(model, delicate(net)) if rounds else model
 
 
 def with_exact(model: Any, names: Sequence[str]) -> Any:

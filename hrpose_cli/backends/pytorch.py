@@ -1,5 +1,7 @@
 """PyTorch: the net on any device that torch knows."""
 
+import copy
+import operator
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from hrpose_cli.backends import Backend, check_offered, short_of_memory
 from hrpose_cli.backends.batches import filled, fixed_size, in_parts, joined, pieces
 from hrpose_cli.checkpoints import first_line
 from hrpose_cli.errors import BackendError, WeightsError
 from hrpose_cli.exported import EXPORTED, export_facts
-from hrpose_cli.nets import simplified
+from hrpose_cli.nets import delicate, simplified
 from hrpose_cli.poses import Picture
 from hrpose_cli.weights import load
 from hrpose_cli.zoo import ModelSpec
@@ -42,7 +44,7 @@ def standardised(images: Tensor, mean: Tensor, std: Tensor, color: str) -> Tenso
 
 
 class Normalised(nn.Module):
-    """A net that takes uint8 RGB pictures (N, h, w, 3) and gives float32; within, it runs in `dtype`.
+    """A net that takes uint8 RGB pictures (N, h, w, 3) and gives float32; the net itself takes and gives `dtype`.
 
     levels: (2, 3), what is taken from the grey levels and what they are then divided by.
     """
@@ -54,7 +56,7 @@ class Normalised(nn.Module):
         self, net: nn.Module, color: str = "rgb", dtype: torch.dtype = torch.float32, *, levels: Tensor = LEVELS
     ) -> None:
         super().__init__()
-        self.net = net.to(dtype)
+        self.net = net
         self.color = color
         self.dtype = dtype
         for name, values in zip(("mean", "std"), levels, strict=True):  # buffers: exported with the net
@@ -67,11 +69,12 @@ class Normalised(nn.Module):
         return heatmaps.float()
 
 
-def fold_batch_norms(net: nn.Module) -> nn.Module:
+def fold_batch_norms(net: nn.Module) -> fx.GraphModule:
     """A copy for evaluation in which each batch norm is part of the convolution before it."""
     from torch.fx.experimental.optimization import fuse
 
-    folded: nn.Module = fuse(net.eval())
+    folded = fuse(net.eval())
+    assert isinstance(folded, fx.GraphModule)
     return folded.requires_grad_(False)
 
 
@@ -104,10 +107,38 @@ def runnable(
 
     whole_levels: whether `take_whole_levels`; None: in bf16.
     """
-    folded = fold_batch_norms(simplified(net))
+    folded, dtype = fold_batch_norms(simplified(net)), DTYPES[precision]
     whole = precision == "bf16" if whole_levels is None else whole_levels
-    module = Normalised(folded, color, DTYPES[precision], levels=take_whole_levels(folded) if whole else LEVELS)
-    return module.eval().to(memory_format=torch.channels_last)
+    levels = take_whole_levels(folded) if whole else LEVELS
+    inner = converted(folded, dtype, delicate(net) if precision == "bf16" else ())
+    return Normalised(inner, color, dtype, levels=levels).eval().to(memory_format=torch.channels_last)
+
+
+def converted(net: fx.GraphModule, dtype: torch.dtype, exact: tuple[str, ...]) -> fx.GraphModule:
+    """`net` in `dtype`, but for the operations that have one of `exact` in their names: they stay in float32."""
+    stay = {name: copy.deepcopy(part.state_dict()) for name, part in net.named_modules() if named(name, exact)}
+    net.to(dtype)
+    for name, state in stay.items():
+        net.get_submodule(name).float().load_state_dict(state)
+    edges = [(node, source) for node in net.graph.nodes for source in node.all_input_nodes]
+    for node, source in edges:
+        stays, came = (named(operation(each), exact) for each in (node, source))
+        of_a_shape = {node.target, source.target} & {getattr, operator.getitem}
+        if stays != came and not of_a_shape:
+            with net.graph.inserting_before(node):
+                cast = net.graph.call_method("to", (source, torch.float32 if stays else dtype))
+            node.replace_input_with(source, cast)
+    net.recompile()
+    return net
+
+
+def operation(node: fx.Node) -> str:
+    """What an operation is called, as its layer if it is one."""
+    return str(node.target) if node.op == "call_module" else node.name
+
+
+def named(name: str, parts: tuple[str, ...]) -> bool:
+    return any(part in name for part in parts)
 
 
 def trace(module: nn.Module, size: tuple[int, int], batch: int = 1) -> torch.jit.ScriptModule:

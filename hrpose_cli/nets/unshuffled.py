@@ -24,6 +24,11 @@ NOTHING = -1
 class UnshuffledLiteHRNet(nn.Module):
     """`LiteHRNet` for evaluation: (N, 3, H, W) normalised pictures -> the same (N, K, H/4, W/4) heatmaps."""
 
+    # In float32 these parts, a 25th of the work, keep two thirds of what the net loses in bf16.
+    delicate = (
+        "stem.branch1", "stem.expand_conv", "stem.depthwise_conv", "stem.linear_conv", "cat", "steps.0.transition",
+    )  # fmt: skip
+
     def __init__(self, net: LiteHRNet) -> None:
         super().__init__()
         net = copy.deepcopy(net).eval()
