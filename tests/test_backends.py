@@ -74,6 +74,18 @@ def assert_close(found: torch.Tensor, want: torch.Tensor, share: float) -> None:
     assert_allclose(found, want, rtol=0, atol=share * float(want.abs().max()))
 
 
+@pytest.fixture
+def light_file(tmp_path: Path) -> Path:
+    net = LiteHRNet(SMALL_LITE).eval()
+    net.load_state_dict(rule.state_dict(net))
+    save(net, light_spec(), tmp_path / "light.safetensors")
+    return tmp_path / "light.safetensors"
+
+
+def light_spec() -> Any:
+    return replace(spec(), architecture="lite_hrnet", net=asdict(SMALL_LITE))
+
+
 # Folding -----------------------------------------------------------------------------------------
 
 
@@ -126,15 +138,11 @@ def test_backends_agree_for_any_number_of_crops(net: HRNet, weights_file: Path, 
 
 
 @pytest.mark.parametrize("name", ["torch", "openvino", "onnx"])
-def test_backends_run_the_light_net(tmp_path: Path, name: str) -> None:
+def test_backends_run_the_light_net(light_file: Path, name: str) -> None:
     pytest.importorskip({"onnx": "onnxruntime"}.get(name, name))
-    net = LiteHRNet(SMALL_LITE).eval()
-    net.load_state_dict(rule.state_dict(net))
-    light = replace(spec(), architecture="lite_hrnet", net=asdict(SMALL_LITE))
-    save(net, light, tmp_path / "light.safetensors")
-    backend = backends.build(light, tmp_path / "light.safetensors", device="cpu", backend=name)
+    backend = backends.build(light_spec(), light_file, device="cpu", backend=name)
     for count in (1, 3):
-        assert_close(backend(crops(count)), plain(net, crops(count)), 1e-5)
+        assert_close(backend(crops(count)), plain(load(light_spec(), light_file), crops(count)), 1e-5)
 
 
 def test_heatmaps_stay_when_the_next_ones_come(weights_file: Path) -> None:
@@ -162,18 +170,6 @@ def test_bf16_is_near_where_the_cpu_has_it(net: HRNet, weights_file: Path, name:
     assert backend.precision == "bf16"
     images = crops(3)
     assert_close(backend(images), plain(net, images), 0.05)
-
-
-@pytest.fixture
-def light_file(tmp_path: Path) -> Path:
-    net = LiteHRNet(SMALL_LITE).eval()
-    net.load_state_dict(rule.state_dict(net))
-    save(net, light_spec(), tmp_path / "light.safetensors")
-    return tmp_path / "light.safetensors"
-
-
-def light_spec() -> Any:
-    return replace(spec(), architecture="lite_hrnet", net=asdict(SMALL_LITE))
 
 
 def test_bf16_keeps_the_first_layers_exact(light_file: Path) -> None:
