@@ -1,5 +1,6 @@
 """Downloads against a real server on the loopback interface."""
 
+import gc
 import hashlib
 import socket
 import threading
@@ -20,6 +21,10 @@ HASH = hashlib.sha256(CONTENT).hexdigest()
 
 # requests leaves the socket of a broken answer to the garbage collector.
 leaves_socket = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+# requests leaves the socket of a download that was cut to the garbage collector, which may come in a later test.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 
 
 class Server(BaseHTTPRequestHandler):
@@ -65,6 +70,7 @@ def server() -> Iterator[str]:
         yield f"http://127.0.0.1:{http.server_port}"
         http.shutdown()
         thread.join()
+    gc.collect()
 
 
 @pytest.fixture(autouse=True)

@@ -124,10 +124,14 @@ def test_what_is_assumed_of_pictures_is_said(tmp_path: Path) -> None:
 # The network
 
 
+class Server(ThreadingHTTPServer):
+    daemon_threads = False  # so that it waits for them at its end, and no socket is left to the next test
+
+
 @contextmanager
 def serving(handler: Callable[..., BaseHTTPRequestHandler]) -> Iterator[str]:
     """The address of a server that lives as long as the block."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+    with Server(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         try:
