@@ -19,11 +19,7 @@ from hrpose_cli.files import replacing
 CONTENT = bytes(range(256)) * 2000
 HASH = hashlib.sha256(CONTENT).hexdigest()
 
-# requests leaves the socket of a broken answer to the garbage collector.
-leaves_socket = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-
-
-# requests leaves the socket of a download that was cut to the garbage collector, which may come in a later test.
+# requests leaves the socket of a broken answer to the garbage collector, which may come in a later test.
 pytestmark = pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")
 
 
@@ -103,7 +99,6 @@ def test_a_changed_file_is_noticed(server: str) -> None:
         fetch.fetch(f"{server}/net.pth")
 
 
-@leaves_socket
 @pytest.mark.parametrize(
     ("name", "prefix", "message"),
     [("missing.pth", None, "404"), ("cut.pth", None, "broke off"), ("net.pth", "00000000", "wrong hash")],
@@ -119,7 +114,6 @@ def test_a_bad_answer_is_one_line_and_leaves_nothing(
     assert path.read_bytes() == CONTENT
 
 
-@leaves_socket
 def test_a_download_that_breaks_off_starts_again(server: str, cache: Path) -> None:
     bar = Bar()
     assert fetch.fetch(f"{server}/flaky.pth", sha256_prefix=HASH[:8], bar=bar).read_bytes() == CONTENT
