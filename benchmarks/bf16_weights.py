@@ -33,7 +33,7 @@ def main() -> None:
     assert isinstance(net, LiteHRNet), f"{path} is no Lite-HRNet"
     crops = torch.from_numpy(People(arguments.data, arguments.images).crops(net, spec, CROPS))
     made = for_bf16(net, normalise(crops.permute(0, 3, 1, 2).float(), spec.color))
-    history = {key: metadata(path)[key] for key in metadata(path).keys() & {"samples", "minutes"}}
+    history = {key: value for key, value in metadata(path).items() if key in {"samples", "minutes"}}
     save(made, spec, arguments.out, **history, **dict(fact.split("=", 1) for fact in arguments.fact))
     print(f"{arguments.out}: measured on {len(crops)} people")
 

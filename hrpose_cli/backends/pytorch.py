@@ -1,6 +1,5 @@
 """PyTorch: the net on any device that torch knows."""
 
-import copy
 import operator
 import warnings
 from collections.abc import Iterator
@@ -116,10 +115,9 @@ def runnable(
 
 def converted(net: fx.GraphModule, dtype: torch.dtype, exact: tuple[str, ...]) -> fx.GraphModule:
     """`net` in `dtype`, but for the operations that have one of `exact` in their names: they stay in float32."""
-    stay = {name: copy.deepcopy(part.state_dict()) for name, part in net.named_modules() if named(name, exact)}
-    net.to(dtype)
-    for name, state in stay.items():
-        net.get_submodule(name).float().load_state_dict(state)
+    for name, values in (*net.named_parameters(), *net.named_buffers()):
+        if values.is_floating_point() and not named(name, exact):
+            values.data = values.data.to(dtype)
     edges = [(node, source) for node in net.graph.nodes for source in node.all_input_nodes]
     for node, source in edges:
         stays, came = (named(operation(each), exact) for each in (node, source))
