@@ -25,7 +25,6 @@ from hrpose_cli.yolo import DEFAULT, Yolo, load_yolo
 from hrpose_cli.zoo import MODELS, ModelSpec
 
 PACKAGES = ("torch", "ultralytics", "opencv-python", "numpy")
-RUNTIMES = {"openvino": ("openvino",), "onnx": ("onnxruntime",)}  # of backends, besides torch
 # Settings that only weights of one method use.
 ONLY = {"top-down": ("boxes", "detector", "crop", "batch_size"), "bottom-up": ("scales",)}
 
@@ -141,11 +140,13 @@ def build_detector(settings: Settings, device: str) -> Detector:
 
 def provenance(settings: Settings, estimator: TopDown | BottomUp) -> dict[str, Any]:
     """What made the poses: for the `info` of every file that is written, and for summaries."""
+    from hrpose_cli.backends import RUNTIMES
+
     spec, backend = estimator.spec, estimator.backend
     return {
         "description": "human poses by hrpose",
         "version": __version__,
-        "versions": {name: version(name) for name in (*PACKAGES, *RUNTIMES.get(backend.name, ()))},
+        "versions": {name: version(name) for name in (*PACKAGES, *RUNTIMES[backend.name])},
         "weights": {
             "name": spec.name,
             "sha256": digest(estimator.weights) if estimator.weights else None,

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -11,9 +13,10 @@ from typing import Protocol, runtime_checkable
 import torch
 from torch import Tensor
 
-from hrpose_cli.backends.losses import harmless
+from hrpose_cli.backends.losses import harmless, measured
 from hrpose_cli.errors import BackendError
 from hrpose_cli.exported import EXPORTED, export_facts
+from hrpose_cli.fetch import digest
 from hrpose_cli.poses import Picture
 from hrpose_cli.zoo import ModelSpec
 
@@ -70,6 +73,8 @@ def check_finite(backend: Backend, *maps: Tensor) -> None:
 Builder = Callable[[ModelSpec, Path, str, str], Backend]
 
 PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8")
+FLOATS = ("fp16", "bf16")  # that need nothing but the weights
+RUNTIMES = {"torch": (), "compile": (), "openvino": ("openvino",), "onnx": ("onnxruntime",)}  # besides torch
 RUNS = {".xml": ("openvino",), ".onnx": ("openvino", "onnx"), ".ts": ("torch",)}  # exported files, by what
 
 
@@ -109,9 +114,24 @@ BACKENDS: dict[str, Builder] = {
 
 
 def build(spec: ModelSpec, path: Path, *, device: str, backend: str = "auto", precision: str = "auto") -> Backend:
-    """What runs the net of `spec` in the file `path` on a torch device; see `choose` for "auto"."""
-    name, precision = choose(path, device, backend, precision)
-    return BACKENDS[name](spec, path, device, precision)
+    """What runs the net of `spec` in the file `path` on a torch device; "auto": see `choose` and `try_faster`."""
+    name, chosen = choose(path, device, backend, precision)
+    make = partial(BACKENDS[name], spec, path, device)
+    return make(try_faster(spec, path, make, name, device) if (precision, chosen) == ("auto", "fp32") else chosen)
+
+
+def try_faster(spec: ModelSpec, path: Path, make: Callable[[str], Backend], backend: str, device: str) -> str:
+    """The fastest precision, among those whose loss nobody measured, in which the net still finds the same joints."""
+    exported_so = own_precision(path, backend) is not None
+    tried = () if exported_so or spec.method != "top-down" else FLOATS
+    able = [name for name in fast_precisions(path, backend, device) if name in tried and name not in measured(path)]
+    if not able:
+        return "fp32"
+    from hrpose_cli.backends.agreement import agreeing
+
+    packages = {package: version(package) for package in ("torch", *RUNTIMES[backend])}
+    facts = {"weights": digest(path), "net": str(sorted(spec.metadata().items())), "device": device}
+    return agreeing(spec, make, able, facts | {"backend": backend} | packages)
 
 
 def choose(path: Path, device: str, backend: str, precision: str) -> tuple[str, str]:

@@ -18,9 +18,14 @@ LOSSES: dict[str, dict[str, float]] = {
 ALLOWED = {"fp32": 0.0, "fp16": 0.001, "bf16": 0.001, "int8": 0.005}
 
 
+def measured(path: Path) -> dict[str, float]:
+    """What the net in `path` was measured to lose, by precision."""
+    return LOSSES.get(source(path), {})
+
+
 def harmless(path: Path) -> frozenset[str]:
     """The precisions in which the net in `path` was measured to lose no more than ALLOWED."""
-    lost = LOSSES.get(source(path), {}) | {"fp32": 0.0}
+    lost = measured(path) | {"fp32": 0.0}
     return frozenset(precision for precision, loss in lost.items() if loss <= ALLOWED[precision])
 
 
