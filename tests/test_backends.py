@@ -493,7 +493,8 @@ def test_losses_are_of_files_and_no_more(weights_file: Path) -> None:
 
 @pytest.mark.weights
 def test_the_losses_of_what_is_shipped_were_measured() -> None:
-    shipped = [find("lite-hrnet-256x192")[1], detector_file("person-yolo11n")]
+    names = ["lite-hrnet-256x192", "hrnet-small-128x96"]
+    shipped = [*(find(name)[1] for name in names), detector_file("person-yolo11n")]
     assert all("bf16" in losses.harmless(path) for path in shipped)
 
 

@@ -105,7 +105,7 @@ BackendName = Annotated[
 Precision = Annotated[
     Literal["auto", "fp32", "fp16", "bf16", "int8"],
     typer.Option(
-        help="What the net computes in, where the device can; auto: the fastest that was measured to do no harm.",
+        help="What the net computes in, where the device can; auto: the fastest that does no harm.",
         rich_help_panel=MODEL,
     ),
 ]
