@@ -140,11 +140,11 @@ class Compiled:
 
 def openvino_model(path: Path, sha256: str, precision: str) -> Any:
     """The network of a file, compiled: from the cache, where neither ultralytics nor a pickle is read, or for it."""
-    from hrpose_cli.backends.openvino import compiled
+    from hrpose_cli.backends.openvino import compile_net, compiled
 
     facts = {"detector": sha256, "ultralytics": version("ultralytics")}
     try:
-        return compiled(path.stem, facts, precision, lambda: convert(path))
+        return compiled(path.stem, facts, precision, lambda: compile_net(convert(path), precision))
     except RuntimeError as error:  # somebody's own layers
         raise BackendError(f"OpenVINO cannot run {path}: {first_line(error)}; use --backend torch") from error
 

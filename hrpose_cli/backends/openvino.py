@@ -165,22 +165,22 @@ def read(path: Path, precision: str) -> Any:
     parts = [part for part in (path, path.with_suffix(".bin")) if path.suffix == ".xml" or part == path]
     try:
         facts = {part.suffix: digest(part) for part in parts}
-        return compiled(path.stem, facts, precision, lambda: core().read_model(path))
+        return compiled(path.stem, facts, precision, lambda: compile_net(core().read_model(path), precision))
     except (RuntimeError, WeightsError) as error:
         raise WeightsError(f"OpenVINO cannot read {path}: it is damaged, or its .bin file is not beside it") from error
 
 
-def compiled(name: str, facts: dict[str, str], precision: str, model: Callable[[], Any]) -> Any:
-    """What `model` gives, compiled: from the cache if that was done before for the same `facts`, or else for it."""
+def compiled(name: str, facts: dict[str, str], precision: str, make: Callable[[], Any]) -> Any:
+    """The compiled net that `make` gives: from the cache if that was done before for the same `facts`."""
     facts = facts | {"precision": precision, "openvino": runtime().get_version()}
 
-    def make() -> bytes:
+    def content() -> bytes:
         LOG.info("converting %s for OpenVINO in %s, kept for next time", name, precision)
-        content: bytes = core().compile_model(model(), "CPU", properties(precision)).export_model().getvalue()
-        return content
+        blob: bytes = make().export_model().getvalue()
+        return blob
 
     def load_blob() -> Any:
-        return core().import_model(io.BytesIO(cached("openvino", facts, make)), "CPU", properties(precision))
+        return core().import_model(io.BytesIO(cached("openvino", facts, content)), "CPU", properties(precision))
 
     try:
         return load_blob()
@@ -189,25 +189,39 @@ def compiled(name: str, facts: dict[str, str], precision: str, model: Callable[[
         return load_blob()
 
 
+def compile_net(model: Any, precision: str) -> Any:
+    return core().compile_model(model, "CPU", properties(precision))
+
+
 def convert(spec: ModelSpec, path: Path, precision: str) -> Any:
-    """OpenVINO's graph of the net in a file of weights, for any number of uint8 crops."""
+    """The net in a file of weights, compiled for any number of uint8 crops."""
     from hrpose_cli.backends.pytorch import runnable, trace
     from hrpose_cli.nets import delicate
 
     net, rounds = load(spec, path), precision == "bf16"
     module = runnable(net, color=spec.color, whole_levels=rounds)
     model = graph(trace(module, spec.input_size), spec.input_size)
-    return with_exact(model, delicate(net)) if rounds else model
+    exact = delicate(net) if rounds else ()
+    return compile_exact(model, exact) if exact else compile_net(model, precision)
 
 
-def with_exact(model: Any, names: Sequence[str]) -> Any:
-    """`model` with the operations that have one of `names` in theirs in float32, also where others are in bf16.
+def compile_exact(model: Any, names: Sequence[str]) -> Any:
+    """`model` in bf16, but for the operations that have one of `names` in theirs: they stay in float32.
 
-    OpenVINO has a mark for that, but only the text of a model can be given it from here. Not every choice
-    of operations can be run by every version: where this one cannot be, `model` itself.
+    Not every choice of them can be run by every version of OpenVINO: where this one cannot be, none is exact.
     """
-    if not names:
-        return model
+    try:
+        net = compile_net(marked(model, names), "bf16")
+        shape = [1, *(size.get_length() for size in list(model.input(0).get_partial_shape())[1:])]
+        net(np.zeros(shape, np.uint8))  # some fail only now
+    except RuntimeError as error:
+        LOG.info("all of the net in bf16, since OpenVINO cannot keep its first layers exact: %s", first_line(error))
+        return compile_net(model, "bf16")
+    return net
+
+
+def marked(model: Any, names: Sequence[str]) -> Any:
+    """`model` with OpenVINO's mark for what must be exact, which only the text of a model can be given from here."""
     with TemporaryDirectory() as folder:
         file = Path(folder) / "net.xml"
         runtime().save_model(model, file, compress_to_fp16=False)
@@ -217,14 +231,7 @@ def with_exact(model: Any, names: Sequence[str]) -> Any:
             facts = layer.find("rt_info")
             facts = ElementTree.SubElement(layer, "rt_info") if facts is None else facts
             ElementTree.SubElement(facts, "attribute", name="precise", version="0")
-    marked = core().read_model(ElementTree.tostring(text), constants)
-    try:
-        shape = [1, *(size.get_length() for size in list(model.input(0).get_partial_shape())[1:])]
-        core().compile_model(marked, "CPU", properties("bf16"))(np.zeros(shape, np.uint8))
-    except RuntimeError as error:
-        LOG.info("all of the net in bf16, since OpenVINO cannot keep its first layers exact: %s", first_line(error))
-        return model
-    return marked
+    return core().read_model(ElementTree.tostring(text), constants)
 
 
 def graph(module: torch.jit.ScriptModule, size: tuple[int, int], batch: int | None = None) -> Any:
