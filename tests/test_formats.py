@@ -453,13 +453,24 @@ def test_csv_has_a_row_a_joint(tmp_path: Path) -> None:
     assert [row["filled"] for row in rows[:5]] == ["0", "0", "0", "1", "0"]
 
 
-def test_csv_numbers_people_who_were_not_followed(tmp_path: Path) -> None:
-    save(tmp_path / "a.csv", [Record(poses(2, full=False), 0, (9, 9))])
-    rows = list(csv.DictReader((tmp_path / "a.csv").read_text("utf-8").splitlines()))
-    assert [(row["track"], row["tracked"], row["time"], row["raw_x"]) for row in rows[16:18]] == [
-        ("1", "0", "", ""),
-        ("2", "0", "", ""),
-    ]
+def test_csv_gives_no_track_to_people_who_were_not_followed(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    save(path, [Record(poses(2, full=False), 0, (9, 9))])
+    rows = list(csv.DictReader(path.read_text("utf-8").splitlines()))
+    assert {(row["track"], row["tracked"], row["time"], row["raw_x"]) for row in rows} == {("", "0", "", "")}
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
+    with pytest.raises(FormatError, match="frame 0 has not every joint of everybody once"):
+        list(read(path)[1])
+
+
+def test_csv_of_earlier_versions_numbers_them_and_is_read(tmp_path: Path) -> None:
+    path, people = tmp_path / "a.csv", poses(2, full=False)
+    save(path, [Record(people, 0, (9, 9))])
+    head, *rows = path.read_text().splitlines(keepends=True)
+    path.write_text(head + "".join(row.replace(",,", f",,{1 + i // 17}", 1) for i, row in enumerate(rows)))
+    (record,) = read(path)[1]
+    same(record.poses, people, exact=False)
+    assert record.poses.ids is None
 
 
 # ---- OpenPose
@@ -569,6 +580,26 @@ def test_trc_of_several_tracks(tmp_path: Path) -> None:
     assert second[6].split("\t")[2:] == [""] * 51
     x, y = clip(2)[0].poses.xy[1, 0].tolist()
     assert list(map(float, second[5].split("\t")[2:4])) == pytest.approx([x / 100, (479 - y) / 100], abs=1e-6)
+
+
+def test_trc_of_somebody_without_an_identity_who_is_alone(tmp_path: Path) -> None:
+    save(tmp_path / "a.trc", clip(1, 0, 1, full=False))
+    save(tmp_path / "b.trc", [replace(r, poses=replace(r.poses, ids=np.full(len(r.poses), 7))) for r in clip(1, 0, 1)])
+    assert (tmp_path / "a.trc").read_text().split("\n")[1:] == (tmp_path / "b.trc").read_text().split("\n")[1:]
+
+
+@pytest.mark.parametrize(
+    ("records", "frame"),
+    [
+        (clip(1, 2, full=False), 2),
+        ([*clip(1), replace(clip(1, full=False)[0], index=3)], 3),  # once tracked, once not
+        ([*clip(1, full=False), replace(clip(1)[0], index=5)], 5),
+    ],
+)
+def test_trc_needs_to_know_who_is_who(tmp_path: Path, records: list[Record], frame: int) -> None:
+    with pytest.raises(InputError, match=rf"needs identities.* \(frame {frame}\)"):
+        save(tmp_path / "a.trc", records)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_rate_of_a_clip_of_which_frames_were_left_out(tmp_path: Path) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
-from itertools import chain, count
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain, count, product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,7 @@ from hrpose_cli.draw import DrawStyle, draw_heatmaps, draw_poses
 from hrpose_cli.errors import HRPoseError, InputError, UsageError
 from hrpose_cli.estimators import TopDown
 from hrpose_cli.files import check_writable
-from hrpose_cli.formats import PoseFile, named
+from hrpose_cli.formats import FORMATS, PoseFile, named
 from hrpose_cli.media.pictures import PICTURE_SUFFIXES, STDIN, read_picture, write_picture
 from hrpose_cli.poses import Boxes, Frame, Poses
 
@@ -45,12 +45,14 @@ class PoseNames:
     """The pose files of a run, as its user names them: by --poses and --json.
 
     format: of a single --poses, or of those among several whose names say none. metres_per_pixel: of TRC.
+    lacking: facts that the run does not make, and what to do for a format that needs them.
     """
 
     entries: Sequence[str] = ()
     json: str | None = None
     format: str | None = None
     metres_per_pixel: float | None = None
+    lacking: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def all(self) -> tuple[str, ...]:
@@ -68,6 +70,9 @@ class PoseNames:
         ]
         if self.metres_per_pixel is not None and all(file.metres_per_pixel is None for file in files):
             raise UsageError("--metres-per-pixel is for TRC: name such a file, such as --poses .trc")
+        for file, fact in product(files, self.lacking):
+            if fact in FORMATS[file.format].needs:
+                raise UsageError(f"{file.path}: {file.format} needs {fact}: {self.lacking[fact]}")
         return files
 
     def format_of(self, entry: str) -> str | None:

@@ -105,6 +105,7 @@ def video(
     from hrpose_cli.cli import clips
     from hrpose_cli.cli.outputs import PoseNames
     from hrpose_cli.cli.report import Report
+    from hrpose_cli.formats import facts
     from hrpose_cli.records import Header
 
     report, options = Report(quiet=quiet), locals()
@@ -113,7 +114,8 @@ def video(
     part = opt.trim(trim)
     if no_video and not (poses or json or show):
         raise UsageError("--no-video without --poses, --json or --show would write nothing")
-    wanted = PoseNames(poses or (), json, format, metres_per_pixel)
+    lacking = {} if track else {facts.IDS: "leave --no-track out, or name another format"}
+    wanted = PoseNames(poses or (), json, format, metres_per_pixel, lacking)
     plans = clips.plan(inputs, out, wanted, None if no_video else encoding)
     with report.bar() as bar:
         base = build(settings, bar=bar)

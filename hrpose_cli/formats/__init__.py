@@ -25,6 +25,7 @@ class Format:
     writer: Writing
     read: Reading | None  # None: it can only be written
     loses: frozenset[str] = frozenset()  # which of `facts.FACTS` it has no place for
+    needs: frozenset[str] = frozenset()  # facts without which it cannot be written
     options: frozenset[str] = frozenset()  # what its writer takes beside the header
     pipes: bool = False  # goes to the standard output
     unread: Callable[[Path], list[str]] | None = None  # what of a file of others `read` leaves out, in plain words
@@ -45,7 +46,7 @@ FORMATS = {
         Format(
             "trc", ".trc", trc.writer, None,
             frozenset(NO_FRAME | {facts.SCORES, facts.RAW, facts.FILLED, facts.DIGITS}),
-            options=frozenset({"metres_per_pixel"}), files=trc.files,
+            needs=frozenset({facts.IDS, facts.TIMES}), options=frozenset({"metres_per_pixel"}), files=trc.files,
         ),
         Format(
             "openpose", "/", openpose.writer, openpose.read,

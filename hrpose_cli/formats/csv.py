@@ -1,10 +1,9 @@
 """CSV in long form: a row a joint, so that a group-by of any table program finds what it wants.
 
-Columns, always the same: frame, time (s; empty for pictures), track, keypoint, x, y (px), score,
-raw_x, raw_y (the joint before smoothing; empty where nothing was smoothed), filled (1: no picture
-showed the joint) and tracked. Where tracked is 0 nobody was followed, and track is the person's
-number within the frame, from 1. Boxes, sizes and frames without people have no row. Numbers read
-back to the very same float32.
+Columns, always the same: frame, time (s; empty for pictures), track (empty where nobody was followed),
+keypoint, x, y (px), score, raw_x, raw_y (the joint before smoothing; empty where nothing was
+smoothed), filled (1: no picture showed the joint) and tracked (0 where track is empty). Boxes, sizes
+and frames without people have no row. Numbers read back to the very same float32.
 """
 
 from __future__ import annotations
@@ -59,7 +58,7 @@ def writer(path: Path, header: Header) -> Iterator[RowWriter]:
 def person(record: Record, i: int) -> list[tuple[Any, ...]]:
     """A row a joint."""
     poses, k = record.poses, len(record.poses.skeleton)
-    track = i + 1 if poses.ids is None else int(poses.ids[i])
+    track = None if poses.ids is None else int(poses.ids[i])
     raw = [(None, None)] * k if poses.raw is None else shortest(poses.raw[i])
     filled = np.zeros(k, int) if poses.filled is None else poses.filled[i].astype(int)
     joints = zip(poses.skeleton.joints, shortest(poses.xy[i]), shortest(poses.score[i]), raw, filled, strict=True)
@@ -91,9 +90,15 @@ def lines(path: Path) -> Iterator[Row]:
 
 
 def people(rows: Iterator[Row]) -> Iterator[list[Row]]:
-    """The rows of one person in one frame, at a time."""
-    for _, group in groupby(rows, key=lambda row: (row["frame"], row["track"])):
-        yield list(group)
+    """The rows of one person in one frame, at a time; where they have no track, the first joint begins the next."""
+    for (_, track), group in groupby(rows, key=lambda row: (row["frame"], row["track"])):
+        person: list[Row] = []
+        for row in group:
+            if person and not track and row["keypoint"] == person[0]["keypoint"]:
+                yield person
+                person = []
+            person.append(row)
+        yield person
 
 
 def records(path: Path, rows: Iterator[Row], skeleton: Skeleton) -> Iterator[Record]:
@@ -110,7 +115,8 @@ def records(path: Path, rows: Iterator[Row], skeleton: Skeleton) -> Iterator[Rec
 def record_of(frame: Sequence[Sequence[Row]], skeleton: Skeleton) -> Record:
     for person in frame:
         if tuple(row["keypoint"] for row in person) != skeleton.joints:
-            raise FormatError(f"frame {person[0]['frame']} has not every joint of track {person[0]['track']} once")
+            who = f"track {person[0]['track']}" if person[0]["track"] else "everybody"
+            raise FormatError(f"frame {person[0]['frame']} has not every joint of {who} once")
     xy, score, raw = column(frame, "x", "y"), column(frame, "score")[..., 0], column(frame, "raw_x", "raw_y")
     filled = np.array([[row["filled"] == "1" for row in person] for person in frame])
     first = frame[0][0]

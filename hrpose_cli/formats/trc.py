@@ -1,7 +1,7 @@
 """TRC, the text format of motion capture that OpenSim and Pose2Sim read: one person a file.
 
 NAME.trc for one track, NAME_track1.trc, NAME_track2.trc, ... for several; files of these names from
-an earlier run go. People without identities count by their place in the frame. X is right and Y up,
+an earlier run go. Who has no identity is a trajectory only if nobody else is in the clip. X is right and Y up,
 as motion capture has it: y = height - 1 - y of the picture, so that 0 is its last row; Z is 0. Units
 are px, or m where a scale is given. Rows go from the first frame of the track to its last, numbered
 as in the clip; joints that are not known (no score, or nobody there) have empty fields. Scores,
@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 from hrpose_cli.errors import InputError
 from hrpose_cli.files import encoded, replacing
 from hrpose_cli.formats.output import finishing, spool
-from hrpose_cli.poses import Poses
 from hrpose_cli.records import Header, Record
 
+ANYBODY = -1  # the track of somebody without an identity
 RATE_TOLERANCE = 0.01  # a measured rate that is this close to the clip's is the clip's
 FIELDS = "DataRate CameraRate NumFrames NumMarkers Units OrigDataRate OrigDataStartFrame OrigNumFrames"
 
@@ -83,7 +83,7 @@ class TrackWriter:
         points = upright(record, self.metres)  # (N, K, 2)
         self.frames.write(f"{stamp}\n".encode())
         self.all = replace(self.all or Track(self.folder / "nobody", now, now), last=now)
-        for number, i in numbered(record.poses).items():
+        for number, i in numbered(record, self.tracks).items():
             track = self.tracks.get(number, Track(self.folder / str(number), now, now))
             with track.rows.open("ab") as rows:
                 rows.write(f"{stamp}\t{fields(points[i], 6 if self.metres else 3)}\n".encode())
@@ -147,9 +147,16 @@ class TrackWriter:
                 row = next(known, b"") if there else row
 
 
-def numbered(poses: Poses) -> dict[int, int]:
-    """Track -> place of the person in the frame."""
-    tracks = range(1, len(poses) + 1) if poses.ids is None else poses.ids.tolist()
+def numbered(record: Record, known: Collection[int]) -> dict[int, int]:
+    """Track -> place of the person in the frame; InputError if somebody's place in the `known` tracks is a guess."""
+    poses = record.poses
+    tracks = [ANYBODY] * len(poses) if poses.ids is None else poses.ids.tolist()
+    everyone = {*known, *tracks}
+    if ANYBODY in everyone and (len(tracks) > 1 or len(everyone) > 1):
+        raise InputError(
+            f"TRC needs identities, but there are several people and not all have one (frame {record.index}): "
+            "name another format, or estimate with tracking"
+        )
     return {track: i for i, track in enumerate(tracks)}
 
 
