@@ -61,18 +61,29 @@ def check_skeleton(truth: Any, skeleton: Skeleton) -> None:
         )
 
 
-def picture_folder(annotations: Path, names: Sequence[str], given: Path | None = None) -> Path:
-    """Where the pictures of an annotation file lie: `given`, or the usual places beside the file."""
+def picture_folder(
+    annotations: Path,
+    names: Sequence[str],
+    given: Path | None = None,
+    *,
+    instead: Path | None = None,
+    option: str = "--images",
+) -> Path:
+    """Where the pictures of an annotation file lie: `given`, or the usual places beside the file, or `instead`.
+
+    option: by which a user names the folder.
+    """
     beside = annotations.resolve().parent
     split = annotations.stem.rpartition("_")[2]  # val2017 of person_keypoints_val2017
     usual = [beside / "images", beside, beside / split, beside.parent / split, beside.parent / "images" / split]
-    places = [given] if given is not None else [*usual, beside.parent / "images"]
+    usual += [beside.parent / "images", *([instead] if instead else [])]
+    places = [given] if given is not None else usual
     for place in places:
         if names and (place / names[0]).is_file():
             return place
     where = given or f"the usual places beside {annotations}"
     raise InputError(
-        f"the pictures, such as {names[0] if names else '(none listed)'}, are not in {where}: say --images DIR"
+        f"the pictures, such as {names[0] if names else '(none listed)'}, are not in {where}: say {option} DIR"
     )
 
 
@@ -131,6 +142,9 @@ class Measure(Interface):
     def ids(self) -> Sequence[int]:
         """What the index of a frame and the image_id of a row may be."""
 
+    def folder(self, given: Path | None, **more: Any) -> Path:
+        """Where the pictures lie; InputError if that is nowhere. `more` as for `picture_folder`."""
+
     def frames(self, folder: Path | None) -> Iterator[Frame]:
         """The annotated pictures; `folder` as for `picture_folder`."""
 
@@ -155,6 +169,10 @@ class Precision:
     truth: Any
     ids: Sequence[int]
     numbers: Callable[..., dict[str, float]]
+
+    def folder(self, given: Path | None, **more: Any) -> Path:
+        names = [image["file_name"] for image in self.truth.loadImgs(list(self.ids[:1]))]
+        return picture_folder(self.path, names, given, **more)
 
     def frames(self, folder: Path | None) -> Iterator[Frame]:
         return annotated_frames(self.truth, self.path, self.ids, folder)
@@ -181,8 +199,11 @@ class HeadShare:
     truth: mpii.HeadTruth
     ids: Sequence[int]
 
+    def folder(self, given: Path | None, **more: Any) -> Path:
+        return picture_folder(self.path, [self.people[0].image], given, **more)
+
     def frames(self, folder: Path | None) -> Iterator[Frame]:
-        place = picture_folder(self.path, [self.people[0].image], folder)
+        place = self.folder(folder)
         for number in self.ids:
             yield Frame(read_picture(place / self.people[number].image), number)
 

@@ -74,6 +74,10 @@ def train(
         Path | None,
         typer.Option(help="COCO or CrowdPose file to measure on, with flip test; top-down by ground-truth boxes."),
     ] = None,
+    val_images: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the pictures of --val.", show_default="found beside it, else that of --images"),
+    ] = None,
     val_every: Annotated[int, typer.Option(min=1, help="Epochs between measurements.")] = 5,
     save_every: Annotated[float, typer.Option(min=0, help="Minutes between checkpoints.")] = 5,
     device: opt.Device = "auto",
@@ -146,8 +150,7 @@ def train(
     recipe = make_recipe(**locals() | {"batch": batch or run.BATCHES[way]})
     refuse_options_of_other(way, context)
     spec = run.new_spec(out.name, name, parse_size(size) if size else None, skeleton, padding=padding)
-    if val is not None:
-        run.measurable(val, spec)
+    val_images = val_folder(val, val_images, images, spec)
     begin = run.start(init, spec) if init else None
     load = loader(data, images, spec, out / "cache", occluded=occluded, by_joint=joint_weights)
     if find_spec("matplotlib") is None:
@@ -165,9 +168,20 @@ def train(
             f"{len(people)} {'pictures' if way == 'bottom-up' else 'people'}, "
             f"{training.steps_an_epoch} steps an epoch, from step {training.progress.step}"
         )
-        for row in run.epochs(training, val, val_every, save_every):
+        for row in run.epochs(training, val, val_every, save_every, val_images=val_images):
             report.console.print("  ".join(f"{key} {value:.5g}" for key, value in row.items()))
         report.console.print(f"{'the last' if val is None else 'the best'} weights are in {run.best_file(training)}")
+
+
+def val_folder(val: Path | None, given: Path | None, images: Path | None, spec: ModelSpec) -> Path | None:
+    """Where the pictures of --val lie; InputError, before the training, if they are nowhere or not to be measured."""
+    from hrpose_cli.training import run
+
+    if val is not None:
+        return run.measurable(val, spec).folder(given, instead=images, option="--val-images")
+    if given is not None:
+        raise UsageError("--val-images is the folder of the pictures of --val: name that file too")
+    return None
 
 
 def said(context: typer.Context, parameter: str) -> bool:

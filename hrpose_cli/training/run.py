@@ -222,10 +222,12 @@ def best_file(training: Training) -> Path:
     return training.out / f"{training.spec.name}.safetensors"
 
 
-def epochs(training: Training, val: Path | None, val_every: int, save_every: float) -> Iterator[Mapping[str, float]]:
+def epochs(
+    training: Training, val: Path | None, val_every: int, save_every: float, *, val_images: Path | None = None
+) -> Iterator[Mapping[str, float]]:
     """Train to the end; after every epoch a line of the log, now and then AP and the best weights.
 
-    save_every: minutes between checkpoints, which come after every epoch as well.
+    save_every: minutes between checkpoints, which come after every epoch as well. val_images: as for `measure`.
     """
     best = best_file(training)
     for count, row in enumerate(training.run(save_every=60 * save_every), start=1):
@@ -234,7 +236,7 @@ def epochs(training: Training, val: Path | None, val_every: int, save_every: flo
             continue
         numbers: Mapping[str, float] = {}
         if val is not None and (count % val_every == 0 or finished):
-            numbers = measure(training, val)
+            numbers = measure(training, val, val_images)
         if val is None or numbers.get("AP", -1.0) > training.progress.best:
             ship(training, best, numbers)
             training.progress = replace(training.progress, best=numbers.get("AP", -1.0))

@@ -88,6 +88,24 @@ def test_pictures_elsewhere_can_be_named(data: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
 
 
+def test_pictures_to_measure_on_are_found_before_the_training(data: Path, tmp_path: Path) -> None:
+    val, pictures = tmp_path / "val" / "val.json", tmp_path / "val" / "of val"
+    pictures.mkdir(parents=True)
+    content = json.loads(data.read_text())
+    content["images"][0]["file_name"] = "b.png"
+    val.write_text(json.dumps(content))
+    (pictures / "b.png").write_bytes((tmp_path / "a.png").read_bytes())
+    common = ["--data", data, "--batch", 2, "--epochs", 1, "--val", val]
+    for more in ([], ["--images", tmp_path], ["--val-images", tmp_path]):
+        line = clean_failure(run(*common, "--out", tmp_path / "no", *more))
+        assert "the pictures, such as b.png, are not in" in line
+        assert line.endswith("say --val-images DIR")
+    assert not (tmp_path / "no").exists()
+    assert run(*common, "--out", tmp_path / "out", "--val-images", pictures).exit_code == 0
+    (pictures / "a.png").write_bytes((tmp_path / "a.png").read_bytes())
+    assert run(*common, "--out", tmp_path / "again", "--images", pictures).exit_code == 0
+
+
 def test_a_bottom_up_training_leaves_weights_for_image(data: Path, tmp_path: Path) -> None:
     out, poses = tmp_path / "whole", tmp_path / "poses.json"
     result = run(
@@ -138,6 +156,7 @@ def test_people_of_another_skeleton_are_trained_with_it(data: Path, tmp_path: Pa
         (["--tag-weight", "0.1"], "--tag-weight is for bottom-up nets"),
         (["--skeleton", "mpii", "--val", "no.json"], "--val measures coco or crowdpose"),
         (["--net", "hrnet-w99"], "no net is called"),
+        (["--val-images", "val"], "of --val: name that file too"),
         (["--input", "100x100"], "cannot be trained"),
         (["--input", "large"], "HEIGHTxWIDTH"),
     ],
