@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -367,6 +368,27 @@ def test_ground_truth_is_read(tmp_path: Path) -> None:
     assert record.poses.score.tolist() == [[1.0] + [0.0] * 16]
     assert record.poses.box.tolist() == [[1, 2, 11, 22]]
     assert record.poses.ids is None
+
+
+def test_unlabelled_joints_stay_so_and_crowds_are_no_people(tmp_path: Path) -> None:
+    labelled = [[3, 4, 2, *[0] * 48], [0] * 51, [*[5, 6, 2] * 16, 0, 0, 0]]
+    rows = [
+        {"id": i, "image_id": 5, "keypoints": flat, "num_keypoints": sum(flat[2::3]) // 2, "bbox": [1, 2, 10, 20]}
+        for i, flat in enumerate(labelled, start=1)
+    ]
+    content = {
+        "images": [{"id": 5, "file_name": "x.jpg", "width": 9, "height": 8}],
+        "annotations": [*rows, rows[0] | {"id": 4, "iscrowd": 1}],
+        "categories": [{"id": 1, "keypoints": list(COCO.joints)}],
+    }
+    (tmp_path / "gt.json").write_text(json.dumps(content))
+    for before, name in pairwise(("gt.json", "a.jsonl", "b.npz", "c.json", "d.json")):
+        header, records = read(tmp_path / before)
+        save(tmp_path / name, records, header)
+        if name.endswith(".json"):
+            again = json.loads((tmp_path / name).read_bytes())["annotations"]
+            assert [row["keypoints"] for row in again] == labelled
+            assert [row["num_keypoints"] for row in again] == [1, 0, 16]
 
 
 # ---- JSON Lines

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hrpose_cli.errors import FormatError
 from hrpose_cli.files import encoded, read_json, replacing
@@ -32,6 +33,8 @@ WHAT = "COCO dictionary"
 # Keys of annotations that are read, or follow from what is.
 KEYS = {"id", "image_id", "category_id", "iscrowd", "bbox", "area", "score", "box_score", "num_keypoints"}
 KEYS |= {"keypoints", "keypoint_scores", "track_id", "raw_keypoints", "filled"}
+IMAGE_KEYS = {"id", "file_name", "width", "height", "frame_index", "time"}
+LISTS = {"info", "videos", "images", "annotations", "categories"}
 
 
 def category(skeleton: Skeleton) -> dict[str, Any]:
@@ -76,8 +79,8 @@ def videos(header: Header) -> dict[str, Any]:
 
 
 def annotations(poses: Poses, image_id: int, *, first_id: int = 1, threshold: float = 0.3) -> list[dict[str, Any]]:
-    """One entry a person: v is 2 for joints scoring at least `threshold`, 1 below it."""
-    visible = np.where(poses.score >= threshold, 2, 1)
+    """One entry a person: v is 2 for joints scoring at least `threshold`, 1 below it, 0 for those `unlabelled`."""
+    visible = np.where(unlabelled(poses), 0, np.where(poses.score >= threshold, 2, 1))
     return [
         {
             "id": first_id + i,
@@ -88,13 +91,18 @@ def annotations(poses: Poses, image_id: int, *, first_id: int = 1, threshold: fl
             "area": rounded((poses.box[i, 2] - poses.box[i, 0]) * (poses.box[i, 3] - poses.box[i, 1]), 2),
             "score": rounded(poses.person_score[i], 5),
             "box_score": rounded(poses.box_score[i], 5),
-            "num_keypoints": len(poses.skeleton),
+            "num_keypoints": int((visible[i] > 0).sum()),
             "keypoints": triples(poses.xy[i], visible[i]),
             "keypoint_scores": [rounded(s, 5) for s in poses.score[i]],
         }
         | extras(poses, i, visible[i])
         for i in range(len(poses))
     ]
+
+
+def unlabelled(poses: Poses) -> NDArray[np.bool_]:
+    """(N, K) joints of which nothing is known, as annotators leave them: no score, at 0, 0."""
+    return np.asarray((poses.score == 0) & (poses.xy == 0).all(axis=2))
 
 
 def extras(poses: Poses, i: int, visible: Any) -> dict[str, Any]:
@@ -166,7 +174,7 @@ def writer(path: Path, header: Header) -> Iterator[StreamWriter]:
 
 
 def read(path: Path) -> tuple[Header, Iterator[Record]]:
-    """Any COCO keypoint file of a known skeleton, ground truth as well, where labelled joints score 1.
+    """Any COCO keypoint file of a known skeleton, ground truth as well, where labelled joints score 1; no crowds.
 
     A dictionary that hrpose wrote gives back its people but for sigmas and rounding.
     """
@@ -221,11 +229,16 @@ def records(
 ) -> Iterator[Record]:
     for position, entry in enumerate(images):
         with expecting(WHAT, path):
-            poses = poses_of([row for row in people.get(entry["id"], ()) if "keypoints" in row], header.skeleton)
+            poses = poses_of([row for row in people.get(entry["id"], ()) if shows_person(row)], header.skeleton)
             name = "" if entry["file_name"] == header.source else entry["file_name"]
             size = int(entry["width"]), int(entry["height"])
             record = Record(poses, int(entry.get("frame_index", position)), size, entry.get("time"), name)
         yield record
+
+
+def shows_person(row: Mapping[str, Any]) -> bool:
+    """Whether an annotation is one person with joints, known or not; a crowd is no person."""
+    return "keypoints" in row and not row.get("iscrowd")
 
 
 def poses_of(rows: Sequence[Mapping[str, Any]], skeleton: Skeleton) -> Poses:
@@ -264,10 +277,24 @@ def boxes_of(rows: Sequence[Mapping[str, Any]], xy: Floats, score: Floats) -> Fl
 
 def unread(path: Path) -> list[str]:
     """What `read` leaves out, in plain words."""
-    rows = read_json(path, "COCO poses")["annotations"]
-    more = sorted({key for row in rows for key in row} - KEYS)
-    without = any("keypoints" not in row for row in rows)
-    return [f'"{key}" of annotations' for key in more] + ["annotations without joints"] * without
+    content = read_json(path, "COCO poses")
+    images, rows = content["images"], content["annotations"]
+    foreign = [row for row in rows if "box_score" not in row]  # hrpose writes one, and the area of the box
+    seen = [row.get("keypoints", ())[2::3] for row in foreign if not row.get("iscrowd")]
+    kinds = {
+        "annotations without joints": any("keypoints" not in row for row in rows),
+        "crowds": any(row.get("iscrowd") for row in rows),
+        "areas (those of the boxes take their place)": any("area" in row for row in foreign),
+        "that labelled joints are hidden": any(1 in each for each in seen),
+        "ids of annotations": [row.get("id") for row in rows] != [*range(1, len(rows) + 1)],
+        "ids of images": not by_number(images) and [image["id"] for image in images] != [*range(1, len(images) + 1)],
+    }
+    return [
+        *(f'"{key}"' for key in sorted(key for key in content if content[key] and key not in LISTS)),
+        *(f'"{key}" of images' for key in sorted({key for image in images for key in image} - IMAGE_KEYS)),
+        *(f'"{key}" of annotations' for key in sorted({key for row in rows for key in row} - KEYS)),
+        *(kind for kind, found in kinds.items() if found),
+    ]
 
 
 def write_json(path: Path, content: Any) -> None:

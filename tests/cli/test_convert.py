@@ -104,11 +104,23 @@ def test_what_of_openpose_is_left_out_is_said(tmp_path: Path, count: int, more: 
 def test_what_of_ground_truth_is_left_out_is_said(lines: Path, tmp_path: Path) -> None:
     run(lines, tmp_path / "a.json")
     document = json.loads((tmp_path / "a.json").read_bytes())
-    document["annotations"][0]["segmentation"] = [[1, 2, 3, 4, 5, 6]]
-    del document["annotations"][1]["keypoints"]
+    assert run(tmp_path / "a.json", tmp_path / "b.jsonl").stderr == ""
+    document["licenses"] = [{"id": 1}]
+    document["images"][0]["license"] = 1
+    first, second, third = document["annotations"]
+    first["segmentation"] = [[1, 2, 3, 4, 5, 6]]
+    del second["keypoints"]
+    (tmp_path / "a.json").write_text(json.dumps(document))
+    note = 'note: left out of coco: "licenses", "license" of images, "segmentation" of annotations, annotations'
+    assert run(tmp_path / "a.json", tmp_path / "b.jsonl").stderr == f"{note} without joints\n"
+    third |= {"id": 9, "keypoints": [4, 5, 1] * 17}  # as an annotator might
+    del third["box_score"]
+    document["annotations"] += [first | {"id": 10, "iscrowd": 1}]
+    document["images"][2]["id"] = third["image_id"] = 77
     (tmp_path / "a.json").write_text(json.dumps(document))
     assert run(tmp_path / "a.json", tmp_path / "b.jsonl").stderr == (
-        'note: left out of coco: "segmentation" of annotations, annotations without joints\n'
+        f"{note} without joints, crowds, areas (those of the boxes take their place), that labelled joints are hidden, "
+        "ids of annotations, ids of images\n"
     )
 
 
