@@ -54,7 +54,7 @@ class People:
         return crops_of(frames, TopDown(detector, TorchBackend(net), spec), most, self.path)
 
     def folder(self, most: int) -> tuple[Iterator[Frame], Detector]:
-        names = spread(expand(str(self.path), recursive=True), most)
+        names = spread(expand(str(self.path), recursive=True)[0], most)
         return (read_frame(name, i) for i, name in enumerate(names)), build_detector(Settings(), "cpu")
 
     def annotated(self, spec: ModelSpec, most: int) -> tuple[Iterator[Frame], Detector]:

@@ -218,3 +218,33 @@ def test_inputs_are_found(tree: Path, inputs: list[str], recursive: bool, found:
     assert [Path(name).as_posix() for name in names] == found
     assert len(failed) == errors
     assert all(isinstance(error, InputError) for error in failed)
+
+
+def test_other_kinds_are_found_by_their_names_and_read(tmp_path: Path) -> None:
+    kinds = {"jpe": "JPEG", "jfif": "JPEG", "mpo": "MPO", "ppm": "PPM", "pgm": "PPM", "tga": "TGA"}
+    kinds |= {"jp2": "JPEG2000", "j2k": "JPEG2000"} if features.check("jpg_2000") else {}
+    for suffix, kind in kinds.items():
+        Image.fromarray(blocks()).save(tmp_path / f"a.{suffix}", kind)
+    names = find_pictures([str(tmp_path)], on_error=pytest.fail)
+    assert {Path(name).suffix[1:] for name in names} == set(kinds)
+    for name in names:
+        assert np.abs(read_picture(Path(name)).astype(int) - blocks()).mean() < 4
+
+
+def test_kinds_that_cannot_be_read_are_said(tree: Path) -> None:
+    for name in ("in/x.HEIC", "in/y.heic", "in/deep/z.cr2", "in/.w.heic", "empty/x.heif"):
+        (tree / name).parent.mkdir(exist_ok=True)
+        (tree / name).write_bytes(b"any")
+    notes: list[str] = []
+    for recursive in (False, True):
+        names = find_pictures(["in", "in/*.*"], recursive=recursive, on_error=pytest.fail, on_note=notes.append)
+        assert len(names) == 3 + recursive
+    find_pictures(["in/*.png", "in/x.HEIC"], on_error=pytest.fail, on_note=notes.append)
+    assert notes == [
+        "2 files left out: .heic (save as JPEG or PNG)", "3 files left out: .cr2, .heic (save as JPEG or PNG)"
+    ]  # fmt: skip
+    failed: list[Exception] = []
+    find_pictures(["empty"], on_error=failed.append, on_note=pytest.fail)
+    assert "no picture in this folder; --recursive looks deeper; 1 file left out: .heif" in str(failed[0])
+    with pytest.raises(InputError, match=r"x\.HEIC is HEIC, which cannot be read: save it as JPEG or PNG"):
+        read_picture(Path("in/x.HEIC"))

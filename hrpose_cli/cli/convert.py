@@ -58,7 +58,7 @@ def convert(
     left = known.unread(Path(source)) if known.unread and not quiet else []
     note = losses(said, known, named(target, format), left)
     if note:
-        report.console.print(f"note: {note}")
+        report.note(note)
 
 
 def gathered(header: Header, records: Iterator[Record], said: set[str]) -> Iterator[Record]:

@@ -105,11 +105,15 @@ class Report:
         self.code = max(self.code, exit_code(error))
         print_error(error)
 
+    def note(self, text: str) -> None:
+        """Say what the user may not expect."""
+        self.console.print(f"note: {text}")
+
     def expand(self, inputs: list[str], *, recursive: bool) -> list[str]:
         """The pictures that arguments name; an argument that names none is a failure of its own."""
         from hrpose_cli.media.pictures import find_pictures
 
-        return find_pictures(inputs, recursive=recursive, on_error=self.failed)
+        return find_pictures(inputs, recursive=recursive, on_error=self.failed, on_note=self.note)
 
     @contextmanager
     def guard(self) -> Iterator[None]:
@@ -161,7 +165,7 @@ class Report:
         facts += [f"{done.tracks} track{'s' * (done.tracks != 1)}"] if done.seen else []
         self.console.print(f"{done.name}: {', '.join([*facts, *([how] if how else [])])}{written}")
         for note in done.notes:
-            self.console.print(f"note: {note}")
+            self.note(note)
         rates = ", ".join(f"{stage} {three_digits(rate)}" for stage, rate in watch.rates.items())
         self.console.print(f"pictures/s by stage: {rates}; all {three_digits(done.frames / watch.total)}", style="dim")
         if done.damage:

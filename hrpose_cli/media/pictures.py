@@ -10,7 +10,7 @@ import io
 import re
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,9 @@ from hrpose_cli.files import replacing
 from hrpose_cli.poses import Picture
 
 PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif"}
+READABLE = PICTURE_SUFFIXES | {".jpe", ".jfif", ".mpo", ".jp2", ".j2k", ".ppm", ".pgm", ".tga"}  # looked for in folders
+# Pictures that Pillow cannot read, or of which it reads a thumbnail only, as of raw files that are TIFF as well.
+UNREADABLE = (".heic", ".heif", ".hif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2")
 OPAQUE = {".jpg", ".jpeg"}
 STDIN = "-"
 MOST_PIXELS = 1 << 29  # 1.6 GB as RGB (23,000 x 23,000): a header that claims more is taken for an attack
@@ -53,10 +56,17 @@ def read_picture(source: Path | bytes, *, name: str | None = None) -> Picture:
         raise InputError(f"{title}: you may not read it") from error
     except UnidentifiedImageError as error:
         empty = not (source if isinstance(source, bytes) else source.stat().st_size)
-        what = "is an empty file" if empty else "is not a picture, or of a kind that cannot be read"
-        raise InputError(f"{title} {what}") from error
+        raise InputError(f"{title} {'is an empty file' if empty else no_picture(title)}") from error
     except Exception as error:  # Pillow's readers raise whatever they stumble over in a damaged file
         raise InputError(f"{title} is damaged: {error}") from error
+
+
+def no_picture(title: str) -> str:
+    """What is said of content that no reader knows."""
+    suffix = Path(title).suffix.lower()
+    if suffix in UNREADABLE:
+        return f"is {suffix[1:].upper()}, which cannot be read: save it as JPEG or PNG"
+    return "is not a picture, or of a kind that cannot be read"
 
 
 def open_picture(source: Path | bytes) -> Image.Image:
@@ -114,26 +124,39 @@ def write_picture(path: Path, image: Picture, *, quality: int = 95) -> None:
 
 
 def find_pictures(
-    inputs: Sequence[str], *, recursive: bool = False, on_error: Callable[[Exception], None]
+    inputs: Sequence[str],
+    *,
+    recursive: bool = False,
+    on_error: Callable[[Exception], None],
+    on_note: Callable[[str], None] = lambda _: None,
 ) -> list[str]:
     """The pictures that files, folders, globs and `-` name, in that order and each once.
 
-    An input that names none is reported to `on_error` and the others are found all the same.
+    An input that names none is reported to `on_error` and the others are found all the same; so are,
+    to `on_note`, pictures among them that cannot be read.
     """
     found: dict[str, None] = {}
+    beyond: set[str] = set()
     for name in inputs:
         try:
-            found |= dict.fromkeys(expand(name, recursive=recursive))
+            pictures, others = expand(name, recursive=recursive)
+            found |= dict.fromkeys(pictures)
+            beyond.update(others)
         except InputError as error:
             on_error(error)
+    if beyond:
+        on_note(left_out(beyond))
     return list(found)
 
 
-def expand(name: str, *, recursive: bool) -> list[str]:
-    """The pictures that one argument names, one at least; a file is taken at its word, whatever its suffix."""
+def expand(name: str, *, recursive: bool) -> tuple[list[str], list[str]]:
+    """The pictures that one argument names, one at least, and those among them that cannot be read.
+
+    A file is taken at its word, whatever its suffix.
+    """
     path = Path(name)
     if name == STDIN or path.is_file():
-        return [name]
+        return [name], []
     try:
         if path.is_dir():
             paths = [str(p) for p in (path.rglob("*") if recursive else path.iterdir())]
@@ -143,16 +166,23 @@ def expand(name: str, *, recursive: bool) -> list[str]:
             nothing = f"{name}: no such file, and no picture is named so"
     except OSError as error:
         raise InputError(f"{name} cannot be searched: {error.strerror}") from error
-    pictures = sorted((p for p in paths if is_input(Path(p))), key=natural)
+    pictures = sorted((p for p in paths if is_input(Path(p), READABLE)), key=natural)
+    beyond = [p for p in paths if is_input(Path(p), UNREADABLE)]
     if not pictures:
-        raise InputError(nothing)
-    return pictures
+        raise InputError(f"{nothing}; {left_out(beyond)}" if beyond else nothing)
+    return pictures, beyond
 
 
-def is_input(path: Path) -> bool:
-    """Whether a file that was not named itself is a picture, and none that this tool wrote."""
+def left_out(names: Collection[str]) -> str:
+    """One line about pictures that cannot be read."""
+    kinds = ", ".join(sorted({Path(name).suffix.lower() for name in names}))
+    return f"{len(names)} file{'s' * (len(names) != 1)} left out: {kinds} (save as JPEG or PNG)"
+
+
+def is_input(path: Path, suffixes: Collection[str]) -> bool:
+    """Whether a file that was not named itself is a picture of these kinds, and none that this tool wrote."""
     ours = path.stem.endswith(".pose") or ".heatmaps-" in path.name
-    return path.suffix.lower() in PICTURE_SUFFIXES and not ours and not path.name.startswith(".") and path.is_file()
+    return path.suffix.lower() in suffixes and not ours and not path.name.startswith(".") and path.is_file()
 
 
 def natural(name: str) -> list[tuple[int, str]]:

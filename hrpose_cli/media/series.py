@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hrpose_cli.errors import InputError, MediaError
 from hrpose_cli.media.clip import Clip, Source, VideoFrame
-from hrpose_cli.media.pictures import expand, read_picture
+from hrpose_cli.media.pictures import expand, left_out, read_picture
 from hrpose_cli.media.trim import WHOLE, Trim, inside
 from hrpose_cli.poses import Picture
 
@@ -28,7 +28,7 @@ class PictureSeries(Source):
     def __init__(self, what: str, *, rate: Fraction | None = None, trim: Trim = WHOLE) -> None:
         self.name = Path(what).name if Path(what).is_dir() else Path(what).parent.name or "pictures"
         self.path = Path(what)
-        names = series(what)
+        names, beyond = series(what)
         rate_used = rate or USUAL_RATE
         self._kept = [(i, Path(n)) for i, n in enumerate(names) if inside(i / rate_used, trim)]
         if not self._kept:
@@ -38,6 +38,7 @@ class PictureSeries(Source):
         size = (first.shape[1], first.shape[0])
         self.clip = Clip(size, rate_used, 1 / rate_used, len(self._kept), frames_exact=True, duration=duration)
         self.notes = [] if rate else [f"pictures have no times: taken as {USUAL_RATE} a second"]
+        self.notes += [left_out(beyond)] if beyond else []
         missing = missing_numbers(names)
         if missing:
             self.notes.append(f"{missing} numbers are missing: the pictures around them follow each other at once")
@@ -52,17 +53,17 @@ class PictureSeries(Source):
             yield VideoFrame(image, index, float(index / self.clip.rate), path.name, pts=pts)
 
 
-def series(what: str) -> list[str]:
-    """The names of the pictures, 10 after 9."""
+def series(what: str) -> tuple[list[str], list[str]]:
+    """The names of the pictures, 10 after 9, and of those among them that cannot be read."""
     try:
-        found = expand(NUMBER.sub("*", what), recursive=False)
+        found, beyond = expand(NUMBER.sub("*", what), recursive=False)
     except InputError as error:
         raise MediaError(str(error)) from error
     wanted = re.compile(r"\d+".join(re.escape(part) for part in NUMBER.split(what)[:: NUMBER.groups + 1]) + r"\Z")
     names = [name for name in found if not NUMBER.search(what) or wanted.match(name)]
     if not names:
         raise MediaError(f"{what}: no picture is named so")
-    return names
+    return names, beyond
 
 
 def read_frame(path: Path) -> Picture:

@@ -273,6 +273,15 @@ def test_out_that_cannot_be_meant_is_said_before_the_work(hrpose: Any, photo: Pa
     assert names() == ["run.1/photo.pose.png", "run.1/poses.json", "x"]
 
 
+def test_pictures_that_cannot_be_read_are_a_note(hrpose: Any, photo: Path) -> None:
+    photo.with_name("b.heic").write_bytes(b"any")
+    result = hrpose(photo.parent)
+    assert result.exit_code == 0, result.output
+    assert "note: 1 file left out: .heic (save as JPEG or PNG)\n" in result.stderr
+    assert names() == ["photo.pose.png"]
+    assert "b.heic is HEIC, which cannot be read" in clean_failure(hrpose(photo.with_name("b.heic")))
+
+
 def test_nothing_found_is_one_line_and_no_summary(hrpose: Any) -> None:
     result = hrpose("zz*.jpg")
     assert "zz*.jpg" in clean_failure(result)

@@ -119,6 +119,9 @@ def test_what_is_assumed_of_pictures_is_said(tmp_path: Path) -> None:
     assert source.clip.rate == 30
     assert source.notes[0] == "pictures have no times: taken as 30 a second"
     assert source.notes[1].startswith("2 numbers are missing")
+    (folder / "img_6.heic").touch()
+    with open_source(str(folder)) as source:
+        assert source.notes[1] == "1 file left out: .heic (save as JPEG or PNG)"
 
 
 # The network
