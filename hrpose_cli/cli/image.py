@@ -19,7 +19,7 @@ def image(
             rich_help_panel=opt.OUTPUT,
         ),
     ] = None,
-    poses: opt.PoseFiles = None,
+    poses: opt.PicturePoseFiles = None,
     json: Annotated[
         str | None,
         typer.Option(
@@ -73,14 +73,15 @@ def image(
     from hrpose_cli.api import build, provenance
     from hrpose_cli.cli.outputs import PictureOutputs, PoseNames, check_targets, read_frames
     from hrpose_cli.cli.report import Report
-    from hrpose_cli.formats import coco
+    from hrpose_cli.formats import coco, facts
     from hrpose_cli.pipeline import estimate
     from hrpose_cli.records import Header, Record
 
     report, settings, style = Report(quiet=quiet), opt.settings(locals()), opt.style(locals())
     paths = report.expand(inputs, recursive=recursive)
     outputs = PictureOutputs.plan(paths, out, style, pictures=not no_image, heatmaps=heatmaps)
-    files = PoseNames(poses or (), json).files(Path("poses"))
+    lacking = {facts.TIMES: "pictures have none, name another format"}
+    files = PoseNames(poses or (), json, lacking=lacking).files(Path("poses"))
     targets = [json_results, *(f.path for f in files), *([] if no_image else outputs.targets)]
     check_targets(paths, targets, folders=[f.path for f in files if f.folder], made=out)
     if not paths:

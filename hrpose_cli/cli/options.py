@@ -163,6 +163,15 @@ PoseFiles = Annotated[
         rich_help_panel=OUTPUT,
     ),
 ]
+PicturePoseFiles = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--poses",
+        help="Pose file of all pictures: .jsonl, .json (COCO), .csv, .npz, or FOLDER/ (OpenPose); - prints JSON "
+        "Lines. Can be said again.",
+        rich_help_panel=OUTPUT,
+    ),
+]
 Show = Annotated[bool, typer.Option("--show", help="A live window; q stops.", rich_help_panel=OUTPUT)]
 Codec = Annotated[
     str | None,

@@ -282,6 +282,13 @@ def test_pictures_that_cannot_be_read_are_a_note(hrpose: Any, photo: Path) -> No
     assert "b.heic is HEIC, which cannot be read" in clean_failure(hrpose(photo.with_name("b.heic")))
 
 
+def test_a_format_that_needs_times_is_refused_before_the_work(hrpose: Any, photo: Path) -> None:
+    line = wrong_usage(hrpose(photo, "--poses", "p.csv", "--poses", "p.trc"))
+    assert "p.trc: trc needs times: pictures have none, name another format" in line
+    assert names() == []
+    assert ".trc" not in hrpose("--help").output
+
+
 def test_nothing_found_is_one_line_and_no_summary(hrpose: Any) -> None:
     result = hrpose("zz*.jpg")
     assert "zz*.jpg" in clean_failure(result)
