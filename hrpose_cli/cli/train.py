@@ -91,7 +91,7 @@ def train(
         typer.Option(min=1, help="Samples a process and step.", rich_help_panel=RECIPE, show_default="32; bottom-up 8"),
     ] = None,
     accumulate: Annotated[int, typer.Option(min=1, help="Batches a step.", rich_help_panel=RECIPE)] = 1,
-    rate: Annotated[float, typer.Option("--lr", help="Learning rate.", rich_help_panel=RECIPE)] = 1e-3,
+    rate: Annotated[float, typer.Option("--lr", min=0, help="Learning rate.", rich_help_panel=RECIPE)] = 1e-3,
     teacher: Annotated[
         str | None, typer.Option(help="Weights whose joints fill what is not labelled.", rich_help_panel=TOP_DOWN)
     ] = None,
@@ -103,7 +103,7 @@ def train(
         Literal["mse", "ohkm", "peaked"], typer.Option(help="ohkm: top-down only.", rich_help_panel=RECIPE)
     ] = "peaked",
     encoding: Annotated[Literal["unbiased", "biased"], typer.Option(rich_help_panel=TOP_DOWN)] = "unbiased",
-    occluded: Annotated[float, typer.Option(help="Weight of hidden joints.", rich_help_panel=TOP_DOWN)] = 1.0,
+    occluded: Annotated[float, typer.Option(min=0, help="Weight of hidden joints.", rich_help_panel=TOP_DOWN)] = 1.0,
     joint_weights: Annotated[
         bool,
         typer.Option(
@@ -128,13 +128,14 @@ def train(
         ),
     ] = "batch",
     distil: Annotated[
-        float, typer.Option(help="Weight of the teacher's heatmaps as a second target.", rich_help_panel=TOP_DOWN)
+        float,
+        typer.Option(min=0, help="Weight of the teacher's heatmaps as a second target.", rich_help_panel=TOP_DOWN),
     ] = 0.0,
     average: Annotated[
-        float, typer.Option(help="Decay of the moving average of the weights.", rich_help_panel=RECIPE)
+        float, typer.Option(min=0, max=1, help="Decay of the moving average of the weights.", rich_help_panel=RECIPE)
     ] = 0.999,
     precision: Annotated[Literal["fp32", "bf16"], typer.Option(rich_help_panel=RECIPE)] = "fp32",
-    seed: Annotated[int, typer.Option(rich_help_panel=RECIPE)] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, rich_help_panel=RECIPE)] = 0,
     quiet: opt.Quiet = False,
 ) -> None:
     """Train a net on annotated people; with torchrun, on many processes."""

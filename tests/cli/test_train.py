@@ -182,6 +182,16 @@ def test_what_cannot_be_is_one_line(data: Path, tmp_path: Path, arguments: list[
     assert message in clean_failure(run("--data", data, "--out", tmp_path / "run", "--epochs", 1, *arguments))
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [["--lr", -1], ["--occluded", -1], ["--distil", -0.1], ["--average", 1.5], ["--seed", -1], ["--batch", 0]],
+)
+def test_numbers_have_their_ranges(data: Path, tmp_path: Path, arguments: list[object]) -> None:
+    result = run("--data", data, "--out", tmp_path / "run", "--epochs", 1, *arguments)
+    assert (result.exit_code, type(result.exception)) == (2, SystemExit)
+    assert f"Invalid value for '{arguments[0]}'" in result.output
+
+
 def test_trust_must_be_a_share(data: Path, tmp_path: Path) -> None:
     for trust in ("7", "much"):
         assert "--data" in wrong_usage(run("--data", f"{data}@{trust}", "--out", tmp_path / "run"))
