@@ -1,16 +1,19 @@
 """Annotation files to pictures with their people and what is ignored in them."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from pycocotools import mask as regions
 
-from hrpose_cli.errors import InputError
+from hrpose_cli.errors import FormatError, InputError
 from hrpose_cli.skeletons import COCO, CROWDPOSE, MPII, SKELETONS, Skeleton
 from hrpose_cli.training.annotations import Source, open_annotations
+from hrpose_cli.training.people import load_people
 from hrpose_cli.training.pictures import ignored_region, load_pictures
 
 SIZE = 60, 40
@@ -81,6 +84,40 @@ def test_joints_must_be_those_of_the_skeleton(tmp_path: Path, skeleton: Skeleton
     other = COCO if skeleton is not COCO else MPII
     with pytest.raises(InputError, match=f"say --skeleton {skeleton.name}"):
         open_annotations(source.annotations, other)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"keypoints": ["x", *[1] * 50]}, "keypoints that are not 51 finite numbers, x, y and v of each joint of coco"),
+        ({"keypoints": [1, 2, 2] * 16}, "keypoints that are not 51"),
+        ({"keypoints": [[1, 2, 2]] * 17}, "keypoints that are not 51"),
+        ({"keypoints": [[1, 2], 3]}, "keypoints that are not 51"),
+        ({"keypoints": [float("nan"), 2, 2] * 17}, "keypoints that are not 51"),
+        ({"keypoints": 7}, "keypoints that are not 51"),
+        ({"bbox": [1, 2, 3]}, "a bbox that is not 4 finite numbers"),
+        ({"bbox": [1, 2, 3, float("inf")]}, "a bbox that is not 4"),
+        ({"bbox": None}, "a bbox that is not 4"),
+        ({"image_id": 99}, "the image_id 99, which no image of the file has"),
+    ],
+)
+def test_annotations_that_cannot_be_learned_from_are_named(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    source = write(tmp_path, person(1), person(2, **changes), person(3, **changes))
+    for load in (lambda: load_pictures([source], COCO), lambda: load_people([source], (96, 128), COCO, tmp_path)):
+        with pytest.raises(FormatError, match=re.escape(f"p.json: annotation 2 has {message}")):
+            load()
+
+
+@pytest.mark.parametrize("keypoints", [None, []])
+def test_people_without_joints_are_ignored(tmp_path: Path, keypoints: list[float] | None) -> None:
+    source = write(tmp_path, person(1), person(2, keypoints=keypoints))
+    Image.new("RGB", SIZE).save(tmp_path / "a.png")
+    pictures = load_pictures([source], COCO)
+    assert len(pictures.pages[0].people) == 1
+    assert ignored_region(pictures.pages[0]).sum() == 400
+    assert len(load_people([source], (96, 128), COCO, tmp_path)) == 1
 
 
 def test_joints_of_no_skeleton_are_one_line(tmp_path: Path) -> None:

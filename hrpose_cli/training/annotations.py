@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hrpose_cli.errors import InputError
+import numpy as np
+
+from hrpose_cli.errors import FormatError, InputError
 from hrpose_cli.evaluate import picture_folder
 from hrpose_cli.files import read_json
 from hrpose_cli.metrics.coco import check_lists, indexed
@@ -40,7 +42,10 @@ def annotated(source: Source, skeleton: Skeleton) -> Iterator[tuple[Path, dict[s
 
 
 def open_annotations(path: Path, skeleton: Skeleton) -> Any:
-    """The `pycocotools.coco.COCO` of a file; InputError if it names other joints than `skeleton` has."""
+    """The `pycocotools.coco.COCO` of a file; InputError if it names other joints than `skeleton` has.
+
+    FormatError if one of its annotations cannot be used.
+    """
     content = read_json(path, "annotations")
     check_lists(content, path, NEEDED, "COCO")
     for category in content["categories"]:
@@ -49,7 +54,37 @@ def open_annotations(path: Path, skeleton: Skeleton) -> Any:
             fitting = [other.name for other in SKELETONS.values() if joints == plain(other.joints)]
             advice = f"say --skeleton {fitting[0]}" if fitting else f"only {', '.join(SKELETONS)} can be trained"
             raise InputError(f"{path} has not the joints of {skeleton.name}, but {len(joints)} others: {advice}")
+    check_people(content, path, skeleton)
     return indexed(content)
+
+
+def check_people(content: dict[str, Any], path: Path, skeleton: Skeleton) -> None:
+    """Raise FormatError for the first annotation that would be lost without a word, or break the training."""
+    images = {image["id"] for image in content["images"]}
+    for row in content["annotations"]:
+        if wrong := fault(row, images, skeleton):
+            raise FormatError(f"{path}: annotation {row['id']} has {wrong}: correct it or leave it out")
+
+
+def fault(row: dict[str, Any], images: Set[Any], skeleton: Skeleton) -> str:
+    """What an annotation has that cannot be, if there is such a thing; images: the ids."""
+    count = 3 * len(skeleton)
+    if row["image_id"] not in images:
+        return f"the image_id {row['image_id']}, which no image of the file has"
+    if not finite(row["bbox"], 4):
+        return "a bbox that is not 4 finite numbers"
+    if row.get("keypoints") and not finite(row["keypoints"], count):
+        return f"keypoints that are not {count} finite numbers, x, y and v of each joint of {skeleton.name}"
+    return ""
+
+
+def finite(values: Any, count: int) -> bool:
+    """Whether JSON is a list of so many finite numbers."""
+    try:
+        array = np.asarray(values)
+    except ValueError:  # lists of several lengths
+        return False
+    return array.shape == (count,) and array.dtype.kind in "iuf" and bool(np.isfinite(array).all())
 
 
 def plain(names: Sequence[str]) -> list[str]:

@@ -125,15 +125,14 @@ def write_people(sources: Sequence[Source], crop: Size, skeleton: Skeleton, patc
 def labelled(source: Source, skeleton: Skeleton) -> Iterator[tuple[Path, list[Any]]]:
     """Each picture with the people of it that have a box and a labelled joint."""
     for path, _, everyone in annotated(source, skeleton):
-        rows = [row for row in everyone if usable(row, len(skeleton))]
+        rows = [row for row in everyone if usable(row)]
         if rows:
             yield path, rows
 
 
-def usable(row: Any, joints: int) -> bool:
+def usable(row: Any) -> bool:
     """Whether an annotation can be learned from."""
-    labels = row.get("keypoints", [])
-    return len(labels) == 3 * joints and any(labels[2::3]) and not row.get("iscrowd") and min(row["bbox"][2:]) > 0
+    return any((row.get("keypoints") or [])[2::3]) and not row.get("iscrowd") and min(row["bbox"][2:]) > 0
 
 
 def cut(image: Any, row: Any, crop: Size, side: int) -> tuple[Any, Any, Any]:

@@ -54,17 +54,16 @@ def load_pictures(sources: Sequence[Source], skeleton: Skeleton) -> Pictures:
         Page(path, np.stack(people), hidden(image, everyone))
         for source in sources
         for path, image, everyone in annotated(source, skeleton)
-        if (people := [labels(row) for row in everyone if counts(row, skeleton)])
+        if (people := [labels(row) for row in everyone if counts(row)])
     ]
     if not pages:
         raise InputError("the annotation files label no person with a joint of this skeleton")
     return Pictures(tuple(pages))
 
 
-def counts(row: Any, skeleton: Skeleton) -> bool:
+def counts(row: Any) -> bool:
     """Whether an annotation is one person with a labelled joint."""
-    keypoints = row.get("keypoints") or []
-    return len(keypoints) == 3 * len(skeleton) and any(keypoints[2::3]) and not row.get("iscrowd")
+    return any((row.get("keypoints") or [])[2::3]) and not row.get("iscrowd")
 
 
 def labels(row: Any) -> NDArray[np.float64]:
@@ -74,7 +73,7 @@ def labels(row: Any) -> NDArray[np.float64]:
 
 def hidden(image: Any, everyone: Sequence[Any]) -> Any:
     """Run-length code of what says nothing about heatmaps: crowds, and people without a labelled joint."""
-    rows = [row for row in everyone if row.get("iscrowd") or not any(row.get("keypoints", [])[2::3])]
+    rows = [row for row in everyone if row.get("iscrowd") or not any((row.get("keypoints") or [])[2::3])]
     return regions.merge([code for row in rows for code in codes(row, image)]) if rows else None
 
 
