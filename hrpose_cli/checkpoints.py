@@ -12,6 +12,7 @@ import io
 import pickle
 import pickletools
 import re
+import warnings
 import zipfile
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections.abc import Callable, Iterator, Mapping
@@ -23,6 +24,9 @@ from hrpose_cli.errors import WeightsError
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+TRAINING = {"net", "average", "optimizer", "progress", "spec"}  # what `training.loop.Training.save` writes
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
@@ -37,9 +41,13 @@ def read_state(path: Path) -> dict[str, Tensor]:
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror or first_line(error)}") from error
     except (*damaged, AttributeError, AssertionError, zipfile.BadZipFile) as error:
-        raise WeightsError(f"{path} is damaged or holds no weights: {first_line(error)}") from error
+        raise WeightsError(f"{path} is damaged or not a file of weights: {first_line(error)}") from error
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
+    if isinstance(content, Mapping) and content.keys() >= TRAINING:
+        shipped = sorted(path.parent.glob("*.safetensors"))
+        instead = shipped[0] if len(shipped) == 1 else "the .safetensors file that it wrote"
+        raise WeightsError(f"{path} is what hrpose train goes on from with --resume: name {instead}")
     if not isinstance(content, Mapping) or not all(isinstance(v, torch.Tensor) for v in content.values()):
         raise WeightsError(f"{path} holds no state dict: it is not a file of weights")
     return dict(content)
@@ -53,11 +61,13 @@ def read_torch(path: Path) -> Any:
     """
     import torch
 
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        with allowing([type(name, (Ignored,), {"__module__": module}) for module, name in asked_for(path)]):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of pickles that are none of torch's, which fail anyway
+        try:
             return torch.load(path, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError:
+            with allowing([type(name, (Ignored,), {"__module__": module}) for module, name in asked_for(path)]):
+                return torch.load(path, map_location="cpu", weights_only=True)
 
 
 class Ignored:
@@ -98,7 +108,7 @@ def asked_for(path: Path) -> set[tuple[str, str]]:
 
 def first_line(error: Exception) -> str:
     """The start of what another library says; some say nothing, torch says it after its advice."""
-    said = str(error).rpartition("WeightsUnpickler error: ")[2].strip()
+    said = "" if isinstance(error, KeyError) else str(error).rpartition("WeightsUnpickler error: ")[2].strip()
     return (said or type(error).__name__).splitlines()[0][:120]
 
 

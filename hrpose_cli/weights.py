@@ -128,6 +128,8 @@ def describe_file(path: Path, like: str | None = None) -> ModelSpec:
         if row.file == path.name:
             check_published(path, row)
             return row
+    if path.suffix not in EXPORTED:
+        read_state(path)  # what is no file of weights is not like any
     raise WeightsError(
         f"{path} does not say its input size and geometry: add --like NAME of the model that it was made like: "
         f"{near(path.stem)}, ... (hrpose weights list)"

@@ -1,5 +1,6 @@
 import hashlib
 import json
+import pickle
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -35,6 +36,29 @@ STYLES = {
 
 def prefixed(state: dict[str, Tensor], head: str) -> dict[str, Tensor]:
     return {(head if k.startswith("final_layer") else "backbone.") + k: v for k, v in state.items()}
+
+
+@pytest.mark.parametrize(
+    ("content", "cause"),
+    [
+        (b"", "damaged or not a file of weights: EOFError"),
+        (b"junk " * 99, "damaged or not a file of weights: KeyError"),
+        (pickle.dumps([1, 2]), "damaged or not a file of weights: "),
+        ([1, 2], "holds no state dict: it is not a file of weights"),
+        ({"a": 1}, "holds no state dict: it is not a file of weights"),
+        ({"net": {}, "average": {}, "optimizer": {}, "progress": {}, "recipe": {}, "spec": {}}, "name .*run.safetens"),
+    ],
+)
+def test_what_is_no_file_of_weights_is_not_like_any(tmp_path: Path, content: Any, cause: str) -> None:
+    (tmp_path / "run.safetensors").touch()
+    path = tmp_path / "last.pt"
+    if isinstance(content, bytes):
+        path.write_bytes(content)
+    else:
+        torch.save(content, path)
+    with pytest.raises(WeightsError, match=cause) as caught:
+        weights.find(str(path))
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -158,7 +182,7 @@ def test_a_file_is_known_by_its_name_or_by_likeness(tmp_path: Path) -> None:
     official = tmp_path / "pose_hrnet_w48_384x288.pth"
     other = tmp_path / "mine.pth"
     official.touch()
-    other.touch()
+    torch.save({"conv1.weight": torch.zeros(1)}, other)
     assert weights.find(str(official))[0].name == "official-hrnet-w48-384x288"
     with pytest.raises(WeightsError, match="--like NAME"):
         weights.find(str(other))
