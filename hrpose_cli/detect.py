@@ -35,7 +35,7 @@ class GivenBoxes:
     """Boxes that somebody else found, looked up by file name or by frame index."""
 
     by_name: Mapping[str, Boxes]
-    by_index: Mapping[int, Boxes]
+    by_index: Mapping[int, Boxes]  # of all pictures that the file speaks of
 
     def __call__(self, frames: Sequence[Frame]) -> list[Boxes]:
         return [self.find(frame) for frame in frames]
@@ -67,11 +67,12 @@ def read_boxes(path: Path) -> GivenBoxes:
             if row.get("category_id", 1) == 1 and not row.get("iscrowd"):
                 score = row.get("box_score", row.get("score", 1.0))  # "score" of our own files is the person's
                 groups[int(row["image_id"])].append((*row["bbox"], score))
-        boxes = {i: xywh_boxes(np.array(rows, np.float64)) for i, rows in groups.items()}
+        nobody = {int(image["id"]): Boxes.none() for image in images}  # so that all known pictures have an index
+        boxes = nobody | {i: xywh_boxes(np.array(rows, np.float64)) for i, rows in groups.items()}
         # Frames of a video are found by their index: they all have the name of the clip.
         frames = {int(i["id"]): int(i["frame_index"]) for i in images if "frame_index" in i}
         stills = [image for image in images if "frame_index" not in image]
-        names = {Path(image["file_name"]).name: boxes.get(int(image["id"]), Boxes.none()) for image in stills}
+        names = {Path(image["file_name"]).name: boxes[int(image["id"])] for image in stills}
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise FormatError(f"{path} holds no COCO boxes: it must be a list of detections, or annotations") from error
     return GivenBoxes(names, {frames.get(i, i): found for i, found in boxes.items()})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -15,6 +15,7 @@ from hrpose_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from hrpose_cli.api import Settings
+    from hrpose_cli.cli.report import Report
     from hrpose_cli.evaluate import Measure, Protocol
     from hrpose_cli.poses import Frame
 
@@ -74,6 +75,7 @@ def evaluate(
     """Measure on annotated pictures how good the joints are; the defaults are the papers' protocol."""
     from hrpose_cli.cli.outputs import check_targets
     from hrpose_cli.cli.report import Report
+    from hrpose_cli.detect import read_boxes
     from hrpose_cli.evaluate import METRICS, Protocol
 
     report, protocol = Report(quiet=quiet), Protocol(rescore=rescore, nms=nms, oks=oks)
@@ -84,6 +86,9 @@ def evaluate(
     if metric == "pckh" and boxes not in {None, "gt"}:
         raise UsageError("PCKh is measured on people cropped by MPII's own centre and scale: leave --boxes out")
     measure = METRICS[metric](gt, limit)
+    counted = f"{len(measure.ids)} {'people' if metric == 'pckh' else 'pictures'}"
+    if settings.boxes is not None and predictions is None:
+        note_missing(report, "boxes", read_boxes(Path(settings.boxes)).by_index, measure.ids, counted)
     runs = [replace(settings, weights=n, decode=d) for n, d in product(nets, ABLATION if ablation else [decode])]
     if len(runs) > 1 and (predictions or save or metric == "bbox" or (ablation and decode)):
         raise UsageError("a table of several runs has no --predictions, --save, --metric bbox or --decode")
@@ -92,6 +97,8 @@ def evaluate(
         frames = measure.frames(images)
         if predictions is not None:
             rows, title = measure.read(predictions), f"{predictions}, scored as it is"
+            known = {row["image_id"] for row in rows if isinstance(row["image_id"], int)}
+            note_missing(report, "rows", known, measure.ids, counted)
         else:
             parts, title = (
                 score_boxes(run, frames, boxes)
@@ -101,9 +108,16 @@ def evaluate(
             rows = [row for part in report.track(parts, len(measure.ids)) for row in part]
         scores = measure.score(rows).items()
         table += [(f"{name}: {title}" if name else title, numbers) for name, numbers in scores]
-    show(f"{metric} on {len(measure.ids)} {'people' if metric == 'pckh' else 'pictures'} of {gt}", table)
+    show(f"{metric} on {counted} of {gt}", table)
     if save is not None:
         opt.emit_json(save, rows)
+
+
+def note_missing(report: Report, what: str, known: Container[Any], ids: Sequence[int], counted: str) -> None:
+    """Say if a file knows some of what is measured only: another data set's gives 0 without a word."""
+    there = sum(number in known for number in ids)
+    if there < len(ids):
+        report.note(f"{what} for {there} of {counted}")
 
 
 def score_boxes(settings: Settings, frames: Iterable[Frame], boxes: str | None) -> tuple[Iterator[list[Any]], str]:

@@ -89,6 +89,27 @@ def test_boxes_of_a_file_limit_and_pictures_elsewhere(hrpose: Any, data: Path, t
     assert "on 1 pictures" in result.output
 
 
+def test_files_of_other_pictures_are_said(hrpose: Any, data: Path, tmp_path: Path) -> None:
+    content = json.loads(data.read_text())
+    seven = {"images": content["images"][1:], "annotations": []}  # where nobody is found
+    other = {"images": [row | {"id": row["id"] + 90} for row in content["images"]], "annotations": []}
+    path = tmp_path / "boxes.json"
+    for known, note in (
+        (rows(data), ""),
+        (rows(data)[:1], "note: boxes for 1 of 2 pictures\n"),
+        (content | {"annotations": []}, ""),
+        (seven, "note: boxes for 1 of 2 pictures\n"),
+        (other, "note: boxes for 0 of 2 pictures\n"),
+    ):
+        path.write_text(json.dumps(known))
+        result = hrpose("--gt", data, "--boxes", path)
+        assert result.exit_code == 0, result.output
+        assert [line for line in result.stderr.splitlines(keepends=True) if "note:" in line] == [note] * bool(note)
+    path.write_text(json.dumps(rows(data)[:1]))
+    assert hrpose("--gt", data, "--predictions", path).stderr == "note: rows for 1 of 2 pictures\n"
+    assert hrpose("--gt", data, "--predictions", path, "--limit", 1).stderr == ""
+
+
 def test_box_metric(hrpose: Any, data: Path, tmp_path: Path) -> None:
     (tmp_path / "boxes.json").write_text(json.dumps(rows(data)))
     result = hrpose("--gt", data, "--metric", "bbox", "--boxes", tmp_path / "boxes.json")
