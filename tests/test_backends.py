@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from torch import nn
 
-from hrpose_cli import backends
+from hrpose_cli import backends, nets
 from hrpose_cli.backends import batches, cache, choose, losses
 from hrpose_cli.backends.pytorch import (
     STD,
@@ -33,7 +33,6 @@ from hrpose_cli.errors import BackendError
 from hrpose_cli.fetch import cache_dir
 from hrpose_cli.nets.hrnet import HRNet, NetConfig
 from hrpose_cli.nets.lite_hrnet import LiteHRNet, LiteNetConfig
-from hrpose_cli.nets.unshuffled import UnshuffledLiteHRNet
 from hrpose_cli.weights import find, load, save
 from hrpose_cli.yolo import detector_file
 from tests.conftest import spec
@@ -172,21 +171,29 @@ def test_bf16_is_near_where_the_cpu_has_it(net: HRNet, weights_file: Path, name:
     assert_close(backend(images), plain(net, images), 0.05)
 
 
-def test_bf16_keeps_the_first_layers_exact(light_file: Path) -> None:
+@pytest.fixture(params=["light", "hrnet"])
+def delicate_case(request: pytest.FixtureRequest, light_file: Path, weights_file: Path) -> tuple[Any, Path, int]:
+    """A net, and how many of its convolutions at least stay exact."""
+    return (light_spec(), light_file, 6) if request.param == "light" else (spec(), weights_file, 3)
+
+
+def test_bf16_keeps_delicate_layers_exact(delicate_case: tuple[Any, Path, int]) -> None:
     openvino = pytest.importorskip("hrpose_cli.backends.openvino")
     if "bf16" not in openvino.precisions():
         pytest.skip("this CPU has no bf16")
-    compiled = openvino.convert(light_spec(), light_file, "bf16")
+    net_spec, file, least = delicate_case
+    compiled = openvino.convert(net_spec, file, "bf16")
     facts = [op.get_rt_info() for op in compiled.get_runtime_model().get_ordered_ops()]
     types = [[f[key].astype(str) for key in ("layerType", "originalLayersNames", "runtimePrecision")] for f in facts]
     convolutions = {name: precision for kind, name, precision in types if kind == "Convolution"}
     exact = {name for name, precision in convolutions.items() if precision == "f32"}
-    assert exact == {name for name in convolutions if any(part in name for part in UnshuffledLiteHRNet.delicate)}
-    assert 5 < len(exact) < len(convolutions) / 2
+    names = nets.delicate(load(net_spec, file))
+    assert exact == {name for name in convolutions if names.search(name)}
+    assert least <= len(exact) < len(convolutions) / 2
 
 
-def test_a_converted_net_keeps_what_is_named_exact(light_file: Path) -> None:
-    net = load(light_spec(), light_file)
+def test_a_converted_net_keeps_what_is_named_exact(delicate_case: tuple[Any, Path, int]) -> None:
+    net = load(*delicate_case[:2])
     inner = runnable(net, precision="bf16").net
     types: dict[str, torch.dtype] = {}
     for name, module in inner.named_modules():
@@ -195,7 +202,8 @@ def test_a_converted_net_keeps_what_is_named_exact(light_file: Path) -> None:
     with torch.inference_mode():
         inner(torch.zeros(1, 3, 128, 96, dtype=torch.bfloat16))
     exact = {name for name, dtype in types.items() if dtype == torch.float32}
-    assert exact == {name for name in types if any(part in name for part in UnshuffledLiteHRNet.delicate)}
+    names = nets.delicate(net)
+    assert exact == {name for name in types if names.search(name)} != set()
     whole = runnable(net, whole_levels=True).net
     for name in exact:
         assert_array_equal(inner.get_submodule(name).weight, whole.get_submodule(name).weight)

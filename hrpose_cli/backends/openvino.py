@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import os
+import re
 import sys
 import threading
 from collections.abc import Callable, Sequence
@@ -201,12 +202,12 @@ def convert(spec: ModelSpec, path: Path, precision: str) -> Any:
     net, rounds = load(spec, path), precision == "bf16"
     module = runnable(net, color=spec.color, whole_levels=rounds)
     model = graph(trace(module, spec.input_size), spec.input_size)
-    exact = delicate(net) if rounds else ()
+    exact = delicate(net) if rounds else None
     return compile_exact(model, exact) if exact else compile_net(model, precision)
 
 
-def compile_exact(model: Any, names: Sequence[str]) -> Any:
-    """`model` in bf16, but for the operations that have one of `names` in theirs: they stay in float32.
+def compile_exact(model: Any, names: re.Pattern[str]) -> Any:
+    """`model` in bf16, but for the operations in whose names `names` is found: they stay in float32.
 
     Not every choice of them can be run by every version of OpenVINO: where this one cannot be, none is exact.
     """
@@ -220,14 +221,14 @@ def compile_exact(model: Any, names: Sequence[str]) -> Any:
     return net
 
 
-def marked(model: Any, names: Sequence[str]) -> Any:
+def marked(model: Any, names: re.Pattern[str]) -> Any:
     """`model` with OpenVINO's mark for what must be exact, which only the text of a model can be given from here."""
     with TemporaryDirectory() as folder:
         file = Path(folder) / "net.xml"
         runtime().save_model(model, file, compress_to_fp16=False)
         text, constants = ElementTree.parse(file).getroot(), file.with_suffix(".bin").read_bytes()
     for layer in text.iterfind("layers/layer"):
-        if any(name in layer.get("name", "") for name in names):
+        if names.search(layer.get("name", "")):
             facts = layer.find("rt_info")
             facts = ElementTree.SubElement(layer, "rt_info") if facts is None else facts
             ElementTree.SubElement(facts, "attribute", name="precise", version="0")

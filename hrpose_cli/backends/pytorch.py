@@ -1,6 +1,7 @@
 """PyTorch: the net on any device that torch knows."""
 
 import operator
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -109,12 +110,12 @@ def runnable(
     folded, dtype = fold_batch_norms(simplified(net)), DTYPES[precision]
     whole = precision == "bf16" if whole_levels is None else whole_levels
     levels = take_whole_levels(folded) if whole else LEVELS
-    inner = converted(folded, dtype, delicate(net) if precision == "bf16" else ())
+    inner = converted(folded, dtype, delicate(net) if precision == "bf16" else None)
     return Normalised(inner, color, dtype, levels=levels).eval().to(memory_format=torch.channels_last)
 
 
-def converted(net: fx.GraphModule, dtype: torch.dtype, exact: tuple[str, ...]) -> fx.GraphModule:
-    """`net` in `dtype`, but for the operations that have one of `exact` in their names: they stay in float32."""
+def converted(net: fx.GraphModule, dtype: torch.dtype, exact: re.Pattern[str] | None) -> fx.GraphModule:
+    """`net` in `dtype`, but for the operations in whose names `exact` is found: they stay in float32."""
     for name, values in (*net.named_parameters(), *net.named_buffers()):
         if values.is_floating_point() and not named(name, exact):
             values.data = values.data.to(dtype)
@@ -135,8 +136,8 @@ def operation(node: fx.Node) -> str:
     return str(node.target) if node.op == "call_module" else node.name
 
 
-def named(name: str, parts: tuple[str, ...]) -> bool:
-    return any(part in name for part in parts)
+def named(name: str, names: re.Pattern[str] | None) -> bool:
+    return names is not None and names.search(name) is not None
 
 
 def trace(module: nn.Module, size: tuple[int, int], batch: int = 1) -> torch.jit.ScriptModule:

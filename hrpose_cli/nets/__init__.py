@@ -1,5 +1,6 @@
 """Nets by the name of their architecture: the class and the dataclass of the integers that make it."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,7 +8,7 @@ from torch import nn
 
 from hrpose_cli.nets.higher_hrnet import HigherHRNet, HigherNetConfig
 from hrpose_cli.nets.hourglass import HourglassConfig, HourglassNet
-from hrpose_cli.nets.hrnet import HRNet, NetConfig
+from hrpose_cli.nets.hrnet import HRNet, NetConfig, Trunk
 from hrpose_cli.nets.lite_hrnet import LiteHRNet, LiteNetConfig
 from hrpose_cli.nets.simple_baseline import SimpleBaseline, SimpleNetConfig
 from hrpose_cli.nets.unshuffled import UnshuffledLiteHRNet
@@ -34,6 +35,8 @@ def simplified(net: nn.Module) -> nn.Module:
     return UnshuffledLiteHRNet(net) if isinstance(net, LiteHRNet) else net
 
 
-def delicate(net: nn.Module) -> tuple[str, ...]:
-    """Parts of the names of those layers of the `simplified` net that a format of few digits harms most."""
-    return UnshuffledLiteHRNet.delicate if isinstance(net, LiteHRNet) else ()
+def delicate(net: nn.Module) -> re.Pattern[str] | None:
+    """What is found in the names of those layers of the `simplified` net that a format of few digits harms most."""
+    if isinstance(net, LiteHRNet):
+        return UnshuffledLiteHRNet.delicate
+    return Trunk.delicate if isinstance(net, Trunk) else None

@@ -7,6 +7,7 @@ net lies at each place.
 """
 
 import copy
+import re
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
@@ -25,9 +26,7 @@ class UnshuffledLiteHRNet(nn.Module):
     """`LiteHRNet` for evaluation: (N, 3, H, W) normalised pictures -> the same (N, K, H/4, W/4) heatmaps."""
 
     # In float32 these parts, a 25th of the work, keep two thirds of what the net loses in bf16.
-    delicate = (
-        "stem.branch1", "stem.expand_conv", "stem.depthwise_conv", "stem.linear_conv", "cat", "steps.0.transition",
-    )  # fmt: skip
+    delicate = re.compile(r"stem\.(branch1|expand_conv|depthwise_conv|linear_conv)|cat|steps\.0\.transition")
 
     def __init__(self, net: LiteHRNet) -> None:
         super().__init__()
