@@ -56,12 +56,15 @@ def where(spec: ModelSpec) -> str:
 def get(names: Names) -> None:
     """Fetch models into the cache (HRPOSE_CACHE, or the user's cache folder)."""
     from hrpose_cli.cli.report import Report
-    from hrpose_cli.weights import embedded, fetched, known
+    from hrpose_cli.weights import default_name, embedded, fetched, known
 
-    report = Report()
+    report, own = Report(), embedded()
     for name in names:
         with report.guard(), report.bar() as bar:
-            path = embedded().get(name) or fetched(known(name), download=True, bar=bar)
+            model = default_name() if name == "default" else name
+            if model in own:
+                report.note(f"{model} is part of hrpose: there is nothing to fetch")
+            path = own.get(model) or fetched(known(model), download=True, bar=bar)
             typer.echo(f"{name}\t{path}")
     report.end()
 

@@ -62,6 +62,14 @@ def test_get_fetches_once_and_path_finds_it(cache: Path) -> None:
     assert run("path").output.strip() == str(embedded()[default_name()])
 
 
+@pytest.mark.weights
+def test_what_is_shipped_needs_no_fetching() -> None:
+    result = run("get", "default")
+    assert (result.exit_code, result.stdout) == (0, f"default\t{embedded()[default_name()]}\n")
+    assert result.stderr == f"note: {default_name()} is part of hrpose: there is nothing to fetch\n"
+    assert result.stdout.endswith(run("path", "default").stdout)
+
+
 def test_get_goes_on_after_a_failure(cache: Path) -> None:
     result = run("get", "no-such-net", "official-hrnet-w32-256x192", NAME, default_name())
     assert result.exit_code == 1
