@@ -36,7 +36,10 @@ def evaluate(
         Literal["coco", "pckh", "crowdpose", "ochuman", "bbox"],
         typer.Option(help="AP of COCO, CrowdPose or OCHuman, PCKh of MPII, or AP of the detector's boxes."),
     ] = "coco",
-    save: Annotated[Path | None, typer.Option(help="Write the result rows here.", rich_help_panel=opt.OUTPUT)] = None,
+    save: Annotated[
+        Path | None,
+        typer.Option(help="Write the result rows to this .json; - prints them.", rich_help_panel=opt.OUTPUT),
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N pictures.")] = None,
     ablation: Annotated[
         Literal["decode"] | None, typer.Option(help="One row each for arg-max, quarter offset and DARK.")
@@ -82,6 +85,8 @@ def evaluate(
     nets = weights or ["default"]
     named = {"boxes": None if boxes in {"gt", "detector"} else boxes, "weights": nets[0]}
     settings = opt.settings(locals(), **named)
+    if save is not None and str(save) != "-" and save.suffix.lower() != ".json":
+        raise UsageError(f"--save {save}: the rows are written as JSON, name a .json file")
     check_targets([path for path in (gt, predictions) if path], [save])
     if metric == "pckh" and boxes not in {None, "gt"}:
         raise UsageError("PCKh is measured on people cropped by MPII's own centre and scale: leave --boxes out")

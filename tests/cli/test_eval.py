@@ -149,6 +149,7 @@ def test_files_that_lack_something_say_what(hrpose: Any, data: Path, tmp_path: P
     ]
     for arguments, message in cases:
         assert message in clean_failure(hrpose(*arguments)), arguments
+    assert "name a .json file" in wrong_usage(hrpose("--gt", data, "--predictions", good, "--save", "x.csv"))
     assert "--boxes detector" in wrong_usage(hrpose("--gt", data, "--metric", "bbox", "--boxes", "gt"))
 
 
