@@ -52,6 +52,10 @@ class Settings:
     download: bool = False  # fetch weights of the table that are not here yet
 
     def __post_init__(self) -> None:
+        for name in ("weights", "detector"):
+            if not isinstance(getattr(self, name), (str, Path)):
+                more = ', or "none"' if name == "detector" else ""
+                raise UsageError(f"the {name} must be a name or a path{more}, but is {getattr(self, name)!r}")
         if self.decode is not None and self.decode not in DECODERS:
             raise UsageError(f"there is no decoding called {self.decode!r}: use {', '.join(DECODERS)}")
         if self.crop not in CROP_MODES:
@@ -193,7 +197,8 @@ class PoseEstimator:
 
     def __call__(self, source: Any) -> Any:
         """Poses of one picture (a path, an RGB uint8 array (H, W, 3), or PIL's), or a list for many."""
-        one = isinstance(source, (str, Path)) or hasattr(source, "__array_interface__")
+        several = isinstance(source, Iterable) and not isinstance(source, (str, bytes))
+        one = not several or hasattr(source, "__array_interface__")
         return self.many([source])[0] if one else self.many(source)
 
     def many(self, sources: Iterable[str | Path | Picture]) -> list[Poses]:
@@ -207,6 +212,8 @@ class PoseEstimator:
         """A copy of the picture with the poses on it."""
         from hrpose_cli.draw import draw_poses
 
+        if not isinstance(poses, Poses):
+            raise InputError(f"what is drawn must be the Poses of one picture, but is {type(poses).__name__}")
         return draw_poses(read_frame(source, 0).image, poses)
 
 
@@ -216,6 +223,9 @@ def read_frame(source: str | Path | Picture, index: int) -> Frame:
 
     if isinstance(source, (str, Path)):
         return Frame(read_picture(Path(source)), index, name=Path(source).name)
+    if not hasattr(source, "__array_interface__"):  # a tensor has none: its channels may come first, in floats
+        what = type(source).__name__
+        raise InputError(f"a picture must be a path, an RGB array (H, W, 3) of uint8 or PIL's, but is {what}")
     try:
         return Frame(np.asarray(source), index)
     except ValueError as error:

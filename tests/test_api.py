@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from hrpose_cli import PoseEstimator, Poses
@@ -59,10 +60,26 @@ def test_an_array_of_another_kind_is_refused(estimator: PoseEstimator, wrong: np
         estimator(wrong)
 
 
+@pytest.mark.parametrize("wrong", [None, 3, b"any", torch.zeros(5, 5, 3, dtype=torch.uint8)])
+def test_what_is_no_picture_is_refused_in_one_line(estimator: PoseEstimator, wrong: Any) -> None:
+    for call in (estimator, lambda source: estimator([source]), lambda source: estimator.draw(source, Poses.none())):
+        with pytest.raises(InputError, match=rf"a path, an RGB array .* but is {type(wrong).__name__}"):
+            call(wrong)
+
+
+@pytest.mark.parametrize("wrong", [None, [Poses.none()], np.zeros((1, 17, 2))])
+def test_what_is_no_poses_is_not_drawn(estimator: PoseEstimator, photo: Path, wrong: Any) -> None:
+    with pytest.raises(InputError, match=f"the Poses of one picture, but is {type(wrong).__name__}"):
+        estimator.draw(photo, wrong)
+
+
 @pytest.mark.parametrize(
     "wrong",
-    [{"decode": "magic"}, {"crop": "round"}, {"batch_size": 0}, {"decode_limit": 0}, {"box_score": 7}, {"nms_oks": 2}],
-)
+    [
+        {"decode": "magic"}, {"crop": "round"}, {"batch_size": 0}, {"decode_limit": 0}, {"box_score": 7},
+        {"nms_oks": 2}, {"detector": None}, {"weights": None},
+    ],
+)  # fmt: skip
 def test_settings_are_checked(wrong: dict[str, object]) -> None:
     with pytest.raises(InputError):
         Settings(**wrong)
