@@ -1,6 +1,7 @@
 """Whatever runs a net gives what plain PyTorch gives."""
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -335,6 +336,23 @@ def test_streams_give_each_crop_its_own_maps(net: HRNet, monkeypatch: pytest.Mon
     backend = openvino.OpenVINOBackend(compiled, precision="fp32", batch=batch)
     assert backend.streams.count == 2
     assert_close(backend(crops(11)), plain(net, crops(11)), 1e-5)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_fork_is_told_to_make_its_own(weights_file: Path) -> None:
+    pytest.importorskip("openvino")
+    backend = backends.build(spec(), weights_file, device="cpu", backend="openvino", precision="fp32")
+    child = os.fork()
+    if child == 0:  # nothing of pytest may go on in here
+        signal.alarm(60)
+        try:
+            backend(crops(1))
+        except BackendError as error:
+            os._exit(7 if "make one in there" in str(error) else 2)
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 
 
 # What is kept on disk ----------------------------------------------------------------------------

@@ -91,9 +91,12 @@ class Streams:
         self.count = int(compiled.get_property("NUM_STREAMS"))
         self.queue = runtime().AsyncInferQueue(compiled, self.count)
         self.lock = threading.Lock()  # its requests cannot serve two callers at a time
+        self.process = os.getpid()
 
     def __call__(self, parts: Sequence[Picture]) -> list[Floats]:
         """The first output for each of `parts`."""
+        if os.getpid() != self.process:  # its threads are not here: it would wait for them for ever
+            raise BackendError("an estimator cannot be used in a fork of the process that made it: make one in there")
         found: dict[int, Floats] = {}
 
         def keep(request: Any, i: int) -> None:
