@@ -122,16 +122,21 @@ def build(spec: ModelSpec, path: Path, *, device: str, backend: str = "auto", pr
 
 def try_faster(spec: ModelSpec, path: Path, make: Callable[[str], Backend], backend: str, device: str) -> str:
     """The fastest precision, among those whose loss nobody measured, in which the net still finds the same joints."""
-    exported_so = own_precision(path, backend) is not None
-    tried = () if exported_so or spec.method != "top-down" else FLOATS
-    able = [name for name in fast_precisions(path, backend, device) if name in tried and name not in measured(path)]
+    if spec.method != "top-down" or own_precision(path, backend):
+        return "fp32"
+    known = measured(path)
+    able = [name for name in fast_precisions(path, backend, device) if name in FLOATS and name not in known]
     if not able:
         return "fp32"
     from hrpose_cli.backends.agreement import agreeing
 
     packages = {package: version(package) for package in ("torch", *RUNTIMES[backend])}
-    facts = {"weights": digest(path), "net": str(sorted(spec.metadata().items())), "device": device}
-    return agreeing(spec, make, able, facts | {"backend": backend} | packages)
+    return agreeing(spec, make, able, net_facts(spec, path) | {"device": device, "backend": backend} | packages)
+
+
+def net_facts(spec: ModelSpec, path: Path) -> dict[str, str]:
+    """What is kept of a net depends on these."""
+    return {"weights": digest(path), "net": str(sorted(spec.metadata().items()))}
 
 
 def choose(path: Path, device: str, backend: str, precision: str) -> tuple[str, str]:

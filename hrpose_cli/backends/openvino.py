@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hrpose_cli.backends import Backend, check_cpu, check_offered
+from hrpose_cli.backends import Backend, check_cpu, check_offered, net_facts
 from hrpose_cli.backends.batches import even_parts, filled
 from hrpose_cli.backends.cache import cached, forget
 from hrpose_cli.checkpoints import first_line
@@ -139,8 +139,7 @@ def build(spec: ModelSpec, path: Path, device: str, precision: str) -> Backend:
         facts = export_facts(path)
         check_own(path, facts.precision, precision)
         return OpenVINOBackend(read(path, precision), precision=precision, batch=facts.batch)
-    facts_of_file = {"weights": digest(path), "net": str(sorted(spec.metadata().items()))}
-    net = compiled(spec.name, facts_of_file, precision, lambda: convert(spec, path, precision))
+    net = compiled(spec.name, net_facts(spec, path), precision, lambda: convert(spec, path, precision))
     return OpenVINOBackend(net, precision=precision)
 
 

@@ -87,6 +87,11 @@ def finite(values: Any, count: int) -> bool:
     return array.shape == (count,) and array.dtype.kind in "iuf" and bool(np.isfinite(array).all())
 
 
+def has_labels(row: dict[str, Any]) -> bool:
+    """Whether an annotation says where one of its joints is."""
+    return any((row.get("keypoints") or [])[2::3])
+
+
 def plain(names: Sequence[str]) -> list[str]:
     """Names of joints as skeletons have them, however they are written."""
     return [name.strip().lower().replace(" ", "_").replace("-", "_") for name in names]

@@ -19,7 +19,7 @@ from hrpose_cli.files import replacing
 from hrpose_cli.geometry import Size, box_regions, invert, region_affines, transform
 from hrpose_cli.media.pictures import read_picture
 from hrpose_cli.skeletons import Skeleton
-from hrpose_cli.training.annotations import Source, annotated
+from hrpose_cli.training.annotations import Source, annotated, has_labels
 from hrpose_cli.training.losses import joint_weights
 
 REACH = 2.0  # side of a patch in widths of the padded box: room to turn, shift and zoom out
@@ -132,7 +132,7 @@ def labelled(source: Source, skeleton: Skeleton) -> Iterator[tuple[Path, list[An
 
 def usable(row: Any) -> bool:
     """Whether an annotation can be learned from."""
-    return any((row.get("keypoints") or [])[2::3]) and not row.get("iscrowd") and min(row["bbox"][2:]) > 0
+    return has_labels(row) and not row.get("iscrowd") and min(row["bbox"][2:]) > 0
 
 
 def cut(image: Any, row: Any, crop: Size, side: int) -> tuple[Any, Any, Any]:

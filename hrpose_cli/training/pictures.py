@@ -14,7 +14,7 @@ from pycocotools import mask as regions
 
 from hrpose_cli.errors import InputError, UsageError
 from hrpose_cli.skeletons import Skeleton
-from hrpose_cli.training.annotations import Source, annotated
+from hrpose_cli.training.annotations import Source, annotated, has_labels
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def load_pictures(sources: Sequence[Source], skeleton: Skeleton) -> Pictures:
 
 def counts(row: Any) -> bool:
     """Whether an annotation is one person with a labelled joint."""
-    return any((row.get("keypoints") or [])[2::3]) and not row.get("iscrowd")
+    return has_labels(row) and not row.get("iscrowd")
 
 
 def labels(row: Any) -> NDArray[np.float64]:
@@ -73,7 +73,7 @@ def labels(row: Any) -> NDArray[np.float64]:
 
 def hidden(image: Any, everyone: Sequence[Any]) -> Any:
     """Run-length code of what says nothing about heatmaps: crowds, and people without a labelled joint."""
-    rows = [row for row in everyone if row.get("iscrowd") or not any((row.get("keypoints") or [])[2::3])]
+    rows = [row for row in everyone if row.get("iscrowd") or not has_labels(row)]
     return regions.merge([code for row in rows for code in codes(row, image)]) if rows else None
 
 
