@@ -1,6 +1,7 @@
 """Whatever runs a net gives what plain PyTorch gives."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -186,11 +187,36 @@ def test_bf16_keeps_delicate_layers_exact(delicate_case: tuple[Any, Path, int]) 
     compiled = openvino.convert(net_spec, file, "bf16")
     facts = [op.get_rt_info() for op in compiled.get_runtime_model().get_ordered_ops()]
     types = [[f[key].astype(str) for key in ("layerType", "originalLayersNames", "runtimePrecision")] for f in facts]
-    convolutions = {name: precision for kind, name, precision in types if kind == "Convolution"}
+    # Each is called by what it does, a convolution first.
+    convolutions = {name.split(",")[0]: precision for kind, name, precision in types if kind == "Convolution"}
     exact = {name for name, precision in convolutions.items() if precision == "f32"}
     names = nets.delicate(load(net_spec, file))
     assert exact == {name for name in convolutions if names.search(name)}
     assert least <= len(exact) < len(convolutions) / 2
+
+
+def test_openvino_adds_up_an_hrnet_in_float32(weights_file: Path) -> None:
+    openvino = pytest.importorskip("hrpose_cli.backends.openvino")
+    if "bf16" not in openvino.precisions():
+        pytest.skip("this CPU has no bf16")
+    net = openvino.convert(spec(), weights_file, "bf16").get_runtime_model()
+    facts = [op.get_rt_info() for op in net.get_ordered_ops()]
+    sums = [f for f in facts if "aten::add/" in f["originalLayersNames"].astype(str)]
+    assert len(sums) > 10
+    assert {f["outputPrecisions"].astype(str) for f in sums} == {"f32"}
+
+
+def test_torch_adds_up_an_hrnet_in_float32(net: HRNet) -> None:
+    inner = runnable(net, precision="bf16").net
+    types: dict[str, torch.dtype] = {}
+    for name, module in inner.named_modules():
+        if isinstance(module, nn.ReLU):
+            module.register_forward_hook(lambda _module, _inputs, made, name=name: types.update({name: made.dtype}))
+    with torch.inference_mode():
+        inner(torch.zeros(1, 3, 128, 96, dtype=torch.bfloat16))
+    after_sums = {name for name in types if re.search(r"relu_out|^stage\d\.\d\.relu|^relu", name)}
+    assert {types[name] for name in after_sums} == {torch.float32}
+    assert {types[name] for name in types.keys() - after_sums} == {torch.bfloat16}
 
 
 def test_a_converted_net_keeps_what_is_named_exact(delicate_case: tuple[Any, Path, int]) -> None:

@@ -32,11 +32,12 @@ class BasicBlock(nn.Module):
         self.conv2 = conv3x3(planes, planes)
         self.bn2 = batch_norm(planes)
         self.downsample = shortcut(inputs, planes, stride)
+        self.relu_out = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.bn2(self.conv2(y))
-        return self.relu(y + (x if self.downsample is None else self.downsample(x)))
+        return self.relu_out(y + (x if self.downsample is None else self.downsample(x)))
 
 
 class Bottleneck(nn.Module):
@@ -55,12 +56,13 @@ class Bottleneck(nn.Module):
         self.bn3 = batch_norm(outputs)
         self.relu = nn.ReLU(inplace=True)
         self.downsample = shortcut(inputs, outputs, stride)
+        self.relu_out = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         y = self.relu(self.bn1(self.conv1(x)))
         y = self.relu(self.bn2(self.conv2(y)))
         y = self.bn3(self.conv3(y))
-        return self.relu(y + (x if self.downsample is None else self.downsample(x)))
+        return self.relu_out(y + (x if self.downsample is None else self.downsample(x)))
 
 
 def shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:

@@ -39,8 +39,9 @@ CONFIGS = {
 class Trunk(nn.Module):
     """HRNet without its head; H and W multiples of 32."""
 
-    # In float32 the stem and what makes the heatmaps, a 50th of the work, keep a third of what is lost in bf16.
-    delicate = re.compile(r"(^|net\.)(conv[12]|relu)\b|final_layer")
+    # In float32 the stem, what makes the heatmaps and all sums, which carry what was found through the net, keep
+    # more than half of what is lost in bf16; what is multiplied there is a 50th of the work.
+    delicate = re.compile(r"(^|net\.)(conv[12]|relu)\b|final_layer|\badd|relu_out|stage\d\.\d\.relu")
 
     def __init__(self, config: NetConfig) -> None:
         super().__init__()
