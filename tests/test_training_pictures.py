@@ -98,7 +98,6 @@ def test_joints_must_be_those_of_the_skeleton(tmp_path: Path, skeleton: Skeleton
         ({"bbox": [1, 2, 3]}, "a bbox that is not 4 finite numbers"),
         ({"bbox": [1, 2, 3, float("inf")]}, "a bbox that is not 4"),
         ({"bbox": None}, "a bbox that is not 4"),
-        ({"image_id": 99}, "the image_id 99, which no image of the file has"),
     ],
 )
 def test_annotations_that_cannot_be_learned_from_are_named(
@@ -108,6 +107,16 @@ def test_annotations_that_cannot_be_learned_from_are_named(
     for load in (lambda: load_pictures([source], COCO), lambda: load_people([source], (96, 128), COCO, tmp_path)):
         with pytest.raises(FormatError, match=re.escape(f"p.json: annotation 2 has {message}")):
             load()
+
+
+def test_annotations_of_pictures_that_are_not_listed_are_left_out_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    source = write(tmp_path, person(1), person(2, image_id=99), person(3, image_id=98, bbox=None))
+    Image.new("RGB", SIZE).save(tmp_path / "a.png")
+    assert len(load_people([source], (96, 128), COCO, tmp_path)) == 1
+    assert "p.json: 2 annotations are of pictures that it does not list, and left out" in caplog.text
 
 
 @pytest.mark.parametrize("keypoints", [None, []])

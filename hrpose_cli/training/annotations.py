@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence, Set
+import logging
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ NEEDED = {
     "annotations": {"id", "image_id", "category_id", "bbox"},
     "categories": {"id"},
 }
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,8 @@ def annotated(source: Source, skeleton: Skeleton) -> Iterator[tuple[Path, dict[s
 def open_annotations(path: Path, skeleton: Skeleton) -> Any:
     """The `pycocotools.coco.COCO` of a file; InputError if it names other joints than `skeleton` has.
 
-    FormatError if one of its annotations cannot be used.
+    FormatError if one of its annotations cannot be used. Those of pictures that it does not list, as
+    files have them of which somebody kept a part of the pictures, are left out, and counted in the log.
     """
     content = read_json(path, "annotations")
     check_lists(content, path, NEEDED, "COCO")
@@ -54,23 +57,24 @@ def open_annotations(path: Path, skeleton: Skeleton) -> Any:
             fitting = [other.name for other in SKELETONS.values() if joints == plain(other.joints)]
             advice = f"say --skeleton {fitting[0]}" if fitting else f"only {', '.join(SKELETONS)} can be trained"
             raise InputError(f"{path} has not the joints of {skeleton.name}, but {len(joints)} others: {advice}")
-    check_people(content, path, skeleton)
-    return indexed(content)
+    listed = {image["id"] for image in content["images"]}
+    rows = [row for row in content["annotations"] if row["image_id"] in listed]
+    if lost := len(content["annotations"]) - len(rows):
+        LOG.info("%s: %d annotations are of pictures that it does not list, and left out", path, lost)
+    check_people(rows, path, skeleton)
+    return indexed(content | {"annotations": rows})
 
 
-def check_people(content: dict[str, Any], path: Path, skeleton: Skeleton) -> None:
-    """Raise FormatError for the first annotation that would be lost without a word, or break the training."""
-    images = {image["id"] for image in content["images"]}
-    for row in content["annotations"]:
-        if wrong := fault(row, images, skeleton):
+def check_people(rows: Sequence[dict[str, Any]], path: Path, skeleton: Skeleton) -> None:
+    """Raise FormatError for the first annotation that would break the training."""
+    for row in rows:
+        if wrong := fault(row, skeleton):
             raise FormatError(f"{path}: annotation {row['id']} has {wrong}: correct it or leave it out")
 
 
-def fault(row: dict[str, Any], images: Set[Any], skeleton: Skeleton) -> str:
-    """What an annotation has that cannot be, if there is such a thing; images: the ids."""
+def fault(row: dict[str, Any], skeleton: Skeleton) -> str:
+    """What an annotation has that cannot be, if there is such a thing."""
     count = 3 * len(skeleton)
-    if row["image_id"] not in images:
-        return f"the image_id {row['image_id']}, which no image of the file has"
     if not finite(row["bbox"], 4):
         return "a bbox that is not 4 finite numbers"
     if row.get("keypoints") and not finite(row["keypoints"], count):
