@@ -10,13 +10,14 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
+from torch.optim.swa_utils import AveragedModel
 
 from hrpose_cli.errors import InputError, WeightsError
 from hrpose_cli.heatmaps import dark
 from hrpose_cli.skeletons import COCO
 from hrpose_cli.training.annotations import Source
 from hrpose_cli.training.augment import Augmentation
-from hrpose_cli.training.loop import LAST, Recipe, learning_rate
+from hrpose_cli.training.loop import LAST, Recipe, learning_rate, moving_average
 from hrpose_cli.training.people import REACH, load_people
 from hrpose_cli.training.samples import draw
 from tests.conftest import spec
@@ -33,6 +34,25 @@ def test_one_batch_is_learned_by_heart(tmp_path: Path) -> None:
     with torch.inference_mode():
         found, truth = (dark(maps, 3)[0] for maps in (case.outputs(samples.crops)[-1], samples.target))
     assert (found - truth).norm(dim=-1).median() < 0.5  # heatmap px
+
+
+@pytest.mark.parametrize(("decay", "steps", "left"), [(0.999, 100, 0.01), (0.9, 100, 0.001), (0.999, 20_000, 0.001)])
+def test_the_average_forgets_the_start_of_a_short_training(decay: float, steps: int, left: float) -> None:
+    net = torch.nn.BatchNorm1d(1)
+    average = AveragedModel(net, multi_avg_fn=moving_average(decay), use_buffers=True)
+    average.update_parameters(net)  # weight 1, bias 0
+    with torch.no_grad():
+        net.bias.fill_(1.0)
+    for _ in range(steps):
+        average.update_parameters(net)
+    assert 0 <= 1 - average.module.bias.item() < left
+    assert int(average.module.num_batches_tracked) == 0
+
+
+def test_the_average_is_as_slow_as_wanted_in_a_long_training() -> None:
+    average, net = [torch.zeros(1)], [torch.ones(1)]
+    moving_average(0.999)(average, net, torch.tensor(9_000))
+    assert_allclose(average[0], 0.001, rtol=1e-4)
 
 
 def test_a_resumed_training_is_the_same_to_the_last_bit(tmp_path: Path) -> None:

@@ -132,7 +132,10 @@ def train(
         typer.Option(min=0, help="Weight of the teacher's heatmaps as a second target.", rich_help_panel=TOP_DOWN),
     ] = 0.0,
     average: Annotated[
-        float, typer.Option(min=0, max=1, help="Decay of the moving average of the weights.", rich_help_panel=RECIPE)
+        float,
+        typer.Option(
+            min=0, max=1, help="Decay of the moving average of the weights, less early on.", rich_help_panel=RECIPE
+        ),
     ] = 0.999,
     precision: Annotated[Literal["fp32", "bf16"], typer.Option(rich_help_panel=RECIPE)] = "fp32",
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, rich_help_panel=RECIPE)] = 0,

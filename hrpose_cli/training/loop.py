@@ -48,6 +48,20 @@ class Progress:
     best: float = -1.0  # average precision of the weights that were kept
 
 
+def moving_average(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
+    """For `AveragedModel`: decays by at most (1 + t) / (10 + t) after t steps.
+
+    So a short training does not carry its start to its end. The ramp is the one of TensorFlow's
+    ExponentialMovingAverage.
+    """
+
+    def update(average: Any, net: Any, count: Tensor | int) -> None:
+        steps = int(count)
+        get_ema_multi_avg_fn(min(decay, (1 + steps) / (10 + steps)))(average, net, count)
+
+    return update
+
+
 @dataclass
 class Training:
     """A net on its way; what changes during a training is here."""
@@ -68,9 +82,8 @@ class Training:
         if self.recipe.norms == "sync":
             self.net = nn.SyncBatchNorm.convert_sync_batchnorm(self.net)
         self.net = self.net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = AveragedModel(
-            self.net, multi_avg_fn=get_ema_multi_avg_fn(self.recipe.average), use_buffers=True
-        ).eval()
+        self.average = AveragedModel(self.net, multi_avg_fn=moving_average(self.recipe.average), use_buffers=True)
+        self.average.eval()
         self.optimizer = torch.optim.AdamW(self.net.parameters(), self.recipe.rate, weight_decay=self.recipe.decay)
         self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         self.model = DistributedDataParallel(self.net) if self.world > 1 else self.net
