@@ -218,7 +218,7 @@ def compile_exact(model: Any, names: re.Pattern[str]) -> Any:
         shape = [1, *(size.get_length() for size in list(model.input(0).get_partial_shape())[1:])]
         net(np.zeros(shape, np.uint8))  # some fail only now
     except RuntimeError as error:
-        LOG.info("all of the net in bf16, since OpenVINO cannot keep its first layers exact: %s", first_line(error))
+        LOG.info("all of the net in bf16, since OpenVINO cannot keep parts of it exact: %s", first_line(error))
         return compile_net(model, "bf16")
     return net
 
