@@ -541,7 +541,7 @@ def test_losses_are_of_files_and_no_more(weights_file: Path) -> None:
 
 @pytest.mark.weights
 def test_the_losses_of_what_is_shipped_were_measured() -> None:
-    names = ["lite-hrnet-256x192", "hrnet-small-128x96"]
+    names = ["lite-hrnet-256x192", "hrnet-small-256x192"]
     shipped = [*(find(name)[1] for name in names), detector_file("person-yolo11n")]
     assert all("bf16" in losses.harmless(path) for path in shipped)
 
