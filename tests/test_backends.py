@@ -206,14 +206,19 @@ def test_openvino_adds_up_an_hrnet_in_float32(weights_file: Path) -> None:
     assert {f["outputPrecisions"].astype(str) for f in sums} == {"f32"}
 
 
-def test_torch_adds_up_an_hrnet_in_float32(net: HRNet) -> None:
-    inner = runnable(net, precision="bf16").net
+def made_types(inner: nn.Module, kind: type[nn.Module]) -> dict[str, torch.dtype]:
+    """What each part of a kind gives in a bf16 net."""
     types: dict[str, torch.dtype] = {}
     for name, module in inner.named_modules():
-        if isinstance(module, nn.ReLU):
+        if isinstance(module, kind):
             module.register_forward_hook(lambda _module, _inputs, made, name=name: types.update({name: made.dtype}))
     with torch.inference_mode():
         inner(torch.zeros(1, 3, 128, 96, dtype=torch.bfloat16))
+    return types
+
+
+def test_torch_adds_up_an_hrnet_in_float32(net: HRNet) -> None:
+    types = made_types(runnable(net, precision="bf16").net, nn.ReLU)
     after_sums = {name for name in types if re.search(r"relu_out|^stage\d\.\d\.relu|^relu", name)}
     assert {types[name] for name in after_sums} == {torch.float32}
     assert {types[name] for name in types.keys() - after_sums} == {torch.bfloat16}
@@ -222,12 +227,7 @@ def test_torch_adds_up_an_hrnet_in_float32(net: HRNet) -> None:
 def test_a_converted_net_keeps_what_is_named_exact(delicate_case: tuple[Any, Path, int]) -> None:
     net = load(*delicate_case[:2])
     inner = runnable(net, precision="bf16").net
-    types: dict[str, torch.dtype] = {}
-    for name, module in inner.named_modules():
-        if isinstance(module, nn.Conv2d):
-            module.register_forward_hook(lambda _module, _inputs, made, name=name: types.update({name: made.dtype}))
-    with torch.inference_mode():
-        inner(torch.zeros(1, 3, 128, 96, dtype=torch.bfloat16))
+    types = made_types(inner, nn.Conv2d)
     exact = {name for name, dtype in types.items() if dtype == torch.float32}
     names = nets.delicate(net)
     assert exact == {name for name in types if names.search(name)} != set()
