@@ -224,6 +224,12 @@ def test_torch_adds_up_an_hrnet_in_float32(net: HRNet) -> None:
     assert {types[name] for name in types.keys() - after_sums} == {torch.bfloat16}
 
 
+def test_heatmaps_of_an_exact_layer_are_not_rounded(net: HRNet) -> None:
+    with torch.inference_mode():
+        heatmaps = runnable(net, precision="bf16")(torch.from_numpy(crops(2)))
+    assert (heatmaps != heatmaps.bfloat16().float()).float().mean() > 0.9
+
+
 def test_a_converted_net_keeps_what_is_named_exact(delicate_case: tuple[Any, Path, int]) -> None:
     net = load(*delicate_case[:2])
     inner = runnable(net, precision="bf16").net
