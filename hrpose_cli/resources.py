@@ -1,6 +1,9 @@
 """What there is to work with: files that the package ships, and memory."""
 
+import math
+import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 PACKAGE = Path(__file__).resolve().parent
@@ -13,10 +16,14 @@ LARGEST = {"cpu": 32, "cuda": 64}  # larger batches are no faster
 
 # Of a control group, by the name of its controller ("" in version 2): files with its limit and with what is
 # taken of it, and the part of that which is only a cache of files.
-GROUP_FILES = {
+GROUP_MEMORY = {
     "": ("memory.max", "memory.current", "inactive_file"),
     "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 }
+# The files with its CPU time in microseconds, and with the time in which it may take so much (in version 2 one).
+GROUP_TIME = {"": ("cpu.max",), "cpu": ("cpu.cfs_quota_us", "cpu.cfs_period_us")}
+GROUPS = Path("/sys/fs/cgroup")
+OWN_GROUPS = Path("/proc/self/cgroup")
 
 
 def shipped(folder: str) -> Path:
@@ -33,6 +40,34 @@ def fitting_batch(size: tuple[int, int], device: str) -> int:
     return 1 << count.bit_length() - 1
 
 
+def cores() -> int:
+    """The cores that this process may use: those it may run on, or fewer if its control group has less CPU time."""
+    return min([allowed_cores(), *(max(1, math.ceil(share)) for share in group_cores())])
+
+
+def allowed_cores() -> int:
+    """The cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def heed_cpu_time() -> None:
+    """Have what uses OpenMP, as PyTorch does, start no more threads than `cores`; by itself it knows nothing of groups.
+
+    To be called before that is imported.
+    """
+    if cores() < allowed_cores():
+        os.environ.setdefault("OMP_NUM_THREADS", str(cores()))
+
+
+def group_cores(root: Path = GROUPS, own: Path = OWN_GROUPS) -> Iterator[float]:
+    """Cores whose time each control group (Linux) that this process is in may take, where that is limited."""
+    for controller, folder in groups(root, own):
+        with suppress(OSError, ValueError, KeyError):  # no such group, or the limit is "max"
+            time, period = (int(v) for name in GROUP_TIME[controller] for v in (folder / name).read_text().split())
+            if time > 0:  # -1 is no limit
+                yield time / period
+
+
 def free_memory(device: str) -> int:
     """Bytes that this process may still take on a torch device; of the machine's, within its control group."""
     if device.startswith("cuda"):
@@ -44,22 +79,20 @@ def free_memory(device: str) -> int:
     return min([int(psutil.virtual_memory().available), *group_rooms()])
 
 
-def group_rooms(root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")) -> Iterator[int]:
-    """Bytes that are left in each control group (Linux) that this process is in."""
+def group_rooms(root: Path = GROUPS, own: Path = OWN_GROUPS) -> Iterator[int]:
+    """Bytes that are left in each control group (Linux) that this process is in, where they are limited."""
+    for controller, folder in groups(root, own):
+        with suppress(OSError, ValueError, KeyError):  # no such group, or the limit is "max"
+            limit, taken, cache = GROUP_MEMORY[controller]
+            most, now = (int((folder / name).read_text()) for name in (limit, taken))
+            facts = dict(line.split(maxsplit=1) for line in (folder / "memory.stat").read_text().splitlines())
+            yield max(0, most - now + int(facts.get(cache, 0)))
+
+
+def groups(root: Path, own: Path) -> Iterator[tuple[str, Path]]:
+    """The controllers and folders of the control groups that this process is in, and of those around them."""
     for line in own.read_text().splitlines() if own.is_file() else ():
-        _, controller, path = line.split(":", 2)
-        top = root / controller
-        group = top / path.lstrip("/")
-        if controller in GROUP_FILES:
-            for folder in (group, *group.parents):
-                yield from room(folder, *GROUP_FILES[controller]) if folder.is_relative_to(top) else ()
-
-
-def room(folder: Path, limit: str, taken: str, cache: str) -> Iterator[int]:
-    """Bytes that are left in one control group, if it has a limit."""
-    try:
-        most, now = (int((folder / name).read_text()) for name in (limit, taken))
-        facts = dict(line.split(maxsplit=1) for line in (folder / "memory.stat").read_text().splitlines())
-        yield max(0, most - now + int(facts.get(cache, 0)))
-    except (OSError, ValueError):  # no such group, or the limit is "max"
-        return
+        _, controllers, path = line.split(":", 2)
+        for controller in controllers.split(","):  # "cpu,cpuacct", which is a folder of each name
+            group = (top := root / controller) / path.lstrip("/")
+            yield from ((controller, folder) for folder in (group, *group.parents) if folder.is_relative_to(top))

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from hrpose_cli.backends import Backend, enough_memory
-from hrpose_cli.backends.cache import cached, forget
+from hrpose_cli.backends.cache import cached
 from hrpose_cli.crops import cut_crops, mirrored
 from hrpose_cli.heatmaps import DECODERS, DEFAULT_LIMIT
 from hrpose_cli.media.pictures import read_picture
@@ -46,11 +46,8 @@ def agreeing(spec: ModelSpec, make: Make, precisions: Sequence[str], facts: dict
     facts: what the answer depends on, by which it is kept.
     """
     facts = facts | {"precisions": " ".join(precisions), "share": str(SHARE)}
-    answer = cached("precision", facts, lambda: first_near(spec, make, precisions).encode()).decode(errors="replace")
-    if answer in {"fp32", *precisions}:
-        return answer
-    forget("precision", facts)  # what was kept is damaged
-    return first_near(spec, make, precisions)
+    allowed = {each.encode(): each for each in ("fp32", *precisions)}
+    return cached("precision", facts, lambda: first_near(spec, make, precisions).encode(), allowed.__getitem__)
 
 
 def first_near(spec: ModelSpec, make: Make, precisions: Sequence[str]) -> str:

@@ -5,38 +5,35 @@ import json
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 from hrpose_cli import __version__
 from hrpose_cli.fetch import cache_dir
 from hrpose_cli.files import replacing
 
+T = TypeVar("T")
 KEPT = 8  # nets; the oldest go, since every version of a runtime and every training makes more
 
 
-def cached(what: str, facts: dict[str, str], make: Callable[[], bytes]) -> bytes:
-    """The bytes that `make` gives, from disk if they were made before from the same `facts`.
+def cached(what: str, facts: dict[str, str], make: Callable[[], bytes], read: Callable[[bytes], T]) -> T:
+    """What `read` gives for the bytes that `make` gives, from disk if they were made before from the same `facts`.
 
-    what: the folder in the cache, and the suffix. A cache that cannot be used costs time, nothing else.
+    what: the folder in the cache, and the suffix. A cache that cannot be used, or a file in it that `read` fails
+    over, costs time, nothing else.
     """
     path = place(what, facts)
-    with suppress(OSError):
-        content = path.read_bytes()
+    with suppress(Exception):  # not there, cut short or another program's: runtimes' errors share no base
+        found = read(path.read_bytes())
         with suppress(OSError):  # in a cache that can only be read nothing goes either
             path.touch()
-        return content
+        return found
     content = make()
     with suppress(OSError):
         with replacing(path) as temporary:
             temporary.write_bytes(content)
         for old in oldest(path.parent, what):
             old.unlink()
-    return content
-
-
-def forget(what: str, facts: dict[str, str]) -> None:
-    """Delete what is kept for `facts`, which turned out to be damaged."""
-    with suppress(OSError):
-        place(what, facts).unlink()
+    return read(content)
 
 
 def place(what: str, facts: dict[str, str]) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -10,13 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hrpose_cli.backends import Backend, check_cpu, check_offered
+from hrpose_cli.backends import Backend, check_cpu, check_offered, net_facts
 from hrpose_cli.backends.batches import in_parts
 from hrpose_cli.backends.cache import cached
 from hrpose_cli.checkpoints import first_line
 from hrpose_cli.errors import BackendError, WeightsError
 from hrpose_cli.exported import EXPORTED, export_facts
-from hrpose_cli.fetch import digest
 from hrpose_cli.poses import Picture
 from hrpose_cli.weights import load
 from hrpose_cli.zoo import ModelSpec
@@ -60,8 +60,8 @@ def build(spec: ModelSpec, path: Path, device: str, precision: str) -> Backend:
         return OnnxBackend(session(path.read_bytes(), path), precision=precision, batch=facts.batch)
     check_offered("ONNX Runtime", precision, ("fp32",))
     runtime()  # is it there, before the work?
-    facts_of_file = {"weights": digest(path), "net": str(sorted(spec.metadata().items())), "torch": torch.__version__}
-    return OnnxBackend(session(cached("onnx", facts_of_file, lambda: convert(spec, path)), path))
+    facts_of_net = net_facts(spec, path) | {"torch": torch.__version__}
+    return OnnxBackend(cached("onnx", facts_of_net, partial(convert, spec, path), partial(session, path=path)))
 
 
 def session(content: bytes, path: Path) -> Any:

@@ -21,12 +21,13 @@ from torch import Tensor
 
 from hrpose_cli.backends import Backend, check_cpu, check_offered, net_facts
 from hrpose_cli.backends.batches import even_parts, filled
-from hrpose_cli.backends.cache import cached, forget
+from hrpose_cli.backends.cache import cached
 from hrpose_cli.checkpoints import first_line
 from hrpose_cli.errors import BackendError, WeightsError
 from hrpose_cli.exported import EXPORTED, export_facts, read_metadata
 from hrpose_cli.fetch import digest
 from hrpose_cli.poses import Floats, Picture
+from hrpose_cli.resources import cores
 from hrpose_cli.weights import load
 from hrpose_cli.zoo import ModelSpec
 
@@ -67,8 +68,7 @@ def precisions() -> tuple[str, ...]:
 def threads() -> int:
     """The cores that this process may use; OMP_NUM_THREADS says fewer, as it does to PyTorch."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
-    able = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(int(asked), able) if asked.isdecimal() and int(asked) else able
+    return min(int(asked), cores()) if asked.isdecimal() and int(asked) else cores()
 
 
 def properties(precision: str) -> dict[str, Any]:
@@ -182,14 +182,10 @@ def compiled(name: str, facts: dict[str, str], precision: str, make: Callable[[]
         blob: bytes = make().export_model().getvalue()
         return blob
 
-    def load_blob() -> Any:
-        return core().import_model(io.BytesIO(cached("openvino", facts, content)), "CPU", properties(precision))
+    def load_blob(blob: bytes) -> Any:
+        return core().import_model(io.BytesIO(blob), "CPU", properties(precision))
 
-    try:
-        return load_blob()
-    except RuntimeError:  # a file that was cut short, or another program's
-        forget("openvino", facts)
-        return load_blob()
+    return cached("openvino", facts, content, load_blob)
 
 
 def compile_net(model: Any, precision: str) -> Any:
