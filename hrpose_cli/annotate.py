@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from hrpose_cli.overlap import Behind, ahead
 from hrpose_cli.pipeline import CHUNK, How, bridge, follow, measure, whole_chunks
 from hrpose_cli.poses import Picture, Poses
 from hrpose_cli.records import Header, Record
+from hrpose_cli.resources import SHARE, free_memory
 from hrpose_cli.smooth import OFFLINE_CUTOFF, OneEuro, check_cutoff, offline
 from hrpose_cli.stopwatch import Stopwatch
 from hrpose_cli.track import Tracker
@@ -128,7 +130,10 @@ def annotate(
     """
     watch = watch or Stopwatch()
     with open_source() as source, read(source, watch) as frames:
-        header = replace(header, source=source.name, size=source.clip.size, rate=source.clip.rate)
+        check_waiting(source.clip, way)
+        first, frames = recognised(frames)
+        clip = source.clip
+        header = replace(header, source=source.name, size=clip.size, rate=clip.rate, first_frame=first)
         if way.smooth == "offline":
             check_offline(source, way, resume=resume)
             records = offline_records(frames, estimator, way)
@@ -176,6 +181,24 @@ def steady(
     if not way.track:
         return found
     return follow(found, Tracker(), OneEuro(**way.filter) if way.smooth == "one-euro" else None)
+
+
+def recognised(frames: Iterator[VideoFrame]) -> tuple[str, Iterator[VideoFrame]]:
+    """A hash of the first frame's pixels, by which a clip is known again, and all frames."""
+    first = next(frames, None)
+    if first is None:
+        return "", frames
+    return sha256(np.ascontiguousarray(first.image).data).hexdigest()[:16], chain([first], frames)
+
+
+def check_waiting(clip: Clip, way: Way) -> None:
+    """UsageError, before the work, if the frames that wait for the next measured one do not fit the memory."""
+    waiting = min(way.every, clip.frames or way.every) * 3 * clip.size[0] * clip.size[1]
+    if way.between == "linear" and waiting > free_memory("cpu") // SHARE:
+        raise UsageError(
+            f"--every {way.every} would hold {waiting / 1e9:.1f} GB of frames while it waits for the next pose: "
+            "say --between hold, which does not wait, or look at more frames"
+        )
 
 
 def check_offline(source: Source, way: Way, *, resume: bool) -> None:
@@ -237,9 +260,9 @@ def emit(
                         file.write(record)
                 if drawer:
                     drawer.put((frame, poses))
+                done.count(poses, outputs.style.threshold)
                 if outputs.view and shown:
                     outputs.view(shown.pop())
-                done.count(poses, outputs.style.threshold)
     done.notes += [*source.notes, *(sink.notes if sink else [])]
     done.damage = ", ".join(filter(None, (source.damage, sink.damage if sink else "")))
     return done

@@ -22,6 +22,7 @@ class Header:
     rate: Fraction | None = None  # mean frames a second of the clip
     threshold: float = 0.3  # a joint that scores less counts as hidden
     numbered: bool = False  # every picture is called by a number of its own, as COCO's are
+    first_frame: str = ""  # a hash of its pixels, by which a clip is known again
 
 
 @dataclass(frozen=True)

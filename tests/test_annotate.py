@@ -17,7 +17,7 @@ from numpy.testing import assert_allclose
 from hrpose_cli import formats
 from hrpose_cli.annotate import Done, Outputs, Way, annotate, render
 from hrpose_cli.draw import DrawStyle
-from hrpose_cli.errors import InputError, MediaError
+from hrpose_cli.errors import InputError, MediaError, UsageError
 from hrpose_cli.estimators import Best, Estimator, Following, TopDown
 from hrpose_cli.formats import PoseFile
 from hrpose_cli.media.encoding import Encoding
@@ -99,9 +99,22 @@ def test_another_run_is_not_resumed(clip: Path, tiny: TopDown, tmp_path: Path) -
     outputs = Outputs(None, (PoseFile.of(str(tmp_path / "p.jsonl")),))
     with pytest.raises(InputError, match="another clip, --trim, options"):
         annotate(partial(VideoSource, clip), tiny, outputs, Header({"by": "someone else"}), resume=True)
+    other = film(tmp_path / "clip.mp4", FRAMES, "-vf", "negate")  # of the same name, size and rate
+    with pytest.raises(InputError, match="another clip"):
+        run(other, tiny, tmp_path, "p.jsonl", resume=True)
     assert (tmp_path / "p.jsonl").read_bytes() == before
     with pytest.raises(InputError, match=r"--poses NAME\.jsonl"):
         run(clip, tiny, tmp_path, "p.csv", resume=True)
+
+
+def test_frames_that_wait_have_to_fit_the_memory(
+    clip: Path, tiny: TopDown, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hrpose_cli.annotate.free_memory", lambda _: 4 * 10 * 3 * 96 * 64)  # ten frames are a fourth
+    with pytest.raises(UsageError, match="--between hold"):
+        run(clip, tiny, tmp_path, "p.jsonl", way=Way(every=11))
+    for way in (Way(every=10), Way(every=11, between="hold")):
+        assert run(clip, tiny, tmp_path, "p.jsonl", way=way).frames == FRAMES
 
 
 def test_offline_smoothing_keeps_what_was_measured(clip: Path, tiny: TopDown, tmp_path: Path) -> None:

@@ -71,6 +71,7 @@ def header_to_json(header: Header) -> dict[str, Any]:
         "rate": None if header.rate is None else str(header.rate),
         "threshold": header.threshold,
         "numbered": header.numbered,
+        "first_frame": header.first_frame,
     }
 
 
@@ -85,7 +86,8 @@ def header_from_json(content: Mapping[str, Any]) -> Header:
         content["size"] and (int(content["size"][0]), int(content["size"][1])),
         None if content["rate"] is None else Fraction(content["rate"]),
         float(content["threshold"]),
-        bool(content.get("numbered")),  # which the first files of version 1 do not say
+        bool(content.get("numbered")),  # which the first files of version 1 do not say, nor what follows
+        content.get("first_frame", ""),
     )
 
 
