@@ -391,6 +391,39 @@ def test_unlabelled_joints_stay_so_and_crowds_are_no_people(tmp_path: Path) -> N
             assert [row["num_keypoints"] for row in again] == [1, 0, 16]
 
 
+@pytest.mark.parametrize("name", ["jsonl", "npz"])
+def test_what_has_no_place_is_unlabelled_in_coco(tmp_path: Path, name: str) -> None:
+    people = poses(1, full=False)
+    people.xy[0, 3], people.score[0, 4] = np.nan, np.nan
+    save(tmp_path / FILES[name], [Record(people, 0, (640, 480), 0.0)])
+    header, records = read(tmp_path / FILES[name])
+    save(tmp_path / "a.json", records, header)
+    (row,) = json.loads((tmp_path / "a.json").read_bytes(), parse_constant=pytest.fail)["annotations"]
+    assert row["keypoints"][9:12] == [0, 0, 0]
+    assert row["keypoint_scores"][4] == 0
+
+
+@pytest.mark.parametrize("first", ["coco", "jsonl", "npz"])
+def test_a_folder_of_numbered_frames_comes_back(tmp_path: Path, first: str) -> None:
+    frames = [replace(record, name=f"{i:06}.png") for i, record in enumerate(clip(1, 2), start=1)]
+    save(tmp_path / FILES[first], frames)
+    header, records = read(tmp_path / FILES[first])
+    save(tmp_path / "b.json", records, header)
+    header, records = read(tmp_path / "b.json")
+    assert header.source == HEADER.source
+    assert [record.name for record in records] == ["000001.png", "000002.png"]
+
+
+def test_identities_are_read_where_everyone_has_one(tmp_path: Path) -> None:
+    save(tmp_path / "a.json", clip(2))
+    content = json.loads((tmp_path / "a.json").read_bytes())
+    del content["annotations"][1]["track_id"]
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    (record,) = read(tmp_path / "a.json")[1]
+    assert len(record.poses) == 2
+    assert record.poses.ids is None
+
+
 # ---- JSON Lines
 
 
@@ -511,14 +544,24 @@ def test_openpose_files(tmp_path: Path) -> None:
     assert json.loads(second.read_bytes())["people"] == []
 
 
-def test_openpose_replaces_the_clip_and_nothing_else(tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", [["", "", ""], ["7.png", "8.png", "9.png"]])
+def test_openpose_replaces_the_clip_and_nothing_else(tmp_path: Path, names: list[str]) -> None:
     (tmp_path / "other_000000000000_keypoints.json").write_text("{}")
-    save(tmp_path, clip(1, 1, 1))
-    save(tmp_path, clip(1))
+    frames = [replace(record, name=name) for record, name in zip(clip(1, 1, 1), names, strict=True)]
+    save(tmp_path, frames)
+    save(tmp_path, frames[:1])
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "other_000000000000_keypoints.json",
         "tё st_000000000000_keypoints.json",
     ]
+
+
+def test_openpose_replaces_the_pictures_that_come_again(tmp_path: Path) -> None:
+    pictures = [Record(poses(1, full=False), i, (30, 20), None, name) for i, name in enumerate(("a.jpg", "b.jpg"))]
+    save(tmp_path, pictures, Header())
+    save(tmp_path, [replace(pictures[1], index=0)], Header())
+    found = sorted(p.name for p in tmp_path.iterdir())
+    assert found == ["a_000000000000_keypoints.json", "b_000000000000_keypoints.json"]
 
 
 @pytest.mark.parametrize(

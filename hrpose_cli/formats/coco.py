@@ -56,7 +56,7 @@ def numbered(names: Sequence[str]) -> bool:
 
 def image_id(header: Header, name: str, count: int) -> int:
     """The number that the picture is called by, where all are; else its own, counted from 1."""
-    return int(Path(name).stem) if header.numbered else count
+    return int(Path(name).stem) if header.numbered and name else count
 
 
 def image_entry(frame: Frame | Record, image_id: int, name: str) -> dict[str, Any]:
@@ -101,8 +101,8 @@ def annotations(poses: Poses, image_id: int, *, first_id: int = 1, threshold: fl
 
 
 def unlabelled(poses: Poses) -> NDArray[np.bool_]:
-    """(N, K) joints of which nothing is known, as annotators leave them: no score, at 0, 0."""
-    return np.asarray((poses.score == 0) & (poses.xy == 0).all(axis=2))
+    """(N, K) joints of which nothing is known: no place, or as annotators leave them no score, at 0, 0."""
+    return np.asarray((poses.score == 0) & (poses.xy == 0).all(axis=2) | ~np.isfinite(poses.xy).all(axis=2))
 
 
 def extras(poses: Poses, i: int, visible: Any) -> dict[str, Any]:
@@ -190,7 +190,7 @@ def read(path: Path) -> tuple[Header, Iterator[Record]]:
         header = Header(
             content.get("info") or {},
             skeleton_of(joints),
-            next((entry["file_name"] for entry in images if "frame_index" in entry), ""),
+            clip_name(content.get("videos"), images),
             clip_size(images),
             rate_of(content.get("videos")),
             threshold=threshold_of(content.get("info")),
@@ -203,6 +203,12 @@ def by_number(images: Sequence[Mapping[str, Any]]) -> bool:
     """Whether the ids are the numbers that the pictures are called by."""
     names = [entry["file_name"] for entry in images]
     return numbered(names) and [int(Path(name).stem) for name in names] == [entry["id"] for entry in images]
+
+
+def clip_name(videos: Any, images: Sequence[Mapping[str, Any]]) -> str:
+    """What `videos` calls the clip, or else what its frames are called; "" for pictures."""
+    named = [video["name"] for video in videos or () if isinstance(video, dict) and "name" in video]
+    return next(iter(named or [entry["file_name"] for entry in images if "frame_index" in entry]), "")
 
 
 def clip_size(images: Sequence[Mapping[str, Any]]) -> tuple[int, int] | None:
@@ -230,7 +236,8 @@ def records(
     for position, entry in enumerate(images):
         with expecting(WHAT, path):
             poses = poses_of([row for row in people.get(entry["id"], ()) if shows_person(row)], header.skeleton)
-            name = "" if entry["file_name"] == header.source else entry["file_name"]
+            of_clip = "frame_index" in entry and entry["file_name"] == header.source
+            name = "" if of_clip else entry["file_name"]
             size = int(entry["width"]), int(entry["height"])
             record = Record(poses, int(entry.get("frame_index", position)), size, entry.get("time"), name)
         yield record
@@ -249,7 +256,8 @@ def poses_of(rows: Sequence[Mapping[str, Any]], skeleton: Skeleton) -> Poses:
     labelled = joints[..., 2] > 0
     xy = floats(joints[..., :2])
     score = floats([row.get("keypoint_scores", seen) for row, seen in zip(rows, labelled, strict=True)])
-    tracked, smoothed, held = (any(key in row for row in rows) for key in ("track_id", "raw_keypoints", "filled"))
+    tracked = all("track_id" in row for row in rows)
+    smoothed, held = (any(key in row for row in rows) for key in ("raw_keypoints", "filled"))
     return Poses(
         xy,
         score,
@@ -331,4 +339,5 @@ def triples(xy: Any, third: Any) -> list[float | int]:
 
 
 def rounded(value: Any, digits: int) -> float:
-    return round(float(value), digits)
+    """0 for what is not finite, which JSON has no word for."""
+    return round(float(value), digits) if np.isfinite(value) else 0.0

@@ -1,6 +1,6 @@
 """A folder of OpenPose JSON files (version 1.3), one a frame: NAME_000000000012_keypoints.json.
 
-NAME is the clip's or the picture's, without its suffix. `pose_keypoints_2d` has x, y and score of
+NAME is the clip's, or the picture's if there is none, without its suffix. `pose_keypoints_2d` has x, y and score of
 each joint in the order of the skeleton, which is COCO-17 as Pose2Sim knows it by "COCO_17" and which
 each file spells out in `joints`, a key that other readers pass over. COCO-18 and BODY_25 would need
 joints that no net here finds. `person_id` is the track, or -1. A joint that is not known is 0, 0, 0.
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,11 +47,17 @@ class FolderWriter:
 
     def __init__(self, folder: Path, header: Header) -> None:
         self.folder = folder
-        self.name = Path(header.source).stem or "frame"
+        self.name = Path(header.source).stem
+        self.old = defaultdict(list)  # files of earlier runs, by NAME
+        for file in folder.iterdir():
+            if number := NUMBER.search(file.name):
+                self.old[file.name[: number.start()]].append(file)
 
     def write(self, record: Record) -> None:
         """One more frame."""
-        name = Path(record.name).stem or self.name
+        name = self.name or Path(record.name).stem or "frame"
+        for file in self.old.pop(name, ()):
+            file.unlink()
         content = {
             "version": 1.3,
             "joints": record.poses.skeleton.joints,
@@ -64,12 +71,7 @@ class FolderWriter:
 def writer(path: Path, header: Header) -> Iterator[FolderWriter]:
     """The folder, made if it is not there."""
     path.mkdir(parents=True, exist_ok=True)
-    out = FolderWriter(path, header)
-    for old in path.iterdir():
-        number = NUMBER.search(old.name)
-        if number and old.name[: number.start()] == out.name:
-            old.unlink()
-    yield out
+    yield FolderWriter(path, header)
 
 
 def person(poses: Poses, i: int) -> dict[str, Any]:
