@@ -64,6 +64,19 @@ def test_nobody_found_is_zero(truth: Path) -> None:
     assert set(coco.evaluate(coco.load_annotations(truth), []).values()) == {0.0}
 
 
+def test_annotations_may_leave_out_what_follows(truth: Path) -> None:
+    content = json.loads(truth.read_text())
+    first, second = content["annotations"]
+    for key in ("iscrowd", "num_keypoints"):
+        del first[key]
+    for key in ("iscrowd", "num_keypoints", "keypoints"):
+        del second[key]
+    truth.write_text(json.dumps(content))
+    loaded = coco.load_annotations(truth)
+    assert [row["num_keypoints"] for row in loaded.dataset["annotations"]] == [17, 0]
+    assert coco.evaluate(loaded, results(people(), 1))["AR"] == 1.0
+
+
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"images": []}'])
 def test_bad_annotations_are_one_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "gt.json").write_text(text)

@@ -31,7 +31,14 @@ def load_annotations(path: Path) -> Any:
     """The `pycocotools.coco.COCO` of an annotation file."""
     content = read_json(path, "annotations")
     check_lists(content, path, TRUTH, "COCO")
-    return indexed(content)
+    return indexed(content | {"annotations": completed(content["annotations"])})
+
+
+def completed(people: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Annotations with all that pycocotools reads: who has no joints has none that is labelled, and is no crowd."""
+    none = [0] * max((len(row.get("keypoints") or ()) for row in people), default=0)
+    filled = [{"iscrowd": 0} | row | {"keypoints": row.get("keypoints") or none} for row in people]
+    return [{"num_keypoints": sum(v > 0 for v in row["keypoints"][2::3])} | row for row in filled]
 
 
 def check_lists(content: Any, path: Path, required: Mapping[str, Set[str]], kind: str) -> None:
