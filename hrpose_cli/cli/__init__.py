@@ -1,15 +1,18 @@
 """The command line: each command parses, builds, calls and prints, and nothing else."""
 
+import math
+from functools import partial
 from typing import Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
 from hrpose_cli import __version__
 from hrpose_cli.cli import bench, convert, export, image, render, train, video, weights
 from hrpose_cli.cli import eval as eval_command
 from hrpose_cli.cli.report import exit_code, print_error
-from hrpose_cli.errors import HRPoseError
+from hrpose_cli.errors import HRPoseError, UsageError
+from hrpose_cli.resources import heed_cpu_time
 
 
 class Commands(TyperGroup):
@@ -21,6 +24,16 @@ class Commands(TyperGroup):
         except HRPoseError as error:
             print_error(error)
             raise typer.Exit(exit_code(error)) from error
+
+
+class Command(TyperCommand):
+    """Refuses infinity, which passes where a number has no upper limit."""
+
+    def invoke(self, ctx: Any) -> Any:
+        for name, value in ctx.params.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UsageError(f"--{name.replace('_', '-')} must be a finite number, but is {value}")
+        return super().invoke(ctx)
 
 
 def version(wanted: bool) -> None:
@@ -37,18 +50,20 @@ def main(
     _: Annotated[bool, typer.Option("--version", help="Print the version.", callback=version, is_eager=True)] = False,
 ) -> None:
     """Find people in pictures and video and give each a skeleton."""
+    heed_cpu_time()
 
 
-app.command(epilog="Example: hrpose image photo.jpg holidays/ --out poses --json poses.json")(image.image)
-app.command(epilog="Example: hrpose video clip.mp4 --out annotated.mp4 --poses poses.jsonl")(video.video)
-app.command(epilog="Example: hrpose render poses.jsonl clip.mp4 --out annotated.mp4 --background transparent")(
+command = partial(app.command, cls=Command)
+command(epilog="Example: hrpose image photo.jpg holidays/ --out poses --json poses.json")(image.image)
+command(epilog="Example: hrpose video clip.mp4 --out annotated.mp4 --poses poses.jsonl")(video.video)
+command(epilog="Example: hrpose render poses.jsonl clip.mp4 --out annotated.mp4 --background transparent")(
     render.render
 )
-app.command(epilog="Example: hrpose convert poses.jsonl poses.trc")(convert.convert)
-app.command("eval", epilog="Example: hrpose eval --gt annotations/person_keypoints_val2017.json --boxes gt")(
+command(epilog="Example: hrpose convert poses.jsonl poses.trc")(convert.convert)
+command("eval", epilog="Example: hrpose eval --gt annotations/person_keypoints_val2017.json --boxes gt")(
     eval_command.evaluate
 )
-app.command(epilog="Example: hrpose train --data people.json --out runs/first --minutes 60")(train.train)
-app.command(epilog="Example: hrpose export best.safetensors --format onnx --dynamic-batch")(export.export)
-app.command(epilog="Example: hrpose bench --video clip.mp4 --people 1,5 --json bench.json")(bench.bench)
+command(epilog="Example: hrpose train --data people.json --out runs/first --minutes 60")(train.train)
+command(epilog="Example: hrpose export best.safetensors --format onnx --dynamic-batch")(export.export)
+command(epilog="Example: hrpose bench --video clip.mp4 --people 1,5 --json bench.json")(bench.bench)
 app.add_typer(weights.app, name="weights")

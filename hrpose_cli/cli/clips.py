@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from hrpose_cli.annotate import Outputs, View
-from hrpose_cli.cli.outputs import PoseNames, check_targets, is_suffix, names_folder
+from hrpose_cli.cli.outputs import PoseNames, check_targets, is_suffix, names_folder, unlike
 from hrpose_cli.draw import DrawStyle
 from hrpose_cli.errors import UsageError
 from hrpose_cli.formats import PoseFile
@@ -46,10 +45,12 @@ class ClipPlan:
         return Outputs(self.video, self.poses, style, encoding, side_by_side, view)
 
 
-def plan(inputs: Sequence[str], out: str | None, poses: PoseNames, encoding: Encoding | None) -> list[ClipPlan]:
+def plan(
+    inputs: Sequence[str], out: str | None, poses: PoseNames, encoding: Encoding | None, *, boxes: str | None = None
+) -> list[ClipPlan]:
     """Where everything goes; InputError, before any work, for a name that cannot be or comes twice.
 
-    encoding: of the clips that are written; None for none.
+    encoding: of the clips that are written; None for none. boxes: a file that is read as well.
     """
     folder = out is None or names_folder(out, CONTAINERS if encoding else [Path(out).suffix.lower()], "clips")
     if len(inputs) > 1:
@@ -68,18 +69,16 @@ def plan(inputs: Sequence[str], out: str | None, poses: PoseNames, encoding: Enc
             encoding.codec_for(target)
     written = [file for each in plans for file in each.poses]
     targets = [*(each.video for each in plans), *(file.path for file in written)]
-    check_targets(inputs, targets, folders=[file.path for file in written if file.folder], made=out)
+    check_targets(
+        [*inputs, *filter(None, [boxes])], targets, folders=[file.path for file in written if file.folder], made=out
+    )
     return plans
 
 
-def names(inputs: Sequence[str]) -> Iterator[str]:
+def names(inputs: Sequence[str]) -> list[str]:
     """What each input is called in the names of its outputs; one that comes again gets -2, -3, ..."""
-    seen: Counter[str] = Counter()
-    for what in inputs:
-        name = stem(what)
-        seen[name.casefold()] += 1
-        again = seen[name.casefold()]
-        yield name if again == 1 else f"{name}-{again}"
+    taken: set[str] = set()
+    return [unlike(taken, stem(what)) for what in inputs]
 
 
 def stem(what: str) -> str:
@@ -91,7 +90,9 @@ def stem(what: str) -> str:
     path = Path(what)
     if what.isdecimal() and not path.exists():
         return f"camera{what}"
-    return path.parent.name or "pictures" if any(c in path.name for c in "%*?[") else path.stem
+    if any(c in path.name for c in "%*?["):
+        return path.resolve().parent.name or "pictures"
+    return path.resolve().name or "pictures" if path.is_dir() else path.stem
 
 
 @contextmanager

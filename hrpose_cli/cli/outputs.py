@@ -196,8 +196,13 @@ def numbered(paths: Sequence[str], folder: Path, style: DrawStyle) -> list[Path]
     for path in paths:
         source = Path("stdin.jpg" if path == STDIN else path)
         suffix = ".jpg" if source.suffix.lower() in LOSSY and style.background != "transparent" else ".png"
-        names = (f"{source.stem}{again}.pose{suffix}" for again in chain([""], (f"-{n}" for n in count(2))))
-        name = next(name for name in names if name.casefold() not in taken)
-        taken.add(name.casefold())
-        targets.append(folder / name)
+        targets.append(folder / unlike(taken, source.stem, f".pose{suffix}"))
     return targets
+
+
+def unlike(taken: set[str], stem: str, suffix: str = "") -> str:
+    """A name that is not `taken` yet, as it now is: with -2, -3, ... behind a stem that comes again."""
+    names = (f"{stem}{again}{suffix}" for again in chain([""], (f"-{n}" for n in count(2))))
+    name = next(name for name in names if name.casefold() not in taken)
+    taken.add(name.casefold())
+    return name

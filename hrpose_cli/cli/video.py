@@ -116,7 +116,7 @@ def video(
         raise UsageError("--no-video without --poses, --json or --show would write nothing")
     lacking = {} if track else {facts.IDS: "leave --no-track out, or name another format"}
     wanted = PoseNames(poses or (), json, format, metres_per_pixel, lacking)
-    plans = clips.plan(inputs, out, wanted, None if no_video else encoding)
+    plans = clips.plan(inputs, out, wanted, None if no_video else encoding, boxes=settings.boxes)
     with report.bar() as bar:
         base = build(settings, bar=bar)
     people = {"min_score": min_score, "max_people": max_people, "keypoint_score": keypoint_score}

@@ -26,7 +26,8 @@ class PictureSeries(Source):
     """
 
     def __init__(self, what: str, *, rate: Fraction | None = None, trim: Trim = WHOLE) -> None:
-        self.name = Path(what).name if Path(what).is_dir() else Path(what).parent.name or "pictures"
+        folder = Path(what) if Path(what).is_dir() else Path(what).parent
+        self.name = folder.resolve().name or "pictures"
         self.path = Path(what)
         names, beyond = series(what)
         rate_used = rate or USUAL_RATE

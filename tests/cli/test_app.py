@@ -106,6 +106,13 @@ def test_a_value_that_does_not_exist_is_wrong_usage(command: Any) -> None:
             assert all(f"'{value}'" in result.stderr for value in known), option
 
 
+@pytest.mark.parametrize("command", ["image x --decode-limit inf", "video x --rate inf", "bench --seconds inf"])
+def test_a_number_is_asked_for(command: str) -> None:
+    *_, option, value = command.split()
+    line = wrong_usage(CliRunner().invoke(app, command.split()))
+    assert line == f"error: {option} must be a finite number, but is {value}"
+
+
 @pytest.mark.parametrize("command", [["image", "x"], ["video", "x"], ["bench"], ["eval", "--gt", "x"]])
 @pytest.mark.parametrize("device", ["tpu", "cpu:3", "cuda:x", "CUDA"])
 def test_a_device_that_does_not_exist_is_wrong_usage(command: list[str], device: str) -> None:

@@ -150,6 +150,9 @@ def test_an_input_is_never_overwritten(hrpose: Any, photo: Path) -> None:
         assert "is an input" in wrong_usage(hrpose(photo, *arguments))
     assert "is an input" in wrong_usage(hrpose(photo, panel, "--heatmaps", "--out", photo.parent, "--max-people", 1))
     assert "another output" in wrong_usage(hrpose(photo, "--out", "x.png", "--json", "x.png"))
+    boxes = photo.with_name("boxes.json")
+    boxes.write_text("[]")
+    assert "is an input" in wrong_usage(hrpose(photo, "--boxes", boxes, "--json", boxes))
     assert photo.read_bytes() == panel.read_bytes() == before
 
 

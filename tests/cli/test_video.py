@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from hrpose_cli import formats
 from hrpose_cli.api import PoseEstimator
 from hrpose_cli.cli import app
-from hrpose_cli.cli.clips import ClipPlan
+from hrpose_cli.cli.clips import ClipPlan, names
 from hrpose_cli.cli.video import timed
 from hrpose_cli.errors import InputError, MediaError
 from tests.conftest import clean_failure, wrong_usage
@@ -70,6 +70,20 @@ def test_a_clip_gives_a_clip_and_json(hrpose: Any, clip: Path) -> None:
     assert len(document["annotations"]) == FRAMES
 
 
+def test_each_clip_gets_a_name_of_its_own(tmp_path: Path) -> None:
+    inputs = ["x/a.mp4", "a-2.mp4", "y/A.mp4", "http://x/b.mp4?q=1", "-", "7"]
+    assert names(inputs) == ["a", "a-2", "A-3", "b", "stdin", "camera7"]
+    (tmp_path / "run.1").mkdir()
+    assert names([f"{tmp_path}/run.1", f"{tmp_path}/run.1/%04d.png"]) == ["run.1", "run.1-2"]
+
+
+def test_a_folder_that_is_here_has_a_name(hrpose: Any, photo: Path) -> None:
+    Path("000001.png").write_bytes(photo.read_bytes())
+    assert hrpose(".", "--rate", 5, "--poses", ".jsonl").exit_code == 0
+    assert {path.name for path in Path().iterdir()} == {"000001.png", "work.pose.mp4", "work.pose.jsonl"}
+    assert json.loads(Path("work.pose.jsonl").read_text().splitlines()[0])["source"] == "work"
+
+
 def test_the_name_is_made_up_and_a_clip_is_optional(hrpose: Any, clip: Path) -> None:
     assert hrpose(clip, "--background", "black").exit_code == 0
     assert Path("a clip.pose.mp4").is_file()
@@ -111,7 +125,10 @@ def test_the_input_is_never_overwritten(hrpose: Any, clip: Path) -> None:
     before = clip.read_bytes()
     for arguments in (["--out", clip], ["--no-video", "--json", clip], ["--out", "x.mp4", "--json", "x.mp4"]):
         wrong_usage(hrpose(clip, *arguments))
-    assert clip.read_bytes() == before
+    boxes = clip.with_name("boxes.json")
+    boxes.write_text("[]")
+    assert "is an input" in wrong_usage(hrpose(clip, "--no-video", "--boxes", boxes, "--json", boxes))
+    assert (clip.read_bytes(), boxes.read_text()) == (before, "[]")
 
 
 def test_ctrl_c_keeps_what_was_done(hrpose: Any, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
