@@ -60,6 +60,8 @@ class Settings:
             raise UsageError(f"there is no decoding called {self.decode!r}: use {', '.join(DECODERS)}")
         if self.crop not in CROP_MODES:
             raise UsageError(f"there is no crop called {self.crop!r}: use {' or '.join(CROP_MODES)}")
+        if self.method not in {"auto", *ONLY}:
+            raise UsageError(f"there is no method called {self.method!r}: use auto, {' or '.join(ONLY)}")
         if self.batch_size is not None and self.batch_size < 1:
             raise UsageError(f"the batch size must be at least 1, but is {self.batch_size}")
         if self.decode_limit is not None and self.decode_limit <= 0:
@@ -103,7 +105,7 @@ def check_method(settings: Settings, spec: ModelSpec) -> None:
         raise UsageError(f"{spec.name} works {spec.method}: leave --method out, or say --weights, such as {example}")
     foreign = ((other, name) for other, names in ONLY.items() if other != spec.method for name in names)
     for other, name in foreign:
-        if getattr(settings, name) not in {getattr(Settings, name), "none"}:  # no detector is what they have
+        if getattr(settings, name) not in (getattr(Settings, name), "none"):  # no detector is what they have
             option = name.replace("_", "-")
             raise UsageError(f"--{option} is for {other} weights, but {spec.name} works {spec.method}: leave it out")
 

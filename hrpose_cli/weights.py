@@ -28,14 +28,14 @@ def embedded() -> dict[str, Path]:
 
 
 def find(
-    name_or_path: str, *, like: str | None = None, download: bool = False, fast: bool = False, bar: Any = False
+    name_or_path: str | Path, *, like: str | None = None, download: bool = False, fast: bool = False, bar: Any = False
 ) -> tuple[ModelSpec, Path]:
     """What `name_or_path` is and where it lies; nothing is fetched unless `download` says so.
 
     A path is known by its own metadata, by its name, or is said to be `like` a model. fast: as for
     `default_name`; bar: as for `fetch.fetch`.
     """
-    name = default_name(fast=fast) if name_or_path == "default" else name_or_path
+    name = default_name(fast=fast) if name_or_path == "default" else str(name_or_path)
     if name in embedded():
         return known(name), embedded()[name]
     if name in MODELS:

@@ -77,7 +77,7 @@ def test_what_is_no_poses_is_not_drawn(estimator: PoseEstimator, photo: Path, wr
     "wrong",
     [
         {"decode": "magic"}, {"crop": "round"}, {"batch_size": 0}, {"decode_limit": 0}, {"box_score": 7},
-        {"nms_oks": 2}, {"detector": None}, {"weights": None},
+        {"nms_oks": 2}, {"detector": None}, {"weights": None}, {"method": "topdown"},
     ],
 )  # fmt: skip
 def test_settings_are_checked(wrong: dict[str, object]) -> None:

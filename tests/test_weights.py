@@ -1,3 +1,4 @@
+import copy
 import hashlib
 import json
 import pickle
@@ -92,7 +93,7 @@ def test_ours_come_back_with_all_that_is_known(net: HRNet, tmp_path: Path) -> No
 
 
 def test_what_bf16_holds_takes_half_the_space(net: HRNet, tmp_path: Path) -> None:
-    sizes = []
+    net, sizes = copy.deepcopy(net), []  # others use it as well
     for rounds in (False, True):
         state = {k: v.bfloat16().to(v.dtype) if rounds else v for k, v in net.state_dict().items()}
         net.load_state_dict(state)
@@ -225,6 +226,8 @@ def test_names_that_are_not_here_say_what_to_do(tmp_path: Path, monkeypatch: pyt
     }.items():
         with pytest.raises(WeightsError, match=message):
             weights.find(name)
+    with pytest.raises(WeightsError, match="hrnet-w32-256x192"):
+        weights.find(Path("hrnet-w23-256x192"))
     assert list(tmp_path.iterdir()) == []
 
 
