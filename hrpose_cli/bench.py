@@ -22,6 +22,7 @@ import torch
 from hrpose_cli.annotate import Outputs, annotate
 from hrpose_cli.backends import Backend
 from hrpose_cli.backends.openvino import threads
+from hrpose_cli.backends.pytorch import DTYPES
 from hrpose_cli.bottom_up import BottomUp
 from hrpose_cli.detect import Detector
 from hrpose_cli.draw import draw_poses
@@ -42,7 +43,6 @@ ENCODED = 120  # frames
 FEWEST, MOST = 4, 240  # frames of a run
 BOX = (0.2, 0.45)  # of a made-up person: the share of a frame's width and height
 Step = tuple[str, str, Callable[[], object]]  # a name, what it goes by, and the work
-DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 @dataclass(frozen=True)
@@ -277,6 +277,8 @@ def run(
         outputs = Outputs(video=Path(folder) / "bench.mp4")
         done = annotate(lambda: Excerpt(open_source(), frames), counted, outputs, Header(), watch=watch)
         took = watch.total
+    if done.stopped:  # what was measured until then is not what was asked for
+        raise KeyboardInterrupt
     share = None
     if net.peak and isinstance(counted, TopDown):  # pictures differ in size from the net's
         share = done.people * (1 + counted.flip_test) * operations(counted.spec) / took / net.peak
