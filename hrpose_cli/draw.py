@@ -33,7 +33,7 @@ FONT = cv2.FONT_HERSHEY_SIMPLEX
 FONT_HEIGHT = 22  # px of a capital at scale 1
 
 SHIFT = 4  # fractional bits that cv2 takes
-FAR = 32_000  # px: no picture is larger, and cv2 walks along what lies outside
+FAR = 1 << 17  # px: no picture is larger (JPEG ends at 65,535), and cv2 walks along what lies outside
 SPREAD = 1.4  # px that cv2's anti-aliasing adds to the width of a polygon (measured)
 CORNERS = 24  # of a joint's disc
 FINE_SIGMA = 0.05  # joints with a smaller OKS sigma (the face) sit close together and are drawn finer

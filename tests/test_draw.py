@@ -218,6 +218,13 @@ def test_tiny_pictures(size: tuple[int, int]) -> None:
     assert draw_poses(picture(*size), person(), style=style).shape == (size[1], size[0], 3)
 
 
+def test_a_picture_may_be_as_wide_as_jpeg_can_be() -> None:
+    poses = person()
+    poses.xy[..., 0] += 65_000
+    columns = np.flatnonzero((draw_poses(picture(65_500, 130), poses) != 128).any(axis=(0, 2)))
+    assert 65_000 < columns[0] < columns[-1] < 65_200
+
+
 def test_a_limb_to_far_away_starts_in_the_picture() -> None:
     poses = person()
     poses.xy[0, LEFT_ANKLE] = 61, 9000
