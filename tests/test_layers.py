@@ -47,7 +47,9 @@ def room(path: Path) -> str:
 
 def imported(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("hrpose_cli."):
+        if isinstance(node, ast.ImportFrom) and node.module == "hrpose_cli":
+            yield from (a.name for a in node.names if not a.name.startswith("__"))
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("hrpose_cli."):
             yield node.module.split(".")[1]  # type: ignore[union-attr]
         elif isinstance(node, ast.Import):
             yield from (a.name.split(".")[1] for a in node.names if a.name.startswith("hrpose_cli."))

@@ -132,15 +132,14 @@ def test_offline_is_the_butterworth_of_biomechanics() -> None:
     assert not track(offline(records), "filled").any()
 
 
-@pytest.mark.parametrize(("hertz", "left", "least"), [(1.0, 1.0, 0.99), (6.0, 0.5**0.5, 0.69), (15.0, 0.0, 0.0)])
-def test_offline_passes_slow_motion_without_lag(hertz: float, left: float, least: float) -> None:
+@pytest.mark.parametrize(("hertz", "left"), [(1.0, 1.0), (6.0, 0.5**0.5), (15.0, 0.0)])
+def test_offline_passes_slow_motion_without_lag(hertz: float, left: float) -> None:
     times = np.arange(200) / 50
     found = track(offline(clip(30 * np.sin(2 * np.pi * hertz * times))))[50:150, 0, 0] - BODY[0, 0]
     wave = np.exp(2j * np.pi * hertz * times[50:150])
     response = 2 * (found * wave.conj()).mean() * 1j / 30
     assert abs(response.real - left) < 0.03
     assert abs(response.imag) < 0.01
-    assert response.real > least - 0.03
 
 
 def test_offline_takes_times_as_they_are() -> None:
