@@ -16,8 +16,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import av
-
-HRPOSE = [sys.executable, "-c", "from hrpose_cli.cli import app; app()", "video"]
+from common import HRPOSE
 
 
 @dataclass(frozen=True)
@@ -90,7 +89,8 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|")
     for clip in options.clips:
         out = options.out / f"{clip.stem}.mp4"
-        done = subprocess.run([*HRPOSE, str(clip), "--out", str(out), *more], capture_output=True, text=True)
+        out.unlink(missing_ok=True)  # of an earlier run
+        done = subprocess.run([*HRPOSE, "video", str(clip), "--out", str(out), *more], capture_output=True, text=True)
         print(row(clip.name, look(clip), look(out)) if out.is_file() else f"| {clip.name} | no output |")
         for line in done.stderr.splitlines():
             print(f"    {line}", file=sys.stderr, flush=True)

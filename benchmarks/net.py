@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from hrpose_cli.backends.pytorch import normalise
 from hrpose_cli.nets import build
 from hrpose_cli.training.run import new_spec
-from hrpose_cli.weights import find, save
+from hrpose_cli.weights import find, load, save
 from hrpose_cli.zoo import ModelSpec
 
 # Nets of random weights, and the size (width, height) of their input.
@@ -30,15 +30,20 @@ def add_net(parser: argparse.ArgumentParser, random: str | None = None) -> None:
 
 @contextmanager
 def chosen(arguments: argparse.Namespace) -> Iterator[tuple[ModelSpec, Path]]:
-    """The net to measure, and the file of its weights."""
+    """The net to measure, and a file of its weights that says what it is."""
     if arguments.weights or not arguments.random:
-        yield find(arguments.weights or "default", like=arguments.like)
-        return
-    spec = new_spec(arguments.random, arguments.random, RANDOM[arguments.random])
+        spec, path = find(arguments.weights or "default", like=arguments.like)
+        if arguments.like is None:
+            yield spec, path
+            return
+        net = load(spec, path)
+    else:
+        spec = new_spec(arguments.random, arguments.random, RANDOM[arguments.random])
+        torch.manual_seed(0)
+        net = build(spec.architecture, spec.net)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "net.safetensors"
-        torch.manual_seed(0)
-        save(build(spec.architecture, spec.net), spec, path)
+        save(net, spec, path)
         yield spec, path
 
 

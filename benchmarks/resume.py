@@ -13,11 +13,11 @@ import tempfile
 import time
 from pathlib import Path
 
-HRPOSE = [sys.executable, "-c", "from hrpose_cli.cli import app; app()", "video"]
+from common import HRPOSE
 
 
 def start(clip: Path, poses: Path, *options: str) -> subprocess.Popen[bytes]:
-    command = [*HRPOSE, str(clip), "--no-video", "--quiet", "--poses", str(poses), *options]
+    command = [*HRPOSE, "video", str(clip), "--no-video", "--quiet", "--poses", str(poses), *options]
     return subprocess.Popen(command)
 
 
@@ -49,7 +49,7 @@ def main() -> None:
         assert start(options.clip, whole).wait() == 0
         lasted, kills, same = time.monotonic() - began, 0, 0
         print(f"one run: {lasted:.1f} s, {lines(whole)} lines")
-        while kills < options.kills or lines(again):
+        while kills < options.kills or lines(again) or not same:
             before = lines(again)
             process = start(options.clip, again, "--resume")
             if kills < options.kills and killed(process, chance.uniform(0.1, 0.9) * lasted):
