@@ -1,21 +1,21 @@
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch.testing import assert_close
 
-from hrpose_cli.errors import InputError
 from hrpose_cli.training.augment import Augmentation
 from hrpose_cli.training.samples import draw
-from hrpose_cli.training.teacher import Teacher, filled, rescale
+from hrpose_cli.training.teacher import Teacher, filled, rescale, unfit
 from tests.conftest import spec
 from tests.training_case import people
 
 
 @pytest.fixture
 def teacher(weights_file: Path) -> Teacher:
-    return Teacher.load(str(weights_file), "cpu")
+    return Teacher.load(str(weights_file), spec(), "cpu")
 
 
 @pytest.mark.parametrize("size", [(6, 8), (12, 16), (24, 32)])
@@ -66,9 +66,16 @@ class Sure:
         return spot.expand(len(images), 17, 32, 24)
 
 
-def test_only_the_classic_geometry_teaches(weights_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hrpose_cli.training import teacher as module
-
-    monkeypatch.setattr(module, "find", lambda _: (replace(spec(), geometry="udp"), weights_file))
-    with pytest.raises(InputError, match="cannot teach"):
-        Teacher.load("any", "cpu")
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, ""),
+        ({"input_size": (288, 384)}, ""),
+        ({"input_size": (256, 256)}, "its input of 256x256 has another shape than 128x96"),
+        ({"architecture": "higher_hrnet"}, "it works bottom-up, what it is to teach top-down"),
+        ({"geometry": "udp"}, "its geometry is udp, a training's is classic"),
+        ({"skeleton": "mpii"}, "its joints are mpii's, not coco's"),
+    ],
+)
+def test_who_sees_something_else_cannot_teach(changes: dict[str, Any], reason: str) -> None:
+    assert unfit(replace(spec(), **changes), spec()) == reason

@@ -160,9 +160,9 @@ def train(
     if find_spec("matplotlib") is None:
         report.console.print("note: curves.png needs matplotlib: pip install 'hrpose[train]'")
     where = run.own_device(choose_device(device))
+    taught = Teacher.load(teacher, spec, where) if teacher else None
     with run.processes(where):
         people = run.first(load).to(where)
-        taught = Teacher.load(teacher, where) if teacher else None
         if taught and isinstance(people, People):
             people = run.first(partial(filled, people, spec, taught, out / "cache"))
         target = taught if distil else None

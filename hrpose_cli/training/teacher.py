@@ -35,10 +35,11 @@ class Teacher:
     path: Path
 
     @classmethod
-    def load(cls, name_or_path: str, device: str) -> Teacher:
+    def load(cls, name_or_path: str, student: ModelSpec, device: str) -> Teacher:
+        """The teacher of a net that is to be trained; InputError if it cannot be one."""
         spec, path = find(name_or_path)
-        if spec.geometry != "classic":
-            raise InputError(f"{path} cannot teach: its geometry is {spec.geometry}, a training's is classic")
+        if wrong := unfit(spec, student):
+            raise InputError(f"{path} cannot teach: {wrong}: name another --teacher")
         return cls(TorchBackend(load(spec, path), device=device, color=spec.color), spec, path)
 
     @torch.no_grad()
@@ -49,8 +50,22 @@ class Teacher:
         return rescale(maps, (size[0] // 4, size[1] // 4))
 
 
+def unfit(teacher: ModelSpec, student: ModelSpec) -> str:
+    """What keeps a net from teaching another, if there is such a thing."""
+    if teacher.method != student.method:
+        return f"it works {teacher.method}, what it is to teach {student.method}"
+    if teacher.geometry != "classic":
+        return f"its geometry is {teacher.geometry}, a training's is classic"
+    if teacher.skeleton != student.skeleton:
+        return f"its joints are {teacher.skeleton}'s, not {student.skeleton}'s"
+    (w, h), (width, height) = teacher.input_size, student.input_size
+    if w * height != width * h:
+        return f"its input of {teacher.size} has another shape than {student.size}"
+    return ""
+
+
 def rescale(images: Tensor, size: Size) -> Tensor:
-    """(N, C, h, w) at another size (width, height), in the classic geometry: pixel 0 stays pixel 0."""
+    """(N, C, h, w) at a size (width, height) of the same shape, in the classic geometry: pixel 0 stays pixel 0."""
     if images.shape[-1] == size[0]:
         return images
     step = images.shape[-1] / size[0]
@@ -60,10 +75,6 @@ def rescale(images: Tensor, size: Size) -> Tensor:
 
 def filled(people: People, spec: ModelSpec, teacher: Teacher, cache: Path) -> People:
     """People whose unlabelled joints are the teacher's; kept in the folder `cache` for the next time."""
-    if teacher.spec.skeleton != spec.skeleton:
-        raise InputError(
-            f"{teacher.path} cannot teach: its joints are {teacher.spec.skeleton}'s, not {spec.skeleton}'s"
-        )
     path = cache / f"filled-{people.key}-{digest(teacher.path)[:8]}-{spec.padding:g}.npz"
     if not path.is_file():
         joints, score = teach(people, spec, teacher)

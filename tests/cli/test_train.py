@@ -182,6 +182,13 @@ def test_what_cannot_be_is_one_line(data: Path, tmp_path: Path, arguments: list[
     assert message in clean_failure(run("--data", data, "--out", tmp_path / "run", "--epochs", 1, *arguments))
 
 
+def test_a_teacher_must_see_what_the_net_sees(data: Path, tmp_path: Path, weights_file: Path) -> None:
+    arguments = ["--data", data, "--out", tmp_path / "run", "--teacher", weights_file, "--input", "256x256"]
+    line = clean_failure(run(*arguments))
+    assert "cannot teach: its input of 128x96 has another shape than 256x256: name another --teacher" in line
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     "arguments",
     [["--lr", -1], ["--occluded", -1], ["--distil", -0.1], ["--average", 1.5], ["--seed", -1], ["--batch", 0]],
