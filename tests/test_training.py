@@ -190,6 +190,10 @@ def test_people_are_cut_once_and_found_again(tmp_path: Path) -> None:
     (tmp_path / "a.png").unlink()
     again = load_people([source], (96, 128), COCO, tmp_path / "cache")
     assert_array_equal(again.patches, found.patches)
+    (tmp_path / "others").mkdir()
+    Image.new("RGB", (100, 120)).save(tmp_path / "others" / "a.png")
+    others = load_people([replace(source, images=tmp_path / "others")], (96, 128), COCO, tmp_path / "cache")
+    assert not others.patches.any()
 
 
 def test_targets_are_where_the_joints_are() -> None:

@@ -91,8 +91,14 @@ def load_people(
 
 
 def fingerprint(sources: Sequence[Source], crop: Size, skeleton: Skeleton) -> str:
-    """Eight digits that change with whatever changes the patches."""
-    files = [(str(s.annotations.resolve()), s.annotations.stat().st_mtime_ns, s.trust) for s in sources]
+    """Eight digits that change with whatever changes the patches, but for a picture that is replaced by another.
+
+    Looking at each would need the annotation files, whose reading takes longer than that of the patches.
+    """
+    files = [
+        (str(s.annotations.resolve()), s.annotations.stat().st_mtime_ns, s.trust, str(s.images and s.images.resolve()))
+        for s in sources
+    ]
     facts = json.dumps([files, crop, skeleton.name, REACH])
     return hashlib.sha256(facts.encode()).hexdigest()[:8]
 
