@@ -76,6 +76,8 @@ class Training:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
+        self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        self.check_people()
         self.progress = Progress()
         self.method = METHODS[self.spec.method]
         self.how = self.how or self.method.augmentation()
@@ -85,8 +87,17 @@ class Training:
         self.average = AveragedModel(self.net, multi_avg_fn=moving_average(self.recipe.average), use_buffers=True)
         self.average.eval()
         self.optimizer = torch.optim.AdamW(self.net.parameters(), self.recipe.rate, weight_decay=self.recipe.decay)
-        self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         self.model = DistributedDataParallel(self.net) if self.world > 1 else self.net
+
+    def check_people(self) -> None:
+        """Raise InputError if there are too few people, or pictures, for one step."""
+        recipe, need = self.recipe, self.recipe.batch * self.parts
+        if len(self.people) < need:
+            what = "pictures" if self.spec.method == "bottom-up" else "people"
+            raise InputError(
+                f"there are {len(self.people)} {what}, but a step takes {need}, --batch {recipe.batch} x "
+                f"--accumulate {recipe.accumulate} x {self.world} processes: lower one of these"
+            )
 
     @property
     def parts(self) -> int:
@@ -95,7 +106,7 @@ class Training:
 
     @property
     def steps_an_epoch(self) -> int:
-        return max(1, len(self.people) // (self.recipe.batch * self.parts))
+        return len(self.people) // (self.recipe.batch * self.parts)
 
     def run(self, *, save_every: float = math.inf) -> Iterator[dict[str, float]]:
         """Train to the end; gives what an epoch came to after each one.

@@ -122,12 +122,14 @@ def test_a_bottom_up_training_leaves_weights_for_image(data: Path, tmp_path: Pat
     assert poses.is_file()
 
 
-def test_whole_pictures_come_in_smaller_batches(data: Path, tmp_path: Path) -> None:
-    for method, size, batch in (("top-down", "128x96", 32), ("bottom-up", "64x64", 8)):
-        out = tmp_path / method
-        result = run("--method", method, "--data", data, "--out", out, "--input", size, "--epochs", 1)
-        assert result.exit_code == 0, result.output
-        assert json.loads((out / "log.jsonl").read_text())["samples"] == batch
+@pytest.mark.parametrize(
+    ("method", "have", "need"),
+    [("top-down", "2 people", "64, --batch 32"), ("bottom-up", "1 pictures", "16, --batch 8")],
+)
+def test_too_few_for_a_step_are_refused(data: Path, tmp_path: Path, method: str, have: str, need: str) -> None:
+    """Whole pictures come in smaller batches."""
+    line = clean_failure(run("--method", method, "--data", data, "--out", tmp_path / "run", "--accumulate", 2))
+    assert f"there are {have}, but a step takes {need} x --accumulate 2 x 1 processes: lower one of these" in line
 
 
 def test_people_of_another_skeleton_are_trained_with_it(data: Path, tmp_path: Path) -> None:
