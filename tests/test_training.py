@@ -4,6 +4,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -104,6 +105,31 @@ def test_a_checkpoint_of_another_net_is_refused(tmp_path: Path) -> None:
     other.spec = replace(spec(), sigma=2.0)
     with pytest.raises(WeightsError, match="another --out"):
         other.resume()
+
+
+def test_another_recipe_is_refused_with_what_differs(tmp_path: Path) -> None:
+    training(tmp_path, replace(QUICK, rate=1e-4, norms="frozen", accumulate=2)).save()
+    with pytest.raises(InputError, match=r"--accumulate 2 --lr 0\.0001 --norms frozen: .*--init and another --out"):
+        training(tmp_path).resume()
+
+
+@pytest.mark.parametrize(
+    ("changes", "checkpoint"),
+    [
+        ({"epochs": 9}, {}),
+        ({"minutes": 1.0}, {}),
+        ({"accumulate": 2}, {"processes": 2}),
+        ({"seed": 3}, {"recipe": {"rate": QUICK.rate}}),  # of a version that had no seeds
+    ],
+)
+def test_what_may_change_on_the_way(tmp_path: Path, changes: dict[str, Any], checkpoint: dict[str, Any]) -> None:
+    case = training(tmp_path)
+    case.advance()
+    case.save()
+    torch.save(torch.load(tmp_path / LAST) | checkpoint, tmp_path / LAST)
+    other = training(tmp_path, replace(QUICK, **changes))
+    other.resume()
+    assert other.progress.step == 1
 
 
 def test_two_processes_are_one_with_two_parts(tmp_path: Path) -> None:

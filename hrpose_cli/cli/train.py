@@ -69,7 +69,9 @@ def train(
             help="Start from weights: a name of `hrpose weights list`, a file of any key style, or an OpenVINO .xml."
         ),
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the last checkpoint in --out, by the same recipe.")
+    ] = False,
     val: Annotated[
         Path | None,
         typer.Option(help="COCO or CrowdPose file to measure on, with flip test; top-down by ground-truth boxes."),

@@ -30,7 +30,7 @@ from hrpose_cli.training.method import METHODS, Batch
 from hrpose_cli.training.people import People
 from hrpose_cli.training.picture_samples import PictureAugmentation
 from hrpose_cli.training.pictures import Pictures
-from hrpose_cli.training.recipe import Recipe, learning_rate
+from hrpose_cli.training.recipe import Recipe, differing, learning_rate
 from hrpose_cli.training.samples import Samples
 from hrpose_cli.zoo import ModelSpec
 
@@ -214,6 +214,7 @@ class Training:
             "optimizer": self.optimizer.state_dict(),
             "progress": asdict(self.progress),
             "recipe": asdict(self.recipe),
+            "processes": self.world,
             "spec": self.spec.metadata(),
         }
         with replacing(self.out / LAST) as temporary:
@@ -227,13 +228,20 @@ class Training:
             raise InputError(f"{self.out} holds a training: say --resume, or name another --out")
 
     def resume(self) -> None:
-        """Go on from the last checkpoint of `out`, if there is one."""
+        """Go on from the last checkpoint of `out`, if there is one, by the same recipe, for as long as is wanted."""
         path = self.out / LAST
         if not path.is_file():
             return
         state: Mapping[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
         if state["spec"] != self.spec.metadata():
             raise WeightsError(f"{path} is of another net: name another --out")
+        # More or fewer processes take the same step by another --accumulate.
+        free = {"epochs", "minutes"} | ({"accumulate"} if state.get("processes", self.world) != self.world else set())
+        if before := differing(state.get("recipe", {}), self.recipe, free):
+            raise InputError(
+                f"{path} was trained with {before}: say so again, or start anew from its weights with --init "
+                "and another --out"
+            )
         self.net.load_state_dict(state["net"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])

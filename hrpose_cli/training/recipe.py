@@ -1,7 +1,13 @@
 """Everything that decides how a net is trained."""
 
+from __future__ import annotations
+
 import math
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+OPTIONS = {"rate": "lr", "tags": "tag-weight"}  # by field; all others are called like theirs
 
 
 @dataclass(frozen=True)
@@ -25,6 +31,18 @@ class Recipe:
     precision: str = "fp32"  # or bf16
     distil: float = 0.0  # weight of the teacher's heatmaps as a second target
     seed: int = 0
+
+
+def differing(before: Mapping[str, Any], recipe: Recipe, free: Collection[str]) -> str:
+    """The options of an earlier recipe that another does not share.
+
+    free: fields that may differ. So may those that an older version did not know.
+    """
+    return " ".join(
+        f"--{OPTIONS.get(name, name)} {before[name]}"
+        for name, value in asdict(recipe).items()
+        if name not in free and before.get(name, value) != value
+    )
 
 
 def learning_rate(recipe: Recipe, step: int, way: float) -> float:
