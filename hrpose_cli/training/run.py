@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from hrpose_cli.backends.pytorch import TorchBackend, normalise
 from hrpose_cli.bottom_up import MULTIPLE, BottomUp
 from hrpose_cli.checkpoints import complain, official_keys, read_state
-from hrpose_cli.errors import UsageError, WeightsError
+from hrpose_cli.errors import InputError, UsageError, WeightsError
 from hrpose_cli.estimators import TopDown
 from hrpose_cli.evaluate import METRICS, Measure, Protocol, joint_rows
 from hrpose_cli.geometry import Size
@@ -230,12 +230,14 @@ def epochs(
     save_every: minutes between checkpoints, which come after every epoch as well. val_images: as for `measure`.
     """
     best = best_file(training)
-    for count, row in enumerate(training.run(save_every=60 * save_every), start=1):
+    if val is None and training.progress.best >= 0:
+        raise InputError(f"{best} is the best by --val: name that again, or the next weights would take its place")
+    for row in training.run(save_every=60 * save_every):
         finished = training.way() >= 1  # before the others go on, for all processes ask together
         if training.rank:
             continue
         numbers: Mapping[str, float] = {}
-        if val is not None and (count % val_every == 0 or finished):
+        if val is not None and (row["epoch"] % val_every == 0 or finished):
             numbers = measure(training, val, val_images)
         if val is None or numbers.get("AP", -1.0) > training.progress.best:
             ship(training, best, numbers)

@@ -52,8 +52,17 @@ def test_a_training_leaves_weights_a_log_and_a_checkpoint(data: Path, tmp_path: 
     assert [row["step"] for row in rows] == [1]
     assert 0 <= rows[0]["AP"] <= 1
     assert "--resume" in clean_failure(run(*common, "--epochs", 2))
-    assert run(*common, "--epochs", 2, "--resume").exit_code == 0
+    assert "first.safetensors is the best by --val" in clean_failure(run(*common, "--epochs", 2, "--resume"))
+    assert run(*common, "--epochs", 2, "--resume", "--val", data).exit_code == 0
     assert [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()] == [1, 2]
+
+
+def test_measurements_are_counted_over_all_starts(data: Path, tmp_path: Path) -> None:
+    common = ["--data", data, "--out", tmp_path / "run", "--batch", 2, "--val", data, "--val-every", 3, "--resume"]
+    for epochs in (2, 5):
+        assert run(*common, "--epochs", epochs).exit_code == 0
+    rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if "AP" in row] == [2, 3, 5]  # each start measures at its end as well
 
 
 def test_processes_that_go_by_the_clock_end_together(data: Path, tmp_path: Path) -> None:
