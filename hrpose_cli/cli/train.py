@@ -155,7 +155,7 @@ def train(
     name, way = run.choose(net, method)
     recipe = make_recipe(**locals() | {"batch": batch or run.BATCHES[way]})
     refuse_options_of_other(way, context)
-    spec = run.new_spec(out.name, name, parse_size(size) if size else None, skeleton, padding=padding)
+    spec = run.new_spec(out.resolve().name, name, parse_size(size) if size else None, skeleton, padding=padding)
     val_images = val_folder(val, val_images, images, spec)
     begin = run.start(init, spec) if init else None
     load = loader(data, images, spec, out / "cache", occluded=occluded, by_joint=joint_weights)

@@ -65,6 +65,15 @@ def test_measurements_are_counted_over_all_starts(data: Path, tmp_path: Path) ->
     assert [row["step"] for row in rows if "AP" in row] == [2, 3, 5]  # each start measures at its end as well
 
 
+def test_weights_are_called_like_the_folder_one_is_in(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine").mkdir()
+    monkeypatch.chdir(tmp_path / "mine")
+    assert run("--data", data, "--out", ".", "--batch", 2, "--epochs", 1).exit_code == 0
+    assert (tmp_path / "mine" / "mine.safetensors").is_file()
+
+
 def test_processes_that_go_by_the_clock_end_together(data: Path, tmp_path: Path) -> None:
     """The first alone measures, after some epochs."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "--no-python"]
