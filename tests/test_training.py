@@ -107,6 +107,18 @@ def test_a_checkpoint_of_another_net_is_refused(tmp_path: Path) -> None:
         other.resume()
 
 
+@pytest.mark.parametrize("left", [0, 99, 9_999])
+def test_a_damaged_checkpoint_is_one_line(tmp_path: Path, left: int) -> None:
+    case = training(tmp_path)
+    case.save()
+    (tmp_path / LAST).write_bytes((tmp_path / LAST).read_bytes()[:left])
+    with pytest.raises(WeightsError, match=r"last\.pt cannot be read .*: start anew"):
+        case.resume()
+    torch.save({"net": {}}, tmp_path / LAST)
+    with pytest.raises(WeightsError, match="is no checkpoint of hrpose train"):
+        case.resume()
+
+
 def test_another_recipe_is_refused_with_what_differs(tmp_path: Path) -> None:
     training(tmp_path, replace(QUICK, rate=1e-4, norms="frozen", accumulate=2)).save()
     with pytest.raises(InputError, match=r"--accumulate 2 --lr 0\.0001 --norms frozen: .*--init and another --out"):

@@ -23,6 +23,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from hrpose_cli.backends.pytorch import normalise
+from hrpose_cli.checkpoints import TRAINING, first_line, read_torch
 from hrpose_cli.errors import InputError, WeightsError
 from hrpose_cli.files import replacing
 from hrpose_cli.training.augment import Augmentation
@@ -36,6 +37,7 @@ from hrpose_cli.zoo import ModelSpec
 
 LAST = "last.pt"
 LOG = "log.jsonl"
+ANEW = "start anew from its weights with --init and another --out"
 
 
 @dataclass(frozen=True)
@@ -232,16 +234,13 @@ class Training:
         path = self.out / LAST
         if not path.is_file():
             return
-        state: Mapping[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
+        state = read_checkpoint(path)
         if state["spec"] != self.spec.metadata():
             raise WeightsError(f"{path} is of another net: name another --out")
         # More or fewer processes take the same step by another --accumulate.
         free = {"epochs", "minutes"} | ({"accumulate"} if state.get("processes", self.world) != self.world else set())
         if before := differing(state.get("recipe", {}), self.recipe, free):
-            raise InputError(
-                f"{path} was trained with {before}: say so again, or start anew from its weights with --init "
-                "and another --out"
-            )
+            raise InputError(f"{path} was trained with {before}: say so again, or {ANEW}")
         self.net.load_state_dict(state["net"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -251,3 +250,15 @@ class Training:
         """Add a line to log.jsonl."""
         with (self.out / LOG).open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """What `Training.save` wrote; WeightsError if it is damaged or something else."""
+    try:
+        state: dict[str, Any] = read_torch(path)
+        missing = TRAINING - state.keys()
+    except Exception as error:  # a damaged pickle can fail in any way
+        raise WeightsError(f"{path} cannot be read ({first_line(error)}): {ANEW}") from error
+    if missing:
+        raise WeightsError(f"{path} is no checkpoint of hrpose train: name another --out")
+    return state
