@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from hrpose_cli.cli import options as opt
-from hrpose_cli.errors import InputError, UsageError
+from hrpose_cli.errors import BackendError, InputError, UsageError
 
 if TYPE_CHECKING:
     from hrpose_cli.training.annotations import Source
@@ -86,7 +87,7 @@ def train(
     epochs: Annotated[float, typer.Option(min=0, rich_help_panel=RECIPE)] = 210,
     minutes: Annotated[
         float | None,
-        typer.Option(min=0, help="Instead of epochs: the schedule ends with the time.", rich_help_panel=RECIPE),
+        typer.Option(min=0.01, help="Instead of epochs: the schedule ends with the time.", rich_help_panel=RECIPE),
     ] = None,
     batch: Annotated[
         int | None,
@@ -146,8 +147,9 @@ def train(
     """Train a net on annotated people; with torchrun, on many processes."""
     from hrpose_cli.backends.pytorch import choose_device
     from hrpose_cli.cli.report import Report
+    from hrpose_cli.files import check_writable
     from hrpose_cli.training import run
-    from hrpose_cli.training.loop import Training
+    from hrpose_cli.training.loop import LAST, Training
     from hrpose_cli.training.people import People
     from hrpose_cli.training.teacher import Teacher, filled
 
@@ -155,14 +157,17 @@ def train(
     name, way = run.choose(net, method)
     recipe = make_recipe(**locals() | {"batch": batch or run.BATCHES[way]})
     refuse_options_of_other(way, context)
+    where = run.own_device(choose_device(device))
+    refuse_what_cannot_be(context, where)
     spec = run.new_spec(out.resolve().name, name, parse_size(size) if size else None, skeleton, padding=padding)
     val_images = val_folder(val, val_images, images, spec)
     begin = run.start(init, spec) if init else None
     load = loader(data, images, spec, out / "cache", occluded=occluded, by_joint=joint_weights)
     if find_spec("matplotlib") is None:
         report.console.print("note: curves.png needs matplotlib: pip install 'hrpose[train]'")
-    where = run.own_device(choose_device(device))
     taught = Teacher.load(teacher, spec, where) if teacher else None
+    if not run.other_process():  # the first alone writes
+        check_writable(out / LAST, make=True)
     with run.processes(where):
         people = run.first(load).to(where)
         if taught and isinstance(people, People):
@@ -204,6 +209,21 @@ def refuse_options_of_other(way: str, context: typer.Context) -> None:
             raise UsageError(f"{given[0]} is for {other} nets: leave it out, or name another --net")
     if way == "bottom-up" and context.params["loss"] == "ohkm":
         raise UsageError("--loss ohkm is for top-down nets: use mse or peaked, or name another --net")
+
+
+def refuse_what_cannot_be(context: typer.Context, device: str) -> None:
+    """Raise an error, before any work, for options that cannot be followed, or not on this device."""
+    options = context.params
+    for option in context.command.params:
+        value = options.get(option.name or "")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UsageError(f"{option.opts[0]} {value} is not a finite number")
+    if options["distil"] and not options["teacher"]:
+        raise UsageError("--distil weighs the heatmaps of a teacher: name it with --teacher")
+    if options["norms"] == "sync" and not device.startswith("cuda"):
+        raise BackendError(f"--norms sync needs a CUDA device, not {device}: say --norms batch or frozen")
+    if options["out"].is_file():
+        raise UsageError(f"--out {options['out']} is a file: name a folder")
 
 
 def loader(

@@ -179,6 +179,8 @@ def test_people_of_another_skeleton_are_trained_with_it(data: Path, tmp_path: Pa
         (["--val-images", "val"], "of --val: name that file too"),
         (["--input", "100x100"], "cannot be trained"),
         (["--input", "large"], "HEIGHTxWIDTH"),
+        (["--distil", 1], "name it with --teacher"),
+        (["--epochs", "inf"], "--epochs inf is not a finite number"),
     ],
 )
 def test_wrong_use_is_one_line(data: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
@@ -192,6 +194,7 @@ def test_wrong_use_is_one_line(data: Path, tmp_path: Path, arguments: list[str],
         (["--teacher", "nobody"], "no weights are called"),
         (["--init", "no.pth"], "no weights at no.pth"),
         (["--init", "nobody"], "no weights are called"),
+        (["--norms", "sync", "--device", "cpu"], "needs a CUDA device, not cpu"),
         (
             ["--init", "default"],
             "lite-hrnet-256x192.safetensors does not fit this net: say --net lite-hrnet --input 256x192",
@@ -200,6 +203,11 @@ def test_wrong_use_is_one_line(data: Path, tmp_path: Path, arguments: list[str],
 )
 def test_what_cannot_be_is_one_line(data: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
     assert message in clean_failure(run("--data", data, "--out", tmp_path / "run", "--epochs", 1, *arguments))
+
+
+def test_a_folder_that_cannot_be_is_refused_before_the_work(data: Path) -> None:
+    assert f"--out {data} is a file: name a folder" in wrong_usage(run("--data", data, "--out", data))
+    assert "cannot be written: Not a directory" in clean_failure(run("--data", data, "--out", data / "run"))
 
 
 def test_a_teacher_must_see_what_the_net_sees(data: Path, tmp_path: Path, weights_file: Path) -> None:
@@ -211,7 +219,15 @@ def test_a_teacher_must_see_what_the_net_sees(data: Path, tmp_path: Path, weight
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--lr", -1], ["--occluded", -1], ["--distil", -0.1], ["--average", 1.5], ["--seed", -1], ["--batch", 0]],
+    [
+        ["--lr", -1],
+        ["--occluded", -1],
+        ["--distil", -0.1],
+        ["--average", 1.5],
+        ["--seed", -1],
+        ["--batch", 0],
+        ["--minutes", 0],
+    ],
 )
 def test_numbers_have_their_ranges(data: Path, tmp_path: Path, arguments: list[object]) -> None:
     result = run("--data", data, "--out", tmp_path / "run", "--epochs", 1, *arguments)
