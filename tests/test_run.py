@@ -1,6 +1,7 @@
 """Every kind of net of `--net` learns one small batch by heart, and is measured and kept as what it is."""
 
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -151,3 +152,13 @@ def test_processes_on_the_cpu_need_no_card(monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setenv(name, value)
     with processes("cpu"):
         assert torch.distributed.get_backend() == "gloo"
+
+
+def test_processes_wait_for_hours_of_work_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[timedelta] = []
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setattr(torch.distributed, "init_process_group", lambda _, timeout: asked.append(timeout))
+    monkeypatch.setattr(torch.distributed, "barrier", lambda: None)
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
+    with processes("cpu"):
+        assert asked[0] > timedelta(hours=12)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -184,7 +185,9 @@ def processes(device: str) -> Iterator[None]:
         return
     if device.startswith("cuda"):
         torch.cuda.set_device(device)  # where nccl works unless told otherwise
-    dist.init_process_group(exchange(device))
+    # The others wait while the first cuts people, asks the teacher or measures, which can take hours; that
+    # one of them died is noticed by torchrun.
+    dist.init_process_group(exchange(device), timeout=timedelta(days=1))
     try:
         yield
         dist.barrier()
