@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
@@ -214,10 +213,6 @@ def refuse_options_of_other(way: str, context: typer.Context) -> None:
 def refuse_what_cannot_be(context: typer.Context, device: str) -> None:
     """Raise an error, before any work, for options that cannot be followed, or not on this device."""
     options = context.params
-    for option in context.command.params:
-        value = options.get(option.name or "")
-        if isinstance(value, float) and not math.isfinite(value):
-            raise UsageError(f"{option.opts[0]} {value} is not a finite number")
     if options["distil"] and not options["teacher"]:
         raise UsageError("--distil weighs the heatmaps of a teacher: name it with --teacher")
     if options["norms"] == "sync" and not device.startswith("cuda"):

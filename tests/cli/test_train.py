@@ -180,7 +180,7 @@ def test_people_of_another_skeleton_are_trained_with_it(data: Path, tmp_path: Pa
         (["--input", "100x100"], "cannot be trained"),
         (["--input", "large"], "HEIGHTxWIDTH"),
         (["--distil", 1], "name it with --teacher"),
-        (["--epochs", "inf"], "--epochs inf is not a finite number"),
+        (["--epochs", "inf"], "--epochs must be a finite number, but is inf"),
     ],
 )
 def test_wrong_use_is_one_line(data: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
