@@ -14,6 +14,8 @@ from hrpose_cli.nets.hrnet import HRNet, NetConfig
 from hrpose_cli.zoo import ModelSpec
 from tests.reference import rule
 
+# The nets are tiny, and threads that wait for each other on a busy machine take four times as long.
+torch.set_num_threads(1)
 TINY = {"width": 4, "modules": (1, 1, 1), "blocks": 1, "bottlenecks": 1, "joints": 17}
 
 
@@ -46,7 +48,6 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def net() -> HRNet:
-    torch.set_num_threads(1)  # two spin on a busy machine, and these nets are tiny
     tiny = HRNet(NetConfig(**TINY)).eval()
     tiny.load_state_dict(rule.state_dict(tiny))
     return tiny

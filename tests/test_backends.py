@@ -51,14 +51,6 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Any:
         yield
 
 
-@pytest.fixture(autouse=True)
-def one_thread(net: HRNet) -> Any:
-    """Two threads that wait for each other on a busy machine take ten times as long."""
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(2)
-
-
 def crops(count: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, 128, 96, 3), np.uint8)
 

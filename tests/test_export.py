@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
@@ -38,14 +37,6 @@ from hrpose_cli.weights import find, inspect, load
 from tests.conftest import spec
 
 PACKAGES = {"onnx": ("onnx", "onnxruntime"), "openvino": ("openvino",), "torchscript": ()}
-
-
-@pytest.fixture(autouse=True)
-def one_thread(net: HRNet) -> Any:
-    """Two threads that wait for each other on a busy machine take ten times as long."""
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(2)
 
 
 def exported(folder: Path, weights: Path, format: str, **options: Any) -> Path:

@@ -89,14 +89,12 @@ def test_a_training_that_is_killed_goes_on_as_if_nothing_was(tmp_path: Path) -> 
     left = training(tmp_path)
     left.resume()
     assert left.progress.step > 20
-    torch.set_num_threads(1)
     alone = training(tmp_path / "alone", replace(QUICK, epochs=10_000))
     alone.train()
     for _ in range(left.progress.step):
         alone.advance()
     for a, b in zip(left.net.state_dict().values(), alone.net.state_dict().values(), strict=True):
         assert_array_equal(a, b)
-    torch.set_num_threads(2)
 
 
 def test_a_checkpoint_of_another_net_is_refused(tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -15,13 +14,10 @@ from tests.conftest import clean_failure, wrong_usage
 
 
 @pytest.fixture(autouse=True)
-def alone(net: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A folder and a cache of their own, and one thread: two wait for each other on a busy machine."""
+def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder and a cache of their own."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HRPOSE_CACHE", str(tmp_path / "cache"))
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(2)
 
 
 def run(*arguments: object) -> Any:
