@@ -206,9 +206,9 @@ def by_number(images: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def clip_name(videos: Any, images: Sequence[Mapping[str, Any]]) -> str:
-    """What `videos` calls the clip, or else what its frames are called; "" for pictures."""
+    """What `videos` calls the one clip, or else what its first frame is called; "" for pictures."""
     named = [video["name"] for video in videos or () if isinstance(video, dict) and "name" in video]
-    return next(iter(named or [entry["file_name"] for entry in images if "frame_index" in entry]), "")
+    return named[0] if len(named) == 1 else next((i["file_name"] for i in images if "frame_index" in i), "")
 
 
 def clip_size(images: Sequence[Mapping[str, Any]]) -> tuple[int, int] | None:
