@@ -23,6 +23,7 @@ from hrpose_cli.draw import DEFAULT_STYLE, DrawStyle, draw_poses
 from hrpose_cli.errors import InputError, UsageError
 from hrpose_cli.estimators import Estimator
 from hrpose_cli.formats import PoseFile, jsonl
+from hrpose_cli.formats.facts import UNKNOWN
 from hrpose_cli.formats.output import Writer
 from hrpose_cli.media.clip import Clip, Source, VideoFrame
 from hrpose_cli.media.encoding import Encoding
@@ -108,8 +109,13 @@ class Done:
 
     @property
     def tracks(self) -> int:
-        """Identities that were seen in more than a few frames; others are mostly double boxes."""
-        return sum(frames >= min(BRIEF, self.frames) for frames in self.seen.values())
+        """Identities that were seen in more than a few frames."""
+        return len(self.seen) - self.brief
+
+    @property
+    def brief(self) -> int:
+        """The others, which are mostly double boxes."""
+        return sum(frames < min(BRIEF, self.frames) for frames in self.seen.values())
 
 
 def annotate(
@@ -160,9 +166,12 @@ def render(
     if header.size is not None and header.size != source.clip.size:
         raise InputError(f"{poses} is of a clip of {header.size}, not of {source.clip.size}: choose the right clip")
     watch = watch or Stopwatch()
+    laid = Laid(poses, records, source.clip)
     with read(source, watch) as frames:
-        pairs = ((frame, found or Poses.none(header.skeleton)) for frame, found in matched(frames, records))
-        return emit(pairs, source, outputs, header, watch=watch, **more)
+        pairs = ((frame, found or Poses.none(header.skeleton)) for frame, found in laid.over(frames))
+        done = emit(pairs, source, outputs, header, watch=watch, **more)
+    done.notes += [] if done.stopped else laid.notes
+    return done
 
 
 # From frames to poses ----------------------------------------------------------------------------
@@ -224,6 +233,42 @@ def matched(frames: Iterable[VideoFrame], records: Iterable[Record]) -> Iterator
         while record is not None and record.index < frame.index:
             record = next(coming, None)
         yield frame, record.poses if record is not None and record.index == frame.index else None
+
+
+@dataclass
+class Laid:
+    """The records of a pose file over the frames of a clip, with what of the one is not in the other."""
+
+    path: Path
+    records: Iterable[Record]
+    clip: Clip
+    read: int = 0  # records
+    frames: int = 0
+    bare: int = 0  # frames without a record
+
+    def over(self, frames: Iterable[VideoFrame]) -> Generator[tuple[VideoFrame, Poses | None]]:
+        """`matched`; InputError for poses of a picture of another size."""
+        coming = self.checked()
+        for frame, poses in matched(frames, coming):
+            self.frames += 1
+            self.bare += poses is None
+            yield frame, poses
+        for _ in coming:
+            pass
+
+    def checked(self) -> Iterator[Record]:
+        for record in self.records:
+            self.read += 1
+            if record.size not in {UNKNOWN, self.clip.size}:
+                raise InputError(f"{self.path} has poses of {record.size}, not of {self.clip.size}: choose their clip")
+            yield record
+
+    @property
+    def notes(self) -> list[str]:
+        over = 0 if self.clip.trimmed or self.clip.end is not None else self.read - (self.frames - self.bare)
+        notes = {f"{self.bare} of {self.frames} frames have no poses in {self.path}": self.bare}
+        notes |= {f"{over} of the {self.read} frames in {self.path} are none of the clip's": over}
+        return [note for note, count in notes.items() if count]
 
 
 # From poses to files -----------------------------------------------------------------------------
@@ -327,9 +372,13 @@ def cut_back(files: Sequence[PoseFile], header: Header, way: Way) -> int:
     if not ends:
         return 0
     before, _ = jsonl.read(path)
-    was, now = (json.dumps(formats.facts.header_to_json(h)) for h in (before, header))  # where tuples are lists
-    if was != now:
-        raise InputError(f"{path} is of another clip, --trim, options, weights or version: use the same, or start anew")
+    was, now = (json.loads(json.dumps(formats.facts.header_to_json(h))) for h in (before, header))  # tuples as lists
+    was, now = (facts | facts["info"] for facts in (was, now))
+    if other := [name for name in now if name != "info" and was.get(name) != now[name]]:
+        raise InputError(
+            f"{path} is of another clip, --trim, options, weights or version ({', '.join(other)}): "
+            "use the same, or start anew"
+        )
     frames = whole_chunks(len(ends) - 1, header.size or (1, 1), every=way.every, chunk=way.chunk)
     os.truncate(path, ends[frames])
     return frames

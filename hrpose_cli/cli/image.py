@@ -107,4 +107,5 @@ def image(
     finally:
         if json_results is not None:
             opt.emit_json(json_results, rows)
-    report.close(info, opt.better(estimator.spec))
+    whole = [*([json_results] if json_results else []), *(name for file in files for name in file.files)]
+    report.close(info, opt.better(estimator.spec), written=[name for name in whole if str(name) != "-"])

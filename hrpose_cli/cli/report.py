@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import signal
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -162,7 +162,8 @@ class Report:
         facts = [f"{done.frames} frame{'s' * (done.frames != 1)}"]
         facts += [f"{done.resumed} of them from the run before"] if done.resumed else []
         facts += [f"{done.people} poses{without_joints(done.unsure)}"]
-        facts += [f"{done.tracks} track{'s' * (done.tracks != 1)}"] if done.seen else []
+        more = f" and {done.brief} of a frame or two" if done.brief else ""
+        facts += [f"{done.tracks} track{'s' * (done.tracks != 1)}{more}"] if done.seen else []
         self.console.print(f"{done.name}: {', '.join([*facts, *([how] if how else [])])}{written}")
         for note in done.notes:
             self.note(note)
@@ -196,9 +197,14 @@ class Report:
         line = f"{running(info)}, {options['decode']} decoding{', flip test' * options['flip_test']}, {people}"
         self.console.print("\n".join([line, *([hint] if hint else [])]), style="dim")
 
-    def close(self, info: dict[str, Any], hint: str | None = None) -> None:
-        """Print the summary, if anything was done; exit with an error code if anything failed."""
+    def close(self, info: dict[str, Any], hint: str | None = None, *, written: Sequence[Path] = ()) -> None:
+        """Print the summary, if anything was done; exit with an error code if anything failed.
+
+        written: the files of all pictures.
+        """
         self.table()
+        if written:
+            self.console.print(f"written: {', '.join(map(str, written))}")
         if self.finished:
             self.made_with(info, hint)
         self.end()

@@ -131,7 +131,8 @@ def video(
                 Header(info, base.skeleton, threshold=keypoint_score),
                 way=way, resume=resume, watch=watch, progress=report.track,
             )  # fmt: skip
-            report.clip(done, plan.written, watch, f"smoothing {way.smooth}")
+            looked = f"poses looked for in 1 of {every} frames, " if every > 1 else ""
+            report.clip(done, plan.written, watch, f"{looked}smoothing {way.smooth}")
     report.close(info, opt.better(base.spec))
 
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,11 +19,14 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from hrpose_cli import formats
+from hrpose_cli.annotate import Done
 from hrpose_cli.api import PoseEstimator
 from hrpose_cli.cli import app
 from hrpose_cli.cli.clips import ClipPlan, names
+from hrpose_cli.cli.report import Report
 from hrpose_cli.cli.video import timed
 from hrpose_cli.errors import InputError, MediaError
+from hrpose_cli.stopwatch import Stopwatch
 from tests.conftest import clean_failure, wrong_usage
 
 RATE, FRAMES = 25, 7
@@ -75,6 +79,13 @@ def test_each_clip_gets_a_name_of_its_own(tmp_path: Path) -> None:
     assert names(inputs) == ["a", "a-2", "A-3", "b", "stdin", "camera7"]
     (tmp_path / "run.1").mkdir()
     assert names([f"{tmp_path}/run.1", f"{tmp_path}/run.1/%04d.png"]) == ["run.1", "run.1-2"]
+
+
+def test_tracks_of_a_frame_or_two_are_said() -> None:
+    done, report = Done("x", frames=9, people=20, seen=Counter({1: 9, 2: 8, 3: 2, 4: 1})), Report()
+    with report.console.capture() as said:
+        report.clip(done, "", Stopwatch())
+    assert "x: 9 frames, 20 poses, 2 tracks and 2 of a frame or two" in said.get()
 
 
 def test_a_folder_that_is_here_has_a_name(hrpose: Any, photo: Path) -> None:
@@ -477,4 +488,22 @@ def test_saved_poses_are_rendered(hrpose: Any, clip: Path) -> None:
     result = CliRunner().invoke(app, ["render", "poses", str(clip), "--format", "jsonl", "--out", "said.mp4", "-q"])
     assert (result.exit_code, decoded(Path("said.mp4"))) == (0, decoded(Path("first.mp4")))
     Path("poses").rename("p.jsonl")
+    result = CliRunner().invoke(app, ["render", "p.jsonl", str(clip), "--trim", "0.1:", "--out", "part.mp4"])
+    assert (result.exit_code, "note: " in result.stderr) == (0, False), result.output
     assert "no such file" in clean_failure(CliRunner().invoke(app, ["render", "p.jsonl", "missing.mp4"]))
+
+
+def test_poses_that_are_not_of_the_clip_are_said(hrpose: Any, clip: Path, photo: Path, weights_file: Path) -> None:
+    assert hrpose(clip, "--no-video", "--trim", "0:0.1", "--poses", "part.jsonl").exit_code == 0
+    result = CliRunner().invoke(app, ["render", "part.jsonl", str(clip), "--out", "x.mp4"])
+    assert f"note: 4 of {FRAMES} frames have no poses in part.jsonl" in result.stderr
+    lines = Path("part.jsonl").read_text().splitlines()
+    Path("more.jsonl").write_text("\n".join([*lines, lines[-1].replace('"frame":2', '"frame":99'), ""]))
+    result = CliRunner().invoke(app, ["render", "more.jsonl", str(clip), "--out", "x.mp4"])
+    assert "note: 1 of the 4 frames in more.jsonl are none of the clip's" in result.stderr
+    picture = ["image", str(photo), "--weights", str(weights_file), "--detector", "none", "--device", "cpu"]
+    result = CliRunner().invoke(app, [*picture, "--no-image", "--json", "other.json"])
+    assert "written: other.json" in result.stderr, result.output
+    result = CliRunner().invoke(app, ["render", "other.json", str(clip), "--out", "y.mp4"])
+    assert "poses of (70, 90), not of (64, 48)" in clean_failure(result)
+    assert not Path("y.mp4").exists()
