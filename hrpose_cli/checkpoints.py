@@ -108,7 +108,9 @@ def asked_for(path: Path) -> set[tuple[str, str]]:
 
 def first_line(error: Exception) -> str:
     """The start of what another library says; some say nothing, torch says it after its advice."""
-    said = "" if isinstance(error, KeyError) else str(error).rpartition("WeightsUnpickler error: ")[2].strip()
+    if isinstance(error, KeyError):
+        return "it holds something else"
+    said = str(error).rpartition("WeightsUnpickler error: ")[2].strip()
     return (said or type(error).__name__).splitlines()[0][:120]
 
 

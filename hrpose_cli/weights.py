@@ -96,8 +96,8 @@ def fetched(spec: ModelSpec, *, download: bool = False, bar: Any = False) -> Pat
 
 
 def better_than(spec: ModelSpec) -> str | None:
-    """The row to fetch first for the same skeleton, unless `spec` is of the table itself."""
-    return None if spec.name in MODELS else RECOMMENDED.get(spec.skeleton)
+    """The row to fetch first for the same skeleton as an embedded model's."""
+    return RECOMMENDED.get(spec.skeleton) if spec.name in embedded() else None
 
 
 def near(name: str) -> str:

@@ -43,7 +43,7 @@ def prefixed(state: dict[str, Tensor], head: str) -> dict[str, Tensor]:
     ("content", "cause"),
     [
         (b"", "damaged or not a file of weights: EOFError"),
-        (b"junk " * 99, "damaged or not a file of weights: KeyError"),
+        (b"junk " * 99, "damaged or not a file of weights: it holds something else"),
         (pickle.dumps([1, 2]), "damaged or not a file of weights: "),
         ([1, 2], "holds no state dict: it is not a file of weights"),
         ({"a": 1}, "holds no state dict: it is not a file of weights"),
@@ -237,6 +237,7 @@ def test_the_default_is_shipped() -> None:
     assert found.skeleton == "coco"
     assert weights.better_than(found) in zoo.MODELS
     assert weights.better_than(zoo.MODELS["hrnet-w32-256x192"]) is None
+    assert weights.better_than(spec()) is None  # a user's own
     assert json.loads(weights.metadata(path)["net"])["joints"] == 17
     assert not set(weights.embedded()) & set(zoo.MODELS)  # one name, one file
 

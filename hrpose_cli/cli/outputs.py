@@ -31,8 +31,8 @@ def read_frames(
     """The pictures that can be read, numbered by their place in `paths`; the others are reported."""
     for index, path in enumerate(paths):
         try:
-            source = sys.stdin.buffer.read() if path == STDIN else Path(path)
-            frame = Frame(read_picture(source, name=path), index, name=path)
+            source, title = (sys.stdin.buffer.read(), "the standard input") if path == STDIN else (Path(path), path)
+            frame = Frame(read_picture(source, name=title), index, name=path)
             if isinstance(detector, GivenBoxes):
                 detector.find(frame)  # a picture that the box file does not know is left out
             yield frame

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -96,9 +95,9 @@ def path(name: Annotated[str, typer.Argument(help="A name, or default.")] = "def
 
 
 @app.command(epilog="Example: hrpose weights info pose_hrnet_w32_256x192.pth")
-def info(file: Annotated[Path, typer.Argument(help="A file of weights.")]) -> None:
+def info(weights: Annotated[str, typer.Argument(help="A file of weights, or a name.")]) -> None:
     """Print what a file of weights says of itself."""
-    from hrpose_cli.weights import inspect
+    from hrpose_cli.weights import inspect, locate
 
-    for key, value in inspect(file).items():
+    for key, value in inspect(locate(weights)).items():
         typer.echo(f"{key}: {value}")

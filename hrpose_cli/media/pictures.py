@@ -27,6 +27,7 @@ READABLE = PICTURE_SUFFIXES | {".jpe", ".jfif", ".mpo", ".jp2", ".j2k", ".ppm", 
 UNREADABLE = (".heic", ".heif", ".hif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2")
 OPAQUE = {".jpg", ".jpeg"}
 STDIN = "-"
+DEEPER = "; --recursive looks deeper"
 MOST_PIXELS = 1 << 29  # 1.6 GB as RGB (23,000 x 23,000): a header that claims more is taken for an attack
 OPENING = threading.Lock()
 
@@ -160,7 +161,7 @@ def expand(name: str, *, recursive: bool) -> tuple[list[str], list[str]]:
     try:
         if path.is_dir():
             paths = [str(p) for p in (path.rglob("*") if recursive else path.iterdir())]
-            nothing = f"{name}: no picture in this folder" + ("" if recursive else "; --recursive looks deeper")
+            nothing = f"{name}: no picture in this folder" + ("" if recursive else DEEPER)
         else:
             paths = glob.glob(name, recursive=recursive)  # noqa: PTH207  Path.glob takes no absolute pattern
             nothing = f"{name}: no such file, and no picture is named so"

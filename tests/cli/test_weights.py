@@ -104,6 +104,7 @@ def test_path_of_what_is_not_here_is_one_line(cache: Path) -> None:
 
 
 def test_info_says_what_a_file_is(weights_file: Path, tmp_path: Path) -> None:
+    assert "parameters: 1" in run("info", "lite-hrnet-256x192").output
     lines = run("info", str(weights_file)).output.splitlines()
     assert {"architecture: hrnet", "input: 128x96", "width: 4", "keys: official", "skeleton: coco"} <= set(lines)
     result = run("info", str(tmp_path / "none.pth"))
