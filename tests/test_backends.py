@@ -22,6 +22,7 @@ from torch import nn
 
 from hrpose_cli import backends, nets
 from hrpose_cli.backends import batches, cache, choose, losses
+from hrpose_cli.backends.openvino import adds_bytes_exactly
 from hrpose_cli.backends.pytorch import (
     STD,
     Compiled,
@@ -478,6 +479,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(losses, "source", lambda path: MEASURED)
         monkeypatch.setattr(losses, "LOSSES", {MEASURED: lost})
         monkeypatch.setattr(openvino, "precisions", lambda: able)
+        monkeypatch.setattr(openvino, "adds_bytes_exactly", lambda: True)
         monkeypatch.setattr(openvino, "quantized_file", lambda path: path if int8 else None)
         monkeypatch.setattr(backends, "find_spec", lambda name: True)
 
@@ -532,6 +534,13 @@ def test_auto_precision_goes_by_what_was_measured(
     assert choose(Path("a.safetensors"), "cpu", "torch", "auto") == ("torch", "fp32")
 
 
+def test_auto_is_not_int8_where_its_sums_overflow(measured: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured({"bf16": 0.0, "int8": 0.0}, int8=True)
+    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
+    monkeypatch.setattr("hrpose_cli.backends.openvino.adds_bytes_exactly", adds_bytes_exactly)
+    assert choose(Path("a.safetensors"), "cpu", "auto", "auto") == ("openvino", "bf16")
+
+
 def test_auto_precision_on_a_gpu(measured: Any) -> None:
     measured({"fp16": 0.002, "bf16": 0.0})
     assert choose(Path("a.safetensors"), "cuda", "auto", "auto") == ("torch", "bf16")
@@ -553,13 +562,14 @@ def test_the_losses_of_what_is_shipped_were_measured() -> None:
 
 
 @pytest.mark.weights
-def test_the_light_net_comes_in_int8_too() -> None:
+@pytest.mark.parametrize(("name", "fine"), [("lite-hrnet-256x192", False), ("hrnet-small-256x192", True)])
+def test_what_is_shipped_comes_in_int8_too(name: str, fine: bool) -> None:
     openvino = pytest.importorskip("hrpose_cli.backends.openvino")
-    light, path = find("lite-hrnet-256x192")
+    shipped, path = find(name)
     assert openvino.quantized_file(path) is not None  # made of the very weights that lie beside it
-    assert "int8" not in losses.harmless(path)
+    assert ("int8" in losses.harmless(path)) == fine
     images = np.random.default_rng(0).integers(0, 256, (2, 256, 192, 3), np.uint8)
-    assert backends.build(light, path, device="cpu", precision="int8")(images).shape == (2, 17, 64, 48)
+    assert backends.build(shipped, path, device="cpu", precision="int8")(images).shape == (2, 17, 64, 48)
 
 
 @pytest.mark.parametrize(

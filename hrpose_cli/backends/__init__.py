@@ -73,7 +73,7 @@ def check_finite(backend: Backend, *maps: Tensor) -> None:
 Builder = Callable[[ModelSpec, Path, str, str], Backend]
 
 PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8")
-FLOATS = ("fp16", "bf16")  # that need nothing but the weights
+FLOATS = ("bf16", "fp16")  # that need nothing but the weights
 RUNTIMES = {"torch": (), "compile": (), "openvino": ("openvino",), "onnx": ("onnxruntime",)}  # besides torch
 RUNS = {".xml": ("openvino",), ".onnx": ("openvino", "onnx"), ".ts": ("torch",)}  # exported files, by what
 
@@ -175,10 +175,11 @@ def fast_precisions(path: Path, backend: str, device: str) -> tuple[str, ...]:
         return ("fp16", "bf16")
     if backend != "openvino" or device != "cpu":
         return ()
-    from hrpose_cli.backends.openvino import precisions
+    from hrpose_cli.backends.openvino import adds_bytes_exactly, precisions
 
+    fast = (*(["int8"] if adds_bytes_exactly() else []), *FLOATS)
     able = precisions()
-    return tuple(name for name in ("int8", "bf16", "fp16") if name in able)
+    return tuple(name for name in fast if name in able)
 
 
 def is_there(path: Path, precision: str) -> bool:

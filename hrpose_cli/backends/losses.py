@@ -11,8 +11,8 @@ from hrpose_cli.fetch import digest
 LOSSES: dict[str, dict[str, float]] = {
     # lite-hrnet-256x192: .6793 in fp32
     "bd16c2d8b7f53d729169a235a2d61485041984c3ebc98e3dca74680126b274b1": {"bf16": 0.0001, "int8": 0.0077},
-    # hrnet-small-256x192: .3415 in fp32
-    "fb9a47e48c6c1c4b9fafca8f2bdcbff829c563996153f9b83faf29130d87683c": {"bf16": 0.0009},
+    # hrnet-small-256x192: .3613 in fp32
+    "1c732c4577636e9fb7559667539fd1d967a4395e8ca55ef885908767343b5ab4": {"bf16": -0.0007, "int8": 0.0016},
     # person-yolo11n: .5191 in fp32
     "fa748227d8ca16068e0613fe2ee8c5faad0139b7f3a8bded30ebe8ffac0565d6": {"bf16": 0.0005, "int8": 0.0095},
 }

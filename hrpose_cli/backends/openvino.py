@@ -65,6 +65,11 @@ def precisions() -> tuple[str, ...]:
     return ("fp32", *(name for name in ("bf16", "fp16", "int8") if name.upper() in able))
 
 
+def adds_bytes_exactly() -> bool:
+    """Whether this CPU has VNNI; sums of products of bytes overflow without, and losses were not measured so."""
+    return bool(torch.cpu._is_vnni_supported())
+
+
 def threads() -> int:
     """The cores that this process may use; OMP_NUM_THREADS says fewer, as it does to PyTorch."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
