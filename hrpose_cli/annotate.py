@@ -23,7 +23,6 @@ from hrpose_cli.draw import DEFAULT_STYLE, DrawStyle, draw_poses
 from hrpose_cli.errors import InputError, UsageError
 from hrpose_cli.estimators import Estimator
 from hrpose_cli.formats import PoseFile, jsonl
-from hrpose_cli.formats.facts import UNKNOWN
 from hrpose_cli.formats.output import Writer
 from hrpose_cli.media.clip import Clip, Source, VideoFrame
 from hrpose_cli.media.encoding import Encoding
@@ -152,28 +151,6 @@ def annotate(
         return emit(pairs, source, outputs, header, resumed=resumed, watch=watch, progress=progress)
 
 
-def render(
-    source: Source,
-    poses: Path,
-    outputs: Outputs,
-    *,
-    format: str | None = None,
-    watch: Stopwatch | None = None,
-    **more: Any,
-) -> Done:
-    """The clip with the poses of a file on it; `format` is that of the file, where its name does not say it."""
-    header, records = formats.read(poses, format)
-    if header.size is not None and header.size != source.clip.size:
-        raise InputError(f"{poses} is of a clip of {header.size}, not of {source.clip.size}: choose the right clip")
-    watch = watch or Stopwatch()
-    laid = Laid(poses, records, source.clip)
-    with read(source, watch) as frames:
-        pairs = ((frame, found or Poses.none(header.skeleton)) for frame, found in laid.over(frames))
-        done = emit(pairs, source, outputs, header, watch=watch, **more)
-    done.notes += [] if done.stopped else laid.notes
-    return done
-
-
 # From frames to poses ----------------------------------------------------------------------------
 
 
@@ -233,42 +210,6 @@ def matched(frames: Iterable[VideoFrame], records: Iterable[Record]) -> Iterator
         while record is not None and record.index < frame.index:
             record = next(coming, None)
         yield frame, record.poses if record is not None and record.index == frame.index else None
-
-
-@dataclass
-class Laid:
-    """The records of a pose file over the frames of a clip, with what of the one is not in the other."""
-
-    path: Path
-    records: Iterable[Record]
-    clip: Clip
-    read: int = 0  # records
-    frames: int = 0
-    bare: int = 0  # frames without a record
-
-    def over(self, frames: Iterable[VideoFrame]) -> Generator[tuple[VideoFrame, Poses | None]]:
-        """`matched`; InputError for poses of a picture of another size."""
-        coming = self.checked()
-        for frame, poses in matched(frames, coming):
-            self.frames += 1
-            self.bare += poses is None
-            yield frame, poses
-        for _ in coming:
-            pass
-
-    def checked(self) -> Iterator[Record]:
-        for record in self.records:
-            self.read += 1
-            if record.size not in {UNKNOWN, self.clip.size}:
-                raise InputError(f"{self.path} has poses of {record.size}, not of {self.clip.size}: choose their clip")
-            yield record
-
-    @property
-    def notes(self) -> list[str]:
-        over = 0 if self.clip.trimmed or self.clip.end is not None else self.read - (self.frames - self.bare)
-        notes = {f"{self.bare} of {self.frames} frames have no poses in {self.path}": self.bare}
-        notes |= {f"{over} of the {self.read} frames in {self.path} are none of the clip's": over}
-        return [note for note, count in notes.items() if count]
 
 
 # From poses to files -----------------------------------------------------------------------------
@@ -373,8 +314,7 @@ def cut_back(files: Sequence[PoseFile], header: Header, way: Way) -> int:
         return 0
     before, _ = jsonl.read(path)
     was, now = (json.loads(json.dumps(formats.facts.header_to_json(h))) for h in (before, header))  # tuples as lists
-    was, now = (facts | facts["info"] for facts in (was, now))
-    if other := [name for name in now if name != "info" and was.get(name) != now[name]]:
+    if other := differing(was, now):
         raise InputError(
             f"{path} is of another clip, --trim, options, weights or version ({', '.join(other)}): "
             "use the same, or start anew"
@@ -382,6 +322,13 @@ def cut_back(files: Sequence[PoseFile], header: Header, way: Way) -> int:
     frames = whole_chunks(len(ends) - 1, header.size or (1, 1), every=way.every, chunk=way.chunk)
     os.truncate(path, ends[frames])
     return frames
+
+
+def differing(was: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What two headers do not share; of `info` its parts."""
+    names = [name for name in was | now if was.get(name, ...) != now.get(name, ...)]
+    inner = differing(was["info"], now["info"]) if "info" in names else []
+    return [*(name for name in names if name != "info"), *inner]
 
 
 def saved_poses(files: Sequence[PoseFile], frames: int, way: Way) -> Iterator[Poses]:

@@ -15,7 +15,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from hrpose_cli import formats
-from hrpose_cli.annotate import Done, Outputs, Way, annotate, render
+from hrpose_cli.annotate import Done, Outputs, Way, annotate
 from hrpose_cli.draw import DrawStyle
 from hrpose_cli.errors import InputError, MediaError, UsageError
 from hrpose_cli.estimators import Best, Estimator, Following, TopDown
@@ -24,6 +24,7 @@ from hrpose_cli.media.encoding import Encoding
 from hrpose_cli.media.source import VideoSource
 from hrpose_cli.poses import Boxes, Frame, Poses
 from hrpose_cli.records import Header
+from hrpose_cli.render import render
 from tests.media.clips import film
 
 FRAMES = 34
@@ -99,6 +100,9 @@ def test_another_run_is_not_resumed(clip: Path, tiny: TopDown, tmp_path: Path) -
     outputs = Outputs(None, (PoseFile.of(str(tmp_path / "p.jsonl")),))
     with pytest.raises(InputError, match="another clip, --trim, options"):
         annotate(partial(VideoSource, clip), tiny, outputs, Header({"by": "someone else"}), resume=True)
+    for info in ({"by": "a test", "now": 1}, {}):
+        with pytest.raises(InputError, match=r"version \((now|by)\)"):
+            annotate(partial(VideoSource, clip), tiny, outputs, Header(info), resume=True)
     other = film(tmp_path / "clip.mp4", FRAMES, "-vf", "negate")  # of the same name, size and rate
     with pytest.raises(InputError, match="another clip"):
         run(other, tiny, tmp_path, "p.jsonl", resume=True)

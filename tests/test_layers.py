@@ -34,7 +34,7 @@ LAYERS = [
     ["estimators", "bottom_up"],
     ["pipeline"],
     ["api", "evaluate", "annotate"],
-    ["export", "bench"],
+    ["export", "bench", "render"],
     ["training"],
     ["cli"],
 ]

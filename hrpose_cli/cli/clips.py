@@ -69,9 +69,7 @@ def plan(
             encoding.codec_for(target)
     written = [file for each in plans for file in each.poses]
     targets = [*(each.video for each in plans), *(file.path for file in written)]
-    check_targets(
-        [*inputs, *filter(None, [boxes])], targets, folders=[file.path for file in written if file.folder], made=out
-    )
+    check_targets([*inputs, boxes], targets, folders=[file.path for file in written if file.folder], made=out)
     return plans
 
 

@@ -87,7 +87,7 @@ def evaluate(
     settings = opt.settings(locals(), **named)
     if save is not None and str(save) != "-" and save.suffix.lower() != ".json":
         raise UsageError(f"--save {save}: the rows are written as JSON, name a .json file")
-    check_targets([path for path in (gt, predictions, settings.boxes) if path], [save])
+    check_targets([gt, predictions, settings.boxes], [save])
     if metric == "pckh" and boxes not in {None, "gt"}:
         raise UsageError("PCKh is measured on people cropped by MPII's own centre and scale: leave --boxes out")
     measure = METRICS[metric](gt, limit)

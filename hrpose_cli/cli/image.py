@@ -83,7 +83,7 @@ def image(
     lacking = {facts.TIMES: "pictures have none, name another format"}
     files = PoseNames(poses or (), json, lacking=lacking).files(Path("poses"))
     targets = [json_results, *(f.path for f in files), *([] if no_image else outputs.targets)]
-    check_targets([*paths, *filter(None, [boxes])], targets, folders=[f.path for f in files if f.folder], made=out)
+    check_targets([*paths, boxes], targets, folders=[f.path for f in files if f.folder], made=out)
     if not paths:
         report.end()
     with report.bar() as bar:

@@ -108,7 +108,7 @@ def names_folder(out: str, suffixes: Collection[str], what: str) -> bool:
 
 
 def check_targets(
-    inputs: Sequence[str | Path],
+    inputs: Sequence[str | Path | None],
     targets: Sequence[Path | None],
     *,
     folders: Sequence[Path] = (),
@@ -119,7 +119,7 @@ def check_targets(
     folders: those of the targets that are folders to be. made: the folder that --out names, which is made;
     the others have to be there, so that a mistyped name makes none.
     """
-    taken = {identity(path): "an input" for path in inputs if str(path) != STDIN}
+    taken = {identity(path): "an input" for path in inputs if path is not None and str(path) != STDIN}
     if sum(str(target) == STDIN for target in targets) > 1:
         raise UsageError("only one output can go to the standard output: name files for the others")
     for target in targets:

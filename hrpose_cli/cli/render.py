@@ -33,10 +33,10 @@ def render(
     quiet: opt.Quiet = False,
 ) -> None:
     """Draw saved poses onto their clip."""
-    from hrpose_cli.annotate import render as draw
     from hrpose_cli.cli import clips
     from hrpose_cli.cli.outputs import PoseNames
     from hrpose_cli.cli.report import Report
+    from hrpose_cli.render import render as draw
     from hrpose_cli.stopwatch import Stopwatch
 
     report, watch, options = Report(quiet=quiet), Stopwatch(), locals() | {"track": True}

@@ -27,7 +27,6 @@ READABLE = PICTURE_SUFFIXES | {".jpe", ".jfif", ".mpo", ".jp2", ".j2k", ".ppm", 
 UNREADABLE = (".heic", ".heif", ".hif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2")
 OPAQUE = {".jpg", ".jpeg"}
 STDIN = "-"
-DEEPER = "; --recursive looks deeper"
 MOST_PIXELS = 1 << 29  # 1.6 GB as RGB (23,000 x 23,000): a header that claims more is taken for an attack
 OPENING = threading.Lock()
 
@@ -140,7 +139,7 @@ def find_pictures(
     beyond: set[str] = set()
     for name in inputs:
         try:
-            pictures, others = expand(name, recursive=recursive)
+            pictures, others = expand(name, recursive=recursive, advice="; --recursive looks deeper")
             found |= dict.fromkeys(pictures)
             beyond.update(others)
         except InputError as error:
@@ -150,10 +149,10 @@ def find_pictures(
     return list(found)
 
 
-def expand(name: str, *, recursive: bool) -> tuple[list[str], list[str]]:
+def expand(name: str, *, recursive: bool, advice: str = "") -> tuple[list[str], list[str]]:
     """The pictures that one argument names, one at least, and those among them that cannot be read.
 
-    A file is taken at its word, whatever its suffix.
+    A file is taken at its word, whatever its suffix. advice: for a folder that is not searched to its end.
     """
     path = Path(name)
     if name == STDIN or path.is_file():
@@ -161,7 +160,7 @@ def expand(name: str, *, recursive: bool) -> tuple[list[str], list[str]]:
     try:
         if path.is_dir():
             paths = [str(p) for p in (path.rglob("*") if recursive else path.iterdir())]
-            nothing = f"{name}: no picture in this folder" + ("" if recursive else DEEPER)
+            nothing = f"{name}: no picture in this folder" + ("" if recursive else advice)
         else:
             paths = glob.glob(name, recursive=recursive)  # noqa: PTH207  Path.glob takes no absolute pattern
             nothing = f"{name}: no such file, and no picture is named so"

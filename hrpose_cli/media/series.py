@@ -9,7 +9,7 @@ from pathlib import Path
 
 from hrpose_cli.errors import InputError, MediaError
 from hrpose_cli.media.clip import Clip, Source, VideoFrame
-from hrpose_cli.media.pictures import DEEPER, expand, left_out, read_picture
+from hrpose_cli.media.pictures import expand, left_out, read_picture
 from hrpose_cli.media.trim import WHOLE, Trim, inside
 from hrpose_cli.poses import Picture
 
@@ -59,7 +59,7 @@ def series(what: str) -> tuple[list[str], list[str]]:
     try:
         found, beyond = expand(NUMBER.sub("*", what), recursive=False)
     except InputError as error:
-        raise MediaError(str(error).replace(DEEPER, "")) from error
+        raise MediaError(str(error)) from error
     wanted = re.compile(r"\d+".join(re.escape(part) for part in NUMBER.split(what)[:: NUMBER.groups + 1]) + r"\Z")
     names = [name for name in found if not NUMBER.search(what) or wanted.match(name)]
     if not names:
