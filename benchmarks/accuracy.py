@@ -9,7 +9,7 @@ from itertools import product
 from pathlib import Path
 
 from hrpose_cli.api import Settings, build
-from hrpose_cli.detect import GivenBoxes
+from hrpose_cli.detection.boxes import GivenBoxes
 from hrpose_cli.evaluate import Protocol, annotated_frames, joint_rows, truth_boxes
 from hrpose_cli.metrics import coco
 

@@ -17,13 +17,14 @@ import torch
 from common import hardware, print_table, verdict
 
 from hrpose_cli.api import Settings, build
-from hrpose_cli.backends import BACKENDS, PRECISIONS
+from hrpose_cli.backends.build import BACKENDS
 from hrpose_cli.backends.openvino import threads
 from hrpose_cli.errors import BackendError
-from hrpose_cli.estimators import TopDown
+from hrpose_cli.estimation.chunks import estimate
+from hrpose_cli.estimation.precision import PRECISIONS
+from hrpose_cli.estimation.top_down import TopDown
 from hrpose_cli.evaluate import Protocol, annotated_frames, result_rows, score_people, truth_boxes
 from hrpose_cli.metrics import coco
-from hrpose_cli.pipeline import estimate
 from hrpose_cli.poses import Poses
 
 REFERENCE = "torch fp32"

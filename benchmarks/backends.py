@@ -18,13 +18,13 @@ import torch
 from common import cost, hardware, paired, print_table, ratio
 from net import add_net, chosen, eager
 
-from hrpose_cli import backends
 from hrpose_cli.backends.openvino import threads
 from hrpose_cli.bench import multiply, noise, operations, side
 from hrpose_cli.errors import BackendError
+from hrpose_cli.estimation import precision as backends
+from hrpose_cli.models.find import load
+from hrpose_cli.models.zoo import ModelSpec
 from hrpose_cli.poses import Picture
-from hrpose_cli.weights import load
-from hrpose_cli.zoo import ModelSpec
 
 CANDIDATES = [("torch", "fp32"), ("torch", "bf16"), ("onnx", "fp32"), ("openvino", "fp32"), ("openvino", "bf16")]
 

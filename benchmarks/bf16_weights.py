@@ -13,9 +13,9 @@ import torch
 
 from hrpose_cli.backends.pytorch import normalise
 from hrpose_cli.export import People
+from hrpose_cli.models.find import find, load, metadata, save
 from hrpose_cli.nets.lite_hrnet import LiteHRNet
 from hrpose_cli.training.bf16 import for_bf16
-from hrpose_cli.weights import find, load, metadata, save
 
 CROPS = 128  # people on whom the channels are measured
 

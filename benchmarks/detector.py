@@ -14,10 +14,10 @@ import cv2
 from common import cost, hardware, paired, print_table, ratio
 
 from hrpose_cli.backends.openvino import precisions
-from hrpose_cli.fetch import digest
-from hrpose_cli.media.pictures import read_picture
+from hrpose_cli.detection.yolo import DEFAULT, Compiled, Yolo, detector_file, load_yolo, openvino_model
+from hrpose_cli.files import digest
+from hrpose_cli.media.images import read_picture
 from hrpose_cli.poses import Frame
-from hrpose_cli.yolo import DEFAULT, Compiled, Yolo, detector_file, load_yolo, openvino_model
 
 SIZE = (1280, 720)
 

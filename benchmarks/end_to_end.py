@@ -21,18 +21,18 @@ import torch
 from common import Cost, cost, hardware, paired, print_table, ratio, shortened, verdict
 from net import add_net, chosen
 
-from hrpose_cli.annotate import Outputs, annotate
 from hrpose_cli.api import Settings, build, provenance
 from hrpose_cli.backends.openvino import threads
+from hrpose_cli.clips.run import Outputs, annotate
+from hrpose_cli.clips.stages import bridge, follow
 from hrpose_cli.draw import DrawStyle, draw_poses
-from hrpose_cli.estimators import TopDown
+from hrpose_cli.estimation.chunks import CHUNK
+from hrpose_cli.estimation.top_down import TopDown
 from hrpose_cli.media.inputs import open_source
-from hrpose_cli.media.sink import VideoSink
-from hrpose_cli.pipeline import CHUNK, bridge, follow
-from hrpose_cli.poses import Boxes, Frame, Poses
-from hrpose_cli.records import Header
-from hrpose_cli.smooth import OneEuro
-from hrpose_cli.track import Tracker
+from hrpose_cli.media.video_writer import VideoSink
+from hrpose_cli.poses import Boxes, Frame, Header, Poses
+from hrpose_cli.tracking.smoothing import OneEuro
+from hrpose_cli.tracking.tracker import Tracker
 
 BOUND = 0.85  # of what the slowest resource allows
 STYLE = DrawStyle(colors="person")  # of clips with identities

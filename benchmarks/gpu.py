@@ -25,14 +25,14 @@ from share import HEIGHT, WIDTH, boxes
 from torch import Tensor, nn
 
 from hrpose_cli.backends.cuda import CudaBackend, Replay
+from hrpose_cli.backends.device import upload
 from hrpose_cli.backends.pytorch import precisions
 from hrpose_cli.bench import operations
-from hrpose_cli.crops import upload
-from hrpose_cli.detect import WholePicture
-from hrpose_cli.estimators import TopDown
+from hrpose_cli.detection.boxes import WholePicture
+from hrpose_cli.estimation.top_down import TopDown
+from hrpose_cli.models.find import load
+from hrpose_cli.models.zoo import ModelSpec
 from hrpose_cli.poses import Boxes, Frame
-from hrpose_cli.weights import load
-from hrpose_cli.zoo import ModelSpec
 
 SIDES = {"cuda": 8192, "cpu": 512}  # of the matrices
 

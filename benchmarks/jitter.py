@@ -16,11 +16,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose_cli.media.pictures import read_picture
-from hrpose_cli.poses import Poses
-from hrpose_cli.records import Record
-from hrpose_cli.smooth import OneEuro
-from hrpose_cli.track import Tracker
+from hrpose_cli.media.images import read_picture
+from hrpose_cli.poses import Poses, Record
+from hrpose_cli.tracking.smoothing import OneEuro
+from hrpose_cli.tracking.tracker import Tracker
 
 Doubles = NDArray[np.float64]
 HEIGHT, NOISE, JOINTS = 200.0, 1.5, 17

@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from hrpose_cli.backends.pytorch import MEAN, STD
-from hrpose_cli.crops import cut_crops
-from hrpose_cli.media.pictures import read_picture
+from hrpose_cli.estimation.crops import cut_crops
+from hrpose_cli.media.images import read_picture
 from hrpose_cli.nets.lite_hrnet import LiteHRNet
 from hrpose_cli.training.tinypose import read_ir
 

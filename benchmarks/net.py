@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from hrpose_cli.backends.pytorch import normalise
-from hrpose_cli.nets import build
+from hrpose_cli.models.find import find, load, save
+from hrpose_cli.models.zoo import ModelSpec
+from hrpose_cli.nets.build import build
 from hrpose_cli.training.run import new_spec
-from hrpose_cli.weights import find, load, save
-from hrpose_cli.zoo import ModelSpec
 
 # Nets of random weights, and the size (width, height) of their input.
 RANDOM = {"hrnet-w32": (192, 256), "hrnet-w48": (288, 384), "hrnet-small": (96, 128), "lite-hrnet": (192, 256)}

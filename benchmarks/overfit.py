@@ -14,15 +14,14 @@ import numpy as np
 import torch
 
 from hrpose_cli.backends.pytorch import normalise
+from hrpose_cli.estimation.heatmaps import dark
 from hrpose_cli.geometry import box_regions
-from hrpose_cli.heatmaps import dark
 from hrpose_cli.skeletons import COCO
 from hrpose_cli.training.annotations import Source
-from hrpose_cli.training.augment import Augmentation
+from hrpose_cli.training.augment import Augmentation, draw
+from hrpose_cli.training.dataset import REACH, People, labelled, load_people
 from hrpose_cli.training.loop import Recipe, Training
-from hrpose_cli.training.people import REACH, People, labelled, load_people
 from hrpose_cli.training.run import averaged, new_net, new_spec
-from hrpose_cli.training.samples import draw
 
 SIZE = (96, 128)
 

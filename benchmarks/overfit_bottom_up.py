@@ -17,16 +17,15 @@ import numpy as np
 import torch
 
 from hrpose_cli.backends.pytorch import TorchBackend
-from hrpose_cli.bottom_up import BottomUp
+from hrpose_cli.estimation.bottom_up import BottomUp
 from hrpose_cli.evaluate import Protocol, annotated_frames, joint_rows
 from hrpose_cli.metrics import coco
 from hrpose_cli.skeletons import COCO
 from hrpose_cli.training.annotations import Source
 from hrpose_cli.training.loop import Training
-from hrpose_cli.training.picture_samples import PictureAugmentation
-from hrpose_cli.training.pictures import Page, Pictures, load_pictures
 from hrpose_cli.training.recipe import Recipe
 from hrpose_cli.training.run import averaged, new_net, new_spec, ship
+from hrpose_cli.training.whole_images import Page, PictureAugmentation, Pictures, load_pictures
 
 # 4:3 pictures fill an input of 256x192. At 256x256 they leave black stripes, since the long side is rounded up to a
 # multiple of 64; what the net sees there, a little above the threshold, took joints away from people.

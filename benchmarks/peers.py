@@ -44,10 +44,10 @@ class Hrpose:
     precision: str
 
     def __call__(self) -> Callable[[], Count]:
-        from hrpose_cli.annotate import Outputs, annotate
         from hrpose_cli.api import Settings, build, provenance
+        from hrpose_cli.clips.run import Outputs, annotate
         from hrpose_cli.media.inputs import open_source
-        from hrpose_cli.records import Header
+        from hrpose_cli.poses import Header
 
         settings = Settings(weights=self.weights, precision=self.precision)
         estimator = build(settings)
@@ -71,7 +71,7 @@ class Plain:
     detector: Path
 
     def __call__(self) -> Callable[[], Count]:
-        from hrpose_cli.weights import find, load
+        from hrpose_cli.models.find import find, load
 
         spec, path = find(self.weights)
         net = eager(load(spec, path), spec.color)
@@ -135,7 +135,7 @@ def joints(net: Callable[[Any], Any], spec: Any, image: Any, box: Any) -> tuple[
     """(K, 2) pixels and (K,) scores of one person."""
     import torch
 
-    from hrpose_cli.crops import cut_crops
+    from hrpose_cli.estimation.crops import cut_crops
     from hrpose_cli.geometry import compose, heatmap_to_crop, transform
 
     crop = cut_crops(image, box[None], spec.input_size, geometry=spec.geometry, padding=spec.padding)
@@ -182,8 +182,8 @@ def checkpoint(target: Path) -> Path:
     import torch
 
     from hrpose_cli.api import Settings
-    from hrpose_cli.yolo import detector_file
-    from hrpose_cli.yolo_net import read_people
+    from hrpose_cli.detection.yolo import detector_file
+    from hrpose_cli.detection.yolo_net import read_people
 
     people = read_people(detector_file(Settings().detector))
     net: Any = people.net

@@ -17,13 +17,13 @@ import torch
 from common import cost, hardware, paired, print_table, ratio, verdict
 from net import add_net, chosen
 
-from hrpose_cli import backends
 from hrpose_cli.backends.openvino import threads
-from hrpose_cli.crops import cut_crops, mirrored
 from hrpose_cli.errors import BackendError
-from hrpose_cli.heatmaps import DECODERS, merge_flip
+from hrpose_cli.estimation import precision as backends
+from hrpose_cli.estimation.crops import cut_crops, mirrored
+from hrpose_cli.estimation.heatmaps import DECODERS, merge_flip
+from hrpose_cli.models.zoo import ModelSpec
 from hrpose_cli.skeletons import SKELETONS
-from hrpose_cli.zoo import ModelSpec
 
 BOUNDS = {"fp32": 0.08, "bf16": 0.25}  # of the network's time, with the flip test
 WIDTH, HEIGHT = 1280, 720

@@ -11,18 +11,18 @@ from typing import Any
 import numpy as np
 
 from hrpose_cli import __version__
-from hrpose_cli.bottom_up import BottomUp
-from hrpose_cli.crops import CROP_MODES, CropMode
-from hrpose_cli.detect import Detector, WholePicture, read_boxes
+from hrpose_cli.detection.boxes import Detector, WholePicture, read_boxes
+from hrpose_cli.detection.yolo import DEFAULT, LONG_SIDE, Yolo, detector_file, load_yolo
 from hrpose_cli.errors import InputError, UsageError
-from hrpose_cli.estimators import TopDown
-from hrpose_cli.fetch import digest
-from hrpose_cli.heatmaps import DECODERS, DEFAULT_LIMIT
-from hrpose_cli.letterbox import LONG_SIDE
+from hrpose_cli.estimation.bottom_up import BottomUp
+from hrpose_cli.estimation.crops import CROP_MODES, CropMode
+from hrpose_cli.estimation.heatmaps import DECODERS, DEFAULT_LIMIT
+from hrpose_cli.estimation.precision import choose_for_detector
+from hrpose_cli.estimation.top_down import TopDown
+from hrpose_cli.files import digest
+from hrpose_cli.hardware import fitting_batch
+from hrpose_cli.models.zoo import MODELS, ModelSpec
 from hrpose_cli.poses import Frame, Picture, Poses
-from hrpose_cli.resources import fitting_batch
-from hrpose_cli.yolo import DEFAULT, Yolo, load_yolo
-from hrpose_cli.zoo import MODELS, ModelSpec
 
 PACKAGES = ("torch", "ultralytics", "opencv-python", "numpy")
 # Settings that only weights of one method use.
@@ -74,9 +74,9 @@ class Settings:
 
 def build(settings: Settings, *, bar: Any = False) -> TopDown | BottomUp:
     """The estimator that `settings` describe. bar: of a download, as for `fetch.fetch`."""
-    from hrpose_cli import backends
-    from hrpose_cli.backends.pytorch import choose_device
-    from hrpose_cli.weights import find
+    from hrpose_cli.backends.device import choose_device
+    from hrpose_cli.estimation import precision as backends
+    from hrpose_cli.models.find import find
 
     device = choose_device(settings.device)
     fast = device != "cpu"  # a GPU runs HRNet as fast as the light net
@@ -112,7 +112,7 @@ def check_method(settings: Settings, spec: ModelSpec) -> None:
 
 def build_bottom_up(settings: Settings, spec: ModelSpec, path: Path, device: str) -> BottomUp:
     """The estimator for a net that sees whole pictures."""
-    from hrpose_cli import backends
+    from hrpose_cli.estimation import precision as backends
 
     # Pictures come in all sizes, and only PyTorch takes them as they come.
     backend = "torch" if settings.backend == "auto" else settings.backend
@@ -135,18 +135,14 @@ def build_detector(settings: Settings, device: str) -> Detector:
         return read_boxes(Path(settings.boxes))
     if settings.detector == "none":
         return WholePicture()
-    return load_yolo(
-        settings.detector,
-        device=device,
-        backend=settings.backend,
-        precision=settings.precision,
-        confidence=settings.box_score,
-    )
+    path = detector_file(settings.detector)
+    backend, precision = choose_for_detector(path, device, settings.backend, settings.precision)
+    return load_yolo(path, device=device, backend=backend, precision=precision, confidence=settings.box_score)
 
 
 def provenance(settings: Settings, estimator: TopDown | BottomUp) -> dict[str, Any]:
     """What made the poses: for the `info` of every file that is written, and for summaries."""
-    from hrpose_cli.backends import RUNTIMES
+    from hrpose_cli.backends.build import RUNTIMES
 
     spec, backend = estimator.spec, estimator.backend
     return {
@@ -205,7 +201,7 @@ class PoseEstimator:
 
     def many(self, sources: Iterable[str | Path | Picture]) -> list[Poses]:
         """The poses of each picture."""
-        from hrpose_cli.pipeline import estimate
+        from hrpose_cli.estimation.chunks import estimate
 
         frames = (read_frame(source, i) for i, source in enumerate(sources))
         return [poses for _, poses in estimate(frames, self.estimator)]
@@ -221,7 +217,7 @@ class PoseEstimator:
 
 def read_frame(source: str | Path | Picture, index: int) -> Frame:
     """A frame of a file or an array; InputError if it is no RGB picture."""
-    from hrpose_cli.media.pictures import read_picture
+    from hrpose_cli.media.images import read_picture
 
     if isinstance(source, (str, Path)):
         return Frame(read_picture(Path(source)), index, name=Path(source).name)

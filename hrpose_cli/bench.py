@@ -19,22 +19,21 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-from hrpose_cli.annotate import Outputs, annotate
-from hrpose_cli.backends import Backend
+from hrpose_cli.backends.backend import Backend
 from hrpose_cli.backends.openvino import threads
 from hrpose_cli.backends.pytorch import DTYPES
-from hrpose_cli.bottom_up import BottomUp
-from hrpose_cli.detect import Detector
+from hrpose_cli.clips.run import Outputs, annotate
+from hrpose_cli.detection.boxes import Detector
 from hrpose_cli.draw import draw_poses
-from hrpose_cli.estimators import TopDown
+from hrpose_cli.estimation.bottom_up import BottomUp
+from hrpose_cli.estimation.top_down import TopDown
 from hrpose_cli.media.clip import Clip, Source, VideoFrame
-from hrpose_cli.media.sink import VideoSink
-from hrpose_cli.nets import build
-from hrpose_cli.nets.hrnet import multiply_adds
-from hrpose_cli.poses import Boxes, Frame, Picture
-from hrpose_cli.records import Header
-from hrpose_cli.stopwatch import Stopwatch
-from hrpose_cli.zoo import ModelSpec
+from hrpose_cli.media.video_writer import VideoSink
+from hrpose_cli.models.zoo import ModelSpec
+from hrpose_cli.nets.build import build
+from hrpose_cli.nets.init import multiply_adds
+from hrpose_cli.poses import Boxes, Frame, Header, Picture
+from hrpose_cli.timing import Stopwatch
 
 SIDES = {"cpu": 1536, "mps": 4096, "cuda": 8192}  # of the matrices: smaller ones do not fill the device
 ROUNDS = 5

@@ -12,6 +12,13 @@ A message says what is wrong and what to do about it, in one line. An `assert` o
 exception is a bug of ours.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
+
 
 class HRPoseError(Exception):
     """The root: catch this one."""
@@ -39,3 +46,11 @@ class FormatError(HRPoseError):
 
 class BackendError(HRPoseError):
     """A device, precision or runtime that this machine does not offer."""
+
+
+def first_line(error: Exception) -> str:
+    """The start of what another library says; some say nothing, torch says it after its advice."""
+    if isinstance(error, KeyError):
+        return "it holds something else"
+    said = str(error).rpartition("WeightsUnpickler error: ")[2].strip()
+    return (said or type(error).__name__).splitlines()[0][:120]

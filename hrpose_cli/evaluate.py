@@ -9,20 +9,21 @@ from typing import Protocol as Interface
 
 import numpy as np
 
-from hrpose_cli.bottom_up import BottomUp
-from hrpose_cli.detect import Detector, GivenBoxes, xywh_boxes
+from hrpose_cli.detection.boxes import Detector, GivenBoxes, xywh_boxes
 from hrpose_cli.errors import InputError
-from hrpose_cli.estimators import TopDown
+from hrpose_cli.estimation.bottom_up import BottomUp
+from hrpose_cli.estimation.chunks import estimate
+from hrpose_cli.estimation.nms import NMS, similarity_of
+from hrpose_cli.estimation.top_down import TopDown
 from hrpose_cli.formats.coco import results
 from hrpose_cli.geometry import Geometry, clean_boxes
-from hrpose_cli.media.pictures import read_picture
+from hrpose_cli.media.images import read_picture
 from hrpose_cli.metrics import coco, crowdpose, mpii, ochuman
+from hrpose_cli.metrics.coco import picture_folder
 from hrpose_cli.metrics.pck import PCKH, pckh
-from hrpose_cli.metrics.people import NMS, similarity_of
-from hrpose_cli.pipeline import estimate
+from hrpose_cli.models.zoo import RECOMMENDED, ModelSpec
 from hrpose_cli.poses import Boxes, Frame, Poses
 from hrpose_cli.skeletons import MPII, SKELETONS, Skeleton
-from hrpose_cli.zoo import RECOMMENDED, ModelSpec
 
 
 @dataclass(frozen=True)
@@ -59,32 +60,6 @@ def check_skeleton(truth: Any, skeleton: Skeleton) -> None:
         raise InputError(
             f"the weights give {len(skeleton)} joints ({skeleton.name}), but the annotated people have {have}"
         )
-
-
-def picture_folder(
-    annotations: Path,
-    names: Sequence[str],
-    given: Path | None = None,
-    *,
-    instead: Path | None = None,
-    option: str = "--images",
-) -> Path:
-    """Where the pictures of an annotation file lie: `given`, or the usual places beside the file, or `instead`.
-
-    option: by which a user names the folder.
-    """
-    beside = annotations.resolve().parent
-    split = annotations.stem.rpartition("_")[2]  # val2017 of person_keypoints_val2017
-    usual = [beside / "images", beside, beside / split, beside.parent / split, beside.parent / "images" / split]
-    usual += [beside.parent / "images", *([instead] if instead else [])]
-    places = [given] if given is not None else usual
-    for place in places:
-        if names and (place / names[0]).is_file():
-            return place
-    where = given or f"the usual places beside {annotations}"
-    raise InputError(
-        f"the pictures, such as {names[0] if names else '(none listed)'}, are not in {where}: say {option} DIR"
-    )
 
 
 def annotated_frames(truth: Any, annotations: Path, image_ids: Sequence[int], folder: Path | None) -> Iterator[Frame]:

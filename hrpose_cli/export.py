@@ -14,23 +14,22 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
-from hrpose_cli import __version__, backends
+from hrpose_cli import __version__
 from hrpose_cli.api import Settings, build_detector, read_frame
-from hrpose_cli.backends import check_offered
+from hrpose_cli.backends.backend import check_offered
 from hrpose_cli.backends.pytorch import Normalised, TorchBackend, old_way, runnable, trace
-from hrpose_cli.checkpoints import first_line
-from hrpose_cli.detect import Detector, WholePicture
-from hrpose_cli.errors import BackendError, InputError, UsageError
-from hrpose_cli.estimators import TopDown
+from hrpose_cli.detection.boxes import Detector, WholePicture
+from hrpose_cli.errors import BackendError, InputError, UsageError, first_line
+from hrpose_cli.estimation import precision as backends
+from hrpose_cli.estimation.top_down import TopDown
 from hrpose_cli.evaluate import Protocol, annotated_frames, check_skeleton, joint_rows, truth_boxes
-from hrpose_cli.exported import SECTION
-from hrpose_cli.fetch import digest
-from hrpose_cli.files import replacing
-from hrpose_cli.media.pictures import expand
+from hrpose_cli.files import digest, replacing
+from hrpose_cli.media.images import expand
 from hrpose_cli.metrics import coco
+from hrpose_cli.models.exported import SECTION
+from hrpose_cli.models.find import describe_file, load
+from hrpose_cli.models.zoo import ModelSpec
 from hrpose_cli.poses import Crops, Frame, Picture
-from hrpose_cli.weights import describe_file, load
-from hrpose_cli.zoo import ModelSpec
 
 SURE = 0.3  # joints that score less are not compared, unless all do
 COMPARED = 64  # real crops

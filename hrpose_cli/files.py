@@ -1,13 +1,19 @@
 """Files that are there whole or not at all, and JSON read with a clear word when it is none."""
 
+from __future__ import annotations
+
+import contextlib
+import hashlib
 import json
 import os
+import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hrpose_cli.errors import FormatError, InputError, UsageError
+from hrpose_cli.errors import FormatError, InputError, UsageError, WeightsError
 
 
 @contextmanager
@@ -57,3 +63,76 @@ def read_json(path: Path, what: str) -> Any:
         raise InputError(f"cannot read the {what} {path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
         raise FormatError(f"{path} should be {what} but is not JSON: {error}") from error
+
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+def shipped(folder: str) -> Path:
+    """The folder `weights` or `samples`; an installed package keeps both under `data/`."""
+    inside = PACKAGE / "data" / folder
+    return inside if inside.is_dir() else PACKAGE.parent / folder
+
+
+def cache_dir() -> Path:
+    """Where fetched files lie: HRPOSE_CACHE, or the user's cache folder."""
+    from platformdirs import user_cache_path
+
+    own = os.environ.get("HRPOSE_CACHE")
+    return Path(own).expanduser() if own else user_cache_path("hrpose")
+
+
+def digest(path: Path) -> str:
+    """The SHA-256 of a file, as 64 hexadecimal digits."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write `content` so that the file is there whole or not at all."""
+    try:
+        with replacing(path) as temporary:
+            temporary.write_bytes(encoded(text(content)))
+    except OSError as error:
+        raise FormatError(f"cannot write {path}: {error.strerror}") from error
+
+
+def text(content: Any) -> str:
+    return json.dumps(content, ensure_ascii=False)
+
+
+def sweep(target: Path) -> None:
+    """Remove what processes that do not run any more left of `target`, or in it if it is a folder of OpenPose."""
+    name = rf"{re.escape(target.stem)}(_track\d+)?{re.escape(target.suffix)}(\..+)?"  # tracks are those of TRC
+    remove(target.parent, name)
+    remove(target, r".+_\d{12}_keypoints\.json")
+
+
+def remove(folder: Path, name: str) -> None:
+    """Remove all .PID.`name`, a regular expression, from `folder`, unless a process PID runs."""
+    ours = re.compile(rf"\.(\d{{1,10}})\.{name}")
+    for left in folder.iterdir() if folder.is_dir() else ():
+        named = ours.fullmatch(left.name)
+        if named is None or alive(int(named[1])):
+            continue
+        with contextlib.suppress(OSError):  # somebody else's, or gone by now
+            if left.is_dir() and not left.is_symlink():
+                shutil.rmtree(left)
+            else:
+                left.unlink()
+
+
+def alive(process: int) -> bool:
+    """Whether a process of this number runs; yes where that cannot be asked without harm."""
+    if os.name != "posix":
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True

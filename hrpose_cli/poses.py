@@ -8,7 +8,9 @@ its third decimal. Nobody in the picture is N = 0, never None. All arrays of one
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -109,9 +111,9 @@ class Poses:
             "xy": (n, k, 2), "score": (n, k), "box": (n, 4), "box_score": (n,), "sigma": (n, k), "ids": (n,),
             "raw": (n, k, 2), "filled": (n, k),
         }  # fmt: skip
-        for field, shape in shapes.items():
-            if getattr(self, field) is not None:
-                check(self, field, shape)
+        for name, shape in shapes.items():
+            if getattr(self, name) is not None:
+                check(self, name, shape)
 
     def __len__(self) -> int:
         return len(self.xy)
@@ -148,3 +150,32 @@ class Poses:
         """At most `most` people with a person score of `at_least`, best first."""
         order = np.argsort(-self.person_score, kind="stable")
         return self[order[self.person_score[order] >= at_least][:most]]
+
+
+@dataclass(frozen=True)
+class Header:
+    """What is the same for all records of a file."""
+
+    info: Mapping[str, Any] = field(default_factory=dict)  # what made the poses: `api.provenance`
+    skeleton: Skeleton = COCO
+    source: str = ""  # name of the clip; "" for pictures, whose records have their own names
+    size: tuple[int, int] | None = None  # (width, height) of the clip
+    rate: Fraction | None = None  # mean frames a second of the clip
+    threshold: float = 0.3  # a joint that scores less counts as hidden
+    numbered: bool = False  # every picture is called by a number of its own, as COCO's are
+    first_frame: str = ""  # a hash of its pixels, by which a clip is known again
+
+
+@dataclass(frozen=True)
+class Record:
+    """The people of one frame."""
+
+    poses: Poses
+    index: int  # of the frame in its source, from 0
+    size: tuple[int, int]  # (width, height)
+    time: float | None = None  # seconds; a picture has none
+    name: str = ""  # file name, where the frame has one of its own
+
+    @classmethod
+    def of(cls, frame: Frame, poses: Poses) -> Record:
+        return cls(poses, frame.index, frame.size, frame.time, frame.name)

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from hrpose_cli.backends.pytorch import TorchBackend
-from hrpose_cli.detect import WholePicture
-from hrpose_cli.estimators import TopDown
+from hrpose_cli.detection.boxes import WholePicture
+from hrpose_cli.estimation.top_down import TopDown
+from hrpose_cli.models.zoo import ModelSpec
 from hrpose_cli.nets.hrnet import HRNet, NetConfig
-from hrpose_cli.zoo import ModelSpec
 from tests.reference import rule
 
 # The nets are tiny, and threads that wait for each other on a busy machine take four times as long.
@@ -62,7 +62,7 @@ def tiny(net: HRNet) -> TopDown:
 @pytest.fixture(scope="session")
 def weights_file(net: HRNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny net as a file that `--weights` takes."""
-    from hrpose_cli.weights import save
+    from hrpose_cli.models.find import save
 
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     save(net, spec(), path)
@@ -71,9 +71,9 @@ def weights_file(net: HRNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def bottom_up_file(folder: Path, skeleton: str) -> Path:
     """Weights of a tiny net that finds everyone at once."""
-    from hrpose_cli.nets import build
+    from hrpose_cli.models.find import save
+    from hrpose_cli.nets.build import build
     from hrpose_cli.skeletons import SKELETONS
-    from hrpose_cli.weights import save
 
     config = TINY | {"refine": 1, "joints": len(SKELETONS[skeleton])}
     net = build("higher_hrnet", config).eval()

@@ -11,13 +11,14 @@ import torch
 from numpy.testing import assert_array_equal
 from torch import Tensor
 
-from hrpose_cli import backends
-from hrpose_cli.backends import agreement, losses
-from hrpose_cli.backends.agreement import FEWEST, agreeing, first_near, joints, people
-from hrpose_cli.fetch import cache_dir
-from hrpose_cli.heatmaps import encode
+from hrpose_cli.estimation import precision as agreement
+from hrpose_cli.estimation import precision as backends
+from hrpose_cli.estimation import precision as losses
+from hrpose_cli.estimation.heatmaps import encode
+from hrpose_cli.estimation.precision import FEWEST, agreeing, first_near, joints, people
+from hrpose_cli.files import cache_dir
+from hrpose_cli.models.find import find
 from hrpose_cli.poses import Picture
-from hrpose_cli.weights import find
 from tests.conftest import spec
 
 

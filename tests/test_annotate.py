@@ -14,17 +14,18 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from hrpose_cli import formats
-from hrpose_cli.annotate import Done, Outputs, Way, annotate
+from hrpose_cli.clips.render import render
+from hrpose_cli.clips.run import Done, Outputs, annotate
+from hrpose_cli.clips.stages import Way
 from hrpose_cli.draw import DrawStyle
 from hrpose_cli.errors import InputError, MediaError, UsageError
-from hrpose_cli.estimators import Best, Estimator, Following, TopDown
-from hrpose_cli.formats import PoseFile
+from hrpose_cli.estimation.estimator import Best, Estimator
+from hrpose_cli.estimation.top_down import Following, TopDown
+from hrpose_cli.formats import pose_file as formats
+from hrpose_cli.formats.pose_file import PoseFile
 from hrpose_cli.media.encoding import Encoding
-from hrpose_cli.media.source import VideoSource
-from hrpose_cli.poses import Boxes, Frame, Poses
-from hrpose_cli.records import Header
-from hrpose_cli.render import render
+from hrpose_cli.media.video_reader import VideoSource
+from hrpose_cli.poses import Boxes, Frame, Header, Poses
 from tests.media.clips import film
 
 FRAMES = 34
@@ -114,7 +115,7 @@ def test_another_run_is_not_resumed(clip: Path, tiny: TopDown, tmp_path: Path) -
 def test_frames_that_wait_have_to_fit_the_memory(
     clip: Path, tiny: TopDown, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hrpose_cli.annotate.free_memory", lambda _: 4 * 10 * 3 * 96 * 64)  # ten frames are a fourth
+    monkeypatch.setattr("hrpose_cli.clips.run.free_memory", lambda _: 4 * 10 * 3 * 96 * 64)  # ten frames are a fourth
     with pytest.raises(UsageError, match="--between hold"):
         run(clip, tiny, tmp_path, "p.jsonl", way=Way(every=11))
     for way in (Way(every=10), Way(every=11, between="hold")):

@@ -10,7 +10,8 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from hrpose_cli import PoseEstimator, Poses
 from hrpose_cli.api import Settings, build, provenance
-from hrpose_cli.backends.pytorch import Normalised, choose_device
+from hrpose_cli.backends.device import choose_device
+from hrpose_cli.backends.pytorch import Normalised
 from hrpose_cli.errors import BackendError, InputError
 from hrpose_cli.poses import Frame
 from tests.conftest import bottom_up_file
@@ -112,8 +113,8 @@ def test_every_run_can_say_what_made_it(weights_file: Path) -> None:
 
 @pytest.mark.weights
 def test_poses_do_not_depend_on_what_else_is_estimated() -> None:
-    from hrpose_cli.media.pictures import read_picture
-    from hrpose_cli.resources import shipped
+    from hrpose_cli.files import shipped
+    from hrpose_cli.media.images import read_picture
 
     picture = read_picture(shipped("samples") / "bus.jpg")
     others = [np.ascontiguousarray(picture[:, ::-1]), np.ascontiguousarray(picture[:600])]
@@ -125,7 +126,7 @@ def test_poses_do_not_depend_on_what_else_is_estimated() -> None:
 
 @pytest.mark.weights
 def test_what_is_shipped_finds_the_people_of_the_sample() -> None:
-    from hrpose_cli.resources import shipped
+    from hrpose_cli.files import shipped
 
     poses = PoseEstimator(device="cpu")(shipped("samples") / "bus.jpg")
     assert len(poses) >= 3

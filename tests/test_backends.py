@@ -20,8 +20,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 from torch import nn
 
-from hrpose_cli import backends, nets
-from hrpose_cli.backends import batches, cache, choose, losses
+from hrpose_cli.backends import batches, cache
 from hrpose_cli.backends.openvino import adds_bytes_exactly
 from hrpose_cli.backends.pytorch import (
     STD,
@@ -33,11 +32,15 @@ from hrpose_cli.backends.pytorch import (
     runnable,
     trace,
 )
+from hrpose_cli.detection.yolo import detector_file
 from hrpose_cli.errors import BackendError
+from hrpose_cli.estimation import precision as backends
+from hrpose_cli.estimation import precision as losses
+from hrpose_cli.estimation.precision import choose
+from hrpose_cli.models.find import find, load, save
+from hrpose_cli.nets import build as nets
 from hrpose_cli.nets.hrnet import HRNet, NetConfig
 from hrpose_cli.nets.lite_hrnet import LiteHRNet, LiteNetConfig
-from hrpose_cli.weights import find, load, save
-from hrpose_cli.yolo import detector_file
 from tests.conftest import spec
 from tests.reference import rule
 
@@ -622,9 +625,10 @@ import socket, sys
 tried = []
 socket.getaddrinfo = socket.socket.connect = lambda *arguments, **_: tried.append(arguments)
 from pathlib import Path
-from hrpose_cli import backends, weights
-spec, path = weights.find(sys.argv[1])
-backend = backends.build(spec, path, device="cpu", backend="openvino")
+from hrpose_cli.backends.build import build
+from hrpose_cli.models.find import find
+spec, path = find(sys.argv[1])
+backend = build(spec, path, device="cpu", backend="openvino")
 assert backend.name == "openvino"
 assert not [name for name in sys.modules if name.startswith("openvino_telemetry.")]
 assert not tried, tried

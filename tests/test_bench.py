@@ -11,14 +11,14 @@ import torch
 from numpy.testing import assert_array_equal
 
 from hrpose_cli import bench
-from hrpose_cli.annotate import Done
 from hrpose_cli.api import Settings, build
-from hrpose_cli.detect import WholePicture
+from hrpose_cli.clips.run import Done
+from hrpose_cli.detection.boxes import WholePicture
 from hrpose_cli.errors import MediaError
-from hrpose_cli.estimators import TopDown
+from hrpose_cli.estimation.top_down import TopDown
+from hrpose_cli.files import shipped
 from hrpose_cli.media.inputs import open_source
 from hrpose_cli.poses import Frame
-from hrpose_cli.resources import shipped
 from tests.conftest import bottom_up_file
 
 open_walk = partial(open_source, str(shipped("samples") / "walk.mp4"))

@@ -10,12 +10,12 @@ from numpy.testing import assert_allclose, assert_array_equal
 from torch.nn.functional import interpolate
 
 from hrpose_cli.backends.pytorch import TorchBackend
-from hrpose_cli.bottom_up import BottomUp, corners_to_corners, network_size, picture_to_input
 from hrpose_cli.errors import BackendError, InputError
+from hrpose_cli.estimation.bottom_up import BottomUp, corners_to_corners, network_size, picture_to_input
 from hrpose_cli.geometry import invert, transform
-from hrpose_cli.nets import build
+from hrpose_cli.models.zoo import ModelSpec
+from hrpose_cli.nets.build import build
 from hrpose_cli.poses import Frame
-from hrpose_cli.zoo import ModelSpec
 from tests.reference import load, rule
 
 K = 17

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from hrpose_cli.errors import FormatError, InputError
-from hrpose_cli.formats.coco import results, write_json, writer
+from hrpose_cli.files import write_json
+from hrpose_cli.formats.coco import results, writer
 from hrpose_cli.metrics import coco
-from hrpose_cli.poses import Poses
-from hrpose_cli.records import Header, Record
+from hrpose_cli.poses import Header, Poses, Record
 from hrpose_cli.skeletons import COCO, MPII, SKELETONS
 
 

@@ -4,7 +4,8 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
-from hrpose_cli import crops, geometry
+from hrpose_cli import geometry
+from hrpose_cli.estimation import crops
 from tests.reference import load
 
 WARP = load("warp")

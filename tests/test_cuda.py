@@ -15,15 +15,17 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hrpose_cli import backends
-from hrpose_cli.backends import OnDevice, batches, cuda
+from hrpose_cli.backends import batches, cuda
+from hrpose_cli.backends.backend import OnDevice
 from hrpose_cli.backends.cuda import CudaBackend, Replay, arithmetic
+from hrpose_cli.backends.device import upload
 from hrpose_cli.backends.pytorch import TorchBackend
-from hrpose_cli.crops import CROP_MODES, CropMode, mirrored, sample_crops, upload
-from hrpose_cli.detect import WholePicture
+from hrpose_cli.detection.boxes import WholePicture
 from hrpose_cli.errors import BackendError
-from hrpose_cli.estimators import TopDown, mirror_on
-from hrpose_cli.heatmaps import DECODERS, merge_flip
+from hrpose_cli.estimation import precision as backends
+from hrpose_cli.estimation.crops import CROP_MODES, CropMode, mirrored, sample_crops
+from hrpose_cli.estimation.heatmaps import DECODERS, merge_flip
+from hrpose_cli.estimation.top_down import TopDown, mirror_on
 from hrpose_cli.nets.hrnet import HRNet
 from hrpose_cli.poses import Boxes, Frame
 from tests.conftest import spec
@@ -294,7 +296,7 @@ def test_nothing_is_left_on_the_cpu_or_fetched_from_there(
     monkeypatch: pytest.MonkeyPatch, decode: str, mode: CropMode
 ) -> None:
     """Tensors of two devices do not meet: fake ones have a device and a shape, and no numbers."""
-    monkeypatch.setattr("hrpose_cli.crops.upload", empty)
+    monkeypatch.setattr("hrpose_cli.estimation.crops.upload", empty)
     made = TopDown(WholePicture(), None, spec(), decode=decode, crop_mode=mode)  # type: ignore[arg-type]
 
     def work() -> tuple[Tensor, Tensor]:
@@ -344,7 +346,7 @@ def test_graphs_on_a_card_do_not_disturb_each_other(net: HRNet) -> None:
 def test_a_card_cuts_the_crops_of_the_cpu() -> None:
     if not torch.cuda.is_available():
         pytest.skip("torch sees no CUDA device")
-    from hrpose_cli.crops import cut_crops
+    from hrpose_cli.estimation.crops import cut_crops
 
     image = np.random.default_rng(0).integers(0, 256, (481, 641, 3), np.uint8)
     boxes = [[10, 20, 90, 200], [-30, 90, 300, 280], [500, 400, 700, 500]]

@@ -4,7 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hrpose_cli import detect
+from hrpose_cli.detection import boxes as detect
 from hrpose_cli.errors import FormatError, InputError
 from hrpose_cli.poses import Boxes, Frame
 

@@ -9,14 +9,14 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
-from hrpose_cli import estimators
-from hrpose_cli.crops import CROP_MODES
-from hrpose_cli.detect import GivenBoxes, WholePicture
+from hrpose_cli.detection.boxes import GivenBoxes, WholePicture
 from hrpose_cli.errors import BackendError
-from hrpose_cli.estimators import TopDown
+from hrpose_cli.estimation import top_down as estimators
+from hrpose_cli.estimation.crops import CROP_MODES
+from hrpose_cli.estimation.top_down import TopDown
 from hrpose_cli.geometry import GEOMETRIES, Geometry, box_regions, heatmap_to_crop
+from hrpose_cli.models.zoo import ModelSpec
 from hrpose_cli.poses import Boxes, Frame
-from hrpose_cli.zoo import ModelSpec
 from tests.conftest import spec
 
 SIZE, HEATMAP = (192, 256), (48, 64)

@@ -11,10 +11,10 @@ import pytest
 from numpy.testing import assert_allclose
 
 from hrpose_cli import evaluate
-from hrpose_cli.bottom_up import BottomUp
-from hrpose_cli.detect import GivenBoxes
+from hrpose_cli.detection.boxes import GivenBoxes
 from hrpose_cli.errors import InputError
-from hrpose_cli.estimators import TopDown
+from hrpose_cli.estimation.bottom_up import BottomUp
+from hrpose_cli.estimation.top_down import TopDown
 from hrpose_cli.poses import Boxes, Frame, Poses
 from tests.conftest import spec
 from tests.reference import FOLDER, load

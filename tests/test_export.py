@@ -13,27 +13,17 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
-from hrpose_cli import backends
 from hrpose_cli.backends.openvino import quantized_file
 from hrpose_cli.backends.pytorch import TorchBackend
-from hrpose_cli.detect import WholePicture
+from hrpose_cli.detection.boxes import WholePicture
 from hrpose_cli.errors import BackendError, InputError, WeightsError
-from hrpose_cli.estimators import TopDown
-from hrpose_cli.export import (
-    FORMATS,
-    People,
-    Target,
-    compare,
-    default_name,
-    estimators,
-    export,
-    spread,
-    synthetic,
-)
-from hrpose_cli.exported import export_facts
-from hrpose_cli.fetch import digest
+from hrpose_cli.estimation import precision as backends
+from hrpose_cli.estimation.top_down import TopDown
+from hrpose_cli.export import FORMATS, People, Target, compare, default_name, estimators, export, spread, synthetic
+from hrpose_cli.files import digest
+from hrpose_cli.models.exported import export_facts
+from hrpose_cli.models.find import find, inspect, load
 from hrpose_cli.nets.hrnet import HRNet
-from hrpose_cli.weights import find, inspect, load
 from tests.conftest import spec
 
 PACKAGES = {"onnx": ("onnx", "onnxruntime"), "openvino": ("openvino",), "torchscript": ()}
@@ -120,7 +110,7 @@ def test_a_net_that_may_run_in_bf16_is_compared_in_fp32(
     weights_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = exported(tmp_path, weights_file, "openvino")
-    monkeypatch.setattr("hrpose_cli.backends.losses.LOSSES", {digest(weights_file): {"bf16": 0.0}})
+    monkeypatch.setattr("hrpose_cli.estimation.precision.LOSSES", {digest(weights_file): {"bf16": 0.0}})
     monkeypatch.setattr("hrpose_cli.backends.openvino.precisions", lambda: ("fp32", "bf16"))
     assert backends.choose(path, "cpu", "auto", "auto") == ("openvino", "bf16")
     assert estimators(spec(), weights_file, path)[1].backend.precision == "fp32"

@@ -12,9 +12,9 @@ from typing import ClassVar
 
 import pytest
 
-from hrpose_cli import fetch
 from hrpose_cli.errors import WeightsError
 from hrpose_cli.files import replacing
+from hrpose_cli.models import download as fetch
 
 CONTENT = bytes(range(256)) * 2000
 HASH = hashlib.sha256(CONTENT).hexdigest()

@@ -18,12 +18,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hrpose_cli.errors import FormatError, HRPoseError, InputError
-from hrpose_cli.formats import FORMATS, jsonl, named, read, writer
-from hrpose_cli.formats.coco import write_json
+from hrpose_cli.files import write_json
+from hrpose_cli.formats import jsonl
 from hrpose_cli.formats.csv import COLUMNS
 from hrpose_cli.formats.facts import box_around, shortest
-from hrpose_cli.poses import Poses
-from hrpose_cli.records import Header, Record
+from hrpose_cli.formats.pose_file import FORMATS, named, read, writer
+from hrpose_cli.poses import Header, Poses, Record
 from hrpose_cli.skeletons import COCO, MPII, SKELETONS, Skeleton
 
 FILES = {"coco": "a.json", "jsonl": "a.jsonl", "csv": "a.csv", "npz": "a.npz", "trc": "a.trc", "openpose": "folder/"}

@@ -9,10 +9,20 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from torch import Tensor
 
-from hrpose_cli import grouping
-from hrpose_cli.bottom_up import View, aggregate
-from hrpose_cli.grouping import DECODINGS, Rules, Steps, group, likeliest, match, quarter_step, settle, top_peaks
-from hrpose_cli.heatmaps import udp
+from hrpose_cli.estimation import grouping
+from hrpose_cli.estimation.bottom_up import View, aggregate
+from hrpose_cli.estimation.grouping import (
+    DECODINGS,
+    Rules,
+    Steps,
+    group,
+    likeliest,
+    match,
+    quarter_step,
+    settle,
+    top_peaks,
+)
+from hrpose_cli.estimation.heatmaps import udp
 from hrpose_cli.nets.higher_hrnet import merge
 from hrpose_cli.skeletons import COCO
 from tests.reference import load

@@ -3,7 +3,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
-from hrpose_cli import heatmaps
+from hrpose_cli.estimation import heatmaps
 from hrpose_cli.skeletons import COCO, MPII
 from tests.reference import load
 

@@ -8,13 +8,14 @@ import torch
 from numpy.testing import assert_allclose
 from torch import Tensor
 
-from hrpose_cli import weights
 from hrpose_cli.errors import WeightsError
-from hrpose_cli.nets import build
+from hrpose_cli.models import find as weights
+from hrpose_cli.models.zoo import MODELS, ModelSpec
+from hrpose_cli.nets.build import build
 from hrpose_cli.nets.higher_hrnet import CONFIGS, HigherHRNet, HigherNetConfig, merge
-from hrpose_cli.nets.hrnet import HRNet, multiply_adds, parameter_count
+from hrpose_cli.nets.hrnet import HRNet
+from hrpose_cli.nets.init import multiply_adds, parameter_count
 from hrpose_cli.skeletons import SKELETONS
-from hrpose_cli.zoo import MODELS, ModelSpec
 from tests.reference import load, rule
 
 TINY = {"width": 4, "modules": [1, 1, 1], "blocks": 1, "bottlenecks": 1, "refine": 1, "joints": 5}

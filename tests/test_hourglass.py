@@ -6,11 +6,11 @@ import torch
 from numpy.testing import assert_allclose
 from torch import Tensor, nn
 
-from hrpose_cli import weights
-from hrpose_cli.nets import build
+from hrpose_cli.models import find as weights
+from hrpose_cli.models.zoo import MODELS, ModelSpec
+from hrpose_cli.nets.build import build
 from hrpose_cli.nets.hourglass import CONFIGS, HourglassConfig, HourglassNet
-from hrpose_cli.nets.hrnet import multiply_adds, parameter_count
-from hrpose_cli.zoo import MODELS, ModelSpec
+from hrpose_cli.nets.init import multiply_adds, parameter_count
 from tests.reference import rule
 
 TINY = HourglassConfig(stacks=2, features=16, joints=5)

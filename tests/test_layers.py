@@ -8,37 +8,21 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent / "hrpose_cli"
-LAYERS = [
-    ["errors", "skeletons", "resources", "stopwatch", "overlap"],
-    ["poses", "files"],
-    ["geometry", "records"],
-    [
-        "nets",
-        "heatmaps",
-        "crops",
-        "media",
-        "formats",
-        "draw",
-        "metrics",
-        "fetch",
-        "letterbox",
-        "zoo",
-        "checkpoints",
-        "exported",
-        "track",
-        "smooth",
-    ],
-    ["weights", "grouping", "yolo_net"],
-    ["detect", "backends"],
-    ["yolo"],
-    ["estimators", "bottom_up"],
-    ["pipeline"],
-    ["api", "evaluate", "annotate"],
-    ["export", "bench", "render"],
-    ["training"],
-    ["cli"],
-]
-RANK = {name: layer for layer, names in enumerate(LAYERS) for name in names}
+LAYERS = """
+    errors skeletons hardware timing threads
+    poses files
+    geometry
+    nets media formats draw metrics tracking
+    models
+    backends
+    detection
+    estimation
+    clips evaluate
+    api
+    export bench training
+    cli
+"""
+RANK = {name: layer for layer, names in enumerate(LAYERS.split("\n")) for name in names.split()}
 
 
 def room(path: Path) -> str:

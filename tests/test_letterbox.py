@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from hrpose_cli.letterbox import by_shape, letterbox
+from hrpose_cli.detection.yolo import by_shape, letterbox
 from hrpose_cli.poses import Boxes
 
 

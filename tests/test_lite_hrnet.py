@@ -8,7 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from torch import fx, nn
 
 from hrpose_cli.errors import WeightsError
-from hrpose_cli.nets.hrnet import multiply_adds, parameter_count
+from hrpose_cli.nets.init import multiply_adds, parameter_count
 from hrpose_cli.nets.lite_hrnet import (
     CONFIGS,
     ConvBN,

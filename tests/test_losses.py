@@ -5,10 +5,10 @@ import torch
 
 from hrpose_cli.skeletons import COCO
 from hrpose_cli.training import losses
+from hrpose_cli.training.augment import Samples
 from hrpose_cli.training.method import people_loss, picture_loss
-from hrpose_cli.training.picture_samples import PictureSamples
 from hrpose_cli.training.recipe import Recipe
-from hrpose_cli.training.samples import Samples
+from hrpose_cli.training.whole_images import PictureSamples
 from tests.reference import FOLDER, rule
 
 EXPECTED = json.loads((FOLDER / "losses.json").read_text())

@@ -5,8 +5,10 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
-from hrpose_cli import geometry, heatmaps
-from hrpose_cli.nets.hrnet import CONFIGS, HRNet, NetConfig, multiply_adds, parameter_count
+from hrpose_cli import geometry
+from hrpose_cli.estimation import heatmaps
+from hrpose_cli.nets.hrnet import CONFIGS, HRNet, NetConfig
+from hrpose_cli.nets.init import multiply_adds, parameter_count
 from hrpose_cli.skeletons import COCO
 from tests.reference import load, rule
 

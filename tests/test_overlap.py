@@ -3,8 +3,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
-from hrpose_cli.overlap import Behind, ahead
-from hrpose_cli.stopwatch import Stopwatch
+from hrpose_cli.threads import Behind, ahead
+from hrpose_cli.timing import Stopwatch
 
 
 def one(_: object) -> int:

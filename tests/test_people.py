@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from hrpose_cli import geometry
-from hrpose_cli.metrics import people
+from hrpose_cli.estimation import nms as people
 from hrpose_cli.poses import Poses
 from hrpose_cli.skeletons import COCO
 from tests.reference import FOLDER, load

@@ -10,10 +10,9 @@ from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
 from hrpose_cli.errors import InputError
+from hrpose_cli.models.zoo import ModelSpec
 from hrpose_cli.skeletons import COCO
-from hrpose_cli.training.picture_samples import PictureAugmentation, draw_pictures, heat, places
-from hrpose_cli.training.pictures import Page, Pictures
-from hrpose_cli.zoo import ModelSpec
+from hrpose_cli.training.whole_images import Page, PictureAugmentation, Pictures, draw_pictures, heat, places
 from tests.reference import load
 
 ENCODE = load("encode")

@@ -12,7 +12,7 @@ from numpy.testing import assert_array_equal
 from PIL import Image, features
 
 from hrpose_cli.errors import InputError
-from hrpose_cli.media.pictures import PICTURE_SUFFIXES, find_pictures, read_picture, write_picture
+from hrpose_cli.media.images import PICTURE_SUFFIXES, find_pictures, read_picture, write_picture
 
 SEED = np.random.default_rng(3).integers(0, 256, (5, 7, 3), np.uint8)
 

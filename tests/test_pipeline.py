@@ -4,9 +4,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from hrpose_cli import overlap, pipeline
-from hrpose_cli.poses import Frame, Poses
-from hrpose_cli.records import Record
+from hrpose_cli import threads as overlap
+from hrpose_cli.clips import stages as pipeline
+from hrpose_cli.estimation import chunks
+from hrpose_cli.poses import Frame, Poses, Record
 
 
 def frames(n: int) -> list[Frame]:
@@ -15,18 +16,18 @@ def frames(n: int) -> list[Frame]:
 
 @pytest.mark.parametrize(("n", "most", "sizes"), [(0, 3, []), (3, 3, [3]), (7, 3, [3, 3, 1])])
 def test_chunks_hold_so_many_frames(n: int, most: int, sizes: list[int]) -> None:
-    assert [len(part) for part in pipeline.chunks(frames(n), most)] == sizes
+    assert [len(part) for part in chunks.chunks(frames(n), most)] == sizes
 
 
 def test_large_pictures_come_in_smaller_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "CHUNK_BYTES", 700)  # a frame has 300
-    assert [len(part) for part in pipeline.chunks(frames(5), 16)] == [2, 2, 1]
-    monkeypatch.setattr(pipeline, "CHUNK_BYTES", 100)
-    assert [len(part) for part in pipeline.chunks(frames(2), 16)] == [1, 1]
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 700)  # a frame has 300
+    assert [len(part) for part in chunks.chunks(frames(5), 16)] == [2, 2, 1]
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 100)
+    assert [len(part) for part in chunks.chunks(frames(2), 16)] == [1, 1]
 
 
 def test_a_whole_chunk_may_wait_for_the_next_stage() -> None:
-    assert pipeline.CHUNK_BYTES <= overlap.WAITING
+    assert chunks.CHUNK_BYTES <= overlap.WAITING
 
 
 def test_each_frame_keeps_its_poses_and_frames_are_read_only_when_needed() -> None:
@@ -40,7 +41,7 @@ def test_each_frame_keeps_its_poses_and_frames_are_read_only_when_needed() -> No
     def nobody(part: list[Frame]) -> list[Poses]:
         return [Poses.none() for _ in part]
 
-    results = pipeline.estimate(source(), nobody, chunk=2)  # type: ignore[arg-type]
+    results = chunks.estimate(source(), nobody, chunk=2)  # type: ignore[arg-type]
     frame, poses = next(results)
     assert (frame.index, len(poses), read) == (0, 0, [0, 1, 2])
     assert [frame.index for frame, _ in results] == [1, 2, 3, 4, 5]
@@ -76,10 +77,10 @@ def test_only_every_nth_frame_is_looked_at(every: int, first: list[int]) -> None
 @pytest.mark.parametrize("room", [300, 5 * 300, 1 << 30])
 @pytest.mark.parametrize("done", [0, 1, 17, 33, 59])
 def test_what_is_saved_is_not_computed_again(every: int, room: int, done: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "CHUNK_BYTES", room)
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", room)
     whole, rest = Counting(), Counting()
     everything = list(pipeline.measure(frames(60), whole, every=every))
-    start = pipeline.whole_chunks(done, (10, 10), every=every)
+    start = chunks.whole_chunks(done, (10, 10), every=every)
     assert start <= done
     saved = [poses for _, poses in everything[:start] if poses is not None]
     again = list(pipeline.measure(frames(60), rest, every=every, saved=saved))

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from hrpose_cli import resources
+from hrpose_cli import hardware as resources
 
 GB = 1 << 30
 

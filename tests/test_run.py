@@ -10,15 +10,15 @@ import torch
 from PIL import Image
 
 from hrpose_cli.backends.pytorch import TorchBackend
-from hrpose_cli.bottom_up import BottomUp
 from hrpose_cli.errors import InputError
-from hrpose_cli.heatmaps import argmax
+from hrpose_cli.estimation.bottom_up import BottomUp
+from hrpose_cli.estimation.heatmaps import argmax
+from hrpose_cli.models.find import find, load
+from hrpose_cli.models.zoo import ModelSpec, from_metadata
 from hrpose_cli.poses import Frame
 from hrpose_cli.training.augment import Augmentation
 from hrpose_cli.training.loop import Training
 from hrpose_cli.training.losses import tag_loss
-from hrpose_cli.training.picture_samples import PictureAugmentation
-from hrpose_cli.training.pictures import Page, Pictures
 from hrpose_cli.training.recipe import Recipe
 from hrpose_cli.training.run import (
     NETS,
@@ -32,8 +32,7 @@ from hrpose_cli.training.run import (
     processes,
     ship,
 )
-from hrpose_cli.weights import find, load
-from hrpose_cli.zoo import ModelSpec, from_metadata
+from hrpose_cli.training.whole_images import Page, PictureAugmentation, Pictures
 from tests.conftest import spec
 from tests.training_case import people
 

@@ -8,12 +8,12 @@ import torch
 from numpy.testing import assert_allclose
 from torch import Tensor
 
-from hrpose_cli import weights
 from hrpose_cli.errors import WeightsError
-from hrpose_cli.nets import build
-from hrpose_cli.nets.hrnet import multiply_adds, parameter_count
+from hrpose_cli.models import find as weights
+from hrpose_cli.models.zoo import MODELS, ModelSpec
+from hrpose_cli.nets.build import build
+from hrpose_cli.nets.init import multiply_adds, parameter_count
 from hrpose_cli.nets.simple_baseline import CONFIGS, SimpleBaseline, SimpleNetConfig
-from hrpose_cli.zoo import MODELS, ModelSpec
 from tests.reference import load, rule
 
 TINY = SimpleNetConfig(blocks=(1, 1, 1, 1), width=4, up=8)

@@ -8,10 +8,9 @@ from scipy.signal import butter, sosfiltfilt
 
 from benchmarks.jitter import RATES, lag, rest
 from hrpose_cli.errors import InputError
-from hrpose_cli.poses import Poses
-from hrpose_cli.records import Record
+from hrpose_cli.poses import Poses, Record
 from hrpose_cli.skeletons import COCO
-from hrpose_cli.smooth import OneEuro, between, check_cutoff, offline
+from hrpose_cli.tracking.smoothing import OneEuro, between, check_cutoff, offline
 
 K = len(COCO)
 RNG = np.random.default_rng(0)

@@ -6,8 +6,7 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from hrpose_cli.training.augment import Augmentation
-from hrpose_cli.training.samples import draw
+from hrpose_cli.training.augment import Augmentation, draw
 from hrpose_cli.training.teacher import Teacher, filled, rescale, unfit
 from tests.conftest import spec
 from tests.training_case import people

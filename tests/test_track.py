@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from hrpose_cli.poses import Poses
-from hrpose_cli.records import Record
+from hrpose_cli.poses import Poses, Record
 from hrpose_cli.skeletons import COCO
-from hrpose_cli.track import Tracker, boxes_from_joints
+from hrpose_cli.tracking.tracker import Tracker, boxes_from_joints
 
 K = len(COCO)
 # A walker, 100 px high, seen from the side: ears to ankles.

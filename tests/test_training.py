@@ -14,13 +14,12 @@ from PIL import Image
 from torch.optim.swa_utils import AveragedModel
 
 from hrpose_cli.errors import InputError, WeightsError
-from hrpose_cli.heatmaps import dark
+from hrpose_cli.estimation.heatmaps import dark
 from hrpose_cli.skeletons import COCO
 from hrpose_cli.training.annotations import Source
-from hrpose_cli.training.augment import Augmentation
+from hrpose_cli.training.augment import Augmentation, draw
+from hrpose_cli.training.dataset import REACH, load_people
 from hrpose_cli.training.loop import LAST, Recipe, learning_rate, moving_average
-from hrpose_cli.training.people import REACH, load_people
-from hrpose_cli.training.samples import draw
 from tests.conftest import spec
 from tests.training_case import GENTLE, QUICK, people, training
 

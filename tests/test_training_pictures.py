@@ -13,8 +13,8 @@ from pycocotools import mask as regions
 from hrpose_cli.errors import FormatError, InputError
 from hrpose_cli.skeletons import COCO, CROWDPOSE, MPII, SKELETONS, Skeleton
 from hrpose_cli.training.annotations import Source, open_annotations
-from hrpose_cli.training.people import load_people
-from hrpose_cli.training.pictures import ignored_region, load_pictures
+from hrpose_cli.training.dataset import load_people
+from hrpose_cli.training.whole_images import ignored_region, load_pictures
 
 SIZE = 60, 40
 

@@ -4,8 +4,8 @@ import torch.nn.functional as F
 from numpy.testing import assert_allclose
 from torch import fx
 
+from hrpose_cli.nets.fast_lite_hrnet import StillUnit, UnshuffledLiteHRNet, after_unit
 from hrpose_cli.nets.lite_hrnet import LiteHRNet, LiteNetConfig, ShuffleUnit
-from hrpose_cli.nets.unshuffled import StillUnit, UnshuffledLiteHRNet, after_unit
 from tests.reference import rule
 
 

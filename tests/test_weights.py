@@ -13,9 +13,12 @@ import torch
 from numpy.testing import assert_array_equal
 from torch import Tensor
 
-from hrpose_cli import checkpoints, fetch, weights, zoo
 from hrpose_cli.errors import WeightsError
-from hrpose_cli.nets.hrnet import CONFIGS, HRNet, parameter_count
+from hrpose_cli.models import checkpoints, zoo
+from hrpose_cli.models import download as fetch
+from hrpose_cli.models import find as weights
+from hrpose_cli.nets.hrnet import CONFIGS, HRNet
+from hrpose_cli.nets.init import parameter_count
 from tests.conftest import spec
 
 STYLES = {

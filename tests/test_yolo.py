@@ -12,13 +12,14 @@ import pytest
 import torch
 from numpy.testing import assert_allclose
 
+from hrpose_cli.api import Settings, build_detector
+from hrpose_cli.detection.yolo import ONE_EACH, Compiled, Eager, Yolo, detector_file, load_yolo, nms, openvino_model
+from hrpose_cli.detection.yolo_net import PATCHED, People, quiet_ultralytics, read_people
 from hrpose_cli.errors import BackendError, WeightsError
-from hrpose_cli.fetch import digest
-from hrpose_cli.media.pictures import read_picture
+from hrpose_cli.estimation.precision import choose_for_detector
+from hrpose_cli.files import digest, shipped
+from hrpose_cli.media.images import read_picture
 from hrpose_cli.poses import Boxes, Frame
-from hrpose_cli.resources import shipped
-from hrpose_cli.yolo import ONE_EACH, Compiled, Eager, Yolo, detector_file, load_yolo, nms, openvino_model
-from hrpose_cli.yolo_net import PATCHED, People, quiet_ultralytics, read_people
 
 SIZES = [(384, 640), (32, 640), (96, 64)]  # (h, w) of letterboxes
 
@@ -70,7 +71,7 @@ def test_scores_that_are_not_numbers_are_not_nobody(people: People) -> None:
 
 
 def test_every_output_form_is_the_same_in_openvino(people: People, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hrpose_cli.yolo_net.read_people", lambda _: people)
+    monkeypatch.setattr("hrpose_cli.detection.yolo_net.read_people", lambda _: people)
     compiled = openvino_model(Path("yolo.pt"), str(id(people)), "fp32")
     assert (ONE_EACH in compiled.output(0).get_names()) == people.one_each
     model = Compiled(compiled)
@@ -88,7 +89,9 @@ def sample() -> Frame:
 
 
 def test_the_shipped_detector_finds_the_same_in_openvino(sample: Frame) -> None:
-    fast, slow = (load_yolo("person-yolo11n", backend=b, precision="fp32", confidence=0.05) for b in ("auto", "torch"))
+    fast, slow = (
+        load_yolo("person-yolo11n", backend=b, precision="fp32", confidence=0.05) for b in ("openvino", "torch")
+    )
     assert (fast.backend, slow.backend) == ("openvino", "torch")
     for image in (sample.image, sample.image[:, 100:400], cv2.resize(sample.image, (1280, 720))):
         [a], [b] = fast([Frame(image)]), slow([Frame(image)])
@@ -97,7 +100,7 @@ def test_the_shipped_detector_finds_the_same_in_openvino(sample: Frame) -> None:
 
 
 def test_the_boxes_are_those_of_ultralytics_own_predict(sample: Frame) -> None:
-    [found] = load_yolo("person-yolo11n", precision="fp32")([sample])
+    [found] = load_yolo("person-yolo11n", backend="openvino")([sample])
     want = [  # YOLO.predict(picture, imgsz=640, conf=0.25, iou=0.6, classes=[0]) of ultralytics 8.4.190
         [49.578, 395.286, 241.995, 902.638],
         [670.557, 388.619, 810.000, 880.680],
@@ -118,9 +121,9 @@ print(*{"ultralytics", "torchvision", "matplotlib", "pandas", "polars", "request
 
 def test_a_compiled_detector_starts_from_the_cache_alone(monkeypatch: pytest.MonkeyPatch, sample: Frame) -> None:
     """Without what makes it, which takes seconds to import."""
-    [before] = load_yolo("person-yolo11n")([sample])
-    monkeypatch.setattr("hrpose_cli.yolo.convert", None)
-    [after] = load_yolo("person-yolo11n")([sample])
+    [before] = build_detector(Settings(), "cpu")([sample])
+    monkeypatch.setattr("hrpose_cli.detection.yolo.convert", None)
+    [after] = build_detector(Settings(), "cpu")([sample])
     assert_allclose(after.xyxy, before.xyxy)
     started = subprocess.run([sys.executable, "-c", START], capture_output=True, text=True, check=True)
     assert started.stdout.split() == []
@@ -133,30 +136,17 @@ def test_a_compiled_detector_starts_from_the_cache_alone(monkeypatch: pytest.Mon
 def test_the_precision_is_the_fastest_that_does_no_harm(
     monkeypatch: pytest.MonkeyPatch, precision: str, losses: dict[str, float], want: str
 ) -> None:
-    used: list[str] = []
     monkeypatch.setattr("hrpose_cli.backends.openvino.precisions", lambda: ("fp32", "bf16"))
-    monkeypatch.setattr("hrpose_cli.backends.losses.LOSSES", {digest(detector_file("person-yolo11n")): losses})
-    monkeypatch.setattr("hrpose_cli.yolo.openvino_model", lambda *a: used.append(a[2]) or Model())
-    monkeypatch.setattr("hrpose_cli.yolo.Compiled", lambda model: model)
-    assert load_yolo("person-yolo11n", precision=precision).precision == want
-    assert used == [want]
-
-
-class Model:
-    """Looks like a compiled model that needs NMS."""
-
-    def output(self, _: int) -> "Model":
-        return self
-
-    def get_names(self) -> set[str]:
-        return {"anchors"}
+    path = detector_file("person-yolo11n")
+    monkeypatch.setattr("hrpose_cli.estimation.precision.LOSSES", {digest(path): losses})
+    assert choose_for_detector(path, "cpu", "auto", precision) == ("openvino", want)
 
 
 def test_a_net_that_openvino_cannot_run_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: Path) -> None:
         raise RuntimeError("No conversion rule for aten::own\nand much more")
 
-    monkeypatch.setattr("hrpose_cli.yolo.convert", fail)
+    monkeypatch.setattr("hrpose_cli.detection.yolo.convert", fail)
     with pytest.raises(BackendError, match=r"cannot run own.pt: .*aten::own; use --backend torch"):
         openvino_model(Path("own.pt"), "0", "fp32")
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from hrpose_cli.models.zoo import MODELS, RECOMMENDED, ModelSpec, from_metadata
 from hrpose_cli.skeletons import SKELETONS
-from hrpose_cli.zoo import MODELS, RECOMMENDED, ModelSpec, from_metadata
 
 
 @pytest.mark.parametrize("row", MODELS.values(), ids=lambda row: row.name)
@@ -92,5 +92,5 @@ def test_wrong_metadata_is_noticed(wrong: dict[str, str]) -> None:
 
 
 def test_the_table_needs_no_torch() -> None:
-    code = "import sys, hrpose_cli.weights as w; w.embedded(), w.default_name(); print('torch' in sys.modules)"
+    code = "import sys, hrpose_cli.models.find as w; w.embedded(), w.default_name(); print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.strip() == b"False"

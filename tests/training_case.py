@@ -8,10 +8,11 @@ from typing import Any
 
 import torch
 
-from hrpose_cli.nets.hrnet import HRNet, NetConfig, initialise
+from hrpose_cli.nets.hrnet import HRNet, NetConfig
+from hrpose_cli.nets.init import initialise
 from hrpose_cli.training.augment import Augmentation
+from hrpose_cli.training.dataset import People
 from hrpose_cli.training.loop import Recipe, Training
-from hrpose_cli.training.people import People
 from tests.conftest import TINY, spec
 
 QUICK = Recipe(epochs=4, batch=4, rate=2e-3, warmup=2, average=0.5)

@@ -1,5 +1,7 @@
 """Nets that took long to convert, kept on disk."""
 
+from __future__ import annotations
+
 import hashlib
 import json
 from collections.abc import Callable
@@ -8,8 +10,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from hrpose_cli import __version__
-from hrpose_cli.fetch import cache_dir
-from hrpose_cli.files import replacing
+from hrpose_cli.files import cache_dir, digest, replacing
+from hrpose_cli.models.zoo import ModelSpec
 
 T = TypeVar("T")
 KEPT = 8  # nets; the oldest go, since every version of a runtime and every training makes more
@@ -45,3 +47,8 @@ def place(what: str, facts: dict[str, str]) -> Path:
 def oldest(folder: Path, what: str) -> list[Path]:
     """All files but the KEPT ones that were used last."""
     return sorted(folder.glob(f"*.{what}"), key=lambda path: path.stat().st_mtime)[:-KEPT]
+
+
+def net_facts(spec: ModelSpec, path: Path) -> dict[str, str]:
+    """What is kept of a net depends on these."""
+    return {"weights": digest(path), "net": str(sorted(spec.metadata().items()))}

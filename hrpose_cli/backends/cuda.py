@@ -14,15 +14,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hrpose_cli.backends import Backend, check_offered, short_of_memory
+from hrpose_cli.backends.backend import Backend, check_offered, short_of_memory
 from hrpose_cli.backends.batches import fixed_size, joined, pieces
+from hrpose_cli.backends.device import upload
 from hrpose_cli.backends.pytorch import Compiled, moved, precisions, runnable
-from hrpose_cli.checkpoints import first_line
-from hrpose_cli.crops import upload
+from hrpose_cli.errors import first_line
 from hrpose_cli.geometry import Size
+from hrpose_cli.models.find import load
+from hrpose_cli.models.zoo import ModelSpec
 from hrpose_cli.poses import Picture
-from hrpose_cli.weights import load
-from hrpose_cli.zoo import ModelSpec
 
 SETTINGS = threading.Lock()  # of cuDNN: all backends of a process have the same ones
 WARM_UP = 3  # calls before a capture, in which cuDNN chooses and cuBLAS takes its workspace

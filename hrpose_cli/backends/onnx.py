@@ -11,15 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hrpose_cli.backends import Backend, check_cpu, check_offered, net_facts
+from hrpose_cli.backends.backend import Backend, check_cpu, check_offered
 from hrpose_cli.backends.batches import in_parts
-from hrpose_cli.backends.cache import cached
-from hrpose_cli.checkpoints import first_line
-from hrpose_cli.errors import BackendError, WeightsError
-from hrpose_cli.exported import EXPORTED, export_facts
+from hrpose_cli.backends.cache import cached, net_facts
+from hrpose_cli.errors import BackendError, WeightsError, first_line
+from hrpose_cli.models.exported import EXPORTED, export_facts
+from hrpose_cli.models.find import load
+from hrpose_cli.models.zoo import ModelSpec
 from hrpose_cli.poses import Picture
-from hrpose_cli.weights import load
-from hrpose_cli.zoo import ModelSpec
 
 OPSET = 17
 LOG = logging.getLogger(__name__)

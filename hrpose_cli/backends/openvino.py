@@ -19,17 +19,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hrpose_cli.backends import Backend, check_cpu, check_offered, net_facts
+from hrpose_cli.backends.backend import Backend, check_cpu, check_offered
 from hrpose_cli.backends.batches import even_parts, filled
-from hrpose_cli.backends.cache import cached
-from hrpose_cli.checkpoints import first_line
-from hrpose_cli.errors import BackendError, WeightsError
-from hrpose_cli.exported import EXPORTED, export_facts, read_metadata
-from hrpose_cli.fetch import digest
+from hrpose_cli.backends.cache import cached, net_facts
+from hrpose_cli.errors import BackendError, WeightsError, first_line
+from hrpose_cli.files import digest
+from hrpose_cli.hardware import cores
+from hrpose_cli.models.exported import EXPORTED, export_facts, read_metadata
+from hrpose_cli.models.find import load
+from hrpose_cli.models.zoo import ModelSpec
 from hrpose_cli.poses import Floats, Picture
-from hrpose_cli.resources import cores
-from hrpose_cli.weights import load
-from hrpose_cli.zoo import ModelSpec
 
 HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}  # int8: of what is not quantised
 # Larger batches are no faster on a CPU, since their feature maps leave its caches; and kernels are
@@ -200,7 +199,7 @@ def compile_net(model: Any, precision: str) -> Any:
 def convert(spec: ModelSpec, path: Path, precision: str) -> Any:
     """The net in a file of weights, compiled for any number of uint8 crops."""
     from hrpose_cli.backends.pytorch import runnable, trace
-    from hrpose_cli.nets import delicate
+    from hrpose_cli.nets.build import delicate
 
     net, rounds = load(spec, path), precision == "bf16"
     module = runnable(net, color=spec.color, whole_levels=rounds)

@@ -11,15 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from hrpose_cli.backends import Backend, check_offered, short_of_memory
+from hrpose_cli.backends.backend import Backend, check_offered, short_of_memory
 from hrpose_cli.backends.batches import filled, fixed_size, in_parts, joined, pieces
-from hrpose_cli.checkpoints import first_line
-from hrpose_cli.errors import BackendError, WeightsError
-from hrpose_cli.exported import EXPORTED, export_facts
-from hrpose_cli.nets import delicate, simplified
+from hrpose_cli.errors import BackendError, WeightsError, first_line
+from hrpose_cli.models.exported import EXPORTED, export_facts
+from hrpose_cli.models.find import load
+from hrpose_cli.models.zoo import ModelSpec
+from hrpose_cli.nets.build import delicate, simplified
 from hrpose_cli.poses import Picture
-from hrpose_cli.weights import load
-from hrpose_cli.zoo import ModelSpec
 
 # ImageNet statistics of pictures in 0..1, in RGB order; every repository of the family uses them.
 MEAN = (0.485, 0.456, 0.406)
@@ -268,20 +267,3 @@ def precisions(device: str) -> tuple[str, ...]:
     if device == "mps":
         return ("fp32", "fp16")
     return ("fp32", "bf16") if torch.ops.mkldnn._is_mkldnn_bf16_supported() else ("fp32",)
-
-
-def choose_device(wanted: str) -> str:
-    """`wanted`, or for "auto" the best that is there: a CUDA card, Apple's GPU, the CPU."""
-    if wanted == "auto":
-        return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    kind, _, number = wanted.partition(":")
-    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if kind not in there:
-        raise BackendError(f"there is no device called {wanted!r}: use auto, cpu, cuda, cuda:1 or mps")
-    if not there[kind]:
-        raise BackendError(f"this machine offers torch no {kind} device: use --device cpu or auto")
-    if number and kind != "cuda":
-        raise BackendError(f"only CUDA devices have numbers: use --device {kind}")
-    if number and not (number.isdecimal() and int(number) < torch.cuda.device_count()):
-        raise BackendError(f"there is no {wanted}: torch sees {torch.cuda.device_count()} CUDA devices")
-    return wanted

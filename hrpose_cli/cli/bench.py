@@ -51,9 +51,8 @@ def bench(
     from hrpose_cli.api import build, provenance
     from hrpose_cli.bench import measure
     from hrpose_cli.cli.report import Report, running
-    from hrpose_cli.files import check_writable
+    from hrpose_cli.files import check_writable, shipped
     from hrpose_cli.media.inputs import open_source
-    from hrpose_cli.resources import shipped
 
     report, settings = Report(quiet=quiet), opt.settings(locals())
     clip = video or shipped("samples") / "walk.mp4"

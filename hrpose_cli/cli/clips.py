@@ -10,17 +10,16 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from hrpose_cli.annotate import Outputs, View
 from hrpose_cli.cli.outputs import PoseNames, check_targets, is_suffix, names_folder, unlike
+from hrpose_cli.cli.window import Window
+from hrpose_cli.clips.run import Outputs, View
 from hrpose_cli.draw import DrawStyle
 from hrpose_cli.errors import UsageError
-from hrpose_cli.formats import PoseFile
-from hrpose_cli.media.clip import Source
+from hrpose_cli.formats.pose_file import PoseFile
+from hrpose_cli.media.clip import Source, Trim
 from hrpose_cli.media.encoding import CONTAINERS, Encoding
+from hrpose_cli.media.images import STDIN
 from hrpose_cli.media.inputs import ADDRESS, open_source
-from hrpose_cli.media.pictures import STDIN
-from hrpose_cli.media.trim import Trim
-from hrpose_cli.media.window import Window
 
 
 @dataclass(frozen=True)

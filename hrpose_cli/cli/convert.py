@@ -13,8 +13,8 @@ from hrpose_cli.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from hrpose_cli.formats import Format
-    from hrpose_cli.records import Header, Record
+    from hrpose_cli.formats.pose_file import Format
+    from hrpose_cli.poses import Header, Record
 
 
 def convert(
@@ -37,9 +37,8 @@ def convert(
 ) -> None:
     """Write the poses of a file in another format: coco .json, .jsonl, .csv, .npz, .trc, or a folder for openpose."""
     from hrpose_cli.cli.report import Report
-    from hrpose_cli.files import check_writable
-    from hrpose_cli.formats import PoseFile, named, read, writer
-    from hrpose_cli.media.leftovers import sweep
+    from hrpose_cli.files import check_writable, sweep
+    from hrpose_cli.formats.pose_file import PoseFile, named, read, writer
 
     report = Report(quiet=quiet)
     if Path(source).resolve() == Path(target).resolve():

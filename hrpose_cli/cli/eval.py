@@ -78,7 +78,7 @@ def evaluate(
     """Measure on annotated pictures how good the joints are; the defaults are the papers' protocol."""
     from hrpose_cli.cli.outputs import check_targets
     from hrpose_cli.cli.report import Report
-    from hrpose_cli.detect import read_boxes
+    from hrpose_cli.detection.boxes import read_boxes
     from hrpose_cli.evaluate import METRICS, Protocol
 
     report, protocol = Report(quiet=quiet), Protocol(rescore=rescore, nms=nms, oks=oks)
@@ -128,7 +128,7 @@ def note_missing(report: Report, what: str, known: Container[Any], ids: Sequence
 def score_boxes(settings: Settings, frames: Iterable[Frame], boxes: str | None) -> tuple[Iterator[list[Any]], str]:
     """Rows of the detector alone, and what they belong to."""
     from hrpose_cli.api import build_detector
-    from hrpose_cli.backends.pytorch import choose_device
+    from hrpose_cli.backends.device import choose_device
     from hrpose_cli.evaluate import box_rows
 
     if boxes == "gt":
@@ -143,8 +143,8 @@ def score_joints(
 ) -> tuple[Iterator[list[Any]], str]:
     """Rows of the whole pipeline, and what they belong to."""
     from hrpose_cli.api import build, provenance
-    from hrpose_cli.bottom_up import BottomUp
     from hrpose_cli.cli.report import running
+    from hrpose_cli.estimation.bottom_up import BottomUp
     from hrpose_cli.evaluate import fitting, joint_rows
 
     annotated = boxes in {None, "gt"}

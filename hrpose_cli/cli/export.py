@@ -13,7 +13,7 @@ from hrpose_cli.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from hrpose_cli.estimators import TopDown
+    from hrpose_cli.estimation.top_down import TopDown
     from hrpose_cli.export import Annotated as Pictures
     from hrpose_cli.export import Parity
 
@@ -43,7 +43,7 @@ def export(
     from hrpose_cli.export import Annotated, People, Target, default_name, estimators
     from hrpose_cli.export import export as write
     from hrpose_cli.files import check_writable
-    from hrpose_cli.weights import find
+    from hrpose_cli.models.find import find
 
     if batch and dynamic_batch:
         raise UsageError("--batch and --dynamic-batch exclude each other: leave one out")

@@ -69,13 +69,13 @@ def image(
     quiet: opt.Quiet = False,
 ) -> None:
     """Find the people of pictures; write NAME.pose.jpg or .png for each, and JSON if asked for."""
-    from hrpose_cli import formats
     from hrpose_cli.api import build, provenance
     from hrpose_cli.cli.outputs import PictureOutputs, PoseNames, check_targets, read_frames
     from hrpose_cli.cli.report import Report
+    from hrpose_cli.estimation.chunks import estimate
     from hrpose_cli.formats import coco, facts
-    from hrpose_cli.pipeline import estimate
-    from hrpose_cli.records import Header, Record
+    from hrpose_cli.formats import pose_file as formats
+    from hrpose_cli.poses import Header, Record
 
     report, settings, style = Report(quiet=quiet), opt.settings(locals()), opt.style(locals())
     paths = report.expand(inputs, recursive=recursive)

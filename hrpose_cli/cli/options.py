@@ -14,9 +14,9 @@ import typer
 if TYPE_CHECKING:
     from hrpose_cli.api import Settings
     from hrpose_cli.draw import DrawStyle
+    from hrpose_cli.media.clip import Trim as MediaTrim
     from hrpose_cli.media.encoding import Encoding
-    from hrpose_cli.media.trim import Trim as MediaTrim
-    from hrpose_cli.zoo import ModelSpec
+    from hrpose_cli.models.zoo import ModelSpec
 
 Number = TypeVar("Number", int, float)
 MODEL, PEOPLE, OUTPUT = "Model", "People", "Output"
@@ -235,7 +235,7 @@ def style(options: Mapping[str, Any]) -> DrawStyle:
 
 def trim(text: str | None) -> MediaTrim:
     """The part of a clip that --trim names."""
-    from hrpose_cli.media.trim import WHOLE, parse_trim
+    from hrpose_cli.media.clip import WHOLE, parse_trim
 
     return parse_trim(text) if text else WHOLE
 
@@ -253,8 +253,7 @@ def emit_json(target: Path, content: Any) -> None:
     """Write JSON to a file, or to the standard output for `-`."""
     import json
 
-    from hrpose_cli.files import encoded
-    from hrpose_cli.formats.coco import write_json
+    from hrpose_cli.files import encoded, write_json
 
     if str(target) == "-":
         sys.stdout.buffer.write(encoded(json.dumps(content, ensure_ascii=False) + "\n"))
@@ -264,7 +263,7 @@ def emit_json(target: Path, content: Any) -> None:
 
 def better(spec: ModelSpec) -> str | None:
     """One line about better weights that could be fetched, if there are any."""
-    from hrpose_cli.weights import better_than
+    from hrpose_cli.models.find import better_than
 
     name = better_than(spec)
     return f"More accurate weights can be fetched: hrpose weights get {name}" if name else None

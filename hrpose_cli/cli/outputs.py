@@ -9,17 +9,17 @@ from itertools import chain, count, product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hrpose_cli.detect import Detector, GivenBoxes
+from hrpose_cli.detection.boxes import Detector, GivenBoxes
 from hrpose_cli.draw import DrawStyle, draw_heatmaps, draw_poses
 from hrpose_cli.errors import HRPoseError, InputError, UsageError
-from hrpose_cli.estimators import TopDown
+from hrpose_cli.estimation.top_down import TopDown
 from hrpose_cli.files import check_writable
-from hrpose_cli.formats import FORMATS, PoseFile, named
-from hrpose_cli.media.pictures import PICTURE_SUFFIXES, STDIN, read_picture, write_picture
+from hrpose_cli.formats.pose_file import FORMATS, PoseFile, named
+from hrpose_cli.media.images import PICTURE_SUFFIXES, STDIN, read_picture, write_picture
 from hrpose_cli.poses import Boxes, Frame, Poses
 
 if TYPE_CHECKING:
-    from hrpose_cli.bottom_up import BottomUp
+    from hrpose_cli.estimation.bottom_up import BottomUp
 
 LOSSY = {".jpg", ".jpeg"}
 CLEAR = {".png", ".webp", ".tif", ".tiff", ".avif"}  # suffixes that hold transparency

@@ -36,8 +36,8 @@ def render(
     from hrpose_cli.cli import clips
     from hrpose_cli.cli.outputs import PoseNames
     from hrpose_cli.cli.report import Report
-    from hrpose_cli.render import render as draw
-    from hrpose_cli.stopwatch import Stopwatch
+    from hrpose_cli.clips.render import render as draw
+    from hrpose_cli.timing import Stopwatch
 
     report, watch, options = Report(quiet=quiet), Stopwatch(), locals() | {"track": True}
     style, encoding = opt.style(options), opt.encoding(options)

@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress
     from rich.table import Table
 
-    from hrpose_cli.annotate import Done
+    from hrpose_cli.clips.run import Done
     from hrpose_cli.poses import Poses
-    from hrpose_cli.stopwatch import Stopwatch
+    from hrpose_cli.timing import Stopwatch
 
 T = TypeVar("T")
 LISTED = 20  # files that the summary names
@@ -111,7 +111,7 @@ class Report:
 
     def expand(self, inputs: list[str], *, recursive: bool) -> list[str]:
         """The pictures that arguments name; an argument that names none is a failure of its own."""
-        from hrpose_cli.media.pictures import find_pictures
+        from hrpose_cli.media.images import find_pictures
 
         return find_pictures(inputs, recursive=recursive, on_error=self.failed, on_note=self.note)
 

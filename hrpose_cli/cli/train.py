@@ -14,11 +14,11 @@ from hrpose_cli.cli import options as opt
 from hrpose_cli.errors import BackendError, InputError, UsageError
 
 if TYPE_CHECKING:
+    from hrpose_cli.models.zoo import ModelSpec
     from hrpose_cli.training.annotations import Source
-    from hrpose_cli.training.people import People
-    from hrpose_cli.training.pictures import Pictures
+    from hrpose_cli.training.dataset import People
     from hrpose_cli.training.recipe import Recipe
-    from hrpose_cli.zoo import ModelSpec
+    from hrpose_cli.training.whole_images import Pictures
 
 RECIPE, TOP_DOWN = "Recipe", "Recipe, top-down only"
 # Options that only nets of one method can follow: parameter and how it is said.
@@ -144,12 +144,12 @@ def train(
     quiet: opt.Quiet = False,
 ) -> None:
     """Train a net on annotated people; with torchrun, on many processes."""
-    from hrpose_cli.backends.pytorch import choose_device
+    from hrpose_cli.backends.device import choose_device
     from hrpose_cli.cli.report import Report
     from hrpose_cli.files import check_writable
     from hrpose_cli.training import run
+    from hrpose_cli.training.dataset import People
     from hrpose_cli.training.loop import LAST, Training
-    from hrpose_cli.training.people import People
     from hrpose_cli.training.teacher import Teacher, filled
 
     report = Report(quiet=quiet or run.other_process())
@@ -226,8 +226,8 @@ def loader(
 ) -> Callable[[], People | Pictures]:
     """What reads the annotated people, or for bottom-up nets the pictures. weights: as for `load_people`."""
     from hrpose_cli.skeletons import SKELETONS
-    from hrpose_cli.training.people import load_people
-    from hrpose_cli.training.pictures import load_pictures
+    from hrpose_cli.training.dataset import load_people
+    from hrpose_cli.training.whole_images import load_pictures
 
     sources = [parse_source(entry, images) for entry in data]
     if spec.method == "bottom-up":

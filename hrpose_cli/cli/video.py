@@ -11,9 +11,10 @@ from hrpose_cli.cli import options as opt
 from hrpose_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from hrpose_cli.bottom_up import BottomUp
-    from hrpose_cli.estimators import Best, TopDown
-    from hrpose_cli.stopwatch import Stopwatch
+    from hrpose_cli.estimation.bottom_up import BottomUp
+    from hrpose_cli.estimation.estimator import Best
+    from hrpose_cli.estimation.top_down import TopDown
+    from hrpose_cli.timing import Stopwatch
 
 MOTION = "From frame to frame"
 
@@ -100,13 +101,14 @@ def video(
     quiet: opt.Quiet = False,
 ) -> None:
     """Find the people of clips; write each with their skeletons, same size, time and sound."""
-    from hrpose_cli.annotate import Way, annotate
     from hrpose_cli.api import build, provenance
     from hrpose_cli.cli import clips
     from hrpose_cli.cli.outputs import PoseNames
     from hrpose_cli.cli.report import Report
+    from hrpose_cli.clips.run import annotate
+    from hrpose_cli.clips.stages import Way
     from hrpose_cli.formats import facts
-    from hrpose_cli.records import Header
+    from hrpose_cli.poses import Header
 
     report, options = Report(quiet=quiet), locals()
     settings, style, encoding = opt.settings(options), opt.style(options), opt.encoding(options)
@@ -140,8 +142,9 @@ def timed(
     base: TopDown | BottomUp, detect_every: int, min_score: float, max_people: int | None
 ) -> tuple[Stopwatch, Best]:
     """The estimator of one clip, and the watch that times it."""
-    from hrpose_cli.estimators import Best, Following, TopDown
-    from hrpose_cli.stopwatch import Stopwatch
+    from hrpose_cli.estimation.estimator import Best
+    from hrpose_cli.estimation.top_down import Following, TopDown
+    from hrpose_cli.timing import Stopwatch
 
     watch = Stopwatch()
     watched = replace(base, watch=watch)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from hrpose_cli.zoo import ModelSpec
+    from hrpose_cli.models.zoo import ModelSpec
 
 app = typer.Typer(
     no_args_is_help=True, help="List, fetch and check model weights.", epilog="Example: hrpose weights list"
@@ -26,8 +26,8 @@ def list_weights() -> None:
     from rich.table import Table
 
     from hrpose_cli.cli.report import print_table
-    from hrpose_cli.weights import default_name, embedded, known
-    from hrpose_cli.zoo import MODELS
+    from hrpose_cli.models.find import default_name, embedded, known
+    from hrpose_cli.models.zoo import MODELS
 
     table = Table("name", "skeleton", "AP", "licence", "state", box=None, pad_edge=False)
     table.columns[0].no_wrap = True  # a name is there to be copied
@@ -44,7 +44,7 @@ def list_weights() -> None:
 
 def where(spec: ModelSpec) -> str:
     """The state of a row of the table, in 8 letters so that 80 columns suffice."""
-    from hrpose_cli.fetch import cache_dir
+    from hrpose_cli.files import cache_dir
 
     if spec.url is None:
         return "bring it"
@@ -55,7 +55,7 @@ def where(spec: ModelSpec) -> str:
 def get(names: Names) -> None:
     """Fetch models into the cache (HRPOSE_CACHE, or the user's cache folder)."""
     from hrpose_cli.cli.report import Report
-    from hrpose_cli.weights import default_name, embedded, fetched, known
+    from hrpose_cli.models.find import default_name, embedded, fetched, known
 
     report, own = Report(), embedded()
     for name in names:
@@ -72,8 +72,9 @@ def get(names: Names) -> None:
 def verify() -> None:
     """Check every fetched file against the hash recorded when it was fetched."""
     from hrpose_cli.cli.report import Report
-    from hrpose_cli.fetch import cache_dir, recorded
-    from hrpose_cli.fetch import verify as check
+    from hrpose_cli.files import cache_dir
+    from hrpose_cli.models.download import recorded
+    from hrpose_cli.models.download import verify as check
 
     report = Report()
     paths = [path for name in sorted(recorded()) if (path := cache_dir() / name).is_file()]
@@ -89,7 +90,7 @@ def verify() -> None:
 @app.command(epilog="Example: hrpose weights path default")
 def path(name: Annotated[str, typer.Argument(help="A name, or default.")] = "default") -> None:
     """Print where the file of a model lies."""
-    from hrpose_cli.weights import find
+    from hrpose_cli.models.find import find
 
     typer.echo(find(name)[1])
 
@@ -97,7 +98,7 @@ def path(name: Annotated[str, typer.Argument(help="A name, or default.")] = "def
 @app.command(epilog="Example: hrpose weights info pose_hrnet_w32_256x192.pth")
 def info(weights: Annotated[str, typer.Argument(help="A file of weights, or a name.")]) -> None:
     """Print what a file of weights says of itself."""
-    from hrpose_cli.weights import inspect, locate
+    from hrpose_cli.models.find import inspect, locate
 
     for key, value in inspect(locate(weights)).items():
         typer.echo(f"{key}: {value}")

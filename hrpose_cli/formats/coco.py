@@ -8,7 +8,6 @@ fraction such as "30000/1001". Coordinates are rounded to 3 decimals. The id of 
 that its file is called by where all files are, as COCO's; else images are counted from 1.
 """
 
-import json
 import shutil
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,11 +20,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrpose_cli.errors import FormatError
-from hrpose_cli.files import encoded, read_json, replacing
+from hrpose_cli.files import encoded, read_json, text
 from hrpose_cli.formats.facts import UNKNOWN, box_around, expecting, floats, skeleton_of
 from hrpose_cli.formats.output import STDOUT, finishing, spool, stream
-from hrpose_cli.poses import Floats, Frame, Poses
-from hrpose_cli.records import Header, Record
+from hrpose_cli.poses import Floats, Frame, Header, Poses, Record
 from hrpose_cli.skeletons import COCO, Skeleton
 
 PERSON = 1  # COCO's category id
@@ -303,19 +301,6 @@ def unread(path: Path) -> list[str]:
         *(f'"{key}" of annotations' for key in sorted({key for row in rows for key in row} - KEYS)),
         *(kind for kind, found in kinds.items() if found),
     ]
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write `content` so that the file is there whole or not at all."""
-    try:
-        with replacing(path) as temporary:
-            temporary.write_bytes(encoded(text(content)))
-    except OSError as error:
-        raise FormatError(f"cannot write {path}: {error.strerror}") from error
-
-
-def text(content: Any) -> str:
-    return json.dumps(content, ensure_ascii=False)
 
 
 def joined(rows: Sequence[Any], *, first: bool) -> bytes:

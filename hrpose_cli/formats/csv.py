@@ -21,8 +21,7 @@ import numpy as np
 from hrpose_cli.errors import FormatError
 from hrpose_cli.formats.facts import UNKNOWN, box_around, expecting, floats, shortest, skeleton_of
 from hrpose_cli.formats.output import stream
-from hrpose_cli.poses import Poses
-from hrpose_cli.records import Header, Record
+from hrpose_cli.poses import Header, Poses, Record
 from hrpose_cli.skeletons import COCO, SKELETONS, Skeleton
 
 COLUMNS = ("frame", "time", "track", "keypoint", "x", "y", "score", "raw_x", "raw_y", "filled", "tracked")

@@ -16,8 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hrpose_cli.errors import FormatError, InputError
 from hrpose_cli.geometry import extents
-from hrpose_cli.poses import Floats
-from hrpose_cli.records import Header, Record
+from hrpose_cli.poses import Floats, Header, Record
 from hrpose_cli.skeletons import SKELETONS, Skeleton
 
 # What readers of Python and NumPy raise over content that is not what they expect.

@@ -23,8 +23,7 @@ from hrpose_cli.errors import FormatError
 from hrpose_cli.files import encoded
 from hrpose_cli.formats.facts import expecting, floats, header_from_json, header_to_json, shortest
 from hrpose_cli.formats.output import STDOUT
-from hrpose_cli.poses import Poses
-from hrpose_cli.records import Header, Record
+from hrpose_cli.poses import Header, Poses, Record
 
 WHAT = "JSON Lines file of hrpose"
 

@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 
 from hrpose_cli.formats.facts import expecting, header_from_json, header_to_json
 from hrpose_cli.formats.output import finishing, spool, stream
-from hrpose_cli.poses import Poses
-from hrpose_cli.records import Header, Record
+from hrpose_cli.poses import Header, Poses, Record
 
 WHAT = "NPZ file of hrpose"
 PEOPLE = ("xy", "score", "box", "box_score", "sigma", "raw", "filled", "track")

@@ -23,8 +23,7 @@ import numpy as np
 from hrpose_cli.errors import FormatError, InputError
 from hrpose_cli.files import read_json, replacing
 from hrpose_cli.formats.facts import UNKNOWN, box_around, expecting, floats, shortest, skeleton_of
-from hrpose_cli.poses import Poses
-from hrpose_cli.records import Header, Record
+from hrpose_cli.poses import Header, Poses, Record
 from hrpose_cli.skeletons import COCO, Skeleton
 
 ENDING = "_keypoints.json"

@@ -13,7 +13,7 @@ from typing import IO, Protocol
 
 from hrpose_cli.errors import FormatError
 from hrpose_cli.files import replacing
-from hrpose_cli.records import Record
+from hrpose_cli.poses import Record
 
 STDOUT = Path("-")
 Writing = Callable[..., "AbstractContextManager[Writer]"]

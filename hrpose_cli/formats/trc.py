@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from hrpose_cli.errors import InputError
 from hrpose_cli.files import encoded, replacing
 from hrpose_cli.formats.output import finishing, spool
-from hrpose_cli.records import Header, Record
+from hrpose_cli.poses import Header, Record
 
 ANYBODY = -1  # the track of somebody without an identity
 RATE_TOLERANCE = 0.01  # a measured rate that is this close to the clip's is the clip's

@@ -12,13 +12,12 @@ from urllib.parse import urlsplit
 import av
 
 from hrpose_cli.errors import MediaError, UsageError
-from hrpose_cli.media.clip import Source
+from hrpose_cli.media.clip import WHOLE, Source, Trim
 from hrpose_cli.media.container import Input
-from hrpose_cli.media.pictures import STDIN
-from hrpose_cli.media.series import PictureSeries
-from hrpose_cli.media.source import VideoSource
-from hrpose_cli.media.spool import Spool
-from hrpose_cli.media.trim import WHOLE, Trim
+from hrpose_cli.media.image_sequence import PictureSeries
+from hrpose_cli.media.images import STDIN
+from hrpose_cli.media.stdin_spool import Spool
+from hrpose_cli.media.video_reader import VideoSource
 
 ADDRESS = re.compile(r"(https?|rtsps?|rtmps?|udp|srt)://", re.IGNORECASE)
 PATIENCE = 15.0  # seconds without a byte from a network or camera

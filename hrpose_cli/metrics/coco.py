@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose_cli.errors import FormatError
+from hrpose_cli.errors import FormatError, InputError
 from hrpose_cli.files import read_json
 
 Metric = Literal["keypoints", "bbox"]
@@ -117,3 +117,29 @@ def check_rows(truth: Any, rows: Sequence[dict[str, Any]], metric: Metric) -> No
                 f"the predictions have {sorted(n // 3 for n in found)} joints, "
                 f"the annotations {sorted(n // 3 for n in annotated) or 'none'}"
             )
+
+
+def picture_folder(
+    annotations: Path,
+    names: Sequence[str],
+    given: Path | None = None,
+    *,
+    instead: Path | None = None,
+    option: str = "--images",
+) -> Path:
+    """Where the pictures of an annotation file lie: `given`, or the usual places beside the file, or `instead`.
+
+    option: by which a user names the folder.
+    """
+    beside = annotations.resolve().parent
+    split = annotations.stem.rpartition("_")[2]  # val2017 of person_keypoints_val2017
+    usual = [beside / "images", beside, beside / split, beside.parent / split, beside.parent / "images" / split]
+    usual += [beside.parent / "images", *([instead] if instead else [])]
+    places = [given] if given is not None else usual
+    for place in places:
+        if names and (place / names[0]).is_file():
+            return place
+    where = given or f"the usual places beside {annotations}"
+    raise InputError(
+        f"the pictures, such as {names[0] if names else '(none listed)'}, are not in {where}: say {option} DIR"
+    )

@@ -58,12 +58,6 @@ class HigherHRNet(Trunk):
         return [low, self.final_layers[1](high)]
 
 
-def initialise_tags(net: HigherHRNet) -> None:
-    """Tags that differ from the start: where all are alike, nothing pushes people apart."""
-    low = net.final_layers[0]
-    nn.init.normal_(low.weight[net.config.joints :], std=0.1)  # type: ignore[index]
-
-
 def merge(outputs: list[Tensor], *, corners: bool = False) -> Tensor:
     """(N, 2K, H/2, W/2): the mean of both resolutions' heatmaps, and the tags; corners: see `HigherNetConfig`.
 

@@ -9,7 +9,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from hrpose_cli.nets.blocks import BasicBlock, Bottleneck, batch_norm, conv3x3, conv_bn, stack
@@ -154,45 +153,3 @@ def advance(layers: nn.ModuleList, branches: list[Tensor]) -> list[Tensor]:
     """Apply a transition: branch i feeds layer i, and new layers are fed by the last branch."""
     last = len(branches) - 1
     return [layer(branches[min(i, last)]) for i, layer in enumerate(layers)]
-
-
-def parameter_count(net: nn.Module) -> int:
-    return sum(p.numel() for p in net.parameters())
-
-
-def initialise(net: nn.Module) -> None:
-    """A start without pre-training: He et al. 2015 (fan out), and outputs that are nearly zero.
-
-    For the nets whose last layers are called `final_layer` or `final_layers`. The authors start from
-    ImageNet, or with every convolution N(0, 0.001), which needs many epochs before it leaves the
-    all-zero answer; their last layers are as here.
-    """
-    for name, module in net.named_modules():
-        if not isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
-            continue
-        if name.startswith("final_layer"):
-            nn.init.normal_(module.weight, std=0.001)
-            nn.init.zeros_(module.bias)  # type: ignore[arg-type]
-        else:
-            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-
-def multiply_adds(net: nn.Module, size: tuple[int, int]) -> int:
-    """Multiply-adds of the convolutions for one picture of `size` (width, height) in pixels."""
-    total = 0
-
-    def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        nonlocal total
-        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
-            # Every pixel of a convolution's output, or of a transposed one's input, meets the whole filter.
-            pixels = output if isinstance(module, nn.Conv2d) else inputs[0]
-            total += pixels[0].numel() * module.weight[0].numel()
-
-    hooks = [m.register_forward_hook(count) for m in net.modules()]
-    training = net.training
-    with torch.inference_mode():
-        net.eval()(torch.zeros(1, 3, size[1], size[0]))
-    net.train(training)
-    for hook in hooks:
-        hook.remove()
-    return total

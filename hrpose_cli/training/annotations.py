@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 
 from hrpose_cli.errors import FormatError, InputError
-from hrpose_cli.evaluate import picture_folder
 from hrpose_cli.files import read_json
-from hrpose_cli.metrics.coco import check_lists, indexed
+from hrpose_cli.metrics.coco import check_lists, indexed, picture_folder
 from hrpose_cli.skeletons import SKELETONS, Skeleton
 
 # What each list of a file must say; less than for measuring: CrowdPose's people have no area.

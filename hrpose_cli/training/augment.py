@@ -13,8 +13,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hrpose_cli.geometry import Size
-from hrpose_cli.skeletons import Skeleton
+from hrpose_cli.estimation.heatmaps import encode
+from hrpose_cli.geometry import PADDING, Size
+from hrpose_cli.models.zoo import ModelSpec
+from hrpose_cli.skeletons import SKELETONS, Skeleton
+from hrpose_cli.training.dataset import People
 
 HALF_BODY_SCALE = 1.5
 
@@ -158,3 +161,39 @@ def occlude(crops: Tensor, how: Augmentation) -> Tensor:
     inside = inside & ((y - center[1, :, None]).abs() < radius[1, :, None])[:, None, :, None]
     chosen = (torch.rand(n, device=device) < how.patches).view(n, 1, 1, 1)
     return torch.where(inside & chosen, torch.rand(n, 3, 1, 1, device=device), crops)
+
+
+def crop_width(people: People, spec: ModelSpec) -> float:
+    """Of a crop that is not augmented, patch px."""
+    return people.width * spec.padding / PADDING
+
+
+@dataclass(frozen=True)
+class Samples:
+    """One batch."""
+
+    crops: Tensor  # (N, 3, h, w) float32 in 0..255, RGB
+    target: Tensor  # (N, K, h/4, w/4)
+    weight: Tensor  # (N, K)
+
+
+def draw(people: People, chosen: Tensor, spec: ModelSpec, how: Augmentation, *, encoding: str = "unbiased") -> Samples:
+    """The people `chosen` (N,), augmented anew, on the device of their patches.
+
+    Random numbers come from torch's own generators: of the geometry from the CPU's, which is the
+    same for all devices.
+    """
+    skeleton, crop = SKELETONS[spec.skeleton], spec.input_size
+    joints, labelled = people.joints[chosen], people.labelled[chosen]
+    n = len(chosen)
+    center, width = torch.full((n, 2), people.side / 2), torch.full((n,), crop_width(people, spec))
+    regions = random_regions(center, width, joints, labelled, skeleton, crop, how)
+    to_patch, mirror = crop_to_patch(regions, crop), torch.from_numpy(skeleton.mirror)
+    patches = people.patches[chosen].permute(0, 3, 1, 2).float() / 255
+    crops = occlude(change_light(resample(patches, to_patch.to(patches.device), crop), how), how)
+    moved = move_joints(joints, to_patch, regions.mirrored, mirror)
+    weight = swap(people.weight[chosen], regions.mirrored, mirror)
+    size = crop[0] // 4, crop[1] // 4
+    moved, weight = moved.to(crops.device), weight.to(crops.device)
+    target, drawn = encode(moved / 4, (weight > 0).float(), size, sigma=spec.sigma, encoding=encoding)
+    return Samples(crops * 255, target, weight * drawn)

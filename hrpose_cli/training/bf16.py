@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from hrpose_cli.backends.pytorch import LEVELS, level_shift
+from hrpose_cli.nets.fast_lite_hrnet import parts
 from hrpose_cli.nets.lite_hrnet import ConvBN, LiteHRNet, replace_statistics
-from hrpose_cli.nets.unshuffled import parts
 
 # Rounding errors (RMS) in parts of a channel's own spread: from the first one on a channel is split,
 # from the second on it is lowered, by what all but a share of its values reach.

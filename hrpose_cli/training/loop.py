@@ -23,17 +23,15 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from hrpose_cli.backends.pytorch import normalise
-from hrpose_cli.checkpoints import TRAINING, first_line, read_torch
-from hrpose_cli.errors import InputError, WeightsError
+from hrpose_cli.errors import InputError, WeightsError, first_line
 from hrpose_cli.files import replacing
-from hrpose_cli.training.augment import Augmentation
+from hrpose_cli.models.checkpoints import TRAINING, read_torch
+from hrpose_cli.models.zoo import ModelSpec
+from hrpose_cli.training.augment import Augmentation, Samples
+from hrpose_cli.training.dataset import People
 from hrpose_cli.training.method import METHODS, Batch
-from hrpose_cli.training.people import People
-from hrpose_cli.training.picture_samples import PictureAugmentation
-from hrpose_cli.training.pictures import Pictures
 from hrpose_cli.training.recipe import Recipe, differing, learning_rate
-from hrpose_cli.training.samples import Samples
-from hrpose_cli.zoo import ModelSpec
+from hrpose_cli.training.whole_images import PictureAugmentation, Pictures
 
 LAST = "last.pt"
 LOG = "log.jsonl"

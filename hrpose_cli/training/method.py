@@ -9,14 +9,12 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from hrpose_cli.training.augment import Augmentation
+from hrpose_cli.models.zoo import ModelSpec
+from hrpose_cli.training.augment import Augmentation, Samples, draw
+from hrpose_cli.training.dataset import People
 from hrpose_cli.training.losses import LOSSES, PEAK_GAIN, masked_mse, tag_loss
-from hrpose_cli.training.people import People
-from hrpose_cli.training.picture_samples import PictureAugmentation, PictureSamples, draw_pictures
-from hrpose_cli.training.pictures import Pictures
 from hrpose_cli.training.recipe import Recipe
-from hrpose_cli.training.samples import Samples, draw
-from hrpose_cli.zoo import ModelSpec
+from hrpose_cli.training.whole_images import PictureAugmentation, Pictures, PictureSamples, draw_pictures
 
 
 class Batch(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,27 +16,27 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from hrpose_cli.backends.pytorch import TorchBackend, normalise
-from hrpose_cli.bottom_up import MULTIPLE, BottomUp
-from hrpose_cli.checkpoints import complain, official_keys, read_state
 from hrpose_cli.errors import InputError, UsageError, WeightsError
-from hrpose_cli.estimators import TopDown
+from hrpose_cli.estimation.bottom_up import MULTIPLE, BottomUp
+from hrpose_cli.estimation.top_down import TopDown
 from hrpose_cli.evaluate import METRICS, Measure, Protocol, joint_rows
+from hrpose_cli.files import replacing
 from hrpose_cli.geometry import Size
-from hrpose_cli.nets import build
-from hrpose_cli.nets.higher_hrnet import HigherHRNet, initialise_tags
-from hrpose_cli.nets.hrnet import Trunk, initialise
+from hrpose_cli.models.checkpoints import complain, official_keys, read_state
+from hrpose_cli.models.find import describe_file, locate, metadata, save
+from hrpose_cli.models.zoo import RESNETS, ModelSpec
+from hrpose_cli.nets.build import build
+from hrpose_cli.nets.higher_hrnet import HigherHRNet
+from hrpose_cli.nets.hrnet import Trunk
+from hrpose_cli.nets.init import initialise, initialise_tags
 from hrpose_cli.nets.lite_hrnet import unfold_batch_norms
 from hrpose_cli.nets.simple_baseline import SimpleBaseline
 from hrpose_cli.skeletons import SKELETONS
-from hrpose_cli.training.augment import Augmentation
-from hrpose_cli.training.curves import draw_curves
+from hrpose_cli.training.augment import Augmentation, draw
+from hrpose_cli.training.dataset import People
 from hrpose_cli.training.loop import LOG, Training
-from hrpose_cli.training.people import People
-from hrpose_cli.training.pictures import Pictures
-from hrpose_cli.training.samples import draw
 from hrpose_cli.training.tinypose import read_ir
-from hrpose_cli.weights import describe_file, locate, metadata, save
-from hrpose_cli.zoo import RESNETS, ModelSpec
+from hrpose_cli.training.whole_images import Pictures
 
 T = TypeVar("T")
 
@@ -249,3 +250,23 @@ def epochs(
         training.log(row | dict(numbers))
         draw_curves(training.out / LOG, training.out / "curves.png")
         yield row | ({"AP": numbers["AP"]} if numbers else {})
+
+
+def draw_curves(log: Path, picture: Path) -> None:
+    """Loss and average precision over the samples seen, as a PNG; nothing where matplotlib is not installed."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        return
+    rows = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    left = figure.subplots()
+    left.plot([row["samples"] for row in rows], [row["loss"] for row in rows], color="tab:blue")
+    left.set(xlabel="samples", ylabel="loss", yscale="log")
+    measured = [row for row in rows if "AP" in row]
+    if measured:
+        right = left.twinx()
+        right.plot([row["samples"] for row in measured], [row["AP"] for row in measured], "o-", color="tab:orange")
+        right.set(ylabel="average precision")
+    with replacing(picture) as temporary:
+        figure.savefig(temporary, dpi=120)

@@ -11,16 +11,14 @@ from torch import Tensor
 
 from hrpose_cli.backends.pytorch import TorchBackend
 from hrpose_cli.errors import InputError
-from hrpose_cli.fetch import digest
-from hrpose_cli.files import replacing
+from hrpose_cli.estimation.heatmaps import dark, merge_flip
+from hrpose_cli.files import digest, replacing
 from hrpose_cli.geometry import Size
-from hrpose_cli.heatmaps import dark, merge_flip
+from hrpose_cli.models.find import find, load
+from hrpose_cli.models.zoo import ModelSpec
 from hrpose_cli.skeletons import SKELETONS
-from hrpose_cli.training.augment import Augmentation, resample
-from hrpose_cli.training.people import People
-from hrpose_cli.training.samples import crop_width, draw
-from hrpose_cli.weights import find, load
-from hrpose_cli.zoo import ModelSpec
+from hrpose_cli.training.augment import Augmentation, crop_width, draw, resample
+from hrpose_cli.training.dataset import People
 
 TRUSTED = 0.4  # a teacher's joint counts from this score on
 FILLED = 0.5  # what it then weighs, times the score

@@ -8,7 +8,8 @@ import pytest
 from typer.testing import CliRunner
 
 from hrpose_cli import __version__
-from hrpose_cli.cli import app, eval, export, image, options, train, video
+from hrpose_cli.cli import eval, export, image, options, train, video
+from hrpose_cli.cli.main import app
 from hrpose_cli.errors import WeightsError
 from tests.conftest import clean_failure, wrong_usage
 
@@ -51,7 +52,7 @@ def test_an_error_is_one_line_and_exit_code_1(monkeypatch: pytest.MonkeyPatch) -
     def fail(*_: object, **__: object) -> None:
         raise WeightsError("the file\nis gone")
 
-    monkeypatch.setattr("hrpose_cli.weights.find", fail)
+    monkeypatch.setattr("hrpose_cli.models.find.find", fail)
     result = CliRunner().invoke(app, ["weights", "path", "x"])
     assert clean_failure(result) == "error: the file is gone"
 
@@ -70,12 +71,14 @@ def offered(command: Any, option: str) -> set[str]:
 
 def test_options_offer_what_the_library_knows() -> None:
     """Written twice, since the library's tables cost the imports that --help does without."""
-    from hrpose_cli import backends, crops, evaluate, heatmaps, skeletons
+    from hrpose_cli import evaluate, skeletons
     from hrpose_cli import export as exporting
-    from hrpose_cli.metrics.people import NMS
-    from hrpose_cli.pipeline import How
+    from hrpose_cli.clips.stages import How
+    from hrpose_cli.estimation import crops, heatmaps
+    from hrpose_cli.estimation import precision as backends
+    from hrpose_cli.estimation.nms import NMS
+    from hrpose_cli.models.zoo import MODELS
     from hrpose_cli.training.losses import LOSSES
-    from hrpose_cli.zoo import MODELS
 
     methods = {spec.method for spec in MODELS.values()}
     assert values(options.Decode) == set(heatmaps.DECODERS)

@@ -9,8 +9,8 @@ import typer
 from typer.testing import CliRunner
 
 from hrpose_cli.bench import Batches, Measured, Run, Stage
-from hrpose_cli.cli import Commands
 from hrpose_cli.cli.bench import bench
+from hrpose_cli.cli.main import Commands
 from tests.conftest import bottom_up_file, wrong_usage
 
 app = typer.Typer(cls=Commands)

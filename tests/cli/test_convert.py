@@ -6,9 +6,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from hrpose_cli.cli import Commands
 from hrpose_cli.cli.convert import convert
-from hrpose_cli.formats import read, writer
+from hrpose_cli.cli.main import Commands
+from hrpose_cli.formats.pose_file import read, writer
 from tests.conftest import clean_failure, wrong_usage
 from tests.test_formats import HEADER, clip, same
 

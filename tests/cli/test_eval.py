@@ -12,7 +12,7 @@ from PIL import Image
 from scipy.io import savemat
 from typer.testing import CliRunner
 
-from hrpose_cli.cli import app
+from hrpose_cli.cli.main import app
 from tests.conftest import bottom_up_file, clean_failure, wrong_usage
 
 
@@ -201,8 +201,8 @@ def test_pckh_of_files(hrpose: Any, mpii: Path, tmp_path: Path) -> None:
 
 
 def test_pckh_of_a_run(mpii: Path, net: Any, tmp_path: Path) -> None:
+    from hrpose_cli.models.find import save
     from hrpose_cli.nets.hrnet import HRNet, NetConfig
-    from hrpose_cli.weights import save
     from tests.conftest import TINY, spec
     from tests.reference import rule
 

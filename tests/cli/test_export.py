@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from hrpose_cli.cli import app
+from hrpose_cli.cli.main import app
 from tests.conftest import clean_failure, wrong_usage
 
 

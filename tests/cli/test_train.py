@@ -11,9 +11,9 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from hrpose_cli.cli import app
+from hrpose_cli.cli.main import app
+from hrpose_cli.models.find import find, load
 from hrpose_cli.skeletons import CROWDPOSE
-from hrpose_cli.weights import find, load
 from tests.conftest import clean_failure, wrong_usage
 
 

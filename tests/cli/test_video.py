@@ -18,15 +18,15 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from hrpose_cli import formats
-from hrpose_cli.annotate import Done
 from hrpose_cli.api import PoseEstimator
-from hrpose_cli.cli import app
 from hrpose_cli.cli.clips import ClipPlan, names
+from hrpose_cli.cli.main import app
 from hrpose_cli.cli.report import Report
 from hrpose_cli.cli.video import timed
+from hrpose_cli.clips.run import Done
 from hrpose_cli.errors import InputError, MediaError
-from hrpose_cli.stopwatch import Stopwatch
+from hrpose_cli.formats import pose_file as formats
+from hrpose_cli.timing import Stopwatch
 from tests.conftest import clean_failure, wrong_usage
 
 RATE, FRAMES = 25, 7
@@ -143,7 +143,7 @@ def test_the_input_is_never_overwritten(hrpose: Any, clip: Path) -> None:
 
 
 def test_ctrl_c_keeps_what_was_done(hrpose: Any, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hrpose_cli.media import sink
+    from hrpose_cli.media import video_writer as sink
 
     written = sink.VideoSink.write
 
@@ -165,7 +165,8 @@ def test_ctrl_c_keeps_what_was_done(hrpose: Any, clip: Path, monkeypatch: pytest
 @pytest.fixture
 def failing(hrpose: Any, clip: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A run in which `fail(sink)` is called when the fourth frame is encoded; its line, and the processes it began."""
-    from hrpose_cli.media import ffmpeg, sink
+    from hrpose_cli.media import ffmpeg
+    from hrpose_cli.media import video_writer as sink
 
     begun: list[Any] = []
     written, popen = sink.VideoSink.write, ffmpeg.subprocess.Popen
@@ -220,7 +221,7 @@ def test_a_failure_of_the_encoder_keeps_the_poses(failing: Any, fail: Any, messa
 
 
 def test_an_input_that_vanishes_is_a_failure(hrpose: Any, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hrpose_cli.media import sink
+    from hrpose_cli.media import video_writer as sink
 
     written = sink.VideoSink.write
 
@@ -237,7 +238,7 @@ def test_an_input_that_vanishes_is_a_failure(hrpose: Any, clip: Path, monkeypatc
 def test_a_picture_that_vanishes_keeps_the_poses_before_it(
     hrpose: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hrpose_cli.media import series
+    from hrpose_cli.media import image_sequence as series
 
     read = series.read_frame
 
@@ -337,7 +338,7 @@ def test_people_have_colours_where_they_have_identities(
     hrpose: Any, clip: Path, options: list[str], colors: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn = []
-    monkeypatch.setattr("hrpose_cli.annotate.draw_poses", lambda image, _, style: drawn.append(style.colors) or image)
+    monkeypatch.setattr("hrpose_cli.clips.run.draw_poses", lambda image, _, style: drawn.append(style.colors) or image)
     assert hrpose(clip, "--out", "x.mp4", "--poses", "p.jsonl", *options).exit_code == 0
     assert drawn == [colors] * FRAMES
     rendered = CliRunner().invoke(app, ["render", "p.jsonl", str(clip), "--out", "y.mp4", "--color", colors])

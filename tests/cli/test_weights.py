@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from hrpose_cli import fetch
-from hrpose_cli.cli import app
-from hrpose_cli.weights import default_name, embedded
-from hrpose_cli.zoo import MODELS
+from hrpose_cli.cli.main import app
+from hrpose_cli.models import download as fetch
+from hrpose_cli.models.find import default_name, embedded
+from hrpose_cli.models.zoo import MODELS
 
 CONTENT = b"weights"
 NAME = "hrnet-w32-256x192"

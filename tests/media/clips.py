@@ -12,8 +12,8 @@ import numpy as np
 
 from hrpose_cli.media.clip import Source
 from hrpose_cli.media.encoding import Encoding
-from hrpose_cli.media.sink import VideoSink
-from hrpose_cli.media.source import VideoSource
+from hrpose_cli.media.video_reader import VideoSource
+from hrpose_cli.media.video_writer import VideoSink
 
 MS = Fraction(1, 1000)
 WIDTH, HEIGHT = 96, 64

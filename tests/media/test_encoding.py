@@ -11,8 +11,8 @@ from hrpose_cli.errors import InputError, MediaError, UsageError
 from hrpose_cli.media.clip import Clip
 from hrpose_cli.media.encoding import CODECS, Encoding, parse_scale, scaled_aspect
 from hrpose_cli.media.gif import GifTimes
-from hrpose_cli.media.sink import VideoSink
-from hrpose_cli.media.source import VideoSource
+from hrpose_cli.media.video_reader import VideoSource
+from hrpose_cli.media.video_writer import VideoSink
 from tests.media.clips import copy, ffmpeg, film, image, packets, times
 
 BASE = Clip(size=(64, 48), rate=Fraction(25), time_base=Fraction(1, 25))

@@ -20,11 +20,11 @@ from PIL import Image
 
 from hrpose_cli.errors import HRPoseError, InputError, MediaError
 from hrpose_cli.media import inputs
+from hrpose_cli.media.clip import parse_trim
 from hrpose_cli.media.container import Input
 from hrpose_cli.media.inputs import open_source
-from hrpose_cli.media.source import VideoSource
-from hrpose_cli.media.spool import Spool
-from hrpose_cli.media.trim import parse_trim
+from hrpose_cli.media.stdin_spool import Spool
+from hrpose_cli.media.video_reader import VideoSource
 from tests.media.clips import MS, copy, ffmpeg, film, image, packets, times
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from hrpose_cli.media import leftovers
-from hrpose_cli.media.leftovers import sweep
+from hrpose_cli import files as leftovers
+from hrpose_cli.files import sweep
 
 KILLED = """
 import os, sys

@@ -16,9 +16,9 @@ from hrpose_cli.errors import MediaError, UsageError
 from hrpose_cli.media.clip import Clip, Colour
 from hrpose_cli.media.clock import Clock
 from hrpose_cli.media.encoding import Encoding
-from hrpose_cli.media.sink import VideoSink
-from hrpose_cli.media.source import VideoSource
 from hrpose_cli.media.upright import interleaved, rgb_options
+from hrpose_cli.media.video_reader import VideoSource
+from hrpose_cli.media.video_writer import VideoSink
 from tests.media.clips import MS, copy, ffmpeg, film, image, packets, times
 
 # Reading
@@ -373,7 +373,8 @@ def test_ctrl_c_leaves_a_playable_clip(plain: Path, tmp_path: Path, error: type[
 def test_ctrl_c_while_the_file_is_finished_is_obeyed_the_second_time(
     plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hrpose_cli.media import join, sink
+    from hrpose_cli.media import mux as join
+    from hrpose_cli.media import video_writer as sink
 
     interrupts = [KeyboardInterrupt()]
 
@@ -427,7 +428,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(plain: Path, tmp_path: Path)
 
 
 def test_no_sound_is_given_up_for_a_full_disk(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hrpose_cli.media import join
+    from hrpose_cli.media import mux as join
 
     tried = []
 

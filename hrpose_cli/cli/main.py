@@ -1,0 +1,69 @@
+"""The command line: each command parses, builds, calls and prints, and nothing else."""
+
+import math
+from functools import partial
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from hrpose_cli import __version__
+from hrpose_cli.cli import bench, convert, export, image, render, train, video, weights
+from hrpose_cli.cli import eval as eval_command
+from hrpose_cli.cli.report import exit_code, print_error
+from hrpose_cli.errors import HRPoseError, UsageError
+from hrpose_cli.hardware import heed_cpu_time
+
+
+class Commands(TyperGroup):
+    """Turns what a user can cause into one red line and exit code 1, or 2 for wrong usage."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except HRPoseError as error:
+            print_error(error)
+            raise typer.Exit(exit_code(error)) from error
+
+
+class Command(TyperCommand):
+    """Refuses infinity, which passes where a number has no upper limit."""
+
+    def invoke(self, ctx: Any) -> Any:
+        for name, value in ctx.params.items():
+            if isinstance(value, float) and not math.isfinite(value):
+                raise UsageError(f"--{name.replace('_', '-')} must be a finite number, but is {value}")
+        return super().invoke(ctx)
+
+
+def version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"hrpose {__version__}")
+        raise typer.Exit
+
+
+app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
+
+
+@app.callback(epilog="Example: hrpose image photo.jpg")
+def main(
+    _: Annotated[bool, typer.Option("--version", help="Print the version.", callback=version, is_eager=True)] = False,
+) -> None:
+    """Find people in pictures and video and give each a skeleton."""
+    heed_cpu_time()
+
+
+command = partial(app.command, cls=Command)
+command(epilog="Example: hrpose image photo.jpg holidays/ --out poses --json poses.json")(image.image)
+command(epilog="Example: hrpose video clip.mp4 --out annotated.mp4 --poses poses.jsonl")(video.video)
+command(epilog="Example: hrpose render poses.jsonl clip.mp4 --out annotated.mp4 --background transparent")(
+    render.render
+)
+command(epilog="Example: hrpose convert poses.jsonl poses.trc")(convert.convert)
+command("eval", epilog="Example: hrpose eval --gt annotations/person_keypoints_val2017.json --boxes gt")(
+    eval_command.evaluate
+)
+command(epilog="Example: hrpose train --data people.json --out runs/first --minutes 60")(train.train)
+command(epilog="Example: hrpose export best.safetensors --format onnx --dynamic-batch")(export.export)
+command(epilog="Example: hrpose bench --video clip.mp4 --people 1,5 --json bench.json")(bench.bench)
+app.add_typer(weights.app, name="weights")

@@ -1,0 +1,74 @@
+"""Saved poses onto their clip, without a net."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hrpose_cli.clips.run import Done, Outputs, emit, matched, read
+from hrpose_cli.errors import InputError
+from hrpose_cli.formats import pose_file as formats
+from hrpose_cli.formats.facts import UNKNOWN
+from hrpose_cli.media.clip import Clip, Source, VideoFrame
+from hrpose_cli.poses import Poses, Record
+from hrpose_cli.timing import Stopwatch
+
+
+def render(
+    source: Source,
+    poses: Path,
+    outputs: Outputs,
+    *,
+    format: str | None = None,
+    watch: Stopwatch | None = None,
+    **more: Any,
+) -> Done:
+    """The clip with the poses of a file on it; `format` is that of the file, where its name does not say it."""
+    header, records = formats.read(poses, format)
+    if header.size is not None and header.size != source.clip.size:
+        raise InputError(f"{poses} is of a clip of {header.size}, not of {source.clip.size}: choose the right clip")
+    watch = watch or Stopwatch()
+    laid = Laid(poses, records, source.clip)
+    with read(source, watch) as frames:
+        pairs = ((frame, found or Poses.none(header.skeleton)) for frame, found in laid.over(frames))
+        done = emit(pairs, source, outputs, header, watch=watch, **more)
+    done.notes += [] if done.stopped else laid.notes
+    return done
+
+
+@dataclass
+class Laid:
+    """The records of a pose file over the frames of a clip, with what of the one is not in the other."""
+
+    path: Path
+    records: Iterable[Record]
+    clip: Clip
+    read: int = 0  # records
+    frames: int = 0
+    bare: int = 0  # frames without a record
+
+    def over(self, frames: Iterable[VideoFrame]) -> Generator[tuple[VideoFrame, Poses | None]]:
+        """`matched`; InputError for poses of a picture of another size."""
+        coming = self.checked()
+        for frame, poses in matched(frames, coming):
+            self.frames += 1
+            self.bare += poses is None
+            yield frame, poses
+        for _ in coming:
+            pass
+
+    def checked(self) -> Iterator[Record]:
+        for record in self.records:
+            self.read += 1
+            if record.size not in {UNKNOWN, self.clip.size}:
+                raise InputError(f"{self.path} has poses of {record.size}, not of {self.clip.size}: choose their clip")
+            yield record
+
+    @property
+    def notes(self) -> list[str]:
+        over = 0 if self.clip.trimmed or self.clip.end is not None else self.read - (self.frames - self.bare)
+        notes = {f"{self.bare} of {self.frames} frames have no poses in {self.path}": self.bare}
+        notes |= {f"{over} of the {self.read} frames in {self.path} are none of the clip's": over}
+        return [note for note, count in notes.items() if count]

@@ -1,0 +1,89 @@
+"""An interrupted run: its JSON Lines file cut back to whole chunks, and the poses in it taken up again."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Any
+
+from hrpose_cli.clips.stages import Way
+from hrpose_cli.errors import InputError, UsageError
+from hrpose_cli.estimation.chunks import whole_chunks
+from hrpose_cli.files import sweep
+from hrpose_cli.formats import jsonl
+from hrpose_cli.formats.facts import header_to_json
+from hrpose_cli.formats.output import Writer
+from hrpose_cli.formats.pose_file import PoseFile
+from hrpose_cli.poses import Header, Poses, Record
+
+# Interrupted runs --------------------------------------------------------------------------------
+
+
+def resumable(file: PoseFile) -> bool:
+    return file.format == "jsonl" and str(file.path) != "-"
+
+
+def lines_of(files: Sequence[PoseFile]) -> PoseFile:
+    """The JSON Lines file among `files`: the one that an interrupted run can be resumed from."""
+    for file in filter(resumable, files):
+        return file
+    raise UsageError("an interrupted run is resumed from its JSON Lines file: say --poses NAME.jsonl, as at first")
+
+
+def cut_back(files: Sequence[PoseFile], header: Header, way: Way) -> int:
+    """Cut the JSON Lines file of an interrupted run back to a border of chunks; how many frames that leaves."""
+    path = lines_of(files).path
+    ends = jsonl.complete(path) if path.is_file() else []
+    if not ends:
+        return 0
+    before, _ = jsonl.read(path)
+    was, now = (json.loads(json.dumps(header_to_json(h))) for h in (before, header))  # tuples as lists
+    if other := differing(was, now):
+        raise InputError(
+            f"{path} is of another clip, --trim, options, weights or version ({', '.join(other)}): "
+            "use the same, or start anew"
+        )
+    frames = whole_chunks(len(ends) - 1, header.size or (1, 1), every=way.every, chunk=way.chunk)
+    os.truncate(path, ends[frames])
+    return frames
+
+
+def differing(was: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """What two headers do not share; of `info` its parts."""
+    names = [name for name in was | now if was.get(name, ...) != now.get(name, ...)]
+    inner = differing(was["info"], now["info"]) if "info" in names else []
+    return [*(name for name in names if name != "info"), *inner]
+
+
+def saved_poses(files: Sequence[PoseFile], frames: int, way: Way) -> Iterator[Poses]:
+    """The poses as they were measured in the first `frames` frames of an interrupted run."""
+    _, records = jsonl.read(lines_of(files).path)
+    for record in islice(records, 0, frames, way.every):
+        poses = record.poses
+        yield replace(poses, xy=poses.xy if poses.raw is None else poses.raw, raw=None, ids=None)
+
+
+@dataclass
+class Skipping:
+    """A writer for a file that has the first frames already."""
+
+    inner: Writer
+    left: int  # frames
+
+    def write(self, record: Record) -> None:
+        if self.left:
+            self.left -= 1
+        else:
+            self.inner.write(record)
+
+
+@contextmanager
+def writer(file: PoseFile, header: Header, *, done: int) -> Iterator[Writer]:
+    """Opens a pose file, to add to it if it has the first `done` frames already."""
+    sweep(file.path)
+    with file.opened(header, **({"append": True} if done else {})) as opened:
+        yield Skipping(opened, done) if done else opened

@@ -1,0 +1,260 @@
+"""A clip through an estimator into files: the poses as they come, and the clip with them drawn on it.
+
+Decoding, estimating and encoding overlap: one thread reads ahead, one draws and encodes behind.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+
+from hrpose_cli.clips.resume import cut_back, lines_of, saved_poses, writer
+from hrpose_cli.clips.stages import DEFAULT_MOTION, Way, bridge, follow, measure
+from hrpose_cli.draw import DEFAULT_STYLE, DrawStyle, draw_poses
+from hrpose_cli.errors import UsageError
+from hrpose_cli.estimation.estimator import Estimator
+from hrpose_cli.formats import pose_file as formats
+from hrpose_cli.formats.pose_file import PoseFile
+from hrpose_cli.hardware import SHARE, free_memory
+from hrpose_cli.media.clip import Clip, Source, VideoFrame
+from hrpose_cli.media.encoding import Encoding
+from hrpose_cli.media.video_writer import VideoSink
+from hrpose_cli.poses import Header, Picture, Poses, Record
+from hrpose_cli.threads import Behind, ahead
+from hrpose_cli.timing import Stopwatch
+from hrpose_cli.tracking.smoothing import OFFLINE_CUTOFF, OneEuro, check_cutoff, offline
+from hrpose_cli.tracking.tracker import Tracker
+
+Pair = tuple[VideoFrame, Poses]
+View = Callable[[Picture], object]
+AS_USUAL = Encoding()
+BRIEF = 3  # frames that a track needs to be counted
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What is made of a clip."""
+
+    video: Path | None = None
+    poses: tuple[PoseFile, ...] = ()
+    style: DrawStyle = DEFAULT_STYLE
+    encoding: Encoding = AS_USUAL
+    side_by_side: bool = False  # the source on the left
+    view: View | None = None  # shown what is drawn, as it comes
+
+    def __post_init__(self) -> None:
+        if self.side_by_side and self.style.background == "transparent":
+            raise UsageError("side by side shows the source, which cannot be transparent: choose one of the two")
+
+
+@dataclass
+class Done:
+    """What came of a clip."""
+
+    name: str
+    frames: int = 0
+    people: int = 0  # of all frames together
+    unsure: int = 0  # of these, without a joint that is drawn
+    seen: Counter[int] = field(default_factory=Counter)  # frames of each identity
+    resumed: int = 0  # frames that an interrupted run had done
+    notes: list[str] = field(default_factory=list)
+    damage: str = ""  # what of the source could not be read
+    stopped: bool = False  # by Ctrl-C
+
+    def count(self, poses: Poses, threshold: float) -> None:
+        self.frames += 1
+        self.people += len(poses)
+        self.unsure += poses.unsure(threshold)
+        self.seen.update([] if poses.ids is None else poses.ids.tolist())
+
+    @property
+    def tracks(self) -> int:
+        """Identities that were seen in more than a few frames."""
+        return len(self.seen) - self.brief
+
+    @property
+    def brief(self) -> int:
+        """The others, which are mostly double boxes."""
+        return sum(frames < min(BRIEF, self.frames) for frames in self.seen.values())
+
+
+def annotate(
+    open_source: Callable[[], Source],
+    estimator: Estimator,
+    outputs: Outputs,
+    header: Header,
+    *,
+    way: Way = DEFAULT_MOTION,
+    resume: bool = False,
+    watch: Stopwatch | None = None,
+    progress: Callable[[Iterable[Pair], int | None], Iterable[Pair]] = lambda pairs, _: pairs,
+) -> Done:
+    """All that `outputs` asks for, from one clip.
+
+    resume: go on where the JSON Lines file of an interrupted run ends. progress: wraps the frames as
+    they come. What was done before an error or Ctrl-C is in the pose files.
+    """
+    watch = watch or Stopwatch()
+    with open_source() as source, read(source, watch) as frames:
+        check_waiting(source.clip, way)
+        first, frames = recognised(frames)
+        clip = source.clip
+        header = replace(header, source=source.name, size=clip.size, rate=clip.rate, first_frame=first)
+        if way.smooth == "offline":
+            check_offline(source, way, resume=resume)
+            records = offline_records(frames, estimator, way)
+            with open_source() as again, read(again, watch) as frames:
+                pairs = bridge(matched(frames, records), way.between)
+                return emit(pairs, again, outputs, header, watch=watch, progress=progress)
+        resumed = cut_back(outputs.poses, header, way) if resume else 0
+        saved = saved_poses(outputs.poses, resumed, way) if resumed else iter(())
+        pairs = bridge(steady(frames, estimator, way, saved), way.between)
+        return emit(pairs, source, outputs, header, resumed=resumed, watch=watch, progress=progress)
+
+
+# From frames to poses ----------------------------------------------------------------------------
+
+
+def read(source: Source, watch: Stopwatch) -> AbstractContextManager[Iterator[VideoFrame]]:
+    """The frames of a clip, decoded ahead."""
+    return ahead(watch.each("decode", source), lambda frame: frame.image.nbytes, stop=source.stop)
+
+
+def steady(
+    frames: Iterable[VideoFrame], estimator: Estimator, way: Way, saved: Iterable[Poses] = ()
+) -> Iterator[tuple[VideoFrame, Poses | None]]:
+    """Poses with identities, smooth if wanted; None for frames that are not looked at."""
+    found = measure(frames, estimator, every=way.every, chunk=way.chunk, saved=saved)
+    if not way.track:
+        return found
+    return follow(found, Tracker(), OneEuro(**way.filter) if way.smooth == "one-euro" else None)
+
+
+def recognised(frames: Iterator[VideoFrame]) -> tuple[str, Iterator[VideoFrame]]:
+    """A hash of the first frame's pixels, by which a clip is known again, and all frames."""
+    first = next(frames, None)
+    if first is None:
+        return "", frames
+    return sha256(np.ascontiguousarray(first.image).data).hexdigest()[:16], chain([first], frames)
+
+
+def check_waiting(clip: Clip, way: Way) -> None:
+    """UsageError, before the work, if the frames that wait for the next measured one do not fit the memory."""
+    waiting = min(way.every, clip.frames or way.every) * 3 * clip.size[0] * clip.size[1]
+    if way.between == "linear" and waiting > free_memory("cpu") // SHARE:
+        raise UsageError(
+            f"--every {way.every} would hold {waiting / 1e9:.1f} GB of frames while it waits for the next pose: "
+            "say --between hold, which does not wait, or look at more frames"
+        )
+
+
+def check_offline(source: Source, way: Way, *, resume: bool) -> None:
+    """InputError, before the work, for what cannot be smoothed over whole tracks."""
+    if not source.repeatable:
+        raise UsageError(f"--smooth offline reads a clip twice, which {source.name} cannot be: save it to a file")
+    if resume:
+        raise UsageError("smoothing over whole tracks cannot be resumed: say --smooth none or one-euro")
+    check_cutoff(way.cutoff or OFFLINE_CUTOFF, float(source.clip.rate) / way.every)
+
+
+def offline_records(frames: Iterable[VideoFrame], estimator: Estimator, way: Way) -> list[Record]:
+    """The poses of a whole clip, smoothed without lag."""
+    found = steady(frames, estimator, way)
+    return offline([Record.of(frame, poses) for frame, poses in found if poses is not None], **way.filter)
+
+
+def matched(frames: Iterable[VideoFrame], records: Iterable[Record]) -> Iterator[tuple[VideoFrame, Poses | None]]:
+    """Each frame with the poses of the record of its number, or None."""
+    coming = iter(records)
+    record = next(coming, None)
+    for frame in frames:
+        while record is not None and record.index < frame.index:
+            record = next(coming, None)
+        yield frame, record.poses if record is not None and record.index == frame.index else None
+
+
+# From poses to files -----------------------------------------------------------------------------
+
+
+def emit(
+    pairs: Generator[Pair],
+    source: Source,
+    outputs: Outputs,
+    header: Header,
+    *,
+    resumed: int = 0,
+    watch: Stopwatch,
+    progress: Callable[[Iterable[Pair], int | None], Iterable[Pair]] = lambda pairs, _: pairs,
+) -> Done:
+    """Write all outputs; after an error the pose files have what came before it, and the error goes on."""
+    done = Done(source.name, resumed=resumed)
+    begun = lines_of(outputs.poses) if resumed else None  # the file that the run is resumed from
+    shown: list[Picture] = []  # what was drawn last: windows belong to the main thread
+    with closing(pairs):
+        first = next(pairs, None)  # files of an earlier run are not touched before there is something to write
+        with (
+            stopping(done),
+            open_sink(outputs, source.clip) as sink,
+            formats.kept(
+                writer(file, header, done=resumed if file is begun else 0) for file in outputs.poses
+            ) as writers,
+            drawing(outputs, sink, watch, shown) as drawer,
+        ):
+            for frame, poses in progress(chain([first] if first else [], pairs), source.clip.frames):
+                record = Record.of(frame, poses)
+                with watch("write"):
+                    for file in writers:
+                        file.write(record)
+                if drawer:
+                    drawer.put((frame, poses))
+                done.count(poses, outputs.style.threshold)
+                if outputs.view and shown:
+                    outputs.view(shown.pop())
+    done.notes += [*source.notes, *(sink.notes if sink else [])]
+    done.damage = ", ".join(filter(None, (source.damage, sink.damage if sink else "")))
+    return done
+
+
+@contextmanager
+def stopping(done: Done) -> Iterator[None]:
+    """Ctrl-C ends the block well: all that was begun in it is finished with what there is."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        done.stopped = True
+
+
+def open_sink(outputs: Outputs, clip: Clip) -> AbstractContextManager[VideoSink | None]:
+    """Where the annotated clip goes, or nowhere."""
+    if outputs.video is None:
+        return nullcontext()
+    width, height = clip.size
+    wide = replace(clip, size=(2 * width, height)) if outputs.side_by_side else clip
+    return VideoSink(outputs.video, wide, encoding=outputs.encoding)
+
+
+def drawing(
+    outputs: Outputs, sink: VideoSink | None, watch: Stopwatch, shown: list[Picture]
+) -> AbstractContextManager[Behind[Pair] | None]:
+    """A thread that draws and encodes, if anybody looks at what is drawn; the last picture is in `shown`."""
+    if sink is None and outputs.view is None:
+        return nullcontext()
+
+    def consume(pair: Pair) -> None:
+        frame, poses = pair
+        with watch("draw"):
+            image = draw_poses(frame.image, poses, style=outputs.style)
+            image = np.hstack([frame.image, image]) if outputs.side_by_side else image
+        shown[:] = [image]
+        if sink:
+            with watch("encode"):
+                sink.write(image, frame.pts)
+
+    return Behind(consume, lambda pair: pair[0].image.nbytes)

@@ -1,0 +1,227 @@
+"""People found by a YOLO network, in OpenVINO on a CPU and else in PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import torch
+
+from hrpose_cli.backends.backend import check_cpu
+from hrpose_cli.backends.device import upload
+from hrpose_cli.errors import BackendError, WeightsError, first_line
+from hrpose_cli.files import digest, shipped
+from hrpose_cli.poses import Boxes, Floats, Frame, Picture
+
+if TYPE_CHECKING:
+    from hrpose_cli.detection.yolo_net import People
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import cast
+
+DEFAULT = "person-yolo11n"
+TRACED = (160, 128)  # width and height of the picture that a trace follows; any other size is as good
+ONE_EACH, ANCHORS = "one_each", "anchors"  # outputs that need no NMS, or need it
+
+# B pictures (h, w, 3) -> (B, A, 5): corners x1, y1, x2, y2 in pixels and the person's score of each anchor.
+Network = Callable[[Sequence[Picture]], Floats]
+
+
+@dataclass(frozen=True)
+class Yolo:
+    """A YOLO network, what runs it, and its thresholds."""
+
+    network: Network
+    name: str
+    backend: str = "torch"
+    precision: str = "fp32"
+    one_each: bool = False  # the network itself sees to it that nobody is found twice
+    confidence: float = 0.25
+    iou: float = 0.6  # of NMS
+    batch_size: int = 1  # pictures
+    sha256: str = ""
+
+    def __call__(self, frames: Sequence[Frame]) -> list[Boxes]:
+        found: dict[int, Boxes] = {}
+        for batch in by_shape([letterbox(frame.image) for frame in frames], self.batch_size):
+            outputs = self.network([box.image for _, box in batch])
+            if not np.isfinite(outputs).all():  # no score is above nan: it would look as if nobody were there
+                made = f"{self.name} by {self.backend} in {self.precision}"
+                raise BackendError(f"{made} gave boxes that are not numbers: damaged weights, or try --device cpu")
+            for (i, box), output in zip(batch, outputs, strict=True):
+                found[i] = box.undo(self.select(output), frames[i].size)
+        return [found[i] for i in range(len(frames))]
+
+    def select(self, rows: Floats) -> Boxes:
+        """Confident boxes (N, 4) of the anchors (A, 5) of one picture after NMS, best first."""
+        rows = rows[rows[:, 4] >= self.confidence]
+        rows = rows[np.argsort(-rows[:, 4], kind="stable")]
+        boxes = Boxes(rows[:, :4], rows[:, 4])
+        return boxes if self.one_each else boxes[nms(boxes, self.iou)]
+
+
+def nms(boxes: Boxes, iou: float) -> list[int]:
+    """Indices of the boxes that overlap no better one by more than `iou`, best first."""
+    corner, size = boxes.xyxy[:, :2], boxes.xyxy[:, 2:] - boxes.xyxy[:, :2]
+    kept = cv2.dnn.NMSBoxes(np.concatenate([corner, size], axis=1), boxes.score, 0.0, iou)  # type: ignore[arg-type]
+    return [int(i) for i in kept]
+
+
+def load_yolo(
+    name_or_path: str | Path,
+    *,
+    device: str = "cpu",
+    backend: str = "torch",
+    precision: str = "fp32",
+    confidence: float = 0.25,
+) -> Yolo:
+    """A detector that the package ships, by name, or a checkpoint, by path.
+
+    backend: "openvino", or "torch", which computes in fp32; precision: of OpenVINO.
+    A .pt of ultralytics is a pickle and can run code when it is loaded: name only files you trust.
+    """
+    path = detector_file(name_or_path)
+    facts: dict[str, Any] = {"name": path.stem, "backend": backend, "confidence": confidence, "sha256": digest(path)}
+    if backend == "openvino":
+        check_cpu("OpenVINO", device)
+        model = openvino_model(path, facts["sha256"], precision)
+        one_each = model.output(0).get_names() == {ONE_EACH}
+        return Yolo(Compiled(model), precision=precision, one_each=one_each, batch_size=16, **facts)
+    from hrpose_cli.detection.yolo_net import read_people
+
+    net = read_people(path)
+    # A CPU gains little from a batch, and alone a picture's boxes are the same to the last bit.
+    return Yolo(Eager(net, device), one_each=net.one_each, batch_size=1 if device == "cpu" else 8, **facts)
+
+
+def detector_file(name_or_path: str | Path) -> Path:
+    """The file of a shipped detector or of a user's own."""
+    own = Path(name_or_path)
+    if own.suffix in {".pt", ".pth", ".safetensors"}:
+        if not own.is_file():
+            raise WeightsError(f"no detector at {own}: check the path")
+        return own
+    path = shipped("weights") / f"{name_or_path}.safetensors"
+    if not path.is_file():
+        known = sorted(p.stem for p in shipped("weights").glob("person-*.safetensors"))
+        raise WeightsError(
+            f"no detector is called {name_or_path!r}: use {', '.join(known)}, a path to a .pt file, or none"
+        )
+    return path
+
+
+class Eager:
+    """A network in PyTorch, on any device."""
+
+    def __init__(self, net: People, device: str = "cpu") -> None:
+        self.net = net.to(device)
+        self.device = device
+
+    @torch.inference_mode()
+    def __call__(self, pictures: Sequence[Picture]) -> Floats:
+        rows: Floats = self.net(upload(np.stack(pictures), self.device)).cpu().numpy()
+        return rows
+
+
+class Compiled:
+    """A network in OpenVINO, which sees one picture at a time on each thread."""
+
+    def __init__(self, model: Any) -> None:
+        from hrpose_cli.backends.openvino import Streams
+
+        self.streams = Streams(model)
+
+    def __call__(self, pictures: Sequence[Picture]) -> Floats:
+        return np.concatenate(self.streams([picture[None] for picture in pictures]))
+
+
+def openvino_model(path: Path, sha256: str, precision: str) -> Any:
+    """The network of a file, compiled: from the cache, where neither ultralytics nor a pickle is read, or for it."""
+    from hrpose_cli.backends.openvino import compile_net, compiled
+
+    facts = {"detector": sha256, "ultralytics": version("ultralytics")}
+    try:
+        return compiled(path.stem, facts, precision, lambda: compile_net(convert(path), precision))
+    except RuntimeError as error:  # somebody's own layers
+        raise BackendError(f"OpenVINO cannot run {path}: {first_line(error)}; use --backend torch") from error
+
+
+def convert(path: Path) -> Any:
+    """OpenVINO's graph of the network of a file, for one picture of any size; its output's name says its kind."""
+    from hrpose_cli.backends.openvino import runtime
+    from hrpose_cli.backends.pytorch import trace
+    from hrpose_cli.detection.yolo_net import read_people
+
+    openvino, net = runtime(), read_people(path)
+    model = openvino.convert_model(trace(net, TRACED), input=[([1, -1, -1, 3], openvino.Type.u8)])
+    model.output(0).get_tensor().set_names({ONE_EACH if net.one_each else ANCHORS})
+    return model
+
+
+LONG_SIDE = 640
+STRIDE = 32
+FILL = 114
+GRID = 8  # steps of a box a pixel
+
+
+@dataclass(frozen=True)
+class Letterbox:
+    """A picture resized to a long side of 640 px and padded with grey to multiples of 32."""
+
+    image: Picture  # (h, w, 3)
+    scale: tuple[float, float]  # letterbox px a picture px, x and y
+    offset: tuple[int, int]  # of the picture inside, px
+
+    def undo(self, boxes: Boxes, size: tuple[int, int]) -> Boxes:
+        """Boxes in picture pixels, clipped to it; what has no area left is dropped.
+
+        Rounded to 1/8 px: finer is noise, and the way in which floats add up in a batch of another
+        size must not change the pixels of a crop.
+        """
+        xyxy = (boxes.xyxy - np.tile(self.offset, 2)) / np.tile(self.scale, 2)
+        xyxy = np.clip(np.round(xyxy * GRID) / GRID, 0, np.tile(size, 2)).astype(np.float32)
+        return Boxes(xyxy, boxes.score)[(xyxy[:, 2:] > xyxy[:, :2]).all(axis=1)]
+
+
+def letterbox(image: Picture) -> Letterbox:
+    """Fit `image` (H, W, 3) into the network's input."""
+    image, side = halved(image)
+    height, width = image.shape[:2]
+    scale = LONG_SIDE / max(height, width)
+    w, h = max(1, round(width * scale)), max(1, round(height * scale))
+    resized = image if (w, h) == (width, height) else cv2.resize(image, (w, h), interpolation=cv2.INTER_LINEAR)
+    left, top = (-w % STRIDE) // 2, (-h % STRIDE) // 2
+    padded = np.full((h + -h % STRIDE, w + -w % STRIDE, 3), FILL, np.uint8)
+    padded[top : top + h, left : left + w] = resized
+    return Letterbox(padded, (w / width / side, h / height / side), (left, top))
+
+
+def halved(image: Picture) -> tuple[Picture, int]:
+    """A large picture as the means of squares of its pixels, and their side: the power of 2 that leaves the net enough.
+
+    Bilinear samples of it as it is would skip most of it, and the means of any other squares take
+    six times as long.
+    """
+    side = 1
+    while max(image.shape) >= 2 * LONG_SIDE and min(image.shape[:2]) > 1:
+        height, width = image.shape[0] // 2, image.shape[1] // 2
+        image = cast(
+            Picture, cv2.resize(image[: 2 * height, : 2 * width], (width, height), interpolation=cv2.INTER_AREA)
+        )
+        side *= 2
+    return image, side
+
+
+def by_shape(boxes: Sequence[Letterbox], most: int) -> Iterator[list[tuple[int, Letterbox]]]:
+    """Batches of at most `most` numbered pictures of one shape."""
+    groups: dict[tuple[int, ...], list[tuple[int, Letterbox]]] = defaultdict(list)
+    for i, box in enumerate(boxes):
+        groups[box.image.shape].append((i, box))
+    for group in groups.values():
+        yield from (group[i : i + most] for i in range(0, len(group), most))

@@ -1,0 +1,122 @@
+"""The PyTorch network of a YOLO file, built by ultralytics.
+
+ultralytics (v8, 11, 26; detect, segment or pose) gives the modules and nothing else: its predictor,
+settings, downloads and telemetry stay out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import cv2
+import PIL.Image
+import torch
+from torch import Tensor, nn
+
+from hrpose_cli.errors import WeightsError
+from hrpose_cli.files import cache_dir
+
+# What ultralytics replaces for the whole process when it is imported.
+PATCHED = [(torch, "load"), (torch, "save"), (PIL.Image, "open"), *((cv2, f) for f in ("imread", "imwrite", "imshow"))]
+
+
+class People(nn.Module):
+    """A network that takes pictures and says of each of its anchors where a person is, and how surely."""
+
+    def __init__(self, net: nn.Module, person: int = 0) -> None:
+        super().__init__()
+        self.net = net
+        self.person = person  # class index
+        head: Any = net.model[-1]  # type: ignore[index]
+        self.one_each = bool(getattr(head, "end2end", False))  # one box a person: no NMS needed, and corners
+        head.dynamic = True  # a trace, too, is for any size
+        if self.one_each:
+            head.postprocess = anchors_first  # not the best 300 of all classes, of which few are people
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """(B, h, w, 3) uint8 -> (B, A, 5): x1, y1, x2, y2 in pixels and the person's score."""
+        output = self.net(pictures.permute(0, 3, 1, 2).float() / 255)
+        while not isinstance(output, Tensor):  # what training needs comes behind
+            output = output[0]
+        rows = output if self.one_each else output.transpose(1, 2)  # (B, A, 4 + classes + keypoints)
+        score = rows[..., 4 + self.person, None]
+        if self.one_each:
+            return torch.cat([rows[..., :4], score], -1)
+        half = rows[..., 2:4] / 2
+        return torch.cat([rows[..., :2] - half, rows[..., :2] + half, score], -1)
+
+
+def anchors_first(rows: Tensor, *_: object) -> Tensor:
+    """(B, A, 4 + classes) as it is."""
+    return rows
+
+
+def read_people(path: Path) -> People:
+    """The network of a YOLO file; WeightsError if it finds no people."""
+    with quiet_ultralytics():
+        from ultralytics.nn.modules import Detect
+
+        net, names = (read_safetensors if path.suffix == ".safetensors" else read_checkpoint)(path)
+        if not isinstance(net.model[-1], Detect):  # type: ignore[index]
+            raise WeightsError(f"{path} is no detector: name a YOLO v8, 11 or 26 file that finds boxes")
+    person = [i for i, name in names.items() if name == "person"]
+    if not person:
+        raise WeightsError(f"{path} does not detect people: its classes are {', '.join(names.values())[:80]}")
+    return People(net.float(), person[0]).eval().requires_grad_(False)
+
+
+@contextmanager
+def quiet_ultralytics() -> Iterator[None]:
+    """Import ultralytics without its installs, look-ups, user settings, thread counts and patches."""
+    wanted = {
+        "YOLO_AUTOINSTALL": "false",
+        "YOLO_OFFLINE": "true",
+        "YOLO_VERBOSE": "false",
+        "YOLO_CONFIG_DIR": str(cache_dir() / "ultralytics"),
+    }
+    before, threads = dict(os.environ), (torch.get_num_threads(), cv2.getNumThreads())
+    patched = [(owner, name, getattr(owner, name)) for owner, name in PATCHED]
+    os.environ.update(wanted)
+    try:
+        import ultralytics.nn.tasks  # noqa: F401
+
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+        for owner, name, value in patched:
+            setattr(owner, name, value)
+        torch.set_num_threads(threads[0])
+        cv2.setNumThreads(threads[1])
+
+
+def read_checkpoint(path: Path) -> tuple[nn.Module, dict[int, str]]:
+    """The network and class names of an ultralytics checkpoint."""
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=False)
+        net = content.get("ema") or content["model"]
+        return net, {int(i): str(name) for i, name in net.names.items()}
+    except Exception as error:  # a pickle can fail in any way
+        raise WeightsError(f"{path} is not a YOLO checkpoint of ultralytics: {error}") from error
+
+
+def read_safetensors(path: Path) -> tuple[nn.Module, dict[int, str]]:
+    """The network and class names of a file of ours: its metadata hold the model's yaml."""
+    from safetensors import SafetensorError, safe_open
+    from ultralytics.nn.tasks import DetectionModel
+
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        names = dict(enumerate(json.loads(facts["names"])))
+        net = DetectionModel(json.loads(facts["yaml"]), ch=3, nc=len(names), verbose=False)
+        net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
+    except (SafetensorError, OSError, KeyError, RuntimeError, ValueError) as error:
+        raise WeightsError(f"{path} is not a detector of hrpose: {error}") from error
+    return net, names

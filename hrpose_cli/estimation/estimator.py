@@ -1,0 +1,26 @@
+"""What finds people and their keypoints, and the choice of the best of them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from hrpose_cli.poses import Frame, Poses
+
+
+class Estimator(Protocol):
+    """Finds people and their joints."""
+
+    def __call__(self, frames: Sequence[Frame]) -> list[Poses]:
+        """The poses of each frame."""
+
+
+@dataclass(frozen=True)
+class Best:
+    """Another estimator's people, without those who score too little or are too many."""
+
+    base: Estimator
+    at_least: float = 0.0
+    most: int | None = None
+
+    def __call__(self, frames: Sequence[Frame]) -> list[Poses]:
+        return [poses.best(at_least=self.at_least, most=self.most) for poses in self.base(frames)]

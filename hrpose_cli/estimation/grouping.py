@@ -1,0 +1,304 @@
+"""Peaks and tags to people, for nets that see everyone at once (HigherHRNet).
+
+Newell et al., Associative Embedding, NIPS 2017, section 3.2, in the form of the HigherHRNet authors
+(lib/core/group.py): joints are taken one kind after the other, and each peak goes to the person whose
+mean tag is nearest, by one assignment a kind. Here scipy's assignment solves what their munkres does,
+without the columns of 1e10 that pad their matrices and cost them the last digits of the scores.
+
+People are (P, K, 3 + T) float32: x, y, score and T tags of each joint, zeros where it is missing.
+Coordinates are pixels of the heatmaps; after `settle` a pixel's middle is at `Steps.middle`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+
+import numpy as np
+import scipy  # its parts are imported when they are first used, and take half a second
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hrpose_cli.estimation.heatmaps import DEFAULT_LIMIT, blur_matrix, modulate, newton_step, precise
+from hrpose_cli.poses import Floats
+
+# The head first, because it is seen most often. The authors' order is written for COCO; for other
+# skeletons they use as much of it as there are joints, whatever those are called.
+ORDER = (0, 1, 2, 3, 4, 5, 6, 11, 12, 7, 8, 9, 10, 13, 14, 15, 16)
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What makes a peak, and a person; the defaults are the authors'."""
+
+    most: int = 30  # peaks of one joint, and people to choose from
+    threshold: float = 0.1  # score above which a peak is a joint
+    distance: float = 1.0  # of tags, below which a joint belongs to a person
+    kernel: int = 5  # side of the square in which a peak must be the highest pixel, odd
+
+
+DECODINGS = ("argmax", "quarter", "dark", "udp")
+SIDE = 16  # px of a square to look through for a missing joint
+CHUNK = 64  # people for whom to look at once
+
+# Where, within its pixel's neighbourhood, a joint lies: heatmaps (K, h, w), joints (n,) and pixels
+# (n, 2) to offsets (n, 2).
+Step = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def group(
+    heatmaps: Tensor, tags: Tensor, *, rules: Rules | None = None, steps: Steps | None = None
+) -> tuple[Floats, Floats]:
+    """People (P, K, 3 + T) of heatmaps (K, h, w) and tags (K, T, h, w), and their scores (P,).
+
+    A person's score is the mean over all joints, a missing one counting 0, before the missing ones are
+    looked for: HigherHRNet, `HeatmapParser.parse`.
+    """
+    rules, steps = rules or Rules(), steps or Steps()
+    people = match(top_peaks(heatmaps, tags, rules), rules)
+    scores = people[..., 2].mean(axis=1)
+    return refine(settle(people, heatmaps, steps), heatmaps, tags, steps), scores
+
+
+def top_peaks(heatmaps: Tensor, tags: Tensor, rules: Rules) -> list[Floats]:
+    """For each of the K joints (R, 3 + T) x, y, score and tags of its highest peaks, highest first.
+
+    heatmaps: (K, h, w); tags: (K, T, h, w). Few pixels are above the threshold, and of those fewer and
+    fewer above one neighbour after the other: much cheaper than the authors' max-pooling of all maps.
+    """
+    bottom, right = heatmaps.shape[-2] - 1, heatmaps.shape[-1] - 1
+    joint, y, x = torch.nonzero(heatmaps > rules.threshold, as_tuple=True)
+    reach = range(-(rules.kernel // 2), rules.kernel // 2 + 1)
+    for dy, dx in sorted(product(reach, reach), key=lambda step: abs(step[0]) + abs(step[1])):
+        beside = heatmaps[joint, (y + dy).clamp(0, bottom), (x + dx).clamp(0, right)]
+        highest = heatmaps[joint, y, x] >= beside
+        joint, y, x = joint[highest], y[highest], x[highest]
+    columns = [x[:, None], y[:, None], heatmaps[joint, y, x][:, None], tags[joint, :, y, x]]
+    rows = torch.cat([c.float() for c in columns], dim=1).cpu().numpy()
+    rows, joints = rows[order := np.argsort(-rows[:, 2], kind="stable")], joint.cpu().numpy()[order]
+    return [rows[joints == k][: rules.most] for k in range(len(heatmaps))]
+
+
+def match(peaks: list[Floats], rules: Rules) -> Floats:
+    """People (P, K, 3 + T) in the order in which they turn up; x and y are whole pixels.
+
+    peaks: as `top_peaks` gives them. People are told apart by the first tag of the joint that they were
+    found by, so that two with exactly the same are one, the later joint replacing the earlier, as in
+    the authors' code.
+    """
+    most, width = sum(map(len, peaks)), peaks[0].shape[1]
+    people = np.zeros((most, len(peaks), width), np.float32)
+    sums, seen = np.zeros((most, width - 3), np.float32), np.zeros((most, 1), np.float32)
+    numbers: dict[float, int] = {}
+    for joint in (k for k in ORDER if k < len(peaks)):
+        known = min(len(numbers), rules.most)
+        means = np.asarray(sums[:known] / seen[:known], np.float32)
+        owners = assign(peaks[joint], means, rules.distance)
+        for row, owner in zip(peaks[joint], owners, strict=True):
+            person = owner
+            if owner < 0:
+                person = numbers.setdefault(float(row[3]), len(numbers))
+                sums[person], seen[person] = 0, 0
+            people[person, joint] = row
+            sums[person] += row[3:]
+            seen[person] += 1
+    return people[: len(numbers)]
+
+
+def assign(rows: Floats, people: Floats, limit: float) -> list[int]:
+    """For each joint of `rows` (R, 3 + T) the person whose mean tag in `people` (P, T) is its own, or -1.
+
+    The nearest whole distance decides, then the score. Every joint and every person is used once.
+    """
+    owners = np.full(len(rows), -1)
+    if len(rows) and len(people):
+        distance = np.linalg.norm(rows[:, None, 3:].astype(np.float64) - people[None], axis=2)  # (R, P)
+        chosen, persons = scipy.optimize.linear_sum_assignment(np.round(distance) * 100 - rows[:, 2:3])
+        near = distance[chosen, persons] < limit
+        owners[chosen[near]] = persons[near]
+    return [int(owner) for owner in owners]
+
+
+def settle(people: Floats, heatmaps: Tensor, steps: Steps) -> Floats:
+    """The same people with sub-pixel joints."""
+    person, joint = np.nonzero(people[..., 2] > 0)
+    settled, xy = people.copy(), people[person, joint, :2].astype(np.int64)
+    settled[person, joint, :2] = subpixel(heatmaps, joint, xy, steps.peaks) + steps.middle
+    return settled
+
+
+def subpixel(heatmaps: Tensor, joint: NDArray[np.int64], xy: NDArray[np.int64], step: Step) -> Floats:
+    """(n, 2) positions for the pixels (n, 2) of joints (n,)."""
+    where = torch.from_numpy(joint).to(heatmaps.device), torch.from_numpy(xy).to(heatmaps.device)
+    return np.asarray(xy + step(heatmaps, *where).cpu().numpy(), np.float32)
+
+
+def refine(people: Floats, heatmaps: Tensor, tags: Tensor, steps: Steps) -> Floats:
+    """The same people with their missing joints, where the heatmap is above 0 at the likeliest place.
+
+    That is where heat minus the rounded distance from the person's mean tag is highest.
+    """
+    person, joint = np.nonzero(people[..., 2] == 0)
+    if len(person) == 0:
+        return people
+    present = (people[..., 2] > 0)[..., None]
+    means = (people[..., 3:] * present).sum(axis=1) / present.sum(axis=1, dtype=np.float32)  # (P, T)
+    index = likeliest(heatmaps, tags, joint, torch.from_numpy(means[person]).to(tags.device))
+    score = heatmaps.flatten(1)[torch.from_numpy(joint).to(index.device), index].cpu().numpy()
+    good = score > 0
+    person, joint, place = person[good], joint[good], index.cpu().numpy()[good]
+    xy = np.stack([place % heatmaps.shape[-1], place // heatmaps.shape[-1]], axis=1)
+    refined = people.copy()
+    refined[person, joint, :2] = subpixel(heatmaps, joint, xy, steps.missing) + steps.middle
+    refined[person, joint, 2] = score[good]
+    return refined
+
+
+def likeliest(heatmaps: Tensor, tags: Tensor, joint: NDArray[np.int64], means: Tensor) -> Tensor:
+    """(n,) flat index of the pixel where joints (n,) of people with mean tags (n, T) most likely are."""
+    found = torch.zeros(len(joint), dtype=torch.long, device=heatmaps.device)
+    for k in np.unique(joint):
+        squares = Squares.of(heatmaps[k], tags[k])
+        for part in np.array_split(np.flatnonzero(joint == k), 1 + (joint == k).sum() // CHUNK):
+            found[part] = squares.search(means[part])
+    return found
+
+
+@dataclass(frozen=True)
+class Squares:
+    """One joint's maps cut into B squares of S pixels, with what bounds the likelihood in each.
+
+    Most squares need no look: their highest pixel, and the tag of theirs that is nearest to the
+    person's, together are already less likely than the best pixel of the most promising square.
+    """
+
+    heat: Tensor  # (B, S)
+    tags: Tensor  # (T, B, S)
+    index: Tensor  # (B, S) int64, of the pixel in the flattened map
+
+    @classmethod
+    def of(cls, heat: Tensor, tags: Tensor) -> Squares:
+        """The squares of heat (h, w) and tags (T, h, w)."""
+        height, width = heat.shape
+        index = torch.arange(height * width, device=heat.device).view(1, height, width)
+        return cls(squares(heat[None])[0], squares(tags), squares(index)[0])
+
+    def search(self, means: Tensor) -> Tensor:
+        """(n,) index of the likeliest pixel for people with mean tags (n, T), the first of equals."""
+        low, high = self.tags.amin(2), self.tags.amax(2)  # (T, B)
+        mean = means.T[:, :, None]  # (T, n, 1)
+        nearest = torch.maximum(low[:, None] - mean, mean - high[:, None]).clamp(min=0)  # (T, n, B)
+        heat, peak = self.heat.max(1)  # (B,)
+        at_peaks = self.tags.gather(2, peak.expand(len(self.tags), 1, -1).mT)[..., 0]  # (T, B)
+        bound = heat - rounded_length(nearest)  # (n, B)
+        least = (heat - rounded_length(at_peaks[:, None] - mean)).amax(1, keepdim=True)
+        person, square = torch.nonzero(bound >= least, as_tuple=True)
+        value, place = self.likelihood(person, square, means).max(1)
+        best = torch.full((len(means),), -torch.inf, device=value.device).scatter_reduce(0, person, value, "amax")
+        equal = value == best[person]
+        index = torch.full((len(means),), self.index.numel(), device=value.device)
+        return index.scatter_reduce(0, person[equal], self.index[square, place][equal], "amin")
+
+    def likelihood(self, person: Tensor, square: Tensor, means: Tensor) -> Tensor:
+        """(m, S) in the squares (m,) for the people (m,)."""
+        return self.heat[square] - rounded_length(self.tags[:, square] - means[person].T[..., None])
+
+
+def squares(maps: Tensor) -> Tensor:
+    """(C, h, w) cut into B squares of S pixels: (C, B, S); beyond the border the last pixel is repeated."""
+    for axis in (1, 2):
+        if missing := -maps.shape[axis] % SIDE:
+            last = maps.narrow(axis, maps.shape[axis] - 1, 1)
+            maps = torch.cat([maps, *[last] * missing], dim=axis)
+    rows = maps.unflatten(1, (-1, SIDE)).unflatten(3, (-1, SIDE))  # (C, h/SIDE, SIDE, w/SIDE, SIDE)
+    cut: Tensor = rows.transpose(2, 3).flatten(3).flatten(1, 2)
+    return cut
+
+
+def rounded_length(difference: Tensor) -> Tensor:
+    """(...) length, rounded to a whole number, of vectors (T, ...)."""
+    length: Tensor = difference.square().sum(0).sqrt().round()
+    return length
+
+
+# Sub-pixel steps ---------------------------------------------------------------------------------
+
+
+def no_step(heatmaps: Tensor, joint: Tensor, xy: Tensor) -> Tensor:
+    """The pixel as it is."""
+    return torch.zeros_like(xy, dtype=torch.float32)
+
+
+def quarter_step(heatmaps: Tensor, joint: Tensor, xy: Tensor) -> Tensor:
+    """A quarter pixel towards the higher neighbour on each axis, down where both are equal."""
+    around = patches(heatmaps, joint, xy, 1)
+    slope = torch.stack([around[:, 1, 2] - around[:, 1, 0], around[:, 2, 1] - around[:, 0, 1]], dim=-1)
+    return torch.where(slope > 0, 0.25, -0.25)
+
+
+def dark_step(
+    heatmaps: Tensor, joint: Tensor, xy: Tensor, *, kernel: int = 11, limit: float | None = DEFAULT_LIMIT
+) -> Tensor:
+    """DARK's Newton step on the logarithm of the blurred heatmap; arguments as for `heatmaps.dark`.
+
+    Only what the step looks at is blurred, so its cost grows with the people, not with the picture.
+    """
+    radius = 2 + kernel // 2
+    around = modulate(patches(heatmaps, joint, xy, radius)[None], kernel)[0]
+    log = around[:, radius - 2 : radius + 3, radius - 2 : radius + 3].to(precise(heatmaps)).clamp(min=1e-10).log()
+    gradient = 0.5 * torch.stack([log[:, 2, 3] - log[:, 2, 1], log[:, 3, 2] - log[:, 1, 2]], dim=-1)
+    dxx = 0.25 * (log[:, 2, 4] - 2 * log[:, 2, 2] + log[:, 2, 0])
+    dyy = 0.25 * (log[:, 4, 2] - 2 * log[:, 2, 2] + log[:, 0, 2])
+    dxy = 0.25 * (log[:, 3, 3] - log[:, 1, 3] - log[:, 3, 1] + log[:, 1, 1])
+    return newton_step(gradient, dxx, dyy, dxy, limit)
+
+
+def udp_step(
+    heatmaps: Tensor, joint: Tensor, xy: Tensor, *, kernel: int = 3, limit: float | None = DEFAULT_LIMIT
+) -> Tensor:
+    """UDP's Newton step, whose derivatives are one pixel wide; arguments as for `heatmaps.udp`.
+
+    mmpose 0.x, `post_dark`, of which the last two pixels at a border differ: here the edge repeats in the blur.
+    """
+    reach = kernel // 2
+    blur = blur_matrix(2 * reach + 3, kernel, heatmaps.device, precise(heatmaps))[reach : reach + 3]
+    around = blur @ patches(heatmaps, joint, xy, reach + 1).to(blur.dtype) @ blur.T  # (n, 3, 3)
+    log = around.clamp(1e-3, 50).log()
+    middle, right, left, below, above = log[:, 1, 1], log[:, 1, 2], log[:, 1, 0], log[:, 2, 1], log[:, 0, 1]
+    gradient = 0.5 * torch.stack([right - left, below - above], dim=-1)
+    dxx, dyy = right - 2 * middle + left, below - 2 * middle + above
+    dxy = 0.5 * (log[:, 2, 2] - right - below + 2 * middle - left - above + log[:, 0, 0])
+    return newton_step(gradient, dxx + 1e-8, dyy + 1e-8, dxy, limit)
+
+
+@dataclass(frozen=True)
+class Steps:
+    """From pixels to the joints in them."""
+
+    peaks: Step = quarter_step
+    missing: Step = quarter_step  # of the pixels that were found by looking for a joint
+    middle: float = 0.5  # px, where in its pixel a joint is that no step moves: targets were rounded down
+
+    @classmethod
+    def of(cls, decode: str, kernel: int, limit: float | None, geometry: str = "classic") -> Steps:
+        """Those of one of `DECODINGS`; UDP's authors move missing joints by quarters, and round nothing."""
+        named: dict[str, Step] = {
+            "argmax": no_step,
+            "quarter": quarter_step,
+            "dark": partial(dark_step, kernel=kernel, limit=limit),
+            "udp": partial(udp_step, kernel=kernel, limit=limit),
+        }
+        missing = quarter_step if decode == "udp" else named[decode]
+        return cls(named[decode], missing, 0.0 if geometry == "udp" else 0.5)
+
+
+def patches(heatmaps: Tensor, joint: Tensor, xy: Tensor, radius: int) -> Tensor:
+    """Squares of heatmaps (K, h, w) around pixels (n, 2): (n, 2r+1, 2r+1); beyond the border the edge repeats."""
+    height, width = heatmaps.shape[-2:]
+    steps = torch.arange(-radius, radius + 1, device=heatmaps.device)
+    x = (xy[:, 0, None] + steps).clamp(0, width - 1)  # (n, 2r+1)
+    y = (xy[:, 1, None] + steps).clamp(0, height - 1)
+    return heatmaps[joint[:, None, None], y[:, :, None], x[:, None, :]]

@@ -1,0 +1,138 @@
+"""Pose files: one module a format, opened by the suffix of a name or the name of a format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hrpose_cli.errors import UsageError
+from hrpose_cli.formats import coco, csv, facts, jsonl, npz, openpose, trc
+from hrpose_cli.formats.output import STDOUT, Output, Writer, Writing
+from hrpose_cli.poses import Header, Record
+
+Reading = Callable[[Path], tuple[Header, Iterator[Record]]]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A kind of pose file."""
+
+    name: str
+    suffix: str  # "/" is a folder
+    writer: Writing
+    read: Reading | None  # None: it can only be written
+    loses: frozenset[str] = frozenset()  # which of `facts.FACTS` it has no place for
+    needs: frozenset[str] = frozenset()  # facts without which it cannot be written
+    options: frozenset[str] = frozenset()  # what its writer takes beside the header
+    pipes: bool = False  # goes to the standard output
+    unread: Callable[[Path], list[str]] | None = None  # what of a file of others `read` leaves out, in plain words
+    files: Callable[[Path], list[Path]] = lambda path: [path]  # under a name, when they are written
+
+
+NO_FRAME = {facts.BOXES, facts.SIGMA, facts.NAMES, facts.SIZES, facts.RATE, facts.INFO}
+FORMATS = {
+    known.name: known
+    for known in (
+        Format(
+            "coco", ".json", coco.writer, coco.read, frozenset({facts.SIGMA, facts.DIGITS}),
+            pipes=True, unread=coco.unread,
+        ),
+        Format("jsonl", ".jsonl", jsonl.writer, jsonl.read, options=frozenset({"append"}), pipes=True),
+        Format("csv", ".csv", csv.writer, csv.read, frozenset({*NO_FRAME, facts.EMPTY}), pipes=True),
+        Format("npz", ".npz", npz.writer, npz.read),
+        Format(
+            "trc", ".trc", trc.writer, None,
+            frozenset(NO_FRAME | {facts.SCORES, facts.RAW, facts.FILLED, facts.DIGITS}),
+            needs=frozenset({facts.IDS, facts.TIMES}), options=frozenset({"metres_per_pixel"}), files=trc.files,
+        ),
+        Format(
+            "openpose", "/", openpose.writer, openpose.read,
+            frozenset(NO_FRAME | {facts.RAW, facts.FILLED, facts.TIMES}),
+            unread=openpose.unread,
+        ),
+    )
+}  # fmt: skip
+
+
+def writer(path: Path | str, header: Header, *, format: str | None = None, **options: Any) -> Output:
+    """A context manager with `write(record)`; `-` is the standard output.
+
+    It holds no frame in memory. A file gets its name when the block ends well or by Ctrl-C and is
+    not there after other exceptions, but for JSON Lines and the files of an OpenPose folder, which
+    are there as they come. Options: `append=True` (jsonl), `metres_per_pixel` (trc).
+    """
+    chosen = named(path, format)
+    for option in options.keys() - chosen.options:
+        raise UsageError(f"{option} is no option of {chosen.name}, to which {path} would be written")
+    if Path(path) == STDOUT and not chosen.pipes:
+        raise UsageError(f"{chosen.name} cannot go to the standard output: name a file")
+    return Output(Path(path), chosen.writer(Path(path), header, **options))
+
+
+@dataclass(frozen=True)
+class PoseFile:
+    """A pose file that is to be written."""
+
+    path: Path
+    format: str
+    metres_per_pixel: float | None = None  # of formats that have it as an option
+
+    @classmethod
+    def of(cls, name: str, format: str | None = None, *, metres_per_pixel: float | None = None) -> PoseFile:
+        """InputError for a name of no format; other formats than TRC stay in pixels."""
+        chosen = named(name, format)
+        return cls(Path(name), chosen.name, metres_per_pixel if "metres_per_pixel" in chosen.options else None)
+
+    @property
+    def folder(self) -> bool:
+        """Whether it is a folder of files."""
+        return FORMATS[self.format].suffix == "/"
+
+    @property
+    def files(self) -> list[Path]:
+        """What was written under the name."""
+        return FORMATS[self.format].files(self.path)
+
+    def opened(self, header: Header, **options: Any) -> Output:
+        scale = {} if self.metres_per_pixel is None else {"metres_per_pixel": self.metres_per_pixel}
+        return writer(self.path, header, format=self.format, **scale, **options)
+
+
+@contextmanager
+def kept(opened: Iterable[AbstractContextManager[Writer]]) -> Iterator[list[Writer]]:
+    """All writers of a run: what came before an error is kept in each of them, and the error goes on."""
+    failure = None
+    with ExitStack() as stack:
+        writers = [stack.enter_context(writer) for writer in opened]
+        try:
+            yield writers
+        except Exception as error:
+            failure = error
+    try:
+        if failure is not None:
+            raise failure
+    finally:
+        failure = None  # its traceback holds this frame, and that all that the run holds
+
+
+def read(path: Path | str, format: str | None = None) -> tuple[Header, Iterator[Record]]:
+    """The header of a pose file and its records, one after another."""
+    chosen = named(path, format)
+    if chosen.read is None:
+        raise UsageError(f"{path}: {chosen.name} can only be written, since it keeps neither scores nor boxes")
+    return chosen.read(Path(path))
+
+
+def named(path: Path | str, format: str | None = None) -> Format:
+    """The format of that name, or else of a path's suffix; a folder is OpenPose's."""
+    folder = str(path).endswith(("/", "\\")) or Path(path).is_dir()
+    suffix = "/" if folder else Path(path).suffix.lower()
+    for known in FORMATS.values():
+        if format == known.name or (format is None and suffix == known.suffix):
+            return known
+    names = ", ".join(f"{known.name} ({known.suffix})" for known in FORMATS.values())
+    wrong = f"{path} has the suffix of no pose format" if format is None else f"{format} is no pose format"
+    raise UsageError(f"{wrong}: there are {names}; choose by the name or with --format")

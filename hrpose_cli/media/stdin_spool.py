@@ -1,0 +1,103 @@
+"""A pipe that can be read twice: what has come is kept in a file."""
+
+from __future__ import annotations
+
+import os
+import select
+import tempfile
+from pathlib import Path
+from typing import IO
+
+from hrpose_cli.errors import MediaError
+from hrpose_cli.files import sweep
+
+TURN = 0.2  # seconds between two looks whether anybody still waits
+NAME = "hrpose-stdin"
+PIECE = 1 << 20  # bytes asked of the pipe at once when it has to be read to some place
+
+
+class Spool:
+    """A binary file over `pipe` that can be sought in, for PyAV, and a file at `path` for ffmpeg.
+
+    Nothing is read before it is needed, so a pipe that never ends can be worked on; a clip whose
+    index comes last is read to its end first. The file lies in the folder for temporary files
+    (TMPDIR) and goes with `close`.
+    """
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        self._pipe = pipe
+        sweep(Path(tempfile.gettempdir(), NAME))
+        prefix = f".{os.getpid()}.{NAME}."
+        self._folder = tempfile.TemporaryDirectory(prefix=prefix)  # Windows lets nobody else open a temporary file
+        self.path = Path(self._folder.name) / "stdin"
+        self._file = self.path.open("w+b", buffering=0)
+        self._at = 0  # where the reader is
+        self._size = 0  # bytes that have come
+        self._failure: BaseException | None = None
+        self._stopped = False
+        self._descriptor = descriptor(pipe)
+
+    def stop(self) -> None:
+        """End a wait for more of the pipe, from another thread."""
+        self._stopped = True
+
+    def read(self, size: int = -1) -> bytes:
+        """For PyAV, which would drop an exception, or a Ctrl-C, and ask again: it sees the end, see `check`."""
+        try:
+            if self._failure is None:
+                self._fetch(self._at + size if size >= 0 else None)
+                self._file.seek(self._at)
+                data = self._file.read(size)
+                self._at += len(data)
+                return data
+        except BaseException as failure:
+            self._failure = failure
+        return b""
+
+    def check(self) -> None:
+        """Raise what ended the reading early."""
+        if isinstance(self._failure, OSError):
+            reason = self._failure.strerror
+            raise MediaError(f"the pipe cannot be read, or kept in {self.path.parent}: {reason}") from self._failure
+        if self._failure is not None:
+            raise self._failure
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        if whence not in (os.SEEK_SET, os.SEEK_CUR):
+            return -1  # the end is not known, and could be waited for for ever; ffmpeg lives with that
+        self._at = offset + (self._at if whence == os.SEEK_CUR else 0)
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def close(self) -> None:
+        self._file.close()
+        self._folder.cleanup()
+
+    def _fetch(self, end: int | None) -> None:
+        """Read the pipe until `end` bytes have come, or to its end."""
+        while end is None or self._size < end:
+            piece = self._come(PIECE if end is None else min(PIECE, end - self._size))
+            if not piece:
+                return
+            self._file.seek(self._size)
+            self._file.write(piece)
+            self._size += len(piece)
+
+    def _come(self, most: int) -> bytes:
+        """At most so many bytes of the pipe, as soon as there are any; none at its end or after `stop`."""
+        if self._descriptor is None:
+            return self._pipe.read(most)
+        while not self._stopped:
+            if select.select([self._descriptor], [], [], TURN)[0]:
+                return os.read(self._descriptor, most)
+        return b""
+
+
+def descriptor(pipe: IO[bytes]) -> int | None:
+    """What can be waited on for a while; None where only a whole read is to be had."""
+    try:
+        return pipe.fileno() if os.name == "posix" else None
+    except (AttributeError, OSError):  # a file object of a test or a notebook
+        return None

@@ -1,0 +1,148 @@
+"""A copy of a clip with new pictures: same frames, times, rate, colours, pixel shape and sound."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+
+from hrpose_cli.errors import MediaError, UsageError
+from hrpose_cli.files import replacing, sweep
+from hrpose_cli.media.clip import Clip
+from hrpose_cli.media.encoding import USUAL, Encoding, container_of
+from hrpose_cli.media.gif import TICK, GifTimes, write_gif
+from hrpose_cli.media.mux import join
+from hrpose_cli.media.nut_pipe import FramePipe
+from hrpose_cli.poses import Picture
+
+
+class VideoSink:
+    """Writes pictures as a new version of `clip`; a context manager.
+
+        with VideoSource(path) as source, VideoSink(out, source.clip) as sink:
+            for frame in source:
+                sink.write(draw(frame.image), frame.pts)
+
+    The suffix of `path` chooses the container: .mp4, .m4v, .mov, .mkv (all H.264), .webm (VP9) or
+    .gif; `encoding` chooses the rest, of which `crf` is the shorthand. With `encoding.alpha` the
+    pictures are RGBA and become ProRes 4444 (.mov) or VP9 (.webm); `encoding.scale` is that of the
+    file, not of what is written.
+
+    The file appears under its name when the block ends; missing folders are made. When it ends by
+    Ctrl-C (KeyboardInterrupt, GeneratorExit), what was done until then becomes a complete clip, its
+    sound cut to the pictures; any other exception leaves no file. `notes` says afterwards, in plain
+    words, what had to differ from the source, and `damage` what of it could not be read any more.
+    UsageError for a name that cannot be; MediaError when ffmpeg or the disk fails.
+    """
+
+    def __init__(self, path: Path, clip: Clip, encoding: Encoding = USUAL, *, crf: int | None = None) -> None:
+        check_target(path, clip)
+        self.path, self.clip = path, clip
+        self.frames = 0
+        self.notes: list[str] = []
+        self.damage = ""
+        self._encoding = encoding if crf is None else replace(encoding, crf=crf)
+        self._codec = self._encoding.codec_for(path)
+        self._gif = GifTimes(clip) if path.suffix.lower() == ".gif" else None
+        self._pipe: FramePipe | None = None
+        self._last = -1  # pts
+        self._exit = ExitStack()
+        sweep(path)
+        try:
+            self._whole = self._exit.enter_context(replacing(path))
+            self._whole.touch()  # what cannot be written is said before the work, not after it
+        except OSError as error:
+            raise MediaError(f"{path} cannot be written: {error.strerror}") from error
+        self._pictures = self._whole.with_name(f"{self._whole.name}.pictures{self._suffix()}")
+        self._exit.callback(self._pictures.unlink, missing_ok=True)
+
+    def __enter__(self) -> VideoSink:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        if kind is None or issubclass(kind, KeyboardInterrupt | GeneratorExit):
+            self.close(cut_sound=kind is not None)
+        else:
+            self.abort()
+
+    def write(self, image: Picture, pts: int) -> None:
+        """Add a frame, (H, W, 3) uint8 RGB or RGBA, at `pts` ticks of `clip.time_base`; pts must rise."""
+        if pts <= self._last:
+            raise ValueError(f"pts must rise from frame to frame, but {pts} follows {self._last}")
+        if self._pipe is None:
+            self._pipe = self._start((image.shape[1], image.shape[0]))
+        ticks = pts if self._gif is None else self._gif.pts(pts)
+        if ticks is not None:
+            self._pipe.write(image, ticks)
+        self._last = pts
+        self.frames += 1
+
+    def close(self, *, cut_sound: bool = False) -> None:
+        """Finish the file; with `cut_sound` without what the source sounds after the last frame."""
+        if self._pipe is None or not self.frames:
+            self.abort()
+            if cut_sound:
+                return  # stopped before the first frame: there is nothing to keep
+            raise MediaError(f"{self.path}: not one frame was written")
+        try:
+            try:
+                self._finish(self._pipe, cut_sound)
+            except KeyboardInterrupt:  # all frames are there: only a second Ctrl-C gives them up
+                self._finish(self._pipe, cut_sound)
+                raise
+        finally:
+            self.abort()  # does nothing to a finished file
+
+    def abort(self) -> None:
+        """End ffmpeg and leave no file."""
+        if self._pipe is not None:
+            self._pipe.kill()
+        self._exit.__exit__(MediaError, MediaError("given up"), None)
+
+    def _suffix(self) -> str:
+        """Of the file for the pictures alone: MP4 has the finest times, but no transparent VP9 and no ProRes."""
+        special = self._encoding.alpha or self._codec.encoder == "prores_ks"
+        if not special:
+            return ".mp4"
+        return ".mov" if self._codec.encoder == "prores_ks" else ".webm"
+
+    def _start(self, size: tuple[int, int]) -> FramePipe:
+        encoding, tick = self._encoding, self.clip.time_base if self._gif is None else TICK
+        new = encoding.size(self._codec, size)
+        self.notes += encoding.notes(self._codec, new)
+        arguments = encoding.arguments(self._codec, replace(self.clip, size=size), new)
+        arguments += ["-fps_mode", "passthrough", "-enc_time_base", f"{tick.numerator}:{tick.denominator}"]
+        outlet = [*arguments, f"file:{self._pictures}"]
+        return FramePipe(outlet, size, self.clip.rate, tick, alpha=encoding.alpha)
+
+    def _finish(self, pipe: FramePipe, cut_sound: bool) -> None:
+        pipe.finish()
+        if self._gif:
+            write_gif(self._pictures, self._whole, self._gif.final_delay)
+            notes = self._gif.notes
+        else:
+            end = self._last * self.clip.time_base + 1 / self.clip.rate
+            way = join(self._pictures, self.clip, self._whole, container_of(self.path), end=self._end(end, cut_sound))
+            notes, self.damage = way.notes, way.damage
+        try:
+            self._exit.close()
+        except OSError as error:
+            raise MediaError(f"{self.path} cannot be written: {error.strerror}") from error
+        self.notes += notes
+
+    def _end(self, pictures_end: Fraction, cut_sound: bool) -> Fraction | None:
+        """Seconds at which the sound ends, None for its own end."""
+        if cut_sound:
+            return pictures_end
+        return None if self.clip.end is None else max(self.clip.end, pictures_end)
+
+
+def check_target(path: Path, clip: Clip) -> None:
+    """UsageError for a name that no clip can be written to."""
+    container_of(path)
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder: name a file in it")
+    if clip.path is not None and path.exists() and clip.path.exists() and path.samefile(clip.path):
+        raise UsageError(f"{path} is the input: choose another name")

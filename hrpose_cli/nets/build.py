@@ -1,0 +1,42 @@
+"""Nets by the name of their architecture: the class and the dataclass of the integers that make it."""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+
+from hrpose_cli.nets.fast_lite_hrnet import UnshuffledLiteHRNet
+from hrpose_cli.nets.higher_hrnet import HigherHRNet, HigherNetConfig
+from hrpose_cli.nets.hourglass import HourglassConfig, HourglassNet
+from hrpose_cli.nets.hrnet import HRNet, NetConfig, Trunk
+from hrpose_cli.nets.lite_hrnet import LiteHRNet, LiteNetConfig
+from hrpose_cli.nets.simple_baseline import SimpleBaseline, SimpleNetConfig
+
+NETS: dict[str, tuple[Any, Any]] = {
+    "hrnet": (HRNet, NetConfig),
+    "lite_hrnet": (LiteHRNet, LiteNetConfig),
+    "simple_baseline": (SimpleBaseline, SimpleNetConfig),
+    "hourglass": (HourglassNet, HourglassConfig),
+    "higher_hrnet": (HigherHRNet, HigherNetConfig),
+}
+
+
+def build(architecture: str, integers: Mapping[str, Any]) -> nn.Module:
+    """The net of `architecture` with `integers` in place of its config's defaults."""
+    net, config = NETS[architecture]
+    values = {key: tuple(value) if isinstance(value, list) else value for key, value in integers.items()}
+    module: nn.Module = net(config(**values))
+    return module
+
+
+def simplified(net: nn.Module) -> nn.Module:
+    """The same function in a form that runs faster, for evaluation only; `net` itself where none is known."""
+    return UnshuffledLiteHRNet(net) if isinstance(net, LiteHRNet) else net
+
+
+def delicate(net: nn.Module) -> re.Pattern[str] | None:
+    """What is found in the names of those layers of the `simplified` net that a format of few digits harms most."""
+    if isinstance(net, LiteHRNet):
+        return UnshuffledLiteHRNet.delicate
+    return Trunk.delicate if isinstance(net, Trunk) else None

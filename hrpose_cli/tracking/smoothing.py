@@ -1,0 +1,359 @@
+"""Steady joints: a filter that runs with the clip, one for whole tracks, and poses between poses.
+
+one-euro  Casiez, Roussel and Vogel, "1 EUR Filter", CHI 2012: a low-pass whose cut-off rises with
+          speed, so that a still joint does not tremble and a fast one hardly lags. Speeds are counted
+          in body sizes a second, so that near and far people are treated alike.
+offline   A Butterworth low-pass run forwards and backwards over whole tracks, which does not lag: the
+          filter of biomechanics (Winter, "Biomechanics and Motor Control of Human Movement").
+
+Everything counts in seconds of the clip. What was measured stays in `raw`; what no picture showed is
+marked in `filled`. Poses whose `raw` is set are smoothed from it, so saved ones can be replayed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+import scipy  # its parts are imported when they are first used, and take half a second
+from numpy.typing import NDArray
+
+from hrpose_cli.errors import InputError
+from hrpose_cli.poses import Floats, Poses, Record
+
+Doubles = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int64]
+
+OFFLINE_CUTOFF = 6.0  # Hz, as biomechanics has it for the movements of people
+TRUSTED = 0.2  # score from which a joint's place is believed
+SIZE_CUTOFF = 0.2  # Hz, of a body's size
+LEAP = 0.5  # body sizes: whoever moves further from one frame to the next is elsewhere, or someone else
+BLENDED = ("xy", "score", "box", "box_score", "sigma", "raw")  # fields of poses that have values between values
+LAST = np.iinfo(np.int64).max
+EVEN = 0.01  # frames: times this close to a uniform grid are on it
+PASSES = (2**0.5 - 1) ** 0.25  # what two passes of a second-order Butterworth leave of its cut-off
+
+
+@dataclass(frozen=True)
+class State:
+    """What One-Euro remembers of N people; NaN where nothing is known."""
+
+    raw: Doubles  # (N, K, 2) px, the last measurement
+    xy: Doubles  # (N, K, 2) px, the last result
+    steps: Doubles  # (N, K, 2, 3) px/s, the last three speeds from one measurement to the next
+    speed: Doubles  # (N, K, 2) px/s, low-passed
+    time: Doubles  # (N, K) s, of the last measurement
+    size: Doubles  # (N,) px, the body's
+    seen: Doubles  # (N,) s
+
+    def __getitem__(self, rows: Any) -> State:
+        return State(*(getattr(self, f.name)[rows] for f in fields(self)))
+
+    @classmethod
+    def unknown(cls, people: int, joints: int) -> State:
+        points, one = np.full((people, joints, 2), np.nan), np.full(people, np.nan)
+        return cls(points, points, np.full((people, joints, 2, 3), np.nan), points, points[..., 0], one, one)
+
+    def join(self, other: State) -> State:
+        return State(*(np.concatenate([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self)))
+
+
+class OneEuro:
+    """Smooths the joints of every identity, frame after frame.
+
+    cutoff: Hz, of a joint at rest; gain: Hz that the cut-off rises for each body size a second;
+    speed_cutoff: Hz, of the speeds; trusted: least score of a joint to be believed; gap: seconds
+    without a measurement after which a joint or a person starts afresh.
+
+    One thing is not in the paper: a speed is the median of three steps. Networks flip a joint to another
+    place for a frame, and that is no motion to follow.
+
+    A joint that is not trusted keeps its measured place, which its score says is a guess, and leaves
+    the filter alone: it would drag the joint off, and a held place would look more certain than it is.
+    """
+
+    def __init__(
+        self, *, cutoff: float = 0.5, gain: float = 15.0, speed_cutoff: float = 4.0,
+        trusted: float = TRUSTED, gap: float = 0.5,
+    ) -> None:  # fmt: skip
+        self.cutoff, self.gain, self.speed_cutoff = cutoff, gain, speed_cutoff
+        self.trusted, self.gap = trusted, gap
+        self._ids = np.zeros(0, np.int64)
+        self._state: State | None = None
+
+    def __call__(self, poses: Poses, time: float) -> Poses:
+        """`poses`, which have ids, with smoothed `xy` and what was measured in `raw`. time: seconds."""
+        if len(poses) == 0:
+            return poses
+        if poses.ids is None:
+            raise ValueError("smoothing needs poses with ids")
+        raw = measured_joints(poses)
+        trust = (poses.score >= self.trusted)[..., None]  # (N, K, 1)
+        before = self._recall(poses.ids, poses.score.shape[1])
+        state = self._step(before, np.where(trust, raw, np.nan), body_size(poses.box), time)
+        self._remember(poses.ids, state, time)
+        return replace(poses, xy=np.where(trust, state.xy, raw).astype(np.float32), raw=raw)
+
+    def _step(self, before: State, xy: Doubles, size: Doubles, time: float) -> State:
+        """The state after joints (N, K, 2), NaN where not trusted, of bodies of `size` (N,)."""
+        before = forget(before, xy, size, time - self.gap, time)
+        size = settle(before.size, size, share(SIZE_CUTOFF, time - before.seen))
+        step = (time - before.time)[..., None]  # (N, K, 1)
+        now = np.where(np.isnan(step), 0, (xy - before.raw) / step)[..., None]  # (N, K, 2, 1)
+        steps = np.concatenate([np.nan_to_num(before.steps[..., 1:]), now], axis=3)
+        speed = settle(before.speed, np.median(steps, axis=3), share(self.speed_cutoff, step))
+        pace = np.linalg.norm(speed, axis=2, keepdims=True) / size[:, None, None]  # (N, K, 1) sizes/s
+        smooth = settle(before.xy, xy, share(self.cutoff + self.gain * pace, step))
+        trust = ~np.isnan(xy)
+        return State(
+            np.where(trust, xy, before.raw),
+            np.where(trust, smooth, before.xy),
+            np.where(trust[..., None], steps, before.steps),
+            np.where(trust, speed, before.speed),
+            np.where(trust[..., 0], time, before.time),
+            size,
+            np.full(len(size), time),
+        )
+
+    def _recall(self, ids: NDArray[np.int64], joints: int) -> State:
+        """What is known of the people `ids`, in their order."""
+        state = State.unknown(0, joints) if self._state is None else self._state
+        rows = {int(person): row for row, person in enumerate(self._ids)}
+        last = len(rows)  # the row of someone unknown
+        return state.join(State.unknown(1, joints))[[rows.get(int(person), last) for person in ids]]
+
+    def _remember(self, ids: NDArray[np.int64], state: State, time: float) -> None:
+        """Keep the state of the people `ids` and of those who left within the gap."""
+        if self._state is not None:
+            absent = ~np.isin(self._ids, ids) & (np.abs(time - self._state.seen) <= self.gap)
+            ids, state = np.concatenate([self._ids[absent], ids]), self._state[absent].join(state)
+        self._ids, self._state = ids, state
+
+
+def forget(state: State, xy: Doubles, sizes: Doubles, since: float, now: float) -> State:
+    """`state` without what was measured before `since`, not before `now`, or before a leap of the body."""
+    fresh = (state.time >= since) & (state.time < now) & ~leapt(state.raw, xy, sizes)[:, None]  # (N, K)
+    known = (state.seen >= since) & (state.seen < now)
+    raw, old, speed = (np.where(fresh[..., None], points, np.nan) for points in (state.raw, state.xy, state.speed))
+    steps = np.where(fresh[..., None, None], state.steps, np.nan)
+    time = np.where(fresh, state.time, np.nan)
+    size, seen = (np.where(known, values, np.nan) for values in (state.size, state.seen))
+    return State(raw, old, steps, speed, time, size, seen)
+
+
+def leapt(before: Doubles, now: Doubles, size: Doubles) -> Bools:
+    """(N,) whether more than half of a body's joints moved further than anyone can."""
+    away = np.linalg.norm(now - before, axis=2)  # (N, K), NaN where unknown
+    far = away > LEAP * size[:, None]
+    return np.asarray(far.sum(axis=1) * 2 > (~np.isnan(away)).sum(axis=1))
+
+
+def share(cutoff: Any, step: Doubles) -> Doubles:
+    """How much of a new value a first-order low-pass takes: Casiez et al., equations 3 and 4."""
+    return np.asarray(1 / (1 + 1 / (2 * np.pi * cutoff * step)))
+
+
+def settle(before: Doubles, now: Doubles, part: Doubles) -> Doubles:
+    """`before` moved by `part` of the way to `now`; `now` where nothing is known."""
+    return np.where(np.isnan(before), now, before + part * (now - before))
+
+
+def measured_joints(poses: Poses) -> Floats:
+    """(N, K, 2) px, before any smoothing."""
+    return poses.xy if poses.raw is None else poses.raw
+
+
+def body_size(box: Floats) -> Doubles:
+    """(N,) px, the longer side, which standing and lying people share; 1 at least."""
+    return np.asarray(np.maximum((box[:, 2:] - box[:, :2]).max(axis=1, initial=0), 1), np.float64)
+
+
+def offline(
+    records: Sequence[Record], *, cutoff: float = OFFLINE_CUTOFF, gap: float = 0.2, trusted: float = TRUSTED
+) -> list[Record]:
+    """All records of a clip, whose poses have ids, with every track low-passed at `cutoff` Hz without lag.
+
+    A person or joint (score under `trusted`) that is missing for at most `gap` seconds, from the last
+    measurement to the next, is interpolated, score included, and marked in `filled`: monotone cubic
+    (PCHIP), which cannot overshoot. Longer gaps split a track. A part shorter than the filter's padding
+    passes as it is, and so does a joint where it is not trusted. Irregular times are put on a uniform
+    grid of as many steps for the filter, and taken back, by PCHIP as well. InputError if the clip has
+    too few frames a second for `cutoff`.
+    """
+    times = clip_times(records)
+    if len(times) < 2 or not any(len(r.poses) for r in records):
+        return [replace(r, poses=complete(r.poses)) for r in records]
+    step = float(np.median(np.diff(times)))
+    check_cutoff(cutoff, 1 / step)
+    gap = max(gap, 1.5 * step) * (1 + 1e-6)  # neighbouring frames are never a gap
+    rows = Rows.of(records)
+    assert rows.poses.ids is not None
+    tracks = [rows[rows.poses.ids == person] for person in np.unique(rows.poses.ids)]
+    whole = [bridge(track, times, gap) for track in tracks]
+    return regroup(records, [steady(track, times[track.frame], cutoff, gap, trusted) for track in whole])
+
+
+def check_cutoff(cutoff: float, rate: float) -> None:
+    """Raise InputError unless a clip of `rate` frames a second can be low-passed at `cutoff` Hz."""
+    least = 2 * cutoff / PASSES
+    if rate <= least:
+        raise InputError(
+            f"smoothing at {cutoff:g} Hz needs more than {least:.3g} looked-at frames a second, not {rate:.4g}: "
+            f"look at more of them, or choose --cutoff below {rate / 2 * PASSES:.3g}"
+        )
+
+
+def clip_times(records: Sequence[Record]) -> Doubles:
+    """(F,) s, of records of a clip."""
+    if any(r.time is None or (len(r.poses) and r.poses.ids is None) for r in records):
+        raise ValueError("smoothing needs records with times, and poses with ids")
+    return np.asarray([r.time for r in records], np.float64)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """M people in many frames; `poses` has raw and filled."""
+
+    frame: Ints  # (M,) number of the record
+    order: Ints  # (M,) place among the people of the clip; of people filled in, after all others
+    poses: Poses
+
+    def __getitem__(self, keep: Any) -> Rows:
+        return Rows(self.frame[keep], self.order[keep], self.poses[keep])
+
+    @classmethod
+    def of(cls, records: Sequence[Record]) -> Rows:
+        frame = np.repeat(np.arange(len(records)), [len(r.poses) for r in records])
+        return cls(frame, np.arange(len(frame)), stack([complete(r.poses) for r in records if len(r.poses)]))
+
+
+def complete(poses: Poses) -> Poses:
+    """`poses` as measured, with `raw` and `filled`."""
+    raw = measured_joints(poses)
+    return replace(poses, xy=raw, raw=raw, filled=unfilled(poses))
+
+
+def unfilled(poses: Poses) -> Bools:
+    """(N, K) what is marked as filled so far."""
+    return np.zeros(poses.score.shape, bool) if poses.filled is None else poses.filled
+
+
+def stack(parts: Sequence[Poses]) -> Poses:
+    """The people of all parts, one after the other."""
+    names = [f.name for f in fields(Poses) if f.name != "skeleton" and getattr(parts[0], f.name) is not None]
+    arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
+    return Poses(**arrays, skeleton=parts[0].skeleton)
+
+
+def bridge(track: Rows, times: Doubles, gap: float) -> Rows:
+    """One person's rows, and rows for the frames that lack them within a gap: linear, marked as filled."""
+    every = np.arange(track.frame[0], track.frame[-1] + 1)
+    after = np.searchsorted(track.frame, every)
+    here = track.frame[after] == every
+    span = times[track.frame[after]] - times[track.frame[np.maximum(after - 1, 0)]]
+    keep = here | (span <= gap)
+    every, after, here = every[keep], after[keep], here[keep]
+    known, wanted = times[track.frame], times[every]
+    present = [name for name in BLENDED if getattr(track.poses, name) is not None]
+    lines: dict[str, Any] = {name: linear(wanted, known, getattr(track.poses, name)) for name in present}
+    filled = unfilled(track.poses)[after] | ~here[:, None]
+    order = np.where(here, track.order[after], LAST)
+    return Rows(every, order, replace(track.poses[after], **lines, filled=filled))
+
+
+def linear(at: Doubles, times: Doubles, values: Floats) -> Floats:
+    """Values (T, ...) known at `times`, at other times (M,): (M, ...)."""
+    columns = values.reshape(len(values), -1).T
+    lines = [np.interp(at, times, column) for column in columns]
+    return np.stack(lines, axis=1).reshape(len(at), *values.shape[1:]).astype(np.float32)
+
+
+def steady(track: Rows, times: Doubles, cutoff: float, gap: float, trusted: float) -> Rows:
+    """One person's rows at `times`, low-passed joint by joint; what `gap` allows is interpolated first."""
+    poses = track.poses
+    xy, raw, score, filled = (np.array(a) for a in (poses.xy, poses.raw, poses.score, unfilled(poses)))
+    known = ~filled & (poses.score >= trusted)  # (M, K)
+    for joint in range(known.shape[1]):
+        for rows in parts(np.flatnonzero(known[:, joint]), times, gap):
+            part = np.arange(rows[0], rows[-1] + 1)
+            points = cubic(times[part], times[rows], poses.xy[rows, joint])
+            xy[part, joint] = low_pass(times[part], points, cutoff)
+            missing = filled[part, joint]  # no picture at all, so there is no measurement to keep
+            raw[part[missing], joint] = points[missing]
+            score[part, joint] = np.interp(times[part], times[rows], poses.score[rows, joint])
+            filled[part, joint] = ~known[part, joint]
+    return replace(track, poses=replace(poses, xy=xy, raw=raw, score=score, filled=filled))
+
+
+def parts(rows: Ints, times: Doubles, gap: float) -> list[Ints]:
+    """`rows` split wherever the next is more than `gap` later."""
+    split = np.split(rows, np.flatnonzero(np.diff(times[rows]) > gap) + 1)
+    return [part for part in split if len(part)]
+
+
+def cubic(at: Doubles, times: Doubles, values: NDArray[Any]) -> Doubles:
+    """Values (T, ...) known at `times`, at other times (M,), by a monotone cubic: (M, ...)."""
+    points = values.astype(np.float64)
+    return np.asarray(scipy.interpolate.PchipInterpolator(times, points)(at)) if len(times) > 1 else points
+
+
+def low_pass(times: Doubles, values: Doubles, cutoff: float) -> Doubles:
+    """Values (M, C) at `times`, forwards and backwards through a second-order Butterworth: no lag.
+
+    Two passes narrow a filter; its cut-off is raised so that both leave half the power at `cutoff`.
+    """
+    steps = len(times) - 1
+    rate = steps / max(times[-1] - times[0], 1e-9)
+    raised = cutoff / PASSES
+    padding = int(np.ceil(rate / cutoff))
+    if steps <= padding or raised * 2 >= rate:
+        return values
+    grid = np.linspace(times[0], times[-1], steps + 1)
+    uneven = np.abs(grid - times).max() * rate > EVEN
+    even = cubic(grid, times, values) if uneven else values
+    smooth = scipy.signal.sosfiltfilt(
+        scipy.signal.butter(2, raised, fs=rate, output="sos"), even, axis=0, padlen=padding
+    )
+    return cubic(times, grid, smooth) if uneven else np.asarray(smooth)
+
+
+def regroup(records: Sequence[Record], tracks: Sequence[Rows]) -> list[Record]:
+    """`records` with the people of `tracks`: in the order they had, then those filled in by identity."""
+    frame, order = (np.concatenate([getattr(track, name) for track in tracks]) for name in ("frame", "order"))
+    rows = Rows(frame, order, stack([track.poses for track in tracks]))
+    rows = rows[np.lexsort((rows.order, rows.frame))]  # stable, and tracks come by identity
+    ends = np.searchsorted(rows.frame, np.arange(len(records) + 1))
+    return [replace(r, poses=rows.poses[a:b]) for r, (a, b) in zip(records, pairwise(ends), strict=True)]
+
+
+def between(before: Poses, after: Poses | None, part: float, how: Literal["hold", "linear"] = "linear") -> Poses:
+    """Poses for a frame without any, `part` (0..1) of the way between two that were measured; all filled.
+
+    "hold" repeats those before. "linear" moves who is in both, by identity; who is in one of them only
+    is shown as there, in the half next to it. Without `after` or identities there is nothing to move to.
+    """
+    if how == "hold" or after is None or before.ids is None or after.ids is None:
+        return mark_filled(before)
+    both, first, second = np.intersect1d(before.ids, after.ids, return_indices=True)
+    first, second = first[np.argsort(first)], second[np.argsort(first)]
+    moved = blend(before[first], after[second], part)
+    near = before if part < 0.5 else after
+    assert near.ids is not None
+    return stack([mark_filled(p) for p in (moved, near[~np.isin(near.ids, both)])])
+
+
+def mark_filled(poses: Poses) -> Poses:
+    """`poses` as a frame without measurements has them."""
+    return replace(poses, raw=measured_joints(poses), filled=np.ones(poses.score.shape, bool))
+
+
+def blend(a: Poses, b: Poses, part: float) -> Poses:
+    """The same people on their way from `a` to `b`."""
+    a, b = replace(a, raw=measured_joints(a)), replace(b, raw=measured_joints(b))
+    names = [n for n in BLENDED if getattr(a, n) is not None and getattr(b, n) is not None]
+    mixed: dict[str, Any] = {n: ((1 - part) * getattr(a, n) + part * getattr(b, n)).astype(np.float32) for n in names}
+    return replace(a, **mixed)

@@ -1,0 +1,228 @@
+"""Who is who from frame to frame, from boxes and joints alone.
+
+Association as in ByteTrack (Zhang et al., ECCV 2022): sure detections choose their track first, then the
+others. Two more steps give people who were hidden their identity back, and look after tracks that are
+only a few frames old. Likeness is box IoU and, with less weight, OKS between the pose that a track's
+motion predicts and the one that was found: joints tell which of two boxes on one person is the usual one.
+
+Time is the clip's, in seconds, so that a clip gives the same identities at any frame rate. Nothing is
+global and nothing random: the same poses give the same identities again, in a resumed run as well.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import scipy  # its parts are imported when they are first used, and take half a second
+from numpy.typing import ArrayLike, NDArray
+
+from hrpose_cli.geometry import Size, box_iou, extents, oks
+from hrpose_cli.poses import Boxes, Floats, Poses, Record
+from hrpose_cli.skeletons import Skeleton
+
+Doubles = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+Pairs = tuple[Ints, Ints]  # rows and columns that belong together
+
+FRAME = 1 / 25  # s, where pictures have no time
+SEEN = 0.2  # score of a joint that says where a body is
+JOINTS = 0.3  # weight of the joints' likeness beside that of the boxes
+FIRM = 3  # frames in which someone was found before they come first: a person found twice is two for a frame
+DOUBLE = 0.3  # IoU from which two boxes may be of one person
+WIDE = 4.0  # factor on the OKS sigmas: people move between frames, and joints are not annotated ones
+SETTLE = 0.5  # s, the time constant of a track's velocity
+
+
+@dataclass(frozen=True)
+class Tracks:
+    """What is remembered of T people."""
+
+    poses: Poses  # as last seen, with ids
+    velocity: Doubles  # (T, 2) px/s
+    seen: Doubles  # (T,) s
+    count: Ints  # (T,) in how many frames
+
+    def __len__(self) -> int:
+        return len(self.poses)
+
+    def __getitem__(self, keep: ArrayLike) -> Tracks:
+        rows = np.asarray(keep)
+        return Tracks(self.poses[rows], self.velocity[rows], self.seen[rows], self.count[rows])
+
+    @classmethod
+    def none(cls, skeleton: Skeleton) -> Tracks:
+        nobody = replace(Poses.none(skeleton), ids=np.zeros(0, np.int64))
+        return cls(nobody, np.zeros((0, 2)), np.zeros(0), np.zeros(0, np.int64))
+
+    def at(self, time: float) -> Poses:
+        """Where everyone should be at `time`, at constant velocity."""
+        shift = self.velocity * np.maximum(time - self.seen, 0)[:, None]
+        box = self.poses.box + np.tile(shift, 2)
+        xy = self.poses.xy + shift[:, None]
+        return replace(self.poses, xy=xy.astype(np.float32), box=box.astype(np.float32))
+
+
+class Tracker:
+    """Gives everyone in a clip's frames, fed in order, an identity: 1, 2, ... as they appear.
+
+    sure: box score from which a detection chooses its track first; alike: least likeness (0..1) of a
+    person and their track; memory: seconds for which someone who is not seen is remembered.
+    """
+
+    def __init__(self, *, sure: float = 0.5, alike: float = 0.1, memory: float = 1.0) -> None:
+        self.sure, self.alike, self.memory = sure, alike, memory
+        self.tracks: Tracks | None = None
+        self.next = 1
+        self.last = -np.inf  # s, the frame before; its people are remembered, however long ago it was
+
+    def __call__(self, record: Record) -> Poses:
+        """The people of `record`, all of them and in the same order, with `ids`."""
+        time = record.index * FRAME if record.time is None else record.time
+        poses = measured(record.poses)
+        tracks = self.tracks or Tracks.none(poses.skeleton)
+        tracks = tracks[(time - tracks.seen <= self.memory) | (tracks.seen == self.last)]
+        pairs = self.pair(tracks, poses, time)
+        if cut(tracks, poses, pairs):
+            tracks, pairs = Tracks.none(poses.skeleton), NOBODY
+        ids = self.name(tracks, pairs, len(poses))
+        self.tracks, self.last = update(tracks, replace(poses, ids=ids), pairs, time), time
+        return replace(record.poses, ids=ids)
+
+    def pair(self, tracks: Tracks, poses: Poses, time: float) -> Pairs:
+        """Tracks and people that belong together: the sure, the unsure, who was hidden, and who is new."""
+        predicted = tracks.at(time)
+        like = likeness(predicted, poses)  # (T, N)
+        back = nearness(predicted, poses)
+        hidden = (tracks.seen < tracks.seen.max(initial=-np.inf))[:, None]
+        may = ~(hidden & doubled(poses, self.sure))  # (T, N): a second box on someone brings nobody back
+        firm = (tracks.count >= FIRM)[:, None] & may
+        sure = (poses.box_score >= self.sure)[None]
+        pairs = NOBODY
+        for values in (like * firm * sure, like * firm):
+            pairs = more_pairs(pairs, values, self.alike)
+        pairs = more_pairs(pairs, back * hidden * firm, EPSILON)
+        return more_pairs(pairs, like * may, self.alike)
+
+    def name(self, tracks: Tracks, pairs: Pairs, people: int) -> Ints:
+        """(N,) the identity of everyone: that of their track, or a new one."""
+        ids = np.zeros(people, np.int64)
+        assert tracks.poses.ids is not None
+        ids[pairs[1]] = tracks.poses.ids[pairs[0]]
+        new = ids == 0
+        ids[new] = self.next + np.arange(new.sum())
+        self.next += int(new.sum())
+        return ids
+
+
+NOBODY: Pairs = (np.zeros(0, np.int64), np.zeros(0, np.int64))
+EPSILON = 1e-6  # a nearness above nothing
+
+
+def measured(poses: Poses) -> Poses:
+    """The joints as they were found, so that saved and smoothed poses give the same tracks again."""
+    return poses if poses.raw is None else replace(poses, xy=poses.raw, raw=None)
+
+
+def likeness(predicted: Poses, poses: Poses) -> Doubles:
+    """(T, N) in 0..1: the boxes' IoU and the joints' OKS, weighted."""
+    return (1 - JOINTS) * box_iou(predicted.box, poses.box) + JOINTS * pose_likeness(predicted, poses)
+
+
+def pose_likeness(predicted: Poses, poses: Poses) -> Doubles:
+    """(T, N) OKS over the joints that both show."""
+    first = len(predicted)
+    xy, score = (np.concatenate([getattr(p, name) for p in (predicted, poses)]) for name in ("xy", "score"))
+    area = np.prod(spans(np.concatenate([predicted.box, poses.box])), axis=1)
+    alike = oks(xy, area, np.asarray(poses.skeleton.sigmas) * WIDE, visible=score >= SEEN)
+    return alike[:first, first:]
+
+
+def nearness(predicted: Poses, poses: Poses) -> Doubles:
+    """(T, N) in 0..1 for who comes back: 1 in the predicted place and size, 0 from half a height away."""
+    sides = [spans(p.box).max(axis=1) for p in (predicted, poses)]  # (T,), (N,)
+    larger = np.maximum(np.maximum(sides[0][:, None], sides[1][None]), 1)
+    ratio = np.minimum(sides[0][:, None], sides[1][None]) / larger
+    away = np.linalg.norm(centers(predicted.box)[:, None] - centers(poses.box)[None], axis=2) / larger
+    return np.asarray(np.clip(1 - 2 * away, 0, 1) * (ratio > 2 / 3))
+
+
+def doubled(poses: Poses, sure: float) -> Bools:
+    """(N,) whose box is unsure and lies over a surer one: mostly the same person twice."""
+    surer = poses.box_score[:, None] < poses.box_score[None]
+    over = (box_iou(poses.box, poses.box) > DOUBLE) & surer
+    return np.asarray((poses.box_score < sure) & over.any(axis=1))
+
+
+def more_pairs(pairs: Pairs, values: Doubles, least: float) -> Pairs:
+    """`pairs` and the best assignment (largest sum) of those still free whose value is `least` or more."""
+    free = [np.setdiff1d(np.arange(n), taken) for n, taken in zip(values.shape, pairs, strict=True)]
+    part = values[np.ix_(*free)]
+    part = np.where(part >= least, part, 0)  # else two poor pairs could outweigh a good one
+    rows, columns = scipy.optimize.linear_sum_assignment(part, maximize=True)
+    good = part[rows, columns] >= least
+    chosen = free[0][rows[good]], free[1][columns[good]]
+    return np.concatenate([pairs[0], chosen[0]]), np.concatenate([pairs[1], chosen[1]])
+
+
+def cut(tracks: Tracks, poses: Poses, pairs: Pairs) -> bool:
+    """Whether the scene changed: several people before and after, and not one of them the same."""
+    present = int((tracks.seen == tracks.seen.max(initial=-np.inf)).sum())
+    return present > 1 and len(poses) > 1 and len(pairs[0]) == 0
+
+
+def update(tracks: Tracks, poses: Poses, pairs: Pairs, time: float) -> Tracks:
+    """The tracks after a frame at `time`: those who were not found first, then everyone in it."""
+    velocity = np.zeros((len(poses), 2))
+    rows, columns = pairs
+    velocity[columns] = velocities(tracks[rows], poses[columns], time)
+    count = np.ones(len(poses), np.int64)
+    count[columns] += tracks.count[rows]
+    lost = tracks[np.setdiff1d(np.arange(len(tracks)), rows)]
+    return Tracks(
+        join(lost.poses, poses),
+        np.concatenate([lost.velocity, velocity]),
+        np.concatenate([lost.seen, np.full(len(poses), time)]),
+        np.concatenate([lost.count, count]),
+    )
+
+
+def velocities(before: Tracks, poses: Poses, time: float) -> Doubles:
+    """(N, 2) px/s of the boxes' centres, steadied, for people whose tracks were `before`."""
+    step = np.maximum(time - before.seen, 1e-3)[:, None]
+    speed = (centers(poses.box) - centers(before.poses.box)) / step
+    return np.asarray(before.velocity + (1 - np.exp(-step / SETTLE)) * (speed - before.velocity))
+
+
+def join(first: Poses, second: Poses) -> Poses:
+    """What tracks need of two groups of people, one after the other."""
+    names = ("xy", "score", "box", "box_score", "ids")
+    arrays = {name: np.concatenate([getattr(first, name), getattr(second, name)]) for name in names}
+    return Poses(**arrays, skeleton=second.skeleton)
+
+
+def centers(box: Floats) -> Floats:
+    return np.asarray((box[:, :2] + box[:, 2:]) / 2)
+
+
+def spans(box: Floats) -> Floats:
+    """(N, 2) widths and heights."""
+    return box[:, 2:] - box[:, :2]
+
+
+def boxes_from_joints(poses: Poses, size: Size, *, threshold: float = SEEN, padding: float = 0.09) -> Boxes:
+    """Where to look for the same people in the next frame: around their joints, within a picture of `size`.
+
+    padding: on each side, in parts of the longer side of the joints' own box. Joints that score under
+    `threshold` do not count; who shows fewer than three keeps the box. Who is outside is left out.
+    """
+    seen = poses.score >= threshold  # (N, K)
+    low, high = extents(poses.xy, seen)
+    enough = seen.sum(axis=1, keepdims=True) >= 3  # (N, 1)
+    low, high = np.where(enough, low, poses.box[:, :2]), np.where(enough, high, poses.box[:, 2:])
+    edge = enough * padding * (high - low).max(axis=1, initial=0, keepdims=True)
+    limit = np.asarray(size, np.float32)
+    box = np.concatenate([np.clip(low - edge, 0, limit), np.clip(high + edge, 0, limit)], axis=1)
+    inside = (spans(box) >= 1).all(axis=1)
+    return Boxes(box.astype(np.float32), poses.box_score)[inside]

@@ -1,0 +1,235 @@
+"""Whole pictures of annotation files, for nets that see everyone at once."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pycocotools import mask as regions
+from torch import Tensor
+
+from hrpose_cli.errors import InputError, UsageError
+from hrpose_cli.estimation.crops import crop_bounds, warp_into
+from hrpose_cli.geometry import invert, region_affines, transform
+from hrpose_cli.media.images import read_picture
+from hrpose_cli.models.zoo import ModelSpec
+from hrpose_cli.poses import Affine, Picture
+from hrpose_cli.skeletons import SKELETONS, Skeleton
+from hrpose_cli.training.annotations import Source, annotated, has_labels
+
+
+@dataclass(frozen=True)
+class Page:
+    """One picture and what is known of it."""
+
+    path: Path
+    people: NDArray[np.float64]  # (P, K, 3): x, y in picture px, and v
+    ignored: Any = None  # run-length code of crowds and of people without labels, if there are any
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """N pictures with the labelled people of each; the files are read when they are drawn."""
+
+    pages: tuple[Page, ...]
+    device: str = "cpu"  # where samples go
+
+    def __len__(self) -> int:
+        return len(self.pages)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """(N,) picture files."""
+        return tuple(page.path.name for page in self.pages)
+
+    def to(self, device: str) -> Pictures:
+        """The same with samples on `device`."""
+        return replace(self, device=device)
+
+
+def load_pictures(sources: Sequence[Source], skeleton: Skeleton) -> Pictures:
+    """The pictures of `sources` in which somebody is labelled; those with nobody teach nothing about tags."""
+    if any(source.trust != 1 for source in sources):
+        raise UsageError("--data FILE@TRUST weighs people, which are trained top-down; bottom-up takes --data FILE")
+    pages = [
+        Page(path, np.stack(people), hidden(image, everyone))
+        for source in sources
+        for path, image, everyone in annotated(source, skeleton)
+        if (people := [labels(row) for row in everyone if counts(row)])
+    ]
+    if not pages:
+        raise InputError("the annotation files label no person with a joint of this skeleton")
+    return Pictures(tuple(pages))
+
+
+def counts(row: Any) -> bool:
+    """Whether an annotation is one person with a labelled joint."""
+    return has_labels(row) and not row.get("iscrowd")
+
+
+def labels(row: Any) -> NDArray[np.float64]:
+    """(K, 3) x, y in picture px and v."""
+    return np.asarray(row["keypoints"], np.float64).reshape(-1, 3)
+
+
+def hidden(image: Any, everyone: Sequence[Any]) -> Any:
+    """Run-length code of what says nothing about heatmaps: crowds, and people without a labelled joint."""
+    rows = [row for row in everyone if row.get("iscrowd") or not has_labels(row)]
+    return regions.merge([code for row in rows for code in codes(row, image)]) if rows else None
+
+
+def codes(row: Any, image: Any) -> list[Any]:
+    """The run-length codes of an annotation's outline, or of its box where it has none."""
+    outline: Any = row.get("segmentation")
+    if not outline:
+        x, y, w, h = row["bbox"]
+        outline = [[x, y, x + w, y, x + w, y + h, x, y + h]]
+    if isinstance(outline, dict) and isinstance(outline["counts"], str):
+        return [outline]  # compressed already
+    found = regions.frPyObjects(outline, image["height"], image["width"])
+    return found if isinstance(found, list) else [found]
+
+
+def ignored_region(page: Page) -> NDArray[np.bool_] | None:
+    """(H, W) where the picture of a page says nothing, if there is such a place."""
+    if page.ignored is None:
+        return None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pycocotools 2.0.11 is not yet written for NumPy 2
+        return np.asarray(regions.decode(page.ignored) > 0)
+
+
+STRIDES = (4, 2)  # input px a heatmap px, of both outputs
+
+
+@dataclass(frozen=True)
+class PictureAugmentation:
+    """How far pictures are changed; all is drawn evenly. The recipe of HigherHRNet."""
+
+    smallest: float = 0.75  # least and most of the picture's short side that the input's side shows
+    largest: float = 1.5
+    rotation: float = 30.0  # degrees, either way
+    shift: float = 0.2  # of what the input shows, either way on each axis
+    flipped: float = 0.5  # share
+
+    @classmethod
+    def none(cls) -> PictureAugmentation:
+        """Every picture as it is, its short side filling the input."""
+        return cls(smallest=1.0, largest=1.0, rotation=0.0, shift=0.0, flipped=0.0)
+
+
+@dataclass(frozen=True)
+class PictureSamples:
+    """One batch; the lists hold 1/4 of the input size S, then 1/2."""
+
+    crops: Tensor  # (N, 3, S, S) float32 in 0..255, RGB
+    targets: list[Tensor]  # (N, K, S/4, S/4), (N, K, S/2, S/2)
+    masks: list[Tensor]  # (N, S/4, S/4), (N, S/2, S/2), 0 where nothing is known
+    places: Tensor  # (N, P, K) int64, pixel of each person's joint in the 1/4 map, -1: none
+
+
+def draw_pictures(pictures: Pictures, chosen: Tensor, spec: ModelSpec, how: PictureAugmentation) -> PictureSamples:
+    """The pictures `chosen` (N,), augmented anew, on their device.
+
+    Random numbers come from torch's CPU generator, before any thread begins.
+    """
+    skeleton, side = SKELETONS[spec.skeleton], spec.input_size[0]
+    chance = torch.rand(len(chosen), 5, dtype=torch.float64).numpy()
+    pages = [pictures.pages[i] for i in chosen.tolist()]
+    regions = [ignored_region(page) for page in pages]
+    with ThreadPoolExecutor(min(len(chosen), os.cpu_count() or 1)) as threads:
+        views = threads.map(partial(view, how=how, side=side), pages, regions, chance)
+        crops, masks, people = zip(*views, strict=True)
+    mirrored = chance[:, 4] < how.flipped
+    swapped = [p[:, skeleton.mirror] if m else p for p, m in zip(people, mirrored, strict=True)]
+    joints = padded(swapped).to(pictures.device)
+    mask = torch.from_numpy(np.stack(masks)).to(pictures.device).float()
+    return PictureSamples(
+        crops=torch.from_numpy(np.stack(crops)).to(pictures.device).permute(0, 3, 1, 2).float(),
+        targets=[heat(joints, stride, side, spec.sigma) for stride in STRIDES],
+        masks=[mask[:, stride // 2 :: stride, stride // 2 :: stride] for stride in STRIDES],
+        places=places(joints, STRIDES[0], side),
+    )
+
+
+def view(
+    page: Page, ignored: NDArray[np.bool_] | None, chance: NDArray[np.float64], *, how: PictureAugmentation, side: int
+) -> tuple[Picture, NDArray[np.bool_], NDArray[np.float64]]:
+    """One picture as the net sees it (S, S, 3), where it counts (S, S), and its people (P, K, 3) in its pixels.
+
+    ignored: (H, W); chance: (5,) in 0..1.
+    """
+    image = read_picture(page.path)
+    if ignored is not None and ignored.shape != image.shape[:2]:
+        raise InputError(f"{page.path} is not {ignored.shape[1]}x{ignored.shape[0]}, as its annotations say")
+    counts = np.full(image.shape[:2], 255, np.uint8) if ignored is None else np.where(ignored, 0, 255).astype(np.uint8)
+    affine = random_affine((image.shape[1], image.shape[0]), side, chance, how)
+    bounds = crop_bounds(invert(affine[None]), (side, side))[0]
+    crop, mask = np.zeros((side, side, 3), np.uint8), np.zeros((side, side), np.uint8)
+    warp_into(crop, image, affine, bounds)
+    warp_into(mask, counts, affine, bounds)
+    people = np.concatenate([transform(affine, page.people[..., :2]), page.people[..., 2:]], axis=-1)
+    return crop, mask > 127, people
+
+
+def random_affine(size: tuple[int, int], side: int, chance: NDArray[np.float64], how: PictureAugmentation) -> Affine:
+    """(2, 3) affine from a picture of `size` (width, height) to an input of `side` squared.
+
+    The mirror is x -> S - 1 - x in input pixels, as flipping the finished input would be. The authors
+    mirror each heatmap by itself, which moves the joints by 0.75 of its pixels.
+    """
+    region = min(size) * (how.smallest + (how.largest - how.smallest) * chance[0])
+    even = 2 * chance[1:4] - 1  # in -1..1
+    center = np.array(size) / 2 + region * how.shift * even[:2]
+    shown = np.array([[region, region]])
+    affine: Affine = region_affines(center[None], shown, (side, side), degrees=how.rotation * even[2])[0]
+    if chance[4] < how.flipped:
+        affine[0] *= -1
+        affine[0, 2] += side - 1
+    return affine
+
+
+def padded(people: list[NDArray[np.float64]]) -> Tensor:
+    """(N, P, K, 3) of the (P, K, 3) of each picture, with people of unlabelled joints where it has fewer."""
+    return torch.nn.utils.rnn.pad_sequence([torch.from_numpy(p) for p in people], batch_first=True)
+
+
+def pixels(joints: Tensor, stride: int, side: int) -> tuple[Tensor, Tensor]:
+    """x, y (N, P, K, 2) int64 of the heatmap pixels that hold joints (N, P, K, 3) in input px, and which there are."""
+    pixel = (joints[..., :2] / stride).trunc().long()
+    return pixel, (joints[..., 2] > 0) & ((pixel >= 0) & (pixel < side // stride)).all(-1)
+
+
+def places(joints: Tensor, stride: int, side: int) -> Tensor:
+    """(N, P, K) int64 flat pixel index of each joint in a heatmap, -1 where there is none."""
+    pixel, there = pixels(joints, stride, side)
+    return torch.where(there, pixel[..., 1] * (side // stride) + pixel[..., 0], -1)
+
+
+def heat(joints: Tensor, stride: int, side: int, sigma: float) -> Tensor:
+    """(N, K, S/stride, S/stride): of each joint the highest of all people's Gaussians, whose middles are pixels.
+
+    joints: (N, P, K, 3) in input px and v; sigma: heatmap px. Only the pixels within 3 sigma + 1 are
+    written. HigherHRNet, lib/dataset/target_generators, `HeatmapGenerator`.
+    """
+    pixel, there = pixels(joints, stride, side)
+    (n, _, k), w = there.shape, side // stride
+    picture, _, joint = torch.nonzero(there, as_tuple=True)  # (M,)
+    reach = int(3 * sigma) + 1
+    steps = torch.arange(-reach, reach + 1, device=joints.device)
+    bell = torch.exp(-steps.square() / (2 * sigma**2))
+    x, y = (pixel[there][:, i, None] + steps for i in (0, 1))  # (M, R)
+    within = (((y >= 0) & (y < w))[:, :, None]) & ((x >= 0) & (x < w))[:, None]  # (M, R, R)
+    index = ((picture * k + joint)[:, None, None] * w + y[:, :, None]) * w + x[:, None]
+    values = (bell[:, None] * bell).expand(index.shape)
+    maps = torch.zeros(n * k * w * w, device=joints.device)
+    return maps.scatter_reduce(0, index[within], values[within], "amax").view(n, k, w, w)
