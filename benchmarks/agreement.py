@@ -16,14 +16,14 @@ import numpy as np
 import torch
 from common import hardware, print_table, verdict
 
-from hrpose_cli.api import Settings, build
+from hrpose_cli.api import Settings, build_estimator
 from hrpose_cli.backends.build import BACKENDS
-from hrpose_cli.backends.openvino import threads
+from hrpose_cli.backends.openvino import thread_count
 from hrpose_cli.errors import BackendError
-from hrpose_cli.estimation.chunks import estimate
-from hrpose_cli.estimation.precision import PRECISIONS
+from hrpose_cli.estimation.chunks import estimate_frames
+from hrpose_cli.estimation.precision import _PRECISIONS
 from hrpose_cli.estimation.top_down import TopDown
-from hrpose_cli.evaluate import Protocol, annotated_frames, result_rows, score_people, truth_boxes
+from hrpose_cli.evaluate import EvalProtocol, _rank_people, _result_rows, ground_truth_boxes, read_annotated_frames
 from hrpose_cli.metrics import coco
 from hrpose_cli.poses import Poses
 
@@ -31,15 +31,15 @@ REFERENCE = "torch fp32"
 NEAR = {"fp32": 0.1, "bf16": 0.5, "fp16": 0.5}  # px
 SHARE = 0.99  # of the joints, that are so near
 SURE = 0.3
-PROTOCOL = Protocol()
+PROTOCOL = EvalProtocol()
 
 
 def estimators(settings: Settings, names: Iterable[str]) -> Iterator[tuple[str, TopDown]]:
     """The reference first, then all that this machine offers."""
-    candidates = [(name, precision) for name in names for precision in PRECISIONS if precision != "auto"]
+    candidates = [(name, precision) for name in names for precision in _PRECISIONS if precision != "auto"]
     for name, precision in sorted(candidates, key=lambda each: " ".join(each) != REFERENCE):
         try:
-            made = build(replace(settings, backend=name, precision=precision))
+            made = build_estimator(replace(settings, backend=name, precision=precision))
         except BackendError as error:
             print(f"left out: {error}")
             continue
@@ -63,8 +63,8 @@ def main() -> None:
     parser.add_argument("--backend", nargs="+", default=list(BACKENDS))
     parser.add_argument("--limit", type=int, help="pictures; default: all")
     arguments = parser.parse_args()
-    torch.set_num_threads(threads())
-    truth = coco.load_annotations(arguments.gt)
+    torch.set_num_threads(thread_count())
+    truth = coco.load_coco(arguments.gt)
     ids = truth.getImgIds()[: arguments.limit]
     settings = Settings(
         weights=arguments.weights, like=arguments.like, flip_test=arguments.flip_test, device="cpu", nms_oks=1.0
@@ -73,16 +73,16 @@ def main() -> None:
     found: dict[str, list[Poses]] = {}
     rows = []
     for name, estimator in estimators(settings, dict.fromkeys(["torch", *arguments.backend])):
-        given = replace(estimator, detector=truth_boxes(truth, estimator.spec.geometry))
-        frames = annotated_frames(truth, arguments.gt, ids, arguments.images)
-        pairs = list(estimate(frames, given))
+        given = replace(estimator, detector=ground_truth_boxes(truth, estimator.spec.geometry))
+        frames = read_annotated_frames(truth, arguments.gt, ids, arguments.images)
+        pairs = list(estimate_frames(frames, given))
         found[name] = [poses for _, poses in pairs]
         results = [
             row
             for frame, poses in pairs
-            for row in result_rows(score_people(poses, given.spec, PROTOCOL), frame.index, PROTOCOL)
+            for row in _result_rows(_rank_people(poses, given.spec, PROTOCOL), frame.index, PROTOCOL)
         ]
-        ap = coco.evaluate(truth, results, image_ids=ids)["AP"]
+        ap = coco.evaluate_coco(truth, results, image_ids=ids)["AP"]
         rows.append((name, distances(found[REFERENCE], found[name]), ap))
     report(f"{settings.weights}, {len(rows[0][1])} joints over {SURE}", rows)
 

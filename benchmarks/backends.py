@@ -18,32 +18,35 @@ import torch
 from common import cost, hardware, paired, print_table, ratio
 from net import add_net, chosen, eager
 
-from hrpose_cli.backends.openvino import threads
-from hrpose_cli.bench import multiply, noise, operations, side
+from hrpose_cli.backends.openvino import thread_count
+from hrpose_cli.bench import _multiply, _noise, _operations, _side
 from hrpose_cli.errors import BackendError
 from hrpose_cli.estimation import precision as backends
-from hrpose_cli.models.find import load
+from hrpose_cli.models.find import load_net
 from hrpose_cli.models.zoo import ModelSpec
-from hrpose_cli.poses import Picture
+from hrpose_cli.poses import Image
 
 CANDIDATES = [("torch", "fp32"), ("torch", "bf16"), ("onnx", "fp32"), ("openvino", "fp32"), ("openvino", "bf16")]
 
-Run = Callable[[Picture], object]
+Run = Callable[[Image], object]
 
 
 def candidates(spec: ModelSpec, path: Path) -> Iterator[tuple[str, Run]]:
-    net = eager(load(spec, path), spec.color)
+    net = eager(load_net(spec, path), spec.color)
     yield "eager fp32", lambda images: net(torch.from_numpy(images))
     for name, precision in CANDIDATES:
         try:
-            yield f"{name} {precision}", backends.build(spec, path, device="cpu", backend=name, precision=precision)
+            yield (
+                f"{name} {precision}",
+                backends.build_backend(spec, path, device="cpu", backend=name, precision=precision),
+            )
         except BackendError as error:
             print(f"left out: {error}")
 
 
 def report(times: Mapping[str, Sequence[float]], batch: int, flops: float) -> None:
     """times: seconds a call, one a round."""
-    peak = [2 * side("cpu") ** 3 / t for t in times["multiply"]]
+    peak = [2 * _side("cpu") ** 3 / t for t in times["multiply"]]
     print(f"\nbatch {batch}; fp32 matrix multiply {median(peak) / 1e9:.0f} GFLOP/s")
     rows = []
     for name, spent in list(times.items())[1:]:
@@ -58,13 +61,13 @@ def main() -> None:
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args()
-    torch.set_num_threads(threads())
+    torch.set_num_threads(thread_count())
     with chosen(arguments) as (spec, path):
-        flops, runs = operations(spec), dict(candidates(spec, path))
+        flops, runs = _operations(spec), dict(candidates(spec, path))
         print(f"{spec.name} {spec.size}: {flops / 1e9:.2f} GFLOP a person\n{hardware()}")
         for batch in arguments.batch:
-            images = noise((batch, spec.input_size[1], spec.input_size[0], 3))
-            works = {"multiply": multiply("fp32", "cpu")} | {name: partial(run, images) for name, run in runs.items()}
+            images = _noise((batch, spec.input_size[1], spec.input_size[0], 3))
+            works = {"multiply": _multiply("fp32", "cpu")} | {name: partial(run, images) for name, run in runs.items()}
             found = paired({name: partial(cost, work) for name, work in works.items()}, arguments.rounds)
             report({name: [each.seconds for each in costs] for name, costs in found.items()}, batch, flops)
 

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import torch
 
-from hrpose_cli.backends.pytorch import normalise
-from hrpose_cli.export import People
-from hrpose_cli.models.find import find, load, metadata, save
+from hrpose_cli.backends.pytorch import normalise_images
+from hrpose_cli.export import CalibrationImages
+from hrpose_cli.models.find import find_weights, load_net, read_weights_metadata, save_weights
 from hrpose_cli.nets.lite_hrnet import LiteHRNet
 from hrpose_cli.training.bf16 import for_bf16
 
@@ -28,13 +28,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--fact", action="append", default=[], help="KEY=VALUE, kept in the file")
     arguments = parser.parse_args()
-    spec, path = find(arguments.start)
-    net = load(spec, path)
+    spec, path = find_weights(arguments.start)
+    net = load_net(spec, path)
     assert isinstance(net, LiteHRNet), f"{path} is no Lite-HRNet"
-    crops = torch.from_numpy(People(arguments.data, arguments.images).crops(net, spec, CROPS))
-    made = for_bf16(net, normalise(crops.permute(0, 3, 1, 2).float(), spec.color))
-    history = {key: value for key, value in metadata(path).items() if key in {"samples", "minutes"}}
-    save(made, spec, arguments.out, **history, **dict(fact.split("=", 1) for fact in arguments.fact))
+    crops = torch.from_numpy(CalibrationImages(arguments.data, arguments.images).crops(net, spec, CROPS))
+    made = for_bf16(net, normalise_images(crops.permute(0, 3, 1, 2).float(), spec.color))
+    history = {key: value for key, value in read_weights_metadata(path).items() if key in {"samples", "minutes"}}
+    save_weights(made, spec, arguments.out, **history, **dict(fact.split("=", 1) for fact in arguments.fact))
     print(f"{arguments.out}: measured on {len(crops)} people")
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import imageio_ffmpeg
 
-from hrpose_cli.backends.openvino import threads
+from hrpose_cli.backends.openvino import thread_count
 
 HRPOSE = [sys.executable, "-c", "from hrpose_cli.cli import app; app()"]
 PACKAGES = ("torch", "openvino", "onnxruntime", "ultralytics", "opencv-python")
@@ -39,7 +39,7 @@ def hardware() -> str:
     """The machine and what runs on it, in one line."""
     versions = [f"{name} {found}" for name in PACKAGES if (found := installed(name))]
     load = f"load {os.getloadavg()[0]:.1f}"
-    return f"{cpu()}, {os.cpu_count()} cores, {threads()} threads, {load}; {', '.join(versions)}"
+    return f"{cpu()}, {os.cpu_count()} cores, {thread_count()} threads, {load}; {', '.join(versions)}"
 
 
 def cpu() -> str:

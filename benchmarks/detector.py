@@ -13,22 +13,29 @@ from statistics import median
 import cv2
 from common import cost, hardware, paired, print_table, ratio
 
-from hrpose_cli.backends.openvino import precisions
-from hrpose_cli.detection.yolo import DEFAULT, Compiled, Yolo, detector_file, load_yolo, openvino_model
-from hrpose_cli.files import digest
-from hrpose_cli.media.images import read_picture
+from hrpose_cli.backends.openvino import openvino_precisions
+from hrpose_cli.detection.yolo import (
+    DEFAULT_DETECTOR,
+    YoloDetector,
+    _load_openvino_model,
+    _OpenVINONetwork,
+    find_detector_file,
+    load_detector,
+)
+from hrpose_cli.files import sha256_file
+from hrpose_cli.media.images import read_image
 from hrpose_cli.poses import Frame
 
 SIZE = (1280, 720)
 
 
-def detectors() -> dict[str, Yolo]:
+def detectors() -> dict[str, YoloDetector]:
     """The shipped detector in each way that this machine has."""
-    path = detector_file(DEFAULT)
-    able = [precision for precision in precisions() if precision in {"fp32", "bf16"}]
-    models = {p: Compiled(openvino_model(path, digest(path), p)) for p in able}
-    fast = {f"openvino {p}": Yolo(model, DEFAULT, "openvino", p) for p, model in models.items()}
-    return {"torch fp32": load_yolo(DEFAULT, backend="torch")} | fast
+    path = find_detector_file(DEFAULT_DETECTOR)
+    able = [precision for precision in openvino_precisions() if precision in {"fp32", "bf16"}]
+    models = {p: _OpenVINONetwork(_load_openvino_model(path, sha256_file(path), p)) for p in able}
+    fast = {f"openvino {p}": YoloDetector(model, DEFAULT_DETECTOR, "openvino", p) for p, model in models.items()}
+    return {"torch fp32": load_detector(DEFAULT_DETECTOR, backend="torch")} | fast
 
 
 def main() -> None:
@@ -36,7 +43,7 @@ def main() -> None:
     parser.add_argument("picture", type=Path)
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
-    frame = Frame(cv2.resize(read_picture(options.picture), SIZE))
+    frame = Frame(cv2.resize(read_image(options.picture), SIZE))
     works = {name: lambda found=found: cost(lambda: found([frame])) for name, found in detectors().items()}
     rounds = paired(works, options.rounds)
     print(hardware())

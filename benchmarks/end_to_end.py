@@ -21,16 +21,16 @@ import torch
 from common import Cost, cost, hardware, paired, print_table, ratio, shortened, verdict
 from net import add_net, chosen
 
-from hrpose_cli.api import Settings, build, provenance
-from hrpose_cli.backends.openvino import threads
-from hrpose_cli.clips.run import Outputs, annotate
-from hrpose_cli.clips.stages import bridge, follow
+from hrpose_cli.api import Settings, build_estimator, provenance
+from hrpose_cli.backends.openvino import thread_count
+from hrpose_cli.clips.run import ClipOutputs, annotate_clip
+from hrpose_cli.clips.stages import fill_skipped, follow_people
 from hrpose_cli.draw import DrawStyle, draw_poses
-from hrpose_cli.estimation.chunks import CHUNK
+from hrpose_cli.estimation.chunks import CHUNK_FRAMES
 from hrpose_cli.estimation.top_down import TopDown
-from hrpose_cli.media.inputs import open_source
-from hrpose_cli.media.video_writer import VideoSink
-from hrpose_cli.poses import Boxes, Frame, Header, Poses
+from hrpose_cli.media.inputs import open_clip
+from hrpose_cli.media.video_writer import VideoWriter
+from hrpose_cli.poses import Boxes, Frame, PoseHeader, Poses
 from hrpose_cli.tracking.smoothing import OneEuro
 from hrpose_cli.tracking.tracker import Tracker
 
@@ -39,26 +39,26 @@ STYLE = DrawStyle(colors="person")  # of clips with identities
 
 
 def decode(clip: Path) -> list[Any]:
-    with open_source(str(clip)) as source:
+    with open_clip(str(clip)) as source:
         return list(source)
 
 
 def encode(clip: Path, target: Path, frames: Sequence[Any]) -> None:
-    with open_source(str(clip)) as source, VideoSink(target, source.clip) as sink:
+    with open_clip(str(clip)) as source, VideoWriter(target, source.clip) as sink:
         for frame in frames:
             sink.write(frame.image, frame.pts)
 
 
 def pose(estimator: TopDown, frames: Sequence[Frame], boxes: Sequence[Boxes]) -> list[Poses]:
     found = []
-    for start in range(0, len(frames), CHUNK):
-        part = slice(start, start + CHUNK)
+    for start in range(0, len(frames), CHUNK_FRAMES):
+        part = slice(start, start + CHUNK_FRAMES)
         found += estimator.estimate(frames[part], boxes[part])
     return found
 
 
 def track(pairs: Sequence[tuple[Any, Poses]]) -> list[tuple[Any, Poses]]:
-    return list(bridge(follow(pairs, Tracker(), OneEuro())))
+    return list(fill_skipped(follow_people(pairs, Tracker(), OneEuro())))
 
 
 def draw(pairs: Sequence[tuple[Any, Poses]]) -> None:
@@ -66,15 +66,15 @@ def draw(pairs: Sequence[tuple[Any, Poses]]) -> None:
         draw_poses(frame.image, poses, style=STYLE)
 
 
-def whole(clip: Path, target: Path, estimator: TopDown, header: Header) -> None:
-    annotate(lambda: open_source(str(clip)), estimator, Outputs(target, style=STYLE), header)
+def whole(clip: Path, target: Path, estimator: TopDown, header: PoseHeader) -> None:
+    annotate_clip(lambda: open_clip(str(clip)), estimator, ClipOutputs(target, style=STYLE), header)
 
 
 def works(clip: Path, folder: Path, settings: Settings) -> Iterator[tuple[str, Callable[[], Any]]]:
     """The stages, and the whole."""
-    estimator = build(settings)
+    estimator = build_estimator(settings)
     assert isinstance(estimator, TopDown), "the stages are those of boxes and crops"
-    header = Header(provenance(settings, estimator), estimator.skeleton)
+    header = PoseHeader(provenance(settings, estimator), estimator.skeleton)
     frames = decode(clip)
     boxes = estimator.detect(frames)
     pairs = track(list(zip(frames, pose(estimator, frames, boxes), strict=True)))
@@ -121,14 +121,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, help="of the clip; default: all")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    torch.set_num_threads(threads())
+    torch.set_num_threads(thread_count())
     with tempfile.TemporaryDirectory() as name, chosen(arguments) as (spec, path):
         folder = Path(name)
         clip = shortened(arguments.clip, arguments.seconds, folder)
         print(f"{spec.name} {spec.size} on {arguments.clip.name}\n{hardware()}")
         settings = Settings(weights=str(path), backend=arguments.backend, precision=arguments.precision)
         found = {stage: partial(cost, work) for stage, work in works(clip, folder, settings)}
-        report(paired(found, arguments.rounds), len(decode(clip)), threads())
+        report(paired(found, arguments.rounds), len(decode(clip)), thread_count())
 
 
 if __name__ == "__main__":

@@ -24,13 +24,13 @@ from net import add_net, chosen, eager
 from share import HEIGHT, WIDTH, boxes
 from torch import Tensor, nn
 
-from hrpose_cli.backends.cuda import CudaBackend, Replay
+from hrpose_cli.backends.cuda import _CudaBackend, _GraphReplay
 from hrpose_cli.backends.device import upload
-from hrpose_cli.backends.pytorch import precisions
-from hrpose_cli.bench import operations
-from hrpose_cli.detection.boxes import WholePicture
+from hrpose_cli.backends.pytorch import torch_precisions
+from hrpose_cli.bench import _operations
+from hrpose_cli.detection.boxes import WholeImage
 from hrpose_cli.estimation.top_down import TopDown
-from hrpose_cli.models.find import load
+from hrpose_cli.models.find import load_net
 from hrpose_cli.models.zoo import ModelSpec
 from hrpose_cli.poses import Boxes, Frame
 
@@ -41,7 +41,7 @@ Work = Callable[[], object]
 Case = str | tuple[str, bool, str]
 
 
-def plain(net: nn.Module, images: Tensor) -> Replay:
+def plain(net: nn.Module, images: Tensor) -> _GraphReplay:
     """In place of a graph."""
     return lambda: net(images)
 
@@ -61,14 +61,14 @@ def works(spec: ModelSpec, path: Path, arguments: argparse.Namespace, batch: int
     frames = [Frame(rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8), i) for i in range(len(counts))]
     people = [Boxes(boxes(count).astype(np.float32), np.ones(count, np.float32)) for count in counts]
     yield "multiply", multiply(device)
-    yield "eager fp32", partial(eager(load(spec, path).to(device), spec.color), crops)
-    for precision in arguments.precision or precisions(device):
-        backend = CudaBackend(
-            load(spec, path), device=device, color=spec.color, precision=precision, crops=spec.input_size,
+    yield "eager fp32", partial(eager(load_net(spec, path).to(device), spec.color), crops)
+    for precision in arguments.precision or torch_precisions(device):
+        backend = _CudaBackend(
+            load_net(spec, path), device=device, color=spec.color, precision=precision, crops=spec.input_size,
             capture=plain if device == "cpu" else None,
         )  # fmt: skip
         for flip in (False, True):
-            estimator = TopDown(WholePicture(), backend, spec, decode=spec.decode, flip_test=flip, batch_size=batch)
+            estimator = TopDown(WholeImage(), backend, spec, decode=spec.decode, flip_test=flip, batch_size=batch)
             yield (precision, flip, "network"), partial(estimator.maps, crops)
             yield (precision, flip, "whole"), partial(estimator.estimate, frames, people)
 
@@ -121,7 +121,7 @@ def main() -> None:
     torch.set_num_threads(1 if arguments.device == "cpu" else torch.get_num_threads())
     card = torch.cuda.get_device_name(arguments.device) if arguments.device.startswith("cuda") else "no GPU"
     with chosen(arguments) as (spec, path):
-        flops = operations(spec)
+        flops = _operations(spec)
         print(f"{spec.name} {spec.size}: {flops / 1e9:.2f} GFLOP a person\n{card}; {hardware()}")
         for batch in arguments.batch:
             cases = dict(works(spec, path, arguments, batch))

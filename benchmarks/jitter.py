@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose_cli.media.images import read_picture
-from hrpose_cli.poses import Poses, Record
+from hrpose_cli.media.images import read_image
+from hrpose_cli.poses import PoseRecord, Poses
 from hrpose_cli.tracking.smoothing import OneEuro
 from hrpose_cli.tracking.tracker import Tracker
 
@@ -79,12 +79,12 @@ def photograph(path: Path, frames: int = 40, rate: float = 30.0) -> tuple[int, f
     from hrpose_cli import PoseEstimator
 
     rng, estimator, tracker, smoother = np.random.default_rng(4), PoseEstimator(), Tracker(), OneEuro()
-    image = read_picture(path)
+    image = read_image(path)
     seen: list[dict[int, Poses]] = []
     for index in range(frames):
         moved = np.roll(image, tuple(rng.integers(-1, 2, 2)), axis=(0, 1)) + rng.normal(0, GREY, image.shape)
         found = estimator(np.clip(moved, 0, 255).astype(np.uint8))
-        people = tracker(Record(found, index, (image.shape[1], image.shape[0]), index / rate))
+        people = tracker(PoseRecord(found, index, (image.shape[1], image.shape[0]), index / rate))
         poses = smoother(people, index / rate)
         seen.append({int(person): poses[[row]] for row, person in enumerate(people.ids.tolist())})
     stayed = [person for person in seen[0] if all(person in frame for frame in seen)]

@@ -16,9 +16,9 @@ import openvino
 import torch
 from torch import Tensor
 
-from hrpose_cli.backends.pytorch import MEAN, STD
+from hrpose_cli.backends.pytorch import _MEAN, _STD
 from hrpose_cli.estimation.crops import cut_crops
-from hrpose_cli.media.images import read_picture
+from hrpose_cli.media.images import read_image
 from hrpose_cli.nets.lite_hrnet import LiteHRNet
 from hrpose_cli.training.tinypose import read_ir
 
@@ -33,13 +33,13 @@ def crops(annotations: Path, images: Path, count: int) -> Tensor:
     people = [a for a in content["annotations"] if a.get("num_keypoints") and not a.get("iscrowd")][:count]
     cut = [crop(images / names[a["image_id"]], a["bbox"]) for a in people]
     pixels = np.concatenate(cut).astype(np.float32) / 255
-    return torch.from_numpy((pixels - MEAN) / STD).float().permute(0, 3, 1, 2).contiguous()
+    return torch.from_numpy((pixels - _MEAN) / _STD).float().permute(0, 3, 1, 2).contiguous()
 
 
 def crop(path: Path, box: list[float]) -> np.ndarray:
     """(1, 256, 192, 3) of a COCO box (x, y, w, h)."""
     x, y, w, h = box
-    return cut_crops(read_picture(path), [[x, y, x + w, y + h]], SIZE).images
+    return cut_crops(read_image(path), [[x, y, x + w, y + h]], SIZE).images
 
 
 def reference(xml: Path) -> Callable[[Tensor], np.ndarray]:

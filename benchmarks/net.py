@@ -9,10 +9,10 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor, nn
 
-from hrpose_cli.backends.pytorch import normalise
-from hrpose_cli.models.find import find, load, save
+from hrpose_cli.backends.pytorch import normalise_images
+from hrpose_cli.models.find import find_weights, load_net, save_weights
 from hrpose_cli.models.zoo import ModelSpec
-from hrpose_cli.nets.build import build
+from hrpose_cli.nets.build import build_net
 from hrpose_cli.training.run import new_spec
 
 # Nets of random weights, and the size (width, height) of their input.
@@ -32,18 +32,18 @@ def add_net(parser: argparse.ArgumentParser, random: str | None = None) -> None:
 def chosen(arguments: argparse.Namespace) -> Iterator[tuple[ModelSpec, Path]]:
     """The net to measure, and a file of its weights that says what it is."""
     if arguments.weights or not arguments.random:
-        spec, path = find(arguments.weights or "default", like=arguments.like)
+        spec, path = find_weights(arguments.weights or "default", like=arguments.like)
         if arguments.like is None:
             yield spec, path
             return
-        net = load(spec, path)
+        net = load_net(spec, path)
     else:
         spec = new_spec(arguments.random, arguments.random, RANDOM[arguments.random])
         torch.manual_seed(0)
-        net = build(spec.architecture, spec.net)
+        net = build_net(spec.architecture, spec.net)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "net.safetensors"
-        save(net, spec, path)
+        save_weights(net, spec, path)
         yield spec, path
 
 
@@ -52,7 +52,7 @@ def eager(net: nn.Module, color: str) -> Callable[[Tensor], Tensor]:
 
     @torch.inference_mode()
     def run(images: Tensor) -> Tensor:
-        heatmaps: Tensor = net(normalise(images.permute(0, 3, 1, 2).float().contiguous(), color))
+        heatmaps: Tensor = net(normalise_images(images.permute(0, 3, 1, 2).float().contiguous(), color))
         return heatmaps
 
     return run

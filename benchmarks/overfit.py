@@ -13,44 +13,44 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hrpose_cli.backends.pytorch import normalise
-from hrpose_cli.estimation.heatmaps import dark
+from hrpose_cli.backends.pytorch import normalise_images
+from hrpose_cli.estimation.heatmaps import decode_dark
 from hrpose_cli.geometry import box_regions
 from hrpose_cli.skeletons import COCO
-from hrpose_cli.training.annotations import Source
-from hrpose_cli.training.augment import Augmentation, draw
-from hrpose_cli.training.dataset import REACH, People, labelled, load_people
+from hrpose_cli.training.annotations import AnnotationSource
+from hrpose_cli.training.augment import Augmentation, draw_samples
+from hrpose_cli.training.dataset import _PATCH_WIDTHS, PeopleDataset, _read_labelled, load_people
 from hrpose_cli.training.loop import Recipe, Training
-from hrpose_cli.training.run import averaged, new_net, new_spec
+from hrpose_cli.training.run import _averaged_net, build_start_net, new_spec
 
 SIZE = (96, 128)
 
 
-def areas(source: Source) -> torch.Tensor:
+def areas(source: AnnotationSource) -> torch.Tensor:
     """(N,) of the annotations that `load_people` keeps, px^2."""
-    return torch.tensor([row["area"] for _, rows in labelled(source, COCO) for row in rows])
+    return torch.tensor([row["area"] for _, rows in _read_labelled(source, COCO) for row in rows])
 
 
 def mean_oks(training: Training, area: torch.Tensor, box_width: torch.Tensor) -> float:
     """Of the averaged net's joints on crops that are not augmented. box_width: (N,) picture px of the padded box."""
-    people, net = training.people, averaged(training)
+    people, net = training.people, _averaged_net(training)
     errors = []
     with torch.inference_mode():
         for part in torch.arange(len(people)).split(50):
-            crops = draw(people, part, training.spec, Augmentation.none()).crops
-            points = dark(net(normalise(crops)), training.spec.kernel)[0]
+            crops = draw_samples(people, part, training.spec, Augmentation.none()).crops
+            points = decode_dark(net(normalise_images(crops)), training.spec.kernel)[0]
             step = people.width / SIZE[0]
             found = (points * 4 - torch.tensor(SIZE) / 2) * step + people.side / 2
             errors.append((found - people.joints[part]).square().sum(-1))
-    scale = (people.side / (REACH * box_width))[:, None]  # patch px a picture px
+    scale = (people.side / (_PATCH_WIDTHS * box_width))[:, None]  # patch px a picture px
     away = torch.cat(errors) / scale.square()
     alike = torch.exp(-away / (2 * area[:, None] * (2 * torch.tensor(COCO.sigmas)) ** 2))
     return float(((alike * people.labelled).sum(1) / people.labelled.sum(1)).mean())
 
 
-def widths(source: Source) -> torch.Tensor:
+def widths(source: AnnotationSource) -> torch.Tensor:
     """(N,) px of the padded boxes."""
-    boxes = np.array([row["bbox"] for _, rows in labelled(source, COCO) for row in rows])
+    boxes = np.array([row["bbox"] for _, rows in _read_labelled(source, COCO) for row in rows])
     corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
     return torch.from_numpy(box_regions(corners, SIZE)[1][:, 0].astype(np.float32))
 
@@ -62,15 +62,17 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=20)
     parser.add_argument("--bound", type=float, default=0.9)
     options = parser.parse_args()
-    source = Source(options.annotations)
+    source = AnnotationSource(options.annotations)
     torch.manual_seed(0)
     with tempfile.TemporaryDirectory() as folder:
-        everyone: People = load_people([source], SIZE, COCO, Path(folder))
+        everyone: PeopleDataset = load_people([source], SIZE, COCO, Path(folder))
         some = torch.arange(options.people)
         spec = new_spec("overfit", "hrnet-small", SIZE)
         recipe = Recipe(minutes=options.minutes, batch=20, warmup=50, average=0.98, precision="bf16")
         people = everyone.part(some)
-        training = Training(new_net(spec, None, people), spec, people, recipe, Path(folder), how=Augmentation.none())
+        training = Training(
+            build_start_net(spec, None, people), spec, people, recipe, Path(folder), how=Augmentation.none()
+        )
         area, box_width = areas(source)[some], widths(source)[some]
         for row in training.run():
             if row["epoch"] % 10 == 0 or training.way() >= 1:

@@ -18,14 +18,14 @@ import torch
 
 from hrpose_cli.backends.pytorch import TorchBackend
 from hrpose_cli.estimation.bottom_up import BottomUp
-from hrpose_cli.evaluate import Protocol, annotated_frames, joint_rows
+from hrpose_cli.evaluate import EvalProtocol, keypoint_rows, read_annotated_frames
 from hrpose_cli.metrics import coco
 from hrpose_cli.skeletons import COCO
-from hrpose_cli.training.annotations import Source
+from hrpose_cli.training.annotations import AnnotationSource
 from hrpose_cli.training.loop import Training
 from hrpose_cli.training.recipe import Recipe
-from hrpose_cli.training.run import averaged, new_net, new_spec, ship
-from hrpose_cli.training.whole_images import Page, PictureAugmentation, Pictures, load_pictures
+from hrpose_cli.training.run import _averaged_net, _save_best, build_start_net, new_spec
+from hrpose_cli.training.whole_images import ImageAugmentation, ImageDataset, _ImagePage, load_images
 
 # 4:3 pictures fill an input of 256x192. At 256x256 they leave black stripes, since the long side is rounded up to a
 # multiple of 64; what the net sees there, a little above the threshold, took joints away from people.
@@ -33,10 +33,10 @@ SIZE = (192, 192)
 # A square input of the picture's short side never shows both ends of a picture, whose people would then never
 # be told apart: so up to more than its long side is shown.
 LONGEST = 4 / 3  # of the pictures' short sides
-GENTLE = PictureAugmentation(smallest=0.95, largest=1.4, rotation=0, shift=0.15, flipped=0)
+GENTLE = ImageAugmentation(smallest=0.95, largest=1.4, rotation=0, shift=0.15, flipped=0)
 
 
-def suits(page: Page) -> bool:
+def suits(page: _ImagePage) -> bool:
     """Whether a picture has nothing to ignore, and two to four people, all large and nearly all labelled."""
     seen = page.people[..., 2] > 0  # (P, K)
     if not 2 <= len(seen) <= 4 or page.ignored is not None or seen.sum(1).min() < 12:
@@ -45,12 +45,12 @@ def suits(page: Page) -> bool:
     return bool(min(spans) > 150)  # px
 
 
-def handful(annotations: Path, truth: Any, most: int) -> tuple[Pictures, list[int]]:
+def handful(annotations: Path, truth: Any, most: int) -> tuple[ImageDataset, list[int]]:
     """The first pictures that suit, and their ids in the file, of which `truth` is the content."""
     rows = {row["file_name"]: row for row in truth.dataset["images"]}
-    pages = load_pictures([Source(annotations)], COCO).pages
+    pages = load_images([AnnotationSource(annotations)], COCO).pages
     chosen = [page for page in pages if suits(page) and compact(rows[page.path.name])][:most]
-    return Pictures(tuple(chosen)), [rows[page.path.name]["id"] for page in chosen]
+    return ImageDataset(tuple(chosen)), [rows[page.path.name]["id"] for page in chosen]
 
 
 def compact(row: dict[str, Any]) -> bool:
@@ -61,9 +61,9 @@ def compact(row: dict[str, Any]) -> bool:
 
 def precision(training: Training, annotations: Path, truth: Any, ids: list[int]) -> float:
     """COCO's AP of the averaged net on the pictures `ids`, without flip test: mirrors were not learned."""
-    estimator = BottomUp(TorchBackend(averaged(training)), training.spec)
-    rows = joint_rows(annotated_frames(truth, annotations, ids, None), estimator, Protocol())
-    return coco.evaluate(truth, [row for part in rows for row in part], image_ids=ids)["AP"]
+    estimator = BottomUp(TorchBackend(_averaged_net(training)), training.spec)
+    rows = keypoint_rows(read_annotated_frames(truth, annotations, ids, None), estimator, EvalProtocol())
+    return coco.evaluate_coco(truth, [row for part in rows for row in part], image_ids=ids)["AP"]
 
 
 def main() -> None:
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("overfit-bottom-up.safetensors"))
     options = parser.parse_args()
     torch.manual_seed(0)
-    truth = coco.load_annotations(options.annotations)
+    truth = coco.load_coco(options.annotations)
     pictures, ids = handful(options.annotations, truth, options.pictures)
     print(", ".join(pictures.names))
     spec = new_spec(options.out.stem, "higher-hrnet-small", SIZE)
@@ -83,12 +83,12 @@ def main() -> None:
         minutes=options.minutes, batch=len(pictures), rate=2e-3, warmup=20, average=0.98, tags=0.1, precision="bf16"
     )
     with tempfile.TemporaryDirectory() as folder:
-        training = Training(new_net(spec, None, pictures), spec, pictures, recipe, Path(folder), how=GENTLE)
+        training = Training(build_start_net(spec, None, pictures), spec, pictures, recipe, Path(folder), how=GENTLE)
         for row in training.run():
             if row["epoch"] % 100 and training.way() < 1:
                 continue
             found = precision(training, options.annotations, truth, ids)
-            ship(training, options.out, {})
+            _save_best(training, options.out, {})
             print(
                 f"{row['seconds'] / 60:5.1f} min  step {row['step']}  loss {row['loss']:.5f}  AP {found:.3f}",
                 flush=True,

@@ -25,7 +25,7 @@ import numpy as np
 from common import Cost, Maker, hardware, paired_apart, print_table, ratio, shortened, verdict
 from net import add_net, chosen, eager
 
-from hrpose_cli.backends.openvino import threads
+from hrpose_cli.backends.openvino import thread_count
 
 os.environ |= {"YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true", "YOLO_VERBOSE": "false"}
 BOUNDS = {"auto": 4.0, "fp32": 1.6}  # times the plain peer
@@ -44,19 +44,19 @@ class Hrpose:
     precision: str
 
     def __call__(self) -> Callable[[], Count]:
-        from hrpose_cli.api import Settings, build, provenance
-        from hrpose_cli.clips.run import Outputs, annotate
-        from hrpose_cli.media.inputs import open_source
-        from hrpose_cli.poses import Header
+        from hrpose_cli.api import Settings, build_estimator, provenance
+        from hrpose_cli.clips.run import ClipOutputs, annotate_clip
+        from hrpose_cli.media.inputs import open_clip
+        from hrpose_cli.poses import PoseHeader
 
         settings = Settings(weights=self.weights, precision=self.precision)
-        estimator = build(settings)
-        header = Header(provenance(settings, estimator), estimator.skeleton)
+        estimator = build_estimator(settings)
+        header = PoseHeader(provenance(settings, estimator), estimator.skeleton)
 
         def work() -> Count:
             with tempfile.TemporaryDirectory() as folder:
-                outputs = Outputs(Path(folder, "out.mp4"))
-                done = annotate(lambda: open_source(str(self.clip)), estimator, outputs, header)
+                outputs = ClipOutputs(Path(folder, "out.mp4"))
+                done = annotate_clip(lambda: open_clip(str(self.clip)), estimator, outputs, header)
             return done.frames, done.people
 
         return work
@@ -71,10 +71,10 @@ class Plain:
     detector: Path
 
     def __call__(self) -> Callable[[], Count]:
-        from hrpose_cli.models.find import find, load
+        from hrpose_cli.models.find import find_weights, load_net
 
-        spec, path = find(self.weights)
-        net = eager(load(spec, path), spec.color)
+        spec, path = find_weights(self.weights)
+        net = eager(load_net(spec, path), spec.color)
         yolo, person = ultralytics_model(self.detector)
 
         def work() -> Count:
@@ -116,7 +116,7 @@ def ultralytics_model(path: Path) -> tuple[Any, int]:
 
     yolo = YOLO(path)
     yolo.predict(np.zeros((64, 64, 3), np.uint8), verbose=False)
-    torch.set_num_threads(threads())  # the first use leaves fewer
+    torch.set_num_threads(thread_count())  # the first use leaves fewer
     return yolo, next(i for i, name in yolo.names.items() if name == "person")
 
 
@@ -136,15 +136,15 @@ def joints(net: Callable[[Any], Any], spec: Any, image: Any, box: Any) -> tuple[
     import torch
 
     from hrpose_cli.estimation.crops import cut_crops
-    from hrpose_cli.geometry import compose, heatmap_to_crop, transform
+    from hrpose_cli.geometry import compose_affines, heatmap_to_crop, transform_points
 
     crop = cut_crops(image, box[None], spec.input_size, geometry=spec.geometry, padding=spec.padding)
     rgb = cv2.cvtColor(crop.images[0], cv2.COLOR_BGR2RGB)
     heatmaps = net(torch.from_numpy(rgb[None]))[0].numpy()  # (K, h, w)
     peaks = np.array([dark(heatmap, spec.kernel) for heatmap in heatmaps])
     size = heatmaps.shape[2], heatmaps.shape[1]
-    way = compose(crop.to_frame, heatmap_to_crop(size, spec.input_size, spec.geometry))
-    return transform(way, peaks[None])[0], heatmaps.max(axis=(1, 2))
+    way = compose_affines(crop.to_frame, heatmap_to_crop(size, spec.input_size, spec.geometry))
+    return transform_points(way, peaks[None])[0], heatmaps.max(axis=(1, 2))
 
 
 def dark(heatmap: Any, kernel: int) -> tuple[float, float]:
@@ -182,10 +182,10 @@ def checkpoint(target: Path) -> Path:
     import torch
 
     from hrpose_cli.api import Settings
-    from hrpose_cli.detection.yolo import detector_file
-    from hrpose_cli.detection.yolo_net import read_people
+    from hrpose_cli.detection.yolo import find_detector_file
+    from hrpose_cli.detection.yolo_net import read_person_net
 
-    people = read_people(detector_file(Settings().detector))
+    people = read_person_net(find_detector_file(Settings().detector))
     net: Any = people.net
     net.names = {i: "person" if i == people.person else str(i) for i in net.names}
     torch.save({"model": net}, target)
@@ -211,19 +211,19 @@ def report_speed(costs: dict[str, list[Cost]], bounds: dict[str, float]) -> None
 
 def report_precision(annotations: Path, weights: str, peer: Path) -> None:
     """Average precision of both on annotated pictures, each with its own boxes."""
-    from hrpose_cli.api import Settings, build
-    from hrpose_cli.evaluate import Protocol, annotated_frames, joint_rows
+    from hrpose_cli.api import Settings, build_estimator
+    from hrpose_cli.evaluate import EvalProtocol, keypoint_rows, read_annotated_frames
     from hrpose_cli.metrics import coco
 
-    truth = coco.load_annotations(annotations)
-    estimator = build(Settings(weights=weights, box_score=LOW))
-    own = joint_rows(annotated_frames(truth, annotations, truth.getImgIds(), None), estimator, Protocol())
+    truth = coco.load_coco(annotations)
+    estimator = build_estimator(Settings(weights=weights, box_score=LOW))
+    own = keypoint_rows(read_annotated_frames(truth, annotations, truth.getImgIds(), None), estimator, EvalProtocol())
     candidates: dict[str, Sequence[Any]] = {f"hrpose {estimator.spec.name}": [row for part in own for row in part]}
     yolo, _ = ultralytics_model(peer)
-    frames = annotated_frames(truth, annotations, truth.getImgIds(), None)
+    frames = read_annotated_frames(truth, annotations, truth.getImgIds(), None)
     candidates[POSE] = [row for frame in frames for row in peer_rows(yolo, frame)]
     names = ("AP", "AP50", "AP75", "APM", "APL", "AR")
-    numbers = {name: coco.evaluate(truth, rows) for name, rows in candidates.items()}
+    numbers = {name: coco.evaluate_coco(truth, rows) for name, rows in candidates.items()}
     print_table(["own boxes", *names], ((name, *(f"{n[key]:.3f}" for key in names)) for name, n in numbers.items()))
 
 

@@ -17,10 +17,10 @@ import torch
 from common import cost, hardware, paired, print_table, ratio, verdict
 from net import add_net, chosen
 
-from hrpose_cli.backends.openvino import threads
+from hrpose_cli.backends.openvino import thread_count
 from hrpose_cli.errors import BackendError
 from hrpose_cli.estimation import precision as backends
-from hrpose_cli.estimation.crops import cut_crops, mirrored
+from hrpose_cli.estimation.crops import cut_crops, mirror_images
 from hrpose_cli.estimation.heatmaps import DECODERS, merge_flip
 from hrpose_cli.models.zoo import ModelSpec
 from hrpose_cli.skeletons import SKELETONS
@@ -45,7 +45,7 @@ def stages(spec: ModelSpec, nets: Mapping[str, Callable[[Any], Any]], batch: int
     heatmaps = torch.rand(batch, len(SKELETONS[spec.skeleton]), spec.input_size[1] // 4, spec.input_size[0] // 4)
     mirror = torch.from_numpy(SKELETONS[spec.skeleton].mirror)
     yield "crop", cut
-    yield "mirror", lambda: mirrored(images)
+    yield "mirror", lambda: mirror_images(images)
     yield "merge", lambda: merge_flip(heatmaps, heatmaps, mirror, shift=spec.flip_shift)
     yield "decode", lambda: DECODERS[spec.decode](heatmaps, spec.kernel, 1.0)
     for precision, net in nets.items():
@@ -55,7 +55,7 @@ def stages(spec: ModelSpec, nets: Mapping[str, Callable[[Any], Any]], batch: int
 def networks(spec: ModelSpec, path: Any, precisions: Sequence[str], backend: str) -> Iterator[tuple[str, Any]]:
     for precision in precisions:
         try:
-            yield precision, backends.build(spec, path, device="cpu", backend=backend, precision=precision)
+            yield precision, backends.build_backend(spec, path, device="cpu", backend=backend, precision=precision)
         except BackendError as error:
             print(f"left out: {error}")
 
@@ -87,7 +87,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=7)
     arguments = parser.parse_args()
-    torch.set_num_threads(threads())
+    torch.set_num_threads(thread_count())
     with chosen(arguments) as (spec, path):
         nets = dict(networks(spec, path, arguments.precision, arguments.backend))
         print(f"{spec.name} {spec.size}, {arguments.backend}, batch {arguments.batch}\n{hardware()}")

@@ -11,22 +11,22 @@ from typing import Any
 import numpy as np
 
 from hrpose_cli import __version__
-from hrpose_cli.detection.boxes import Detector, WholePicture, read_boxes
-from hrpose_cli.detection.yolo import DEFAULT, LONG_SIDE, Yolo, detector_file, load_yolo
+from hrpose_cli.detection.boxes import Detector, WholeImage, read_boxes
+from hrpose_cli.detection.yolo import DEFAULT_DETECTOR, LONG_SIDE, YoloDetector, find_detector_file, load_detector
 from hrpose_cli.errors import InputError, UsageError
 from hrpose_cli.estimation.bottom_up import BottomUp
 from hrpose_cli.estimation.crops import CROP_MODES, CropMode
-from hrpose_cli.estimation.heatmaps import DECODERS, DEFAULT_LIMIT
+from hrpose_cli.estimation.heatmaps import DECODERS, DEFAULT_DECODE_LIMIT
 from hrpose_cli.estimation.precision import choose_for_detector
 from hrpose_cli.estimation.top_down import TopDown
-from hrpose_cli.files import digest
+from hrpose_cli.files import sha256_file
 from hrpose_cli.hardware import fitting_batch
 from hrpose_cli.models.zoo import MODELS, ModelSpec
-from hrpose_cli.poses import Frame, Picture, Poses
+from hrpose_cli.poses import Frame, Image, Poses
 
-PACKAGES = ("torch", "ultralytics", "opencv-python", "numpy")
+_REPORTED_PACKAGES = ("torch", "ultralytics", "opencv-python", "numpy")
 # Settings that only weights of one method use.
-ONLY = {"top-down": ("boxes", "detector", "crop", "batch_size"), "bottom-up": ("scales",)}
+_SETTINGS_BY_METHOD = {"top-down": ("boxes", "detector", "crop", "batch_size"), "bottom-up": ("scales",)}
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Settings:
 
     weights: str = "default"  # a name of `hrpose weights list` or a path
     like: str | None = None  # the name whose input size, geometry and decoding an unknown file shares
-    detector: str = DEFAULT  # a name, a path to a .pt, or "none": one person fills the picture
+    detector: str = DEFAULT_DETECTOR  # a name, a path to a .pt, or "none": one person fills the picture
     boxes: str | None = None  # a COCO file of boxes to use instead of a detector
     device: str = "auto"
     backend: str = "auto"  # a row of backends.BACKENDS
@@ -46,7 +46,7 @@ class Settings:
     batch_size: int | None = None  # crops; None: as many as the free memory holds well
     box_score: float = 0.25  # of the detector
     nms_oks: float = 0.7  # of people more alike than this only the best is kept; 1: everyone
-    decode_limit: float | None = DEFAULT_LIMIT  # heatmap px, the longest sub-pixel step an axis; None: any
+    decode_limit: float | None = DEFAULT_DECODE_LIMIT  # heatmap px, the longest sub-pixel step an axis; None: any
     method: str = "auto"  # "top-down" or "bottom-up"; auto: by the weights
     scales: tuple[float, ...] = (1.0,)  # of the picture, for bottom-up
     download: bool = False  # fetch weights of the table that are not here yet
@@ -60,8 +60,8 @@ class Settings:
             raise UsageError(f"there is no decoding called {self.decode!r}: use {', '.join(DECODERS)}")
         if self.crop not in CROP_MODES:
             raise UsageError(f"there is no crop called {self.crop!r}: use {' or '.join(CROP_MODES)}")
-        if self.method not in {"auto", *ONLY}:
-            raise UsageError(f"there is no method called {self.method!r}: use auto, {' or '.join(ONLY)}")
+        if self.method not in {"auto", *_SETTINGS_BY_METHOD}:
+            raise UsageError(f"there is no method called {self.method!r}: use auto, {' or '.join(_SETTINGS_BY_METHOD)}")
         if self.batch_size is not None and self.batch_size < 1:
             raise UsageError(f"the batch size must be at least 1, but is {self.batch_size}")
         if self.decode_limit is not None and self.decode_limit <= 0:
@@ -72,21 +72,23 @@ class Settings:
             raise UsageError(f"the OKS of people found twice must be within 0..1, but is {self.nms_oks}")
 
 
-def build(settings: Settings, *, bar: Any = False) -> TopDown | BottomUp:
+def build_estimator(settings: Settings, *, bar: Any = False) -> TopDown | BottomUp:
     """The estimator that `settings` describe. bar: of a download, as for `fetch.fetch`."""
     from hrpose_cli.backends.device import choose_device
     from hrpose_cli.estimation import precision as backends
-    from hrpose_cli.models.find import find
+    from hrpose_cli.models.find import find_weights
 
     device = choose_device(settings.device)
     fast = device != "cpu"  # a GPU runs HRNet as fast as the light net
-    spec, path = find(settings.weights, like=settings.like, download=settings.download, fast=fast, bar=bar)
-    check_method(settings, spec)
+    spec, path = find_weights(settings.weights, like=settings.like, download=settings.download, fast=fast, bar=bar)
+    _check_method(settings, spec)
     if spec.method == "bottom-up":
-        return build_bottom_up(settings, spec, path, device)
+        return _build_bottom_up(settings, spec, path, device)
     return TopDown(
         detector=build_detector(settings, device),
-        backend=backends.build(spec, path, device=device, backend=settings.backend, precision=settings.precision),
+        backend=backends.build_backend(
+            spec, path, device=device, backend=settings.backend, precision=settings.precision
+        ),
         weights=path,
         spec=spec,
         decode=settings.decode or spec.decode,
@@ -98,26 +100,26 @@ def build(settings: Settings, *, bar: Any = False) -> TopDown | BottomUp:
     )
 
 
-def check_method(settings: Settings, spec: ModelSpec) -> None:
+def _check_method(settings: Settings, spec: ModelSpec) -> None:
     """InputError if the weights work another way than `settings` want, or have no use for one of them."""
     if settings.method not in {"auto", spec.method}:
         example = next(row.name for row in MODELS.values() if row.method == settings.method)
         raise UsageError(f"{spec.name} works {spec.method}: leave --method out, or say --weights, such as {example}")
-    foreign = ((other, name) for other, names in ONLY.items() if other != spec.method for name in names)
+    foreign = ((other, name) for other, names in _SETTINGS_BY_METHOD.items() if other != spec.method for name in names)
     for other, name in foreign:
         if getattr(settings, name) not in (getattr(Settings, name), "none"):  # no detector is what they have
             option = name.replace("_", "-")
             raise UsageError(f"--{option} is for {other} weights, but {spec.name} works {spec.method}: leave it out")
 
 
-def build_bottom_up(settings: Settings, spec: ModelSpec, path: Path, device: str) -> BottomUp:
+def _build_bottom_up(settings: Settings, spec: ModelSpec, path: Path, device: str) -> BottomUp:
     """The estimator for a net that sees whole pictures."""
     from hrpose_cli.estimation import precision as backends
 
     # Pictures come in all sizes, and only PyTorch takes them as they come.
     backend = "torch" if settings.backend == "auto" else settings.backend
     return BottomUp(
-        backend=backends.build(spec, path, device=device, backend=backend, precision=settings.precision),
+        backend=backends.build_backend(spec, path, device=device, backend=backend, precision=settings.precision),
         spec=spec,
         decode=settings.decode or spec.decode,
         flip_test=settings.flip_test,
@@ -134,31 +136,33 @@ def build_detector(settings: Settings, device: str) -> Detector:
     if settings.boxes is not None:
         return read_boxes(Path(settings.boxes))
     if settings.detector == "none":
-        return WholePicture()
-    path = detector_file(settings.detector)
+        return WholeImage()
+    path = find_detector_file(settings.detector)
     backend, precision = choose_for_detector(path, device, settings.backend, settings.precision)
-    return load_yolo(path, device=device, backend=backend, precision=precision, confidence=settings.box_score)
+    return load_detector(path, device=device, backend=backend, precision=precision, confidence=settings.box_score)
 
 
 def provenance(settings: Settings, estimator: TopDown | BottomUp) -> dict[str, Any]:
     """What made the poses: for the `info` of every file that is written, and for summaries."""
-    from hrpose_cli.backends.build import RUNTIMES
+    from hrpose_cli.backends.build import RUNTIME_PACKAGES
 
     spec, backend = estimator.spec, estimator.backend
     return {
         "description": "human poses by hrpose",
         "version": __version__,
-        "versions": {name: version(name) for name in (*PACKAGES, *RUNTIMES[backend.name])},
+        "versions": {name: version(name) for name in (*_REPORTED_PACKAGES, *RUNTIME_PACKAGES[backend.name])},
         "weights": {
             "name": spec.name,
-            "sha256": digest(estimator.weights) if estimator.weights else None,
+            "sha256": sha256_file(estimator.weights) if estimator.weights else None,
             "licence": spec.licence,
             "input": spec.size,
             "geometry": spec.geometry,
             "kernel": spec.kernel,
         },
         "method": spec.method,
-        "detector": box_source(settings, estimator.detector) if isinstance(estimator, TopDown) else {"name": "none"},
+        "detector": _describe_box_source(settings, estimator.detector)
+        if isinstance(estimator, TopDown)
+        else {"name": "none"},
         "backend": backend.name,
         "device": backend.device,
         "precision": backend.precision,
@@ -168,14 +172,14 @@ def provenance(settings: Settings, estimator: TopDown | BottomUp) -> dict[str, A
     }
 
 
-def box_source(settings: Settings, detector: Detector) -> dict[str, Any]:
+def _describe_box_source(settings: Settings, detector: Detector) -> dict[str, Any]:
     """Where the boxes come from."""
-    if isinstance(detector, Yolo):
+    if isinstance(detector, YoloDetector):
         facts = {"name": detector.name, "sha256": detector.sha256}
         facts |= {"backend": detector.backend, "precision": detector.precision}
         return facts | {"score": detector.confidence, "nms_iou": detector.iou, "long_side": LONG_SIDE}
     if settings.boxes is not None:
-        return {"name": Path(settings.boxes).name, "sha256": digest(Path(settings.boxes))}
+        return {"name": Path(settings.boxes).name, "sha256": sha256_file(Path(settings.boxes))}
     return {"name": "the whole picture"}
 
 
@@ -191,7 +195,7 @@ class PoseEstimator:
 
     def __init__(self, **settings: Any) -> None:
         self.settings = Settings(**settings)
-        self.estimator = build(self.settings)
+        self.estimator = build_estimator(self.settings)
 
     def __call__(self, source: Any) -> Any:
         """Poses of one picture (a path, an RGB uint8 array (H, W, 3), or PIL's), or a list for many."""
@@ -199,14 +203,14 @@ class PoseEstimator:
         one = not several or hasattr(source, "__array_interface__")
         return self.many([source])[0] if one else self.many(source)
 
-    def many(self, sources: Iterable[str | Path | Picture]) -> list[Poses]:
+    def many(self, sources: Iterable[str | Path | Image]) -> list[Poses]:
         """The poses of each picture."""
-        from hrpose_cli.estimation.chunks import estimate
+        from hrpose_cli.estimation.chunks import estimate_frames
 
         frames = (read_frame(source, i) for i, source in enumerate(sources))
-        return [poses for _, poses in estimate(frames, self.estimator)]
+        return [poses for _, poses in estimate_frames(frames, self.estimator)]
 
-    def draw(self, source: str | Path | Picture, poses: Poses) -> Picture:
+    def draw(self, source: str | Path | Image, poses: Poses) -> Image:
         """A copy of the picture with the poses on it."""
         from hrpose_cli.draw import draw_poses
 
@@ -215,12 +219,12 @@ class PoseEstimator:
         return draw_poses(read_frame(source, 0).image, poses)
 
 
-def read_frame(source: str | Path | Picture, index: int) -> Frame:
+def read_frame(source: str | Path | Image, index: int) -> Frame:
     """A frame of a file or an array; InputError if it is no RGB picture."""
-    from hrpose_cli.media.images import read_picture
+    from hrpose_cli.media.images import read_image
 
     if isinstance(source, (str, Path)):
-        return Frame(read_picture(Path(source)), index, name=Path(source).name)
+        return Frame(read_image(Path(source)), index, name=Path(source).name)
     if not hasattr(source, "__array_interface__"):  # a tensor has none: its channels may come first, in floats
         what = type(source).__name__
         raise InputError(f"a picture must be a path, an RGB array (H, W, 3) of uint8 or PIL's, but is {what}")

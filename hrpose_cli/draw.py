@@ -14,29 +14,29 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose_cli.geometry import Geometry, heatmap_to_crop, transform
-from hrpose_cli.poses import Floats, Frame, Picture, Poses
+from hrpose_cli.geometry import Geometry, heatmap_to_crop, transform_points
+from hrpose_cli.poses import Floats, Frame, Image, Poses
 from hrpose_cli.skeletons import Skeleton
 
-Color = tuple[int, int, int]
-Bools = NDArray[np.bool_]
-Fixed = NDArray[np.int32]  # pixels in 1 / 2**SHIFT
+_Color = tuple[int, int, int]
+_Bools = NDArray[np.bool_]
+_Fixed = NDArray[np.int32]  # pixels in 1 / 2**SHIFT
 
 # Apart in every common colour blindness: blue and orange by hue, yellow from both by lightness.
-SIDE_COLORS: dict[str, Color] = {"left": (40, 170, 255), "right": (255, 140, 20), "middle": (255, 236, 90)}
-PERSON_COLORS: tuple[Color, ...] = (  # after Okabe and Ito 2008, brightened
+_SIDE_COLORS: dict[str, _Color] = {"left": (40, 170, 255), "right": (255, 140, 20), "middle": (255, 236, 90)}
+_PERSON_COLORS: tuple[_Color, ...] = (  # after Okabe and Ito 2008, brightened
     (86, 180, 233), (240, 165, 25), (40, 205, 150), (245, 230, 70),
     (230, 130, 195), (245, 105, 45), (100, 140, 250), (235, 235, 235),
 )  # fmt: skip
-DARK: Color = (16, 16, 16)
-FONT = cv2.FONT_HERSHEY_SIMPLEX
-FONT_HEIGHT = 22  # px of a capital at scale 1
+_SHADOW_COLOR: _Color = (16, 16, 16)
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+_FONT_HEIGHT = 22  # px of a capital at scale 1
 
-SHIFT = 4  # fractional bits that cv2 takes
-FAR = 1 << 17  # px: no picture is larger (JPEG ends at 65,535), and cv2 walks along what lies outside
-SPREAD = 1.4  # px that cv2's anti-aliasing adds to the width of a polygon (measured)
-CORNERS = 24  # of a joint's disc
-FINE_SIGMA = 0.05  # joints with a smaller OKS sigma (the face) sit close together and are drawn finer
+_SHIFT = 4  # fractional bits that cv2 takes
+_FAR_PIXELS = 1 << 17  # px: no picture is larger (JPEG ends at 65,535), and cv2 walks along what lies outside
+_COLOR_SPREAD = 1.4  # px that cv2's anti-aliasing adds to the width of a polygon (measured)
+_CORNERS = 24  # of a joint's disc
+_FINE_SIGMA = 0.05  # joints with a smaller OKS sigma (the face) sit close together and are drawn finer
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class DrawStyle:
 DEFAULT_STYLE = DrawStyle()
 
 
-def draw_poses(image: Picture, poses: Poses, *, style: DrawStyle = DEFAULT_STYLE) -> Picture:
+def draw_poses(image: Image, poses: Poses, *, style: DrawStyle = DEFAULT_STYLE) -> Image:
     """A copy of `image` (H, W, 3) with people on it, small ones first: (H, W, 3), or RGBA (H, W, 4).
 
     The background "transparent" gives RGBA whose colours are not premultiplied, as PNG wants them.
@@ -74,13 +74,13 @@ def draw_poses(image: Picture, poses: Poses, *, style: DrawStyle = DEFAULT_STYLE
     return _straight_alpha(canvas) if style.background == "transparent" else canvas
 
 
-def _canvas(image: Picture, style: DrawStyle) -> Picture:
+def _canvas(image: Image, style: DrawStyle) -> Image:
     if style.background == "keep":
         return np.array(image, order="C")  # cv2 draws on nothing else
     return np.zeros((*image.shape[:2], 3 if style.background == "black" else 4), np.uint8)
 
 
-def _straight_alpha(canvas: Picture) -> Picture:
+def _straight_alpha(canvas: Image) -> Image:
     """RGBA (H, W, 4) with its colours divided by alpha."""
     edge = (canvas[..., 3] > 0) & (canvas[..., 3] < 255)
     pixels = canvas[edge].astype(np.uint16)  # (P, 4)
@@ -89,42 +89,42 @@ def _straight_alpha(canvas: Picture) -> Picture:
     return canvas
 
 
-def _palette(poses: Poses, i: int, style: DrawStyle) -> dict[str, Color]:
+def _palette(poses: Poses, i: int, style: DrawStyle) -> dict[str, _Color]:
     """The colour of each side of person `i`."""
     if style.colors == "side":
-        return SIDE_COLORS
+        return _SIDE_COLORS
     identity = i if poses.ids is None else int(poses.ids[i])
-    return dict.fromkeys(SIDE_COLORS, PERSON_COLORS[identity % len(PERSON_COLORS)])
+    return dict.fromkeys(_SIDE_COLORS, _PERSON_COLORS[identity % len(_PERSON_COLORS)])
 
 
-def _line_widths(poses: Poses, shown: Bools, size: tuple[int, int]) -> Floats:
+def _line_widths(poses: Poses, shown: _Bools, size: tuple[int, int]) -> Floats:
     """(N,) px: from the diagonal of each person's box, within bounds that the picture's `size` sets.
 
     Where a box is empty (some pose files have none) the extent of the joints shown takes its place.
     """
-    inside = np.clip(poses.xy, -FAR, FAR)
-    low = np.where(shown[..., None], inside, FAR).min(axis=1)
-    high = np.where(shown[..., None], inside, -FAR).max(axis=1)
-    span = np.clip(poses.box[:, 2:], -FAR, FAR) - np.clip(poses.box[:, :2], -FAR, FAR)
+    inside = np.clip(poses.xy, -_FAR_PIXELS, _FAR_PIXELS)
+    low = np.where(shown[..., None], inside, _FAR_PIXELS).min(axis=1)
+    high = np.where(shown[..., None], inside, -_FAR_PIXELS).max(axis=1)
+    span = np.clip(poses.box[:, 2:], -_FAR_PIXELS, _FAR_PIXELS) - np.clip(poses.box[:, :2], -_FAR_PIXELS, _FAR_PIXELS)
     span = np.where((span > 0).all(axis=1, keepdims=True), span, np.maximum(high - low, 0))
     thin = max(1.2, min(size) / 700)
     return np.clip(np.hypot(span[:, 0], span[:, 1]) / 100, thin, max(2 * thin, min(size) / 90)).astype(np.float32)
 
 
-def _fixed(pixels: NDArray[np.floating[Any]]) -> Fixed:
-    return np.asarray(np.rint(np.clip(pixels, -FAR, FAR) * 2**SHIFT), np.int32)
+def _fixed(pixels: NDArray[np.floating[Any]]) -> _Fixed:
+    return np.asarray(np.rint(np.clip(pixels, -_FAR_PIXELS, _FAR_PIXELS) * 2**_SHIFT), np.int32)
 
 
-def _rgba(color: Color) -> tuple[int, int, int, int]:
+def _rgba(color: _Color) -> tuple[int, int, int, int]:
     return (*color, 255)  # cv2 drops the last number on an RGB canvas
 
 
 def _draw_people(
-    canvas: Picture, poses: Poses, shown: Bools, width: Floats, order: Sequence[tuple[int, dict[str, Color]]]
+    canvas: Image, poses: Poses, shown: _Bools, width: Floats, order: Sequence[tuple[int, dict[str, _Color]]]
 ) -> None:
     """Limbs, then joints, each on a thin dark outline that separates it from any ground."""
     skeleton = poses.skeleton
-    fine = np.where(np.asarray(skeleton.sigmas) < FINE_SIGMA, 0.6, 1).astype(np.float32)  # (K,)
+    fine = np.where(np.asarray(skeleton.sigmas) < _FINE_SIGMA, 0.6, 1).astype(np.float32)  # (K,)
     ends = np.asarray(skeleton.limbs)  # (L, 2)
     line = np.maximum(width[:, None] * fine[ends].min(axis=1), 1)  # (N, L)
     disc = np.maximum(width[:, None] * fine * 1.7, 2.4)  # (N, K) diameters
@@ -134,15 +134,15 @@ def _draw_people(
     sides = _limb_sides(skeleton)
     for i, palette in order:
         for limb in np.flatnonzero(shown[i][ends].all(axis=1)):
-            _fill(canvas, limbs[0][i, limb], DARK)
+            _fill(canvas, limbs[0][i, limb], _SHADOW_COLOR)
             _fill(canvas, limbs[1][i, limb], palette[sides[limb]])
         for k in np.flatnonzero(shown[i]):
-            _fill(canvas, joints[0][i, k], DARK)
+            _fill(canvas, joints[0][i, k], _SHADOW_COLOR)
             _fill(canvas, joints[1][i, k], palette[skeleton.sides[k]])
 
 
-def _fill(canvas: Picture, polygon: Fixed, color: Color) -> None:
-    cv2.fillConvexPoly(canvas, polygon, _rgba(color), cv2.LINE_AA, SHIFT)
+def _fill(canvas: Image, polygon: _Fixed, color: _Color) -> None:
+    cv2.fillConvexPoly(canvas, polygon, _rgba(color), cv2.LINE_AA, _SHIFT)
 
 
 def _limb_sides(skeleton: Skeleton) -> list[str]:
@@ -151,31 +151,31 @@ def _limb_sides(skeleton: Skeleton) -> list[str]:
     return [side.pop() if len(side) == 1 else "middle" for side in ends]
 
 
-def _limbs(xy: Floats, ends: NDArray[np.intp], width: Floats) -> Fixed:
+def _limbs(xy: Floats, ends: NDArray[np.intp], width: Floats) -> _Fixed:
     """Rectangles (N, L, 4, 2) of `width` (N, L) px between the joints `ends` (L, 2) of `xy` (N, K, 2)."""
-    points = np.clip(xy, -FAR, FAR)[:, ends]  # (N, L, 2, 2)
+    points = np.clip(xy, -_FAR_PIXELS, _FAR_PIXELS)[:, ends]  # (N, L, 2, 2)
     start, end = points[:, :, 0], points[:, :, 1]
     along = (end - start) / np.maximum(np.linalg.norm(end - start, axis=-1, keepdims=True), 1e-6)
     across = along[..., ::-1] * np.asarray([-1, 1], np.float32) * _half(width)[..., None]
     return _fixed(np.stack([start + across, end + across, end - across, start - across], axis=2))
 
 
-def _discs(xy: Floats, diameter: Floats) -> Fixed:
+def _discs(xy: Floats, diameter: Floats) -> _Fixed:
     """Polygons (N, K, CORNERS, 2) around `xy` (N, K, 2); diameters (N, K) px."""
-    angle = np.arange(CORNERS, dtype=np.float32) * (2 * np.pi / CORNERS)
+    angle = np.arange(_CORNERS, dtype=np.float32) * (2 * np.pi / _CORNERS)
     circle = np.stack([np.cos(angle), np.sin(angle)], axis=1)  # (CORNERS, 2)
-    return _fixed(np.clip(xy, -FAR, FAR)[:, :, None] + circle * _half(diameter)[..., None, None])
+    return _fixed(np.clip(xy, -_FAR_PIXELS, _FAR_PIXELS)[:, :, None] + circle * _half(diameter)[..., None, None])
 
 
 def _half(width: Floats) -> Floats:
-    return np.asarray(np.maximum(width - SPREAD, 0.1) / 2, np.float32)
+    return np.asarray(np.maximum(width - _COLOR_SPREAD, 0.1) / 2, np.float32)
 
 
-def _draw_box(canvas: Picture, box: Floats, width: float, color: Color) -> None:
+def _draw_box(canvas: Image, box: Floats, width: float, color: _Color) -> None:
     """A thin frame, dark on its outside."""
-    x1, y1, x2, y2 = (int(v) for v in np.rint(np.clip(box, -FAR, FAR)))
+    x1, y1, x2, y2 = (int(v) for v in np.rint(np.clip(box, -_FAR_PIXELS, _FAR_PIXELS)))
     line = max(1, round(width / 4))
-    for grown, paint in ((line, DARK), (0, color)):
+    for grown, paint in ((line, _SHADOW_COLOR), (0, color)):
         cv2.rectangle(canvas, (x1 - grown, y1 - grown), (x2 + grown, y2 + grown), _rgba(paint), line)
 
 
@@ -184,20 +184,20 @@ def _label(poses: Poses, i: int) -> str:
     return score if poses.ids is None else f"#{poses.ids[i]} {score}"
 
 
-def _draw_label(canvas: Picture, text: str, box: Floats, width: float, color: Color) -> None:
+def _draw_label(canvas: Image, text: str, box: Floats, width: float, color: _Color) -> None:
     """`text` on a dark plate above the box's first corner, but inside of the picture."""
     height = round(max(2.5 * width, 7, min(canvas.shape[:2]) / 120))
-    scale, pad = height / FONT_HEIGHT, max(2, height // 4)
+    scale, pad = height / _FONT_HEIGHT, max(2, height // 4)
     thickness = max(1, round(scale))
-    wide = cv2.getTextSize(text, FONT, scale, thickness)[0][0]
+    wide = cv2.getTextSize(text, _FONT, scale, thickness)[0][0]
     limit_x, limit_y = canvas.shape[1] - wide - 2 * pad, canvas.shape[0] - 1
     x = int(np.clip(box[0], 0, max(limit_x, 0)))
     y = int(np.clip(box[1], min(height + 2 * pad, limit_y), limit_y))
-    cv2.rectangle(canvas, (x, y - height - 2 * pad), (x + wide + 2 * pad, y), _rgba(DARK), -1)
-    cv2.putText(canvas, text, (x + pad, y - pad), FONT, scale, _rgba(color), thickness, cv2.LINE_AA)
+    cv2.rectangle(canvas, (x, y - height - 2 * pad), (x + wide + 2 * pad, y), _rgba(_SHADOW_COLOR), -1)
+    cv2.putText(canvas, text, (x + pad, y - pad), _FONT, scale, _rgba(color), thickness, cv2.LINE_AA)
 
 
-def draw_heatmaps(crop: Picture, heatmaps: Floats, skeleton: Skeleton, *, geometry: Geometry = "classic") -> Picture:
+def draw_heatmaps(crop: Image, heatmaps: Floats, skeleton: Skeleton, *, geometry: Geometry = "classic") -> Image:
     """A panel (rows, columns of tiles) of one person's heatmaps (K, h/4, w/4) over the crop (h, w, 3).
 
     A tile names its joint, gives the height of its peak and crosses the arg-max; colours are relative to
@@ -211,12 +211,12 @@ def draw_heatmaps(crop: Picture, heatmaps: Floats, skeleton: Skeleton, *, geomet
     for name, heatmap in zip(skeleton.joints, heatmaps, strict=True):
         heat = cv2.warpAffine(heatmap / top, affine, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         y, x = np.unravel_index(heatmap.argmax(), heatmap.shape)
-        tile = _cross(_heated(grey, heat), transform(affine, [[x, y]])[0])
+        tile = _cross(_heated(grey, heat), transform_points(affine, [[x, y]])[0])
         tiles.append(_captioned(tile, f"{name.replace('_', ' ')} {heatmap.max():.2f}"))
     return _grid(tiles)
 
 
-def _heated(grey: NDArray[Any], heat: NDArray[Any]) -> Picture:
+def _heated(grey: NDArray[Any], heat: NDArray[Any]) -> Image:
     """The grey crop (h, w, 3), darkened, under the colours of `heat` (h, w): cold is see-through."""
     heat = np.clip(heat, 0, 1)
     colors = cv2.applyColorMap(np.rint(heat * 255).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
@@ -224,31 +224,31 @@ def _heated(grey: NDArray[Any], heat: NDArray[Any]) -> Picture:
     return np.asarray(np.rint(grey * 0.6 * (1 - cover) + colors * cover), np.uint8)
 
 
-def _cross(tile: Picture, at: NDArray[np.float64]) -> Picture:
+def _cross(tile: Image, at: NDArray[np.float64]) -> Image:
     arm = max(3.0, min(tile.shape[:2]) / 40)
     ends = at + np.asarray([[-arm, 0], [arm, 0], [0, -arm], [0, arm]])  # (4, 2)
-    for color, width in ((DARK, 3.0), (SIDE_COLORS["middle"], 1.5)):
+    for color, width in ((_SHADOW_COLOR, 3.0), (_SIDE_COLORS["middle"], 1.5)):
         lines = _limbs(ends[None].astype(np.float32), np.asarray([[0, 1], [2, 3]]), np.full((1, 2), width, np.float32))
         for line in lines[0]:
             _fill(tile, line, color)
     return tile
 
 
-def _captioned(tile: Picture, text: str) -> Picture:
+def _captioned(tile: Image, text: str) -> Image:
     """`tile` under a strip with `text`, as large as fits."""
-    wide = cv2.getTextSize(text, FONT, 1, 1)[0][0]
-    scale = min(tile.shape[0] / 24 / FONT_HEIGHT, 0.95 * tile.shape[1] / wide)
-    strip = np.full((tile.shape[0] // 12, tile.shape[1], 3), DARK, np.uint8)
-    cv2.putText(strip, text, (2, round(len(strip) * 0.75)), FONT, scale, SIDE_COLORS["middle"], 1, cv2.LINE_AA)
+    wide = cv2.getTextSize(text, _FONT, 1, 1)[0][0]
+    scale = min(tile.shape[0] / 24 / _FONT_HEIGHT, 0.95 * tile.shape[1] / wide)
+    strip = np.full((tile.shape[0] // 12, tile.shape[1], 3), _SHADOW_COLOR, np.uint8)
+    cv2.putText(strip, text, (2, round(len(strip) * 0.75)), _FONT, scale, _SIDE_COLORS["middle"], 1, cv2.LINE_AA)
     return np.concatenate([strip, tile])
 
 
-def _grid(tiles: list[Picture]) -> Picture:
+def _grid(tiles: list[Image]) -> Image:
     """Tiles of one size in rows, about 3:2 in all, with a thin dark border around each."""
     edge = ((1, 1), (1, 1), (0, 0))
-    tiles = [np.pad(tile, edge, constant_values=DARK[0]) for tile in tiles]
+    tiles = [np.pad(tile, edge, constant_values=_SHADOW_COLOR[0]) for tile in tiles]
     height, width = tiles[0].shape[:2]
     columns = max(1, round((len(tiles) * height / width * 1.5) ** 0.5))
-    tiles += [np.full_like(tiles[0], DARK)] * (-len(tiles) % columns)
+    tiles += [np.full_like(tiles[0], _SHADOW_COLOR)] * (-len(tiles) % columns)
     rows = [np.concatenate(tiles[i : i + columns], axis=1) for i in range(0, len(tiles), columns)]
     return np.concatenate(rows)

@@ -9,25 +9,25 @@ from typing import Protocol as Interface
 
 import numpy as np
 
-from hrpose_cli.detection.boxes import Detector, GivenBoxes, xywh_boxes
+from hrpose_cli.detection.boxes import Detector, GivenBoxes, boxes_from_xywh
 from hrpose_cli.errors import InputError
 from hrpose_cli.estimation.bottom_up import BottomUp
-from hrpose_cli.estimation.chunks import estimate
-from hrpose_cli.estimation.nms import NMS, similarity_of
+from hrpose_cli.estimation.chunks import estimate_frames
+from hrpose_cli.estimation.nms import NMS_METHODS, pose_similarity
 from hrpose_cli.estimation.top_down import TopDown
-from hrpose_cli.formats.coco import results
+from hrpose_cli.formats.coco import coco_results
 from hrpose_cli.geometry import Geometry, clean_boxes
-from hrpose_cli.media.images import read_picture
+from hrpose_cli.media.images import read_image
 from hrpose_cli.metrics import coco, crowdpose, mpii, ochuman
-from hrpose_cli.metrics.coco import picture_folder
-from hrpose_cli.metrics.pck import PCKH, pckh
+from hrpose_cli.metrics.coco import find_image_folder
+from hrpose_cli.metrics.pck import PCKH_THRESHOLDS, pckh
 from hrpose_cli.models.zoo import RECOMMENDED, ModelSpec
 from hrpose_cli.poses import Boxes, Frame, Poses
 from hrpose_cli.skeletons import MPII, SKELETONS, Skeleton
 
 
 @dataclass(frozen=True)
-class Protocol:
+class EvalProtocol:
     """How poses become scored people. The defaults are those of the papers' tables."""
 
     rescore: bool = True  # person score = box score x mean of the joint scores above `joint_score`
@@ -36,7 +36,7 @@ class Protocol:
     oks: float = 0.9  # threshold of the NMS
 
 
-def truth_boxes(truth: Any, geometry: Geometry) -> GivenBoxes:
+def ground_truth_boxes(truth: Any, geometry: Geometry) -> GivenBoxes:
     """The annotated boxes of people with labelled joints, cleaned as the authors' loaders do."""
     boxes: dict[int, Boxes] = {}
     for image in truth.loadImgs(truth.getImgIds()):
@@ -45,7 +45,7 @@ def truth_boxes(truth: Any, geometry: Geometry) -> GivenBoxes:
             for row in truth.imgToAnns[image["id"]]
             if row["category_id"] == 1 and not row.get("iscrowd") and row["area"] > 0 and any(row.get("keypoints", []))
         ]
-        found = xywh_boxes(np.array(rows, np.float64).reshape(-1, 5))
+        found = boxes_from_xywh(np.array(rows, np.float64).reshape(-1, 5))
         cleaned = clean_boxes(found.xyxy, (image["width"], image["height"]), geometry).astype(np.float32)
         keep = (cleaned[:, 2:] > cleaned[:, :2]).all(axis=1)
         boxes[image["id"]] = Boxes(cleaned, found.score)[keep]
@@ -62,41 +62,43 @@ def check_skeleton(truth: Any, skeleton: Skeleton) -> None:
         )
 
 
-def annotated_frames(truth: Any, annotations: Path, image_ids: Sequence[int], folder: Path | None) -> Iterator[Frame]:
+def read_annotated_frames(
+    truth: Any, annotations: Path, image_ids: Sequence[int], folder: Path | None
+) -> Iterator[Frame]:
     """The pictures of an annotation file; a frame's index is its image id."""
     images = truth.loadImgs(list(image_ids))
-    place = picture_folder(annotations, [image["file_name"] for image in images[:1]], folder)
+    place = find_image_folder(annotations, [image["file_name"] for image in images[:1]], folder)
     for image in images:
-        yield Frame(read_picture(place / image["file_name"]), image["id"])
+        yield Frame(read_image(place / image["file_name"]), image["id"])
 
 
-def score_people(poses: Poses, spec: ModelSpec, protocol: Protocol) -> Poses:
+def _rank_people(poses: Poses, spec: ModelSpec, protocol: EvalProtocol) -> Poses:
     """Poses ranked and thinned by the protocol; `box_score` still holds the detector's score."""
     score = poses.rescore(protocol.joint_score) if protocol.rescore else poses.box_score
     if protocol.nms == "none" or not len(poses):
         return poses[np.argsort(-score, kind="stable")]
-    similarity = similarity_of(poses.xy, poses.box, spec.input_size, spec.geometry, poses.skeleton.sigmas)
-    return poses[NMS[protocol.nms](similarity, score, protocol.oks)]
+    similarity = pose_similarity(poses.xy, poses.box, spec.input_size, spec.geometry, poses.skeleton.sigmas)
+    return poses[NMS_METHODS[protocol.nms](similarity, score, protocol.oks)]
 
 
-def result_rows(poses: Poses, image_id: int, protocol: Protocol) -> list[dict[str, Any]]:
+def _result_rows(poses: Poses, image_id: int, protocol: EvalProtocol) -> list[dict[str, Any]]:
     """COCOeval's rows of one picture."""
     score = poses.rescore(protocol.joint_score) if protocol.rescore else poses.box_score
-    return [row | {"score": float(s)} for row, s in zip(results(poses, image_id), score, strict=True)]
+    return [row | {"score": float(s)} for row, s in zip(coco_results(poses, image_id), score, strict=True)]
 
 
-def fitting(protocol: Protocol, estimator: TopDown | BottomUp) -> Protocol:
+def adapt_protocol(protocol: EvalProtocol, estimator: TopDown | BottomUp) -> EvalProtocol:
     """The protocol without NMS for bottom-up nets, whose authors report everyone, and thin nobody out."""
     return replace(protocol, nms="none") if isinstance(estimator, BottomUp) else protocol
 
 
-def joint_rows(
-    frames: Iterable[Frame], estimator: TopDown | BottomUp, protocol: Protocol
+def keypoint_rows(
+    frames: Iterable[Frame], estimator: TopDown | BottomUp, protocol: EvalProtocol
 ) -> Iterator[list[dict[str, Any]]]:
     """COCOeval's rows, one list a picture; nobody is thinned out but by the protocol."""
-    protocol, estimator = fitting(protocol, estimator), replace(estimator, nms_oks=1.0)
-    for frame, poses in estimate(frames, estimator):
-        yield result_rows(score_people(poses, estimator.spec, protocol), frame.index, protocol)
+    protocol, estimator = adapt_protocol(protocol, estimator), replace(estimator, nms_oks=1.0)
+    for frame, poses in estimate_frames(frames, estimator):
+        yield _result_rows(_rank_people(poses, estimator.spec, protocol), frame.index, protocol)
 
 
 def box_rows(frames: Iterable[Frame], detector: Detector) -> Iterator[list[dict[str, Any]]]:
@@ -110,7 +112,7 @@ def box_rows(frames: Iterable[Frame], detector: Detector) -> Iterator[list[dict[
         ]
 
 
-class Measure(Interface):
+class GroundTruth(Interface):
     """An annotation file under a metric: what to look at, and what results for it are worth."""
 
     @property
@@ -137,7 +139,7 @@ class Measure(Interface):
 
 
 @dataclass(frozen=True)
-class Precision:
+class _CocoGroundTruth:
     """Average precision, on annotations that pycocotools holds."""
 
     path: Path
@@ -147,43 +149,43 @@ class Precision:
 
     def folder(self, given: Path | None, **more: Any) -> Path:
         names = [image["file_name"] for image in self.truth.loadImgs(list(self.ids[:1]))]
-        return picture_folder(self.path, names, given, **more)
+        return find_image_folder(self.path, names, given, **more)
 
     def frames(self, folder: Path | None) -> Iterator[Frame]:
-        return annotated_frames(self.truth, self.path, self.ids, folder)
+        return read_annotated_frames(self.truth, self.path, self.ids, folder)
 
     def boxes(self, geometry: Geometry) -> GivenBoxes:
-        return truth_boxes(self.truth, geometry)
+        return ground_truth_boxes(self.truth, geometry)
 
     def check(self, spec: ModelSpec) -> None:
         check_skeleton(self.truth, SKELETONS[spec.skeleton])
 
     def read(self, path: Path) -> list[dict[str, Any]]:
-        return coco.load_results(path)
+        return coco.load_coco_results(path)
 
     def score(self, rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
         return {"": self.numbers(self.truth, rows, image_ids=self.ids)}
 
 
 @dataclass(frozen=True)
-class HeadShare:
+class _MpiiGroundTruth:
     """PCKh: MPII's people, each in a frame of its own, whose index is the person's number in the file."""
 
     path: Path
-    people: Sequence[mpii.Person]
+    people: Sequence[mpii.MpiiPerson]
     truth: mpii.HeadTruth
     ids: Sequence[int]
 
     def folder(self, given: Path | None, **more: Any) -> Path:
-        return picture_folder(self.path, [self.people[0].image], given, **more)
+        return find_image_folder(self.path, [self.people[0].image], given, **more)
 
     def frames(self, folder: Path | None) -> Iterator[Frame]:
         place = self.folder(folder)
         for number in self.ids:
-            yield Frame(read_picture(place / self.people[number].image), number)
+            yield Frame(read_image(place / self.people[number].image), number)
 
     def boxes(self, geometry: Geometry) -> GivenBoxes:
-        return GivenBoxes({}, mpii.region_boxes(self.people, geometry))
+        return GivenBoxes({}, mpii.mpii_boxes(self.people, geometry))
 
     def check(self, spec: ModelSpec) -> None:
         advice = f"say --weights {RECOMMENDED[MPII.name]}"
@@ -193,33 +195,33 @@ class HeadShare:
             raise InputError(f"{spec.name} finds people itself, PCKh measures those that MPII says: {advice}")
 
     def read(self, path: Path) -> list[dict[str, Any]]:
-        return mpii.load_predictions(path, len(self.people))
+        return mpii.load_mpii_predictions(path, len(self.people))
 
     def score(self, rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
-        errors = self.truth.errors(mpii.joints_of(rows, len(self.people)))[list(self.ids)]
-        return {name: pckh(errors, threshold) for name, threshold in PCKH.items()}
+        errors = self.truth.errors(mpii.predicted_keypoints(rows, len(self.people)))[list(self.ids)]
+        return {name: pckh(errors, threshold) for name, threshold in PCKH_THRESHOLDS.items()}
 
 
-def head_share(path: Path, limit: int | None = None) -> HeadShare:
+def _load_mpii_truth(path: Path, limit: int | None = None) -> _MpiiGroundTruth:
     """MPII's annotation JSON with the .mat file beside it."""
-    people = mpii.load_people(path)
-    truth = mpii.load_truth(mpii.truth_beside(path), len(people))
-    return HeadShare(path, people, truth, range(len(people))[:limit])
+    people = mpii.load_mpii(path)
+    truth = mpii.load_mpii_truth(mpii.mpii_truth_path(path), len(people))
+    return _MpiiGroundTruth(path, people, truth, range(len(people))[:limit])
 
 
-def precision(
+def _load_coco_truth(
     load: Callable[[Path], Any], numbers: Callable[..., dict[str, float]], path: Path, limit: int | None = None
-) -> Precision:
+) -> _CocoGroundTruth:
     """Annotations that `load` reads, as `numbers` scores them."""
     truth = load(path)
-    return Precision(path, truth, truth.getImgIds()[:limit], numbers)
+    return _CocoGroundTruth(path, truth, truth.getImgIds()[:limit], numbers)
 
 
 # How the file of annotations is opened: (path, limit) -> Measure.
-METRICS: dict[str, Callable[[Path, int | None], Measure]] = {
-    "coco": partial(precision, coco.load_annotations, coco.evaluate),
-    "bbox": partial(precision, coco.load_annotations, partial(coco.evaluate, metric="bbox")),
-    "crowdpose": partial(precision, crowdpose.load_annotations, crowdpose.evaluate),
-    "ochuman": partial(precision, ochuman.load_annotations, coco.evaluate),
-    "pckh": head_share,
+METRICS: dict[str, Callable[[Path, int | None], GroundTruth]] = {
+    "coco": partial(_load_coco_truth, coco.load_coco, coco.evaluate_coco),
+    "bbox": partial(_load_coco_truth, coco.load_coco, partial(coco.evaluate_coco, metric="bbox")),
+    "crowdpose": partial(_load_coco_truth, crowdpose.load_crowdpose, crowdpose.evaluate_crowdpose),
+    "ochuman": partial(_load_coco_truth, ochuman.load_ochuman, coco.evaluate_coco),
+    "pckh": _load_mpii_truth,
 }

@@ -16,60 +16,60 @@ import torch
 
 from hrpose_cli import __version__
 from hrpose_cli.api import Settings, build_detector, read_frame
-from hrpose_cli.backends.backend import check_offered
-from hrpose_cli.backends.pytorch import Normalised, TorchBackend, old_way, runnable, trace
-from hrpose_cli.detection.boxes import Detector, WholePicture
+from hrpose_cli.backends.backend import check_precision
+from hrpose_cli.backends.pytorch import NormalisedNet, TorchBackend, ignore_tracing_warnings, runnable_net, trace_net
+from hrpose_cli.detection.boxes import Detector, WholeImage
 from hrpose_cli.errors import BackendError, InputError, UsageError, first_line
 from hrpose_cli.estimation import precision as backends
 from hrpose_cli.estimation.top_down import TopDown
-from hrpose_cli.evaluate import Protocol, annotated_frames, check_skeleton, joint_rows, truth_boxes
-from hrpose_cli.files import digest, replacing
-from hrpose_cli.media.images import expand
+from hrpose_cli.evaluate import EvalProtocol, check_skeleton, ground_truth_boxes, keypoint_rows, read_annotated_frames
+from hrpose_cli.files import atomic_write, sha256_file
+from hrpose_cli.media.images import expand_input
 from hrpose_cli.metrics import coco
-from hrpose_cli.models.exported import SECTION
-from hrpose_cli.models.find import describe_file, load
+from hrpose_cli.models.exported import METADATA_SECTION
+from hrpose_cli.models.find import describe_weights, load_net
 from hrpose_cli.models.zoo import ModelSpec
-from hrpose_cli.poses import Crops, Frame, Picture
+from hrpose_cli.poses import Crops, Frame, Image
 
-SURE = 0.3  # joints that score less are not compared, unless all do
-COMPARED = 64  # real crops
-CALIBRATED = 300  # real crops, on which the ranges of int8 are measured
-PRECISIONS = ("fp32", "fp16", "int8")
+_SURE_SCORE = 0.3  # joints that score less are not compared, unless all do
+_COMPARED_CROPS = 64  # real crops
+_CALIBRATION_CROPS = 300  # real crops, on which the ranges of int8 are measured
+_EXPORT_PRECISIONS = ("fp32", "fp16", "int8")
 
-Size = tuple[int, int]
-T = TypeVar("T")
+_Size = tuple[int, int]
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
-class People:
+class CalibrationImages:
     """Pictures with people: a folder, where the default detector finds them, or COCO annotations."""
 
     path: Path
     images: Path | None = None  # folder of the annotated pictures; None: found beside the annotations
 
-    def crops(self, net: torch.nn.Module, spec: ModelSpec, most: int = CALIBRATED) -> Picture:
+    def crops(self, net: torch.nn.Module, spec: ModelSpec, most: int = _CALIBRATION_CROPS) -> Image:
         """At most `most` people (N, h, w, 3) from everywhere in the set, as the net's estimator cuts them."""
         frames, detector = self.folder(most) if self.path.is_dir() else self.annotated(spec, most)
-        return crops_of(frames, TopDown(detector, TorchBackend(net), spec), most, self.path)
+        return _collect_crops(frames, TopDown(detector, TorchBackend(net), spec), most, self.path)
 
     def folder(self, most: int) -> tuple[Iterator[Frame], Detector]:
-        names = spread(expand(str(self.path), recursive=True)[0], most)
+        names = _spread_evenly(expand_input(str(self.path), recursive=True)[0], most)
         return (read_frame(name, i) for i, name in enumerate(names)), build_detector(Settings(), "cpu")
 
     def annotated(self, spec: ModelSpec, most: int) -> tuple[Iterator[Frame], Detector]:
-        truth = coco.load_annotations(self.path)
-        ids = spread(truth.getImgIds(), most)
-        return annotated_frames(truth, self.path, ids, self.images), truth_boxes(truth, spec.geometry)
+        truth = coco.load_coco(self.path)
+        ids = _spread_evenly(truth.getImgIds(), most)
+        return read_annotated_frames(truth, self.path, ids, self.images), ground_truth_boxes(truth, spec.geometry)
 
 
-def spread(items: Sequence[T], most: int) -> Sequence[T]:
+def _spread_evenly(items: Sequence[_T], most: int) -> Sequence[_T]:
     """At least `most` of `items`, if there are so many, at even distances."""
     return items[:: max(1, len(items) // most)]
 
 
-def crops_of(frames: Iterable[Frame], estimator: TopDown, most: int, path: Path) -> Picture:
+def _collect_crops(frames: Iterable[Frame], estimator: TopDown, most: int, path: Path) -> Image:
     """The first `most` people in `frames` of `path`, as the estimator sees them (N, h, w, 3)."""
-    found: list[Picture] = []
+    found: list[Image] = []
     for frame in frames:
         boxes = estimator.detector([frame])
         owners = [(0, i) for i in range(len(boxes[0]))]
@@ -82,21 +82,21 @@ def crops_of(frames: Iterable[Frame], estimator: TopDown, most: int, path: Path)
 
 
 @dataclass(frozen=True)
-class Target:
+class ExportTarget:
     """A file to export to. batch: crops a call; None: any number. calibrate: of int8, people to measure ranges on."""
 
     format: str  # a row of FORMATS
     path: Path
     precision: str = "fp32"
     batch: int | None = 1
-    calibrate: People | None = None
+    calibrate: CalibrationImages | None = None
 
     def __post_init__(self) -> None:
-        suffix, _ = FORMATS[self.format]
+        suffix, _ = _EXPORT_FORMATS[self.format]
         if self.path.suffix != suffix:
             raise UsageError(f"{self.path} must end in {suffix}, by which --weights knows the format {self.format}")
-        offered = PRECISIONS if self.format == "openvino" else PRECISIONS[:2]
-        check_offered(f"an export to {self.format}", self.precision, offered)
+        offered = _EXPORT_PRECISIONS if self.format == "openvino" else _EXPORT_PRECISIONS[:2]
+        check_precision(f"an export to {self.format}", self.precision, offered)
         if (self.precision == "int8") != (self.calibrate is not None):
             what = "a folder of pictures or COCO annotations, on whose people the ranges are measured"
             raise UsageError(f"--precision int8 and --calibrate belong together: --calibrate is {what}")
@@ -112,14 +112,14 @@ class Parity:
     joints: int  # that were compared
 
 
-def export(spec: ModelSpec, weights: Path, target: Target) -> None:
+def export_net(spec: ModelSpec, weights: Path, target: ExportTarget) -> None:
     """Write the net in `weights` as `target` says; uint8 crops (N, h, w, 3) in, float32 heatmaps out."""
     facts = spec.metadata() | {
         "precision": target.precision, "batch": str(target.batch or "any"), "hrpose": __version__,
-        "weights_sha256": digest(weights),
+        "weights_sha256": sha256_file(weights),
     }  # fmt: skip
-    _, write = FORMATS[target.format]
-    net = load(spec, weights)
+    _, write = _EXPORT_FORMATS[target.format]
+    net = load_net(spec, weights)
     try:
         write(net, spec, facts, target)
     except (OSError, RuntimeError) as error:  # what each runtime says of a full disk
@@ -127,98 +127,98 @@ def export(spec: ModelSpec, weights: Path, target: Target) -> None:
         raise InputError(f"cannot write {target.path}: {said}") from error
 
 
-def module_of(net: torch.nn.Module, spec: ModelSpec, precision: str) -> Normalised:
-    return runnable(net, color=spec.color, precision=precision)
+def _exportable_net(net: torch.nn.Module, spec: ModelSpec, precision: str) -> NormalisedNet:
+    return runnable_net(net, color=spec.color, precision=precision)
 
 
-def write_onnx(net: torch.nn.Module, spec: ModelSpec, facts: dict[str, str], target: Target) -> None:
-    from hrpose_cli.backends.onnx import onnx_bytes
+def _write_onnx(net: torch.nn.Module, spec: ModelSpec, facts: dict[str, str], target: ExportTarget) -> None:
+    from hrpose_cli.backends.onnx import convert_to_onnx
 
     try:
         import onnx
     except ImportError as error:
         raise BackendError("an export to onnx needs the package onnx: pip install 'hrpose[onnx]'") from error
-    content = onnx_bytes(module_of(net, spec, target.precision), spec.input_size, target.batch)
+    content = convert_to_onnx(_exportable_net(net, spec, target.precision), spec.input_size, target.batch)
     model = onnx.load_from_string(content)
     onnx.helper.set_model_props(model, facts)
-    with replacing(target.path) as temporary:
+    with atomic_write(target.path) as temporary:
         onnx.save(model, temporary)
 
 
-def write_openvino(net: torch.nn.Module, spec: ModelSpec, facts: dict[str, str], target: Target) -> None:
+def _write_openvino(net: torch.nn.Module, spec: ModelSpec, facts: dict[str, str], target: ExportTarget) -> None:
     """An .xml and its .bin. fp16 is how the weights are kept; the runtime chooses what it computes in."""
-    from hrpose_cli.backends.openvino import graph, runtime
+    from hrpose_cli.backends.openvino import convert_to_openvino, import_openvino
 
-    module = module_of(net, spec, "fp32")
-    model = graph(trace(module, spec.input_size), spec.input_size)
+    module = _exportable_net(net, spec, "fp32")
+    model = convert_to_openvino(trace_net(module, spec.input_size), spec.input_size)
     if target.calibrate:
-        from hrpose_cli.backends.quantize import quantized, quantizer
+        from hrpose_cli.backends.quantize import import_nncf, quantize_model
 
-        quantizer()  # is it there, before the work?
+        import_nncf()  # is it there, before the work?
         crops = target.calibrate.crops(net, spec)
-        facts, model = facts | {"calibration_crops": str(len(crops))}, quantized(model, crops)
+        facts, model = facts | {"calibration_crops": str(len(crops))}, quantize_model(model, crops)
     if target.batch:
         model.reshape([target.batch, spec.input_size[1], spec.input_size[0], 3])
     for key, value in facts.items():
-        model.set_rt_info(value, [SECTION, key])
+        model.set_rt_info(value, [METADATA_SECTION, key])
     target.path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.path.parent) as folder:
         written = Path(folder) / target.path.name
-        runtime().save_model(model, written, compress_to_fp16=target.precision == "fp16")
+        import_openvino().save_model(model, written, compress_to_fp16=target.precision == "fp16")
         for path in (written.with_suffix(".bin"), written):
             shutil.move(path, target.path.with_suffix(path.suffix))
 
 
-def write_torchscript(net: torch.nn.Module, spec: ModelSpec, facts: dict[str, str], target: Target) -> None:
-    module = trace(module_of(net, spec, target.precision), spec.input_size, target.batch or 1)
+def _write_torchscript(net: torch.nn.Module, spec: ModelSpec, facts: dict[str, str], target: ExportTarget) -> None:
+    module = trace_net(_exportable_net(net, spec, target.precision), spec.input_size, target.batch or 1)
     content = io.BytesIO()  # torch aborts the process where it cannot write to a file of its own
-    with old_way():
-        torch.jit.save(module, content, _extra_files={SECTION: json.dumps(facts)})
-    with replacing(target.path) as temporary:
+    with ignore_tracing_warnings():
+        torch.jit.save(module, content, _extra_files={METADATA_SECTION: json.dumps(facts)})
+    with atomic_write(target.path) as temporary:
         temporary.write_bytes(content.getvalue())
 
 
-Writer = Callable[[torch.nn.Module, ModelSpec, dict[str, str], Target], None]
-FORMATS: dict[str, tuple[str, Writer]] = {  # the suffix of their files, and what writes them
-    "onnx": (".onnx", write_onnx),
-    "openvino": (".xml", write_openvino),
-    "torchscript": (".ts", write_torchscript),
+_ExportWriter = Callable[[torch.nn.Module, ModelSpec, dict[str, str], ExportTarget], None]
+_EXPORT_FORMATS: dict[str, tuple[str, _ExportWriter]] = {  # the suffix of their files, and what writes them
+    "onnx": (".onnx", _write_onnx),
+    "openvino": (".xml", _write_openvino),
+    "torchscript": (".ts", _write_torchscript),
 }
 
 
-def default_name(spec: ModelSpec, format: str, precision: str) -> str:
+def default_export_name(spec: ModelSpec, format: str, precision: str) -> str:
     """The file for a net; an int8 one is found by this name where it lies beside its weights."""
-    return spec.name + ".int8" * (precision == "int8") + FORMATS[format][0]
+    return spec.name + ".int8" * (precision == "int8") + _EXPORT_FORMATS[format][0]
 
 
 # Parity ------------------------------------------------------------------------------------------
 
 
-def estimators(spec: ModelSpec, weights: Path, exported: Path) -> tuple[TopDown, TopDown]:
+def build_parity_estimators(spec: ModelSpec, weights: Path, exported: Path) -> tuple[TopDown, TopDown]:
     """The net of `weights` in PyTorch in float32, and the exported one by the backend that "auto" takes.
 
     That one runs in its own precision, and in float32 where it may run in any.
     """
-    reference = backends.build(spec, weights, device="cpu", backend="torch", precision="fp32")
-    own = describe_file(exported)
-    name, _ = backends.choose(exported, "cpu", "auto", "fp32")
+    reference = backends.build_backend(spec, weights, device="cpu", backend="torch", precision="fp32")
+    own = describe_weights(exported)
+    name, _ = backends.choose_backend(exported, "cpu", "auto", "fp32")
     precision = backends.own_precision(exported, name) or "fp32"
-    other = backends.build(own, exported, device="cpu", backend=name, precision=precision)
-    top_down = TopDown(WholePicture(), reference, spec, decode=spec.decode, weights=weights)
+    other = backends.build_backend(own, exported, device="cpu", backend=name, precision=precision)
+    top_down = TopDown(WholeImage(), reference, spec, decode=spec.decode, weights=weights)
     return top_down, replace(top_down, backend=other, spec=own, weights=exported)
 
 
-def compare(reference: TopDown, other: TopDown, images: Picture) -> Parity:
+def compare_nets(reference: TopDown, other: TopDown, images: Image) -> Parity:
     """Both nets on the same crops (N, h, w, 3)."""
     crops = Crops(images, np.tile(np.eye(2, 3, dtype=np.float32), (len(images), 1, 1)))
     maps = [estimator.heatmaps(crops).cpu() for estimator in (reference, other)]
     (xy, score), (xy_other, _) = (reference.joints(m, crops.to_frame) for m in maps)
-    sure = score >= SURE if (score >= SURE).any() else np.ones_like(score, bool)
+    sure = score >= _SURE_SCORE if (score >= _SURE_SCORE).any() else np.ones_like(score, bool)
     distance = np.linalg.norm(xy - xy_other, axis=-1)[sure]
     return Parity(len(images), float((maps[0] - maps[1]).abs().max()), float(distance.max()), int(sure.sum()))
 
 
-def synthetic(size: Size, count: int = 8) -> Picture:
+def make_synthetic_crops(size: _Size, count: int = 8) -> Image:
     """Crops (count, h, w, 3) with coloured patches and noise, always the same ones."""
     rng = np.random.default_rng(0)
     patches = rng.integers(0, 200, (count, size[1] // 16, size[0] // 16, 3)).repeat(16, 1).repeat(16, 2)
@@ -226,7 +226,7 @@ def synthetic(size: Size, count: int = 8) -> Picture:
 
 
 @dataclass(frozen=True)
-class Annotated:
+class AnnotatedImages:
     """A COCO file with its pictures, to compare nets on."""
 
     path: Path
@@ -234,24 +234,24 @@ class Annotated:
     limit: int | None = None
 
     def frames(self, truth: Any) -> Iterator[Frame]:
-        return annotated_frames(truth, self.path, truth.getImgIds()[: self.limit], self.images)
+        return read_annotated_frames(truth, self.path, truth.getImgIds()[: self.limit], self.images)
 
     def score(self, truth: Any, estimator: TopDown) -> float:
         """The estimator's average precision."""
-        rows = [row for part in joint_rows(self.frames(truth), estimator, Protocol()) for row in part]
-        return coco.evaluate(truth, rows, image_ids=truth.getImgIds()[: self.limit])["AP"]
+        rows = [row for part in keypoint_rows(self.frames(truth), estimator, EvalProtocol()) for row in part]
+        return coco.evaluate_coco(truth, rows, image_ids=truth.getImgIds()[: self.limit])["AP"]
 
-    def crops(self, truth: Any, estimator: TopDown) -> Picture:
+    def crops(self, truth: Any, estimator: TopDown) -> Image:
         """The first people in it, as the estimator sees them (N, h, w, 3)."""
-        return crops_of(self.frames(truth), estimator, COMPARED, self.path)
+        return _collect_crops(self.frames(truth), estimator, _COMPARED_CROPS, self.path)
 
 
-def compare_annotated(reference: TopDown, other: TopDown, data: Annotated) -> tuple[Parity, float, float]:
+def compare_annotated(reference: TopDown, other: TopDown, data: AnnotatedImages) -> tuple[Parity, float, float]:
     """Both nets on annotated people: parity of crops, and the average precision of each."""
-    truth = coco.load_annotations(data.path)
+    truth = coco.load_coco(data.path)
     check_skeleton(truth, reference.skeleton)
-    people = truth_boxes(truth, reference.spec.geometry)
+    people = ground_truth_boxes(truth, reference.spec.geometry)
     reference, other = replace(reference, detector=people), replace(other, detector=people)
-    parity = compare(reference, other, data.crops(truth, reference))
+    parity = compare_nets(reference, other, data.crops(truth, reference))
     ap, ap_other = (data.score(truth, estimator) for estimator in (reference, other))
     return parity, ap, ap_other

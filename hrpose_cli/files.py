@@ -17,7 +17,7 @@ from hrpose_cli.errors import FormatError, InputError, UsageError, WeightsError
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A temporary name beside `path` that takes its place when the block ends well, and goes if not.
 
     The suffix is kept, since many writers choose a format by it. Missing folders are made.
@@ -50,7 +50,7 @@ def check_writable(path: Path, *, make: bool = False) -> None:
         raise InputError(f"{path} cannot be written: {error.strerror}") from error
 
 
-def encoded(text: str) -> bytes:
+def encode_utf8(text: str) -> bytes:
     """UTF-8. What of a file name is none comes as an escape that JSON reads back: caf, U+DCE9, .jpg."""
     return text.encode(errors="backslashreplace")
 
@@ -65,13 +65,13 @@ def read_json(path: Path, what: str) -> Any:
         raise FormatError(f"{path} should be {what} but is not JSON: {error}") from error
 
 
-PACKAGE = Path(__file__).resolve().parent
+_PACKAGE = Path(__file__).resolve().parent
 
 
-def shipped(folder: str) -> Path:
+def shipped_folder(folder: str) -> Path:
     """The folder `weights` or `samples`; an installed package keeps both under `data/`."""
-    inside = PACKAGE / "data" / folder
-    return inside if inside.is_dir() else PACKAGE.parent / folder
+    inside = _PACKAGE / "data" / folder
+    return inside if inside.is_dir() else _PACKAGE.parent / folder
 
 
 def cache_dir() -> Path:
@@ -82,7 +82,7 @@ def cache_dir() -> Path:
     return Path(own).expanduser() if own else user_cache_path("hrpose")
 
 
-def digest(path: Path) -> str:
+def sha256_file(path: Path) -> str:
     """The SHA-256 of a file, as 64 hexadecimal digits."""
     try:
         with path.open("rb") as file:
@@ -94,29 +94,29 @@ def digest(path: Path) -> str:
 def write_json(path: Path, content: Any) -> None:
     """Write `content` so that the file is there whole or not at all."""
     try:
-        with replacing(path) as temporary:
-            temporary.write_bytes(encoded(text(content)))
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(encode_utf8(to_json(content)))
     except OSError as error:
         raise FormatError(f"cannot write {path}: {error.strerror}") from error
 
 
-def text(content: Any) -> str:
+def to_json(content: Any) -> str:
     return json.dumps(content, ensure_ascii=False)
 
 
-def sweep(target: Path) -> None:
+def remove_stale_files(target: Path) -> None:
     """Remove what processes that do not run any more left of `target`, or in it if it is a folder of OpenPose."""
     name = rf"{re.escape(target.stem)}(_track\d+)?{re.escape(target.suffix)}(\..+)?"  # tracks are those of TRC
-    remove(target.parent, name)
-    remove(target, r".+_\d{12}_keypoints\.json")
+    _remove_if_stale(target.parent, name)
+    _remove_if_stale(target, r".+_\d{12}_keypoints\.json")
 
 
-def remove(folder: Path, name: str) -> None:
+def _remove_if_stale(folder: Path, name: str) -> None:
     """Remove all .PID.`name`, a regular expression, from `folder`, unless a process PID runs."""
     ours = re.compile(rf"\.(\d{{1,10}})\.{name}")
     for left in folder.iterdir() if folder.is_dir() else ():
         named = ours.fullmatch(left.name)
-        if named is None or alive(int(named[1])):
+        if named is None or _is_process_alive(int(named[1])):
             continue
         with contextlib.suppress(OSError):  # somebody else's, or gone by now
             if left.is_dir() and not left.is_symlink():
@@ -125,7 +125,7 @@ def remove(folder: Path, name: str) -> None:
                 left.unlink()
 
 
-def alive(process: int) -> bool:
+def _is_process_alive(process: int) -> bool:
     """Whether a process of this number runs; yes where that cannot be asked without harm."""
     if os.name != "posix":
         return True

@@ -41,7 +41,7 @@ def clean_boxes(xyxy: ArrayLike, size: Size, geometry: Geometry = "classic") -> 
     return np.concatenate([low, high + (geometry == "dark")], axis=1)
 
 
-def extents(xy: NDArray[Any], seen: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[Any]]:
+def keypoint_extents(xy: NDArray[Any], seen: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[Any]]:
     """Least and largest coordinates (N, 2) of the joints (N, K, 2) that were seen (N, K); infinite if none was."""
     low = np.where(seen[..., None], xy, np.inf).min(axis=1, initial=np.inf)
     high = np.where(seen[..., None], xy, -np.inf).max(axis=1, initial=-np.inf)
@@ -100,19 +100,19 @@ def heatmap_to_crop(heatmap: Size, crop: Size, geometry: Geometry = "classic") -
     return np.concatenate([np.diag(factor), offset[:, None]], axis=1)
 
 
-def invert(affine: Affine) -> Affine:
+def invert_affines(affine: Affine) -> Affine:
     """The affines (..., 2, 3) that undo `affine`."""
     linear = np.linalg.inv(affine[..., :2])
     return np.concatenate([linear, -linear @ affine[..., 2:]], axis=-1)
 
 
-def compose(outer: Affine, inner: Affine) -> Affine:
+def compose_affines(outer: Affine, inner: Affine) -> Affine:
     """(..., 2, 3): first `inner`, then `outer`."""
     linear = outer[..., :2] @ inner[..., :2]
     return np.concatenate([linear, outer[..., :2] @ inner[..., 2:] + outer[..., 2:]], axis=-1)
 
 
-def transform(affine: Affine, points: ArrayLike) -> NDArray[np.float64]:
+def transform_points(affine: Affine, points: ArrayLike) -> NDArray[np.float64]:
     """Points (..., P, 2) mapped by affines (..., 2, 3)."""
     turned = np.asarray(points, np.float64) @ np.swapaxes(affine[..., :2], -1, -2)
     return np.asarray(turned + affine[..., None, :, 2])

@@ -8,54 +8,56 @@ from pathlib import Path
 
 # Bytes that a net takes for each pixel of a crop while it runs. HRNet takes 200 in float32, SimpleBaseline and
 # Hourglass 400; cuDNN's workspace and the decoding come on top.
-BYTES_A_PIXEL = 800
-SHARE = 4  # of the free memory one part is for a batch: others need some, and so do graphs of other batch sizes
-LARGEST = {"cpu": 32, "cuda": 64}  # larger batches are no faster
+_BYTES_PER_PIXEL = 800
+MEMORY_FRACTION = (
+    4  # of the free memory one part is for a batch: others need some, and so do graphs of other batch sizes
+)
+_LARGEST_BATCH = {"cpu": 32, "cuda": 64}  # larger batches are no faster
 
 # Of a control group, by the name of its controller ("" in version 2): files with its limit and with what is
 # taken of it, and the part of that which is only a cache of files.
-GROUP_MEMORY = {
+_GROUP_MEMORY = {
     "": ("memory.max", "memory.current", "inactive_file"),
     "memory": ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
 }
 # The files with its CPU time in microseconds, and with the time in which it may take so much (in version 2 one).
-GROUP_TIME = {"": ("cpu.max",), "cpu": ("cpu.cfs_quota_us", "cpu.cfs_period_us")}
-GROUPS = Path("/sys/fs/cgroup")
-OWN_GROUPS = Path("/proc/self/cgroup")
+_GROUP_TIME = {"": ("cpu.max",), "cpu": ("cpu.cfs_quota_us", "cpu.cfs_period_us")}
+_GROUPS = Path("/sys/fs/cgroup")
+_OWN_GROUPS = Path("/proc/self/cgroup")
 
 
 def fitting_batch(size: tuple[int, int], device: str) -> int:
     """How many crops of `size` (width, height) make a good batch on a torch device: a power of two."""
-    a_crop = size[0] * size[1] * BYTES_A_PIXEL
-    most = LARGEST.get(device.partition(":")[0], LARGEST["cpu"])
-    count = max(1, min(most, free_memory(device) // (SHARE * a_crop)))
+    a_crop = size[0] * size[1] * _BYTES_PER_PIXEL
+    most = _LARGEST_BATCH.get(device.partition(":")[0], _LARGEST_BATCH["cpu"])
+    count = max(1, min(most, free_memory(device) // (MEMORY_FRACTION * a_crop)))
     return 1 << count.bit_length() - 1
 
 
-def cores() -> int:
+def cpu_count() -> int:
     """The cores that this process may use: those it may run on, or fewer if its control group has less CPU time."""
-    return min([allowed_cores(), *(max(1, math.ceil(share)) for share in group_cores())])
+    return min([_allowed_cpus(), *(max(1, math.ceil(share)) for share in _group_cpu_limits())])
 
 
-def allowed_cores() -> int:
+def _allowed_cpus() -> int:
     """The cores that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def heed_cpu_time() -> None:
+def limit_threads() -> None:
     """Have what uses OpenMP, as PyTorch does, start no more threads than `cores`; by itself it knows nothing of groups.
 
     To be called before that is imported.
     """
-    if cores() < allowed_cores():
-        os.environ.setdefault("OMP_NUM_THREADS", str(cores()))
+    if cpu_count() < _allowed_cpus():
+        os.environ.setdefault("OMP_NUM_THREADS", str(cpu_count()))
 
 
-def group_cores(root: Path = GROUPS, own: Path = OWN_GROUPS) -> Iterator[float]:
+def _group_cpu_limits(root: Path = _GROUPS, own: Path = _OWN_GROUPS) -> Iterator[float]:
     """Cores whose time each control group (Linux) that this process is in may take, where that is limited."""
-    for controller, folder in groups(root, own):
+    for controller, folder in _control_groups(root, own):
         with suppress(OSError, ValueError, KeyError):  # no such group, or the limit is "max"
-            time, period = (int(v) for name in GROUP_TIME[controller] for v in (folder / name).read_text().split())
+            time, period = (int(v) for name in _GROUP_TIME[controller] for v in (folder / name).read_text().split())
             if time > 0:  # -1 is no limit
                 yield time / period
 
@@ -68,20 +70,20 @@ def free_memory(device: str) -> int:
         return torch.cuda.mem_get_info(device)[0]
     import psutil  # type: ignore[import-untyped]
 
-    return min([int(psutil.virtual_memory().available), *group_rooms()])
+    return min([int(psutil.virtual_memory().available), *_group_free_memory()])
 
 
-def group_rooms(root: Path = GROUPS, own: Path = OWN_GROUPS) -> Iterator[int]:
+def _group_free_memory(root: Path = _GROUPS, own: Path = _OWN_GROUPS) -> Iterator[int]:
     """Bytes that are left in each control group (Linux) that this process is in, where they are limited."""
-    for controller, folder in groups(root, own):
+    for controller, folder in _control_groups(root, own):
         with suppress(OSError, ValueError, KeyError):  # no such group, or the limit is "max"
-            limit, taken, cache = GROUP_MEMORY[controller]
+            limit, taken, cache = _GROUP_MEMORY[controller]
             most, now = (int((folder / name).read_text()) for name in (limit, taken))
             facts = dict(line.split(maxsplit=1) for line in (folder / "memory.stat").read_text().splitlines())
             yield max(0, most - now + int(facts.get(cache, 0)))
 
 
-def groups(root: Path, own: Path) -> Iterator[tuple[str, Path]]:
+def _control_groups(root: Path, own: Path) -> Iterator[tuple[str, Path]]:
     """The controllers and folders of the control groups that this process is in, and of those around them."""
     for line in own.read_text().splitlines() if own.is_file() else ():
         _, controllers, path = line.split(":", 2)

@@ -20,10 +20,10 @@ from hrpose_cli.skeletons import COCO, Skeleton
 
 Floats = NDArray[np.float32]
 Affine = NDArray[np.float64]
-Picture = NDArray[np.uint8]
+Image = NDArray[np.uint8]
 
 
-def check(owner: object, field: str, shape: tuple[int | str, ...]) -> None:
+def _check_shape(owner: object, field: str, shape: tuple[int | str, ...]) -> None:
     """Raise ValueError unless `owner.field` has `shape`; a str in it matches any length."""
     got = getattr(owner, field).shape
     if len(got) != len(shape) or any(isinstance(s, int) and s != g for s, g in zip(shape, got, strict=True)):
@@ -35,13 +35,13 @@ def check(owner: object, field: str, shape: tuple[int | str, ...]) -> None:
 class Frame:
     """One picture of a source."""
 
-    image: Picture  # (H, W, 3)
+    image: Image  # (H, W, 3)
     index: int = 0  # its number in the source; in an evaluation the COCO image id
     time: float | None = None  # seconds; a picture has none
     name: str = ""  # file name, where there is one
 
     def __post_init__(self) -> None:
-        check(self, "image", ("H", "W", 3))
+        _check_shape(self, "image", ("H", "W", 3))
         if 0 in self.image.shape:
             raise ValueError(f"Frame.image must have pixels, but has shape {self.image.shape}")
         if self.image.dtype != np.uint8:
@@ -61,8 +61,8 @@ class Boxes:
     score: Floats  # (N,) in 0..1
 
     def __post_init__(self) -> None:
-        check(self, "xyxy", ("N", 4))
-        check(self, "score", (len(self.xyxy),))
+        _check_shape(self, "xyxy", ("N", 4))
+        _check_shape(self, "score", (len(self.xyxy),))
 
     def __len__(self) -> int:
         return len(self.xyxy)
@@ -80,12 +80,12 @@ class Boxes:
 class Crops:
     """N network inputs, each with the way back to its frame."""
 
-    images: Picture  # (N, h, w, 3)
+    images: Image  # (N, h, w, 3)
     to_frame: Affine  # (N, 2, 3) crop pixels -> frame pixels
 
     def __post_init__(self) -> None:
-        check(self, "images", ("N", "h", "w", 3))
-        check(self, "to_frame", (len(self.images), 2, 3))
+        _check_shape(self, "images", ("N", "h", "w", 3))
+        _check_shape(self, "to_frame", (len(self.images), 2, 3))
 
     def __len__(self) -> int:
         return len(self.images)
@@ -113,7 +113,7 @@ class Poses:
         }  # fmt: skip
         for name, shape in shapes.items():
             if getattr(self, name) is not None:
-                check(self, name, shape)
+                _check_shape(self, name, shape)
 
     def __len__(self) -> int:
         return len(self.xy)
@@ -153,7 +153,7 @@ class Poses:
 
 
 @dataclass(frozen=True)
-class Header:
+class PoseHeader:
     """What is the same for all records of a file."""
 
     info: Mapping[str, Any] = field(default_factory=dict)  # what made the poses: `api.provenance`
@@ -167,7 +167,7 @@ class Header:
 
 
 @dataclass(frozen=True)
-class Record:
+class PoseRecord:
     """The people of one frame."""
 
     poses: Poses
@@ -177,5 +177,5 @@ class Record:
     name: str = ""  # file name, where the frame has one of its own
 
     @classmethod
-    def of(cls, frame: Frame, poses: Poses) -> Record:
+    def of(cls, frame: Frame, poses: Poses) -> PoseRecord:
         return cls(poses, frame.index, frame.size, frame.time, frame.name)

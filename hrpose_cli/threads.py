@@ -13,22 +13,22 @@ from threading import Condition, Thread
 from types import TracebackType
 from typing import Generic, TypeVar
 
-T = TypeVar("T")
-WAITING = 128 << 20  # bytes that may wait between two stages
+_T = TypeVar("_T")
+MAX_WAITING_BYTES = 128 << 20  # bytes that may wait between two stages
 
 
-class Channel(Generic[T]):
+class _Channel(Generic[_T]):
     """Hands items from one thread to another, at most `most` bytes at a time but always one item."""
 
-    def __init__(self, weigh: Callable[[T], int], most: int = WAITING) -> None:
+    def __init__(self, weigh: Callable[[_T], int], most: int = MAX_WAITING_BYTES) -> None:
         self._weigh, self._most = weigh, most
-        self._items: deque[T] = deque()
+        self._items: deque[_T] = deque()
         self._weight = 0
         self._changed = Condition()
         self._finished = self._closed = False
         self._error: BaseException | None = None
 
-    def put(self, item: T) -> bool:
+    def put(self, item: _T) -> bool:
         """Wait for room and add `item`; False if nobody takes any more."""
         weight = self._weigh(item)
         with self._changed:
@@ -52,7 +52,7 @@ class Channel(Generic[T]):
             self._items.clear()
             self._changed.notify_all()
 
-    def __iter__(self) -> Iterator[T]:
+    def __iter__(self) -> Iterator[_T]:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._items or self._finished)
@@ -67,14 +67,18 @@ class Channel(Generic[T]):
 
 
 @contextmanager
-def ahead(
-    items: Iterable[T], weigh: Callable[[T], int], *, most: int = WAITING, stop: Callable[[], object] = lambda: None
-) -> Iterator[Iterator[T]]:
+def prefetch(
+    items: Iterable[_T],
+    weigh: Callable[[_T], int],
+    *,
+    most: int = MAX_WAITING_BYTES,
+    stop: Callable[[], object] = lambda: None,
+) -> Iterator[Iterator[_T]]:
     """`items`, which a thread computes while the block works on those before; it is gone after the block.
 
     stop: called when nobody takes any more, to end a wait for something that may never come.
     """
-    channel = Channel(weigh, most)
+    channel = _Channel(weigh, most)
 
     def work() -> None:
         try:
@@ -93,10 +97,10 @@ def ahead(
     finally:
         channel.close()
         stop()
-        join(thread)
+        _join_thread(thread)
 
 
-def join(thread: Thread) -> None:
+def _join_thread(thread: Thread) -> None:
     """Wait for a thread to its end, whatever Ctrl-C says: what it works with must not be closed under it."""
     try:
         thread.join()
@@ -105,20 +109,22 @@ def join(thread: Thread) -> None:
         raise
 
 
-class Behind(Generic[T]):
+class BackgroundConsumer(Generic[_T]):
     """Calls `consume` with each item in a thread while the caller goes on; a context manager.
 
     The block ends when all items are consumed: also after Ctrl-C, since what was done is kept, but
     not after another error.
     """
 
-    def __init__(self, consume: Callable[[T], object], weigh: Callable[[T], int], *, most: int = WAITING) -> None:
+    def __init__(
+        self, consume: Callable[[_T], object], weigh: Callable[[_T], int], *, most: int = MAX_WAITING_BYTES
+    ) -> None:
         self._consume = consume
-        self._channel = Channel(weigh, most)
+        self._channel = _Channel(weigh, most)
         self._thread = Thread(target=self._work, name="behind", daemon=True)
         self._error: BaseException | None = None
 
-    def __enter__(self) -> Behind[T]:
+    def __enter__(self) -> BackgroundConsumer[_T]:
         self._thread.start()
         return self
 
@@ -130,12 +136,12 @@ class Behind(Generic[T]):
             self._thread.join()
         except KeyboardInterrupt:  # again: what waits is given up
             self._channel.close()
-            join(self._thread)
+            _join_thread(self._thread)
             raise
         if self._error is not None and (kind is None or issubclass(kind, KeyboardInterrupt)):
             raise self._error from error  # what Ctrl-C would have kept is not there
 
-    def put(self, item: T) -> None:
+    def put(self, item: _T) -> None:
         """Hand over an item; raises what `consume` raised for an earlier one."""
         if not self._channel.put(item) and self._error is not None:
             raise self._error

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 
-class Stopwatch:
+class StageTimer:
     """Adds up seconds and pictures by stage; stages that overlap each count whole."""
 
     def __init__(self) -> None:
@@ -42,7 +42,7 @@ class Stopwatch:
         """Pictures a second by stage, of stages that took any time."""
         return {stage: self.pictures[stage] / spent for stage, spent in self.seconds.items() if spent > 1e-3}
 
-    def each(self, stage: str, items: Iterable[T]) -> Iterator[T]:
+    def each(self, stage: str, items: Iterable[_T]) -> Iterator[_T]:
         """`items`, with the time that each takes to come counted to `stage`."""
         iterator = iter(items)
         while True:

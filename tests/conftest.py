@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from hrpose_cli.backends.pytorch import TorchBackend
-from hrpose_cli.detection.boxes import WholePicture
+from hrpose_cli.detection.boxes import WholeImage
 from hrpose_cli.estimation.top_down import TopDown
 from hrpose_cli.models.zoo import ModelSpec
 from hrpose_cli.nets.hrnet import HRNet, NetConfig
@@ -56,31 +56,31 @@ def net() -> HRNet:
 @pytest.fixture(scope="session")
 def tiny(net: HRNet) -> TopDown:
     """One person who fills the picture, found by a net that knows nothing."""
-    return TopDown(WholePicture(), TorchBackend(net), spec())
+    return TopDown(WholeImage(), TorchBackend(net), spec())
 
 
 @pytest.fixture(scope="session")
 def weights_file(net: HRNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny net as a file that `--weights` takes."""
-    from hrpose_cli.models.find import save
+    from hrpose_cli.models.find import save_weights
 
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    save(net, spec(), path)
+    save_weights(net, spec(), path)
     return path
 
 
 def bottom_up_file(folder: Path, skeleton: str) -> Path:
     """Weights of a tiny net that finds everyone at once."""
-    from hrpose_cli.models.find import save
-    from hrpose_cli.nets.build import build
+    from hrpose_cli.models.find import save_weights
+    from hrpose_cli.nets.build import build_net
     from hrpose_cli.skeletons import SKELETONS
 
     config = TINY | {"refine": 1, "joints": len(SKELETONS[skeleton])}
-    net = build("higher_hrnet", config).eval()
+    net = build_net("higher_hrnet", config).eval()
     net.load_state_dict(rule.state_dict(net))
     facts = {"architecture": "higher_hrnet", "net": config, "skeleton": skeleton, "input_size": (64, 64)}
     path = folder / f"whole-{skeleton}.safetensors"
-    save(net, replace(spec(), decode="quarter", **facts), path)
+    save_weights(net, replace(spec(), decode="quarter", **facts), path)
     return path
 
 

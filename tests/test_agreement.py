@@ -14,11 +14,17 @@ from torch import Tensor
 from hrpose_cli.estimation import precision as agreement
 from hrpose_cli.estimation import precision as backends
 from hrpose_cli.estimation import precision as losses
-from hrpose_cli.estimation.heatmaps import encode
-from hrpose_cli.estimation.precision import FEWEST, agreeing, first_near, joints, people
+from hrpose_cli.estimation.heatmaps import encode_heatmaps
+from hrpose_cli.estimation.precision import (
+    _FEWEST_KEYPOINTS,
+    _agreeing_precision,
+    _decode_crops,
+    _sample_crops,
+    _try_precisions,
+)
 from hrpose_cli.files import cache_dir
-from hrpose_cli.models.find import find
-from hrpose_cli.poses import Picture
+from hrpose_cli.models.find import find_weights
+from hrpose_cli.poses import Image
 from tests.conftest import spec
 
 
@@ -33,10 +39,12 @@ class Moved:
     name: str = "moved"
     device: str = "cpu"
 
-    def __call__(self, images: Picture) -> Tensor:
+    def __call__(self, images: Image) -> Tensor:
         x = torch.full((len(images), 17), 10.0)
         x[:, : self.count] += self.by / 4
-        maps, _ = encode(torch.stack([x, torch.full_like(x, 15.0)], dim=-1), torch.ones_like(x), (24, 32), sigma=1.0)
+        maps, _ = encode_heatmaps(
+            torch.stack([x, torch.full_like(x, 15.0)], dim=-1), torch.ones_like(x), (24, 32), sigma=1.0
+        )
         return self.height * maps
 
 
@@ -47,7 +55,7 @@ def maker(**nets: Moved) -> Callable[[str], Any]:
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten crops, so that one joint of all is more than half a hundredth."""
-    monkeypatch.setattr(agreement, "people", lambda spec: np.zeros((10, 128, 96, 3), np.uint8))
+    monkeypatch.setattr(agreement, "_sample_crops", lambda spec: np.zeros((10, 128, 96, 3), np.uint8))
 
 
 @pytest.mark.parametrize(
@@ -62,14 +70,14 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_precision_is_taken_where_the_joints_stay(few: None, net: Moved, chosen: str) -> None:
-    assert first_near(spec(), maker(bf16=net), ["bf16"]) == chosen
+    assert _try_precisions(spec(), maker(bf16=net), ["bf16"]) == chosen
 
 
 def test_the_first_that_agrees_is_taken(few: None) -> None:
     make = maker(fp16=Moved("fp16", by=2.0))
-    assert first_near(spec(), make, ["fp16", "bf16"]) == "bf16"
-    assert first_near(spec(), make, ["bf16", "fp16"]) == "bf16"
-    assert first_near(spec(), make, ["fp16"]) == "fp32"
+    assert _try_precisions(spec(), make, ["fp16", "bf16"]) == "bf16"
+    assert _try_precisions(spec(), make, ["bf16", "fp16"]) == "bf16"
+    assert _try_precisions(spec(), make, ["fp16"]) == "fp32"
 
 
 def test_who_finds_hardly_anybody_cannot_be_judged(few: None) -> None:
@@ -79,31 +87,31 @@ def test_who_finds_hardly_anybody_cannot_be_judged(few: None) -> None:
         tried.append(precision)
         return Moved(precision, height=0.2)
 
-    assert first_near(spec(), make, ["bf16"]) == "fp32"
+    assert _try_precisions(spec(), make, ["bf16"]) == "fp32"
     assert tried == ["fp32"]
 
 
 def test_the_answer_is_kept(few: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HRPOSE_CACHE", str(tmp_path))
-    assert agreeing(spec(), maker(), ["bf16"], {"weights": "a"}) == "bf16"
+    assert _agreeing_precision(spec(), maker(), ["bf16"], {"weights": "a"}) == "bf16"
     worse = maker(bf16=Moved("bf16", by=2.0))
-    assert agreeing(spec(), worse, ["bf16"], {"weights": "a"}) == "bf16"  # as kept
-    assert agreeing(spec(), worse, ["bf16"], {"weights": "b"}) == "fp32"
-    assert agreeing(spec(), maker(), ["fp16"], {"weights": "a"}) == "fp16"
+    assert _agreeing_precision(spec(), worse, ["bf16"], {"weights": "a"}) == "bf16"  # as kept
+    assert _agreeing_precision(spec(), worse, ["bf16"], {"weights": "b"}) == "fp32"
+    assert _agreeing_precision(spec(), maker(), ["fp16"], {"weights": "a"}) == "fp16"
     for kept in (cache_dir() / "precision").iterdir():
         kept.write_bytes(b"\xff int4")
-    assert agreeing(spec(), worse, ["bf16"], {"weights": "a"}) == "fp32"  # tried again
+    assert _agreeing_precision(spec(), worse, ["bf16"], {"weights": "a"}) == "fp32"  # tried again
 
 
 def test_joints_are_in_crop_pixels() -> None:
-    xy, score = joints(spec(), Moved("fp32"), np.zeros((3, 128, 96, 3), np.uint8))
+    xy, score = _decode_crops(spec(), Moved("fp32"), np.zeros((3, 128, 96, 3), np.uint8))
     assert xy.shape == (3, 17, 2)
     np.testing.assert_allclose(xy, np.broadcast_to([40.0, 60.0], xy.shape), atol=0.02)
     np.testing.assert_allclose(score, 1.0, atol=1e-6)
 
 
 def test_people_come_nearer_and_farther_and_mirrored() -> None:
-    crops = people(spec())
+    crops = _sample_crops(spec())
     assert crops.shape == (72, 128, 96, 3)
     assert_array_equal(crops[36:], crops[:36, :, ::-1])
     assert len({crop.tobytes() for crop in crops}) == 72
@@ -111,13 +119,13 @@ def test_people_come_nearer_and_farther_and_mirrored() -> None:
 
 @pytest.mark.weights
 def test_the_people_are_where_the_boxes_are() -> None:
-    light, path = find("lite-hrnet-256x192")
-    backend = backends.build(light, path, device="cpu", precision="fp32")
-    _, score = joints(light, backend, people(light))
-    sure = score > agreement.SURE
+    light, path = find_weights("lite-hrnet-256x192")
+    backend = backends.build_backend(light, path, device="cpu", precision="fp32")
+    _, score = _decode_crops(light, backend, _sample_crops(light))
+    sure = score > agreement._SURE_SCORE
     assert sure.sum(1).min() >= 4  # of the one whom the edge cuts
     assert sure.mean() > 0.9
-    assert sure.sum() > 10 * FEWEST
+    assert sure.sum() > 10 * _FEWEST_KEYPOINTS
 
 
 @pytest.fixture
@@ -129,8 +137,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         found.append(tuple(precisions))
         return str(precisions[0])
 
-    monkeypatch.setattr(agreement, "agreeing", agrees)
-    monkeypatch.setattr(backends, "fast_precisions", lambda *_: ("int8", "fp16", "bf16"))
+    monkeypatch.setattr(agreement, "_agreeing_precision", agrees)
+    monkeypatch.setattr(backends, "_fast_precisions", lambda *_: ("int8", "fp16", "bf16"))
     return found
 
 
@@ -152,15 +160,15 @@ def test_only_what_nobody_measured_is_tried(
     tried: list[Any],
     chosen: str,
 ) -> None:
-    monkeypatch.setattr(losses, "LOSSES", {losses.source(weights_file): lost})
+    monkeypatch.setattr(losses, "_AP_LOSSES", {losses._weights_hash(weights_file): lost})
     net = replace(spec(), architecture=architecture)
-    assert backends.try_faster(net, weights_file, Moved, "torch", "cpu") == chosen
+    assert backends._try_faster_precision(net, weights_file, Moved, "torch", "cpu") == chosen
     assert asked == tried
 
 
 def test_who_says_a_precision_gets_it(weights_file: Path, monkeypatch: pytest.MonkeyPatch, asked: list[Any]) -> None:
     monkeypatch.setitem(backends.BACKENDS, "torch", lambda spec, path, device, precision: Moved(precision))
     for precision, chosen in (("fp32", "fp32"), ("auto", "fp16")):
-        backend = backends.build(spec(), weights_file, device="cpu", backend="torch", precision=precision)
+        backend = backends.build_backend(spec(), weights_file, device="cpu", backend="torch", precision=precision)
         assert backend.precision == chosen
     assert asked == [("fp16", "bf16")]

@@ -14,18 +14,18 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from hrpose_cli.clips.render import render
-from hrpose_cli.clips.run import Done, Outputs, annotate
-from hrpose_cli.clips.stages import Way
+from hrpose_cli.clips.render import render_clip
+from hrpose_cli.clips.run import ClipOutputs, ClipSummary, annotate_clip
+from hrpose_cli.clips.stages import MotionOptions
 from hrpose_cli.draw import DrawStyle
 from hrpose_cli.errors import InputError, MediaError, UsageError
-from hrpose_cli.estimation.estimator import Best, Estimator
-from hrpose_cli.estimation.top_down import Following, TopDown
+from hrpose_cli.estimation.estimator import Estimator, TopPeople
+from hrpose_cli.estimation.top_down import DetectEveryN, TopDown
 from hrpose_cli.formats import pose_file as formats
 from hrpose_cli.formats.pose_file import PoseFile
 from hrpose_cli.media.encoding import Encoding
-from hrpose_cli.media.video_reader import VideoSource
-from hrpose_cli.poses import Boxes, Frame, Header, Poses
+from hrpose_cli.media.video_reader import VideoReader
+from hrpose_cli.poses import Boxes, Frame, PoseHeader, Poses
 from tests.media.clips import film
 
 FRAMES = 34
@@ -47,10 +47,12 @@ class Watched:
         return self.base(frames)
 
 
-def run(clip: Path, estimator: Estimator, folder: Path, *names: str, video: str | None = None, **more: Any) -> Done:
-    poses = tuple(PoseFile(folder / name, formats.named(name).name) for name in names)
-    outputs = Outputs(folder / video if video else None, poses, **more.pop("outputs", {}))
-    return annotate(partial(VideoSource, clip), estimator, outputs, Header({"by": "a test"}), **more)
+def run(
+    clip: Path, estimator: Estimator, folder: Path, *names: str, video: str | None = None, **more: Any
+) -> ClipSummary:
+    poses = tuple(PoseFile(folder / name, formats.find_format(name).name) for name in names)
+    outputs = ClipOutputs(folder / video if video else None, poses, **more.pop("outputs", {}))
+    return annotate_clip(partial(VideoReader, clip), estimator, outputs, PoseHeader({"by": "a test"}), **more)
 
 
 def pictures(path: Path) -> np.ndarray:
@@ -62,7 +64,7 @@ def test_every_output_has_every_frame(clip: Path, tiny: TopDown, tmp_path: Path)
     done = run(clip, tiny, tmp_path, "p.jsonl", "p.json", "p.csv", "p.npz", "of/", video="out.mp4")
     assert (done.frames, done.people, done.seen, done.tracks, done.damage) == (FRAMES, FRAMES, {1: FRAMES}, 1, "")
     assert len(pictures(tmp_path / "out.mp4")) == FRAMES
-    header, records = formats.read(tmp_path / "p.jsonl")
+    header, records = formats.read_pose_file(tmp_path / "p.jsonl")
     assert (header.source, header.size, header.rate) == ("clip.mp4", (96, 64), 25)
     times = [record.time for record in records]
     assert_allclose(times, np.arange(FRAMES) / 25)
@@ -72,9 +74,11 @@ def test_every_output_has_every_frame(clip: Path, tiny: TopDown, tmp_path: Path)
     assert len(list((tmp_path / "of").iterdir())) == FRAMES
 
 
-@pytest.mark.parametrize("way", [Way(), Way(every=3), Way(every=2, between="hold", smooth="none")])
+@pytest.mark.parametrize(
+    "way", [MotionOptions(), MotionOptions(every=3), MotionOptions(every=2, between="hold", smooth="none")]
+)
 def test_a_run_that_was_interrupted_anywhere_gives_the_same_bytes(
-    clip: Path, tiny: TopDown, tmp_path: Path, way: Way
+    clip: Path, tiny: TopDown, tmp_path: Path, way: MotionOptions
 ) -> None:
     names = ("p.jsonl", "p.json", "p.csv")
     run(clip, tiny, tmp_path / "whole", *names, way=way)
@@ -98,12 +102,12 @@ def test_a_run_that_was_interrupted_anywhere_gives_the_same_bytes(
 def test_another_run_is_not_resumed(clip: Path, tiny: TopDown, tmp_path: Path) -> None:
     run(clip, tiny, tmp_path, "p.jsonl")
     before = (tmp_path / "p.jsonl").read_bytes()
-    outputs = Outputs(None, (PoseFile.of(str(tmp_path / "p.jsonl")),))
+    outputs = ClipOutputs(None, (PoseFile.of(str(tmp_path / "p.jsonl")),))
     with pytest.raises(InputError, match="another clip, --trim, options"):
-        annotate(partial(VideoSource, clip), tiny, outputs, Header({"by": "someone else"}), resume=True)
+        annotate_clip(partial(VideoReader, clip), tiny, outputs, PoseHeader({"by": "someone else"}), resume=True)
     for info in ({"by": "a test", "now": 1}, {}):
         with pytest.raises(InputError, match=r"version \((now|by)\)"):
-            annotate(partial(VideoSource, clip), tiny, outputs, Header(info), resume=True)
+            annotate_clip(partial(VideoReader, clip), tiny, outputs, PoseHeader(info), resume=True)
     other = film(tmp_path / "clip.mp4", FRAMES, "-vf", "negate")  # of the same name, size and rate
     with pytest.raises(InputError, match="another clip"):
         run(other, tiny, tmp_path, "p.jsonl", resume=True)
@@ -117,15 +121,17 @@ def test_frames_that_wait_have_to_fit_the_memory(
 ) -> None:
     monkeypatch.setattr("hrpose_cli.clips.run.free_memory", lambda _: 4 * 10 * 3 * 96 * 64)  # ten frames are a fourth
     with pytest.raises(UsageError, match="--between hold"):
-        run(clip, tiny, tmp_path, "p.jsonl", way=Way(every=11))
-    for way in (Way(every=10), Way(every=11, between="hold")):
+        run(clip, tiny, tmp_path, "p.jsonl", way=MotionOptions(every=11))
+    for way in (MotionOptions(every=10), MotionOptions(every=11, between="hold")):
         assert run(clip, tiny, tmp_path, "p.jsonl", way=way).frames == FRAMES
 
 
 def test_offline_smoothing_keeps_what_was_measured(clip: Path, tiny: TopDown, tmp_path: Path) -> None:
-    run(clip, tiny, tmp_path, "raw.jsonl", way=Way(smooth="none"))
-    run(clip, tiny, tmp_path, "steady.jsonl", video="out.mp4", way=Way(smooth="offline"))
-    raw, steady = ([r.poses for r in formats.read(tmp_path / name)[1]] for name in ("raw.jsonl", "steady.jsonl"))
+    run(clip, tiny, tmp_path, "raw.jsonl", way=MotionOptions(smooth="none"))
+    run(clip, tiny, tmp_path, "steady.jsonl", video="out.mp4", way=MotionOptions(smooth="offline"))
+    raw, steady = (
+        [r.poses for r in formats.read_pose_file(tmp_path / name)[1]] for name in ("raw.jsonl", "steady.jsonl")
+    )
     assert len(raw) == len(steady) == len(pictures(tmp_path / "out.mp4")) == FRAMES
     for before, after in zip(raw, steady, strict=True):
         np.testing.assert_array_equal(after.raw, before.xy)
@@ -134,18 +140,18 @@ def test_offline_smoothing_keeps_what_was_measured(clip: Path, tiny: TopDown, tm
 def test_a_filter_that_the_rate_forbids_is_refused_before_the_work(clip: Path, tiny: TopDown, tmp_path: Path) -> None:
     estimator = Watched(tiny)
     with pytest.raises(InputError, match="frames a second"):
-        run(clip, estimator, tmp_path, "p.jsonl", way=Way(every=5, smooth="offline"))
+        run(clip, estimator, tmp_path, "p.jsonl", way=MotionOptions(every=5, smooth="offline"))
     assert not estimator.seen
 
 
 def test_saved_poses_are_drawn_as_the_run_drew_them(clip: Path, tiny: TopDown, tmp_path: Path) -> None:
     run(clip, tiny, tmp_path, "p.jsonl", video="first.mp4")
-    with VideoSource(clip) as source:
-        assert render(source, tmp_path / "p.jsonl", Outputs(tmp_path / "again.mp4")).frames == FRAMES
+    with VideoReader(clip) as source:
+        assert render_clip(source, tmp_path / "p.jsonl", ClipOutputs(tmp_path / "again.mp4")).frames == FRAMES
     np.testing.assert_array_equal(pictures(tmp_path / "first.mp4"), pictures(tmp_path / "again.mp4"))
     other = film(tmp_path / "other.mp4", 2, size=(64, 64))
-    with VideoSource(other) as source, pytest.raises(InputError, match="choose the right clip"):
-        render(source, tmp_path / "p.jsonl", Outputs(tmp_path / "wrong.mp4"))
+    with VideoReader(other) as source, pytest.raises(InputError, match="choose the right clip"):
+        render_clip(source, tmp_path / "p.jsonl", ClipOutputs(tmp_path / "wrong.mp4"))
 
 
 def test_side_by_side_and_transparent(clip: Path, tiny: TopDown, tmp_path: Path) -> None:
@@ -158,7 +164,7 @@ def test_side_by_side_and_transparent(clip: Path, tiny: TopDown, tmp_path: Path)
     with av.open(str(tmp_path / "clear.mov")) as container:
         assert container.streams.video[0].pix_fmt.startswith("yuva444p")
     with pytest.raises(InputError, match="choose one"):
-        Outputs(side_by_side=True, style=clear)
+        ClipOutputs(side_by_side=True, style=clear)
 
 
 class Failing:
@@ -181,7 +187,7 @@ def test_after_a_failure_the_poses_so_far_are_there(
     with pytest.raises(type(error)):
         run(clip, Failing(tiny, error), tmp_path, "p.jsonl", "p.csv", "p.json", video="out.mp4")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["p.csv", "p.json", "p.jsonl"]
-    assert len(list(formats.read(tmp_path / "p.jsonl")[1])) == 16
+    assert len(list(formats.read_pose_file(tmp_path / "p.jsonl")[1])) == 16
     assert len(json.loads((tmp_path / "p.json").read_text())["images"]) == 16
     assert not [t for t in threading.enumerate() if t.name in ("ahead", "behind")]
 
@@ -189,10 +195,10 @@ def test_after_a_failure_the_poses_so_far_are_there(
 def test_ctrl_c_keeps_poses_and_clip(clip: Path, tiny: TopDown, tmp_path: Path) -> None:
     done = run(clip, Failing(tiny, KeyboardInterrupt()), tmp_path, "p.jsonl", "p.csv", video="out.mp4")
     assert (done.stopped, done.frames) == (True, 16)
-    assert len(list(formats.read(tmp_path / "p.csv")[1])) == len(pictures(tmp_path / "out.mp4")) == 16
+    assert len(list(formats.read_pose_file(tmp_path / "p.csv")[1])) == len(pictures(tmp_path / "out.mp4")) == 16
 
 
-class Closing(VideoSource):
+class Closing(VideoReader):
     """Remembers which threads were alive when it was closed."""
 
     alive: list[str]
@@ -210,7 +216,13 @@ def test_no_thread_decodes_from_a_source_that_is_closed(
     failing = Failing(tiny, error)
     failing.calls = 1  # fails at once
     with pytest.raises(type(error)):
-        annotate(partial(Closing, clip), failing, Outputs(tmp_path / "x.mp4"), Header(), way=Way(smooth=smooth))
+        annotate_clip(
+            partial(Closing, clip),
+            failing,
+            ClipOutputs(tmp_path / "x.mp4"),
+            PoseHeader(),
+            way=MotionOptions(smooth=smooth),
+        )
     assert Closing.alive == []
     assert list(tmp_path.iterdir()) == []
 
@@ -239,7 +251,7 @@ def test_an_input_that_vanishes_is_said_and_what_was_read_is_kept(clip: Path, ti
 
     done = run(path, Vanishing(tiny), tmp_path, "p.jsonl", video="out.mp4")
     assert done.damage == "the file vanished during the run"
-    assert len(list(formats.read(tmp_path / "p.jsonl")[1])) == len(pictures(tmp_path / "out.mp4")) == FRAMES
+    assert len(list(formats.read_pose_file(tmp_path / "p.jsonl")[1])) == len(pictures(tmp_path / "out.mp4")) == FRAMES
 
 
 def test_a_run_that_fails_at_once_leaves_the_files_of_the_one_before(clip: Path, tiny: TopDown, tmp_path: Path) -> None:
@@ -264,14 +276,14 @@ def test_of_two_line_files_one_is_resumed_and_the_other_written_anew(clip: Path,
 def test_detection_keeps_its_rhythm_over_chunks(clip: Path, tiny: TopDown, tmp_path: Path) -> None:
     watched = Watched(tiny)
     watched.estimate = tiny.estimate  # type: ignore[attr-defined]
-    run(clip, Following(watched, 10), tmp_path, "p.jsonl", way=Way(detect_every=10))  # type: ignore[arg-type]
+    run(clip, DetectEveryN(watched, 10), tmp_path, "p.jsonl", way=MotionOptions(detect_every=10))  # type: ignore[arg-type]
     assert watched.seen == [0, 10, 20, 30]
 
 
 def test_nobody_is_lost_when_smoothing_has_no_identities() -> None:
     with pytest.raises(InputError, match="needs tracking"):
-        Way(track=False)
-    assert Way(track=False, smooth="none").smooth == "none"
+        MotionOptions(track=False)
+    assert MotionOptions(track=False, smooth="none").smooth == "none"
 
 
 def test_people_are_followed_between_detections(tiny: TopDown) -> None:
@@ -283,7 +295,7 @@ def test_people_are_followed_between_detections(tiny: TopDown) -> None:
             return [Boxes(np.array([[5, 5, 60, 60]], np.float32), np.ones(1, np.float32)) for _ in frames]
 
     counted = Counted()
-    following = Following(replace(tiny, detector=counted), 4)
+    following = DetectEveryN(replace(tiny, detector=counted), 4)
     found = following([Frame(np.full((64, 64, 3), 9, np.uint8), i) for i in range(10)])
     assert (len(found), counted.calls) == (10, 3)
-    assert len(Best(following, at_least=2.0)([Frame(np.full((64, 64, 3), 9, np.uint8))])[0]) == 0
+    assert len(TopPeople(following, at_least=2.0)([Frame(np.full((64, 64, 3), 9, np.uint8))])[0]) == 0

@@ -9,9 +9,9 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from hrpose_cli import PoseEstimator, Poses
-from hrpose_cli.api import Settings, build, provenance
+from hrpose_cli.api import Settings, build_estimator, provenance
 from hrpose_cli.backends.device import choose_device
-from hrpose_cli.backends.pytorch import Normalised
+from hrpose_cli.backends.pytorch import NormalisedNet
 from hrpose_cli.errors import BackendError, InputError
 from hrpose_cli.poses import Frame
 from tests.conftest import bottom_up_file
@@ -98,12 +98,12 @@ def test_settings_are_checked(wrong: dict[str, object]) -> None:
 )
 def test_what_whole_pictures_have_no_use_for_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        build(Settings(weights=str(bottom_up_file(tmp_path, "coco")), device="cpu", **change))
+        build_estimator(Settings(weights=str(bottom_up_file(tmp_path, "coco")), device="cpu", **change))
 
 
 def test_every_run_can_say_what_made_it(weights_file: Path) -> None:
     settings = Settings(weights=str(weights_file), detector="none", device="cpu", flip_test=True)
-    info = provenance(settings, build(settings))
+    info = provenance(settings, build_estimator(settings))
     assert info["weights"]["name"] == "tiny"
     assert len(info["weights"]["sha256"]) == 64
     assert (info["device"], info["precision"], info["options"]["flip_test"]) == ("cpu", "fp32", True)
@@ -113,10 +113,10 @@ def test_every_run_can_say_what_made_it(weights_file: Path) -> None:
 
 @pytest.mark.weights
 def test_poses_do_not_depend_on_what_else_is_estimated() -> None:
-    from hrpose_cli.files import shipped
-    from hrpose_cli.media.images import read_picture
+    from hrpose_cli.files import shipped_folder
+    from hrpose_cli.media.images import read_image
 
-    picture = read_picture(shipped("samples") / "bus.jpg")
+    picture = read_image(shipped_folder("samples") / "bus.jpg")
     others = [np.ascontiguousarray(picture[:, ::-1]), np.ascontiguousarray(picture[:600])]
     estimator = PoseEstimator(device="cpu")
     alone, together = estimator(picture), estimator([others[0], picture, others[1]])[1]
@@ -126,9 +126,9 @@ def test_poses_do_not_depend_on_what_else_is_estimated() -> None:
 
 @pytest.mark.weights
 def test_what_is_shipped_finds_the_people_of_the_sample() -> None:
-    from hrpose_cli.files import shipped
+    from hrpose_cli.files import shipped_folder
 
-    poses = PoseEstimator(device="cpu")(shipped("samples") / "bus.jpg")
+    poses = PoseEstimator(device="cpu")(shipped_folder("samples") / "bus.jpg")
     assert len(poses) >= 3
     left, right = (poses.skeleton.joints.index(f"{side}_ankle") for side in ("left", "right"))
     nose = poses.skeleton.joints.index("nose")
@@ -140,7 +140,7 @@ def test_channels_of_bgr_nets_are_swapped_but_not_their_statistics() -> None:
     import torch
 
     image = torch.tensor([[[[10, 20, 30]]]], dtype=torch.uint8)  # one pixel
-    rgb, bgr = (Normalised(torch.nn.Identity(), color)(image).flatten() for color in ("rgb", "bgr"))
+    rgb, bgr = (NormalisedNet(torch.nn.Identity(), color)(image).flatten() for color in ("rgb", "bgr"))
     mean, std = (torch.tensor(v) * 255 for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
     assert_allclose(rgb, (torch.tensor([10, 20, 30]) - mean) / std, rtol=1e-5)
     assert_allclose(bgr, (torch.tensor([30, 20, 10]) - mean) / std, rtol=1e-5)

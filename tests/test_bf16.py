@@ -6,7 +6,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from torch import Tensor, nn
 
-from hrpose_cli.backends.pytorch import normalise, runnable
+from hrpose_cli.backends.pytorch import normalise_images, runnable_net
 from hrpose_cli.nets.lite_hrnet import ConvBN, LiteHRNet, LiteNetConfig
 from hrpose_cli.training import bf16
 from tests.reference import rule
@@ -73,11 +73,11 @@ def test_what_comes_out_is_nearly_the_same_net_and_bf16_holds_its_weights() -> N
     net.load_state_dict(rule.state_dict(net))
     before = {key: value.clone() for key, value in net.state_dict().items()}
     pictures = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 3, 128, 96), np.uint8)).float()
-    made = bf16.for_bf16(net, normalise(pictures))
-    want, found = net(normalise(pictures)), made(normalise(pictures))
+    made = bf16.for_bf16(net, normalise_images(pictures))
+    want, found = net(normalise_images(pictures)), made(normalise_images(pictures))
     assert_allclose(found, want, atol=0.05 * float(want.std()))
     for key, value in net.state_dict().items():
         assert_array_equal(value, before[key])
-    for module in runnable(made, whole_levels=True).modules():
+    for module in runnable_net(made, whole_levels=True).modules():
         for values in module.parameters() if isinstance(module, nn.Conv2d) else ():
             assert_allclose(values, values.bfloat16().float(), rtol=1e-6, atol=1e-9)

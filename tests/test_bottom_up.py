@@ -11,10 +11,10 @@ from torch.nn.functional import interpolate
 
 from hrpose_cli.backends.pytorch import TorchBackend
 from hrpose_cli.errors import BackendError, InputError
-from hrpose_cli.estimation.bottom_up import BottomUp, corners_to_corners, network_size, picture_to_input
-from hrpose_cli.geometry import invert, transform
+from hrpose_cli.estimation.bottom_up import BottomUp, _corner_aligned_affine, _image_to_input_affine, _net_input_size
+from hrpose_cli.geometry import invert_affines, transform_points
 from hrpose_cli.models.zoo import ModelSpec
-from hrpose_cli.nets.build import build
+from hrpose_cli.nets.build import build_net
 from hrpose_cli.poses import Frame
 from tests.reference import load, rule
 
@@ -102,19 +102,19 @@ def test_people_come_back_from_maps_whose_corners_are_the_pictures(
 
 
 def test_corners_lie_on_each_other() -> None:
-    affine = corners_to_corners((641, 481), (384, 256), (768, 512))
-    assert_allclose(transform(affine, [[0, 0], [480 * 767 / 511, 480]]), [[0, 0], [383, 255]], atol=1e-9)
-    affine = corners_to_corners((481, 641), (512, 768), (512, 768))
-    assert_allclose(transform(affine, [[0, 0], [480, 480 * 767 / 511]]), [[0, 0], [511, 767]], atol=1e-9)
+    affine = _corner_aligned_affine((641, 481), (384, 256), (768, 512))
+    assert_allclose(transform_points(affine, [[0, 0], [480 * 767 / 511, 480]]), [[0, 0], [383, 255]], atol=1e-9)
+    affine = _corner_aligned_affine((481, 641), (512, 768), (512, 768))
+    assert_allclose(transform_points(affine, [[0, 0], [480, 480 * 767 / 511]]), [[0, 0], [511, 767]], atol=1e-9)
 
 
 def test_sizes_are_the_authors() -> None:
     for row in load("ae_group")["sizes"]:
         picture = int(row[0]), int(row[1])
         short, smallest, scale = row[2:5]
-        size = network_size(picture, int(short), scale, smallest)
+        size = _net_input_size(picture, int(short), scale, smallest)
         assert size == tuple(row[5:7])
-        corners = transform(invert(picture_to_input(picture, size)), [[0, 0], size])
+        corners = transform_points(invert_affines(_image_to_input_affine(picture, size)), [[0, 0], size])
         assert_allclose(corners, [row[7:9] - 100 * row[9:11], row[7:9] + 100 * row[9:11]], atol=1e-9)
 
 
@@ -127,7 +127,7 @@ def test_joints_in_the_picture_are_the_authors() -> None:
         if "PROJECT2IMAGE" in facts["options"]:
             size = tuple(2 * n for n in size)  # this scene stays at half the input
         refined = reference[f"{facts['scene']}/refined"][..., :2] * (size[0] / facts["agg_shape"][3])
-        points = transform(invert(picture_to_input(tuple(facts["image_wh"]), size)), refined)
+        points = transform_points(invert_affines(_image_to_input_affine(tuple(facts["image_wh"]), size)), refined)
         assert_allclose(points, reference[f"{facts['scene']}/final"][..., :2], atol=1e-4)
 
 
@@ -216,7 +216,7 @@ def test_maps_that_are_not_numbers_are_refused() -> None:
 
 def test_the_real_net_gives_people_of_its_skeleton() -> None:
     integers = {"width": 4, "modules": [1, 1, 1], "blocks": 1, "bottlenecks": 1, "refine": 1, "joints": 14}
-    net = build("higher_hrnet", integers)
+    net = build_net("higher_hrnet", integers)
     net.load_state_dict(rule.state_dict(net))
     spec = replace(SPEC, skeleton="crowdpose", net=integers, input_size=(64, 64))
     bottom_up = BottomUp(TorchBackend(net.eval()), spec, flip_test=True, scales=(1.0, 2.0))

@@ -8,9 +8,9 @@ import pytest
 
 from hrpose_cli.errors import FormatError, InputError
 from hrpose_cli.files import write_json
-from hrpose_cli.formats.coco import results, writer
+from hrpose_cli.formats.coco import coco_results, open_coco
 from hrpose_cli.metrics import coco
-from hrpose_cli.poses import Header, Poses, Record
+from hrpose_cli.poses import PoseHeader, PoseRecord, Poses
 from hrpose_cli.skeletons import COCO, MPII, SKELETONS
 
 
@@ -27,8 +27,8 @@ def people(n: int = 2, skeleton=COCO) -> Poses:
 
 @pytest.fixture
 def truth(tmp_path: Path) -> Path:
-    with writer(tmp_path / "truth.json", Header(threshold=0.0)) as out:
-        out.write(Record(people(), 0, (200, 200), name="a.jpg"))
+    with open_coco(tmp_path / "truth.json", PoseHeader(threshold=0.0)) as out:
+        out.write(PoseRecord(people(), 0, (200, 200), name="a.jpg"))
     return tmp_path / "truth.json"
 
 
@@ -36,9 +36,9 @@ def truth(tmp_path: Path) -> Path:
 def test_pycocotools_loads_what_we_write(tmp_path: Path, skeleton) -> None:
     from pycocotools import coco as reference
 
-    with writer(tmp_path / "poses.json", Header({"version": "x"}, skeleton, threshold=0.5)) as out:
-        out.write(Record(people(2, skeleton), 0, (8, 9), name="tё st.jpg"))
-        out.write(Record(Poses.none(skeleton), 1, (6, 5), name="empty.jpg"))
+    with open_coco(tmp_path / "poses.json", PoseHeader({"version": "x"}, skeleton, threshold=0.5)) as out:
+        out.write(PoseRecord(people(2, skeleton), 0, (8, 9), name="tё st.jpg"))
+        out.write(PoseRecord(Poses.none(skeleton), 1, (6, 5), name="empty.jpg"))
     loaded = reference.COCO(str(tmp_path / "poses.json"))
     assert [i["file_name"] for i in loaded.loadImgs(loaded.getImgIds())] == ["tё st.jpg", "empty.jpg"]
     assert loaded.loadImgs(1)[0]["width"] == 8
@@ -53,15 +53,15 @@ def test_pycocotools_loads_what_we_write(tmp_path: Path, skeleton) -> None:
 
 
 def test_truth_against_itself_is_perfect(truth: Path) -> None:
-    found = results(people(), 1)
-    numbers = coco.evaluate(coco.load_annotations(truth), found)
+    found = coco_results(people(), 1)
+    numbers = coco.evaluate_coco(coco.load_coco(truth), found)
     assert numbers["AP"] == numbers["AR"] == 1.0
     rows = [{k: row[k] for k in ("image_id", "category_id", "bbox", "score")} for row in found]
-    assert coco.evaluate(coco.load_annotations(truth), rows, "bbox")["AP"] == 1.0
+    assert coco.evaluate_coco(coco.load_coco(truth), rows, "bbox")["AP"] == 1.0
 
 
 def test_nobody_found_is_zero(truth: Path) -> None:
-    assert set(coco.evaluate(coco.load_annotations(truth), []).values()) == {0.0}
+    assert set(coco.evaluate_coco(coco.load_coco(truth), []).values()) == {0.0}
 
 
 def test_annotations_may_leave_out_what_follows(truth: Path) -> None:
@@ -72,36 +72,36 @@ def test_annotations_may_leave_out_what_follows(truth: Path) -> None:
     for key in ("iscrowd", "num_keypoints", "keypoints"):
         del second[key]
     truth.write_text(json.dumps(content))
-    loaded = coco.load_annotations(truth)
+    loaded = coco.load_coco(truth)
     assert [row["num_keypoints"] for row in loaded.dataset["annotations"]] == [17, 0]
-    assert coco.evaluate(loaded, results(people(), 1))["AR"] == 1.0
+    assert coco.evaluate_coco(loaded, coco_results(people(), 1))["AR"] == 1.0
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"images": []}'])
 def test_bad_annotations_are_one_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "gt.json").write_text(text)
     with pytest.raises(FormatError, match=r"gt\.json"):
-        coco.load_annotations(tmp_path / "gt.json")
+        coco.load_coco(tmp_path / "gt.json")
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[3]", '[{"score": 1}]'])
 def test_bad_results_are_one_line(tmp_path: Path, text: str) -> None:
     (tmp_path / "dt.json").write_text(text)
     with pytest.raises(FormatError, match=r"dt\.json"):
-        coco.load_results(tmp_path / "dt.json")
+        coco.load_coco_results(tmp_path / "dt.json")
 
 
 def test_missing_files_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot read"):
-        coco.load_annotations(tmp_path / "no.json")
+        coco.load_coco(tmp_path / "no.json")
     with pytest.raises(InputError, match="cannot read"):
-        coco.load_results(tmp_path / "no.json")
+        coco.load_coco_results(tmp_path / "no.json")
 
 
 def test_results_of_other_pictures_are_refused(truth: Path) -> None:
     with pytest.raises(FormatError, match="99"):
-        coco.evaluate(
-            coco.load_annotations(truth), [{"image_id": 99, "category_id": 1, "keypoints": [0] * 51, "score": 1}]
+        coco.evaluate_coco(
+            coco.load_coco(truth), [{"image_id": 99, "category_id": 1, "keypoints": [0] * 51, "score": 1}]
         )
 
 
@@ -138,9 +138,13 @@ def test_best_people_come_first() -> None:
 
 
 def test_the_box_of_a_result_is_not_its_area(truth: Path) -> None:
-    annotated = coco.load_annotations(truth)
-    rows = results(people(), 1)
+    annotated = coco.load_coco(truth)
+    rows = coco_results(people(), 1)
     rows += [row | {"keypoints": [0, 0, 1] * 16 + [60, 60, 1], "score": 0.99} for row in rows[:1]]  # a large miss
     small = [row | {"bbox": [0, 0, 1, 1]} for row in rows]
     bare = [{k: v for k, v in row.items() if k != "bbox"} for row in rows]
-    assert coco.evaluate(annotated, small) == coco.evaluate(annotated, rows) == coco.evaluate(annotated, bare)
+    assert (
+        coco.evaluate_coco(annotated, small)
+        == coco.evaluate_coco(annotated, rows)
+        == coco.evaluate_coco(annotated, bare)
+    )

@@ -19,8 +19,8 @@ def test_pixels_are_the_authors(i: int) -> None:
     size = WARP["crop/scale"][i : i + 1] * 200.0
     to_crop = geometry.region_affines(WARP["crop/center"][i : i + 1], size, (192, 256), degrees=WARP["crop/rot_deg"][i])
     image = WARP["crop/image_rgb"]
-    bounds = crops.crop_bounds(geometry.invert(to_crop), (192, 256))[0]
-    crops.warp_into(out, image, to_crop[0], bounds)
+    bounds = crops.crop_bounds(geometry.invert_affines(to_crop), (192, 256))[0]
+    crops.warp_into_crop(out, image, to_crop[0], bounds)
     # Our affine is the closed form, theirs went through float32 points.
     difference = np.abs(out.astype(int) - AUTHORS[i])
     assert difference.max() <= (1 if EXACT else 6)
@@ -69,15 +69,15 @@ def test_a_crop_does_not_depend_on_its_neighbours_or_its_picture() -> None:
 def test_padding_is_how_much_larger_a_crop_is_than_its_box(padding: float) -> None:
     image = np.zeros((300, 300, 3), np.uint8)
     crop = crops.cut_crops(image, [[100, 80, 160, 160]], (96, 128), padding=padding)  # a box of 3:4
-    corners = geometry.transform(crop.to_frame[0], np.array([[0, 0], [96, 128]]))
+    corners = geometry.transform_points(crop.to_frame[0], np.array([[0, 0], [96, 128]]))
     assert_allclose(corners[1] - corners[0], [60 * padding, 80 * padding])
     assert_allclose(corners.mean(axis=0), [130, 120])
 
 
 @pytest.mark.parametrize("images", [WARP["crop/image_rgb"][None], AUTHORS])
 def test_mirrored_pictures(images: np.ndarray) -> None:
-    assert_array_equal(crops.mirrored(images), images[:, :, ::-1])
-    assert_array_equal(crops.mirrored(torch.from_numpy(images)), images[:, :, ::-1])
+    assert_array_equal(crops.mirror_images(images), images[:, :, ::-1])
+    assert_array_equal(crops.mirror_images(torch.from_numpy(images)), images[:, :, ::-1])
 
 
 # On a device -------------------------------------------------------------------------------------
@@ -114,7 +114,9 @@ def test_a_device_samples_the_authors_pixels(i: int) -> None:
     to_crop = geometry.region_affines(center, scale, (192, 256), degrees=WARP["crop/rot_deg"][i])
     image = torch.from_numpy(WARP["crop/image_rgb"])
     bounds = np.array([0, 0, image.shape[1], image.shape[0]], float)
-    assert_same_pictures(crops.sample(image, geometry.invert(to_crop), bounds, (192, 256)), AUTHORS[i][None])
+    assert_same_pictures(
+        crops._sample_bilinear(image, geometry.invert_affines(to_crop), bounds, (192, 256)), AUTHORS[i][None]
+    )
 
 
 def test_a_device_is_exact_far_from_the_corner_of_a_large_picture() -> None:

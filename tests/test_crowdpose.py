@@ -24,7 +24,7 @@ def written(path: Path, content: Any) -> Path:
 
 @pytest.fixture
 def truth(tmp_path: Path) -> Any:
-    return crowdpose.load_annotations(written(tmp_path / "gt.json", AUTHORS["gt"]))
+    return crowdpose.load_crowdpose(written(tmp_path / "gt.json", AUTHORS["gt"]))
 
 
 def perfect(truth: Any) -> list[dict[str, Any]]:
@@ -34,7 +34,7 @@ def perfect(truth: Any) -> list[dict[str, Any]]:
 
 
 def test_numbers_are_the_authors(truth: Any) -> None:
-    numbers = crowdpose.evaluate(truth, AUTHORS["dt"])
+    numbers = crowdpose.evaluate_crowdpose(truth, AUTHORS["dt"])
     want = [*AUTHORS["stats"][:3], *AUTHORS["stats"][5:]]
     assert list(numbers) == [name for name in AUTHORS["stats_names"] if "unused" not in name]
     assert_allclose(list(numbers.values())[:6], want[:6], atol=1e-9)
@@ -55,22 +55,24 @@ def test_the_area_is_a_part_of_the_box_whatever_is_annotated(tmp_path: Path) -> 
     content = deepcopy(AUTHORS["gt"])
     for row in content["annotations"]:
         row["area"] = 7.0
-    numbers = crowdpose.evaluate(crowdpose.load_annotations(written(tmp_path / "gt.json", content)), AUTHORS["dt"])
+    numbers = crowdpose.evaluate_crowdpose(
+        crowdpose.load_crowdpose(written(tmp_path / "gt.json", content)), AUTHORS["dt"]
+    )
     assert_allclose(numbers["AP"], AUTHORS["stats"][0], atol=1e-9)
 
 
 def test_truth_against_itself_is_perfect(truth: Any) -> None:
-    assert set(crowdpose.evaluate(truth, perfect(truth)).values()) == {1.0}
+    assert set(crowdpose.evaluate_crowdpose(truth, perfect(truth)).values()) == {1.0}
 
 
 def test_a_class_without_pictures_is_minus_one(truth: Any) -> None:
-    numbers = crowdpose.evaluate(truth, perfect(truth), image_ids=[104, 105, 106])  # 0.2, 0.25, 0.5
-    assert {name for name, value in numbers.items() if value == 1.0} == {*crowdpose.OVERALL, "AP medium"}
+    numbers = crowdpose.evaluate_crowdpose(truth, perfect(truth), image_ids=[104, 105, 106])  # 0.2, 0.25, 0.5
+    assert {name for name, value in numbers.items() if value == 1.0} == {*crowdpose._OVERALL, "AP medium"}
     assert numbers["AP easy"] == numbers["AP hard"] == -1
 
 
 def test_nobody_found_is_zero(truth: Any) -> None:
-    assert crowdpose.evaluate(truth, []) == dict.fromkeys(crowdpose.NAMES, 0.0)
+    assert crowdpose.evaluate_crowdpose(truth, []) == dict.fromkeys(crowdpose._METRIC_NAMES, 0.0)
 
 
 @pytest.mark.parametrize("drop", ["images/crowdIndex", "annotations/bbox", "annotations/iscrowd", "categories/id"])
@@ -79,13 +81,13 @@ def test_other_annotations_are_one_line(tmp_path: Path, drop: str) -> None:
     content = deepcopy(AUTHORS["gt"])
     del content[name][0][key]
     with pytest.raises(FormatError, match=rf"gt\.json is no CrowdPose annotation file: its {name} .*{key}"):
-        crowdpose.load_annotations(written(tmp_path / "gt.json", content))
+        crowdpose.load_crowdpose(written(tmp_path / "gt.json", content))
 
 
 def test_results_of_another_skeleton_are_one_line(truth: Any) -> None:
     row = {"image_id": 100, "category_id": 1, "keypoints": [0] * 51, "score": 1}
     with pytest.raises(FormatError, match=r"\[17\] joints, the annotations \[14\]"):
-        crowdpose.evaluate(truth, [row])
+        crowdpose.evaluate_crowdpose(truth, [row])
 
 
 def test_the_skeleton_is_that_of_the_annotations() -> None:
@@ -113,7 +115,7 @@ def own_format(*images: list[dict[str, Any]]) -> dict[str, Any]:
 def test_ochuman_becomes_coco(tmp_path: Path) -> None:
     empty = [crowded(segms=None), crowded(keypoints=None), crowded(max_iou=1.0)]
     content = own_format([crowded(), empty[0], crowded()], empty, [crowded()])
-    truth = ochuman.load_annotations(written(tmp_path / "ochuman.json", content))
+    truth = ochuman.load_ochuman(written(tmp_path / "ochuman.json", content))
     assert [(image["id"], image["file_name"]) for image in truth.dataset["images"]] == [(1, "2.jpg"), (2, "0.jpg")]
     assert [(row["id"], row["image_id"]) for row in truth.dataset["annotations"]] == [(1, 1), (2, 2), (3, 2)]
     first = truth.anns[1]
@@ -122,10 +124,10 @@ def test_ochuman_becomes_coco(tmp_path: Path) -> None:
 
 
 def test_ochuman_against_itself_is_perfect_in_both_formats(tmp_path: Path) -> None:
-    own = ochuman.load_annotations(written(tmp_path / "own.json", own_format([crowded()], [crowded()])))
-    same = ochuman.load_annotations(written(tmp_path / "coco.json", own.dataset))
+    own = ochuman.load_ochuman(written(tmp_path / "own.json", own_format([crowded()], [crowded()])))
+    same = ochuman.load_ochuman(written(tmp_path / "coco.json", own.dataset))
     for truth in (own, same):
-        numbers = coco.evaluate(truth, perfect(truth))
+        numbers = coco.evaluate_coco(truth, perfect(truth))
         assert numbers["AP"] == numbers["APL"] == numbers["AR"] == 1
         assert numbers["APM"] == -1
 
@@ -133,4 +135,4 @@ def test_ochuman_against_itself_is_perfect_in_both_formats(tmp_path: Path) -> No
 @pytest.mark.parametrize("content", [[], {}, {"keypoint_names": []}, {"keypoint_names": ORDER, "images": [{}]}])
 def test_other_ochuman_annotations_are_one_line(tmp_path: Path, content: object) -> None:
     with pytest.raises(FormatError, match=r"oc\.json is no (COCO|OCHuman) annotation file"):
-        ochuman.load_annotations(written(tmp_path / "oc.json", content))
+        ochuman.load_ochuman(written(tmp_path / "oc.json", content))

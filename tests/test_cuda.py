@@ -17,15 +17,15 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from hrpose_cli.backends import batches, cuda
 from hrpose_cli.backends.backend import OnDevice
-from hrpose_cli.backends.cuda import CudaBackend, Replay, arithmetic
+from hrpose_cli.backends.cuda import _CudaBackend, _GraphReplay, _set_arithmetic
 from hrpose_cli.backends.device import upload
 from hrpose_cli.backends.pytorch import TorchBackend
-from hrpose_cli.detection.boxes import WholePicture
+from hrpose_cli.detection.boxes import WholeImage
 from hrpose_cli.errors import BackendError
 from hrpose_cli.estimation import precision as backends
-from hrpose_cli.estimation.crops import CROP_MODES, CropMode, mirrored, sample_crops
+from hrpose_cli.estimation.crops import CROP_MODES, CropMode, mirror_images, sample_crops
 from hrpose_cli.estimation.heatmaps import DECODERS, merge_flip
-from hrpose_cli.estimation.top_down import TopDown, mirror_on
+from hrpose_cli.estimation.top_down import TopDown, _mirror_on_device
 from hrpose_cli.nets.hrnet import HRNet
 from hrpose_cli.poses import Boxes, Frame
 from tests.conftest import spec
@@ -40,7 +40,7 @@ class Graphs:
         self.sizes: list[int] = []
         self.tuned: list[bool] = []
 
-    def __call__(self, net: nn.Module, images: Tensor) -> Replay:
+    def __call__(self, net: nn.Module, images: Tensor) -> _GraphReplay:
         self.sizes.append(len(images))
         self.tuned.append(torch.backends.cudnn.benchmark)
         out = net(images)
@@ -55,8 +55,8 @@ def crops(count: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (count, 128, 96, 3), np.uint8)
 
 
-def backend(net: nn.Module, capture: object = None, *, size: tuple[int, int] | None = SIZE) -> CudaBackend:
-    return CudaBackend(net, device="cpu", crops=size, capture=capture or Graphs())
+def backend(net: nn.Module, capture: object = None, *, size: tuple[int, int] | None = SIZE) -> _CudaBackend:
+    return _CudaBackend(net, device="cpu", crops=size, capture=capture or Graphs())
 
 
 def test_few_sizes_are_captured_and_each_once(net: HRNet) -> None:
@@ -71,7 +71,7 @@ def test_few_sizes_are_captured_and_each_once(net: HRNet) -> None:
 
 
 def test_more_than_the_largest_size_comes_in_parts(net: HRNet, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(batches, "SIZES", (1, 2, 4))
+    monkeypatch.setattr(batches, "_BATCH_SIZES", (1, 2, 4))
     graphs = Graphs()
     images = crops(9)
     assert_allclose(backend(net, graphs)(images), TorchBackend(net)(images), atol=1e-4)
@@ -108,7 +108,7 @@ def test_graphs_share_their_memory_and_their_stream(monkeypatch: pytest.MonkeyPa
     card |= {"graph_pool_handle": object, "current_stream": MagicMock, "stream": nullcontext, "device": nullcontext}
     for name, fake in card.items():
         monkeypatch.setattr(torch.cuda, name, fake)
-    capture = cuda.Graphs()
+    capture = cuda._Graphs()
     for size in (1, 2):
         assert capture(nn.Identity(), torch.zeros(size))().shape == (size,)
     assert asked[0] == asked[1]
@@ -134,7 +134,7 @@ def test_other_pictures_run_without_graphs(net: HRNet, size: tuple[int, int] | N
 def test_a_capture_that_fails_is_said_once_and_not_tried_again(net: HRNet) -> None:
     tried = []
 
-    def fail(module: nn.Module, images: Tensor) -> Replay:
+    def fail(module: nn.Module, images: Tensor) -> _GraphReplay:
         tried.append(len(images))
         raise RuntimeError("operation not permitted when stream is capturing\nand much more")
 
@@ -150,7 +150,7 @@ def test_a_capture_that_fails_is_said_once_and_not_tried_again(net: HRNet) -> No
 
 
 def test_a_capture_without_enough_memory_is_no_reason_to_go_on(net: HRNet) -> None:
-    def fail(module: nn.Module, images: Tensor) -> Replay:
+    def fail(module: nn.Module, images: Tensor) -> _GraphReplay:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     made = backend(net, fail)
@@ -163,7 +163,7 @@ def test_compiled_nets_are_captured_too(net: HRNet, monkeypatch: pytest.MonkeyPa
     compiled = []
     monkeypatch.setattr(torch, "compile", lambda module, **_: compiled.append(module) or module)
     graphs = Graphs()
-    made = CudaBackend(net, device="cpu", crops=SIZE, compiled=True, capture=graphs)
+    made = _CudaBackend(net, device="cpu", crops=SIZE, compiled=True, capture=graphs)
     assert_allclose(made(crops(3)), TorchBackend(net)(crops(3)), atol=1e-4)
     assert made.name == "compile"
     assert (len(compiled), graphs.sizes) == (1, [4])
@@ -175,7 +175,7 @@ def test_a_compiler_that_fails_is_not_a_capture_that_does(net: HRNet, monkeypatc
 
     monkeypatch.setattr(torch, "compile", lambda module, **_: fail)
     with pytest.raises(BackendError, match=r"no C\+\+ compiler; use --backend torch"):
-        CudaBackend(net, device="cpu", crops=SIZE, compiled=True, capture=Graphs())(crops(1))
+        _CudaBackend(net, device="cpu", crops=SIZE, compiled=True, capture=Graphs())(crops(1))
 
 
 @pytest.mark.parametrize("name", ["torch", "compile"])
@@ -189,7 +189,7 @@ def test_nets_on_a_card_come_from_files(
     monkeypatch.setattr(cuda, "load", lambda *_: nn.Identity())
     monkeypatch.setattr(cuda, "runnable", lambda net, **_: net)
     made = backends.BACKENDS[name](found, weights_file, "cuda:1", "bf16")
-    assert isinstance(made, CudaBackend)
+    assert isinstance(made, _CudaBackend)
     assert found.method == method
     assert (made.name, made.device, made.precision) == (name, "cuda:1", "bf16")
     assert (made.no_graphs is None) == graphs
@@ -203,7 +203,7 @@ def test_the_process_keeps_its_settings(exact: bool, tuned: bool) -> None:
     within = []
 
     def fail() -> None:
-        with arithmetic(exact=exact, tuned=tuned):
+        with _set_arithmetic(exact=exact, tuned=tuned):
             within.append((cudnn.allow_tf32, cudnn.benchmark))
             raise KeyError
 
@@ -214,9 +214,9 @@ def test_the_process_keeps_its_settings(exact: bool, tuned: bool) -> None:
 
 
 def test_one_backend_at_a_time_sets_what_the_process_has_once() -> None:
-    with arithmetic(exact=True):
-        assert not cuda.SETTINGS.acquire(blocking=False)
-    assert not cuda.SETTINGS.locked()
+    with _set_arithmetic(exact=True):
+        assert not cuda._ARITHMETIC_FLAGS.acquire(blocking=False)
+    assert not cuda._ARITHMETIC_FLAGS.locked()
 
 
 class There(TorchBackend):
@@ -229,7 +229,7 @@ class There(TorchBackend):
 @pytest.mark.parametrize("flip", [False, True])
 def test_graphs_do_not_change_poses(net: HRNet, flip: bool) -> None:
     frames = [Frame(np.random.default_rng(i).integers(0, 255, (91, 77, 3), np.uint8), i) for i in range(5)]
-    plain = TopDown(WholePicture(), There(net), spec(), flip_test=flip, batch_size=3)
+    plain = TopDown(WholeImage(), There(net), spec(), flip_test=flip, batch_size=3)
     for want, found in zip(plain(frames), replace(plain, backend=backend(net))(frames), strict=True):
         assert_allclose(found.xy, want.xy, atol=1e-3)
         assert_allclose(found.score, want.score, atol=1e-5)
@@ -271,7 +271,7 @@ def test_waits_are_noted() -> None:
 @pytest.mark.parametrize("decode", DECODERS)
 @pytest.mark.parametrize("mode", CROP_MODES)
 def test_nothing_waits_before_the_joints_come_back(net: HRNet, decode: str, mode: CropMode) -> None:
-    made = TopDown(WholePicture(), backend(net), spec(), decode=decode, flip_test=True, crop_mode=mode)
+    made = TopDown(WholeImage(), backend(net), spec(), decode=decode, flip_test=True, crop_mode=mode)
     frame = Frame(np.random.default_rng(0).integers(0, 255, (91, 77, 3), np.uint8))
     boxes = Boxes(np.array([[5, 5, 60, 80], [20, 1, 50, 90]], np.float32), np.ones(2, np.float32))
 
@@ -297,12 +297,12 @@ def test_nothing_is_left_on_the_cpu_or_fetched_from_there(
 ) -> None:
     """Tensors of two devices do not meet: fake ones have a device and a shape, and no numbers."""
     monkeypatch.setattr("hrpose_cli.estimation.crops.upload", empty)
-    made = TopDown(WholePicture(), None, spec(), decode=decode, crop_mode=mode)  # type: ignore[arg-type]
+    made = TopDown(WholeImage(), None, spec(), decode=decode, crop_mode=mode)  # type: ignore[arg-type]
 
     def work() -> tuple[Tensor, Tensor]:
         frame, heatmaps = empty(np.zeros((50, 40, 3), np.uint8), CARD), torch.empty(2, 17, 32, 24, device=CARD)
-        merged = merge_flip(heatmaps, heatmaps, mirror_on("coco", CARD), shift=True)
-        return mirrored(sample_crops(frame, [[1, 2, 30, 40]], **made.placing).images), made.decoded(merged)
+        merged = merge_flip(heatmaps, heatmaps, _mirror_on_device("coco", CARD), shift=True)
+        return mirror_images(sample_crops(frame, [[1, 2, 30, 40]], **made.placing).images), made.decoded(merged)
 
     with FakeTensorMode(allow_non_fake_inputs=True):
         work()  # constants go there once
@@ -321,8 +321,8 @@ def test_nothing_is_left_on_the_cpu_or_fetched_from_there(
 def test_a_card_gives_the_poses_of_the_cpu(net: HRNet, weights_file: Path, precision: str) -> None:
     if not torch.cuda.is_available():
         pytest.skip("torch sees no CUDA device")
-    made = backends.build(spec(), weights_file, device="cuda", backend="torch", precision=precision)
-    assert isinstance(made, CudaBackend)
+    made = backends.build_backend(spec(), weights_file, device="cuda", backend="torch", precision=precision)
+    assert isinstance(made, _CudaBackend)
     images = crops(3)
     want = TorchBackend(net)(images)
     share = {"fp32": 1e-4, "fp16": 0.01, "bf16": 0.05}[precision]
@@ -335,7 +335,7 @@ def test_a_card_gives_the_poses_of_the_cpu(net: HRNet, weights_file: Path, preci
 def test_graphs_on_a_card_do_not_disturb_each_other(net: HRNet) -> None:
     if not torch.cuda.is_available():
         pytest.skip("torch sees no CUDA device")
-    made, plain = CudaBackend(net, crops=SIZE), TorchBackend(net)
+    made, plain = _CudaBackend(net, crops=SIZE), TorchBackend(net)
     for count in (2, 8, 1, 8, 2, 1):  # captured small and large, and replayed in another order
         want = plain(crops(count, seed=count))
         assert_allclose(made(crops(count, seed=count)).cpu(), want, rtol=0, atol=1e-4 * float(want.abs().max()))

@@ -64,7 +64,7 @@ def test_boxes_are_found_by_name_number_or_index() -> None:
 @pytest.mark.parametrize("row", [[0, 0, 5, float("nan"), 0.5], [0, 0, 5, 5, 5.0], [0, 0, 5, 5, -0.1]])
 def test_boxes_that_are_no_numbers_or_scores_are_refused(row: list[float]) -> None:
     with pytest.raises(ValueError, match="numbers"):
-        detect.xywh_boxes(np.array([row]))
+        detect.boxes_from_xywh(np.array([row]))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '{"images": 3}', '[{"bbox": [1]}]'])

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from hrpose_cli.draw import PERSON_COLORS, SIDE_COLORS, DrawStyle, draw_heatmaps, draw_poses
+from hrpose_cli.draw import _PERSON_COLORS, _SIDE_COLORS, DrawStyle, draw_heatmaps, draw_poses
 from hrpose_cli.poses import Poses
 from hrpose_cli.skeletons import COCO, CROWDPOSE, MPII, SKELETONS, Skeleton
 
@@ -94,9 +94,9 @@ def test_only_rgb_bytes(image: np.ndarray) -> None:
 def test_sides_have_their_colors() -> None:
     poses = person(4)
     drawn = draw_poses(picture(400, 440), poses)
-    assert tuple(drawn[middle(poses, LEFT_KNEE, LEFT_ANKLE)]) == SIDE_COLORS["left"]
-    assert tuple(drawn[middle(poses, RIGHT_KNEE, RIGHT_KNEE)]) == SIDE_COLORS["right"]
-    assert tuple(drawn[middle(poses, 5, 6)]) == SIDE_COLORS["middle"]
+    assert tuple(drawn[middle(poses, LEFT_KNEE, LEFT_ANKLE)]) == _SIDE_COLORS["left"]
+    assert tuple(drawn[middle(poses, RIGHT_KNEE, RIGHT_KNEE)]) == _SIDE_COLORS["right"]
+    assert tuple(drawn[middle(poses, 5, 6)]) == _SIDE_COLORS["middle"]
 
 
 @pytest.mark.parametrize(("skeleton", "limb", "side"), [(MPII, (2, 6), "right"), (CROWDPOSE, (0, 13), "left")])
@@ -105,7 +105,7 @@ def test_limb_from_the_middle_takes_the_side(skeleton: Skeleton, limb: tuple[int
     poses.xy[0, limb, :] = (20, 50), (80, 50)
     poses.score[:] = 0
     poses.score[0, limb] = 1
-    assert tuple(draw_poses(picture(), poses, style=DrawStyle(thickness=3))[50, 50]) == SIDE_COLORS[side]
+    assert tuple(draw_poses(picture(), poses, style=DrawStyle(thickness=3))[50, 50]) == _SIDE_COLORS[side]
 
 
 def test_people_have_their_colors() -> None:
@@ -113,10 +113,10 @@ def test_people_have_their_colors() -> None:
     style = DrawStyle(colors="person")
     spots = [middle(poses[i : i + 1], LEFT_KNEE, LEFT_ANKLE) for i in range(2)]
     by_index = draw_poses(picture(700, 440), poses, style=style)
-    assert [tuple(by_index[s]) for s in spots] == list(PERSON_COLORS[:2])
-    ids = np.asarray([3, 3 + len(PERSON_COLORS)])
+    assert [tuple(by_index[s]) for s in spots] == list(_PERSON_COLORS[:2])
+    ids = np.asarray([3, 3 + len(_PERSON_COLORS)])
     by_id = draw_poses(picture(700, 440), replace(poses, ids=ids), style=style)
-    assert [tuple(by_id[s]) for s in spots] == [PERSON_COLORS[3]] * 2
+    assert [tuple(by_id[s]) for s in spots] == [_PERSON_COLORS[3]] * 2
 
 
 def test_threshold_leaves_joints_out() -> None:
@@ -238,7 +238,7 @@ def test_boxes_and_labels() -> None:
     boxed = draw_poses(picture(500, 500), poses, style=DrawStyle(boxes=True))
     labelled = draw_poses(picture(500, 500), poses, style=DrawStyle(scores=True))
     x1, y1, x2, _ = poses.box[0].astype(int)
-    assert (boxed[y1, x1 : x2 + 1] == SIDE_COLORS["middle"]).all()
+    assert (boxed[y1, x1 : x2 + 1] == _SIDE_COLORS["middle"]).all()
     changed = np.argwhere((labelled != plain).any(axis=-1))
     assert changed[:, 0].max() <= y1
     assert changed[:, 0].min() > y1 - 30
@@ -264,7 +264,7 @@ def test_heatmap_panel() -> None:
     peak, ground = nose[30 * 4 - 4, 20 * 4 - 4], nose[200:, 100:]
     assert np.ptp(peak) > 50  # hot is coloured, cold is grey
     assert np.ptp(ground, axis=-1).max() <= 1
-    assert tuple(nose[30 * 4, 20 * 4]) == SIDE_COLORS["middle"]  # the cross
+    assert tuple(nose[30 * 4, 20 * 4]) == _SIDE_COLORS["middle"]  # the cross
 
 
 @pytest.mark.parametrize("level", [0, -1])

@@ -9,7 +9,7 @@ import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
-from hrpose_cli.detection.boxes import GivenBoxes, WholePicture
+from hrpose_cli.detection.boxes import GivenBoxes, WholeImage
 from hrpose_cli.errors import BackendError
 from hrpose_cli.estimation import top_down as estimators
 from hrpose_cli.estimation.crops import CROP_MODES
@@ -132,7 +132,7 @@ def test_heatmaps_that_are_not_numbers_are_refused(tiny: TopDown) -> None:
             return super().__call__(images) * torch.nan
 
     with pytest.raises(BackendError, match="not numbers"):
-        replace(tiny, backend=Broken("classic"), detector=WholePicture())([Frame(np.ones((9, 9, 3), np.uint8))])
+        replace(tiny, backend=Broken("classic"), detector=WholeImage())([Frame(np.ones((9, 9, 3), np.uint8))])
 
 
 def test_scores_stay_within_0_and_1() -> None:
@@ -141,7 +141,7 @@ def test_scores_stay_within_0_and_1() -> None:
             return super().__call__(images) * 3 - 1
 
     facts: ModelSpec = replace(spec(), input_size=SIZE)
-    poses = TopDown(WholePicture(), Loud("classic"), facts)([Frame(blob((100, 100), 20))])[0]
+    poses = TopDown(WholeImage(), Loud("classic"), facts)([Frame(blob((100, 100), 20))])[0]
     assert poses.score.min() >= 0
     assert poses.score.max() <= 1
 
@@ -179,7 +179,7 @@ def crowd() -> tuple[list[Frame], list[Boxes]]:
 def test_a_device_gives_the_same_joints(geometry: Geometry, flip: bool, mode: str) -> None:
     frames, boxes = crowd()
     facts = replace(spec(), geometry=geometry, flip_shift=geometry == "classic", input_size=SIZE, sigma=2.0, kernel=11)
-    host = TopDown(WholePicture(), Sampler(geometry), facts, flip_test=flip, crop_mode=mode, batch_size=4)
+    host = TopDown(WholeImage(), Sampler(geometry), facts, flip_test=flip, crop_mode=mode, batch_size=4)
     held = Held(geometry)
     for want, found in zip(
         host.estimate(frames, boxes), replace(host, backend=held).estimate(frames, boxes), strict=True
@@ -199,7 +199,7 @@ def test_each_frame_goes_to_the_device_once(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(estimators, "upload", upload)
     frames, boxes = crowd()
-    estimator = TopDown(WholePicture(), Held("classic"), replace(spec(), input_size=SIZE), batch_size=2)
+    estimator = TopDown(WholeImage(), Held("classic"), replace(spec(), input_size=SIZE), batch_size=2)
     assert [len(p) for p in estimator.estimate(frames, boxes)] == [3, 0, 2, 1]
     assert len(sent) == 3
 
@@ -214,7 +214,7 @@ def test_one_pixel_on_a_device_that_is_not_a_number_is_refused(decode: str, valu
             return maps
 
     frames, boxes = crowd()
-    estimator = TopDown(WholePicture(), Broken("classic"), replace(spec(), input_size=SIZE), decode=decode)
+    estimator = TopDown(WholeImage(), Broken("classic"), replace(spec(), input_size=SIZE), decode=decode)
     with pytest.raises(BackendError, match="not numbers"):
         estimator.estimate(frames, boxes)
 
@@ -232,7 +232,7 @@ def test_a_batch_that_is_too_large_for_a_device_is_one_line(take: Callable[[], o
 
     frames, boxes = crowd()
     with pytest.raises(BackendError, match="lower --batch-size"):
-        TopDown(WholePicture(), Full("classic"), replace(spec(), input_size=SIZE)).estimate(frames, boxes)
+        TopDown(WholeImage(), Full("classic"), replace(spec(), input_size=SIZE)).estimate(frames, boxes)
 
 
 def test_other_errors_of_a_runtime_pass_as_they_are() -> None:
@@ -242,4 +242,4 @@ def test_other_errors_of_a_runtime_pass_as_they_are() -> None:
 
     frames, boxes = crowd()
     with pytest.raises(RuntimeError, match="mat1"):
-        TopDown(WholePicture(), Broken("classic"), replace(spec(), input_size=SIZE)).estimate(frames, boxes)
+        TopDown(WholeImage(), Broken("classic"), replace(spec(), input_size=SIZE)).estimate(frames, boxes)

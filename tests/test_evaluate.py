@@ -37,9 +37,9 @@ def people(t: int) -> Poses:
 @pytest.mark.parametrize(("nms", "key"), [("hard", "evaluate"), ("soft", "evaluate_soft")])
 @pytest.mark.parametrize("t", SETS)
 def test_the_result_list_is_the_authors(t: int, nms: str, key: str) -> None:
-    protocol = evaluate.Protocol(nms=nms)
-    kept = evaluate.score_people(people(t), spec(), protocol)
-    rows = evaluate.result_rows(kept, 1000 + t, protocol)
+    protocol = evaluate.EvalProtocol(nms=nms)
+    kept = evaluate._rank_people(people(t), spec(), protocol)
+    rows = evaluate._result_rows(kept, 1000 + t, protocol)
     want = [row for row in EXPECTED[key] if row["image_id"] == 1000 + t]
     assert len(rows) == len(want)
     for row, other in zip(rows, want, strict=True):
@@ -49,8 +49,8 @@ def test_the_result_list_is_the_authors(t: int, nms: str, key: str) -> None:
 
 
 def test_no_rescoring_and_no_nms_keep_everybody_by_box_score() -> None:
-    protocol = evaluate.Protocol(rescore=False, nms="none")
-    kept = evaluate.score_people(people(0), spec(), protocol)
+    protocol = evaluate.EvalProtocol(rescore=False, nms="none")
+    kept = evaluate._rank_people(people(0), spec(), protocol)
     assert len(kept) == len(people(0))
     assert (np.diff(kept.box_score) <= 0).all()
 
@@ -62,7 +62,7 @@ def test_nobody_is_thinned_out_whom_a_bottom_up_net_found(tiny: TopDown) -> None
 
     net = Known(tiny.backend, replace(spec(), architecture="higher_hrnet"))
     frames = [Frame(np.zeros((40, 40, 3), np.uint8), 7)]
-    assert [len(rows) for rows in evaluate.joint_rows(frames, net, evaluate.Protocol())] == [3]
+    assert [len(rows) for rows in evaluate.keypoint_rows(frames, net, evaluate.EvalProtocol())] == [3]
 
 
 @pytest.mark.parametrize("nms_oks", [0.7, 1.0])
@@ -70,7 +70,7 @@ def test_only_the_protocol_thins_out_whom_a_top_down_net_found(tiny: TopDown, nm
     twice = GivenBoxes({}, {7: Boxes(np.array([[1, 1, 30, 39]] * 2, np.float32), np.ones(2, np.float32))})
     net = replace(tiny, detector=twice, nms_oks=nms_oks)
     frames = [Frame(np.zeros((40, 40, 3), np.uint8), 7)]
-    assert [len(rows) for rows in evaluate.joint_rows(frames, net, evaluate.Protocol(nms="none"))] == [2]
+    assert [len(rows) for rows in evaluate.keypoint_rows(frames, net, evaluate.EvalProtocol(nms="none"))] == [2]
 
 
 def test_truth_boxes_are_cleaned_and_people_without_joints_left_out() -> None:
@@ -85,9 +85,9 @@ def test_truth_boxes_are_cleaned_and_people_without_joints_left_out() -> None:
     ]
     images = [{"id": 4, "width": 20, "height": 30}]
     truth = SimpleNamespace(getImgIds=lambda: [4], loadImgs=lambda _: images, imgToAnns={4: rows})
-    boxes = evaluate.truth_boxes(truth, "classic").by_index[4]
+    boxes = evaluate.ground_truth_boxes(truth, "classic").by_index[4]
     assert boxes.xyxy.tolist() == [[0, 3, 19, 29]]
-    assert evaluate.truth_boxes(truth, "dark").by_index[4].xyxy.tolist() == [[0, 3, 20, 30]]
+    assert evaluate.ground_truth_boxes(truth, "dark").by_index[4].xyxy.tolist() == [[0, 3, 20, 30]]
 
 
 @pytest.mark.parametrize("place", ["annotations/images", "annotations", "val2017", "images/val2017", "images"])

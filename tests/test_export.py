@@ -13,16 +13,26 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
-from hrpose_cli.backends.openvino import quantized_file
+from hrpose_cli.backends.openvino import find_quantized_file
 from hrpose_cli.backends.pytorch import TorchBackend
-from hrpose_cli.detection.boxes import WholePicture
+from hrpose_cli.detection.boxes import WholeImage
 from hrpose_cli.errors import BackendError, InputError, WeightsError
 from hrpose_cli.estimation import precision as backends
 from hrpose_cli.estimation.top_down import TopDown
-from hrpose_cli.export import FORMATS, People, Target, compare, default_name, estimators, export, spread, synthetic
-from hrpose_cli.files import digest
-from hrpose_cli.models.exported import export_facts
-from hrpose_cli.models.find import find, inspect, load
+from hrpose_cli.export import (
+    _EXPORT_FORMATS,
+    CalibrationImages,
+    ExportTarget,
+    _spread_evenly,
+    build_parity_estimators,
+    compare_nets,
+    default_export_name,
+    export_net,
+    make_synthetic_crops,
+)
+from hrpose_cli.files import sha256_file
+from hrpose_cli.models.exported import read_export_info
+from hrpose_cli.models.find import find_weights, inspect_weights, load_net
 from hrpose_cli.nets.hrnet import HRNet
 from tests.conftest import spec
 
@@ -32,29 +42,29 @@ PACKAGES = {"onnx": ("onnx", "onnxruntime"), "openvino": ("openvino",), "torchsc
 def exported(folder: Path, weights: Path, format: str, **options: Any) -> Path:
     for package in PACKAGES[format]:
         pytest.importorskip(package)
-    target = Target(format, folder / f"out{FORMATS[format][0]}", **options)
-    export(spec(), weights, target)
+    target = ExportTarget(format, folder / f"out{_EXPORT_FORMATS[format][0]}", **options)
+    export_net(spec(), weights, target)
     return target.path
 
 
 @pytest.mark.parametrize("batch", [None, 4])
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", _EXPORT_FORMATS)
 def test_an_exported_net_is_found_and_gives_the_same(
     net: HRNet, weights_file: Path, tmp_path: Path, format: str, batch: int | None
 ) -> None:
     path = exported(tmp_path, weights_file, format, batch=batch)
-    found, place = find(str(path))
+    found, place = find_weights(str(path))
     assert place == path
     assert replace(found, name="tiny", file="").metadata() == spec().metadata()
-    assert (export_facts(path).precision, export_facts(path).batch) == ("fp32", batch)
-    images = synthetic((96, 128), 6)
+    assert (read_export_info(path).precision, read_export_info(path).batch) == ("fp32", batch)
+    images = make_synthetic_crops((96, 128), 6)
     want = TorchBackend(net)(images)
-    for name in backends.RUNS[path.suffix]:
-        heatmaps = backends.build(found, path, device="cpu", backend=name)(images)
+    for name in backends._BACKENDS_BY_SUFFIX[path.suffix]:
+        heatmaps = backends.build_backend(found, path, device="cpu", backend=name)(images)
         assert_allclose(heatmaps, want, rtol=0, atol=1e-5 * float(want.abs().max()))
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", _EXPORT_FORMATS)
 def test_a_full_disk_is_one_line_and_leaves_nothing(weights_file: Path, tmp_path: Path, format: str) -> None:
     resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -67,53 +77,53 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(weights_file: Path, tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("format", _EXPORT_FORMATS)
 def test_half_precision_halves_the_file(weights_file: Path, tmp_path: Path, format: str) -> None:
     path = exported(tmp_path, weights_file, format, precision="fp16", batch=None)
-    reference, other = estimators(spec(), weights_file, path)
-    assert compare(reference, other, synthetic((96, 128))).heatmap < 0.05
-    assert inspect(path)["precision"] == "fp16"
+    reference, other = build_parity_estimators(spec(), weights_file, path)
+    assert compare_nets(reference, other, make_synthetic_crops((96, 128))).heatmap < 0.05
+    assert inspect_weights(path)["precision"] == "fp16"
     half = sum(p.stat().st_size for p in tmp_path.iterdir())
     exported(tmp_path, weights_file, format, batch=None)  # in place of it
     whole = sum(p.stat().st_size for p in tmp_path.iterdir())
-    assert whole - half > 0.4 * sum(p.nbytes for p in load(spec(), weights_file).parameters())  # the graph stays
+    assert whole - half > 0.4 * sum(p.nbytes for p in load_net(spec(), weights_file).parameters())  # the graph stays
 
 
 def test_parity_counts_what_is_sure(tiny: TopDown) -> None:
-    images = synthetic((96, 128), 3)
-    same = compare(tiny, tiny, images)
+    images = make_synthetic_crops((96, 128), 3)
+    same = compare_nets(tiny, tiny, images)
     assert (same.crops, same.heatmap, same.joint) == (3, 0, 0)
     assert 0 < same.joints <= 3 * 17
-    assert_array_equal(images, synthetic((96, 128), 3))
+    assert_array_equal(images, make_synthetic_crops((96, 128), 3))
 
 
 def test_what_cannot_be_exported_is_one_line(weights_file: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"must end in \.xml"):
-        Target("openvino", tmp_path / "net.onnx")
+        ExportTarget("openvino", tmp_path / "net.onnx")
     with pytest.raises(BackendError, match="--precision fp32 or fp16"):
-        Target("onnx", tmp_path / "net.onnx", precision="bf16")
+        ExportTarget("onnx", tmp_path / "net.onnx", precision="bf16")
     with pytest.raises(BackendError, match="--precision fp32 or fp16"):
-        Target("onnx", tmp_path / "net.onnx", precision="int8", calibrate=People(tmp_path))
-    for unlike in (Target("openvino", tmp_path / "net.xml"), Target("torchscript", tmp_path / "net.ts")):
+        ExportTarget("onnx", tmp_path / "net.onnx", precision="int8", calibrate=CalibrationImages(tmp_path))
+    for unlike in (ExportTarget("openvino", tmp_path / "net.xml"), ExportTarget("torchscript", tmp_path / "net.ts")):
         with pytest.raises(InputError, match="--calibrate is a folder of pictures"):
-            replace(unlike, calibrate=People(tmp_path))
+            replace(unlike, calibrate=CalibrationImages(tmp_path))
     with pytest.raises(InputError, match="--calibrate is a folder of pictures"):
-        Target("openvino", tmp_path / "net.xml", precision="int8")
+        ExportTarget("openvino", tmp_path / "net.xml", precision="int8")
     path = exported(tmp_path, weights_file, "torchscript")
     with pytest.raises(WeightsError, match="exported net"):
-        load(spec(), path)
+        load_net(spec(), path)
     with pytest.raises(BackendError, match="fp16"):
-        backends.build(spec(), path, device="cpu", precision="fp16")
+        backends.build_backend(spec(), path, device="cpu", precision="fp16")
 
 
 def test_a_net_that_may_run_in_bf16_is_compared_in_fp32(
     weights_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = exported(tmp_path, weights_file, "openvino")
-    monkeypatch.setattr("hrpose_cli.estimation.precision.LOSSES", {digest(weights_file): {"bf16": 0.0}})
-    monkeypatch.setattr("hrpose_cli.backends.openvino.precisions", lambda: ("fp32", "bf16"))
-    assert backends.choose(path, "cpu", "auto", "auto") == ("openvino", "bf16")
-    assert estimators(spec(), weights_file, path)[1].backend.precision == "fp32"
+    monkeypatch.setattr("hrpose_cli.estimation.precision._AP_LOSSES", {sha256_file(weights_file): {"bf16": 0.0}})
+    monkeypatch.setattr("hrpose_cli.backends.openvino.openvino_precisions", lambda: ("fp32", "bf16"))
+    assert backends.choose_backend(path, "cpu", "auto", "auto") == ("openvino", "bf16")
+    assert build_parity_estimators(spec(), weights_file, path)[1].backend.precision == "fp32"
 
 
 @pytest.fixture
@@ -121,7 +131,7 @@ def pictures(tmp_path: Path) -> Path:
     """A folder of three pictures on which nets can be calibrated."""
     folder = tmp_path / "pictures"
     folder.mkdir()
-    for i, crop in enumerate(synthetic((96, 128), 3)):
+    for i, crop in enumerate(make_synthetic_crops((96, 128), 3)):
         Image.fromarray(crop).save(folder / f"{i}.png")
     return folder
 
@@ -131,35 +141,37 @@ def test_int8_is_calibrated_and_runs(
     net: HRNet, weights_file: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int | None
 ) -> None:
     pytest.importorskip("nncf")
-    monkeypatch.setattr("hrpose_cli.export.build_detector", lambda settings, device: WholePicture())
-    path = exported(tmp_path, weights_file, "openvino", precision="int8", batch=batch, calibrate=People(pictures))
-    facts = inspect(path)
+    monkeypatch.setattr("hrpose_cli.export.build_detector", lambda settings, device: WholeImage())
+    path = exported(
+        tmp_path, weights_file, "openvino", precision="int8", batch=batch, calibrate=CalibrationImages(pictures)
+    )
+    facts = inspect_weights(path)
     assert (facts["precision"], facts["calibration_crops"]) == ("int8", "3")
-    assert facts["weights_sha256"] == digest(weights_file)
-    backend = backends.build(find(str(path))[0], path, device="cpu")
+    assert facts["weights_sha256"] == sha256_file(weights_file)
+    backend = backends.build_backend(find_weights(str(path))[0], path, device="cpu")
     assert (backend.name, backend.precision) == ("openvino", "int8")
-    images = synthetic((96, 128), 3)
+    images = make_synthetic_crops((96, 128), 3)
     want = TorchBackend(net)(images)
     assert_allclose(backend(images), want, rtol=0, atol=0.3 * float(want.abs().max()))
     with pytest.raises(BackendError, match="--precision int8"):
-        backends.build(spec(), path, device="cpu", precision="fp32")
+        backends.build_backend(spec(), path, device="cpu", precision="fp32")
 
 
 def test_an_int8_net_beside_its_weights_is_found(
     weights_file: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("openvino")
-    monkeypatch.setattr("hrpose_cli.backends.quantize.quantizer", lambda: None)
-    monkeypatch.setattr("hrpose_cli.backends.quantize.quantized", lambda model, crops: model)
-    monkeypatch.setattr("hrpose_cli.export.build_detector", lambda settings, device: WholePicture())
+    monkeypatch.setattr("hrpose_cli.backends.quantize.import_nncf", lambda: None)
+    monkeypatch.setattr("hrpose_cli.backends.quantize.quantize_model", lambda model, crops: model)
+    monkeypatch.setattr("hrpose_cli.export.build_detector", lambda settings, device: WholeImage())
     weights = Path(shutil.copy(weights_file, tmp_path))
-    assert quantized_file(weights) is None
-    name = default_name(find(str(weights))[0], "openvino", "int8")
-    export(spec(), weights, Target("openvino", tmp_path / name, "int8", None, People(pictures)))
-    assert quantized_file(weights) == tmp_path / name
-    assert backends.build(spec(), weights, device="cpu", precision="int8").precision == "int8"
+    assert find_quantized_file(weights) is None
+    name = default_export_name(find_weights(str(weights))[0], "openvino", "int8")
+    export_net(spec(), weights, ExportTarget("openvino", tmp_path / name, "int8", None, CalibrationImages(pictures)))
+    assert find_quantized_file(weights) == tmp_path / name
+    assert backends.build_backend(spec(), weights, device="cpu", precision="int8").precision == "int8"
     weights.write_bytes(weights.read_bytes() + b"other")
-    assert quantized_file(weights) is None
+    assert find_quantized_file(weights) is None
 
 
 def test_int8_without_its_package_is_one_line(
@@ -167,10 +179,10 @@ def test_int8_without_its_package_is_one_line(
 ) -> None:
     from hrpose_cli.backends import quantize
 
-    quantize.quantizer.cache_clear()
+    quantize.import_nncf.cache_clear()
     monkeypatch.setitem(sys.modules, "nncf", None)
     with pytest.raises(BackendError, match=r"pip install 'hrpose\[quantize\]'"):
-        exported(tmp_path, weights_file, "openvino", precision="int8", calibrate=People(pictures))
+        exported(tmp_path, weights_file, "openvino", precision="int8", calibrate=CalibrationImages(pictures))
 
 
 SILENT = """
@@ -197,8 +209,8 @@ def test_the_quantizer_reports_nothing(tmp_path: Path) -> None:
 
 
 def test_pictures_are_taken_from_the_whole_set() -> None:
-    assert spread(range(10), 300) == range(10)
-    assert list(spread(range(2064), 300))[:3] == [0, 6, 12]
+    assert _spread_evenly(range(10), 300) == range(10)
+    assert list(_spread_evenly(range(2064), 300))[:3] == [0, 6, 12]
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".xml", ".ts"])
@@ -208,7 +220,7 @@ def test_files_that_are_no_nets(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"net{suffix}"
     path.write_bytes(b"this is no net")
     with pytest.raises(WeightsError, match=r"damaged"):
-        find(str(path))
+        find_weights(str(path))
 
 
 def test_another_programs_net_is_not_run_blindly(weights_file: Path, tmp_path: Path) -> None:
@@ -216,17 +228,17 @@ def test_another_programs_net_is_not_run_blindly(weights_file: Path, tmp_path: P
     path = exported(tmp_path, weights_file, "openvino")
     path.write_text(path.read_text().replace("<hrpose>", "<other>").replace("</hrpose>", "</other>"))
     with pytest.raises(WeightsError, match="--like"):
-        find(str(path))
+        find_weights(str(path))
     with pytest.raises(WeightsError, match="not written by hrpose export"):
-        backends.build(spec(), path, device="cpu")
+        backends.build_backend(spec(), path, device="cpu")
     (tmp_path / "out.bin").unlink()
     path.write_text(path.read_text().replace("<other>", "<hrpose>").replace("</other>", "</hrpose>"))
     with pytest.raises(WeightsError, match=r"out\.xml"):
-        backends.build(spec(), path, device="cpu")
+        backends.build_backend(spec(), path, device="cpu")
 
 
 def test_synthetic_crops_are_pictures() -> None:
-    images = synthetic((192, 256), 2)
+    images = make_synthetic_crops((192, 256), 2)
     assert images.shape == (2, 256, 192, 3)
     assert images.dtype == np.uint8
     assert images.std() > 20

@@ -13,7 +13,7 @@ from typing import ClassVar
 import pytest
 
 from hrpose_cli.errors import WeightsError
-from hrpose_cli.files import replacing
+from hrpose_cli.files import atomic_write
 from hrpose_cli.models import download as fetch
 
 CONTENT = bytes(range(256)) * 2000
@@ -82,21 +82,21 @@ def files(folder: Path) -> list[str]:
 
 
 def test_a_file_is_fetched_checked_and_remembered(server: str, cache: Path) -> None:
-    path = fetch.fetch(f"{server}/net.pth", sha256_prefix=HASH[:8])
+    path = fetch.download_weights(f"{server}/net.pth", sha256_prefix=HASH[:8])
     assert path.read_bytes() == CONTENT
-    assert fetch.recorded() == {"net.pth": HASH}
-    assert fetch.fetch("http://127.0.0.1:9/net.pth") == path  # there already: no connection is made
+    assert fetch.recorded_hashes() == {"net.pth": HASH}
+    assert fetch.download_weights("http://127.0.0.1:9/net.pth") == path  # there already: no connection is made
     assert files(cache) == ["net.pth", "sha256.json"]
 
 
 def test_a_changed_file_is_noticed(server: str) -> None:
-    path = fetch.fetch(f"{server}/net.pth")
-    fetch.verify(path)
+    path = fetch.download_weights(f"{server}/net.pth")
+    fetch.verify_download(path)
     path.write_bytes(CONTENT + b"!")
     with pytest.raises(WeightsError, match="not the file that was fetched"):
-        fetch.verify(path)
+        fetch.verify_download(path)
     with pytest.raises(WeightsError, match="not the file that was fetched"):
-        fetch.fetch(f"{server}/net.pth")
+        fetch.download_weights(f"{server}/net.pth")
 
 
 @pytest.mark.parametrize(
@@ -107,16 +107,16 @@ def test_a_bad_answer_is_one_line_and_leaves_nothing(
     server: str, cache: Path, name: str, prefix: str, message: str
 ) -> None:
     with pytest.raises(WeightsError, match=f"{message}.*--weights FILE") as caught:
-        fetch.fetch(f"{server}/{name}", sha256_prefix=prefix)
+        fetch.download_weights(f"{server}/{name}", sha256_prefix=prefix)
     assert len(str(caught.value).splitlines()) == 1
     assert files(cache) == []
-    path = fetch.fetch(f"{server}/net.pth", sha256_prefix=HASH[:8])  # the next try starts cleanly
+    path = fetch.download_weights(f"{server}/net.pth", sha256_prefix=HASH[:8])  # the next try starts cleanly
     assert path.read_bytes() == CONTENT
 
 
 def test_a_download_that_breaks_off_starts_again(server: str, cache: Path) -> None:
     bar = Bar()
-    assert fetch.fetch(f"{server}/flaky.pth", sha256_prefix=HASH[:8], bar=bar).read_bytes() == CONTENT
+    assert fetch.download_weights(f"{server}/flaky.pth", sha256_prefix=HASH[:8], bar=bar).read_bytes() == CONTENT
     assert Server.asked.count("/flaky.pth") == 2
     assert (bar.total, bar.seen) == (len(CONTENT), len(CONTENT))
     assert files(cache) == ["flaky.pth", "sha256.json"]
@@ -127,19 +127,19 @@ def test_offline_is_one_line(cache: Path) -> None:
         closed.bind(("127.0.0.1", 0))  # a port where nobody listens
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/net.pth"
         with pytest.raises(WeightsError, match=r"no connection.*--weights FILE"):
-            fetch.fetch(url)
+            fetch.download_weights(url)
     assert files(cache) == []
 
 
 def test_a_proxy_is_used(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", server)
-    assert fetch.fetch("http://weights.example/net.pth").read_bytes() == CONTENT
+    assert fetch.download_weights("http://weights.example/net.pth").read_bytes() == CONTENT
 
 
 def test_the_first_hash_holds_for_later_fetches(server: str, cache: Path) -> None:
-    fetch.record("net.pth", "0" * 64)
+    fetch._record_hash("net.pth", "0" * 64)
     with pytest.raises(WeightsError, match=f"wrong hash .{HASH[:8]}, not 00000000"):
-        fetch.fetch(f"{server}/net.pth", sha256_prefix=HASH[:8])
+        fetch.download_weights(f"{server}/net.pth", sha256_prefix=HASH[:8])
     assert files(cache) == ["sha256.json"]
 
 
@@ -147,7 +147,7 @@ def test_a_file_of_unknown_origin_is_left_alone(server: str, cache: Path) -> Non
     cache.mkdir()
     (cache / "net.pth").write_bytes(b"put here by hand")
     with pytest.raises(WeightsError, match="not fetched by hrpose"):
-        fetch.fetch(f"{server}/net.pth")
+        fetch.download_weights(f"{server}/net.pth")
     assert (cache / "net.pth").read_bytes() == b"put here by hand"
 
 
@@ -156,20 +156,20 @@ def test_damaged_records_are_one_line(cache: Path, content: str) -> None:
     cache.mkdir()
     (cache / "sha256.json").write_text(content)
     with pytest.raises(WeightsError, match=r"sha256\.json cannot be read.*delete it"):
-        fetch.recorded()
+        fetch.recorded_hashes()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
 def test_a_full_disk_is_one_line(server: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     @contextmanager
     def full(path: Path) -> Iterator[Path]:
-        with replacing(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.symlink_to("/dev/full")
             yield temporary
 
     monkeypatch.setattr(fetch, "replacing", full)
     with pytest.raises(WeightsError, match=r"No space left.*HRPOSE_CACHE"):
-        fetch.fetch(f"{server}/net.pth")
+        fetch.download_weights(f"{server}/net.pth")
     assert files(cache) == []
 
 
@@ -180,11 +180,11 @@ def test_a_cache_that_cannot_be_written_is_one_line(
     (tmp_path / "file").touch()
     monkeypatch.setenv("HRPOSE_CACHE", str(tmp_path / folder))
     with pytest.raises(WeightsError, match=r"cannot keep .*; set HRPOSE_CACHE"):
-        fetch.fetch(f"{server}/net.pth")
+        fetch.download_weights(f"{server}/net.pth")
     assert files(tmp_path) == ["file"]
 
 
 def test_a_progress_bar_sees_every_byte(server: str) -> None:
     bar = Bar()
-    fetch.fetch(f"{server}/net.pth", bar=bar)
+    fetch.download_weights(f"{server}/net.pth", bar=bar)
     assert (bar.total, bar.seen) == (len(CONTENT), len(CONTENT))

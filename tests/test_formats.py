@@ -20,15 +20,15 @@ from hypothesis import strategies as st
 from hrpose_cli.errors import FormatError, HRPoseError, InputError
 from hrpose_cli.files import write_json
 from hrpose_cli.formats import jsonl
-from hrpose_cli.formats.csv import COLUMNS
-from hrpose_cli.formats.facts import box_around, shortest
-from hrpose_cli.formats.pose_file import FORMATS, named, read, writer
-from hrpose_cli.poses import Header, Poses, Record
+from hrpose_cli.formats.csv import _COLUMNS
+from hrpose_cli.formats.facts import boxes_around, shortest_decimals
+from hrpose_cli.formats.pose_file import POSE_FORMATS, find_format, open_writer, read_pose_file
+from hrpose_cli.poses import PoseHeader, PoseRecord, Poses
 from hrpose_cli.skeletons import COCO, MPII, SKELETONS, Skeleton
 
 FILES = {"coco": "a.json", "jsonl": "a.jsonl", "csv": "a.csv", "npz": "a.npz", "trc": "a.trc", "openpose": "folder/"}
-READABLE = [name for name, known in FORMATS.items() if known.read]
-HEADER = Header({"version": "x"}, COCO, "tё st.mp4", (640, 480), Fraction(30000, 1001), 0.3)
+READABLE = [name for name, known in POSE_FORMATS.items() if known.read]
+HEADER = PoseHeader({"version": "x"}, COCO, "tё st.mp4", (640, 480), Fraction(30000, 1001), 0.3)
 
 
 def poses(n: int, *, seed: int = 0, full: bool = True, skeleton: Skeleton = COCO) -> Poses:
@@ -51,13 +51,15 @@ def poses(n: int, *, seed: int = 0, full: bool = True, skeleton: Skeleton = COCO
     return Poses(xy, score, box, rng.random(n).astype(np.float32), skeleton=skeleton, **extra)
 
 
-def clip(*counts: int, **options: Any) -> list[Record]:
+def clip(*counts: int, **options: Any) -> list[PoseRecord]:
     """A record for each number of people, in every second frame of a clip of 30000/1001 frames a second."""
-    return [Record(poses(n, seed=i, **options), 2 * i, (640, 480), 2 * i * 1001 / 30000) for i, n in enumerate(counts)]
+    return [
+        PoseRecord(poses(n, seed=i, **options), 2 * i, (640, 480), 2 * i * 1001 / 30000) for i, n in enumerate(counts)
+    ]
 
 
-def save(path: Path | str, records: Iterable[Record], header: Header = HEADER, **options: Any) -> None:
-    with writer(path, header, **options) as out:
+def save(path: Path | str, records: Iterable[PoseRecord], header: PoseHeader = HEADER, **options: Any) -> None:
+    with open_writer(path, header, **options) as out:
         for record in records:
             out.write(record)
 
@@ -78,13 +80,13 @@ def same(got: Poses, want: Poses, *, exact: bool = True) -> None:
 @pytest.mark.parametrize("full", [True, False])
 @pytest.mark.parametrize("skeleton", SKELETONS.values(), ids=list(SKELETONS))
 def test_joints_come_back(tmp_path: Path, name: str, full: bool, skeleton: Skeleton) -> None:
-    header = Header({"a": 1}, skeleton, "clip.mp4", (640, 480), Fraction(25))
+    header = PoseHeader({"a": 1}, skeleton, "clip.mp4", (640, 480), Fraction(25))
     records = clip(2, 1, 3, full=full, skeleton=skeleton)
     path = f"{tmp_path}/{FILES[name]}"
     save(path, records, header)
-    got, again = read(path)
+    got, again = read_pose_file(path)
     assert got.skeleton is skeleton
-    loses = FORMATS[name].loses
+    loses = POSE_FORMATS[name].loses
     for record, want in zip(again, records, strict=True):
         assert record.index == want.index
         assert record.time == (None if "times" in loses else pytest.approx(want.time, abs=1e-6))
@@ -101,9 +103,9 @@ def test_joints_come_back(tmp_path: Path, name: str, full: bool, skeleton: Skele
 
 @pytest.mark.parametrize("name", ["jsonl", "npz"])
 def test_nothing_is_lost_where_nothing_should_be(tmp_path: Path, name: str) -> None:
-    records = [*clip(2, 0, 1), Record(poses(1, full=False), 9, (30, 20), None, "é/ a.png")]
+    records = [*clip(2, 0, 1), PoseRecord(poses(1, full=False), 9, (30, 20), None, "é/ a.png")]
     save(tmp_path / FILES[name], records)
-    header, again = read(tmp_path / FILES[name])
+    header, again = read_pose_file(tmp_path / FILES[name])
     assert header == HEADER
     for got, want in zip(again, records, strict=True):
         assert (got.index, got.size, got.time, got.name) == (want.index, want.size, want.time, want.name)
@@ -116,9 +118,9 @@ def test_formats_carry_the_same_joints(tmp_path: Path, first: str, second: str) 
     """A chain of two files gives what the first alone gives; one step of rounding is all that COCO adds."""
     a, b = (f"{tmp_path}/{n}/{FILES[f]}" for n, f in (("1", first), ("2", second)))
     save(a, clip(1, 2, 3))
-    header, records = read(a)
+    header, records = read_pose_file(a)
     save(b, list(records), header)
-    for got, want in zip(read(b)[1], read(a)[1], strict=True):
+    for got, want in zip(read_pose_file(b)[1], read_pose_file(a)[1], strict=True):
         np.testing.assert_allclose(got.poses.xy, want.poses.xy, atol=6e-4)
         np.testing.assert_allclose(got.poses.score, want.poses.score, atol=6e-6)
         assert got.poses.ids.tolist() == want.poses.ids.tolist()
@@ -137,21 +139,23 @@ def test_the_same_poses_make_the_same_bytes(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", READABLE)
 def test_a_clip_without_anybody(tmp_path: Path, name: str) -> None:
     save(tmp_path / FILES[name], clip(0, 0), format=name)
-    assert [len(record.poses) for record in read(tmp_path / FILES[name])[1]] == ([] if name == "csv" else [0, 0])
+    assert [len(record.poses) for record in read_pose_file(tmp_path / FILES[name])[1]] == (
+        [] if name == "csv" else [0, 0]
+    )
 
 
 @given(st.lists(st.floats(width=32, allow_nan=True, allow_infinity=True), min_size=1))
 @settings(max_examples=300, deadline=None)
 def test_short_numbers_are_the_same_float32(numbers: list[float]) -> None:
     values = np.array(numbers, np.float32)
-    again = np.array(json.loads(json.dumps(shortest(values), allow_nan=False)), np.float32)
+    again = np.array(json.loads(json.dumps(shortest_decimals(values), allow_nan=False)), np.float32)
     finite = np.isfinite(values)
     assert again[finite].tobytes() == values[finite].tobytes()
     assert np.isnan(again[~finite]).all()
 
 
 def test_short_numbers_are_short() -> None:
-    assert json.dumps(shortest(np.array([0.1, 1, 123.456], np.float32))) == "[0.1, 1.0, 123.456]"
+    assert json.dumps(shortest_decimals(np.array([0.1, 1, 123.456], np.float32))) == "[0.1, 1.0, 123.456]"
 
 
 # ---- by name
@@ -165,28 +169,28 @@ def test_short_numbers_are_short() -> None:
     ],
 )  # fmt: skip
 def test_a_name_says_the_format(path: str, format: str | None, want: str) -> None:
-    assert named(path, format).name == want
+    assert find_format(path, format).name == want
 
 
 def test_a_folder_that_exists_needs_no_slash(tmp_path: Path) -> None:
-    assert named(tmp_path).name == "openpose"
+    assert find_format(tmp_path).name == "openpose"
 
 
 @pytest.mark.parametrize(("path", "format"), [("a.xml", None), ("a", None), ("a.json", "xml"), ("-", None)])
 def test_an_unknown_format_lists_the_known(path: str, format: str | None) -> None:
     with pytest.raises(InputError, match=r"coco \(.json\), jsonl \(.jsonl\), .*trc"):
-        named(path, format)
+        find_format(path, format)
 
 
 @pytest.mark.parametrize("name", ["npz", "trc", "openpose"])
 def test_binary_and_several_files_need_a_name(name: str) -> None:
     with pytest.raises(InputError, match="standard output"):
-        writer("-", HEADER, format=name)
+        open_writer("-", HEADER, format=name)
 
 
 def test_options_of_other_formats_are_refused() -> None:
     with pytest.raises(InputError, match=r"metres_per_pixel is no option of csv"):
-        writer("a.csv", HEADER, metres_per_pixel=0.1)
+        open_writer("a.csv", HEADER, metres_per_pixel=0.1)
 
 
 # ---- what happens when a run ends early
@@ -211,13 +215,13 @@ def test_standard_output_has_what_a_file_has(tmp_path: Path, monkeypatch: pytest
     assert out.bytes().endswith(b"\n")
 
 
-def ended(error: BaseException) -> Iterator[Record]:
+def ended(error: BaseException) -> Iterator[PoseRecord]:
     """Two records and a sudden end."""
     yield from clip(1, 2)
     raise error
 
 
-@pytest.mark.parametrize("name", list(FORMATS))
+@pytest.mark.parametrize("name", list(POSE_FORMATS))
 def test_ctrl_c_keeps_what_was_done(tmp_path: Path, name: str) -> None:
     with pytest.raises(KeyboardInterrupt):
         save(tmp_path / "stopped" / FILES[name], ended(KeyboardInterrupt()), format=name)
@@ -238,7 +242,7 @@ def test_other_ends_leave_no_half_file(tmp_path: Path, name: str, before: bytes 
     assert [p.read_bytes() for p in tmp_path.iterdir()] == ([before] if before else [])
 
 
-@pytest.mark.parametrize("name", list(FORMATS))
+@pytest.mark.parametrize("name", list(POSE_FORMATS))
 def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(FormatError, match=r"cannot write .*file"):
@@ -251,14 +255,14 @@ def test_a_full_disk_is_one_line() -> None:
         save("/dev/full", clip(1), format="jsonl")
 
 
-@pytest.mark.parametrize("name", list(FORMATS))
+@pytest.mark.parametrize("name", list(POSE_FORMATS))
 def test_names_that_are_no_text_come_back(tmp_path: Path, name: str) -> None:
     """Such as an old system's é, of which UTF-8 knows nothing."""
     strange = os.fsdecode(b"caf\xe9.jpg")
     path, pictures = tmp_path / f"{strange}.{name}", [replace(r, name=strange, time=None) for r in clip(1, 1)]
     save(path, pictures, replace(HEADER, source=strange), format=name)
     if name in {"coco", "jsonl", "npz"}:
-        assert [record.name for record in FORMATS[name].read(path)[1]] == [strange] * 2
+        assert [record.name for record in POSE_FORMATS[name].read(path)[1]] == [strange] * 2
 
 
 @pytest.mark.parametrize("name", READABLE)
@@ -270,7 +274,7 @@ def test_broken_files_are_one_line(tmp_path: Path, name: str, content: bytes) ->
         path /= "a_000000000000_keypoints.json"
     path.write_bytes(content)
     with pytest.raises(HRPoseError, match=r"(a|folder)[._]") as caught:
-        list(read(tmp_path / FILES[name])[1])
+        list(read_pose_file(tmp_path / FILES[name])[1])
     assert "\n" not in str(caught.value)
 
 
@@ -279,7 +283,7 @@ def test_broken_files_are_one_line(tmp_path: Path, name: str, content: bytes) ->
     [
         ("coco", "[" * 100_000),
         ("jsonl", '{"a":' * 100_000 + "1" + "}" * 100_000 + "\n"),
-        ("csv", ",".join(COLUMNS) + "\n" + "1" * 200_000),  # longer than a field may be
+        ("csv", ",".join(_COLUMNS) + "\n" + "1" * 200_000),  # longer than a field may be
         ("openpose", "[" * 100_000),
     ],
 )
@@ -289,7 +293,7 @@ def test_what_readers_of_python_refuse_is_one_line(tmp_path: Path, name: str, co
         path.mkdir()
     (path / "a_keypoints.json" if name == "openpose" else path).write_text(content)
     with pytest.raises(FormatError) as caught:
-        list(read(path, format=name)[1])
+        list(read_pose_file(path, format=name)[1])
     assert "\n" not in str(caught.value)
 
 
@@ -303,13 +307,13 @@ def test_damage_anywhere_is_a_word_of_ours(tmp_path: Path, name: str) -> None:
         for damaged in (whole[:at], whole[:at] + bytes([whole[at] ^ 0x15]) + whole[at + 1 :]):
             path.write_bytes(damaged)
             with suppress(HRPoseError):
-                list(read(path)[1])
+                list(read_pose_file(path)[1])
 
 
 @pytest.mark.parametrize("name", READABLE)
 def test_a_missing_file_is_one_line(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match=r"cannot read|no folder"):
-        read(tmp_path / FILES[name], name)
+        read_pose_file(tmp_path / FILES[name], name)
 
 
 # ---- COCO
@@ -328,7 +332,7 @@ def test_coco_streams_the_dictionary(tmp_path: Path) -> None:
         "height": 480,
         "frame_rate": "30000/1001",
     }
-    assert read(tmp_path / "a.json")[0].rate == Fraction(30000, 1001)
+    assert read_pose_file(tmp_path / "a.json")[0].rate == Fraction(30000, 1001)
     assert [image["id"] for image in document["images"]] == [1, 2, 3]
     assert [(row["id"], row["image_id"]) for row in document["annotations"]] == [(1, 1), (2, 1), (3, 3)]
     write_json(tmp_path / "again.json", document)
@@ -348,7 +352,7 @@ def test_pycocotools_loads_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     from hrpose_cli.metrics import coco
 
     save(tmp_path / "a.json", clip(2, 0, 1))
-    loaded = coco.load_annotations(tmp_path / "a.json")
+    loaded = coco.load_coco(tmp_path / "a.json")
     assert capsys.readouterr().out == ""
     assert [i["frame_index"] for i in loaded.loadImgs(loaded.getImgIds())] == [0, 2, 4]
     assert [a["image_id"] for a in loaded.loadAnns(loaded.getAnnIds())] == [1, 1, 3]
@@ -363,7 +367,7 @@ def test_ground_truth_is_read(tmp_path: Path) -> None:
         "categories": [{"id": 1, "keypoints": list(COCO.joints)}],
     }
     (tmp_path / "gt.json").write_text(json.dumps(content))
-    (record,) = read(tmp_path / "gt.json")[1]
+    (record,) = read_pose_file(tmp_path / "gt.json")[1]
     assert (record.name, record.size, record.time) == ("x.jpg", (9, 8), None)
     assert record.poses.score.tolist() == [[1.0] + [0.0] * 16]
     assert record.poses.box.tolist() == [[1, 2, 11, 22]]
@@ -383,7 +387,7 @@ def test_unlabelled_joints_stay_so_and_crowds_are_no_people(tmp_path: Path) -> N
     }
     (tmp_path / "gt.json").write_text(json.dumps(content))
     for before, name in pairwise(("gt.json", "a.jsonl", "b.npz", "c.json", "d.json")):
-        header, records = read(tmp_path / before)
+        header, records = read_pose_file(tmp_path / before)
         save(tmp_path / name, records, header)
         if name.endswith(".json"):
             again = json.loads((tmp_path / name).read_bytes())["annotations"]
@@ -395,8 +399,8 @@ def test_unlabelled_joints_stay_so_and_crowds_are_no_people(tmp_path: Path) -> N
 def test_what_has_no_place_is_unlabelled_in_coco(tmp_path: Path, name: str) -> None:
     people = poses(1, full=False)
     people.xy[0, 3], people.score[0, 4] = np.nan, np.nan
-    save(tmp_path / FILES[name], [Record(people, 0, (640, 480), 0.0)])
-    header, records = read(tmp_path / FILES[name])
+    save(tmp_path / FILES[name], [PoseRecord(people, 0, (640, 480), 0.0)])
+    header, records = read_pose_file(tmp_path / FILES[name])
     save(tmp_path / "a.json", records, header)
     (row,) = json.loads((tmp_path / "a.json").read_bytes(), parse_constant=pytest.fail)["annotations"]
     assert row["keypoints"][9:12] == [0, 0, 0]
@@ -407,9 +411,9 @@ def test_what_has_no_place_is_unlabelled_in_coco(tmp_path: Path, name: str) -> N
 def test_a_folder_of_numbered_frames_comes_back(tmp_path: Path, first: str) -> None:
     frames = [replace(record, name=f"{i:06}.png") for i, record in enumerate(clip(1, 2), start=1)]
     save(tmp_path / FILES[first], frames)
-    header, records = read(tmp_path / FILES[first])
+    header, records = read_pose_file(tmp_path / FILES[first])
     save(tmp_path / "b.json", records, header)
-    header, records = read(tmp_path / "b.json")
+    header, records = read_pose_file(tmp_path / "b.json")
     assert header.source == HEADER.source
     assert [record.name for record in records] == ["000001.png", "000002.png"]
 
@@ -419,7 +423,7 @@ def test_identities_are_read_where_everyone_has_one(tmp_path: Path) -> None:
     content = json.loads((tmp_path / "a.json").read_bytes())
     del content["annotations"][1]["track_id"]
     (tmp_path / "a.json").write_text(json.dumps(content))
-    (record,) = read(tmp_path / "a.json")[1]
+    (record,) = read_pose_file(tmp_path / "a.json")[1]
     assert len(record.poses) == 2
     assert record.poses.ids is None
 
@@ -431,22 +435,22 @@ def test_a_torn_last_line_is_not_read(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     save(path, clip(2, 1, 0))
     whole = path.read_bytes()
-    ends = jsonl.complete(path)
+    ends = jsonl.whole_record_ends(path)
     assert [whole[end - 2 : end] for end in ends] == [b"}\n"] * 4
     assert ends[-1] == len(whole)
     for size in {*range(ends[0], len(whole), 97), *ends, *(end - 1 for end in ends[1:]), *(end + 1 for end in ends)}:
         path.write_bytes(whole[:size])
         count = sum(size >= end for end in ends[1:])
-        assert jsonl.complete(path) == ends[: count + 1]
-        assert len(list(read(path)[1])) == count
+        assert jsonl.whole_record_ends(path) == ends[: count + 1]
+        assert len(list(read_pose_file(path)[1])) == count
 
 
 def test_a_torn_header_is_a_clear_line(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(b'{"format": "hrp')
-    assert jsonl.complete(path) == []
+    assert jsonl.whole_record_ends(path) == []
     with pytest.raises(FormatError, match="ends within its first line"):
-        read(path)
+        read_pose_file(path)
 
 
 def test_a_hole_in_the_middle_is_no_end(tmp_path: Path) -> None:
@@ -455,23 +459,23 @@ def test_a_hole_in_the_middle_is_no_end(tmp_path: Path) -> None:
     header, *rest = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(header + b"\0\0\n" + rest[0])
     with pytest.raises(FormatError, match="line 2"):
-        list(read(path)[1])
+        list(read_pose_file(path)[1])
 
 
 def test_a_cut_file_that_is_appended_to_is_the_whole_one(tmp_path: Path) -> None:
     whole, path, records = tmp_path / "whole.jsonl", tmp_path / "a.jsonl", clip(2, 1, 0, 3)
     save(whole, records)
     save(path, records)
-    os.truncate(path, jsonl.complete(path)[2])  # the header and two records
+    os.truncate(path, jsonl.whole_record_ends(path)[2])  # the header and two records
     save(path, records[2:], append=True)
     assert path.read_bytes() == whole.read_bytes()
 
 
 def test_lines_are_there_at_once(tmp_path: Path) -> None:
-    with writer(tmp_path / "a.jsonl", HEADER) as out:
-        assert len(jsonl.complete(tmp_path / "a.jsonl")) == 1
+    with open_writer(tmp_path / "a.jsonl", HEADER) as out:
+        assert len(jsonl.whole_record_ends(tmp_path / "a.jsonl")) == 1
         out.write(clip(1)[0])
-        assert len(jsonl.complete(tmp_path / "a.jsonl")) == 2
+        assert len(jsonl.whole_record_ends(tmp_path / "a.jsonl")) == 2
 
 
 def test_the_line_of_a_frame() -> None:
@@ -480,8 +484,8 @@ def test_the_line_of_a_frame() -> None:
         np.full((1, 16, 2), 0.1, np.float32), np.ones((1, 16), np.float32), np.array([[0, 0, 5, 9]], np.float32),
         np.array([0.5], np.float32), ids=np.array([4]), skeleton=MPII,
     )  # fmt: skip
-    header = Header(size=(8, 9), skeleton=MPII)
-    jsonl.LineWriter(out, header).write(Record(one, 3, (8, 9), 0.25))
+    header = PoseHeader(size=(8, 9), skeleton=MPII)
+    jsonl._LineWriter(out, header).write(PoseRecord(one, 3, (8, 9), 0.25))
     people = {"id": 4, "box": [0, 0, 5, 9], "box_score": 0.5, "score": 0.5}
     people |= {"keypoints": [[0.1, 0.1]] * 16, "scores": [1] * 16}
     assert json.loads(out.getvalue()) == {"frame": 3, "time": 0.25, "people": [people]}
@@ -493,7 +497,7 @@ def test_a_newer_version_is_refused(tmp_path: Path) -> None:
     text = (tmp_path / "a.jsonl").read_text().replace('"version":1,', '"version":2,', 1)
     (tmp_path / "a.jsonl").write_text(text)
     with pytest.raises(FormatError, match="update hrpose"):
-        read(tmp_path / "a.jsonl")
+        read_pose_file(tmp_path / "a.jsonl")
 
 
 # ---- CSV
@@ -510,20 +514,20 @@ def test_csv_has_a_row_a_joint(tmp_path: Path) -> None:
 
 def test_csv_gives_no_track_to_people_who_were_not_followed(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
-    save(path, [Record(poses(2, full=False), 0, (9, 9))])
+    save(path, [PoseRecord(poses(2, full=False), 0, (9, 9))])
     rows = list(csv.DictReader(path.read_text("utf-8").splitlines()))
     assert {(row["track"], row["tracked"], row["time"], row["raw_x"]) for row in rows} == {("", "0", "", "")}
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
     with pytest.raises(FormatError, match="frame 0 has not every joint of everybody once"):
-        list(read(path)[1])
+        list(read_pose_file(path)[1])
 
 
 def test_csv_of_earlier_versions_numbers_them_and_is_read(tmp_path: Path) -> None:
     path, people = tmp_path / "a.csv", poses(2, full=False)
-    save(path, [Record(people, 0, (9, 9))])
+    save(path, [PoseRecord(people, 0, (9, 9))])
     head, *rows = path.read_text().splitlines(keepends=True)
     path.write_text(head + "".join(row.replace(",,", f",,{1 + i // 17}", 1) for i, row in enumerate(rows)))
-    (record,) = read(path)[1]
+    (record,) = read_pose_file(path)[1]
     same(record.poses, people, exact=False)
     assert record.poses.ids is None
 
@@ -557,9 +561,9 @@ def test_openpose_replaces_the_clip_and_nothing_else(tmp_path: Path, names: list
 
 
 def test_openpose_replaces_the_pictures_that_come_again(tmp_path: Path) -> None:
-    pictures = [Record(poses(1, full=False), i, (30, 20), None, name) for i, name in enumerate(("a.jpg", "b.jpg"))]
-    save(tmp_path, pictures, Header())
-    save(tmp_path, [replace(pictures[1], index=0)], Header())
+    pictures = [PoseRecord(poses(1, full=False), i, (30, 20), None, name) for i, name in enumerate(("a.jpg", "b.jpg"))]
+    save(tmp_path, pictures, PoseHeader())
+    save(tmp_path, [replace(pictures[1], index=0)], PoseHeader())
     found = sorted(p.name for p in tmp_path.iterdir())
     assert found == ["a_000000000000_keypoints.json", "b_000000000000_keypoints.json"]
 
@@ -576,7 +580,7 @@ def test_openposes_own_layouts(tmp_path: Path, count: int, joints: dict[int, str
     flat = [value for k in range(count) for value in (k + 100, k + 200, 0.5)]
     content = {"people": [{"person_id": [-1], "pose_keypoints_2d": flat}]}
     (tmp_path / "c_000000000004_keypoints.json").write_text(json.dumps(content))
-    (record,) = read(tmp_path)[1]
+    (record,) = read_pose_file(tmp_path)[1]
     assert (record.index, record.poses.ids) == (4, None)
     for k, name in joints.items():
         assert record.poses.xy[0, COCO.joints.index(name)].tolist() == [k + 100, k + 200]
@@ -585,7 +589,7 @@ def test_openposes_own_layouts(tmp_path: Path, count: int, joints: dict[int, str
 def test_boxes_are_drawn_around_joints_that_have_a_score() -> None:
     xy = np.array([[[0, 0], [5, 6], [3, 9]], [[1, 1], [2, 2], [3, 3]]], np.float32)
     score = np.array([[0, 0.5, 0.5], [0, 0, 0]], np.float32)
-    assert box_around(xy, score).tolist() == [[3, 6, 5, 9], [0, 0, 0, 0]]
+    assert boxes_around(xy, score).tolist() == [[3, 6, 5, 9], [0, 0, 0, 0]]
 
 
 # ---- NPZ
@@ -618,8 +622,8 @@ def person(x: float, y: float, track: int) -> Poses:
 def test_trc_of_one_person(tmp_path: Path) -> None:
     """Frame 2 shows nobody; the left eye is never known; y is counted from the last row upwards."""
     people = [person(10, 20.5, 3), Poses.none(), person(11, 99, 3)]
-    records = [Record(p, i, (200, 100), i / 25) for i, p in enumerate(people, start=1)]
-    save(tmp_path / "a.trc", records, Header(rate=Fraction(25)))
+    records = [PoseRecord(p, i, (200, 100), i / 25) for i, p in enumerate(people, start=1)]
+    save(tmp_path / "a.trc", records, PoseHeader(rate=Fraction(25)))
     lines = (tmp_path / "a.trc").read_text().split("\n")
     assert lines[0] == "PathFileType\t4\t(X/Y/Z)\ta.trc"
     assert dict(zip(lines[1].split("\t"), lines[2].split("\t"), strict=True)) == {
@@ -661,7 +665,7 @@ def test_trc_of_somebody_without_an_identity_who_is_alone(tmp_path: Path) -> Non
         ([*clip(1, full=False), replace(clip(1)[0], index=5)], 5),
     ],
 )
-def test_trc_needs_to_know_who_is_who(tmp_path: Path, records: list[Record], frame: int) -> None:
+def test_trc_needs_to_know_who_is_who(tmp_path: Path, records: list[PoseRecord], frame: int) -> None:
     with pytest.raises(InputError, match=rf"needs identities.* \(frame {frame}\)"):
         save(tmp_path / "a.trc", records)
     assert list(tmp_path.iterdir()) == []
@@ -674,7 +678,7 @@ def test_the_rate_of_a_clip_of_which_frames_were_left_out(tmp_path: Path) -> Non
 
 def test_pictures_make_no_trc(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="time"):
-        save(tmp_path / "a.trc", [Record(poses(1), 0, (9, 9))], Header())
+        save(tmp_path / "a.trc", [PoseRecord(poses(1), 0, (9, 9))], PoseHeader())
     with pytest.raises(InputError, match="height"):
-        save(tmp_path / "a.trc", [Record(poses(1), 0, (0, 0), 0.0)])
+        save(tmp_path / "a.trc", [PoseRecord(poses(1), 0, (0, 0), 0.0)])
     assert list(tmp_path.iterdir()) == []

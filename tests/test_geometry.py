@@ -61,7 +61,9 @@ def test_points_go_back_to_the_picture_as_the_authors_send_them(
     center, scale = WARP[f"{prefix}/center"][i : i + 1], WARP[f"{prefix}/scale"][i : i + 1] * 200.0
     to_crop = geometry.region_affines(center, scale, size, name)[0]  # the authors send points back unrotated
     heat = geometry.heatmap_to_crop((size[0] // 4, size[1] // 4), size, name)
-    points = geometry.transform(geometry.compose(geometry.invert(to_crop), heat), WARP["pts_hm"][i])
+    points = geometry.transform_points(
+        geometry.compose_affines(geometry.invert_affines(to_crop), heat), WARP["pts_hm"][i]
+    )
     assert_allclose(points, WARP[f"{prefix}/{key}"][i], atol=2e-4, rtol=1e-6)
 
 
@@ -70,7 +72,11 @@ def test_invert_undoes(name: geometry.Geometry) -> None:
     for i in CASES:
         m = geometry.region_affines(*regions(i, name), tuple(WARP["out_wh"][i]), name, degrees=WARP["rot_deg"][i])
         points = np.array([[[3.0, 5.0], [100.0, -7.5]]])
-        assert_allclose(geometry.transform(geometry.invert(m), geometry.transform(m, points)), points, atol=1e-7)
+        assert_allclose(
+            geometry.transform_points(geometry.invert_affines(m), geometry.transform_points(m, points)),
+            points,
+            atol=1e-7,
+        )
 
 
 @pytest.mark.parametrize(

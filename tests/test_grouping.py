@@ -10,20 +10,20 @@ from numpy.testing import assert_allclose, assert_array_equal
 from torch import Tensor
 
 from hrpose_cli.estimation import grouping
-from hrpose_cli.estimation.bottom_up import View, aggregate
+from hrpose_cli.estimation.bottom_up import _merge_scales, _ScaledOutput
 from hrpose_cli.estimation.grouping import (
-    DECODINGS,
-    Rules,
-    Steps,
-    group,
-    likeliest,
-    match,
-    quarter_step,
-    settle,
-    top_peaks,
+    GROUP_DECODERS,
+    GroupingRules,
+    SubpixelSteps,
+    _likeliest_pixels,
+    _match_peaks,
+    _quarter_step,
+    _refine_positions,
+    _top_peaks,
+    group_keypoints,
 )
-from hrpose_cli.estimation.heatmaps import udp
-from hrpose_cli.nets.higher_hrnet import merge
+from hrpose_cli.estimation.heatmaps import _decode_udp
+from hrpose_cli.nets.higher_hrnet import _merge_outputs
 from hrpose_cli.skeletons import COCO
 from tests.reference import load
 
@@ -33,7 +33,7 @@ SCENES = json.loads(bytes(AE["meta_json"]))
 
 def merged(start: str) -> Tensor:
     """What the net gives in use, from the two outputs that the authors' gives."""
-    return merge([torch.from_numpy(AE[f"{start}out{i}"]) for i in (0, 1)])
+    return _merge_outputs([torch.from_numpy(AE[f"{start}out{i}"]) for i in (0, 1)])
 
 
 def scene_maps(scene: dict[str, Any]) -> tuple[Tensor, Tensor]:
@@ -43,9 +43,9 @@ def scene_maps(scene: dict[str, Any]) -> tuple[Tensor, Tensor]:
     views = []
     for scale in scales:
         start = f"{scene['scene']}/" + (f"s{scale:g}/" if len(scales) > 1 else "")
-        views.append(View(merged(start), merged(start + "flip_") if flip else None, scale))
+        views.append(_ScaledOutput(merged(start), merged(start + "flip_") if flip else None, scale))
     height, width = scene["agg_shape"][2:]
-    return aggregate(views, (width, height), torch.from_numpy(COCO.mirror))
+    return _merge_scales(views, (width, height), torch.from_numpy(COCO.mirror))
 
 
 @pytest.fixture(scope="module", params=SCENES, ids=lambda s: f"scene {s['scene']}")
@@ -69,7 +69,7 @@ def test_maps_of_all_scales_and_mirrors_are_the_authors(scene: tuple[dict[str, A
 def test_peaks_are_the_authors(scene: tuple[dict[str, Any], Tensor, Tensor]) -> None:
     facts, heatmaps, tags = scene
     number = facts["scene"]
-    peaks = top_peaks(heatmaps, tags, Rules())
+    peaks = _top_peaks(heatmaps, tags, GroupingRules())
     assert [len(rows) for rows in peaks] == list(AE[f"{number}/topk_above_thr_count"][0])
     for joint, rows in enumerate(peaks):
         first = rows[:8]
@@ -80,14 +80,14 @@ def test_peaks_are_the_authors(scene: tuple[dict[str, Any], Tensor, Tensor]) -> 
 
 def test_people_are_the_authors(scene: tuple[dict[str, Any], Tensor, Tensor]) -> None:
     facts, heatmaps, tags = scene
-    people = match(top_peaks(heatmaps, tags, Rules()), Rules())
+    people = _match_peaks(_top_peaks(heatmaps, tags, GroupingRules()), GroupingRules())
     matched = reference(facts, "matched")
     assert len(people) == facts["groups"]
     assert_array_equal(people[..., 2] > 0, matched[..., 2] > 0)  # who has which joint, in order
     assert_array_equal(people[..., :2], matched[..., :2])
-    adjusted = settle(people, heatmaps, Steps())
+    adjusted = _refine_positions(people, heatmaps, SubpixelSteps())
     assert_allclose(adjusted[..., :3], reference(facts, "adjusted")[..., :3], atol=1e-6)
-    refined, scores = group(heatmaps, tags)
+    refined, scores = group_keypoints(heatmaps, tags)
     assert_allclose(refined[..., :3], reference(facts, "refined")[..., :3], atol=1e-6)
     assert_allclose(scores, AE[f"{facts['scene']}/scores"], atol=1e-6)
 
@@ -110,8 +110,8 @@ def test_the_likeliest_pixel_is_that_of_looking_everywhere(
     joint = np.arange(40) % 3
     away = (field[joint] - means[:, :, None, None]).square().sum(1).sqrt().round()
     want = (heat[joint] - away).flatten(1).argmax(1)
-    monkeypatch.setattr(grouping, "CHUNK", 7)
-    assert_array_equal(likeliest(heat, field, joint, means), want)
+    monkeypatch.setattr(grouping, "_PEOPLE_PER_CHUNK", 7)
+    assert_array_equal(_likeliest_pixels(heat, field, joint, means), want)
 
 
 # Crowds ------------------------------------------------------------------------------------------
@@ -135,10 +135,10 @@ def crowd(people: int, size: tuple[int, int], *, seed: int = 0, drop: float = 0.
 
 
 @pytest.mark.parametrize("people", [1, 2, 9])
-@pytest.mark.parametrize("decode", DECODINGS)
+@pytest.mark.parametrize("decode", GROUP_DECODERS)
 def test_everyone_is_found_with_all_joints(people: int, decode: str) -> None:
     xy, heatmaps, tags = crowd(people, (150, 120))
-    found, scores = group(heatmaps, tags, steps=Steps.of(decode, 11, 1.0))
+    found, scores = group_keypoints(heatmaps, tags, steps=SubpixelSteps.of(decode, 11, 1.0))
     order = np.argsort(found[:, 0, 3])
     assert len(found) == people
     error = np.abs(found[order][..., :2] - 0.5 - xy).max()
@@ -154,7 +154,7 @@ def test_a_joint_that_no_peak_shows_is_looked_for_among_the_own() -> None:
     for n, k in np.argwhere(missing):  # below the threshold, but there
         x, y = np.rint(whole[n, k]).astype(int)
         heatmaps[k, y, x], tags[k, 0, y - 3 : y + 4, x - 3 : x + 4] = 0.05, 2.0 * n
-    found, scores = group(heatmaps, tags)
+    found, scores = group_keypoints(heatmaps, tags)
     found = found[np.argsort(found[:, :, 3].max(axis=1))]
     assert_allclose(found[missing][:, 2], 0.05)
     assert_allclose(found[missing][:, :2], np.rint(whole[missing]) + 0.5, atol=0.25)
@@ -163,24 +163,24 @@ def test_a_joint_that_no_peak_shows_is_looked_for_among_the_own() -> None:
 
 def test_udp_steps_are_those_of_maps() -> None:
     xy, heatmaps, _ = crowd(1, (60, 50))
-    pixel, _ = udp(heatmaps[None], 3, None)
+    pixel, _ = _decode_udp(heatmaps[None], 3, None)
     where = torch.arange(JOINTS), torch.from_numpy(np.rint(xy[0])).long()
-    steps = Steps.of("udp", 3, None, "udp")
+    steps = SubpixelSteps.of("udp", 3, None, "udp")
     assert_allclose(where[1] + steps.peaks(heatmaps, *where), pixel[0], atol=1e-4)
-    assert (steps.middle, steps.missing) == (0, quarter_step)
+    assert (steps.middle, steps.missing) == (0, _quarter_step)
 
 
 def test_dark_steps_are_limited() -> None:
     heatmaps = torch.full((1, 40, 40), 0.5)
     heatmaps[0, 20, 20:] += torch.linspace(0.2, 0, 20)  # a ridge: the curve through it peaks far away
     where = torch.tensor([0]), torch.tensor([[20, 20]])
-    free, held = (Steps.of("dark", 5, limit).peaks(heatmaps, *where) for limit in (None, 0.1))
+    free, held = (SubpixelSteps.of("dark", 5, limit).peaks(heatmaps, *where) for limit in (None, 0.1))
     assert_allclose(held, free.clamp(-0.1, 0.1))
     assert free.abs().max() > 0.1
 
 
 def test_nobody_is_no_one() -> None:
-    people, scores = group(torch.zeros(17, 40, 30), torch.zeros(17, 2, 40, 30))
+    people, scores = group_keypoints(torch.zeros(17, 40, 30), torch.zeros(17, 2, 40, 30))
     assert people.shape == (0, 17, 5)
     assert scores.shape == (0,)
 
@@ -188,16 +188,16 @@ def test_nobody_is_no_one() -> None:
 def test_other_skeletons_are_taken_in_as_much_of_the_order_as_they_have() -> None:
     _, heatmaps, tags = crowd(3, (100, 100))
     for joints in (14, 16, 5):
-        people, _ = group(heatmaps[:joints], tags[:joints])
+        people, _ = group_keypoints(heatmaps[:joints], tags[:joints])
         assert people.shape == (3, joints, 4)
-    assert [k for k in grouping.ORDER if k < 14] == [0, 1, 2, 3, 4, 5, 6, 11, 12, 7, 8, 9, 10, 13]
+    assert [k for k in grouping._KEYPOINT_ORDER if k < 14] == [0, 1, 2, 3, 4, 5, 6, 11, 12, 7, 8, 9, 10, 13]
 
 
 def test_more_people_than_are_looked_for_are_told_apart_as_the_authors_do() -> None:
     _, heatmaps, tags = crowd(9, (150, 120))
-    few = top_peaks(heatmaps, tags, Rules(most=4))
+    few = _top_peaks(heatmaps, tags, GroupingRules(most=4))
     assert [len(rows) for rows in few] == [4] * 17
-    many, _ = group(heatmaps, tags, rules=Rules(most=4))
+    many, _ = group_keypoints(heatmaps, tags, rules=GroupingRules(most=4))
     assert len(many) >= 4
 
 
@@ -217,19 +217,19 @@ def peaks(*rows: tuple[float, ...]) -> list[np.ndarray]:
     ],
 )
 def test_tags_tell_people_apart(tags: tuple[float, ...], sizes: list[int]) -> None:
-    people = match(peaks(*((k, k, 0.5, tag) for k, tag in enumerate(tags))), Rules())
+    people = _match_peaks(peaks(*((k, k, 0.5, tag) for k, tag in enumerate(tags))), GroupingRules())
     assert [(p[:, 2] > 0).sum() for p in people] == sizes
 
 
 def test_the_score_decides_between_equally_near_joints() -> None:
     first = np.array([[1, 1, 0.9, 0.0]], np.float32)
     second = np.array([[2, 2, 0.3, 0.1], [3, 3, 0.8, 0.2]], np.float32)
-    people = match([first, second], Rules())
+    people = _match_peaks([first, second], GroupingRules())
     assert_allclose(people[0, 1], second[1])
     assert_allclose(people[1, 1], second[0])
 
 
 def test_equal_first_tags_are_one_person() -> None:
     """As in the authors' dictionary: the second of two noses with one tag replaces the first."""
-    people = match([np.array([[1, 1, 0.9, 5.0], [2, 2, 0.8, 5.0]], np.float32)], Rules())
+    people = _match_peaks([np.array([[1, 1, 0.9, 5.0], [2, 2, 0.8, 5.0]], np.float32)], GroupingRules())
     assert_allclose(people, [[[2, 2, 0.8, 5]]])

@@ -20,10 +20,10 @@ def maps(name: str) -> torch.Tensor:
 
 @pytest.mark.parametrize("name", SETS)
 def test_peaks_and_quarter_are_the_authors(name: str) -> None:
-    xy, score = heatmaps.argmax(maps(name))
+    xy, score = heatmaps._decode_argmax(maps(name))
     assert_array_equal(xy, DECODE[f"{name}/max_xy"])
     assert_array_equal(score, DECODE[f"{name}/max_val"].reshape(score.shape))
-    assert_array_equal(heatmaps.quarter(maps(name))[0], DECODE[f"{name}/hr_quarter_hm"])
+    assert_array_equal(heatmaps._decode_quarter(maps(name))[0], DECODE[f"{name}/hr_quarter_hm"])
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_peaks_and_quarter_are_the_authors(name: str) -> None:
     ],
 )
 def test_dark_is_the_authors(name: str, kernel: int, key: str) -> None:
-    got = heatmaps.dark(maps(name), kernel, None)[0].numpy()
+    got = heatmaps.decode_dark(maps(name), kernel, None)[0].numpy()
     tolerance = np.full(got.shape, 2e-5)
     if name == "64":
         tolerance[SINGULAR] = 1e-4
@@ -51,7 +51,7 @@ def test_float32_is_enough_for_a_gpu(
     monkeypatch: pytest.MonkeyPatch, name: str, kernel: int, decoder: str, limit: float | None
 ) -> None:
     want = heatmaps.DECODERS[decoder](maps(name), kernel, limit)[0]
-    monkeypatch.setattr(heatmaps, "precise", lambda _: torch.float32)
+    monkeypatch.setattr(heatmaps, "decode_dtype", lambda _: torch.float32)
     distance = (heatmaps.DECODERS[decoder](maps(name), kernel, limit)[0] - want).abs().amax(-1)
     assert distance.max() < 2e-4  # the Newton step of singular maps, where there is no limit
     if limit:
@@ -59,20 +59,23 @@ def test_float32_is_enough_for_a_gpu(
 
 
 def test_float32_is_where_float64_is_slow_or_missing() -> None:
-    assert [heatmaps.precise(torch.empty(0, device=name)) for name in ("cpu", "meta")] == [torch.float64, torch.float32]
+    assert [heatmaps.decode_dtype(torch.empty(0, device=name)) for name in ("cpu", "meta")] == [
+        torch.float64,
+        torch.float32,
+    ]
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 def test_maps_that_are_not_numbers_are_known_by_one_value(value: float) -> None:
     some = torch.rand(2, 3, 8, 6) - 0.5
-    assert_array_equal(heatmaps.unknown(some), np.zeros((2, 3)))
+    assert_array_equal(heatmaps.nan_where_not_finite(some), np.zeros((2, 3)))
     some[1, 2, 4, 5] = value
-    assert_array_equal(torch.isnan(heatmaps.unknown(some)), [[False] * 3, [False, False, True]])
+    assert_array_equal(torch.isnan(heatmaps.nan_where_not_finite(some)), [[False] * 3, [False, False, True]])
 
 
 @pytest.mark.parametrize("name", SETS)
 def test_udp_is_mmposes(name: str) -> None:
-    got = heatmaps.udp(maps(name), SETS[name][1], None)[0].numpy().astype(np.float64)
+    got = heatmaps._decode_udp(maps(name), SETS[name][1], None)[0].numpy().astype(np.float64)
     h, w = maps(name).shape[-2:]
     want = DECODE[f"{name}/mm1_udp_input"] * (np.array([w, h]) - 1) / (4 * np.array([w, h]))
     known = ~np.isnan(want)  # mmpose gives NaN for a map of zeros; we do not
@@ -81,7 +84,7 @@ def test_udp_is_mmposes(name: str) -> None:
 
 
 def test_blur_is_the_authors() -> None:
-    got = heatmaps.modulate(maps("64")[2:3, :2], 11)[0]
+    got = heatmaps.modulate_heatmaps(maps("64")[2:3, :2], 11)[0]
     assert_allclose(got, DECODE["64/dark_blur"].reshape(got.shape), atol=1e-7)
 
 
@@ -91,7 +94,7 @@ def test_no_map_gives_nan_or_a_step_beyond_the_limit(name: str, decoder: str) ->
     xy, score = heatmaps.DECODERS[decoder](maps(name), SETS[name][1], 1.0)
     assert torch.isfinite(xy).all()
     assert torch.isfinite(score).all()
-    assert (xy - heatmaps.argmax(maps(name))[0]).abs().max() <= 1
+    assert (xy - heatmaps._decode_argmax(maps(name))[0]).abs().max() <= 1
 
 
 @pytest.mark.parametrize("decoder", heatmaps.DECODERS)
@@ -107,8 +110,8 @@ def test_a_batch_is_its_people_one_by_one(decoder: str) -> None:
 def test_dark_finds_the_centre_of_a_gaussian(kernel: int) -> None:
     generator = torch.Generator().manual_seed(1)
     joints = torch.rand(20, 17, 2, generator=generator) * torch.tensor([31.0, 47.0]) + 8
-    target, _ = heatmaps.encode(joints, torch.ones(20, 17), (48, 64))
-    assert_allclose(heatmaps.dark(target, kernel)[0], joints, atol=1e-3 if kernel < 17 else 2e-2)
+    target, _ = heatmaps.encode_heatmaps(joints, torch.ones(20, 17), (48, 64))
+    assert_allclose(heatmaps.decode_dark(target, kernel)[0], joints, atol=1e-3 if kernel < 17 else 2e-2)
 
 
 @pytest.mark.parametrize("name", SETS)
@@ -122,7 +125,7 @@ def test_targets_are_the_authors(name: str, encoding: str, prefix: str) -> None:
     if encoding == "udp":  # mmpose was given 4x the heatmap joints as input pixels
         w, h = size
         joints = joints * 4 / torch.tensor([(4 * w - 1) / (w - 1), (4 * h - 1) / (h - 1)])
-    target, weight = heatmaps.encode(joints, visible, size, sigma=sigma, encoding=encoding)
+    target, weight = heatmaps.encode_heatmaps(joints, visible, size, sigma=sigma, encoding=encoding)
     assert_allclose(target, want, atol=1e-6)
     assert_array_equal(weight, ENCODE[f"{name}/{prefix}_weight"].reshape(weight.shape))
 
@@ -139,4 +142,4 @@ def test_flip_merge_is_the_authors(name: str, skeleton: object, shift: bool, key
 
 def test_an_even_kernel_is_refused() -> None:
     with pytest.raises(ValueError, match="odd"):
-        heatmaps.dark(maps("32"), 4)
+        heatmaps.decode_dark(maps("32"), 4)

@@ -11,10 +11,10 @@ from torch import Tensor
 from hrpose_cli.errors import WeightsError
 from hrpose_cli.models import find as weights
 from hrpose_cli.models.zoo import MODELS, ModelSpec
-from hrpose_cli.nets.build import build
-from hrpose_cli.nets.higher_hrnet import CONFIGS, HigherHRNet, HigherNetConfig, merge
+from hrpose_cli.nets.build import build_net
+from hrpose_cli.nets.higher_hrnet import _CONFIGS, HigherHRNet, HigherNetConfig, _merge_outputs
 from hrpose_cli.nets.hrnet import HRNet
-from hrpose_cli.nets.init import multiply_adds, parameter_count
+from hrpose_cli.nets.init import _parameter_count, multiply_adds
 from hrpose_cli.skeletons import SKELETONS
 from tests.reference import load, rule
 
@@ -32,14 +32,14 @@ def test_keys_shapes_and_size_are_the_authors(net: HigherHRNet) -> None:
     meta = json.loads(bytes(load("net_higher_w32")["meta_json"]))
     got = [[key, list(value.shape)] for key, value in net.state_dict().items()]
     assert got == meta["state_dict"]
-    assert parameter_count(net) == meta["n_params"] == 28_645_331
+    assert _parameter_count(net) == meta["n_params"] == 28_645_331
     work = meta["macs_256x256"]
     assert multiply_adds(net, (256, 256)) == work["conv"] + work["deconv"]
 
 
 def test_w48_has_the_published_size() -> None:
     with torch.device("meta"):  # the authors' table says 63.8 million
-        assert parameter_count(HigherHRNet(CONFIGS["higher-hrnet-w48"])) == 63_827_139
+        assert _parameter_count(HigherHRNet(_CONFIGS["higher-hrnet-w48"])) == 63_827_139
 
 
 @torch.inference_mode()
@@ -62,7 +62,7 @@ def test_both_outputs_in_float64_are_the_authors(net: HigherHRNet) -> None:
 
 @torch.inference_mode()
 def test_use_merges_what_training_sees() -> None:
-    net = build("higher_hrnet", TINY)
+    net = build_net("higher_hrnet", TINY)
     picture = torch.rand(2, 3, 64, 96)
     assert [tuple(o.shape) for o in net.train()(picture)] == [(2, 10, 16, 24), (2, 5, 32, 48)]
     net.eval()
@@ -72,7 +72,7 @@ def test_use_merges_what_training_sees() -> None:
     up = torch.nn.Upsample(scale_factor=2, mode="bilinear")(low)
     assert_allclose(merged[:, :5], (up[:, :5] + high) / 2, atol=1e-7)
     assert_allclose(merged[:, 5:], up[:, 5:])
-    assert_allclose(merge([low, high]), merged)
+    assert_allclose(_merge_outputs([low, high]), merged)
 
 
 def test_the_trunk_is_that_of_hrnet() -> None:
@@ -97,29 +97,29 @@ STYLES: dict[str, Callable[[dict[str, Tensor]], dict[str, Any]]] = {
 @pytest.mark.parametrize("style", STYLES)
 def test_every_key_style_loads(style: str, tmp_path: Path) -> None:
     spec = ModelSpec(name="tiny", architecture="higher_hrnet", net=TINY)
-    state = rule.state_dict(build(spec.architecture, spec.net))
+    state = rule.state_dict(build_net(spec.architecture, spec.net))
     torch.save(STYLES[style](state), tmp_path / "net.pth")
-    loaded = weights.load(spec, tmp_path / "net.pth").state_dict()
+    loaded = weights.load_net(spec, tmp_path / "net.pth").state_dict()
     assert all(torch.equal(loaded[key], value) for key, value in state.items())
-    facts = weights.inspect(tmp_path / "net.pth")
+    facts = weights.inspect_weights(tmp_path / "net.pth")
     assert facts.items() >= {"keys": style, "architecture": "higher_hrnet", **TINY}.items()
 
 
 def test_a_higher_hrnet_is_not_an_hrnet(tmp_path: Path) -> None:
-    torch.save(build("higher_hrnet", TINY).state_dict(), tmp_path / "net.pth")
+    torch.save(build_net("higher_hrnet", TINY).state_dict(), tmp_path / "net.pth")
     with pytest.raises(WeightsError, match="holds a HigherHRNet, not an HRNet"):
-        weights.load(MODELS["hrnet-w32-256x192"], tmp_path / "net.pth")
+        weights.load_net(MODELS["hrnet-w32-256x192"], tmp_path / "net.pth")
 
 
 def test_corners_of_both_resolutions_can_lie_on_each_other() -> None:
     low, high = torch.rand(1, 4, 5, 6), torch.zeros(1, 2, 10, 12)
-    heatmaps = merge([low, high], corners=True)[:, :2] * 2
+    heatmaps = _merge_outputs([low, high], corners=True)[:, :2] * 2
     assert torch.equal(heatmaps[..., ::9, ::11], low[:, :2, ::4, ::5])
-    net = build("higher_hrnet", TINY | {"corners": True}).eval()
+    net = build_net("higher_hrnet", TINY | {"corners": True}).eval()
     net.load_state_dict(rule.state_dict(net))
     crop = torch.rand(1, 3, 64, 96)
     with torch.inference_mode():
-        assert torch.equal(net(crop), merge(net.outputs(crop), corners=True))
+        assert torch.equal(net(crop), _merge_outputs(net.outputs(crop), corners=True))
 
 
 def test_rows_fit_the_net() -> None:

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 from hrpose_cli.models import find as weights
 from hrpose_cli.models.zoo import MODELS, ModelSpec
-from hrpose_cli.nets.build import build
-from hrpose_cli.nets.hourglass import CONFIGS, HourglassConfig, HourglassNet
-from hrpose_cli.nets.init import multiply_adds, parameter_count
+from hrpose_cli.nets.build import build_net
+from hrpose_cli.nets.hourglass import _CONFIGS, HourglassConfig, HourglassNet
+from hrpose_cli.nets.init import _parameter_count, multiply_adds
 from tests.reference import rule
 
 TINY = HourglassConfig(stacks=2, features=16, joints=5)
@@ -35,8 +35,8 @@ def tiny(config: HourglassConfig = TINY) -> HourglassNet:
 )
 def test_size_is_that_of_the_published_net(name: str, joints: int, count: int) -> None:
     with torch.device("meta"):
-        net = HourglassNet(replace(CONFIGS[name], joints=joints))
-    assert parameter_count(net) == count
+        net = HourglassNet(replace(_CONFIGS[name], joints=joints))
+    assert _parameter_count(net) == count
 
 
 def unit(inputs: int, outputs: int) -> int:
@@ -48,18 +48,18 @@ def unit(inputs: int, outputs: int) -> int:
 
 
 def test_size_counted_by_hand() -> None:
-    config = CONFIGS["hourglass-8"]
+    config = _CONFIGS["hourglass-8"]
     stem = 3 * 64 * 49 + 64 + 2 * 64 + unit(64, 128) + unit(128, 256) + unit(256, 256)
     linear = 256 * 256 + 256 + 2 * 256
     stack = 13 * unit(256, 256) + unit(256, 256) + linear + 256 * 17 + 17
     back = 256 * 256 + 256 + 17 * 256 + 256
     with torch.device("meta"):
-        assert parameter_count(HourglassNet(config)) == stem + 8 * stack + 7 * back
+        assert _parameter_count(HourglassNet(config)) == stem + 8 * stack + 7 * back
 
 
 def test_keys_are_those_of_darkpose() -> None:
     with torch.device("meta"):
-        net = HourglassNet(CONFIGS["hourglass-4"])
+        net = HourglassNet(_CONFIGS["hourglass-4"])
     parts = list(dict.fromkeys(key.split(".")[0] for key in net.state_dict()))
     assert parts == ["conv1", "bn1", "layer1", "layer2", "layer3", "hg", "res", "fc", "score", "fc_", "score_"]
     shapes = {key: tuple(value.shape) for key, value in net.state_dict().items()}
@@ -81,7 +81,7 @@ def test_keys_are_those_of_darkpose() -> None:
 
 @torch.inference_mode()
 def test_heatmaps_are_a_quarter_of_the_input() -> None:
-    net = build("hourglass", {"stacks": 4, "features": 16, "joints": 3}).eval()
+    net = build_net("hourglass", {"stacks": 4, "features": 16, "joints": 3}).eval()
     for size in ((256, 256), (256, 192), (128, 96)):  # 128x96 halves 3 columns, as DarkPose's does
         assert net(torch.zeros(1, 3, *size)).shape == (1, 3, size[0] // 4, size[1] // 4)
 
@@ -160,18 +160,18 @@ def test_multiply_adds_count_every_convolution() -> None:
 @pytest.mark.parametrize("prefix", ["", "module."])
 def test_its_key_style_loads(prefix: str, tmp_path: Path) -> None:
     integers = {"stacks": 2, "blocks": 2, "features": 16, "depth": 3, "joints": 5}
-    net = build("hourglass", integers)
+    net = build_net("hourglass", integers)
     state = rule.state_dict(net)
     torch.save({"state_dict": {prefix + key: value for key, value in state.items()}}, tmp_path / "net.pth")
     spec = ModelSpec(name="tiny", architecture="hourglass", net=integers)
-    loaded = weights.load(spec, tmp_path / "net.pth").state_dict()
+    loaded = weights.load_net(spec, tmp_path / "net.pth").state_dict()
     assert all(torch.equal(loaded[key], value) for key, value in state.items())
-    assert weights.inspect(tmp_path / "net.pth").items() >= {"architecture": "hourglass", **integers}.items()
+    assert weights.inspect_weights(tmp_path / "net.pth").items() >= {"architecture": "hourglass", **integers}.items()
 
 
 def test_rows_build_their_net() -> None:
     with torch.device("meta"):
         for stacks, count in ((4, 13_020_612), (8, 25_598_472)):
             row = MODELS[f"official-dark-hourglass-{stacks}-128x96"]
-            assert parameter_count(build(row.architecture, row.net)) == count
+            assert _parameter_count(build_net(row.architecture, row.net)) == count
             assert (row.color, row.geometry, row.kernel) == ("bgr", "dark", 11)

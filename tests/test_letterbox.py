@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
-from hrpose_cli.detection.yolo import by_shape, letterbox
+from hrpose_cli.detection.yolo import _batch_by_shape, _fit_letterbox
 from hrpose_cli.poses import Boxes
 
 
@@ -20,7 +20,7 @@ from hrpose_cli.poses import Boxes
     ],
 )
 def test_letterbox(size: tuple[int, int], shape: tuple[int, int], offset: tuple[int, int]) -> None:
-    box = letterbox(np.full((size[1], size[0], 3), 7, np.uint8))
+    box = _fit_letterbox(np.full((size[1], size[0], 3), 7, np.uint8))
     assert box.image.shape == (*shape, 3)
     assert box.offset == offset
     if offset != (0, 0):
@@ -28,7 +28,7 @@ def test_letterbox(size: tuple[int, int], shape: tuple[int, int], offset: tuple[
 
 
 def test_letterbox_is_undone() -> None:
-    box = letterbox(np.zeros((427, 640, 3), np.uint8))
+    box = _fit_letterbox(np.zeros((427, 640, 3), np.uint8))
     inside = Boxes(np.array([[10, 30, 50, 90], [-9, 5, 700, 9]], np.float32), np.array([0.9, 0.8], np.float32))
     back = box.undo(inside, (640, 427))
     assert_allclose(back.xyxy, [[10, 20, 50, 80]])  # the second lay in the padding
@@ -38,7 +38,7 @@ def test_letterbox_is_undone() -> None:
 def test_what_is_seen_is_where_it_lies(size: tuple[int, int]) -> None:
     picture = np.zeros((size[1], size[0], 3), np.uint8)
     cv2.rectangle(picture, (200, 100), (299, 349), (255, 255, 255), -1)
-    box = letterbox(picture)
+    box = _fit_letterbox(picture)
     seen = cv2.boundingRect((box.image[..., 0] > 184).astype(np.uint8))  # 255 and the 114 of the padding, halfway
     found = Boxes(np.array([[*seen[:2], seen[0] + seen[2], seen[1] + seen[3]]], np.float32), np.ones(1, np.float32))
     assert_allclose(box.undo(found, size).xyxy, [[200, 100, 300, 350]], atol=max(1, max(size) / 640))
@@ -47,7 +47,7 @@ def test_what_is_seen_is_where_it_lies(size: tuple[int, int]) -> None:
 @pytest.mark.parametrize("size", [(1088, 1920), (1281, 961), (4001, 3003)])
 def test_fine_patterns_of_large_pictures_become_grey(size: tuple[int, int]) -> None:
     board = np.indices((size[1], size[0])).sum(axis=0) % 2 * 200
-    box = letterbox(np.repeat(board[..., None], 3, axis=2).astype(np.uint8))
+    box = _fit_letterbox(np.repeat(board[..., None], 3, axis=2).astype(np.uint8))
     left, top = box.offset
     inside = box.image[top : box.image.shape[0] - top - 1, left : box.image.shape[1] - left - 1]
     assert np.ptp(inside) <= 2
@@ -55,5 +55,5 @@ def test_fine_patterns_of_large_pictures_become_grey(size: tuple[int, int]) -> N
 
 def test_frames_are_batched_by_shape() -> None:
     shapes = [(480, 640), (427, 640), (480, 640), (480, 640)]
-    boxes = [letterbox(np.zeros((*s, 3), np.uint8)) for s in shapes]
-    assert [[i for i, _ in batch] for batch in by_shape(boxes, 2)] == [[0, 2], [3], [1]]
+    boxes = [_fit_letterbox(np.zeros((*s, 3), np.uint8)) for s in shapes]
+    assert [[i for i, _ in batch] for batch in _batch_by_shape(boxes, 2)] == [[0, 2], [3], [1]]

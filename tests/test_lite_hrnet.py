@@ -8,22 +8,22 @@ from numpy.testing import assert_allclose, assert_array_equal
 from torch import fx, nn
 
 from hrpose_cli.errors import WeightsError
-from hrpose_cli.nets.init import multiply_adds, parameter_count
+from hrpose_cli.nets.init import _parameter_count, multiply_adds
 from hrpose_cli.nets.lite_hrnet import (
-    CONFIGS,
+    _CONFIGS,
     ConvBN,
     LiteHRNet,
     LiteNetConfig,
     ShuffleUnit,
-    measure,
-    shuffled,
+    _measure_statistics,
+    _shuffle_channels,
     unfold_batch_norms,
 )
 from hrpose_cli.training import tinypose
 from tests.reference import rule
 
 TINY = LiteNetConfig(width=8, modules=(1, 2, 1), blocks=1, stem=8, joints=3)
-TEACHER = CONFIGS["lite-hrnet"]
+TEACHER = _CONFIGS["lite-hrnet"]
 
 
 @pytest.fixture
@@ -42,7 +42,7 @@ def test_the_teacher_has_the_published_size() -> None:
     grouped = [m for m in kernels if m.groups > 1]
     assert (len(kernels) - len(grouped), len(grouped)) == (173, 96)
     assert sum(m.weight.numel() for m in kernels) == 1_281_712
-    assert parameter_count(net) == 1_281_712 + 17 + 2 * 18_448  # weights, heatmap biases, batch norms
+    assert _parameter_count(net) == 1_281_712 + 17 + 2 * 18_448  # weights, heatmap biases, batch norms
     assert multiply_adds(net, (192, 256)) == 302_331_648
 
 
@@ -83,7 +83,7 @@ def test_channels_last_changes_nothing_and_stays(tiny: LiteHRNet) -> None:
     [([0], [1], [0, 1]), ([0, 1], [2, 3], [0, 2, 1, 3]), ([0, 1, 2], [3, 4, 5], [0, 3, 1, 4, 2, 5])],
 )
 def test_shuffled_takes_channels_by_turns(left: list[int], right: list[int], want: list[int]) -> None:
-    out = shuffled(*(torch.tensor(c).view(1, -1, 1, 1).expand(2, -1, 3, 4) for c in (left, right)))
+    out = _shuffle_channels(*(torch.tensor(c).view(1, -1, 1, 1).expand(2, -1, 3, 4) for c in (left, right)))
     assert out.shape == (2, len(want), 3, 4)
     assert_array_equal(out[1, :, 2, 3], want)
     # The permutation as ShuffleNet writes it: reshape to (groups, n), transpose, flatten.
@@ -122,7 +122,7 @@ def test_unfolded_nets_train_as_they_evaluate(tiny: LiteHRNet) -> None:
 def test_measure_pools_the_batches() -> None:
     net = nn.Sequential(nn.BatchNorm2d(3)).train()
     x = torch.randn(7, 3, 5, 4) * 3 + 2
-    ((mean, variance),) = measure(net, [x[:2], x[2:]]).values()
+    ((mean, variance),) = _measure_statistics(net, [x[:2], x[2:]]).values()
     assert_allclose(mean, x.mean((0, 2, 3)), rtol=1e-5)
     assert_allclose(variance, x.var((0, 2, 3), unbiased=False), rtol=1e-5)
     assert net.training

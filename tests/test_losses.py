@@ -5,10 +5,10 @@ import torch
 
 from hrpose_cli.skeletons import COCO
 from hrpose_cli.training import losses
-from hrpose_cli.training.augment import Samples
-from hrpose_cli.training.method import people_loss, picture_loss
+from hrpose_cli.training.augment import CropSamples
+from hrpose_cli.training.method import _crop_loss, _image_loss
 from hrpose_cli.training.recipe import Recipe
-from hrpose_cli.training.whole_images import PictureSamples
+from hrpose_cli.training.whole_images import ImageSamples
 from tests.reference import FOLDER, rule
 
 EXPECTED = json.loads((FOLDER / "losses.json").read_text())
@@ -27,7 +27,7 @@ def case(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize(
     ("dtype", "name", "tolerance"), [(torch.float32, "fp32", 1e-6), (torch.float64, "fp64", 1e-12)]
 )
-@pytest.mark.parametrize(("loss", "key"), [(losses.joints_mse, "mse"), (losses.joints_ohkm, "ohkm8")])
+@pytest.mark.parametrize(("loss", "key"), [(losses._keypoint_mse, "mse"), (losses._keypoint_ohkm, "ohkm8")])
 @pytest.mark.parametrize("weighted", [True, False])
 def test_losses_and_gradients_are_the_authors(
     loss, key: str, weighted: bool, dtype, name: str, tolerance: float
@@ -47,19 +47,19 @@ def test_a_perfect_output_costs_nothing_and_peaks_count_more() -> None:
     weight = torch.ones(1, 17)
     for loss in losses.LOSSES.values():
         assert loss(target, target, weight) == 0
-    missed = losses.peaked_mse(target * 0, target, weight)
-    assert missed == pytest.approx(10 * losses.joints_mse(target * 0, target, weight).item())
-    assert losses.peaked_mse(target * 0, target, weight * 0) == 0
+    missed = losses._peaked_mse(target * 0, target, weight)
+    assert missed == pytest.approx(10 * losses._keypoint_mse(target * 0, target, weight).item())
+    assert losses._peaked_mse(target * 0, target, weight * 0) == 0
 
 
 def test_weights_of_joints() -> None:
     visible = torch.tensor([[0, 1, 2] + [2] * 14])
-    assert losses.joint_weights(visible, occluded=0.5)[0, :3].tolist() == [0, 0.5, 1]
-    by_joint = losses.joint_weights(visible, by_joint=torch.tensor(COCO.joint_weights))
+    assert losses.keypoint_weights(visible, occluded=0.5)[0, :3].tolist() == [0, 0.5, 1]
+    by_joint = losses.keypoint_weights(visible, by_joint=torch.tensor(COCO.joint_weights))
     assert by_joint[0, [9, 13]].tolist() == pytest.approx([1.5, 1.2])
 
 
-def grouping_case(dtype: torch.dtype) -> tuple[list[torch.Tensor], PictureSamples]:
+def grouping_case(dtype: torch.dtype) -> tuple[list[torch.Tensor], ImageSamples]:
     """Outputs and batch of the reference README, section 9; made in float32 as there."""
 
     def drawn(tag: str, *shape: int) -> torch.Tensor:
@@ -68,7 +68,7 @@ def grouping_case(dtype: torch.dtype) -> tuple[list[torch.Tensor], PictureSample
     outputs = [2 * drawn("ae:o0", 4, 34, 8, 8) - 0.5, 2 * drawn("ae:o1", 4, 17, 16, 16) - 0.5]
     targets = [drawn("ae:h0", 4, 17, 8, 8), drawn("ae:h1", 4, 17, 16, 16)]
     masks = [(drawn("ae:m0", 4, 8, 8) > 0.2).to(dtype), (drawn("ae:m1", 4, 16, 16) > 0.2).to(dtype)]
-    batch = PictureSamples(torch.zeros(4, 3, 32, 32), targets, masks, reference_places())
+    batch = ImageSamples(torch.zeros(4, 3, 32, 32), targets, masks, reference_places())
     return [output.requires_grad_() for output in outputs], batch
 
 
@@ -96,7 +96,7 @@ def test_tags_and_masked_heatmaps_cost_what_they_cost_the_authors(dtype, name: s
         [outputs[0][:, :17], outputs[1]], batch.targets, batch.masks, expected["heatmaps_loss"], strict=True
     ):
         assert losses.masked_mse(maps, target, mask).tolist() == pytest.approx(each, rel=tolerance)
-    total = picture_loss(outputs, batch, Recipe(loss="mse", tags=1e-3))
+    total = _image_loss(outputs, batch, Recipe(loss="mse", tags=1e-3))
     total.backward()
     assert total.item() == pytest.approx(expected["total_mean"], rel=tolerance)
     found = [output.grad.abs().sum().item() for output in outputs]
@@ -125,7 +125,7 @@ def test_peaks_count_more_with_whole_pictures_too() -> None:
 
 def test_stacks_are_summed() -> None:
     output, target, weight = case(torch.float32)
-    samples = Samples(torch.zeros(3, 3, 64, 48), target, weight)
-    one, three = (people_loss([output] * n, samples, Recipe(loss="mse")) for n in (1, 3))
-    assert one == losses.joints_mse(output, target, weight)
+    samples = CropSamples(torch.zeros(3, 3, 64, 48), target, weight)
+    one, three = (_crop_loss([output] * n, samples, Recipe(loss="mse")) for n in (1, 3))
+    assert one == losses._keypoint_mse(output, target, weight)
     assert three.item() == pytest.approx(3 * one.item())

@@ -7,8 +7,8 @@ from numpy.testing import assert_allclose
 
 from hrpose_cli import geometry
 from hrpose_cli.estimation import heatmaps
-from hrpose_cli.nets.hrnet import CONFIGS, HRNet, NetConfig
-from hrpose_cli.nets.init import multiply_adds, parameter_count
+from hrpose_cli.nets.hrnet import _CONFIGS, HRNet, NetConfig
+from hrpose_cli.nets.init import _parameter_count, multiply_adds
 from hrpose_cli.skeletons import COCO
 from tests.reference import load, rule
 
@@ -17,7 +17,7 @@ NETS = {"hrnet-w32": "net_w32", "hrnet-w48": "net_w48"}
 
 @pytest.fixture(scope="module", params=NETS)
 def case(request: pytest.FixtureRequest) -> tuple[HRNet, dict]:
-    net = HRNet(CONFIGS[request.param]).eval()
+    net = HRNet(_CONFIGS[request.param]).eval()
     net.load_state_dict(rule.state_dict(net))
     return net, load(NETS[request.param])
 
@@ -32,7 +32,7 @@ def test_keys_shapes_and_size_are_the_authors(case: tuple[HRNet, dict]) -> None:
     want = {key: tuple(shape) for key, shape in dict(meta["state_dict"]).items()}
     assert {key: tuple(value.shape) for key, value in net.state_dict().items()} == want
     assert list(net.state_dict()) == list(want)
-    assert parameter_count(net) == meta["n_params"]
+    assert _parameter_count(net) == meta["n_params"]
 
 
 @torch.inference_mode()
@@ -57,7 +57,7 @@ def test_heatmaps_in_float64_are_the_authors(case: tuple[HRNet, dict]) -> None:
 
 @pytest.mark.parametrize(("name", "macs"), [("hrnet-w32", 7_645_003_776), ("hrnet-w48", 15_692_070_912)])
 def test_multiply_adds_are_those_of_the_paper(name: str, macs: int) -> None:
-    assert multiply_adds(HRNet(CONFIGS[name]), (192, 256)) == pytest.approx(macs, rel=1e-3)
+    assert multiply_adds(HRNet(_CONFIGS[name]), (192, 256)) == pytest.approx(macs, rel=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_a_batch_is_its_pictures_one_by_one() -> None:
 def test_a_picture_and_its_mirror_go_back_to_the_picture_as_the_authors_send_them() -> None:
     """Net, flip test, decoding and geometry together, on the weights of the rule."""
     flip = load("flip")
-    net = HRNet(CONFIGS["hrnet-w32"]).eval()
+    net = HRNet(_CONFIGS["hrnet-w32"]).eval()
     net.load_state_dict(rule.state_dict(net))
     pictures, mirror = rule.picture("2x3x128x96"), torch.from_numpy(COCO.mirror)
     plain, mirrored = net(pictures), net(pictures.flip(-1))
@@ -94,10 +94,12 @@ def test_a_picture_and_its_mirror_go_back_to_the_picture_as_the_authors_send_the
     # The reference for "dark" averaged without swapping left and right; so do we, here only.
     unswapped = (plain + mirrored.flip(-1)) / 2
     for name, decoded, key in [
-        ("classic", heatmaps.quarter(shifted), "e2e/final_xy"),
-        ("dark", heatmaps.dark(unswapped, 3, None), "e2e/dark_final_xy_noshift_k3"),
+        ("classic", heatmaps._decode_quarter(shifted), "e2e/final_xy"),
+        ("dark", heatmaps.decode_dark(unswapped, 3, None), "e2e/dark_final_xy_noshift_k3"),
     ]:
         to_crop = geometry.region_affines(flip["e2e/center"], flip["e2e/scale"] * 200.0, (96, 128), name)
-        way = geometry.compose(geometry.invert(to_crop), geometry.heatmap_to_crop((24, 32), (96, 128), name))
-        points = geometry.transform(way, decoded[0].numpy())
+        way = geometry.compose_affines(
+            geometry.invert_affines(to_crop), geometry.heatmap_to_crop((24, 32), (96, 128), name)
+        )
+        points = geometry.transform_points(way, decoded[0].numpy())
         assert_allclose(points, flip[key], atol=1e-3, err_msg=name)

@@ -3,8 +3,8 @@ from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
-from hrpose_cli.threads import Behind, ahead
-from hrpose_cli.timing import Stopwatch
+from hrpose_cli.threads import BackgroundConsumer, prefetch
+from hrpose_cli.timing import StageTimer
 
 
 def one(_: object) -> int:
@@ -17,21 +17,21 @@ def alive() -> list[str]:
 
 @pytest.mark.parametrize("most", [1, 3, 100])
 def test_all_items_come_in_order(most: int) -> None:
-    with ahead(range(50), one, most=most) as items:
+    with prefetch(range(50), one, most=most) as items:
         assert list(items) == list(range(50))
     assert not alive()
 
 
 def test_no_more_is_made_than_fits() -> None:
     made: list[int] = []
-    with ahead((made.append(i) or i for i in range(100)), lambda _: 10, most=30) as items:
+    with prefetch((made.append(i) or i for i in range(100)), lambda _: 10, most=30) as items:
         for item in items:
             assert len(made) <= item + 1 + 3 + 1  # taken, waiting, and one in the hand of the thread
     assert len(made) == 100
 
 
 def test_an_item_larger_than_the_room_still_passes() -> None:
-    with ahead([1, 2], lambda _: 99, most=10) as items:
+    with prefetch([1, 2], lambda _: 99, most=10) as items:
         assert list(items) == [1, 2]
 
 
@@ -40,7 +40,7 @@ def test_an_error_comes_out_after_what_was_made_before_it() -> None:
         yield 1
         raise OSError("the disk is gone")
 
-    with ahead(make(), one) as items:
+    with prefetch(make(), one) as items:
         assert next(items) == 1
         with pytest.raises(OSError, match="disk is gone"):
             next(items)
@@ -49,13 +49,13 @@ def test_an_error_comes_out_after_what_was_made_before_it() -> None:
 
 def test_who_stops_taking_stops_the_thread() -> None:
     """The thread waits on a full channel when its consumer leaves."""
-    with ahead(iter(int, 1), one, most=2) as items:
+    with prefetch(iter(int, 1), one, most=2) as items:
         next(items)
     assert not alive()
 
 
 def use(items: Iterable[int]) -> None:
-    with ahead(items, one, most=2) as taken:
+    with prefetch(items, one, most=2) as taken:
         for _ in taken:
             raise ValueError("the net is gone")
 
@@ -73,7 +73,7 @@ def test_a_wait_for_what_never_comes_can_be_ended() -> None:
         yield 1
         stopped.wait(10)
 
-    with ahead(silent(), one, stop=stopped.set) as items:
+    with prefetch(silent(), one, stop=stopped.set) as items:
         assert next(items) == 1
     assert stopped.is_set()
     assert not alive()
@@ -81,7 +81,7 @@ def test_a_wait_for_what_never_comes_can_be_ended() -> None:
 
 def test_everything_is_consumed_before_the_block_ends() -> None:
     seen: list[int] = []
-    with Behind(seen.append, one, most=2) as behind:
+    with BackgroundConsumer(seen.append, one, most=2) as behind:
         for i in range(40):
             behind.put(i)
     assert seen == list(range(40))
@@ -89,7 +89,7 @@ def test_everything_is_consumed_before_the_block_ends() -> None:
 
 
 def give(items: list[int], consume: Callable[[int], object], error: BaseException | None = None) -> None:
-    with Behind(consume, one, most=2) as behind:
+    with BackgroundConsumer(consume, one, most=2) as behind:
         for item in items:
             behind.put(item)
         if error:
@@ -131,7 +131,7 @@ def test_an_error_of_the_consumer_stops_the_giver(items: int) -> None:
 
 
 def test_stages_are_timed_whole() -> None:
-    watch = Stopwatch()
+    watch = StageTimer()
     assert list(watch.each("count", range(3))) == [0, 1, 2]
     with pytest.raises(ValueError, match="x"), watch("fail"):
         raise ValueError("x")

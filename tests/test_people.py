@@ -27,18 +27,18 @@ def test_similarity_and_kept_people_are_the_authors(t: int) -> None:
     alike = similarity(t)
     assert_allclose(alike, OKS[f"iou/{t}"], rtol=1e-9, atol=1e-12)
     for threshold in (0.9, 0.7, 0.5):
-        assert people.oks_nms(alike, score, threshold) == SETS[t][f"oks_nms_{threshold}"]
-        assert people.soft_oks_nms(alike, score, threshold) == SETS[t][f"soft_oks_nms_{threshold}"]
+        assert people._oks_nms(alike, score, threshold) == SETS[t][f"oks_nms_{threshold}"]
+        assert people._soft_oks_nms(alike, score, threshold) == SETS[t][f"soft_oks_nms_{threshold}"]
 
 
 @pytest.mark.parametrize("t", range(len(SETS)))
 def test_joints_seen_in_both_are_counted_as_in_mmpose(t: int) -> None:
-    keep = people.oks_nms(similarity(t, visible=True), OKS["score"][BOUNDS[t] : BOUNDS[t + 1]], 0.9)
+    keep = people._oks_nms(similarity(t, visible=True), OKS["score"][BOUNDS[t] : BOUNDS[t + 1]], 0.9)
     assert keep == SETS[t]["mm1_oks_nms_0.9_vis0.2"]
 
 
 def test_nobody() -> None:
-    assert people.oks_nms(np.zeros((0, 0)), []) == people.soft_oks_nms(np.zeros((0, 0)), []) == []
+    assert people._oks_nms(np.zeros((0, 0)), []) == people._soft_oks_nms(np.zeros((0, 0)), []) == []
 
 
 def standing(shift: float, shown: int = 17, box_score: float = 0.9) -> Poses:
@@ -66,10 +66,10 @@ def together(*each: Poses) -> Poses:
     ],
 )
 def test_who_is_found_twice_is_kept_once(second: Poses, kept: list[float]) -> None:
-    found = people.distinct(together(standing(0), second, standing(300, box_score=0.5)), 0.7)
+    found = people.drop_duplicates(together(standing(0), second, standing(300, box_score=0.5)), 0.7)
     np.testing.assert_allclose(found.box_score, [*kept, 0.5])
 
 
 def test_at_one_and_alone_everyone_is_kept() -> None:
-    assert len(people.distinct(together(standing(0), standing(0)), 1.0)) == 2
-    assert [len(people.distinct(Poses.none(), 0.7)), len(people.distinct(standing(0), 0.0))] == [0, 1]
+    assert len(people.drop_duplicates(together(standing(0), standing(0)), 1.0)) == 2
+    assert [len(people.drop_duplicates(Poses.none(), 0.7)), len(people.drop_duplicates(standing(0), 0.0))] == [0, 1]

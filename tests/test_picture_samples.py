@@ -12,26 +12,33 @@ from PIL import Image
 from hrpose_cli.errors import InputError
 from hrpose_cli.models.zoo import ModelSpec
 from hrpose_cli.skeletons import COCO
-from hrpose_cli.training.whole_images import Page, PictureAugmentation, Pictures, draw_pictures, heat, places
+from hrpose_cli.training.whole_images import (
+    ImageAugmentation,
+    ImageDataset,
+    _draw_targets,
+    _ImagePage,
+    _keypoint_places,
+    draw_images,
+)
 from tests.reference import load
 
 ENCODE = load("encode")
 SPEC = ModelSpec(name="tiny", architecture="higher_hrnet", input_size=(128, 128), sigma=2.0)
-PLAIN = PictureAugmentation.none()
+PLAIN = ImageAugmentation.none()
 
 
 @pytest.mark.parametrize("side", [32, 64])
 def test_heatmaps_and_places_are_the_authors(side: int) -> None:
     joints = torch.from_numpy(ENCODE["ae/joints_res32"])[None] * torch.tensor([side / 32, side / 32, 1])
     expected = ENCODE[f"ae/heatmap_{side}"]
-    assert_allclose(heat(joints * torch.tensor([4, 4, 1]), 4, 4 * side, 2.0)[0], expected, atol=1e-6)
-    found = places(joints, 1, side)[0]
+    assert_allclose(_draw_targets(joints * torch.tensor([4, 4, 1]), 4, 4 * side, 2.0)[0], expected, atol=1e-6)
+    found = _keypoint_places(joints, 1, side)[0]
     for person, table in zip(found, ENCODE[f"ae/joints_idx_{side}"], strict=False):
         want = [int(index) for index, flag in table if flag]
         assert [k * side**2 + int(p) for k, p in enumerate(person) if p >= 0] == want
 
 
-def scene(folder: Path, size: tuple[int, int] = (200, 140)) -> Pictures:
+def scene(folder: Path, size: tuple[int, int] = (200, 140)) -> ImageDataset:
     """Two people whose every joint is a bright spot, one picture, and a region to ignore."""
     rng = np.random.default_rng(3)
     people = np.concatenate([rng.uniform(30, 110, (2, 17, 2)), np.full((2, 17, 1), 2.0)], axis=-1)
@@ -42,12 +49,12 @@ def scene(folder: Path, size: tuple[int, int] = (200, 140)) -> Pictures:
     for px, py, v in people.reshape(-1, 3):
         image = np.maximum(image, (v > 0) * 250 * np.exp(-((x - px) ** 2 + (y - py) ** 2) / 12))
     Image.fromarray(np.repeat(image[..., None], 3, axis=-1).astype(np.uint8)).save(folder / "scene.png")
-    return Pictures((Page(folder / "scene.png", people),))
+    return ImageDataset((_ImagePage(folder / "scene.png", people),))
 
 
-def draw(pictures: Pictures, how: PictureAugmentation, seed: int = 0, n: int = 4) -> object:
+def draw(pictures: ImageDataset, how: ImageAugmentation, seed: int = 0, n: int = 4) -> object:
     torch.manual_seed(seed)
-    return draw_pictures(pictures, torch.zeros(n, dtype=torch.long), SPEC, how)
+    return draw_images(pictures, torch.zeros(n, dtype=torch.long), SPEC, how)
 
 
 def test_a_picture_as_it_is_fills_the_input_with_its_short_side(tmp_path: Path) -> None:
@@ -65,10 +72,10 @@ def test_a_picture_as_it_is_fills_the_input_with_its_short_side(tmp_path: Path) 
 
 @pytest.mark.parametrize(
     "how",
-    [PLAIN, replace(PLAIN, flipped=1.0), replace(PLAIN, rotation=30.0, shift=0.2), PictureAugmentation()],
+    [PLAIN, replace(PLAIN, flipped=1.0), replace(PLAIN, rotation=30.0, shift=0.2), ImageAugmentation()],
     ids=["plain", "mirrored", "turned", "all"],
 )
-def test_heatmaps_are_where_the_joints_are(tmp_path: Path, how: PictureAugmentation) -> None:
+def test_heatmaps_are_where_the_joints_are(tmp_path: Path, how: ImageAugmentation) -> None:
     samples = draw(scene(tmp_path), how)
     for maps, stride in zip(samples.targets, (4, 2), strict=True):
         bright = torch.nn.functional.avg_pool2d(samples.crops[:, :1], stride)[:, 0]
@@ -94,7 +101,7 @@ def test_outside_and_what_is_ignored_do_not_count(tmp_path: Path) -> None:
     pictures = scene(tmp_path)
     (box,) = regions.frPyObjects([[60, 20, 120, 20, 120, 60, 60, 60]], 140, 200)
     page = replace(pictures.pages[0], ignored=box)
-    low, high = draw(Pictures((page,)), PLAIN, n=1).masks
+    low, high = draw(ImageDataset((page,)), PLAIN, n=1).masks
     scale = 128 / 140
     x, y = ((np.arange(64) * 2 + 1 - 64) / scale + c for c in (100, 70))
     inside = ((y > 20) & (y < 60))[:, None] & ((x > 60) & (x < 120))
@@ -102,14 +109,14 @@ def test_outside_and_what_is_ignored_do_not_count(tmp_path: Path) -> None:
     assert_array_equal(low[0, 4:10, 12:16], 0)
     wrong = replace(page, ignored=regions.frPyObjects([[0, 0, 9, 0, 9, 9]], 70, 100)[0])
     with pytest.raises(InputError, match=r"scene.png is not 100x70"):
-        draw(Pictures((wrong,)), PLAIN, n=1)
+        draw(ImageDataset((wrong,)), PLAIN, n=1)
     wide = draw(pictures, replace(PLAIN, smallest=2.0, largest=2.0), n=1).masks[0][0]
     assert wide[:7].sum() == 0
     assert wide[10:22, 10:22].min() == 1
 
 
 def test_the_same_seed_draws_the_same(tmp_path: Path) -> None:
-    one, two, other = (draw(scene(tmp_path), PictureAugmentation(), seed) for seed in (1, 1, 2))
+    one, two, other = (draw(scene(tmp_path), ImageAugmentation(), seed) for seed in (1, 1, 2))
     assert_array_equal(one.crops, two.crops)
     assert_array_equal(one.places, two.places)
     assert not torch.equal(one.crops, other.crops)

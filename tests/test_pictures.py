@@ -12,7 +12,7 @@ from numpy.testing import assert_array_equal
 from PIL import Image, features
 
 from hrpose_cli.errors import InputError
-from hrpose_cli.media.images import PICTURE_SUFFIXES, find_pictures, read_picture, write_picture
+from hrpose_cli.media.images import IMAGE_SUFFIXES, find_images, read_image, write_image
 
 SEED = np.random.default_rng(3).integers(0, 256, (5, 7, 3), np.uint8)
 
@@ -51,12 +51,12 @@ def test_exif_orientation_is_applied(orientation: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
     stored = Image.fromarray(np.ascontiguousarray(STORED[orientation](SEED)))
-    assert_array_equal(read_picture(encoded(stored, "PNG", exif=exif)), SEED)
+    assert_array_equal(read_image(encoded(stored, "PNG", exif=exif)), SEED)
 
 
 def test_damaged_exif_costs_nothing() -> None:
     data = encoded(Image.fromarray(SEED), "PNG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff garbage")
-    assert_array_equal(read_picture(data), SEED)
+    assert_array_equal(read_image(data), SEED)
 
 
 GREY = Image.fromarray(np.full((2, 3), 77, np.uint8))
@@ -80,26 +80,26 @@ CLEAR = Image.new("RGBA", (3, 2), (10, 20, 30, 0))
     ],
 )
 def test_every_mode_becomes_rgb(picture: Image.Image, kind: str, want: tuple[int, int, int]) -> None:
-    image = read_picture(encoded(picture, kind))
+    image = read_image(encoded(picture, kind))
     assert image.dtype == np.uint8
     assert_array_equal(image, np.broadcast_to(np.uint8(want), (2, 3, 3)))
 
 
 def test_cmyk_jpeg() -> None:
-    image = read_picture(encoded(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG"))
+    image = read_image(encoded(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG"))
     assert np.abs(image - np.float64([255, 0, 0])).max() < 8
 
 
 def test_of_an_animation_the_first_frame_counts() -> None:
     first, second = Image.new("RGB", (4, 4), (255, 0, 0)), Image.new("RGB", (4, 4), (0, 0, 255))
     for kind in ("GIF", "WEBP", "TIFF"):
-        image = read_picture(encoded(first, kind, save_all=True, append_images=[second]))
+        image = read_image(encoded(first, kind, save_all=True, append_images=[second]))
         assert image[0, 0, 0] > 250, kind
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 12000), (12000, 1)])
 def test_extreme_sizes(shape: tuple[int, int]) -> None:
-    assert read_picture(encoded(Image.new("RGB", shape[::-1]), "PNG")).shape == (*shape, 3)
+    assert read_image(encoded(Image.new("RGB", shape[::-1]), "PNG")).shape == (*shape, 3)
 
 
 def claiming(width: int, height: int) -> bytes:
@@ -131,7 +131,7 @@ def test_what_is_no_picture_is_one_line(tmp_path: Path, content: bytes | None, m
         path.write_bytes(content)
     limit = Image.MAX_IMAGE_PIXELS
     with pytest.raises(InputError, match=message) as caught:
-        read_picture(path, name="été 1.jpg")
+        read_image(path, name="été 1.jpg")
     assert str(caught.value).startswith("été 1.jpg")
     assert "\n" not in str(caught.value)
     assert limit == Image.MAX_IMAGE_PIXELS
@@ -139,7 +139,7 @@ def test_what_is_no_picture_is_one_line(tmp_path: Path, content: bytes | None, m
 
 def test_a_folder_is_no_picture(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="folder"):
-        read_picture(tmp_path)
+        read_image(tmp_path)
 
 
 def test_damaged_bytes_never_crash() -> None:
@@ -151,18 +151,18 @@ def test_damaged_bytes_never_crash() -> None:
             for place in chance.integers(0, len(data), 5):
                 damaged[place] = chance.integers(256)
             try:
-                assert read_picture(bytes(damaged)).shape[2] == 3
+                assert read_image(bytes(damaged)).shape[2] == 3
             except InputError as error:
                 assert str(error).startswith("the picture")  # noqa: PT017  damage may also go unseen
 
 
-@pytest.mark.parametrize("suffix", sorted(PICTURE_SUFFIXES))
+@pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES))
 def test_written_pictures_come_back(tmp_path: Path, suffix: str) -> None:
     if suffix == ".avif" and not features.check("avif"):
         pytest.skip("this Pillow has no AVIF")
     path = tmp_path / "new folder" / f"été 1{suffix.upper()}"
-    write_picture(path, blocks())
-    error = np.abs(read_picture(path).astype(int) - blocks())
+    write_image(path, blocks())
+    error = np.abs(read_image(path).astype(int) - blocks())
     assert error.mean() < 2
     if suffix not in {".webp"}:  # which has half the colour resolution
         assert error.max() < 24
@@ -171,22 +171,22 @@ def test_written_pictures_come_back(tmp_path: Path, suffix: str) -> None:
 
 def test_alpha_is_written_where_it_can_be(tmp_path: Path) -> None:
     image = np.dstack([SEED, SEED[..., :1]])
-    write_picture(tmp_path / "x.png", image)
+    write_image(tmp_path / "x.png", image)
     assert_array_equal(np.asarray(Image.open(tmp_path / "x.png")), image)
     with pytest.raises(InputError, match="transparent"):
-        write_picture(tmp_path / "x.jpg", image)
+        write_image(tmp_path / "x.jpg", image)
 
 
 def test_what_cannot_be_written_leaves_the_old_file(tmp_path: Path) -> None:
     (tmp_path / "x.webp").write_bytes(b"old")
     with pytest.raises(InputError, match=r"x\.webp"):
-        write_picture(tmp_path / "x.webp", np.zeros((1, 17000, 3), np.uint8))  # WebP ends at 16383
+        write_image(tmp_path / "x.webp", np.zeros((1, 17000, 3), np.uint8))  # WebP ends at 16383
     assert (tmp_path / "x.webp").read_bytes() == b"old"
     with pytest.raises(InputError, match="written as"):
-        write_picture(tmp_path / "x.xyz", SEED)
+        write_image(tmp_path / "x.xyz", SEED)
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="cannot write"):
-        write_picture(tmp_path / "file" / "x.png", SEED)
+        write_image(tmp_path / "file" / "x.png", SEED)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "x.webp"]
 
 
@@ -214,7 +214,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 )
 def test_inputs_are_found(tree: Path, inputs: list[str], recursive: bool, found: list[str], errors: int) -> None:
     failed: list[Exception] = []
-    names = find_pictures(inputs, recursive=recursive, on_error=failed.append)
+    names = find_images(inputs, recursive=recursive, on_error=failed.append)
     assert [Path(name).as_posix() for name in names] == found
     assert len(failed) == errors
     assert all(isinstance(error, InputError) for error in failed)
@@ -225,10 +225,10 @@ def test_other_kinds_are_found_by_their_names_and_read(tmp_path: Path) -> None:
     kinds |= {"jp2": "JPEG2000", "j2k": "JPEG2000"} if features.check("jpg_2000") else {}
     for suffix, kind in kinds.items():
         Image.fromarray(blocks()).save(tmp_path / f"a.{suffix}", kind)
-    names = find_pictures([str(tmp_path)], on_error=pytest.fail)
+    names = find_images([str(tmp_path)], on_error=pytest.fail)
     assert {Path(name).suffix[1:] for name in names} == set(kinds)
     for name in names:
-        assert np.abs(read_picture(Path(name)).astype(int) - blocks()).mean() < 4
+        assert np.abs(read_image(Path(name)).astype(int) - blocks()).mean() < 4
 
 
 def test_kinds_that_cannot_be_read_are_said(tree: Path) -> None:
@@ -237,14 +237,14 @@ def test_kinds_that_cannot_be_read_are_said(tree: Path) -> None:
         (tree / name).write_bytes(b"any")
     notes: list[str] = []
     for recursive in (False, True):
-        names = find_pictures(["in", "in/*.*"], recursive=recursive, on_error=pytest.fail, on_note=notes.append)
+        names = find_images(["in", "in/*.*"], recursive=recursive, on_error=pytest.fail, on_note=notes.append)
         assert len(names) == 3 + recursive
-    find_pictures(["in/*.png", "in/x.HEIC"], on_error=pytest.fail, on_note=notes.append)
+    find_images(["in/*.png", "in/x.HEIC"], on_error=pytest.fail, on_note=notes.append)
     assert notes == [
         "2 files left out: .heic (save as JPEG or PNG)", "3 files left out: .cr2, .heic (save as JPEG or PNG)"
     ]  # fmt: skip
     failed: list[Exception] = []
-    find_pictures(["empty"], on_error=failed.append, on_note=pytest.fail)
+    find_images(["empty"], on_error=failed.append, on_note=pytest.fail)
     assert "no picture in this folder; --recursive looks deeper; 1 file left out: .heif" in str(failed[0])
     with pytest.raises(InputError, match=r"x\.HEIC is HEIC, which cannot be read: save it as JPEG or PNG"):
-        read_picture(Path("in/x.HEIC"))
+        read_image(Path("in/x.HEIC"))

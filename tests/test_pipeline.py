@@ -7,7 +7,7 @@ import pytest
 from hrpose_cli import threads as overlap
 from hrpose_cli.clips import stages as pipeline
 from hrpose_cli.estimation import chunks
-from hrpose_cli.poses import Frame, Poses, Record
+from hrpose_cli.poses import Frame, PoseRecord, Poses
 
 
 def frames(n: int) -> list[Frame]:
@@ -16,18 +16,18 @@ def frames(n: int) -> list[Frame]:
 
 @pytest.mark.parametrize(("n", "most", "sizes"), [(0, 3, []), (3, 3, [3]), (7, 3, [3, 3, 1])])
 def test_chunks_hold_so_many_frames(n: int, most: int, sizes: list[int]) -> None:
-    assert [len(part) for part in chunks.chunks(frames(n), most)] == sizes
+    assert [len(part) for part in chunks.split_into_chunks(frames(n), most)] == sizes
 
 
 def test_large_pictures_come_in_smaller_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunks, "CHUNK_BYTES", 700)  # a frame has 300
-    assert [len(part) for part in chunks.chunks(frames(5), 16)] == [2, 2, 1]
-    monkeypatch.setattr(chunks, "CHUNK_BYTES", 100)
-    assert [len(part) for part in chunks.chunks(frames(2), 16)] == [1, 1]
+    monkeypatch.setattr(chunks, "_CHUNK_BYTES", 700)  # a frame has 300
+    assert [len(part) for part in chunks.split_into_chunks(frames(5), 16)] == [2, 2, 1]
+    monkeypatch.setattr(chunks, "_CHUNK_BYTES", 100)
+    assert [len(part) for part in chunks.split_into_chunks(frames(2), 16)] == [1, 1]
 
 
 def test_a_whole_chunk_may_wait_for_the_next_stage() -> None:
-    assert chunks.CHUNK_BYTES <= overlap.WAITING
+    assert chunks._CHUNK_BYTES <= overlap.MAX_WAITING_BYTES
 
 
 def test_each_frame_keeps_its_poses_and_frames_are_read_only_when_needed() -> None:
@@ -41,7 +41,7 @@ def test_each_frame_keeps_its_poses_and_frames_are_read_only_when_needed() -> No
     def nobody(part: list[Frame]) -> list[Poses]:
         return [Poses.none() for _ in part]
 
-    results = chunks.estimate(source(), nobody, chunk=2)  # type: ignore[arg-type]
+    results = chunks.estimate_frames(source(), nobody, chunk=2)  # type: ignore[arg-type]
     frame, poses = next(results)
     assert (frame.index, len(poses), read) == (0, 0, [0, 1, 2])
     assert [frame.index for frame, _ in results] == [1, 2, 3, 4, 5]
@@ -68,7 +68,7 @@ class Counting:
 @pytest.mark.parametrize(("every", "first"), [(1, list(range(16))), (3, list(range(0, 48, 3)))])
 def test_only_every_nth_frame_is_looked_at(every: int, first: list[int]) -> None:
     look = Counting()
-    found = list(pipeline.measure(frames(60), look, every=every))
+    found = list(pipeline.estimate_clip(frames(60), look, every=every))
     assert look.calls[0] == first
     assert [frame.index for frame, poses in found if poses is not None] == list(range(0, 60, every))
 
@@ -77,13 +77,13 @@ def test_only_every_nth_frame_is_looked_at(every: int, first: list[int]) -> None
 @pytest.mark.parametrize("room", [300, 5 * 300, 1 << 30])
 @pytest.mark.parametrize("done", [0, 1, 17, 33, 59])
 def test_what_is_saved_is_not_computed_again(every: int, room: int, done: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chunks, "CHUNK_BYTES", room)
+    monkeypatch.setattr(chunks, "_CHUNK_BYTES", room)
     whole, rest = Counting(), Counting()
-    everything = list(pipeline.measure(frames(60), whole, every=every))
-    start = chunks.whole_chunks(done, (10, 10), every=every)
+    everything = list(pipeline.estimate_clip(frames(60), whole, every=every))
+    start = chunks.frames_in_whole_chunks(done, (10, 10), every=every)
     assert start <= done
     saved = [poses for _, poses in everything[:start] if poses is not None]
-    again = list(pipeline.measure(frames(60), rest, every=every, saved=saved))
+    again = list(pipeline.estimate_clip(frames(60), rest, every=every, saved=saved))
     assert [None if p is None else p.xy[0, 0, 0] for _, p in again] == [
         None if p is None else p.xy[0, 0, 0] for _, p in everything
     ]
@@ -93,7 +93,7 @@ def test_what_is_saved_is_not_computed_again(every: int, room: int, done: int, m
 
 @pytest.mark.parametrize(("how", "last"), [("linear", [0, 1, 2, 3, 4, 4]), ("hold", [0, 0, 2, 2, 4, 4])])
 def test_gaps_between_measured_frames_are_bridged_and_marked(how: str, last: list[int]) -> None:
-    pairs = list(pipeline.bridge(pipeline.measure(frames(6), Counting(), every=2), how))
+    pairs = list(pipeline.fill_skipped(pipeline.estimate_clip(frames(6), Counting(), every=2), how))
     assert [frame.index for frame, _ in pairs] == list(range(6))
     assert [poses.xy[0, 0, 0] for _, poses in pairs] == last
     assert [poses.filled is not None and bool(poses.filled.all()) for _, poses in pairs] == [False, True] * 3
@@ -102,10 +102,12 @@ def test_gaps_between_measured_frames_are_bridged_and_marked(how: str, last: lis
 def test_only_measured_frames_are_followed() -> None:
     seen: list[int] = []
 
-    def identify(record: Record) -> Poses:
+    def identify(record: PoseRecord) -> Poses:
         seen.append(record.index)
         return replace(record.poses, ids=np.full(1, 7))
 
-    pairs = pipeline.follow(pipeline.measure(frames(5), Counting(), every=2), identify, lambda poses, _: poses)
+    pairs = pipeline.follow_people(
+        pipeline.estimate_clip(frames(5), Counting(), every=2), identify, lambda poses, _: poses
+    )
     assert [None if p is None else p.ids.tolist() for _, p in pairs] == [[7], None, [7], None, [7]]
     assert seen == [0, 2, 4]

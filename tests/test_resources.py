@@ -40,7 +40,7 @@ def test_the_second_version_of_control_groups(tmp_path: Path) -> None:
     group(root, {"memory.stat": "inactive_file 5"})  # the root has no limit
     group(root / "user", {"memory.max": "1000", "memory.current": "900", "memory.stat": "anon 1\ninactive_file 50"})
     group(root / "user/job", {"memory.max": "max", "memory.current": "30", "memory.stat": "inactive_file 5"})
-    assert list(resources.group_rooms(root, tmp_path / "own")) == [150]
+    assert list(resources._group_free_memory(root, tmp_path / "own")) == [150]
 
 
 def test_the_first_version_of_control_groups(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_the_first_version_of_control_groups(tmp_path: Path) -> None:
     root = tmp_path / "fs"
     files = {"memory.limit_in_bytes": "500", "memory.usage_in_bytes": "600", "memory.stat": "total_inactive_file 20"}
     group(root / "memory", files)  # a container sees its own group at the top
-    assert list(resources.group_rooms(root, tmp_path / "own")) == [0]
+    assert list(resources._group_free_memory(root, tmp_path / "own")) == [0]
 
 
 def test_the_cpu_time_of_control_groups(tmp_path: Path) -> None:
@@ -56,7 +56,7 @@ def test_the_cpu_time_of_control_groups(tmp_path: Path) -> None:
     root = tmp_path / "fs"
     group(root / "user", {"cpu.max": "150000 100000"})
     group(root / "user/job", {"cpu.max": "max 100000"})
-    assert list(resources.group_cores(root, tmp_path / "own")) == [1.5]
+    assert list(resources._group_cpu_limits(root, tmp_path / "own")) == [1.5]
 
 
 @pytest.mark.parametrize(("quota", "found"), [("50000", [0.5]), ("-1", [])])
@@ -64,38 +64,38 @@ def test_the_cpu_time_of_their_first_version(tmp_path: Path, quota: str, found: 
     (tmp_path / "own").write_text("5:cpu,cpuacct:/docker/ab\n4:memory:/docker/ab\n")
     root = tmp_path / "fs"
     group(root / "cpu", {"cpu.cfs_quota_us": quota, "cpu.cfs_period_us": "100000"})
-    assert list(resources.group_cores(root, tmp_path / "own")) == found
+    assert list(resources._group_cpu_limits(root, tmp_path / "own")) == found
 
 
 @pytest.mark.parametrize(("shares", "found"), [([], 8), ([64.0], 8), ([64.0, 1.5], 2), ([0.2], 1)])
 def test_cores_are_those_that_there_is_time_for(
     monkeypatch: pytest.MonkeyPatch, shares: list[float], found: int
 ) -> None:
-    monkeypatch.setattr(resources, "allowed_cores", lambda: 8)
-    monkeypatch.setattr(resources, "group_cores", lambda: iter(shares))
-    assert resources.cores() == found
+    monkeypatch.setattr(resources, "_allowed_cpus", lambda: 8)
+    monkeypatch.setattr(resources, "_group_cpu_limits", lambda: iter(shares))
+    assert resources.cpu_count() == found
 
 
 @pytest.mark.parametrize(("share", "set_before", "taken"), [(1.5, None, "2"), (64.0, None, None), (1.5, "1", "1")])
 def test_openmp_heeds_the_cpu_time(
     monkeypatch: pytest.MonkeyPatch, share: float, set_before: str | None, taken: str | None
 ) -> None:
-    monkeypatch.setattr(resources, "allowed_cores", lambda: 8)
-    monkeypatch.setattr(resources, "group_cores", lambda: iter([share]))
+    monkeypatch.setattr(resources, "_allowed_cpus", lambda: 8)
+    monkeypatch.setattr(resources, "_group_cpu_limits", lambda: iter([share]))
     monkeypatch.setattr(os, "environ", {"OMP_NUM_THREADS": set_before} if set_before else {})
-    resources.heed_cpu_time()
+    resources.limit_threads()
     assert os.environ.get("OMP_NUM_THREADS") == taken
 
 
 def test_no_control_groups(tmp_path: Path) -> None:
-    assert list(resources.group_rooms(tmp_path, tmp_path / "none")) == []
-    assert list(resources.group_cores(tmp_path, tmp_path / "none")) == []
+    assert list(resources._group_free_memory(tmp_path, tmp_path / "none")) == []
+    assert list(resources._group_cpu_limits(tmp_path, tmp_path / "none")) == []
 
 
 def test_the_least_of_machine_and_groups_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(resources, "group_rooms", lambda: iter([10**18, 12345]))
+    monkeypatch.setattr(resources, "_group_free_memory", lambda: iter([10**18, 12345]))
     assert resources.free_memory("cpu") == 12345
-    monkeypatch.setattr(resources, "group_rooms", lambda: iter([]))
+    monkeypatch.setattr(resources, "_group_free_memory", lambda: iter([]))
     assert resources.free_memory("cpu") > 1 << 20
 
 

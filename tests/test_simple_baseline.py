@@ -11,9 +11,9 @@ from torch import Tensor
 from hrpose_cli.errors import WeightsError
 from hrpose_cli.models import find as weights
 from hrpose_cli.models.zoo import MODELS, ModelSpec
-from hrpose_cli.nets.build import build
-from hrpose_cli.nets.init import multiply_adds, parameter_count
-from hrpose_cli.nets.simple_baseline import CONFIGS, SimpleBaseline, SimpleNetConfig
+from hrpose_cli.nets.build import build_net
+from hrpose_cli.nets.init import _parameter_count, multiply_adds
+from hrpose_cli.nets.simple_baseline import _CONFIGS, SimpleBaseline, SimpleNetConfig
 from tests.reference import load, rule
 
 TINY = SimpleNetConfig(blocks=(1, 1, 1, 1), width=4, up=8)
@@ -30,7 +30,7 @@ def test_keys_shapes_and_size_are_the_authors(net: SimpleBaseline) -> None:
     meta = json.loads(bytes(load("net_simplebaseline_r50")["meta_json"]))
     got = [[key, list(value.shape)] for key, value in net.state_dict().items()]
     assert got == meta["state_dict"]
-    assert parameter_count(net) == meta["n_params"] == 33_999_697
+    assert _parameter_count(net) == meta["n_params"] == 33_999_697
     work = meta["macs_256x192"]
     assert multiply_adds(net, (192, 256)) == work["conv"] + work["deconv"]
 
@@ -54,12 +54,12 @@ def test_heatmaps_in_float64_are_the_authors(net: SimpleBaseline) -> None:
 @pytest.mark.parametrize(("name", "count"), [("resnet101", 52_991_825), ("resnet152", 68_635_473)])
 def test_deeper_ones_have_the_published_size(name: str, count: int) -> None:
     with torch.device("meta"):
-        assert parameter_count(SimpleBaseline(CONFIGS[name])) == count
+        assert _parameter_count(SimpleBaseline(_CONFIGS[name])) == count
 
 
 @torch.inference_mode()
 def test_integers_make_a_net_that_gives_a_quarter_of_the_input() -> None:
-    net = build("simple_baseline", {"blocks": [1, 1, 1, 1], "width": 4, "up": 8, "joints": 16}).eval()
+    net = build_net("simple_baseline", {"blocks": [1, 1, 1, 1], "width": 4, "up": 8, "joints": 16}).eval()
     assert net(torch.rand(2, 3, 64, 96)).shape == (2, 16, 16, 24)
 
 
@@ -91,12 +91,12 @@ def prefixed(state: dict[str, Tensor], head: str) -> dict[str, Tensor]:
 @pytest.mark.parametrize("style", STYLES)
 def test_every_key_style_loads(style: str, tmp_path: Path) -> None:
     spec = ModelSpec(name="tiny", architecture="simple_baseline", net=INTEGERS)
-    net = build(spec.architecture, spec.net)
+    net = build_net(spec.architecture, spec.net)
     state = rule.state_dict(net)
     torch.save(STYLES[style](state), tmp_path / "net.pth")
-    loaded = weights.load(spec, tmp_path / "net.pth").state_dict()
+    loaded = weights.load_net(spec, tmp_path / "net.pth").state_dict()
     assert all(torch.equal(loaded[key], value) for key, value in state.items())
-    facts = weights.inspect(tmp_path / "net.pth")
+    facts = weights.inspect_weights(tmp_path / "net.pth")
     assert facts.items() >= {"keys": style, "architecture": "simple_baseline", **INTEGERS}.items()
 
 
@@ -104,12 +104,12 @@ def test_a_simple_baseline_is_not_an_hrnet(tmp_path: Path) -> None:
     path = tmp_path / "net.pth"
     torch.save(SimpleBaseline(TINY).state_dict(), path)
     with pytest.raises(WeightsError) as caught:
-        weights.load(MODELS["hrnet-w32-256x192"], path)
+        weights.load_net(MODELS["hrnet-w32-256x192"], path)
     assert str(caught.value) == (
         f"{path} holds a SimpleBaseline, not an HRNet: say --like NAME of such a model (hrpose weights list)"
     )
     with pytest.raises(WeightsError, match=r"does not fit this net: .* of another shape"):
-        weights.load(MODELS["simplebaseline-r50-256x192"], path)
+        weights.load_net(MODELS["simplebaseline-r50-256x192"], path)
 
 
 def test_rows_build_their_net_and_know_its_colours() -> None:
@@ -118,7 +118,10 @@ def test_rows_build_their_net_and_know_its_colours() -> None:
     for name, row in rows.items():
         assert row.color == ("bgr" if name.startswith("official") else "rgb")
     with torch.device("meta"):
-        assert parameter_count(build("simple_baseline", rows["official-simplebaseline-r101-256x192"].net)) == 52_991_825
+        assert (
+            _parameter_count(build_net("simple_baseline", rows["official-simplebaseline-r101-256x192"].net))
+            == 52_991_825
+        )
     row = rows["simplebaseline-r50-256x192"]
     assert row.url == (
         "https://download.openmmlab.com/mmpose/v1/body_2d_keypoint/topdown_heatmap/coco/"

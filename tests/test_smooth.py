@@ -8,9 +8,9 @@ from scipy.signal import butter, sosfiltfilt
 
 from benchmarks.jitter import RATES, lag, rest
 from hrpose_cli.errors import InputError
-from hrpose_cli.poses import Poses, Record
+from hrpose_cli.poses import PoseRecord, Poses
 from hrpose_cli.skeletons import COCO
-from hrpose_cli.tracking.smoothing import OneEuro, between, check_cutoff, offline
+from hrpose_cli.tracking.smoothing import OneEuro, check_cutoff, interpolate_poses, smooth_offline
 
 K = len(COCO)
 RNG = np.random.default_rng(0)
@@ -31,14 +31,14 @@ def people(*where: tuple[float, float], ids: Any = None, score: float = 0.9) -> 
     return Poses((BODY + shift[:, None]).astype(np.float32), scores, box, np.full(len(shift), 0.9, np.float32), ids=ids)
 
 
-def clip(path: np.ndarray, rate: float = 50.0, times: np.ndarray | None = None) -> list[Record]:
+def clip(path: np.ndarray, rate: float = 50.0, times: np.ndarray | None = None) -> list[PoseRecord]:
     """One person along (F,) px; NaN where they are not found."""
     times = np.arange(len(path)) / rate if times is None else times
     shown = [people() if np.isnan(x) else people((x, 0)) for x in path]
-    return [Record(p, i, (640, 480), float(t)) for i, (p, t) in enumerate(zip(shown, times, strict=True))]
+    return [PoseRecord(p, i, (640, 480), float(t)) for i, (p, t) in enumerate(zip(shown, times, strict=True))]
 
 
-def track(records: list[Record], field: str = "xy") -> np.ndarray:
+def track(records: list[PoseRecord], field: str = "xy") -> np.ndarray:
     """A field of the first person, frame by frame."""
     return np.stack([getattr(r.poses, field)[0] for r in records])
 
@@ -124,17 +124,17 @@ def test_one_euro_with_nobody() -> None:
 def test_offline_is_the_butterworth_of_biomechanics() -> None:
     path = 40 * np.sin(np.arange(120) / 50 * 2 * np.pi) + RNG.normal(0, 1.5, 120)
     records = clip(path)
-    found = track(offline(records))
+    found = track(smooth_offline(records))
     sos = butter(2, 6 / (2**0.5 - 1) ** 0.25, fs=50, output="sos")
     assert_allclose(found, sosfiltfilt(sos, track(records), axis=0, padlen=9), atol=1e-3)
-    assert_array_equal(track(offline(records), "raw"), track(records))
-    assert not track(offline(records), "filled").any()
+    assert_array_equal(track(smooth_offline(records), "raw"), track(records))
+    assert not track(smooth_offline(records), "filled").any()
 
 
 @pytest.mark.parametrize(("hertz", "left"), [(1.0, 1.0), (6.0, 0.5**0.5), (15.0, 0.0)])
 def test_offline_passes_slow_motion_without_lag(hertz: float, left: float) -> None:
     times = np.arange(200) / 50
-    found = track(offline(clip(30 * np.sin(2 * np.pi * hertz * times))))[50:150, 0, 0] - BODY[0, 0]
+    found = track(smooth_offline(clip(30 * np.sin(2 * np.pi * hertz * times))))[50:150, 0, 0] - BODY[0, 0]
     wave = np.exp(2j * np.pi * hertz * times[50:150])
     response = 2 * (found * wave.conj()).mean() * 1j / 30
     assert abs(response.real - left) < 0.03
@@ -144,13 +144,13 @@ def test_offline_passes_slow_motion_without_lag(hertz: float, left: float) -> No
 def test_offline_takes_times_as_they_are() -> None:
     times = np.arange(150) / 50 + RNG.uniform(-0.005, 0.005, 150)
     records = clip(40 * np.sin(2 * np.pi * times), times=times)
-    assert np.abs(track(offline(records)) - track(records))[10:-10].max() < 0.3
+    assert np.abs(track(smooth_offline(records)) - track(records))[10:-10].max() < 0.3
 
 
 def test_offline_bridges_short_gaps_and_marks_them() -> None:
     path = np.arange(80.0)
     path[[20, 21, 22, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60]] = np.nan
-    found = offline(clip(path))
+    found = smooth_offline(clip(path))
     assert [len(r.poses) for r in found] == [1] * 50 + [0] * 11 + [1] * 19
     assert [i for i, r in enumerate(found) if len(r.poses) and r.poses.filled.any()] == [20, 21, 22]
     for i in (20, 21, 22):
@@ -168,7 +168,7 @@ def test_offline_bridges_unsure_joints_and_keeps_their_measurement() -> None:
         xy, score = poses.xy.copy(), poses.score.copy()
         xy[0, 5], score[0, 5] = (500, 500), 0.05
         records[i] = replace(records[i], poses=replace(poses, xy=xy, score=score))
-    found = offline(records)
+    found = smooth_offline(records)
     for i in (30, 31):
         poses = found[i].poses
         assert np.flatnonzero(poses.filled[0]).tolist() == [5]
@@ -181,7 +181,7 @@ def test_offline_leaves_long_guesses_and_short_tracks_alone() -> None:
     records = clip(np.append(RNG.uniform(0, 3, 5), np.full(20, np.nan)))
     unsure = [replace(r, poses=replace(r.poses, score=r.poses.score * 0.1)) for r in clip(RNG.uniform(0, 3, 60))]
     for case in (records, unsure):
-        for before, after in zip(case, offline(case), strict=True):
+        for before, after in zip(case, smooth_offline(case), strict=True):
             assert_array_equal(after.poses.xy, before.poses.xy)
             assert not after.poses.filled.any()
 
@@ -191,32 +191,32 @@ def test_offline_keeps_the_order_of_people_and_all_frames() -> None:
         both = people((i, 0), (300, 0), ids=[9, 2])
         return both[[1, 0]] if i % 2 else both[[0]] if i == 10 else both
 
-    records = [Record(frame(i), i, (640, 480), i / 50, f"{i}.png") for i in range(40)]
-    found = offline(records)
+    records = [PoseRecord(frame(i), i, (640, 480), i / 50, f"{i}.png") for i in range(40)]
+    found = smooth_offline(records)
     assert [(r.index, r.name, r.time) for r in found] == [(r.index, r.name, r.time) for r in records]
     for before, after in zip(records, found, strict=True):
         assert after.poses.ids.tolist() == ([9, 2] if before.index == 10 else before.poses.ids.tolist())
-    again = offline(found)  # filled people are no measurements
+    again = smooth_offline(found)  # filled people are no measurements
     assert_allclose(track(again), track(found), atol=1e-4)
     assert again[10].poses.filled.tolist() == found[10].poses.filled.tolist()
 
 
 def test_offline_refuses_what_it_cannot_do() -> None:
     with pytest.raises(InputError, match=r"6 Hz needs more than 15 .* not 10: .* choose --cutoff below 4.01"):
-        offline(clip(np.arange(20.0), rate=10))
+        smooth_offline(clip(np.arange(20.0), rate=10))
     check_cutoff(4, 10)
     with pytest.raises(ValueError, match="times"):
-        offline([Record(people((0, 0)), 0, (9, 9))])
-    assert offline([]) == []
+        smooth_offline([PoseRecord(people((0, 0)), 0, (9, 9))])
+    assert smooth_offline([]) == []
     nobody = [replace(r, poses=Poses.none()) for r in clip(np.full(30, np.nan))]
-    assert [len(r.poses) for r in offline(nobody)] == [0] * 30
-    assert [len(r.poses) for r in offline(nobody[:15] + clip(np.zeros(30))[15:])] == [0] * 15 + [1] * 15
-    assert len(offline(clip(np.zeros(1)))) == 1
+    assert [len(r.poses) for r in smooth_offline(nobody)] == [0] * 30
+    assert [len(r.poses) for r in smooth_offline(nobody[:15] + clip(np.zeros(30))[15:])] == [0] * 15 + [1] * 15
+    assert len(smooth_offline(clip(np.zeros(1)))) == 1
 
 
 def test_between_measured_frames() -> None:
     before, after = people((0, 0), (50, 0), ids=[3, 1]), people((90, 8), (10, 4), ids=[5, 3])
-    early, late = between(before, after, 0.25), between(before, after, 0.75)
+    early, late = interpolate_poses(before, after, 0.25), interpolate_poses(before, after, 0.75)
     assert early.ids.tolist() == [3, 1]
     assert late.ids.tolist() == [3, 5]
     assert_allclose(early.xy[0], moved(2.5, 1), atol=1e-4)
@@ -230,9 +230,9 @@ def test_between_measured_frames() -> None:
 @pytest.mark.parametrize("after", [None, people((10, 4), ids=[3])])
 def test_between_holds(after: Poses | None) -> None:
     before = people((0, 0), ids=[3])
-    held = between(before, after, 0.5, "hold")
+    held = interpolate_poses(before, after, 0.5, "hold")
     assert_array_equal(held.xy, before.xy)
     assert held.filled.all()
     nameless = replace(before, ids=None)
-    assert_array_equal(between(nameless, after, 0.5).xy, before.xy)
-    assert len(between(people(), people(), 0.5)) == 0
+    assert_array_equal(interpolate_poses(nameless, after, 0.5).xy, before.xy)
+    assert len(interpolate_poses(people(), people(), 0.5)) == 0

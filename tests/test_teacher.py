@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch.testing import assert_close
 
-from hrpose_cli.training.augment import Augmentation, draw
-from hrpose_cli.training.teacher import Teacher, filled, rescale, unfit
+from hrpose_cli.training.augment import Augmentation, draw_samples
+from hrpose_cli.training.teacher import Teacher, _describe_misfit, _rescale_images, fill_labels
 from tests.conftest import spec
 from tests.training_case import people
 
@@ -21,7 +21,7 @@ def teacher(weights_file: Path) -> Teacher:
 def test_another_size_has_the_same_points(size: tuple[int, int]) -> None:
     y, x = torch.meshgrid(torch.arange(16.0), torch.arange(12.0), indexing="ij")
     ramp = torch.stack([x, y])[None]
-    found = rescale(ramp, size)
+    found = _rescale_images(ramp, size)
     step = 12 / size[0]
     expected = step * torch.stack(
         torch.meshgrid(torch.arange(size[0] * 1.0), torch.arange(size[1] * 1.0), indexing="xy")
@@ -42,14 +42,14 @@ def test_labelled_joints_stay_and_the_rest_is_filled_once(teacher: Teacher, tmp_
     some = replace(some, labelled=some.labelled.clone().index_fill_(1, torch.arange(5), False))
     some = replace(some, weight=some.labelled.float(), key="k")
     sure = replace(teacher, backend=Sure())
-    found = filled(some, spec(), sure, tmp_path)
+    found = fill_labels(some, spec(), sure, tmp_path)
     assert_close(found.joints[:, 5:], some.joints[:, 5:])
     assert (found.weight[:, 5:] == 1).all()
     assert_close(found.weight[:, :5], torch.full((16, 5), 0.5), atol=1e-5, rtol=0)
     # The peak lies at (10, 20) of the heatmap whatever the picture; the mirrored one at 23 - 10.
-    crops = draw(found, torch.arange(16), spec(), Augmentation.none())
+    crops = draw_samples(found, torch.arange(16), spec(), Augmentation.none())
     assert crops.target[:, 0].flatten(1).argmax(1).tolist() == [20 * 24 + 10] * 16
-    assert_close(filled(some, spec(), replace(teacher, backend=None), tmp_path).joints, found.joints)
+    assert_close(fill_labels(some, spec(), replace(teacher, backend=None), tmp_path).joints, found.joints)
 
 
 class Sure:
@@ -77,4 +77,4 @@ class Sure:
     ],
 )
 def test_who_sees_something_else_cannot_teach(changes: dict[str, Any], reason: str) -> None:
-    assert unfit(replace(spec(), **changes), spec()) == reason
+    assert _describe_misfit(replace(spec(), **changes), spec()) == reason

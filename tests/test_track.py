@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from hrpose_cli.poses import Poses, Record
+from hrpose_cli.poses import PoseRecord, Poses
 from hrpose_cli.skeletons import COCO
-from hrpose_cli.tracking.tracker import Tracker, boxes_from_joints
+from hrpose_cli.tracking.tracker import Tracker, boxes_from_keypoints
 
 K = len(COCO)
 # A walker, 100 px high, seen from the side: ears to ankles.
@@ -36,7 +36,7 @@ def follow(scenes: list[Poses], rate: float = 25.0, tracker: Tracker | None = No
     tracker = tracker or Tracker()
     found = []
     for i, poses in enumerate(scenes):
-        result = tracker(Record(poses, i, (640, 360), i / rate))
+        result = tracker(PoseRecord(poses, i, (640, 360), i / rate))
         assert_array_equal(result.xy, poses.xy)
         assert result.ids is not None
         assert len(set(result.ids.tolist())) == len(poses)
@@ -128,13 +128,13 @@ def test_the_same_poses_give_the_same_ids_again() -> None:
     assert first == follow(scenes)
     tracker = Tracker()
     saved = [replace(p, raw=p.xy, xy=p.xy + 50) for p in scenes]  # smoothed, with what was measured
-    assert [tracker(Record(p, i, (640, 360), i / 25)).ids.tolist() for i, p in enumerate(saved)] == first
+    assert [tracker(PoseRecord(p, i, (640, 360), i / 25)).ids.tolist() for i, p in enumerate(saved)] == first
 
 
 def test_empty_frames_and_frames_without_times() -> None:
     tracker = Tracker()
     assert follow([scene(), scene(person(100)), scene(), scene(person(100))], tracker=tracker) == [[], [1], [], [1]]
-    timeless = [Tracker()(Record(scene(person(100)), i, (640, 360))) for i in range(3)]
+    timeless = [Tracker()(PoseRecord(scene(person(100)), i, (640, 360))) for i in range(3)]
     assert [p.ids.tolist() for p in timeless] == [[1]] * 3
     unknown = replace(scene(person(100)), score=np.zeros((1, K), np.float32))
     assert follow([unknown] * 3) == [[1]] * 3
@@ -143,7 +143,7 @@ def test_empty_frames_and_frames_without_times() -> None:
 def test_boxes_follow_the_joints() -> None:
     people = scene(person(100), person(635, 300))
     low, high = people.xy.min(axis=1), people.xy.max(axis=1)
-    found = boxes_from_joints(people, (640, 360))
+    found = boxes_from_keypoints(people, (640, 360))
     edge = 0.09 * (high - low)[0].max()
     assert_allclose(found.xyxy[0], [*(low[0] - edge), *(high[0] + edge)], rtol=1e-5)
     assert found.xyxy[1, 2:].tolist() == [640, 360]
@@ -154,6 +154,6 @@ def test_boxes_of_people_who_hardly_show() -> None:
     poses = person(100)
     score = np.zeros((1, K), np.float32)
     score[0, :2] = 0.9
-    assert_array_equal(boxes_from_joints(replace(poses, score=score), (640, 360)).xyxy, poses.box)
-    assert len(boxes_from_joints(person(900), (640, 360))) == 0
-    assert len(boxes_from_joints(Poses.none(), (640, 360))) == 0
+    assert_array_equal(boxes_from_keypoints(replace(poses, score=score), (640, 360)).xyxy, poses.box)
+    assert len(boxes_from_keypoints(person(900), (640, 360))) == 0
+    assert len(boxes_from_keypoints(Poses.none(), (640, 360))) == 0

@@ -14,12 +14,12 @@ from PIL import Image
 from torch.optim.swa_utils import AveragedModel
 
 from hrpose_cli.errors import InputError, WeightsError
-from hrpose_cli.estimation.heatmaps import dark
+from hrpose_cli.estimation.heatmaps import decode_dark
 from hrpose_cli.skeletons import COCO
-from hrpose_cli.training.annotations import Source
-from hrpose_cli.training.augment import Augmentation, draw
-from hrpose_cli.training.dataset import REACH, load_people
-from hrpose_cli.training.loop import LAST, Recipe, learning_rate, moving_average
+from hrpose_cli.training.annotations import AnnotationSource
+from hrpose_cli.training.augment import Augmentation, draw_samples
+from hrpose_cli.training.dataset import _PATCH_WIDTHS, load_people
+from hrpose_cli.training.loop import CHECKPOINT_FILE, Recipe, _moving_average, learning_rate
 from tests.conftest import spec
 from tests.training_case import GENTLE, QUICK, people, training
 
@@ -30,16 +30,16 @@ def test_one_batch_is_learned_by_heart(tmp_path: Path) -> None:
     case.people = case.people.part(torch.arange(8))
     losses = [row["loss"] for row in case.run()]
     assert losses[-1] < 0.1 * losses[0]
-    samples = draw(case.people, torch.arange(8), spec(), Augmentation.none())
+    samples = draw_samples(case.people, torch.arange(8), spec(), Augmentation.none())
     with torch.inference_mode():
-        found, truth = (dark(maps, 3)[0] for maps in (case.outputs(samples.crops)[-1], samples.target))
+        found, truth = (decode_dark(maps, 3)[0] for maps in (case.outputs(samples.crops)[-1], samples.target))
     assert (found - truth).norm(dim=-1).median() < 0.5  # heatmap px
 
 
 @pytest.mark.parametrize(("decay", "steps", "left"), [(0.999, 100, 0.01), (0.9, 100, 0.001), (0.999, 20_000, 0.001)])
 def test_the_average_forgets_the_start_of_a_short_training(decay: float, steps: int, left: float) -> None:
     net = torch.nn.BatchNorm1d(1)
-    average = AveragedModel(net, multi_avg_fn=moving_average(decay), use_buffers=True)
+    average = AveragedModel(net, multi_avg_fn=_moving_average(decay), use_buffers=True)
     average.update_parameters(net)  # weight 1, bias 0
     with torch.no_grad():
         net.bias.fill_(1.0)
@@ -51,7 +51,7 @@ def test_the_average_forgets_the_start_of_a_short_training(decay: float, steps: 
 
 def test_the_average_is_as_slow_as_wanted_in_a_long_training() -> None:
     average, net = [torch.zeros(1)], [torch.ones(1)]
-    moving_average(0.999)(average, net, torch.tensor(9_000))
+    _moving_average(0.999)(average, net, torch.tensor(9_000))
     assert_allclose(average[0], 0.001, rtol=1e-4)
 
 
@@ -81,8 +81,8 @@ def test_a_training_that_is_killed_goes_on_as_if_nothing_was(tmp_path: Path) -> 
         seen = set()
         while len(seen) < 8 + 5 * turn:
             assert process.poll() is None
-            if (tmp_path / LAST).is_file():
-                seen.add((tmp_path / LAST).stat().st_mtime_ns)
+            if (tmp_path / CHECKPOINT_FILE).is_file():
+                seen.add((tmp_path / CHECKPOINT_FILE).stat().st_mtime_ns)
         process.kill()
         process.wait()
     left = training(tmp_path)
@@ -108,10 +108,10 @@ def test_a_checkpoint_of_another_net_is_refused(tmp_path: Path) -> None:
 def test_a_damaged_checkpoint_is_one_line(tmp_path: Path, left: int) -> None:
     case = training(tmp_path)
     case.save()
-    (tmp_path / LAST).write_bytes((tmp_path / LAST).read_bytes()[:left])
+    (tmp_path / CHECKPOINT_FILE).write_bytes((tmp_path / CHECKPOINT_FILE).read_bytes()[:left])
     with pytest.raises(WeightsError, match=r"last\.pt cannot be read .*: start anew"):
         case.resume()
-    torch.save({"net": {}}, tmp_path / LAST)
+    torch.save({"net": {}}, tmp_path / CHECKPOINT_FILE)
     with pytest.raises(WeightsError, match="is no checkpoint of hrpose train"):
         case.resume()
 
@@ -135,7 +135,7 @@ def test_what_may_change_on_the_way(tmp_path: Path, changes: dict[str, Any], che
     case = training(tmp_path)
     case.advance()
     case.save()
-    torch.save(torch.load(tmp_path / LAST) | checkpoint, tmp_path / LAST)
+    torch.save(torch.load(tmp_path / CHECKPOINT_FILE) | checkpoint, tmp_path / CHECKPOINT_FILE)
     other = training(tmp_path, replace(QUICK, **changes))
     other.resume()
     assert other.progress.step == 1
@@ -208,7 +208,7 @@ def test_people_are_cut_once_and_found_again(tmp_path: Path) -> None:
     images = [{"id": 1, "file_name": "a.png", "width": 100, "height": 120}]
     content = {"images": images, "annotations": rows, "categories": [{"id": 1}]}
     (tmp_path / "people.json").write_text(json.dumps(content))
-    source = Source(tmp_path / "people.json", trust=0.5)
+    source = AnnotationSource(tmp_path / "people.json", trust=0.5)
     found = load_people([source], (96, 128), COCO, tmp_path / "cache")
     assert len(found) == 1
     assert found.labelled[0, :3].tolist() == [True, True, False]
@@ -220,7 +220,9 @@ def test_people_are_cut_once_and_found_again(tmp_path: Path) -> None:
         assert found.patches[0, y - 1 : y + 2, x - 1 : x + 2].max() > 60
     width = 80 * 0.75 * 1.25  # the padded box in picture px
     assert_allclose(
-        found.joints[0, 1] - found.joints[0, 0], np.array([20, 40]) * 96 * REACH / (width * REACH), rtol=1e-5
+        found.joints[0, 1] - found.joints[0, 0],
+        np.array([20, 40]) * 96 * _PATCH_WIDTHS / (width * _PATCH_WIDTHS),
+        rtol=1e-5,
     )
     (tmp_path / "a.png").unlink()
     again = load_people([source], (96, 128), COCO, tmp_path / "cache")
@@ -233,7 +235,7 @@ def test_people_are_cut_once_and_found_again(tmp_path: Path) -> None:
 
 def test_targets_are_where_the_joints_are() -> None:
     torch.manual_seed(0)
-    samples = draw(people(), torch.arange(16), spec(), Augmentation(patches=0))
+    samples = draw_samples(people(), torch.arange(16), spec(), Augmentation(patches=0))
     assert samples.crops.shape == (16, 3, 128, 96)
     assert 0 <= samples.crops.min() < samples.crops.max() <= 255
     bright = samples.crops.mean(1)[:, ::4, ::4]  # (N, 32, 24)
@@ -245,7 +247,10 @@ def test_a_smaller_padding_shows_people_larger() -> None:
     some = people()
     some = replace(some, joints=some.joints.clone().fill_(some.side / 2) + torch.tensor([30.0, 0.0]))
     near, far = (
-        draw(some, torch.arange(2), replace(spec(), padding=padding), Augmentation.none()).target[0, 0].sum(0).argmax()
+        draw_samples(some, torch.arange(2), replace(spec(), padding=padding), Augmentation.none())
+        .target[0, 0]
+        .sum(0)
+        .argmax()
         for padding in (1.0, 1.25)
     )
     assert (near - 12) > (far - 12) > 0

@@ -12,9 +12,9 @@ from pycocotools import mask as regions
 
 from hrpose_cli.errors import FormatError, InputError
 from hrpose_cli.skeletons import COCO, CROWDPOSE, MPII, SKELETONS, Skeleton
-from hrpose_cli.training.annotations import Source, open_annotations
+from hrpose_cli.training.annotations import AnnotationSource, _open_annotations
 from hrpose_cli.training.dataset import load_people
-from hrpose_cli.training.whole_images import ignored_region, load_pictures
+from hrpose_cli.training.whole_images import _ignored_region, load_images
 
 SIZE = 60, 40
 
@@ -24,12 +24,12 @@ def person(number: int, **changes: Any) -> dict[str, Any]:
     return row | {"keypoints": [12, 14, 2] * 17} | changes
 
 
-def write(folder: Path, *rows: dict[str, Any], joints: tuple[str, ...] | None = None) -> Source:
+def write(folder: Path, *rows: dict[str, Any], joints: tuple[str, ...] | None = None) -> AnnotationSource:
     (folder / "a.png").touch()
     images = [{"id": 1, "file_name": "a.png", "width": SIZE[0], "height": SIZE[1]}]
     category = {"id": 1, "name": "person"} | ({"keypoints": list(joints)} if joints else {})
     (folder / "p.json").write_text(json.dumps({"images": images, "annotations": rows, "categories": [category]}))
-    return Source(folder / "p.json")
+    return AnnotationSource(folder / "p.json")
 
 
 EMPTY: dict[str, Any] = {"keypoints": [0] * 51}
@@ -51,9 +51,9 @@ RUNS = {"size": [40, 60], "counts": [1205, *[10, 30] * 19, 10, 425]}
     ids=["box", "polygons", "runs", "compressed runs", "labelled"],
 )
 def test_what_says_nothing_is_ignored(tmp_path: Path, row: dict[str, Any], area: int) -> None:
-    pictures = load_pictures([write(tmp_path, person(1), row)], COCO)
+    pictures = load_images([write(tmp_path, person(1), row)], COCO)
     assert len(pictures.pages[0].people) == (2 if area == 0 else 1)
-    region = ignored_region(pictures.pages[0])
+    region = _ignored_region(pictures.pages[0])
     if area == 0:
         assert region is None
     else:
@@ -65,14 +65,14 @@ def test_what_says_nothing_is_ignored(tmp_path: Path, row: dict[str, Any], area:
 
 def test_pictures_without_labelled_people_are_left_out(tmp_path: Path) -> None:
     source = write(tmp_path, person(1), person(2, keypoints=[3, 4, 1] + [0] * 48))
-    pictures = load_pictures([source], COCO)
+    pictures = load_images([source], COCO)
     assert (len(pictures), pictures.names) == (1, ("a.png",))
     assert pictures.pages[0].people.shape == (2, 17, 3)
     assert pictures.pages[0].people[1, 0].tolist() == [3, 4, 1]
     with pytest.raises(InputError, match="label no person"):
-        load_pictures([write(tmp_path, person(1, **EMPTY))], COCO)
+        load_images([write(tmp_path, person(1, **EMPTY))], COCO)
     with pytest.raises(InputError, match="top-down"):
-        load_pictures([Source(source.annotations, trust=0.5)], COCO)
+        load_images([AnnotationSource(source.annotations, trust=0.5)], COCO)
 
 
 @pytest.mark.parametrize("skeleton", SKELETONS.values(), ids=SKELETONS)
@@ -80,10 +80,10 @@ def test_joints_must_be_those_of_the_skeleton(tmp_path: Path, skeleton: Skeleton
     names = tuple(name.replace("_", " ").title() for name in skeleton.joints)
     row = person(1, keypoints=[1, 2, 2] * len(skeleton))
     source = write(tmp_path, row, joints=names)
-    assert len(load_pictures([source], skeleton)) == 1
+    assert len(load_images([source], skeleton)) == 1
     other = COCO if skeleton is not COCO else MPII
     with pytest.raises(InputError, match=f"say --skeleton {skeleton.name}"):
-        open_annotations(source.annotations, other)
+        _open_annotations(source.annotations, other)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +104,7 @@ def test_annotations_that_cannot_be_learned_from_are_named(
     tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     source = write(tmp_path, person(1), person(2, **changes), person(3, **changes))
-    for load in (lambda: load_pictures([source], COCO), lambda: load_people([source], (96, 128), COCO, tmp_path)):
+    for load in (lambda: load_images([source], COCO), lambda: load_people([source], (96, 128), COCO, tmp_path)):
         with pytest.raises(FormatError, match=re.escape(f"p.json: annotation 2 has {message}")):
             load()
 
@@ -123,12 +123,12 @@ def test_annotations_of_pictures_that_are_not_listed_are_left_out_and_said(
 def test_people_without_joints_are_ignored(tmp_path: Path, keypoints: list[float] | None) -> None:
     source = write(tmp_path, person(1), person(2, keypoints=keypoints))
     Image.new("RGB", SIZE).save(tmp_path / "a.png")
-    pictures = load_pictures([source], COCO)
+    pictures = load_images([source], COCO)
     assert len(pictures.pages[0].people) == 1
-    assert ignored_region(pictures.pages[0]).sum() == 400
+    assert _ignored_region(pictures.pages[0]).sum() == 400
     assert len(load_people([source], (96, 128), COCO, tmp_path)) == 1
 
 
 def test_joints_of_no_skeleton_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="but 2 others: only coco, mpii, crowdpose can be trained"):
-        open_annotations(write(tmp_path, joints=("tail", "snout")).annotations, CROWDPOSE)
+        _open_annotations(write(tmp_path, joints=("tail", "snout")).annotations, CROWDPOSE)

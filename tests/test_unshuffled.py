@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from numpy.testing import assert_allclose
 from torch import fx
 
-from hrpose_cli.nets.fast_lite_hrnet import StillUnit, UnshuffledLiteHRNet, after_unit
+from hrpose_cli.nets.fast_lite_hrnet import FastLiteHRNet, _InPlaceUnit, _order_after_unit
 from hrpose_cli.nets.lite_hrnet import LiteHRNet, LiteNetConfig, ShuffleUnit
 from tests.reference import rule
 
@@ -25,12 +25,12 @@ def test_the_heatmaps_stay_the_same(net: LiteHRNet) -> None:
     pictures = torch.rand(2, 3, 96, 64) * 4 - 2
     before = net(pictures)
     assert before.std() > 0.01
-    assert_allclose(UnshuffledLiteHRNet(net)(pictures), before, rtol=1e-5, atol=1e-5 * before.abs().max())
+    assert_allclose(FastLiteHRNet(net)(pictures), before, rtol=1e-5, atol=1e-5 * before.abs().max())
     assert_allclose(net(pictures), before)  # the net itself was left alone
 
 
 def test_nothing_is_shuffled_or_split(net: LiteHRNet) -> None:
-    graph = fx.symbolic_trace(UnshuffledLiteHRNet(net)).graph
+    graph = fx.symbolic_trace(FastLiteHRNet(net)).graph
     joins = [node for node in graph.nodes if node.target in (F.channel_shuffle, torch.cat, "chunk")]
     assert [node.target for node in joins] == [torch.cat]  # the stem's
     assert F.channel_shuffle in {node.target for node in fx.symbolic_trace(net).graph.nodes}
@@ -41,4 +41,4 @@ def test_a_unit_leaves_its_channels_in_the_order_that_it_says() -> None:
     unit = ShuffleUnit(8).eval()
     order = torch.tensor([3, 7, 0, 5, 4, 1, 6, 2])
     x = torch.rand(1, 8, 5, 5)
-    assert_allclose(StillUnit(unit, order)(x[:, order]), unit(x)[:, after_unit(order)], atol=1e-6)
+    assert_allclose(_InPlaceUnit(unit, order)(x[:, order]), unit(x)[:, _order_after_unit(order)], atol=1e-6)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hrpose_cli.models.zoo import MODELS, RECOMMENDED, ModelSpec, from_metadata
+from hrpose_cli.models.zoo import MODELS, RECOMMENDED, ModelSpec, spec_from_metadata
 from hrpose_cli.skeletons import SKELETONS
 
 
@@ -69,7 +69,7 @@ def test_what_is_recommended_can_be_fetched() -> None:
 @pytest.mark.parametrize("name", ["hrnet-w32-256x192-udp", "official-dark-hrnet-w32-128x96", "hrnet-w48-mpii-256x256"])
 def test_metadata_brings_a_spec_back(name: str) -> None:
     row = MODELS[name]
-    back = from_metadata(Path(f"{name}.safetensors"), row.metadata() | {"ap_coco_dev_gt_flip_dark": "0.5"})
+    back = spec_from_metadata(Path(f"{name}.safetensors"), row.metadata() | {"ap_coco_dev_gt_flip_dark": "0.5"})
     assert back == replace(row, file=f"{name}.safetensors", ap=0.5, ar=None, url=None, source="")
 
 
@@ -88,7 +88,7 @@ def test_metadata_brings_a_spec_back(name: str) -> None:
 )
 def test_wrong_metadata_is_noticed(wrong: dict[str, str]) -> None:
     with pytest.raises((KeyError, TypeError, ValueError)):
-        from_metadata(Path("net.safetensors"), MODELS["hrnet-w32-256x192"].metadata() | wrong)
+        spec_from_metadata(Path("net.safetensors"), MODELS["hrnet-w32-256x192"].metadata() | wrong)
 
 
 def test_the_table_needs_no_torch() -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 
 from hrpose_cli.nets.hrnet import HRNet, NetConfig
-from hrpose_cli.nets.init import initialise
+from hrpose_cli.nets.init import initialise_net
 from hrpose_cli.training.augment import Augmentation
-from hrpose_cli.training.dataset import People
+from hrpose_cli.training.dataset import PeopleDataset
 from hrpose_cli.training.loop import Recipe, Training
 from tests.conftest import TINY, spec
 
@@ -20,7 +20,7 @@ QUICK = Recipe(epochs=4, batch=4, rate=2e-3, warmup=2, average=0.5)
 GENTLE = replace(QUICK, rate=1e-4)
 
 
-def people(n: int = 16) -> People:
+def people(n: int = 16) -> PeopleDataset:
     """Grey patches with a bright spot at each joint."""
     generator = torch.Generator().manual_seed(5)
     joints = 60 + 72 * torch.rand(n, 17, 2, generator=generator)
@@ -30,13 +30,15 @@ def people(n: int = 16) -> People:
         spot = torch.exp(-((x - joints[:, k, 0, None, None]) ** 2 + (y - joints[:, k, 1, None, None]) ** 2) / 30)
         patches += 250 * spot[..., None] * torch.rand(3, generator=generator)
     names = tuple(f"{i}.jpg" for i in range(n))
-    return People(patches.clamp(0, 255).byte(), joints, torch.ones(n, 17, dtype=torch.bool), torch.ones(n, 17), names)
+    return PeopleDataset(
+        patches.clamp(0, 255).byte(), joints, torch.ones(n, 17, dtype=torch.bool), torch.ones(n, 17), names
+    )
 
 
 def training(out: Path, recipe: Recipe = QUICK, *, width: int = 4, **more: Any) -> Training:
     torch.manual_seed(1)
     net = HRNet(NetConfig(**(TINY | {"width": width})))
-    initialise(net)
+    initialise_net(net)
     return Training(net, spec(), people(), recipe, out, **{"how": Augmentation(half_body=0)} | more)
 
 

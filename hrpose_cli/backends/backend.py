@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hrpose_cli.errors import BackendError
-from hrpose_cli.poses import Picture
+from hrpose_cli.poses import Image
 
 
 class Backend(Protocol):
@@ -20,7 +20,7 @@ class Backend(Protocol):
     device: str
     precision: str
 
-    def __call__(self, images: Picture) -> Tensor:
+    def __call__(self, images: Image) -> Tensor:
         """(N, h, w, 3) uint8 RGB -> (N, K, h/4, w/4) float32 on the backend's device."""
 
 
@@ -35,39 +35,41 @@ class OnDevice(Protocol):
 
 
 # What torch says of a CPU on Linux and elsewhere and of Apple's GPU, and C++ of itself: all with plain RuntimeErrors.
-SHORT = ("DefaultCPUAllocator", "out of memory", "bad_alloc")
+_OUT_OF_MEMORY_MESSAGES = ("DefaultCPUAllocator", "out of memory", "bad_alloc")
 
 
-def short_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """Whether more memory was asked for than there is."""
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(word in str(error) for word in SHORT)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
+        word in str(error) for word in _OUT_OF_MEMORY_MESSAGES
+    )
 
 
 @contextmanager
-def enough_memory(backend: Backend, remedy: str) -> Iterator[None]:
+def catch_out_of_memory(backend: Backend, remedy: str) -> Iterator[None]:
     """BackendError where the block takes more memory than the device of `backend` has. remedy: an option to change."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
-        if not short_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         raise BackendError(f"this is too much for the memory of {backend.device}: {remedy}") from error
 
 
-def check_finite(backend: Backend, *maps: Tensor) -> None:
+def check_heatmaps(backend: Backend, *maps: Tensor) -> None:
     """BackendError unless all that comes from `backend` is numbers."""
     if not all(torch.isfinite(torch.stack(torch.aminmax(m))).all() for m in maps):  # NaN is the least and the most
         made = f"{backend.name} on {backend.device} in {backend.precision}"
         raise BackendError(f"{made} gave heatmaps that are not numbers: damaged weights, or try --device cpu")
 
 
-def check_offered(who: str, precision: str, offered: tuple[str, ...]) -> None:
+def check_precision(who: str, precision: str, offered: tuple[str, ...]) -> None:
     """Raise BackendError unless `precision` is among those that `who` offers on this machine."""
     if precision not in offered:
         raise BackendError(f"{who} offers no {precision} on this machine: use --precision {' or '.join(offered)}")
 
 
-def check_cpu(who: str, device: str) -> None:
+def check_cpu_only(who: str, device: str) -> None:
     """Raise BackendError unless `device` is the CPU, which is all that `who` runs on here."""
     if device != "cpu":
         raise BackendError(f"{who} runs on the CPU here: say --device cpu, or --backend torch for {device}")

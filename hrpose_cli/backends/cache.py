@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import TypeVar
 
 from hrpose_cli import __version__
-from hrpose_cli.files import cache_dir, digest, replacing
+from hrpose_cli.files import atomic_write, cache_dir, sha256_file
 from hrpose_cli.models.zoo import ModelSpec
 
-T = TypeVar("T")
-KEPT = 8  # nets; the oldest go, since every version of a runtime and every training makes more
+_T = TypeVar("_T")
+_KEPT_FILES = 8  # nets; the oldest go, since every version of a runtime and every training makes more
 
 
-def cached(what: str, facts: dict[str, str], make: Callable[[], bytes], read: Callable[[bytes], T]) -> T:
+def load_or_make(what: str, facts: dict[str, str], make: Callable[[], bytes], read: Callable[[bytes], _T]) -> _T:
     """What `read` gives for the bytes that `make` gives, from disk if they were made before from the same `facts`.
 
     what: the folder in the cache, and the suffix. A cache that cannot be used, or a file in it that `read` fails
     over, costs time, nothing else.
     """
-    path = place(what, facts)
+    path = _cache_path(what, facts)
     with suppress(Exception):  # not there, cut short or another program's: runtimes' errors share no base
         found = read(path.read_bytes())
         with suppress(OSError):  # in a cache that can only be read nothing goes either
@@ -31,24 +31,24 @@ def cached(what: str, facts: dict[str, str], make: Callable[[], bytes], read: Ca
         return found
     content = make()
     with suppress(OSError):
-        with replacing(path) as temporary:
+        with atomic_write(path) as temporary:
             temporary.write_bytes(content)
-        for old in oldest(path.parent, what):
+        for old in _list_surplus_files(path.parent, what):
             old.unlink()
     return read(content)
 
 
-def place(what: str, facts: dict[str, str]) -> Path:
+def _cache_path(what: str, facts: dict[str, str]) -> Path:
     """The file for `facts`; whatever they say is in its name as a hash."""
     key = hashlib.sha256(json.dumps(facts | {"hrpose": __version__}, sort_keys=True).encode()).hexdigest()
     return cache_dir() / what / f"{key[:32]}.{what}"
 
 
-def oldest(folder: Path, what: str) -> list[Path]:
+def _list_surplus_files(folder: Path, what: str) -> list[Path]:
     """All files but the KEPT ones that were used last."""
-    return sorted(folder.glob(f"*.{what}"), key=lambda path: path.stat().st_mtime)[:-KEPT]
+    return sorted(folder.glob(f"*.{what}"), key=lambda path: path.stat().st_mtime)[:-_KEPT_FILES]
 
 
-def net_facts(spec: ModelSpec, path: Path) -> dict[str, str]:
+def describe_net(spec: ModelSpec, path: Path) -> dict[str, str]:
     """What is kept of a net depends on these."""
-    return {"weights": digest(path), "net": str(sorted(spec.metadata().items()))}
+    return {"weights": sha256_file(path), "net": str(sorted(spec.metadata().items()))}

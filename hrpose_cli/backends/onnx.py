@@ -11,20 +11,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hrpose_cli.backends.backend import Backend, check_cpu, check_offered
-from hrpose_cli.backends.batches import in_parts
-from hrpose_cli.backends.cache import cached, net_facts
+from hrpose_cli.backends.backend import Backend, check_cpu_only, check_precision
+from hrpose_cli.backends.batches import run_in_batches
+from hrpose_cli.backends.cache import describe_net, load_or_make
 from hrpose_cli.errors import BackendError, WeightsError, first_line
-from hrpose_cli.models.exported import EXPORTED, export_facts
-from hrpose_cli.models.find import load
+from hrpose_cli.models.exported import EXPORTED_SUFFIXES, read_export_info
+from hrpose_cli.models.find import load_net
 from hrpose_cli.models.zoo import ModelSpec
-from hrpose_cli.poses import Picture
+from hrpose_cli.poses import Image
 
-OPSET = 17
-LOG = logging.getLogger(__name__)
+_OPSET = 17
+_LOG = logging.getLogger(__name__)
 
 
-def runtime() -> Any:
+def _import_onnxruntime() -> Any:
     try:
         import onnxruntime
     except ImportError as error:
@@ -32,7 +32,7 @@ def runtime() -> Any:
     return onnxruntime
 
 
-class OnnxBackend:
+class _OnnxBackend:
     """A session of ONNX Runtime. batch: the number of crops that it takes; None: any."""
 
     name = "onnx"
@@ -43,66 +43,68 @@ class OnnxBackend:
         self.precision = precision
         self.batch = batch
 
-    def __call__(self, images: Picture) -> Tensor:
-        return in_parts(self.run, images, self.batch or len(images), fill=self.batch is not None)
+    def __call__(self, images: Image) -> Tensor:
+        return run_in_batches(self.run, images, self.batch or len(images), fill=self.batch is not None)
 
-    def run(self, images: Picture) -> Tensor:
+    def run(self, images: Image) -> Tensor:
         return torch.from_numpy(self.session.run(None, {"images": images})[0])
 
 
-def build(spec: ModelSpec, path: Path, device: str, precision: str) -> Backend:
+def build_onnx(spec: ModelSpec, path: Path, device: str, precision: str) -> Backend:
     """The net of a file of weights, or an exported one in its own precision."""
-    check_cpu("ONNX Runtime", device)
-    if path.suffix in EXPORTED:
-        facts = export_facts(path)
-        check_offered(str(path), precision, (facts.precision,))
-        return OnnxBackend(session(path.read_bytes(), path), precision=precision, batch=facts.batch)
-    check_offered("ONNX Runtime", precision, ("fp32",))
-    runtime()  # is it there, before the work?
-    facts_of_net = net_facts(spec, path) | {"torch": torch.__version__}
-    return OnnxBackend(cached("onnx", facts_of_net, partial(convert, spec, path), partial(session, path=path)))
+    check_cpu_only("ONNX Runtime", device)
+    if path.suffix in EXPORTED_SUFFIXES:
+        facts = read_export_info(path)
+        check_precision(str(path), precision, (facts.precision,))
+        return _OnnxBackend(_open_session(path.read_bytes(), path), precision=precision, batch=facts.batch)
+    check_precision("ONNX Runtime", precision, ("fp32",))
+    _import_onnxruntime()  # is it there, before the work?
+    facts_of_net = describe_net(spec, path) | {"torch": torch.__version__}
+    return _OnnxBackend(
+        load_or_make("onnx", facts_of_net, partial(_convert_weights, spec, path), partial(_open_session, path=path))
+    )
 
 
-def session(content: bytes, path: Path) -> Any:
+def _open_session(content: bytes, path: Path) -> Any:
     """A session for the bytes of an ONNX file, on as many threads as OpenVINO would take."""
-    from hrpose_cli.backends.openvino import threads
+    from hrpose_cli.backends.openvino import thread_count
 
-    onnxruntime = runtime()
+    onnxruntime = _import_onnxruntime()
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads()
+    options.intra_op_num_threads = thread_count()
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its errors share no other base
         raise WeightsError(f"ONNX Runtime cannot read {path}: {first_line(error)}") from error
 
 
-def convert(spec: ModelSpec, path: Path) -> bytes:
+def _convert_weights(spec: ModelSpec, path: Path) -> bytes:
     """The net in a file of weights as an ONNX file for any number of uint8 crops."""
-    from hrpose_cli.backends.pytorch import runnable
+    from hrpose_cli.backends.pytorch import runnable_net
 
-    LOG.info("converting %s for ONNX Runtime, kept for next time", spec.name)
-    return onnx_bytes(runnable(load(spec, path), color=spec.color), spec.input_size)
+    _LOG.info("converting %s for ONNX Runtime, kept for next time", spec.name)
+    return convert_to_onnx(runnable_net(load_net(spec, path), color=spec.color), spec.input_size)
 
 
-def onnx_bytes(module: torch.nn.Module, size: tuple[int, int], batch: int | None = None) -> bytes:
+def convert_to_onnx(module: torch.nn.Module, size: tuple[int, int], batch: int | None = None) -> bytes:
     """An ONNX file of `module` for crops of `size` (width, height); batch None: any number."""
-    from hrpose_cli.backends.pytorch import old_way
+    from hrpose_cli.backends.pytorch import ignore_tracing_warnings
 
     example = torch.zeros(batch or 1, size[1], size[0], 3, dtype=torch.uint8)
     torch.onnx.register_custom_op_symbolic(  # type: ignore[attr-defined]
-        "aten::channel_shuffle", channel_shuffle, OPSET
+        "aten::channel_shuffle", _fold_channel_shuffle, _OPSET
     )
-    with TemporaryDirectory() as folder, old_way():
+    with TemporaryDirectory() as folder, ignore_tracing_warnings():
         path = Path(folder) / "net.onnx"
         torch.onnx.export(
-            module, (example,), path, dynamo=False, opset_version=OPSET,
+            module, (example,), path, dynamo=False, opset_version=_OPSET,
             input_names=["images"], output_names=["heatmaps"],
             dynamic_axes=None if batch else {"images": {0: "crops"}, "heatmaps": {0: "crops"}},
         )  # fmt: skip
         return path.read_bytes()
 
 
-def channel_shuffle(graph: Any, x: Any, groups: Any) -> Any:
+def _fold_channel_shuffle(graph: Any, x: Any, groups: Any) -> Any:
     """Lite-HRNet's shuffle of (N, C, h, w) in ONNX, which has no such operation: reshape, transpose, reshape."""
 
     def constant(*values: int) -> Any:

@@ -11,38 +11,38 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from hrpose_cli.backends.backend import Backend, check_offered, short_of_memory
-from hrpose_cli.backends.batches import filled, fixed_size, in_parts, joined, pieces
+from hrpose_cli.backends.backend import Backend, check_precision, is_out_of_memory
+from hrpose_cli.backends.batches import fixed_batch_size, join_heatmaps, pad_batch, run_in_batches, split_batch
 from hrpose_cli.errors import BackendError, WeightsError, first_line
-from hrpose_cli.models.exported import EXPORTED, export_facts
-from hrpose_cli.models.find import load
+from hrpose_cli.models.exported import EXPORTED_SUFFIXES, read_export_info
+from hrpose_cli.models.find import load_net
 from hrpose_cli.models.zoo import ModelSpec
-from hrpose_cli.nets.build import delicate, simplified
-from hrpose_cli.poses import Picture
+from hrpose_cli.nets.build import fp32_parts, simplify_net
+from hrpose_cli.poses import Image
 
 # ImageNet statistics of pictures in 0..1, in RGB order; every repository of the family uses them.
-MEAN = (0.485, 0.456, 0.406)
-STD = (0.229, 0.224, 0.225)
-LEVELS = 255 * torch.tensor([MEAN, STD])  # (2, 3) the same in grey levels
+_MEAN = (0.485, 0.456, 0.406)
+_STD = (0.229, 0.224, 0.225)
+GREY_LEVELS = 255 * torch.tensor([_MEAN, _STD])  # (2, 3) the same in grey levels
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
-def normalise(images: Tensor, color: str = "rgb") -> Tensor:
+def normalise_images(images: Tensor, color: str = "rgb") -> Tensor:
     """(N, 3, h, w) RGB in 0..255 -> what every net of the family takes.
 
     With color "bgr" the channels are swapped but the statistics are not, as the official
     SimpleBaseline and Hourglass files expect.
     """
-    mean, std = LEVELS.to(images.device).view(2, 1, 3, 1, 1)
-    return standardised(images, mean, std, color)
+    mean, std = GREY_LEVELS.to(images.device).view(2, 1, 3, 1, 1)
+    return _standardise(images, mean, std, color)
 
 
-def standardised(images: Tensor, mean: Tensor, std: Tensor, color: str) -> Tensor:
+def _standardise(images: Tensor, mean: Tensor, std: Tensor, color: str) -> Tensor:
     """`normalise` with given statistics (1, 3, 1, 1)."""
     return ((images.flip(1) if color == "bgr" else images) - mean) / std
 
 
-class Normalised(nn.Module):
+class NormalisedNet(nn.Module):
     """A net that takes uint8 RGB pictures (N, h, w, 3) and gives float32; the net itself takes and gives `dtype`.
 
     levels: (2, 3), what is taken from the grey levels and what they are then divided by.
@@ -52,7 +52,7 @@ class Normalised(nn.Module):
     std: Tensor
 
     def __init__(
-        self, net: nn.Module, color: str = "rgb", dtype: torch.dtype = torch.float32, *, levels: Tensor = LEVELS
+        self, net: nn.Module, color: str = "rgb", dtype: torch.dtype = torch.float32, *, levels: Tensor = GREY_LEVELS
     ) -> None:
         super().__init__()
         self.net = net
@@ -63,12 +63,12 @@ class Normalised(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         x = images.permute(0, 3, 1, 2).float()  # channels last in memory, which convolutions like
-        x = standardised(x, self.mean, self.std, self.color)
+        x = _standardise(x, self.mean, self.std, self.color)
         heatmaps: Tensor = self.net(x.to(self.dtype))
         return heatmaps.float()
 
 
-def fold_batch_norms(net: nn.Module) -> fx.GraphModule:
+def _fold_batch_norms(net: nn.Module) -> fx.GraphModule:
     """A copy for evaluation in which each batch norm is part of the convolution before it."""
     from torch.fx.experimental.optimization import fuse
 
@@ -78,7 +78,7 @@ def fold_batch_norms(net: nn.Module) -> fx.GraphModule:
 
 
 @torch.no_grad()
-def take_whole_levels(net: nn.Module) -> Tensor:
+def _take_whole_grey_levels(net: nn.Module) -> Tensor:
     """Let the first convolution of a folded net standardise, so that it takes whole numbers; changes `net`.
 
     bf16 has 8 digits: they hold every grey level less a whole number, but round what is standardised, which
@@ -87,43 +87,43 @@ def take_whole_levels(net: nn.Module) -> Tensor:
     """
     first = next(m for m in net.modules() if isinstance(m, nn.Conv2d) and m.in_channels == 3)
     assert first.bias is not None, "a batch norm was folded into it"
-    first.bias.copy_(first.bias + level_shift(first.weight))
-    first.weight.copy_(first.weight / LEVELS[1].view(3, 1, 1))
-    return torch.stack([LEVELS[0].round(), torch.ones(3)])
+    first.bias.copy_(first.bias + grey_level_shift(first.weight))
+    first.weight.copy_(first.weight / GREY_LEVELS[1].view(3, 1, 1))
+    return torch.stack([GREY_LEVELS[0].round(), torch.ones(3)])
 
 
-def level_shift(weight: Tensor) -> Tensor:
+def grey_level_shift(weight: Tensor) -> Tensor:
     """(O,) what a convolution (O, 3, h, w) of standardised pictures gives for one of grey levels round(mean)."""
-    mean, std = LEVELS.double()
+    mean, std = GREY_LEVELS.double()
     shift: Tensor = (weight * ((mean.round() - mean) / std).view(3, 1, 1)).sum((1, 2, 3))
     return shift
 
 
-def runnable(
+def runnable_net(
     net: nn.Module, *, color: str = "rgb", precision: str = "fp32", whole_levels: bool | None = None
-) -> Normalised:
+) -> NormalisedNet:
     """A simplified and folded copy of `net` with all that lies between uint8 crops and float32 heatmaps.
 
     whole_levels: whether `take_whole_levels`; None: in bf16.
     """
-    folded, dtype = fold_batch_norms(simplified(net)), DTYPES[precision]
+    folded, dtype = _fold_batch_norms(simplify_net(net)), DTYPES[precision]
     whole = precision == "bf16" if whole_levels is None else whole_levels
-    levels = take_whole_levels(folded) if whole else LEVELS
-    inner = converted(folded, dtype, delicate(net) if precision == "bf16" else None)
-    return Normalised(inner, color, dtype, levels=levels).eval().to(memory_format=torch.channels_last)
+    levels = _take_whole_grey_levels(folded) if whole else GREY_LEVELS
+    inner = _convert_precision(folded, dtype, fp32_parts(net) if precision == "bf16" else None)
+    return NormalisedNet(inner, color, dtype, levels=levels).eval().to(memory_format=torch.channels_last)
 
 
-def converted(net: fx.GraphModule, dtype: torch.dtype, exact: re.Pattern[str] | None) -> fx.GraphModule:
+def _convert_precision(net: fx.GraphModule, dtype: torch.dtype, exact: re.Pattern[str] | None) -> fx.GraphModule:
     """`net` in `dtype`, but for the operations in whose names `exact` is found: they stay in float32.
 
     What the net gives is not rounded again: in few digits the two highest pixels of many peaks are equal.
     """
     for name, values in (*net.named_parameters(), *net.named_buffers()):
-        if values.is_floating_point() and not named(name, exact):
+        if values.is_floating_point() and not _name_operation(name, exact):
             values.data = values.data.to(dtype)
     edges = [(node, source) for node in net.graph.nodes for source in node.all_input_nodes]
     for node, source in edges:
-        stays, came = (named(operation(each), exact) for each in (node, source))
+        stays, came = (_name_operation(_keep_in_fp32(each), exact) for each in (node, source))
         of_a_shape = {node.target, source.target} & {getattr, operator.getitem}
         if stays != came and not of_a_shape and node.op != "output":
             with net.graph.inserting_before(node):
@@ -133,28 +133,28 @@ def converted(net: fx.GraphModule, dtype: torch.dtype, exact: re.Pattern[str] | 
     return net
 
 
-def operation(node: fx.Node) -> str:
+def _keep_in_fp32(node: fx.Node) -> str:
     """What an operation is called, as its layer if it is one."""
     return str(node.target) if node.op == "call_module" else node.name
 
 
-def named(name: str, names: re.Pattern[str] | None) -> bool:
+def _name_operation(name: str, names: re.Pattern[str] | None) -> bool:
     return names is not None and names.search(name) is not None
 
 
-def trace(module: nn.Module, size: tuple[int, int], batch: int = 1) -> torch.jit.ScriptModule:
+def trace_net(module: nn.Module, size: tuple[int, int], batch: int = 1) -> torch.jit.ScriptModule:
     """The operations of `module` for uint8 crops of `size` (width, height), as OpenVINO and ONNX take them.
 
     torch calls this way old; `torch.export`, which shall follow, takes five times as long for HRNet.
     """
     example = torch.zeros(batch, size[1], size[0], 3, dtype=torch.uint8)
-    with torch.no_grad(), old_way():
+    with torch.no_grad(), ignore_tracing_warnings():
         traced: torch.jit.ScriptModule = torch.jit.trace(module, example, check_trace=False)
     return traced
 
 
 @contextmanager
-def old_way() -> Iterator[None]:
+def ignore_tracing_warnings() -> Iterator[None]:
     """Let torch not warn of what is known to be deprecated."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
@@ -168,37 +168,39 @@ class TorchBackend:
     name = "torch"
 
     def __init__(self, net: nn.Module, *, device: str = "cpu", color: str = "rgb", precision: str = "fp32") -> None:
-        check_offered(f"torch on {device}", precision, precisions(device))
+        check_precision(f"torch on {device}", precision, torch_precisions(device))
         self.device = device
         self.precision = precision
-        self.net = moved(runnable(net, color=color, precision=precision), device)
+        self.net = move_to_device(runnable_net(net, color=color, precision=precision), device)
 
     @torch.inference_mode()
-    def __call__(self, images: Picture) -> Tensor:
+    def __call__(self, images: Image) -> Tensor:
         heatmaps: Tensor = self.net(torch.from_numpy(images).to(self.device))
         return heatmaps
 
 
-class CompiledBackend(TorchBackend):
+class _CompiledBackend(TorchBackend):
     """`torch.compile`, for a few batch sizes, since each new one is compiled anew."""
 
     name = "compile"
 
     def __init__(self, net: nn.Module, *, device: str = "cpu", color: str = "rgb", precision: str = "fp32") -> None:
         super().__init__(net, device=device, color=color, precision=precision)
-        self.compiled = Compiled(self.net)
+        self.compiled = CompiledNet(self.net)
 
     @torch.no_grad()  # dynamo compiles twice in inference mode
-    def __call__(self, images: Picture) -> Tensor:
-        parts = np.split(images, np.cumsum(pieces(len(images)))[:-1])
-        return joined([self.run(part) for part in parts])
+    def __call__(self, images: Image) -> Tensor:
+        parts = np.split(images, np.cumsum(split_batch(len(images)))[:-1])
+        return join_heatmaps([self.run(part) for part in parts])
 
-    def run(self, images: Picture) -> Tensor:
-        heatmaps: Tensor = self.compiled(torch.from_numpy(filled(images, fixed_size(len(images)))).to(self.device))
+    def run(self, images: Image) -> Tensor:
+        heatmaps: Tensor = self.compiled(
+            torch.from_numpy(pad_batch(images, fixed_batch_size(len(images)))).to(self.device)
+        )
         return heatmaps[: len(images)]
 
 
-class Compiled(nn.Module):
+class CompiledNet(nn.Module):
     """A net that `torch.compile` compiles with the first batch of each size."""
 
     def __init__(self, net: nn.Module) -> None:
@@ -209,50 +211,50 @@ class Compiled(nn.Module):
         try:
             heatmaps: Tensor = self.compiled(images)
         except RuntimeError as error:  # the compiler's own are of that kind
-            if short_of_memory(error):
+            if is_out_of_memory(error):
                 raise
             raise BackendError(f"torch.compile fails: {first_line(error)}; use --backend torch") from error
         return heatmaps
 
 
-class ScriptBackend:
+class _ScriptBackend:
     """A TorchScript file of `hrpose export`, in the precision that it was exported in."""
 
     name = "torch"
 
     def __init__(self, path: Path, *, device: str, precision: str) -> None:
-        facts = export_facts(path)
-        check_offered(str(path), precision, (facts.precision,))
+        facts = read_export_info(path)
+        check_precision(str(path), precision, (facts.precision,))
         self.device, self.precision, self.batch = device, precision, facts.batch
         try:
-            with old_way():
+            with ignore_tracing_warnings():
                 module = torch.jit.load(path, map_location="cpu")
         except (RuntimeError, ValueError) as error:
             raise WeightsError(f"{path} is damaged or no TorchScript file") from error
-        self.net = moved(module, device)
+        self.net = move_to_device(module, device)
 
     @torch.inference_mode()
-    def __call__(self, images: Picture) -> Tensor:
-        return in_parts(self.run, images, self.batch or len(images), fill=self.batch is not None)
+    def __call__(self, images: Image) -> Tensor:
+        return run_in_batches(self.run, images, self.batch or len(images), fill=self.batch is not None)
 
-    def run(self, images: Picture) -> Tensor:
+    def run(self, images: Image) -> Tensor:
         heatmaps: Tensor = self.net(torch.from_numpy(images).to(self.device))
         return heatmaps
 
 
-def build(spec: ModelSpec, path: Path, device: str, precision: str) -> Backend:
+def build_torch(spec: ModelSpec, path: Path, device: str, precision: str) -> Backend:
     """PyTorch, for weights or a TorchScript file."""
-    if path.suffix in EXPORTED:
-        return ScriptBackend(path, device=device, precision=precision)
-    return TorchBackend(load(spec, path), device=device, color=spec.color, precision=precision)
+    if path.suffix in EXPORTED_SUFFIXES:
+        return _ScriptBackend(path, device=device, precision=precision)
+    return TorchBackend(load_net(spec, path), device=device, color=spec.color, precision=precision)
 
 
-def build_compiled(spec: ModelSpec, path: Path, device: str, precision: str) -> Backend:
+def build_torch_compiled(spec: ModelSpec, path: Path, device: str, precision: str) -> Backend:
     """`torch.compile`, for weights."""
-    return CompiledBackend(load(spec, path), device=device, color=spec.color, precision=precision)
+    return _CompiledBackend(load_net(spec, path), device=device, color=spec.color, precision=precision)
 
 
-def moved(module: nn.Module, device: str) -> nn.Module:
+def move_to_device(module: nn.Module, device: str) -> nn.Module:
     """`module` on `device`; BackendError if torch cannot."""
     try:
         return module.to(device)
@@ -260,7 +262,7 @@ def moved(module: nn.Module, device: str) -> nn.Module:
         raise BackendError(f"cannot use the device {device}: {error}") from error
 
 
-def precisions(device: str) -> tuple[str, ...]:
+def torch_precisions(device: str) -> tuple[str, ...]:
     """What torch computes in on a device; a CPU must have the instructions for it."""
     if device.startswith("cuda"):
         return ("fp32", "fp16", "bf16")

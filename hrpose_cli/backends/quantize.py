@@ -8,17 +8,17 @@ from contextlib import redirect_stdout
 from functools import cache
 from typing import Any
 
-from hrpose_cli.backends.openvino import runtime
+from hrpose_cli.backends.openvino import import_openvino
 from hrpose_cli.errors import BackendError
-from hrpose_cli.poses import Picture
+from hrpose_cli.poses import Image
 
-FLOATING = ["Add", "Concat", "Interpolate"]  # types of operations
+_FP32_OPERATIONS = ["Add", "Concat", "Interpolate"]  # types of operations
 
 
 @cache
-def quantizer() -> Any:
+def import_nncf() -> Any:
     """The package nncf, silent, and without the package through which it would report to its makers."""
-    runtime()  # keeps openvino_telemetry from being imported, here as well
+    import_openvino()  # keeps openvino_telemetry from being imported, here as well
     try:
         import nncf
     except ImportError as error:
@@ -27,14 +27,14 @@ def quantizer() -> Any:
     return nncf
 
 
-def quantized(model: Any, crops: Picture) -> Any:
+def quantize_model(model: Any, crops: Image) -> Any:
     """OpenVINO's graph `model` with weights and activations of 8 bits, ranges measured on `crops` (N, h, w, 3).
 
     The last convolution stays as it is: its output is the heatmaps, whose flanks tell a joint's place
     to a fraction of a pixel. So do the operations of FLOATING, where branches of unlike ranges meet.
     "mixed" gives activations a range that need not be symmetric about 0.
     """
-    nncf = quantizer()
+    nncf = import_nncf()
     convolutions = [op.get_friendly_name() for op in model.get_ordered_ops() if op.get_type_name() == "Convolution"]
     with redirect_stdout(io.StringIO()):  # nncf draws progress bars
         return nncf.quantize(
@@ -43,5 +43,5 @@ def quantized(model: Any, crops: Picture) -> Any:
             subset_size=len(crops),
             preset=nncf.QuantizationPreset.MIXED,
             # Not every net has all of FLOATING, which nncf would call an error.
-            ignored_scope=nncf.IgnoredScope(names=convolutions[-1:], types=FLOATING, validate=False),
+            ignored_scope=nncf.IgnoredScope(names=convolutions[-1:], types=_FP32_OPERATIONS, validate=False),
         )

@@ -16,10 +16,10 @@ from hrpose_cli.errors import UsageError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from hrpose_cli.bench import Batches, Measured, Run, Stage
+    from hrpose_cli.bench import BatchRow, ClipRow, Measurements, StageRow
 
 # Batches, and people a frame, of each method: those in a whole picture are there and cannot be made up.
-USUAL: dict[str, tuple[Sequence[int], Sequence[int | None]]] = {
+_USUAL: dict[str, tuple[Sequence[int], Sequence[int | None]]] = {
     "top-down": ((1, 8, 32), (0, 1, 5, 20, 50)),
     "bottom-up": ((1,), (None,)),
 }
@@ -48,77 +48,77 @@ def bench(
     quiet: opt.Quiet = False,
 ) -> None:
     """Measure persons/s of the net, frames/s of each stage, and both from file to file by people a frame."""
-    from hrpose_cli.api import build, provenance
-    from hrpose_cli.bench import measure
-    from hrpose_cli.cli.report import Report, running
-    from hrpose_cli.files import check_writable, shipped
-    from hrpose_cli.media.inputs import open_source
+    from hrpose_cli.api import build_estimator, provenance
+    from hrpose_cli.bench import measure_speed
+    from hrpose_cli.cli.report import Report, describe_net
+    from hrpose_cli.files import check_writable, shipped_folder
+    from hrpose_cli.media.inputs import open_clip
 
-    report, settings = Report(quiet=quiet), opt.settings(locals())
-    clip = video or shipped("samples") / "walk.mp4"
-    sizes = None if batches is None else opt.numbers("--batches", batches, int, least=1)
-    counts = None if people is None else opt.numbers("--people", people, int, least=0)
+    report, settings = Report(quiet=quiet), opt.read_settings(locals())
+    clip = video or shipped_folder("samples") / "walk.mp4"
+    sizes = None if batches is None else opt.read_numbers("--batches", batches, int, least=1)
+    counts = None if people is None else opt.read_numbers("--people", people, int, least=0)
     if json is not None and str(json) != "-":
         check_writable(json)
     with report.bar() as bar:
-        estimator = build(settings, bar=bar)
+        estimator = build_estimator(settings, bar=bar)
     if counts and estimator.spec.method == "bottom-up":
         raise UsageError(f"{estimator.spec.name} finds who is in the picture: leave --people out")
-    usual_sizes, usual_counts = USUAL[estimator.spec.method]
-    source = partial(open_source, str(clip))
-    found = measure(estimator, source, sizes or usual_sizes, counts or usual_counts, seconds)
+    usual_sizes, usual_counts = _USUAL[estimator.spec.method]
+    source = partial(open_clip, str(clip))
+    found = measure_speed(estimator, source, sizes or usual_sizes, counts or usual_counts, seconds)
     info = provenance(settings, estimator)
     if json is not None:
-        opt.emit_json(json, {"info": info, "clip": clip.name, **asdict(found)})
+        opt.write_json_output(json, {"info": info, "clip": clip.name, **asdict(found)})
     if str(json) != "-":
-        show(found, f"{clip.name} {found.size[0]}x{found.size[1]}, {running(info)}")
+        _show(found, f"{clip.name} {found.size[0]}x{found.size[1]}, {describe_net(info)}")
 
 
-def show(found: Measured, what: str) -> None:
+def _show(found: Measurements, what: str) -> None:
     """Three tables on the standard output."""
     from hrpose_cli.cli.report import print_table
 
-    print_table(of_batches(found.batches), f"{what}, {found.operations / 1e9:.2f} GFLOP a crop or picture")
-    print_table(of_stages(found.stages), "\neach stage alone")
-    print_table(of_runs(found.runs), "\nfrom file to file; a stage: its share of the time, stages overlap")
+    print_table(_of_batches(found.batches), f"{what}, {found.operations / 1e9:.2f} GFLOP a crop or picture")
+    print_table(_of_stages(found.stages), "\neach stage alone")
+    print_table(_of_runs(found.runs), "\nfrom file to file; a stage: its share of the time, stages overlap")
 
 
-def of_batches(rows: Sequence[Batches]) -> Table:
+def _of_batches(rows: Sequence[BatchRow]) -> Table:
     from rich.table import Table
 
     table = Table("batch", "crops/s", "multiply GFLOP/s", "of that", box=None, pad_edge=False)
     for row in rows:
         peak = f"{row.peak / 1e9:.0f}" if row.peak else "-"
-        table.add_row(str(row.size), f"{row.persons:.1f}", peak, percent(row.share))
+        table.add_row(str(row.size), f"{row.persons:.1f}", peak, _percent(row.share))
     return table
 
 
-def of_stages(rows: Sequence[Stage]) -> Table:
+def _of_stages(rows: Sequence[StageRow]) -> Table:
     from rich.table import Table
 
-    from hrpose_cli.cli.report import three_digits
+    from hrpose_cli.cli.report import format_rate
 
     table = Table("stage", "a second", "", box=None, pad_edge=False)
     for row in rows:
-        table.add_row(row.name, three_digits(row.rate), row.of)
+        table.add_row(row.name, format_rate(row.rate), row.of)
     return table
 
 
-def of_runs(rows: Sequence[Run]) -> Table:
+def _of_runs(rows: Sequence[ClipRow]) -> Table:
     from rich.table import Table
 
-    from hrpose_cli.cli.report import three_digits
+    from hrpose_cli.cli.report import format_rate
 
     stages = list(dict.fromkeys(stage for row in rows for stage in row.stages))
     on_device = any(row.device_memory is not None for row in rows)
     last = ["memory MB", *(["CUDA MB"] if on_device else [])]
     table = Table("people", "frames", "frames/s", "of multiply", *stages, *last, box=None, pad_edge=False)
     for row in rows:
-        shares = [percent(row.stages.get(stage)) for stage in stages]
+        shares = [_percent(row.stages.get(stage)) for stage in stages]
         held = ["-" if mb is None else f"{mb:.0f}" for mb in (row.memory, row.device_memory)][: len(last)]
-        table.add_row(str(row.people), str(row.frames), three_digits(row.rate), percent(row.share), *shares, *held)
+        table.add_row(str(row.people), str(row.frames), format_rate(row.rate), _percent(row.share), *shares, *held)
     return table
 
 
-def percent(share: float | None) -> str:
+def _percent(share: float | None) -> str:
     return "-" if share is None else f"{share:.0%}"

@@ -10,20 +10,20 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from hrpose_cli.cli.outputs import PoseNames, check_targets, is_suffix, names_folder, unlike
+from hrpose_cli.cli.outputs import PoseNames, check_targets, is_suffix, names_folder, unused_name
 from hrpose_cli.cli.window import Window
-from hrpose_cli.clips.run import Outputs, View
+from hrpose_cli.clips.run import ClipOutputs, View
 from hrpose_cli.draw import DrawStyle
 from hrpose_cli.errors import UsageError
 from hrpose_cli.formats.pose_file import PoseFile
-from hrpose_cli.media.clip import Source, Trim
+from hrpose_cli.media.clip import ClipSource, Trim
 from hrpose_cli.media.encoding import CONTAINERS, Encoding
 from hrpose_cli.media.images import STDIN
-from hrpose_cli.media.inputs import ADDRESS, open_source
+from hrpose_cli.media.inputs import ADDRESS_PATTERN, open_clip
 
 
 @dataclass(frozen=True)
-class ClipPlan:
+class _ClipPlan:
     """One clip, and the files that it becomes."""
 
     what: str  # as the user named it
@@ -36,17 +36,17 @@ class ClipPlan:
         names = [self.video, *(name for file in self.poses for name in file.files)]
         return "".join(f", {name}" for name in names if name is not None and str(name) != STDIN)
 
-    def opener(self, trim: Trim, rate: float | None) -> Callable[[], Source]:
+    def opener(self, trim: Trim, rate: float | None) -> Callable[[], ClipSource]:
         """Opens the clip, as often as it is called."""
-        return partial(open_source, self.what, trim=trim, rate=Fraction(str(rate)) if rate else None)
+        return partial(open_clip, self.what, trim=trim, rate=Fraction(str(rate)) if rate else None)
 
-    def outputs(self, style: DrawStyle, encoding: Encoding, *, side_by_side: bool, view: View | None) -> Outputs:
-        return Outputs(self.video, self.poses, style, encoding, side_by_side, view)
+    def outputs(self, style: DrawStyle, encoding: Encoding, *, side_by_side: bool, view: View | None) -> ClipOutputs:
+        return ClipOutputs(self.video, self.poses, style, encoding, side_by_side, view)
 
 
-def plan(
+def plan_clips(
     inputs: Sequence[str], out: str | None, poses: PoseNames, encoding: Encoding | None, *, boxes: str | None = None
-) -> list[ClipPlan]:
+) -> list[_ClipPlan]:
     """Where everything goes; InputError, before any work, for a name that cannot be or comes twice.
 
     encoding: of the clips that are written; None for none. boxes: a file that is read as well.
@@ -59,11 +59,11 @@ def plan(
         if not folder:
             raise UsageError(f"--out {out} names one file, but there are {len(inputs)} clips: name a folder")
     plans = []
-    for name, what in zip(names(inputs), inputs, strict=True):
+    for name, what in zip(_name_outputs(inputs), inputs, strict=True):
         suffix = ".mov" if encoding and encoding.alpha else ".mp4"
         target = Path(out or "") / f"{name}.pose{suffix}" if folder else Path(out or "")
         files = poses.files(target.with_suffix(""))
-        plans.append(ClipPlan(what, target if encoding else None, tuple(files)))
+        plans.append(_ClipPlan(what, target if encoding else None, tuple(files)))
         if encoding:
             encoding.codec_for(target)
     written = [file for each in plans for file in each.poses]
@@ -72,17 +72,17 @@ def plan(
     return plans
 
 
-def names(inputs: Sequence[str]) -> list[str]:
+def _name_outputs(inputs: Sequence[str]) -> list[str]:
     """What each input is called in the names of its outputs; one that comes again gets -2, -3, ..."""
     taken: set[str] = set()
-    return [unlike(taken, stem(what)) for what in inputs]
+    return [unused_name(taken, _name_input(what)) for what in inputs]
 
 
-def stem(what: str) -> str:
+def _name_input(what: str) -> str:
     """What an input is called."""
     if what == STDIN:
         return "stdin"
-    if ADDRESS.match(what):
+    if ADDRESS_PATTERN.match(what):
         return Path(urlsplit(what).path).stem or "stream"
     path = Path(what)
     if what.isdecimal() and not path.exists():
@@ -93,7 +93,7 @@ def stem(what: str) -> str:
 
 
 @contextmanager
-def window(title: str, *, show: bool) -> Iterator[View | None]:
+def open_window(title: str, *, show: bool) -> Iterator[View | None]:
     """A live view, if it is wanted."""
     if not show:
         yield None

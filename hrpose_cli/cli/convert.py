@@ -13,8 +13,8 @@ from hrpose_cli.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from hrpose_cli.formats.pose_file import Format
-    from hrpose_cli.poses import Header, Record
+    from hrpose_cli.formats.pose_file import PoseFormat
+    from hrpose_cli.poses import PoseHeader, PoseRecord
 
 
 def convert(
@@ -37,39 +37,39 @@ def convert(
 ) -> None:
     """Write the poses of a file in another format: coco .json, .jsonl, .csv, .npz, .trc, or a folder for openpose."""
     from hrpose_cli.cli.report import Report
-    from hrpose_cli.files import check_writable, sweep
-    from hrpose_cli.formats.pose_file import PoseFile, named, read, writer
+    from hrpose_cli.files import check_writable, remove_stale_files
+    from hrpose_cli.formats.pose_file import PoseFile, find_format, open_writer, read_pose_file
 
     report = Report(quiet=quiet)
     if Path(source).resolve() == Path(target).resolve():
         raise UsageError(f"{target} is the input: choose another name")
     format = format or ("jsonl" if target == "-" else None)
     scale = {} if metres_per_pixel is None else {"metres_per_pixel": metres_per_pixel}
-    header, records = read(source, source_format)
+    header, records = read_pose_file(source, source_format)
     if target != "-" and not PoseFile.of(target, format).folder:
         check_writable(Path(target))
-    sweep(Path(target))
+    remove_stale_files(Path(target))
     said: set[str] = set()
-    with report.interruptible(), writer(target, header, format=format, **scale) as out:
-        for record in gathered(header, records, said):
+    with report.interruptible(), open_writer(target, header, format=format, **scale) as out:
+        for record in _collect_facts(header, records, said):
             out.write(record)
-    known = named(source, source_format)
+    known = find_format(source, source_format)
     left = known.unread(Path(source)) if known.unread and not quiet else []
-    note = losses(said, known, named(target, format), left)
+    note = _describe_losses(said, known, find_format(target, format), left)
     if note:
         report.note(note)
 
 
-def gathered(header: Header, records: Iterator[Record], said: set[str]) -> Iterator[Record]:
+def _collect_facts(header: PoseHeader, records: Iterator[PoseRecord], said: set[str]) -> Iterator[PoseRecord]:
     """The records; the facts that they hold are added to `said`."""
     from hrpose_cli.formats import facts
 
     for record in records:
-        said |= facts.said(header, record)
+        said |= facts.facts_in(header, record)
         yield record
 
 
-def losses(said: set[str], source: Format, target: Format, left: Sequence[str] = ()) -> str:
+def _describe_losses(said: set[str], source: PoseFormat, target: PoseFormat, left: Sequence[str] = ()) -> str:
     """One line about what is lost and what was made up; empty if nothing.
 
     said: the facts of the source, of which the target may have no place for some. left: what of the

@@ -16,11 +16,11 @@ from hrpose_cli.errors import UsageError
 if TYPE_CHECKING:
     from hrpose_cli.api import Settings
     from hrpose_cli.cli.report import Report
-    from hrpose_cli.evaluate import Measure, Protocol
+    from hrpose_cli.evaluate import EvalProtocol, GroundTruth
     from hrpose_cli.poses import Frame
 
-PROTOCOL = "Protocol"
-ABLATION = ("argmax", "quarter", "dark")
+_PROTOCOL = "Protocol"
+_ABLATION = ("argmax", "quarter", "dark")
 
 
 def evaluate(
@@ -66,12 +66,14 @@ def evaluate(
     precision: opt.Precision = "auto",
     box_score: opt.BoxScore = 0.05,
     rescore: Annotated[
-        bool, typer.Option(help="Person score = box score x mean joint score above 0.2.", rich_help_panel=PROTOCOL)
+        bool, typer.Option(help="Person score = box score x mean joint score above 0.2.", rich_help_panel=_PROTOCOL)
     ] = True,
     nms: Annotated[
-        Literal["hard", "soft", "none"], typer.Option(help="OKS-NMS of people.", rich_help_panel=PROTOCOL)
+        Literal["hard", "soft", "none"], typer.Option(help="OKS-NMS of people.", rich_help_panel=_PROTOCOL)
     ] = "hard",
-    oks: Annotated[float, typer.Option(min=0, max=1, help="Threshold of the OKS-NMS.", rich_help_panel=PROTOCOL)] = 0.9,
+    oks: Annotated[
+        float, typer.Option(min=0, max=1, help="Threshold of the OKS-NMS.", rich_help_panel=_PROTOCOL)
+    ] = 0.9,
     download: opt.Download = False,
     quiet: opt.Quiet = False,
 ) -> None:
@@ -79,12 +81,12 @@ def evaluate(
     from hrpose_cli.cli.outputs import check_targets
     from hrpose_cli.cli.report import Report
     from hrpose_cli.detection.boxes import read_boxes
-    from hrpose_cli.evaluate import METRICS, Protocol
+    from hrpose_cli.evaluate import METRICS, EvalProtocol
 
-    report, protocol = Report(quiet=quiet), Protocol(rescore=rescore, nms=nms, oks=oks)
+    report, protocol = Report(quiet=quiet), EvalProtocol(rescore=rescore, nms=nms, oks=oks)
     nets = weights or ["default"]
     named = {"boxes": None if boxes in {"gt", "detector"} else boxes, "weights": nets[0]}
-    settings = opt.settings(locals(), **named)
+    settings = opt.read_settings(locals(), **named)
     if save is not None and str(save) != "-" and save.suffix.lower() != ".json":
         raise UsageError(f"--save {save}: the rows are written as JSON, name a .json file")
     check_targets([gt, predictions, settings.boxes], [save])
@@ -93,8 +95,8 @@ def evaluate(
     measure = METRICS[metric](gt, limit)
     counted = f"{len(measure.ids)} {'people' if metric == 'pckh' else 'pictures'}"
     if settings.boxes is not None and predictions is None:
-        note_missing(report, "boxes", read_boxes(Path(settings.boxes)).by_index, measure.ids, counted)
-    runs = [replace(settings, weights=n, decode=d) for n, d in product(nets, ABLATION if ablation else [decode])]
+        _note_missing(report, "boxes", read_boxes(Path(settings.boxes)).by_index, measure.ids, counted)
+    runs = [replace(settings, weights=n, decode=d) for n, d in product(nets, _ABLATION if ablation else [decode])]
     if len(runs) > 1 and (predictions or save or metric == "bbox" or (ablation and decode)):
         raise UsageError("a table of several runs has no --predictions, --save, --metric bbox or --decode")
     table = []
@@ -103,29 +105,29 @@ def evaluate(
         if predictions is not None:
             rows, title = measure.read(predictions), f"{predictions}, scored as it is"
             known = {row["image_id"] for row in rows if isinstance(row["image_id"], int)}
-            note_missing(report, "rows", known, measure.ids, counted)
+            _note_missing(report, "rows", known, measure.ids, counted)
         else:
             parts, title = (
-                score_boxes(run, frames, boxes)
+                _score_boxes(run, frames, boxes)
                 if metric == "bbox"
-                else score_joints(run, frames, boxes, protocol, measure)
+                else _score_joints(run, frames, boxes, protocol, measure)
             )
             rows = [row for part in report.track(parts, len(measure.ids)) for row in part]
         scores = measure.score(rows).items()
         table += [(f"{name}: {title}" if name else title, numbers) for name, numbers in scores]
-    show(f"{metric} on {counted} of {gt}", table)
+    _show(f"{metric} on {counted} of {gt}", table)
     if save is not None:
-        opt.emit_json(save, rows)
+        opt.write_json_output(save, rows)
 
 
-def note_missing(report: Report, what: str, known: Container[Any], ids: Sequence[int], counted: str) -> None:
+def _note_missing(report: Report, what: str, known: Container[Any], ids: Sequence[int], counted: str) -> None:
     """Say if a file knows some of what is measured only: another data set's gives 0 without a word."""
     there = sum(number in known for number in ids)
     if there < len(ids):
         report.note(f"{what} for {there} of {counted}")
 
 
-def score_boxes(settings: Settings, frames: Iterable[Frame], boxes: str | None) -> tuple[Iterator[list[Any]], str]:
+def _score_boxes(settings: Settings, frames: Iterable[Frame], boxes: str | None) -> tuple[Iterator[list[Any]], str]:
     """Rows of the detector alone, and what they belong to."""
     from hrpose_cli.api import build_detector
     from hrpose_cli.backends.device import choose_device
@@ -138,19 +140,19 @@ def score_boxes(settings: Settings, frames: Iterable[Frame], boxes: str | None) 
     return box_rows(frames, detector), f"boxes by {source}"
 
 
-def score_joints(
-    settings: Settings, frames: Iterable[Frame], boxes: str | None, protocol: Protocol, measure: Measure
+def _score_joints(
+    settings: Settings, frames: Iterable[Frame], boxes: str | None, protocol: EvalProtocol, measure: GroundTruth
 ) -> tuple[Iterator[list[Any]], str]:
     """Rows of the whole pipeline, and what they belong to."""
-    from hrpose_cli.api import build, provenance
-    from hrpose_cli.cli.report import running
+    from hrpose_cli.api import build_estimator, provenance
+    from hrpose_cli.cli.report import describe_net
     from hrpose_cli.estimation.bottom_up import BottomUp
-    from hrpose_cli.evaluate import fitting, joint_rows
+    from hrpose_cli.evaluate import adapt_protocol, keypoint_rows
 
     annotated = boxes in {None, "gt"}
-    estimator = build(replace(settings, detector="none") if annotated else settings)
+    estimator = build_estimator(replace(settings, detector="none") if annotated else settings)
     measure.check(estimator.spec)
-    protocol = fitting(protocol, estimator)
+    protocol = adapt_protocol(protocol, estimator)
     if isinstance(estimator, BottomUp):
         estimator = replace(estimator, least=0.0)
         people = f"bottom-up at scales {', '.join(f'{scale:g}' for scale in estimator.scales)}"
@@ -160,17 +162,17 @@ def score_joints(
     else:
         people = f"boxes by {settings.boxes or settings.detector}"
     facts = [
-        running(provenance(settings, estimator)),
+        describe_net(provenance(settings, estimator)),
         people,
         f"{estimator.decode} decoding",
         f"flip test {'on' if estimator.flip_test else 'off'}",
         f"rescoring {'on' if protocol.rescore else 'off'}",
         f"OKS-NMS {protocol.nms}" + (f" {protocol.oks:g}" if protocol.nms != "none" else ""),
     ]
-    return joint_rows(frames, estimator, protocol), ", ".join(facts)
+    return keypoint_rows(frames, estimator, protocol), ", ".join(facts)
 
 
-def show(measured: str, table: list[tuple[str, dict[str, float]]]) -> None:
+def _show(measured: str, table: list[tuple[str, dict[str, float]]]) -> None:
     """The numbers of each run as a row; above them what the runs are, a line each."""
     from rich.table import Table
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from hrpose_cli.estimation.top_down import TopDown
-    from hrpose_cli.export import Annotated as Pictures
+    from hrpose_cli.export import AnnotatedImages as Pictures
     from hrpose_cli.export import Parity
 
 
@@ -40,40 +40,48 @@ def export(
 ) -> None:
     """Write a net for another runtime, run it there, and say how far it is from PyTorch in float32."""
     from hrpose_cli.cli.report import Report
-    from hrpose_cli.export import Annotated, People, Target, default_name, estimators
-    from hrpose_cli.export import export as write
+    from hrpose_cli.export import (
+        AnnotatedImages,
+        CalibrationImages,
+        ExportTarget,
+        build_parity_estimators,
+        default_export_name,
+    )
+    from hrpose_cli.export import export_net as write
     from hrpose_cli.files import check_writable
-    from hrpose_cli.models.find import find
+    from hrpose_cli.models.find import find_weights
 
     if batch and dynamic_batch:
         raise UsageError("--batch and --dynamic-batch exclude each other: leave one out")
     report = Report(quiet=quiet)
     with report.bar() as bar:
-        spec, path = find(weights, like=like, download=download, bar=bar)
-    place = out or Path(default_name(spec, format, precision))
+        spec, path = find_weights(weights, like=like, download=download, bar=bar)
+    place = out or Path(default_export_name(spec, format, precision))
     crops_a_call = None if dynamic_batch or precision == "int8" else 1
-    people = People(calibrate, images if gt is None else None) if calibrate else None
-    target = Target(format, place, precision, batch or crops_a_call, people)
+    people = CalibrationImages(calibrate, images if gt is None else None) if calibrate else None
+    target = ExportTarget(format, place, precision, batch or crops_a_call, people)
     check_writable(target.path)
     write(spec, path, target)
-    both = estimators(spec, path, target.path)
-    show(report.console, target.path, *both, data=Annotated(gt, images, limit) if gt else None)
+    both = build_parity_estimators(spec, path, target.path)
+    _show(report.console, target.path, *both, data=AnnotatedImages(gt, images, limit) if gt else None)
 
 
-def show(console: Console, path: Path, reference: TopDown, other: TopDown, *, data: Pictures | None) -> None:
+def _show(console: Console, path: Path, reference: TopDown, other: TopDown, *, data: Pictures | None) -> None:
     """Compare, and print what was found."""
-    from hrpose_cli.export import compare, compare_annotated, synthetic
+    from hrpose_cli.export import compare_annotated, compare_nets, make_synthetic_crops
 
     backend = other.backend
     console.print(f"{path}: by {backend.name} {backend.precision} against torch fp32 from {reference.weights}")
-    console.print(line("synthetic crops", compare(reference, other, synthetic(reference.spec.input_size))))
+    console.print(
+        _line("synthetic crops", compare_nets(reference, other, make_synthetic_crops(reference.spec.input_size)))
+    )
     if data is not None:
         parity, ap, ap_other = compare_annotated(reference, other, data)
-        console.print(line("crops", parity))
+        console.print(_line("crops", parity))
         console.print(f"AP {ap_other:.4f}, torch {ap:.4f}")
 
 
-def line(what: str, parity: Parity) -> str:
+def _line(what: str, parity: Parity) -> str:
     """One comparison."""
     return (
         f"{parity.crops} {what}: heatmaps differ by at most {parity.heatmap:.1e}, "

@@ -69,17 +69,17 @@ def image(
     quiet: opt.Quiet = False,
 ) -> None:
     """Find the people of pictures; write NAME.pose.jpg or .png for each, and JSON if asked for."""
-    from hrpose_cli.api import build, provenance
-    from hrpose_cli.cli.outputs import PictureOutputs, PoseNames, check_targets, read_frames
+    from hrpose_cli.api import build_estimator, provenance
+    from hrpose_cli.cli.outputs import ImageOutputs, PoseNames, check_targets, read_images
     from hrpose_cli.cli.report import Report
-    from hrpose_cli.estimation.chunks import estimate
+    from hrpose_cli.estimation.chunks import estimate_frames
     from hrpose_cli.formats import coco, facts
     from hrpose_cli.formats import pose_file as formats
-    from hrpose_cli.poses import Header, Record
+    from hrpose_cli.poses import PoseHeader, PoseRecord
 
-    report, settings, style = Report(quiet=quiet), opt.settings(locals()), opt.style(locals())
+    report, settings, style = Report(quiet=quiet), opt.read_settings(locals()), opt.read_style(locals())
     paths = report.expand(inputs, recursive=recursive)
-    outputs = PictureOutputs.plan(paths, out, style, pictures=not no_image, heatmaps=heatmaps)
+    outputs = ImageOutputs.plan(paths, out, style, pictures=not no_image, heatmaps=heatmaps)
     lacking = {facts.TIMES: "pictures have none, name another format"}
     files = PoseNames(poses or (), json, lacking=lacking).files(Path("poses"))
     targets = [json_results, *(f.path for f in files), *([] if no_image else outputs.targets)]
@@ -87,25 +87,27 @@ def image(
     if not paths:
         report.end()
     with report.bar() as bar:
-        estimator = build(settings, bar=bar)
+        estimator = build_estimator(settings, bar=bar)
     outputs.check(estimator)
     people = {"min_score": min_score, "max_people": max_people, "keypoint_score": keypoint_score}
     info = provenance(settings, estimator) | {"people": people}
-    header = Header(info, estimator.skeleton, threshold=keypoint_score, numbered=coco.numbered(paths))
-    frames, rows = read_frames(paths, getattr(estimator, "detector", None), report.failed), list[Any]()
+    header = PoseHeader(info, estimator.skeleton, threshold=keypoint_score, numbered=coco.has_numeric_names(paths))
+    frames, rows = read_images(paths, getattr(estimator, "detector", None), report.failed), list[Any]()
     try:
-        with report.interruptible(), formats.kept(file.opened(header) for file in files) as writers:
-            for number, (frame, every) in enumerate(report.track(estimate(frames, estimator), len(paths)), start=1):
+        with report.interruptible(), formats.open_writers(file.opened(header) for file in files) as writers:
+            for number, (frame, every) in enumerate(
+                report.track(estimate_frames(frames, estimator), len(paths)), start=1
+            ):
                 found = every.best(at_least=min_score, most=max_people)
                 for file in writers:
-                    file.write(Record.of(frame, found))
+                    file.write(PoseRecord.of(frame, found))
                 if json_results is not None:
-                    rows += coco.results(found, coco.image_id(header, frame.name, number))
+                    rows += coco.coco_results(found, coco.coco_image_id(header, frame.name, number))
                 with report.guard():
                     written = outputs.write(frame, found, estimator)
                     report.found(frame.name, found, written, threshold=keypoint_score)
     finally:
         if json_results is not None:
-            opt.emit_json(json_results, rows)
+            opt.write_json_output(json_results, rows)
     whole = [*([json_results] if json_results else []), *(name for file in files for name in file.files)]
-    report.close(info, opt.better(estimator.spec), written=[name for name in whole if str(name) != "-"])
+    report.close(info, opt.suggest_better(estimator.spec), written=[name for name in whole if str(name) != "-"])

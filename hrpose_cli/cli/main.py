@@ -12,10 +12,10 @@ from hrpose_cli.cli import bench, convert, export, image, render, train, video, 
 from hrpose_cli.cli import eval as eval_command
 from hrpose_cli.cli.report import exit_code, print_error
 from hrpose_cli.errors import HRPoseError, UsageError
-from hrpose_cli.hardware import heed_cpu_time
+from hrpose_cli.hardware import limit_threads
 
 
-class Commands(TyperGroup):
+class _Commands(TyperGroup):
     """Turns what a user can cause into one red line and exit code 1, or 2 for wrong usage."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -26,7 +26,7 @@ class Commands(TyperGroup):
             raise typer.Exit(exit_code(error)) from error
 
 
-class Command(TyperCommand):
+class _Command(TyperCommand):
     """Refuses infinity, which passes where a number has no upper limit."""
 
     def invoke(self, ctx: Any) -> Any:
@@ -36,34 +36,34 @@ class Command(TyperCommand):
         return super().invoke(ctx)
 
 
-def version(wanted: bool) -> None:
+def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"hrpose {__version__}")
         raise typer.Exit
 
 
-app = typer.Typer(cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
+app = typer.Typer(cls=_Commands, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
 
 
 @app.callback(epilog="Example: hrpose image photo.jpg")
-def main(
-    _: Annotated[bool, typer.Option("--version", help="Print the version.", callback=version, is_eager=True)] = False,
+def _main(
+    _: Annotated[bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)] = False,
 ) -> None:
     """Find people in pictures and video and give each a skeleton."""
-    heed_cpu_time()
+    limit_threads()
 
 
-command = partial(app.command, cls=Command)
-command(epilog="Example: hrpose image photo.jpg holidays/ --out poses --json poses.json")(image.image)
-command(epilog="Example: hrpose video clip.mp4 --out annotated.mp4 --poses poses.jsonl")(video.video)
-command(epilog="Example: hrpose render poses.jsonl clip.mp4 --out annotated.mp4 --background transparent")(
+_command = partial(app.command, cls=_Command)
+_command(epilog="Example: hrpose image photo.jpg holidays/ --out poses --json poses.json")(image.image)
+_command(epilog="Example: hrpose video clip.mp4 --out annotated.mp4 --poses poses.jsonl")(video.video)
+_command(epilog="Example: hrpose render poses.jsonl clip.mp4 --out annotated.mp4 --background transparent")(
     render.render
 )
-command(epilog="Example: hrpose convert poses.jsonl poses.trc")(convert.convert)
-command("eval", epilog="Example: hrpose eval --gt annotations/person_keypoints_val2017.json --boxes gt")(
+_command(epilog="Example: hrpose convert poses.jsonl poses.trc")(convert.convert)
+_command("eval", epilog="Example: hrpose eval --gt annotations/person_keypoints_val2017.json --boxes gt")(
     eval_command.evaluate
 )
-command(epilog="Example: hrpose train --data people.json --out runs/first --minutes 60")(train.train)
-command(epilog="Example: hrpose export best.safetensors --format onnx --dynamic-batch")(export.export)
-command(epilog="Example: hrpose bench --video clip.mp4 --people 1,5 --json bench.json")(bench.bench)
+_command(epilog="Example: hrpose train --data people.json --out runs/first --minutes 60")(train.train)
+_command(epilog="Example: hrpose export best.safetensors --format onnx --dynamic-batch")(export.export)
+_command(epilog="Example: hrpose bench --video clip.mp4 --people 1,5 --json bench.json")(bench.bench)
 app.add_typer(weights.app, name="weights")

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from hrpose_cli.media.encoding import Encoding
     from hrpose_cli.models.zoo import ModelSpec
 
-Number = TypeVar("Number", int, float)
-MODEL, PEOPLE, OUTPUT = "Model", "People", "Output"
+_Number = TypeVar("_Number", int, float)
+MODEL, _PEOPLE, OUTPUT = "Model", "People", "Output"
 
 Weights = Annotated[
     str, typer.Option(help="Name of `hrpose weights list`, or a path.", rich_help_panel=MODEL, show_default=True)
@@ -52,7 +52,7 @@ BoxFile = Annotated[
 ]
 
 
-def device_name(text: str) -> str:
+def _device_name(text: str) -> str:
     """As it is, if there are such devices; whether this machine has one, torch has to say."""
     from hrpose_cli.errors import UsageError
 
@@ -62,7 +62,7 @@ def device_name(text: str) -> str:
 
 
 Device = Annotated[
-    str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", callback=device_name, rich_help_panel=MODEL)
+    str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.", callback=_device_name, rich_help_panel=MODEL)
 ]
 Decode = Annotated[
     Literal["argmax", "quarter", "dark", "udp"] | None,
@@ -80,7 +80,7 @@ Crop = Annotated[
 ]
 
 
-def crops_a_batch(text: str) -> int | None:
+def _crops_a_batch(text: str) -> int | None:
     """A number, or None for auto."""
     if text != "auto" and not (text.isdecimal() and int(text)):
         raise typer.BadParameter("must be a number of crops, at least 1, or auto")
@@ -91,7 +91,7 @@ BatchSize = Annotated[
     str,
     typer.Option(
         help="Crops a batch; auto: as many as the free memory holds well.",
-        callback=crops_a_batch,
+        callback=_crops_a_batch,
         rich_help_panel=MODEL,
     ),
 ]
@@ -111,7 +111,7 @@ Precision = Annotated[
 ]
 BoxScore = Annotated[
     float,
-    typer.Option(min=0, max=1, help="Boxes that the detector is less sure of are dropped.", rich_help_panel=PEOPLE),
+    typer.Option(min=0, max=1, help="Boxes that the detector is less sure of are dropped.", rich_help_panel=_PEOPLE),
 ]
 NmsOks = Annotated[
     float,
@@ -119,20 +119,20 @@ NmsOks = Annotated[
         min=0,
         max=1,
         help="Of two skeletons that are more alike (OKS) only the better is kept; 1: all.",
-        rich_help_panel=PEOPLE,
+        rich_help_panel=_PEOPLE,
     ),
 ]
 MinScore = Annotated[
-    float, typer.Option(min=0, max=1, help="People that score less are left out.", rich_help_panel=PEOPLE)
+    float, typer.Option(min=0, max=1, help="People that score less are left out.", rich_help_panel=_PEOPLE)
 ]
 KeypointScore = Annotated[
     float,
     typer.Option(
-        min=0, max=1, help="Joints that score less are not drawn and have v = 1 in JSON.", rich_help_panel=PEOPLE
+        min=0, max=1, help="Joints that score less are not drawn and have v = 1 in JSON.", rich_help_panel=_PEOPLE
     ),
 ]
 MaxPeople = Annotated[
-    int | None, typer.Option(min=1, help="At most this many people a picture, best first.", rich_help_panel=PEOPLE)
+    int | None, typer.Option(min=1, help="At most this many people a picture, best first.", rich_help_panel=_PEOPLE)
 ]
 Background = Annotated[
     Literal["keep", "black", "transparent"], typer.Option(help="What skeletons are drawn on.", rich_help_panel=OUTPUT)
@@ -194,7 +194,7 @@ Download = Annotated[
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel=OUTPUT)]
 
 
-def settings(options: Mapping[str, Any], **changes: Any) -> Settings:
+def read_settings(options: Mapping[str, Any], **changes: Any) -> Settings:
     """The options of a command that are fields of `Settings`, which has their names; `changes` come first."""
     from dataclasses import fields
 
@@ -203,10 +203,10 @@ def settings(options: Mapping[str, Any], **changes: Any) -> Settings:
     chosen = {f.name: options[f.name] for f in fields(Settings) if f.name in options} | changes
     if "decode_limit" in chosen:
         chosen["decode_limit"] = chosen["decode_limit"] or None
-    return Settings(**(chosen | {"scales": numbers("--scales", chosen.get("scales", "1"), float)}))
+    return Settings(**(chosen | {"scales": read_numbers("--scales", chosen.get("scales", "1"), float)}))
 
 
-def numbers(option: str, text: str, kind: type[Number], *, least: float = -math.inf) -> tuple[Number, ...]:
+def read_numbers(option: str, text: str, kind: type[_Number], *, least: float = -math.inf) -> tuple[_Number, ...]:
     """Numbers with commas between them."""
     from hrpose_cli.errors import UsageError
 
@@ -220,7 +220,7 @@ def numbers(option: str, text: str, kind: type[Number], *, least: float = -math.
     return found
 
 
-def style(options: Mapping[str, Any]) -> DrawStyle:
+def read_style(options: Mapping[str, Any]) -> DrawStyle:
     """How people are drawn; in clips with identities each has a colour, unless --color says side."""
     from hrpose_cli.draw import DrawStyle
 
@@ -233,14 +233,14 @@ def style(options: Mapping[str, Any]) -> DrawStyle:
     )
 
 
-def trim(text: str | None) -> MediaTrim:
+def read_trim(text: str | None) -> MediaTrim:
     """The part of a clip that --trim names."""
-    from hrpose_cli.media.clip import WHOLE, parse_trim
+    from hrpose_cli.media.clip import WHOLE_CLIP, parse_trim
 
-    return parse_trim(text) if text else WHOLE
+    return parse_trim(text) if text else WHOLE_CLIP
 
 
-def encoding(options: Mapping[str, Any]) -> Encoding:
+def read_encoding(options: Mapping[str, Any]) -> Encoding:
     """How a clip is written."""
     from hrpose_cli.media.encoding import Encoding, parse_scale
 
@@ -249,21 +249,21 @@ def encoding(options: Mapping[str, Any]) -> Encoding:
     return Encoding(options["codec"], options["crf"], options["preset"], scale, alpha)
 
 
-def emit_json(target: Path, content: Any) -> None:
+def write_json_output(target: Path, content: Any) -> None:
     """Write JSON to a file, or to the standard output for `-`."""
     import json
 
-    from hrpose_cli.files import encoded, write_json
+    from hrpose_cli.files import encode_utf8, write_json
 
     if str(target) == "-":
-        sys.stdout.buffer.write(encoded(json.dumps(content, ensure_ascii=False) + "\n"))
+        sys.stdout.buffer.write(encode_utf8(json.dumps(content, ensure_ascii=False) + "\n"))
     else:
         write_json(target, content)
 
 
-def better(spec: ModelSpec) -> str | None:
+def suggest_better(spec: ModelSpec) -> str | None:
     """One line about better weights that could be fetched, if there are any."""
-    from hrpose_cli.models.find import better_than
+    from hrpose_cli.models.find import better_model
 
-    name = better_than(spec)
+    name = better_model(spec)
     return f"More accurate weights can be fetched: hrpose weights get {name}" if name else None

@@ -14,25 +14,25 @@ from hrpose_cli.draw import DrawStyle, draw_heatmaps, draw_poses
 from hrpose_cli.errors import HRPoseError, InputError, UsageError
 from hrpose_cli.estimation.top_down import TopDown
 from hrpose_cli.files import check_writable
-from hrpose_cli.formats.pose_file import FORMATS, PoseFile, named
-from hrpose_cli.media.images import PICTURE_SUFFIXES, STDIN, read_picture, write_picture
+from hrpose_cli.formats.pose_file import POSE_FORMATS, PoseFile, find_format
+from hrpose_cli.media.images import IMAGE_SUFFIXES, STDIN, read_image, write_image
 from hrpose_cli.poses import Boxes, Frame, Poses
 
 if TYPE_CHECKING:
     from hrpose_cli.estimation.bottom_up import BottomUp
 
-LOSSY = {".jpg", ".jpeg"}
-CLEAR = {".png", ".webp", ".tif", ".tiff", ".avif"}  # suffixes that hold transparency
+_JPEG_SUFFIXES = {".jpg", ".jpeg"}
+_TRANSPARENT_SUFFIXES = {".png", ".webp", ".tif", ".tiff", ".avif"}  # suffixes that hold transparency
 
 
-def read_frames(
+def read_images(
     paths: Sequence[str], detector: Detector | None, failed: Callable[[Exception], None]
 ) -> Iterator[Frame]:
     """The pictures that can be read, numbered by their place in `paths`; the others are reported."""
     for index, path in enumerate(paths):
         try:
             source, title = (sys.stdin.buffer.read(), "the standard input") if path == STDIN else (Path(path), path)
-            frame = Frame(read_picture(source, name=title), index, name=path)
+            frame = Frame(read_image(source, name=title), index, name=path)
             if isinstance(detector, GivenBoxes):
                 detector.find(frame)  # a picture that the box file does not know is left out
             yield frame
@@ -71,21 +71,21 @@ class PoseNames:
         if self.metres_per_pixel is not None and all(file.metres_per_pixel is None for file in files):
             raise UsageError("--metres-per-pixel is for TRC: name such a file, such as --poses .trc")
         for file, fact in product(files, self.lacking):
-            if fact in FORMATS[file.format].needs:
+            if fact in POSE_FORMATS[file.format].needs:
                 raise UsageError(f"{file.path}: {file.format} needs {fact}: {self.lacking[fact]}")
         return files
 
     def format_of(self, entry: str) -> str | None:
         """What --format, or else the standard output, makes of it; None: what its name says."""
-        if len(self.entries) == 1 or not says_format(entry):
+        if len(self.entries) == 1 or not _says_format(entry):
             return self.format or ("jsonl" if entry == STDIN else None)
         return None
 
 
-def says_format(name: str) -> bool:
+def _says_format(name: str) -> bool:
     """Whether a name is that of a pose format."""
     try:
-        return bool(named(name))
+        return bool(find_format(name))
     except InputError:
         return False
 
@@ -119,22 +119,22 @@ def check_targets(
     folders: those of the targets that are folders to be. made: the folder that --out names, which is made;
     the others have to be there, so that a mistyped name makes none.
     """
-    taken = {identity(path): "an input" for path in inputs if path is not None and str(path) != STDIN}
+    taken = {_file_identity(path): "an input" for path in inputs if path is not None and str(path) != STDIN}
     if sum(str(target) == STDIN for target in targets) > 1:
         raise UsageError("only one output can go to the standard output: name files for the others")
     for target in targets:
         if target is None or str(target) == STDIN:
             continue
-        if identity(target) in taken:
-            raise UsageError(f"{target} is {taken[identity(target)]}: choose another name")
+        if _file_identity(target) in taken:
+            raise UsageError(f"{target} is {taken[_file_identity(target)]}: choose another name")
         if target not in folders:
             check_writable(target, make=made is not None and target.parent == Path(made))
         elif target.exists() and not target.is_dir():
             raise UsageError(f"{target} is a file: name a folder for OpenPose's files")
-        taken[identity(target)] = "the name of another output"
+        taken[_file_identity(target)] = "the name of another output"
 
 
-def identity(path: str | Path) -> object:
+def _file_identity(path: str | Path) -> object:
     """The same for two names of one file, also through links."""
     try:
         found = Path(path).stat()
@@ -144,7 +144,7 @@ def identity(path: str | Path) -> object:
 
 
 @dataclass(frozen=True)
-class PictureOutputs:
+class ImageOutputs:
     """What to write for each input, and where."""
 
     targets: Sequence[Path]  # one an input
@@ -154,17 +154,17 @@ class PictureOutputs:
     heatmaps: bool = False
 
     @classmethod
-    def plan(cls, paths: Sequence[str], out: str | None, style: DrawStyle, **what: bool) -> PictureOutputs:
+    def plan(cls, paths: Sequence[str], out: str | None, style: DrawStyle, **what: bool) -> ImageOutputs:
         """Where each input's picture goes; `what` are the fields pictures and heatmaps."""
-        folder = out is None or names_folder(out, sorted(PICTURE_SUFFIXES), "pictures")
+        folder = out is None or names_folder(out, sorted(IMAGE_SUFFIXES), "pictures")
         if not folder and len(paths) > 1:
             raise UsageError(f"--out {out} names one file, but there are {len(paths)} pictures: name a folder")
         if out is not None and folder and Path(out).is_file():
             raise UsageError(f"--out {out} is a file: name a folder, or a picture file")
-        targets = numbered(paths, Path(out or ""), style) if folder else [Path(out or "")]
-        if style.background == "transparent" and any(t.suffix.lower() not in CLEAR for t in targets):
+        targets = _number_targets(paths, Path(out or ""), style) if folder else [Path(out or "")]
+        if style.background == "transparent" and any(t.suffix.lower() not in _TRANSPARENT_SUFFIXES for t in targets):
             raise UsageError(f"{targets[0]} cannot be transparent: name a .png file")
-        return cls(targets, style, frozenset(map(identity, paths)), **what)
+        return cls(targets, style, frozenset(map(_file_identity, paths)), **what)
 
     def check(self, estimator: TopDown | BottomUp) -> None:
         """UsageError if an estimator does not make what is to be drawn."""
@@ -176,31 +176,31 @@ class PictureOutputs:
         target = self.targets[frame.index]
         written = []
         if self.pictures:
-            write_picture(target, draw_poses(frame.image, poses, style=self.style))
+            write_image(target, draw_poses(frame.image, poses, style=self.style))
             written.append(str(target))
         if self.heatmaps and isinstance(estimator, TopDown) and len(poses):
             crops = estimator.cut([frame], [Boxes(poses.box, poses.box_score)], [(0, i) for i in range(len(poses))])
             for i, (crop, maps) in enumerate(zip(crops.images, estimator.heatmaps(crops).cpu().numpy(), strict=True)):
                 panel = target.with_name(f"{target.stem.removesuffix('.pose')}.heatmaps-{i + 1}.jpg")
-                if identity(panel) in self.inputs:
+                if _file_identity(panel) in self.inputs:
                     raise UsageError(f"{panel} is an input and would be overwritten: choose another --out")
-                write_picture(panel, draw_heatmaps(crop, maps, estimator.skeleton, geometry=estimator.spec.geometry))
+                write_image(panel, draw_heatmaps(crop, maps, estimator.skeleton, geometry=estimator.spec.geometry))
                 written.append(str(panel))
         return ", ".join(written)
 
 
-def numbered(paths: Sequence[str], folder: Path, style: DrawStyle) -> list[Path]:
+def _number_targets(paths: Sequence[str], folder: Path, style: DrawStyle) -> list[Path]:
     """NAME.pose.jpg or .png for each input; a name that comes again gets -2, -3, ..."""
     taken: set[str] = set()
     targets = []
     for path in paths:
         source = Path("stdin.jpg" if path == STDIN else path)
-        suffix = ".jpg" if source.suffix.lower() in LOSSY and style.background != "transparent" else ".png"
-        targets.append(folder / unlike(taken, source.stem, f".pose{suffix}"))
+        suffix = ".jpg" if source.suffix.lower() in _JPEG_SUFFIXES and style.background != "transparent" else ".png"
+        targets.append(folder / unused_name(taken, source.stem, f".pose{suffix}"))
     return targets
 
 
-def unlike(taken: set[str], stem: str, suffix: str = "") -> str:
+def unused_name(taken: set[str], stem: str, suffix: str = "") -> str:
     """A name that is not `taken` yet, as it now is: with -2, -3, ... behind a stem that comes again."""
     names = (f"{stem}{again}{suffix}" for again in chain([""], (f"-{n}" for n in count(2))))
     name = next(name for name in names if name.casefold() not in taken)

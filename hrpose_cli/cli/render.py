@@ -36,13 +36,17 @@ def render(
     from hrpose_cli.cli import clips
     from hrpose_cli.cli.outputs import PoseNames
     from hrpose_cli.cli.report import Report
-    from hrpose_cli.clips.render import render as draw
-    from hrpose_cli.timing import Stopwatch
+    from hrpose_cli.clips.render import render_clip as draw
+    from hrpose_cli.timing import StageTimer
 
-    report, watch, options = Report(quiet=quiet), Stopwatch(), locals() | {"track": True}
-    style, encoding = opt.style(options), opt.encoding(options)
-    (plan,) = clips.plan([clip], out, PoseNames(), encoding)
-    with report.interruptible(), clips.window(clip, show=show) as view, plan.opener(opt.trim(trim), rate)() as source:
+    report, watch, options = Report(quiet=quiet), StageTimer(), locals() | {"track": True}
+    style, encoding = opt.read_style(options), opt.read_encoding(options)
+    (plan,) = clips.plan_clips([clip], out, PoseNames(), encoding)
+    with (
+        report.interruptible(),
+        clips.open_window(clip, show=show) as view,
+        plan.opener(opt.read_trim(trim), rate)() as source,
+    ):
         outputs = plan.outputs(style, encoding, side_by_side=side_by_side, view=view)
         done = draw(source, poses, outputs, format=format, watch=watch, progress=report.track)
         report.clip(done, plan.written, watch)

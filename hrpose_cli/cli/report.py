@@ -18,33 +18,33 @@ if TYPE_CHECKING:
     from rich.progress import Progress
     from rich.table import Table
 
-    from hrpose_cli.clips.run import Done
+    from hrpose_cli.clips.run import ClipSummary
     from hrpose_cli.poses import Poses
-    from hrpose_cli.timing import Stopwatch
+    from hrpose_cli.timing import StageTimer
 
-T = TypeVar("T")
-LISTED = 20  # files that the summary names
-PIPE_WIDTH = 160  # characters
-TERMINATING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-INTERRUPTED = 130  # the exit code that a shell expects after Ctrl-C
+_Item = TypeVar("_Item")
+_LISTED_FILES = 20  # files that the summary names
+_PIPE_WIDTH = 160  # characters
+_TERMINATING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_INTERRUPTED = 130  # the exit code that a shell expects after Ctrl-C
 
 
-def interrupt(*_: object) -> None:
+def _raise_interrupt(*_: object) -> None:
     """What a signal does that asks a process to end: the same as Ctrl-C."""
     raise KeyboardInterrupt
 
 
-def running(info: Mapping[str, Any]) -> str:
+def describe_net(info: Mapping[str, Any]) -> str:
     """Which net runs, and how; info: see `api.provenance`."""
     return f"{info['weights']['name']} ({info['backend']} {info['precision']} on {info['device']})"
 
 
-def three_digits(number: float) -> str:
+def format_rate(number: float) -> str:
     """At least three, and no powers of ten."""
     return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
 
 
-def without_joints(unsure: int) -> str:
+def _note_not_drawn(unsure: int) -> str:
     """Behind a number of people: how many of them are in the files, but have nothing to draw."""
     return f" ({unsure} without a sure joint)" if unsure else ""
 
@@ -64,13 +64,13 @@ def print_table(table: Table, title: str = "") -> None:
     from rich.console import Console
 
     terminal = Console().is_terminal
-    console = Console(highlight=False, markup=False, width=None if terminal else PIPE_WIDTH)
+    console = Console(highlight=False, markup=False, width=None if terminal else _PIPE_WIDTH)
     if title:
         console.print(title, soft_wrap=True)
     console.print(table)
 
 
-class Notes(logging.Handler):
+class _NoteHandler(logging.Handler):
     """Shows what the library says while it works, such as that something takes long but once only."""
 
     def __init__(self, console: Console) -> None:
@@ -81,10 +81,10 @@ class Notes(logging.Handler):
         self.console.print(record.getMessage(), style="dim")
 
 
-def listen(console: Console) -> None:
+def _show_log(console: Console) -> None:
     """Let `console` show what the library logs from now on, instead of any before it."""
     log = logging.getLogger("hrpose_cli")
-    log.handlers = [Notes(console)]
+    log.handlers = [_NoteHandler(console)]
     log.setLevel(logging.INFO)
 
 
@@ -98,7 +98,7 @@ class Report:
         self.code = 0  # that the command exits with
         self.finished = 0
         self.rows: list[tuple[str, int, int, str, str]] = []  # as `found` makes them
-        listen(self.console)
+        _show_log(self.console)
 
     def failed(self, error: Exception) -> None:
         """Say what is wrong with one input, now, in one line; also when quiet."""
@@ -111,9 +111,9 @@ class Report:
 
     def expand(self, inputs: list[str], *, recursive: bool) -> list[str]:
         """The pictures that arguments name; an argument that names none is a failure of its own."""
-        from hrpose_cli.media.images import find_pictures
+        from hrpose_cli.media.images import find_images
 
-        return find_pictures(inputs, recursive=recursive, on_error=self.failed, on_note=self.note)
+        return find_images(inputs, recursive=recursive, on_error=self.failed, on_note=self.note)
 
     @contextmanager
     def guard(self) -> Iterator[None]:
@@ -126,17 +126,17 @@ class Report:
     @contextmanager
     def interruptible(self) -> Iterator[None]:
         """Ctrl-C ends the block, not what comes after it in `finally`; so do SIGTERM and a closed terminal."""
-        before = {number: signal.signal(number, interrupt) for number in TERMINATING}
+        before = {number: signal.signal(number, _raise_interrupt) for number in _TERMINATING}
         try:
             yield
         except KeyboardInterrupt:
             print_error(Exception("stopped; what was written until then is kept"))
-            raise typer.Exit(INTERRUPTED) from None
+            raise typer.Exit(_INTERRUPTED) from None
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def track(self, items: Iterable[T], total: int | None) -> Iterator[T]:
+    def track(self, items: Iterable[_Item], total: int | None) -> Iterator[_Item]:
         """`items` under a progress bar, when there is more than one and a terminal to draw it on."""
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -156,19 +156,19 @@ class Report:
         best = f"{poses.person_score.max():.2f}" if len(poses) else "-"
         self.rows.append((Path(name).name, len(poses), poses.unsure(threshold), best, written))
 
-    def clip(self, done: Done, written: str, watch: Stopwatch, how: str = "") -> None:
+    def clip(self, done: ClipSummary, written: str, watch: StageTimer, how: str = "") -> None:
         """One finished clip: what is in it, what had to differ, and which stage takes how long."""
         self.finished += 1
         facts = [f"{done.frames} frame{'s' * (done.frames != 1)}"]
         facts += [f"{done.resumed} of them from the run before"] if done.resumed else []
-        facts += [f"{done.people} poses{without_joints(done.unsure)}"]
+        facts += [f"{done.people} poses{_note_not_drawn(done.unsure)}"]
         more = f" and {done.brief} of a frame or two" if done.brief else ""
         facts += [f"{done.tracks} track{'s' * (done.tracks != 1)}{more}"] if done.seen else []
         self.console.print(f"{done.name}: {', '.join([*facts, *([how] if how else [])])}{written}")
         for note in done.notes:
             self.note(note)
-        rates = ", ".join(f"{stage} {three_digits(rate)}" for stage, rate in watch.rates.items())
-        self.console.print(f"pictures/s by stage: {rates}; all {three_digits(done.frames / watch.total)}", style="dim")
+        rates = ", ".join(f"{stage} {format_rate(rate)}" for stage, rate in watch.rates.items())
+        self.console.print(f"pictures/s by stage: {rates}; all {format_rate(done.frames / watch.total)}", style="dim")
         if done.damage:
             self.failed(MediaError(f"{done.name} is damaged: {done.damage}; the rest was done"))
         if done.stopped:
@@ -180,21 +180,21 @@ class Report:
         from rich.text import Text
 
         table = Table("picture", "people", "best", "written", box=None, pad_edge=False)
-        for name, people, unsure, best, written in self.rows[:LISTED]:
-            cells = (name, f"{people}{without_joints(unsure)}", best, written)
+        for name, people, unsure, best, written in self.rows[:_LISTED_FILES]:
+            cells = (name, f"{people}{_note_not_drawn(unsure)}", best, written)
             table.add_row(*map(Text, cells))  # Text: a name is no markup
         if self.rows:
             self.console.print(table, soft_wrap=False)
-        if len(self.rows) > LISTED:
+        if len(self.rows) > _LISTED_FILES:
             people, unsure = sum(row[1] for row in self.rows), sum(row[2] for row in self.rows)
-            all_people = f"{people} people{without_joints(unsure)} in {len(self.rows)} pictures"
-            self.console.print(f"... and {len(self.rows) - LISTED} more: {all_people}")
+            all_people = f"{people} people{_note_not_drawn(unsure)} in {len(self.rows)} pictures"
+            self.console.print(f"... and {len(self.rows) - _LISTED_FILES} more: {all_people}")
 
     def made_with(self, info: dict[str, Any], hint: str | None = None) -> None:
         """Which weights, backend and options made the result, and where better weights are to be had."""
         options = info["options"]
         people = "bottom-up" if info["method"] == "bottom-up" else f"boxes by {info['detector']['name']}"
-        line = f"{running(info)}, {options['decode']} decoding{', flip test' * options['flip_test']}, {people}"
+        line = f"{describe_net(info)}, {options['decode']} decoding{', flip test' * options['flip_test']}, {people}"
         self.console.print("\n".join([line, *([hint] if hint else [])]), style="dim")
 
     def close(self, info: dict[str, Any], hint: str | None = None, *, written: Sequence[Path] = ()) -> None:
@@ -215,19 +215,19 @@ class Report:
             raise typer.Exit(self.code)
 
     @contextmanager
-    def bar(self) -> Iterator[DownloadBar]:
+    def bar(self) -> Iterator[_DownloadBar]:
         """A progress bar that shows itself when a download starts."""
         from rich.progress import BarColumn, DownloadColumn, Progress, TransferSpeedColumn
 
         columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn())
         progress = Progress(*columns, console=self.console, transient=True, disable=not self.console.is_terminal)
         try:
-            yield DownloadBar(progress)
+            yield _DownloadBar(progress)
         finally:
             progress.stop()
 
 
-class DownloadBar:
+class _DownloadBar:
     """What pooch expects of a progress bar, on rich."""
 
     def __init__(self, progress: Progress) -> None:

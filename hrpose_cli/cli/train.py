@@ -15,14 +15,14 @@ from hrpose_cli.errors import BackendError, InputError, UsageError
 
 if TYPE_CHECKING:
     from hrpose_cli.models.zoo import ModelSpec
-    from hrpose_cli.training.annotations import Source
-    from hrpose_cli.training.dataset import People
+    from hrpose_cli.training.annotations import AnnotationSource
+    from hrpose_cli.training.dataset import PeopleDataset
     from hrpose_cli.training.recipe import Recipe
-    from hrpose_cli.training.whole_images import Pictures
+    from hrpose_cli.training.whole_images import ImageDataset
 
-RECIPE, TOP_DOWN = "Recipe", "Recipe, top-down only"
+_RECIPE, _TOP_DOWN = "Recipe", "Recipe, top-down only"
 # Options that only nets of one method can follow: parameter and how it is said.
-ONLY = {
+_ONLY = {
     "top-down": {
         "teacher": "--teacher", "distil": "--distil", "padding": "--padding", "encoding": "--encoding",
         "occluded": "--occluded", "joint_weights": "--joint-weights",
@@ -83,33 +83,35 @@ def train(
     val_every: Annotated[int, typer.Option(min=1, help="Epochs between measurements.")] = 5,
     save_every: Annotated[float, typer.Option(min=0, help="Minutes between checkpoints.")] = 5,
     device: opt.Device = "auto",
-    epochs: Annotated[float, typer.Option(min=0, rich_help_panel=RECIPE)] = 210,
+    epochs: Annotated[float, typer.Option(min=0, rich_help_panel=_RECIPE)] = 210,
     minutes: Annotated[
         float | None,
-        typer.Option(min=0.01, help="Instead of epochs: the schedule ends with the time.", rich_help_panel=RECIPE),
+        typer.Option(min=0.01, help="Instead of epochs: the schedule ends with the time.", rich_help_panel=_RECIPE),
     ] = None,
     batch: Annotated[
         int | None,
-        typer.Option(min=1, help="Samples a process and step.", rich_help_panel=RECIPE, show_default="32; bottom-up 8"),
+        typer.Option(
+            min=1, help="Samples a process and step.", rich_help_panel=_RECIPE, show_default="32; bottom-up 8"
+        ),
     ] = None,
-    accumulate: Annotated[int, typer.Option(min=1, help="Batches a step.", rich_help_panel=RECIPE)] = 1,
-    rate: Annotated[float, typer.Option("--lr", min=0, help="Learning rate.", rich_help_panel=RECIPE)] = 1e-3,
+    accumulate: Annotated[int, typer.Option(min=1, help="Batches a step.", rich_help_panel=_RECIPE)] = 1,
+    rate: Annotated[float, typer.Option("--lr", min=0, help="Learning rate.", rich_help_panel=_RECIPE)] = 1e-3,
     teacher: Annotated[
-        str | None, typer.Option(help="Weights whose joints fill what is not labelled.", rich_help_panel=TOP_DOWN)
+        str | None, typer.Option(help="Weights whose joints fill what is not labelled.", rich_help_panel=_TOP_DOWN)
     ] = None,
     padding: Annotated[
-        float, typer.Option(min=1, max=2, help="How much larger than its 3:4 box a crop is.", rich_help_panel=TOP_DOWN)
+        float, typer.Option(min=1, max=2, help="How much larger than its 3:4 box a crop is.", rich_help_panel=_TOP_DOWN)
     ] = 1.25,
-    schedule: Annotated[Literal["cosine", "step"], typer.Option(rich_help_panel=RECIPE)] = "cosine",
+    schedule: Annotated[Literal["cosine", "step"], typer.Option(rich_help_panel=_RECIPE)] = "cosine",
     loss: Annotated[
-        Literal["mse", "ohkm", "peaked"], typer.Option(help="ohkm: top-down only.", rich_help_panel=RECIPE)
+        Literal["mse", "ohkm", "peaked"], typer.Option(help="ohkm: top-down only.", rich_help_panel=_RECIPE)
     ] = "peaked",
-    encoding: Annotated[Literal["unbiased", "biased"], typer.Option(rich_help_panel=TOP_DOWN)] = "unbiased",
-    occluded: Annotated[float, typer.Option(min=0, help="Weight of hidden joints.", rich_help_panel=TOP_DOWN)] = 1.0,
+    encoding: Annotated[Literal["unbiased", "biased"], typer.Option(rich_help_panel=_TOP_DOWN)] = "unbiased",
+    occluded: Annotated[float, typer.Option(min=0, help="Weight of hidden joints.", rich_help_panel=_TOP_DOWN)] = 1.0,
     joint_weights: Annotated[
         bool,
         typer.Option(
-            "--joint-weights", help="Elbows and knees weigh 1.2, wrists and ankles 1.5.", rich_help_panel=TOP_DOWN
+            "--joint-weights", help="Elbows and knees weigh 1.2, wrists and ankles 1.5.", rich_help_panel=_TOP_DOWN
         ),
     ] = False,
     tags: Annotated[
@@ -119,28 +121,28 @@ def train(
             min=0,
             help="Weight of the tags that tell people apart, beside the heatmaps; bottom-up only. "
             "The published is 0.001, for --loss mse at 512x512.",
-            rich_help_panel=RECIPE,
+            rich_help_panel=_RECIPE,
         ),
     ] = 0.01,
     norms: Annotated[
         Literal["batch", "frozen", "sync"],
         typer.Option(
             help="Statistics of batch norms: of every batch, as at the start, or of all processes (CUDA).",
-            rich_help_panel=RECIPE,
+            rich_help_panel=_RECIPE,
         ),
     ] = "batch",
     distil: Annotated[
         float,
-        typer.Option(min=0, help="Weight of the teacher's heatmaps as a second target.", rich_help_panel=TOP_DOWN),
+        typer.Option(min=0, help="Weight of the teacher's heatmaps as a second target.", rich_help_panel=_TOP_DOWN),
     ] = 0.0,
     average: Annotated[
         float,
         typer.Option(
-            min=0, max=1, help="Decay of the moving average of the weights, less early on.", rich_help_panel=RECIPE
+            min=0, max=1, help="Decay of the moving average of the weights, less early on.", rich_help_panel=_RECIPE
         ),
     ] = 0.999,
-    precision: Annotated[Literal["fp32", "bf16"], typer.Option(rich_help_panel=RECIPE)] = "fp32",
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, rich_help_panel=RECIPE)] = 0,
+    precision: Annotated[Literal["fp32", "bf16"], typer.Option(rich_help_panel=_RECIPE)] = "fp32",
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, rich_help_panel=_RECIPE)] = 0,
     quiet: opt.Quiet = False,
 ) -> None:
     """Train a net on annotated people; with torchrun, on many processes."""
@@ -148,69 +150,73 @@ def train(
     from hrpose_cli.cli.report import Report
     from hrpose_cli.files import check_writable
     from hrpose_cli.training import run
-    from hrpose_cli.training.dataset import People
-    from hrpose_cli.training.loop import LAST, Training
-    from hrpose_cli.training.teacher import Teacher, filled
+    from hrpose_cli.training.dataset import PeopleDataset
+    from hrpose_cli.training.loop import CHECKPOINT_FILE, Training
+    from hrpose_cli.training.teacher import Teacher, fill_labels
 
-    report = Report(quiet=quiet or run.other_process())
-    name, way = run.choose(net, method)
-    recipe = make_recipe(**locals() | {"batch": batch or run.BATCHES[way]})
-    refuse_options_of_other(way, context)
-    where = run.own_device(choose_device(device))
-    refuse_what_cannot_be(context, where)
-    spec = run.new_spec(out.resolve().name, name, parse_size(size) if size else None, skeleton, padding=padding)
-    val_images = val_folder(val, val_images, images, spec)
-    begin = run.start(init, spec) if init else None
-    load = loader(data, images, spec, out / "cache", occluded=occluded, by_joint=joint_weights)
+    report = Report(quiet=quiet or run.is_other_process())
+    name, way = run.choose_net(net, method)
+    recipe = _make_recipe(**locals() | {"batch": batch or run.DEFAULT_BATCHES[way]})
+    _refuse_options_of_other(way, context)
+    where = run.process_device(choose_device(device))
+    _refuse_what_cannot_be(context, where)
+    spec = run.new_spec(out.resolve().name, name, _parse_size(size) if size else None, skeleton, padding=padding)
+    val_images = _val_folder(val, val_images, images, spec)
+    begin = run.find_start(init, spec) if init else None
+    load = _loader(data, images, spec, out / "cache", occluded=occluded, by_joint=joint_weights)
     if find_spec("matplotlib") is None:
         report.console.print("note: curves.png needs matplotlib: pip install 'hrpose[train]'")
     taught = Teacher.load(teacher, spec, where) if teacher else None
-    if not run.other_process():  # the first alone writes
-        check_writable(out / LAST, make=True)
-    with run.processes(where):
-        people = run.first(load).to(where)
-        if taught and isinstance(people, People):
-            people = run.first(partial(filled, people, spec, taught, out / "cache"))
+    if not run.is_other_process():  # the first alone writes
+        check_writable(out / CHECKPOINT_FILE, make=True)
+    with run.join_processes(where):
+        people = run.run_first(load).to(where)
+        if taught and isinstance(people, PeopleDataset):
+            people = run.run_first(partial(fill_labels, people, spec, taught, out / "cache"))
         target = taught if distil else None
-        training = Training(run.new_net(spec, begin, people), spec, people, recipe, out, teacher=target, device=where)
+        training = Training(
+            run.build_start_net(spec, begin, people), spec, people, recipe, out, teacher=target, device=where
+        )
         training.start(resume=resume)
         report.console.print(
             f"{len(people)} {'pictures' if way == 'bottom-up' else 'people'}, "
             f"{training.steps_an_epoch} steps an epoch, from step {training.progress.step}"
         )
-        for row in run.epochs(training, val, val_every, save_every, val_images=val_images):
+        for row in run.train_epochs(training, val, val_every, save_every, val_images=val_images):
             report.console.print("  ".join(f"{key} {value:.5g}" for key, value in row.items()))
-        report.console.print(f"{'the last' if val is None else 'the best'} weights are in {run.best_file(training)}")
+        report.console.print(
+            f"{'the last' if val is None else 'the best'} weights are in {run.best_weights_file(training)}"
+        )
 
 
-def val_folder(val: Path | None, given: Path | None, images: Path | None, spec: ModelSpec) -> Path | None:
+def _val_folder(val: Path | None, given: Path | None, images: Path | None, spec: ModelSpec) -> Path | None:
     """Where the pictures of --val lie; InputError, before the training, if they are nowhere or not to be measured."""
     from hrpose_cli.training import run
 
     if val is not None:
-        return run.measurable(val, spec).folder(given, instead=images, option="--val-images")
+        return run.open_validation(val, spec).folder(given, instead=images, option="--val-images")
     if given is not None:
         raise UsageError("--val-images is the folder of the pictures of --val: name that file too")
     return None
 
 
-def said(context: typer.Context, parameter: str) -> bool:
+def _said(context: typer.Context, parameter: str) -> bool:
     """Whether the option of a parameter was given."""
     source = context.get_parameter_source(parameter)
     return source is not None and source.name != "DEFAULT"
 
 
-def refuse_options_of_other(way: str, context: typer.Context) -> None:
+def _refuse_options_of_other(way: str, context: typer.Context) -> None:
     """Raise InputError if an option was given that a training of this method cannot follow."""
-    for other, options in ONLY.items():
-        given = [option for parameter, option in options.items() if said(context, parameter)]
+    for other, options in _ONLY.items():
+        given = [option for parameter, option in options.items() if _said(context, parameter)]
         if given and way != other:
             raise UsageError(f"{given[0]} is for {other} nets: leave it out, or name another --net")
     if way == "bottom-up" and context.params["loss"] == "ohkm":
         raise UsageError("--loss ohkm is for top-down nets: use mse or peaked, or name another --net")
 
 
-def refuse_what_cannot_be(context: typer.Context, device: str) -> None:
+def _refuse_what_cannot_be(context: typer.Context, device: str) -> None:
     """Raise an error, before any work, for options that cannot be followed, or not on this device."""
     options = context.params
     if options["distil"] and not options["teacher"]:
@@ -221,21 +227,21 @@ def refuse_what_cannot_be(context: typer.Context, device: str) -> None:
         raise UsageError(f"--out {options['out']} is a file: name a folder")
 
 
-def loader(
+def _loader(
     data: list[str], images: Path | None, spec: ModelSpec, cache: Path, **weights: Any
-) -> Callable[[], People | Pictures]:
+) -> Callable[[], PeopleDataset | ImageDataset]:
     """What reads the annotated people, or for bottom-up nets the pictures. weights: as for `load_people`."""
     from hrpose_cli.skeletons import SKELETONS
     from hrpose_cli.training.dataset import load_people
-    from hrpose_cli.training.whole_images import load_pictures
+    from hrpose_cli.training.whole_images import load_images
 
-    sources = [parse_source(entry, images) for entry in data]
+    sources = [_parse_source(entry, images) for entry in data]
     if spec.method == "bottom-up":
-        return partial(load_pictures, sources, SKELETONS[spec.skeleton])
+        return partial(load_images, sources, SKELETONS[spec.skeleton])
     return partial(load_people, sources, spec.input_size, SKELETONS[spec.skeleton], cache, **weights)
 
 
-def make_recipe(**options: Any) -> Recipe:
+def _make_recipe(**options: Any) -> Recipe:
     """The recipe that options describe; they are named like its fields."""
     from dataclasses import fields
 
@@ -244,7 +250,7 @@ def make_recipe(**options: Any) -> Recipe:
     return Recipe(**{f.name: options[f.name] for f in fields(Recipe) if f.name in options})
 
 
-def parse_size(text: str) -> tuple[int, int]:
+def _parse_size(text: str) -> tuple[int, int]:
     """HEIGHTxWIDTH as (width, height)."""
     height, _, width = text.partition("x")
     if not (height.isdecimal() and width.isdecimal()):
@@ -252,13 +258,13 @@ def parse_size(text: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
-def parse_source(text: str, images: Path | None) -> Source:
+def _parse_source(text: str, images: Path | None) -> AnnotationSource:
     """An annotation file whose pictures lie in `images`, and after @ how far its labels are trusted."""
-    from hrpose_cli.training.annotations import Source
+    from hrpose_cli.training.annotations import AnnotationSource
 
     name, _, trust = text.rpartition("@") if "@" in text else (text, "", "1")
     try:
-        source = Source(Path(name), images, float(trust))
+        source = AnnotationSource(Path(name), images, float(trust))
     except ValueError as error:
         raise UsageError(f"--data {text}: the trust after @ must be a number in 0..1") from error
     if not 0 < source.trust <= 1:

@@ -12,11 +12,11 @@ from hrpose_cli.errors import UsageError
 
 if TYPE_CHECKING:
     from hrpose_cli.estimation.bottom_up import BottomUp
-    from hrpose_cli.estimation.estimator import Best
+    from hrpose_cli.estimation.estimator import TopPeople
     from hrpose_cli.estimation.top_down import TopDown
-    from hrpose_cli.timing import Stopwatch
+    from hrpose_cli.timing import StageTimer
 
-MOTION = "From frame to frame"
+_MOTION = "From frame to frame"
 
 
 def video(
@@ -51,27 +51,27 @@ def video(
     trim: opt.Trim = None,
     rate: opt.Rate = None,
     every: Annotated[
-        int, typer.Option(min=1, help="Look for poses in every Nth frame only.", rich_help_panel=MOTION)
+        int, typer.Option(min=1, help="Look for poses in every Nth frame only.", rich_help_panel=_MOTION)
     ] = 1,
     between: Annotated[
-        Literal["linear", "hold"], typer.Option(help="Poses of the frames left out.", rich_help_panel=MOTION)
+        Literal["linear", "hold"], typer.Option(help="Poses of the frames left out.", rich_help_panel=_MOTION)
     ] = "linear",
     detect_every: Annotated[
         int,
         typer.Option(
-            min=1, help="Detect in every Nth frame looked at; follow the joints between.", rich_help_panel=MOTION
+            min=1, help="Detect in every Nth frame looked at; follow the joints between.", rich_help_panel=_MOTION
         ),
     ] = 1,
     track: Annotated[
-        bool, typer.Option("--track/--no-track", help="Give everyone an identity.", rich_help_panel=MOTION)
+        bool, typer.Option("--track/--no-track", help="Give everyone an identity.", rich_help_panel=_MOTION)
     ] = True,
     smooth: Annotated[
         Literal["none", "one-euro", "offline"] | None,
-        typer.Option(help="Steady joints; offline: without lag. Default: one-euro.", rich_help_panel=MOTION),
+        typer.Option(help="Steady joints; offline: without lag. Default: one-euro.", rich_help_panel=_MOTION),
     ] = None,
     cutoff: Annotated[
         float | None,
-        typer.Option(min=0.01, help="Hz: of joints at rest (one-euro), of all (offline).", rich_help_panel=MOTION),
+        typer.Option(min=0.01, help="Hz: of joints at rest (one-euro), of all (offline).", rich_help_panel=_MOTION),
     ] = None,
     weights: opt.Weights = "default",
     like: opt.Like = None,
@@ -101,55 +101,55 @@ def video(
     quiet: opt.Quiet = False,
 ) -> None:
     """Find the people of clips; write each with their skeletons, same size, time and sound."""
-    from hrpose_cli.api import build, provenance
+    from hrpose_cli.api import build_estimator, provenance
     from hrpose_cli.cli import clips
     from hrpose_cli.cli.outputs import PoseNames
     from hrpose_cli.cli.report import Report
-    from hrpose_cli.clips.run import annotate
-    from hrpose_cli.clips.stages import Way
+    from hrpose_cli.clips.run import annotate_clip
+    from hrpose_cli.clips.stages import MotionOptions
     from hrpose_cli.formats import facts
-    from hrpose_cli.poses import Header
+    from hrpose_cli.poses import PoseHeader
 
     report, options = Report(quiet=quiet), locals()
-    settings, style, encoding = opt.settings(options), opt.style(options), opt.encoding(options)
-    way = Way(every, between, detect_every, track, smooth or ("one-euro" if track else "none"), cutoff)
-    part = opt.trim(trim)
+    settings, style, encoding = opt.read_settings(options), opt.read_style(options), opt.read_encoding(options)
+    way = MotionOptions(every, between, detect_every, track, smooth or ("one-euro" if track else "none"), cutoff)
+    part = opt.read_trim(trim)
     if no_video and not (poses or json or show):
         raise UsageError("--no-video without --poses, --json or --show would write nothing")
-    lacking = {} if track else {facts.IDS: "leave --no-track out, or name another format"}
+    lacking = {} if track else {facts.TRACK_IDS: "leave --no-track out, or name another format"}
     wanted = PoseNames(poses or (), json, format, metres_per_pixel, lacking)
-    plans = clips.plan(inputs, out, wanted, None if no_video else encoding, boxes=settings.boxes)
+    plans = clips.plan_clips(inputs, out, wanted, None if no_video else encoding, boxes=settings.boxes)
     with report.bar() as bar:
-        base = build(settings, bar=bar)
+        base = build_estimator(settings, bar=bar)
     people = {"min_score": min_score, "max_people": max_people, "keypoint_score": keypoint_score}
     info = provenance(settings, base) | {"people": people, "motion": asdict(way) | {"trim": trim}}
     for plan in plans:
-        watch, estimator = timed(base, detect_every, min_score, max_people)
-        with report.guard(), report.interruptible(), clips.window(plan.what, show=show) as view:
-            done = annotate(
+        watch, estimator = _timed(base, detect_every, min_score, max_people)
+        with report.guard(), report.interruptible(), clips.open_window(plan.what, show=show) as view:
+            done = annotate_clip(
                 plan.opener(part, rate),
                 estimator,
                 plan.outputs(style, encoding, side_by_side=side_by_side, view=view),
-                Header(info, base.skeleton, threshold=keypoint_score),
+                PoseHeader(info, base.skeleton, threshold=keypoint_score),
                 way=way, resume=resume, watch=watch, progress=report.track,
             )  # fmt: skip
             looked = f"poses looked for in 1 of {every} frames, " if every > 1 else ""
             report.clip(done, plan.written, watch, f"{looked}smoothing {way.smooth}")
-    report.close(info, opt.better(base.spec))
+    report.close(info, opt.suggest_better(base.spec))
 
 
-def timed(
+def _timed(
     base: TopDown | BottomUp, detect_every: int, min_score: float, max_people: int | None
-) -> tuple[Stopwatch, Best]:
+) -> tuple[StageTimer, TopPeople]:
     """The estimator of one clip, and the watch that times it."""
-    from hrpose_cli.estimation.estimator import Best
-    from hrpose_cli.estimation.top_down import Following, TopDown
-    from hrpose_cli.timing import Stopwatch
+    from hrpose_cli.estimation.estimator import TopPeople
+    from hrpose_cli.estimation.top_down import DetectEveryN, TopDown
+    from hrpose_cli.timing import StageTimer
 
-    watch = Stopwatch()
+    watch = StageTimer()
     watched = replace(base, watch=watch)
     if detect_every == 1:
-        return watch, Best(watched, min_score, max_people)
+        return watch, TopPeople(watched, min_score, max_people)
     if not isinstance(watched, TopDown):
         raise UsageError("--detect-every is for detectors, which bottom-up weights have none: leave it out")
-    return watch, Best(Following(watched, detect_every), min_score, max_people)
+    return watch, TopPeople(DetectEveryN(watched, detect_every), min_score, max_people)

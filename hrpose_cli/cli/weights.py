@@ -12,37 +12,37 @@ if TYPE_CHECKING:
 app = typer.Typer(
     no_args_is_help=True, help="List, fetch and check model weights.", epilog="Example: hrpose weights list"
 )
-LEGEND = """
+_LEGEND = """
 AP: as published (COCO val2017, detector boxes, flip test; MPII: PCKh@0.5);
     of embedded models as measured by us, see MODEL_CARD.md
 default, embedded: part of hrpose; to fetch: hrpose weights get NAME;
 bring it: it has no fixed address, hrpose weights get NAME says where to look"""
-Names = Annotated[list[str], typer.Argument(help="Names of `hrpose weights list`.")]
+_Names = Annotated[list[str], typer.Argument(help="Names of `hrpose weights list`.")]
 
 
 @app.command("list", epilog="Example: hrpose weights list")
-def list_weights() -> None:
+def _list_weights() -> None:
     """Show every model: embedded, fetched, to be fetched, or to be brought by you."""
     from rich.table import Table
 
     from hrpose_cli.cli.report import print_table
-    from hrpose_cli.models.find import default_name, embedded, known
+    from hrpose_cli.models.find import default_weights, known_model, shipped_models
     from hrpose_cli.models.zoo import MODELS
 
     table = Table("name", "skeleton", "AP", "licence", "state", box=None, pad_edge=False)
     table.columns[0].no_wrap = True  # a name is there to be copied
-    own = {name: known(name) for name in embedded()}
-    default = default_name() if own else None
+    own = {name: known_model(name) for name in shipped_models()}
+    default = default_weights() if own else None
     for name, spec in {**own, **MODELS, **own}.items():  # ours first, and ours where the table has the same name
-        state = "default" if name == default else "embedded" if name in own else where(spec)
+        state = "default" if name == default else "embedded" if name in own else _where(spec)
         score = "" if spec.ap is None else f"{spec.ap:.3f}"
         licence = spec.licence.replace("-or-later", "+")
         table.add_row(name, spec.skeleton, score, licence, state)
     print_table(table)
-    typer.echo(LEGEND)
+    typer.echo(_LEGEND)
 
 
-def where(spec: ModelSpec) -> str:
+def _where(spec: ModelSpec) -> str:
     """The state of a row of the table, in 8 letters so that 80 columns suffice."""
     from hrpose_cli.files import cache_dir
 
@@ -52,32 +52,32 @@ def where(spec: ModelSpec) -> str:
 
 
 @app.command(epilog="Example: hrpose weights get hrnet-w32-256x192-dark")
-def get(names: Names) -> None:
+def _get(names: _Names) -> None:
     """Fetch models into the cache (HRPOSE_CACHE, or the user's cache folder)."""
     from hrpose_cli.cli.report import Report
-    from hrpose_cli.models.find import default_name, embedded, fetched, known
+    from hrpose_cli.models.find import default_weights, downloaded_file, known_model, shipped_models
 
-    report, own = Report(), embedded()
+    report, own = Report(), shipped_models()
     for name in names:
         with report.guard(), report.bar() as bar:
-            model = default_name() if name == "default" else name
+            model = default_weights() if name == "default" else name
             if model in own:
                 report.note(f"{model} is part of hrpose: there is nothing to fetch")
-            path = own.get(model) or fetched(known(model), download=True, bar=bar)
+            path = own.get(model) or downloaded_file(known_model(model), download=True, bar=bar)
             typer.echo(f"{name}\t{path}")
     report.end()
 
 
 @app.command(epilog="Example: hrpose weights verify")
-def verify() -> None:
+def _verify() -> None:
     """Check every fetched file against the hash recorded when it was fetched."""
     from hrpose_cli.cli.report import Report
     from hrpose_cli.files import cache_dir
-    from hrpose_cli.models.download import recorded
-    from hrpose_cli.models.download import verify as check
+    from hrpose_cli.models.download import recorded_hashes
+    from hrpose_cli.models.download import verify_download as check
 
     report = Report()
-    paths = [path for name in sorted(recorded()) if (path := cache_dir() / name).is_file()]
+    paths = [path for name in sorted(recorded_hashes()) if (path := cache_dir() / name).is_file()]
     if not paths:
         typer.echo(f"nothing is fetched yet: {cache_dir()} holds no weights")
     for path in paths:
@@ -88,17 +88,17 @@ def verify() -> None:
 
 
 @app.command(epilog="Example: hrpose weights path default")
-def path(name: Annotated[str, typer.Argument(help="A name, or default.")] = "default") -> None:
+def _path(name: Annotated[str, typer.Argument(help="A name, or default.")] = "default") -> None:
     """Print where the file of a model lies."""
-    from hrpose_cli.models.find import find
+    from hrpose_cli.models.find import find_weights
 
-    typer.echo(find(name)[1])
+    typer.echo(find_weights(name)[1])
 
 
 @app.command(epilog="Example: hrpose weights info pose_hrnet_w32_256x192.pth")
-def info(weights: Annotated[str, typer.Argument(help="A file of weights, or a name.")]) -> None:
+def _info(weights: Annotated[str, typer.Argument(help="A file of weights, or a name.")]) -> None:
     """Print what a file of weights says of itself."""
-    from hrpose_cli.models.find import inspect, locate
+    from hrpose_cli.models.find import inspect_weights, locate_weights
 
-    for key, value in inspect(locate(weights)).items():
+    for key, value in inspect_weights(locate_weights(weights)).items():
         typer.echo(f"{key}: {value}")

@@ -9,9 +9,9 @@ import sys
 import cv2
 
 from hrpose_cli.errors import MediaError
-from hrpose_cli.poses import Picture
+from hrpose_cli.poses import Image
 
-QUIT = (ord("q"), 27)  # and Escape
+_QUIT = (ord("q"), 27)  # and Escape
 
 
 class Window:
@@ -30,10 +30,10 @@ class Window:
             raise MediaError("--show cannot open a window: the display does not answer, or this OpenCV has no windows")
         cv2.namedWindow(title, cv2.WINDOW_NORMAL)
 
-    def __call__(self, image: Picture) -> None:
+    def __call__(self, image: Image) -> None:
         cv2.imshow(self.title, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
         pressed = cv2.waitKey(1) & 0xFF
-        if pressed in QUIT or cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) < 1:
+        if pressed in _QUIT or cv2.getWindowProperty(self.title, cv2.WND_PROP_VISIBLE) < 1:
             raise KeyboardInterrupt
 
     def close(self) -> None:

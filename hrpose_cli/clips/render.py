@@ -7,43 +7,43 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hrpose_cli.clips.run import Done, Outputs, emit, matched, read
+from hrpose_cli.clips.run import ClipOutputs, ClipSummary, decode_ahead, match_frames, write_clip
 from hrpose_cli.errors import InputError
 from hrpose_cli.formats import pose_file as formats
-from hrpose_cli.formats.facts import UNKNOWN
-from hrpose_cli.media.clip import Clip, Source, VideoFrame
-from hrpose_cli.poses import Poses, Record
-from hrpose_cli.timing import Stopwatch
+from hrpose_cli.formats.facts import UNKNOWN_SIZE
+from hrpose_cli.media.clip import Clip, ClipSource, VideoFrame
+from hrpose_cli.poses import PoseRecord, Poses
+from hrpose_cli.timing import StageTimer
 
 
-def render(
-    source: Source,
+def render_clip(
+    source: ClipSource,
     poses: Path,
-    outputs: Outputs,
+    outputs: ClipOutputs,
     *,
     format: str | None = None,
-    watch: Stopwatch | None = None,
+    watch: StageTimer | None = None,
     **more: Any,
-) -> Done:
+) -> ClipSummary:
     """The clip with the poses of a file on it; `format` is that of the file, where its name does not say it."""
-    header, records = formats.read(poses, format)
+    header, records = formats.read_pose_file(poses, format)
     if header.size is not None and header.size != source.clip.size:
         raise InputError(f"{poses} is of a clip of {header.size}, not of {source.clip.size}: choose the right clip")
-    watch = watch or Stopwatch()
-    laid = Laid(poses, records, source.clip)
-    with read(source, watch) as frames:
+    watch = watch or StageTimer()
+    laid = _Overlay(poses, records, source.clip)
+    with decode_ahead(source, watch) as frames:
         pairs = ((frame, found or Poses.none(header.skeleton)) for frame, found in laid.over(frames))
-        done = emit(pairs, source, outputs, header, watch=watch, **more)
+        done = write_clip(pairs, source, outputs, header, watch=watch, **more)
     done.notes += [] if done.stopped else laid.notes
     return done
 
 
 @dataclass
-class Laid:
+class _Overlay:
     """The records of a pose file over the frames of a clip, with what of the one is not in the other."""
 
     path: Path
-    records: Iterable[Record]
+    records: Iterable[PoseRecord]
     clip: Clip
     read: int = 0  # records
     frames: int = 0
@@ -52,17 +52,17 @@ class Laid:
     def over(self, frames: Iterable[VideoFrame]) -> Generator[tuple[VideoFrame, Poses | None]]:
         """`matched`; InputError for poses of a picture of another size."""
         coming = self.checked()
-        for frame, poses in matched(frames, coming):
+        for frame, poses in match_frames(frames, coming):
             self.frames += 1
             self.bare += poses is None
             yield frame, poses
         for _ in coming:
             pass
 
-    def checked(self) -> Iterator[Record]:
+    def checked(self) -> Iterator[PoseRecord]:
         for record in self.records:
             self.read += 1
-            if record.size not in {UNKNOWN, self.clip.size}:
+            if record.size not in {UNKNOWN_SIZE, self.clip.size}:
                 raise InputError(f"{self.path} has poses of {record.size}, not of {self.clip.size}: choose their clip")
             yield record
 

@@ -10,71 +10,71 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
-from hrpose_cli.clips.stages import Way
+from hrpose_cli.clips.stages import MotionOptions
 from hrpose_cli.errors import InputError, UsageError
-from hrpose_cli.estimation.chunks import whole_chunks
-from hrpose_cli.files import sweep
+from hrpose_cli.estimation.chunks import frames_in_whole_chunks
+from hrpose_cli.files import remove_stale_files
 from hrpose_cli.formats import jsonl
 from hrpose_cli.formats.facts import header_to_json
-from hrpose_cli.formats.output import Writer
+from hrpose_cli.formats.output import PoseWriter
 from hrpose_cli.formats.pose_file import PoseFile
-from hrpose_cli.poses import Header, Poses, Record
+from hrpose_cli.poses import PoseHeader, PoseRecord, Poses
 
 # Interrupted runs --------------------------------------------------------------------------------
 
 
-def resumable(file: PoseFile) -> bool:
+def _is_resumable(file: PoseFile) -> bool:
     return file.format == "jsonl" and str(file.path) != "-"
 
 
-def lines_of(files: Sequence[PoseFile]) -> PoseFile:
+def find_resumable_file(files: Sequence[PoseFile]) -> PoseFile:
     """The JSON Lines file among `files`: the one that an interrupted run can be resumed from."""
-    for file in filter(resumable, files):
+    for file in filter(_is_resumable, files):
         return file
     raise UsageError("an interrupted run is resumed from its JSON Lines file: say --poses NAME.jsonl, as at first")
 
 
-def cut_back(files: Sequence[PoseFile], header: Header, way: Way) -> int:
+def truncate_to_chunk(files: Sequence[PoseFile], header: PoseHeader, way: MotionOptions) -> int:
     """Cut the JSON Lines file of an interrupted run back to a border of chunks; how many frames that leaves."""
-    path = lines_of(files).path
-    ends = jsonl.complete(path) if path.is_file() else []
+    path = find_resumable_file(files).path
+    ends = jsonl.whole_record_ends(path) if path.is_file() else []
     if not ends:
         return 0
-    before, _ = jsonl.read(path)
+    before, _ = jsonl.read_jsonl(path)
     was, now = (json.loads(json.dumps(header_to_json(h))) for h in (before, header))  # tuples as lists
-    if other := differing(was, now):
+    if other := _differing_keys(was, now):
         raise InputError(
             f"{path} is of another clip, --trim, options, weights or version ({', '.join(other)}): "
             "use the same, or start anew"
         )
-    frames = whole_chunks(len(ends) - 1, header.size or (1, 1), every=way.every, chunk=way.chunk)
+    frames = frames_in_whole_chunks(len(ends) - 1, header.size or (1, 1), every=way.every, chunk=way.chunk)
     os.truncate(path, ends[frames])
     return frames
 
 
-def differing(was: dict[str, Any], now: dict[str, Any]) -> list[str]:
+def _differing_keys(was: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What two headers do not share; of `info` its parts."""
     names = [name for name in was | now if was.get(name, ...) != now.get(name, ...)]
-    inner = differing(was["info"], now["info"]) if "info" in names else []
+    inner = _differing_keys(was["info"], now["info"]) if "info" in names else []
     return [*(name for name in names if name != "info"), *inner]
 
 
-def saved_poses(files: Sequence[PoseFile], frames: int, way: Way) -> Iterator[Poses]:
+def read_saved_poses(files: Sequence[PoseFile], frames: int, way: MotionOptions) -> Iterator[Poses]:
     """The poses as they were measured in the first `frames` frames of an interrupted run."""
-    _, records = jsonl.read(lines_of(files).path)
+    _, records = jsonl.read_jsonl(find_resumable_file(files).path)
     for record in islice(records, 0, frames, way.every):
         poses = record.poses
         yield replace(poses, xy=poses.xy if poses.raw is None else poses.raw, raw=None, ids=None)
 
 
 @dataclass
-class Skipping:
+class _SkippingWriter:
     """A writer for a file that has the first frames already."""
 
-    inner: Writer
+    inner: PoseWriter
     left: int  # frames
 
-    def write(self, record: Record) -> None:
+    def write(self, record: PoseRecord) -> None:
         if self.left:
             self.left -= 1
         else:
@@ -82,8 +82,8 @@ class Skipping:
 
 
 @contextmanager
-def writer(file: PoseFile, header: Header, *, done: int) -> Iterator[Writer]:
+def open_resumed_writer(file: PoseFile, header: PoseHeader, *, done: int) -> Iterator[PoseWriter]:
     """Opens a pose file, to add to it if it has the first `done` frames already."""
-    sweep(file.path)
+    remove_stale_files(file.path)
     with file.opened(header, **({"append": True} if done else {})) as opened:
-        yield Skipping(opened, done) if done else opened
+        yield _SkippingWriter(opened, done) if done else opened

@@ -15,37 +15,37 @@ from pathlib import Path
 
 import numpy as np
 
-from hrpose_cli.clips.resume import cut_back, lines_of, saved_poses, writer
-from hrpose_cli.clips.stages import DEFAULT_MOTION, Way, bridge, follow, measure
+from hrpose_cli.clips.resume import find_resumable_file, open_resumed_writer, read_saved_poses, truncate_to_chunk
+from hrpose_cli.clips.stages import DEFAULT_MOTION, MotionOptions, estimate_clip, fill_skipped, follow_people
 from hrpose_cli.draw import DEFAULT_STYLE, DrawStyle, draw_poses
 from hrpose_cli.errors import UsageError
 from hrpose_cli.estimation.estimator import Estimator
 from hrpose_cli.formats import pose_file as formats
 from hrpose_cli.formats.pose_file import PoseFile
-from hrpose_cli.hardware import SHARE, free_memory
-from hrpose_cli.media.clip import Clip, Source, VideoFrame
+from hrpose_cli.hardware import MEMORY_FRACTION, free_memory
+from hrpose_cli.media.clip import Clip, ClipSource, VideoFrame
 from hrpose_cli.media.encoding import Encoding
-from hrpose_cli.media.video_writer import VideoSink
-from hrpose_cli.poses import Header, Picture, Poses, Record
-from hrpose_cli.threads import Behind, ahead
-from hrpose_cli.timing import Stopwatch
-from hrpose_cli.tracking.smoothing import OFFLINE_CUTOFF, OneEuro, check_cutoff, offline
+from hrpose_cli.media.video_writer import VideoWriter
+from hrpose_cli.poses import Image, PoseHeader, PoseRecord, Poses
+from hrpose_cli.threads import BackgroundConsumer, prefetch
+from hrpose_cli.timing import StageTimer
+from hrpose_cli.tracking.smoothing import DEFAULT_CUTOFF, OneEuro, check_cutoff, smooth_offline
 from hrpose_cli.tracking.tracker import Tracker
 
-Pair = tuple[VideoFrame, Poses]
-View = Callable[[Picture], object]
-AS_USUAL = Encoding()
-BRIEF = 3  # frames that a track needs to be counted
+_Pair = tuple[VideoFrame, Poses]
+View = Callable[[Image], object]
+_DEFAULT_ENCODING = Encoding()
+_BRIEF_FRAMES = 3  # frames that a track needs to be counted
 
 
 @dataclass(frozen=True)
-class Outputs:
+class ClipOutputs:
     """What is made of a clip."""
 
     video: Path | None = None
     poses: tuple[PoseFile, ...] = ()
     style: DrawStyle = DEFAULT_STYLE
-    encoding: Encoding = AS_USUAL
+    encoding: Encoding = _DEFAULT_ENCODING
     side_by_side: bool = False  # the source on the left
     view: View | None = None  # shown what is drawn, as it comes
 
@@ -55,7 +55,7 @@ class Outputs:
 
 
 @dataclass
-class Done:
+class ClipSummary:
     """What came of a clip."""
 
     name: str
@@ -82,62 +82,62 @@ class Done:
     @property
     def brief(self) -> int:
         """The others, which are mostly double boxes."""
-        return sum(frames < min(BRIEF, self.frames) for frames in self.seen.values())
+        return sum(frames < min(_BRIEF_FRAMES, self.frames) for frames in self.seen.values())
 
 
-def annotate(
-    open_source: Callable[[], Source],
+def annotate_clip(
+    open_source: Callable[[], ClipSource],
     estimator: Estimator,
-    outputs: Outputs,
-    header: Header,
+    outputs: ClipOutputs,
+    header: PoseHeader,
     *,
-    way: Way = DEFAULT_MOTION,
+    way: MotionOptions = DEFAULT_MOTION,
     resume: bool = False,
-    watch: Stopwatch | None = None,
-    progress: Callable[[Iterable[Pair], int | None], Iterable[Pair]] = lambda pairs, _: pairs,
-) -> Done:
+    watch: StageTimer | None = None,
+    progress: Callable[[Iterable[_Pair], int | None], Iterable[_Pair]] = lambda pairs, _: pairs,
+) -> ClipSummary:
     """All that `outputs` asks for, from one clip.
 
     resume: go on where the JSON Lines file of an interrupted run ends. progress: wraps the frames as
     they come. What was done before an error or Ctrl-C is in the pose files.
     """
-    watch = watch or Stopwatch()
-    with open_source() as source, read(source, watch) as frames:
-        check_waiting(source.clip, way)
-        first, frames = recognised(frames)
+    watch = watch or StageTimer()
+    with open_source() as source, decode_ahead(source, watch) as frames:
+        _check_waiting_frames(source.clip, way)
+        first, frames = _hash_first_frame(frames)
         clip = source.clip
         header = replace(header, source=source.name, size=clip.size, rate=clip.rate, first_frame=first)
         if way.smooth == "offline":
-            check_offline(source, way, resume=resume)
-            records = offline_records(frames, estimator, way)
-            with open_source() as again, read(again, watch) as frames:
-                pairs = bridge(matched(frames, records), way.between)
-                return emit(pairs, again, outputs, header, watch=watch, progress=progress)
-        resumed = cut_back(outputs.poses, header, way) if resume else 0
-        saved = saved_poses(outputs.poses, resumed, way) if resumed else iter(())
-        pairs = bridge(steady(frames, estimator, way, saved), way.between)
-        return emit(pairs, source, outputs, header, resumed=resumed, watch=watch, progress=progress)
+            _check_offline_smoothing(source, way, resume=resume)
+            records = _smooth_whole_clip(frames, estimator, way)
+            with open_source() as again, decode_ahead(again, watch) as frames:
+                pairs = fill_skipped(match_frames(frames, records), way.between)
+                return write_clip(pairs, again, outputs, header, watch=watch, progress=progress)
+        resumed = truncate_to_chunk(outputs.poses, header, way) if resume else 0
+        saved = read_saved_poses(outputs.poses, resumed, way) if resumed else iter(())
+        pairs = fill_skipped(_track_and_smooth(frames, estimator, way, saved), way.between)
+        return write_clip(pairs, source, outputs, header, resumed=resumed, watch=watch, progress=progress)
 
 
 # From frames to poses ----------------------------------------------------------------------------
 
 
-def read(source: Source, watch: Stopwatch) -> AbstractContextManager[Iterator[VideoFrame]]:
+def decode_ahead(source: ClipSource, watch: StageTimer) -> AbstractContextManager[Iterator[VideoFrame]]:
     """The frames of a clip, decoded ahead."""
-    return ahead(watch.each("decode", source), lambda frame: frame.image.nbytes, stop=source.stop)
+    return prefetch(watch.each("decode", source), lambda frame: frame.image.nbytes, stop=source.stop)
 
 
-def steady(
-    frames: Iterable[VideoFrame], estimator: Estimator, way: Way, saved: Iterable[Poses] = ()
+def _track_and_smooth(
+    frames: Iterable[VideoFrame], estimator: Estimator, way: MotionOptions, saved: Iterable[Poses] = ()
 ) -> Iterator[tuple[VideoFrame, Poses | None]]:
     """Poses with identities, smooth if wanted; None for frames that are not looked at."""
-    found = measure(frames, estimator, every=way.every, chunk=way.chunk, saved=saved)
+    found = estimate_clip(frames, estimator, every=way.every, chunk=way.chunk, saved=saved)
     if not way.track:
         return found
-    return follow(found, Tracker(), OneEuro(**way.filter) if way.smooth == "one-euro" else None)
+    return follow_people(found, Tracker(), OneEuro(**way.filter) if way.smooth == "one-euro" else None)
 
 
-def recognised(frames: Iterator[VideoFrame]) -> tuple[str, Iterator[VideoFrame]]:
+def _hash_first_frame(frames: Iterator[VideoFrame]) -> tuple[str, Iterator[VideoFrame]]:
     """A hash of the first frame's pixels, by which a clip is known again, and all frames."""
     first = next(frames, None)
     if first is None:
@@ -145,32 +145,34 @@ def recognised(frames: Iterator[VideoFrame]) -> tuple[str, Iterator[VideoFrame]]
     return sha256(np.ascontiguousarray(first.image).data).hexdigest()[:16], chain([first], frames)
 
 
-def check_waiting(clip: Clip, way: Way) -> None:
+def _check_waiting_frames(clip: Clip, way: MotionOptions) -> None:
     """UsageError, before the work, if the frames that wait for the next measured one do not fit the memory."""
     waiting = min(way.every, clip.frames or way.every) * 3 * clip.size[0] * clip.size[1]
-    if way.between == "linear" and waiting > free_memory("cpu") // SHARE:
+    if way.between == "linear" and waiting > free_memory("cpu") // MEMORY_FRACTION:
         raise UsageError(
             f"--every {way.every} would hold {waiting / 1e9:.1f} GB of frames while it waits for the next pose: "
             "say --between hold, which does not wait, or look at more frames"
         )
 
 
-def check_offline(source: Source, way: Way, *, resume: bool) -> None:
+def _check_offline_smoothing(source: ClipSource, way: MotionOptions, *, resume: bool) -> None:
     """InputError, before the work, for what cannot be smoothed over whole tracks."""
     if not source.repeatable:
         raise UsageError(f"--smooth offline reads a clip twice, which {source.name} cannot be: save it to a file")
     if resume:
         raise UsageError("smoothing over whole tracks cannot be resumed: say --smooth none or one-euro")
-    check_cutoff(way.cutoff or OFFLINE_CUTOFF, float(source.clip.rate) / way.every)
+    check_cutoff(way.cutoff or DEFAULT_CUTOFF, float(source.clip.rate) / way.every)
 
 
-def offline_records(frames: Iterable[VideoFrame], estimator: Estimator, way: Way) -> list[Record]:
+def _smooth_whole_clip(frames: Iterable[VideoFrame], estimator: Estimator, way: MotionOptions) -> list[PoseRecord]:
     """The poses of a whole clip, smoothed without lag."""
-    found = steady(frames, estimator, way)
-    return offline([Record.of(frame, poses) for frame, poses in found if poses is not None], **way.filter)
+    found = _track_and_smooth(frames, estimator, way)
+    return smooth_offline([PoseRecord.of(frame, poses) for frame, poses in found if poses is not None], **way.filter)
 
 
-def matched(frames: Iterable[VideoFrame], records: Iterable[Record]) -> Iterator[tuple[VideoFrame, Poses | None]]:
+def match_frames(
+    frames: Iterable[VideoFrame], records: Iterable[PoseRecord]
+) -> Iterator[tuple[VideoFrame, Poses | None]]:
     """Each frame with the poses of the record of its number, or None."""
     coming = iter(records)
     record = next(coming, None)
@@ -183,32 +185,32 @@ def matched(frames: Iterable[VideoFrame], records: Iterable[Record]) -> Iterator
 # From poses to files -----------------------------------------------------------------------------
 
 
-def emit(
-    pairs: Generator[Pair],
-    source: Source,
-    outputs: Outputs,
-    header: Header,
+def write_clip(
+    pairs: Generator[_Pair],
+    source: ClipSource,
+    outputs: ClipOutputs,
+    header: PoseHeader,
     *,
     resumed: int = 0,
-    watch: Stopwatch,
-    progress: Callable[[Iterable[Pair], int | None], Iterable[Pair]] = lambda pairs, _: pairs,
-) -> Done:
+    watch: StageTimer,
+    progress: Callable[[Iterable[_Pair], int | None], Iterable[_Pair]] = lambda pairs, _: pairs,
+) -> ClipSummary:
     """Write all outputs; after an error the pose files have what came before it, and the error goes on."""
-    done = Done(source.name, resumed=resumed)
-    begun = lines_of(outputs.poses) if resumed else None  # the file that the run is resumed from
-    shown: list[Picture] = []  # what was drawn last: windows belong to the main thread
+    done = ClipSummary(source.name, resumed=resumed)
+    begun = find_resumable_file(outputs.poses) if resumed else None  # the file that the run is resumed from
+    shown: list[Image] = []  # what was drawn last: windows belong to the main thread
     with closing(pairs):
         first = next(pairs, None)  # files of an earlier run are not touched before there is something to write
         with (
-            stopping(done),
-            open_sink(outputs, source.clip) as sink,
-            formats.kept(
-                writer(file, header, done=resumed if file is begun else 0) for file in outputs.poses
+            _finish_on_interrupt(done),
+            _open_video_writer(outputs, source.clip) as sink,
+            formats.open_writers(
+                open_resumed_writer(file, header, done=resumed if file is begun else 0) for file in outputs.poses
             ) as writers,
-            drawing(outputs, sink, watch, shown) as drawer,
+            _draw_in_background(outputs, sink, watch, shown) as drawer,
         ):
             for frame, poses in progress(chain([first] if first else [], pairs), source.clip.frames):
-                record = Record.of(frame, poses)
+                record = PoseRecord.of(frame, poses)
                 with watch("write"):
                     for file in writers:
                         file.write(record)
@@ -223,7 +225,7 @@ def emit(
 
 
 @contextmanager
-def stopping(done: Done) -> Iterator[None]:
+def _finish_on_interrupt(done: ClipSummary) -> Iterator[None]:
     """Ctrl-C ends the block well: all that was begun in it is finished with what there is."""
     try:
         yield
@@ -231,23 +233,23 @@ def stopping(done: Done) -> Iterator[None]:
         done.stopped = True
 
 
-def open_sink(outputs: Outputs, clip: Clip) -> AbstractContextManager[VideoSink | None]:
+def _open_video_writer(outputs: ClipOutputs, clip: Clip) -> AbstractContextManager[VideoWriter | None]:
     """Where the annotated clip goes, or nowhere."""
     if outputs.video is None:
         return nullcontext()
     width, height = clip.size
     wide = replace(clip, size=(2 * width, height)) if outputs.side_by_side else clip
-    return VideoSink(outputs.video, wide, encoding=outputs.encoding)
+    return VideoWriter(outputs.video, wide, encoding=outputs.encoding)
 
 
-def drawing(
-    outputs: Outputs, sink: VideoSink | None, watch: Stopwatch, shown: list[Picture]
-) -> AbstractContextManager[Behind[Pair] | None]:
+def _draw_in_background(
+    outputs: ClipOutputs, sink: VideoWriter | None, watch: StageTimer, shown: list[Image]
+) -> AbstractContextManager[BackgroundConsumer[_Pair] | None]:
     """A thread that draws and encodes, if anybody looks at what is drawn; the last picture is in `shown`."""
     if sink is None and outputs.view is None:
         return nullcontext()
 
-    def consume(pair: Pair) -> None:
+    def consume(pair: _Pair) -> None:
         frame, poses = pair
         with watch("draw"):
             image = draw_poses(frame.image, poses, style=outputs.style)
@@ -257,4 +259,4 @@ def drawing(
             with watch("encode"):
                 sink.write(image, frame.pts)
 
-    return Behind(consume, lambda pair: pair[0].image.nbytes)
+    return BackgroundConsumer(consume, lambda pair: pair[0].image.nbytes)

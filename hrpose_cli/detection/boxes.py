@@ -23,7 +23,7 @@ class Detector(Protocol):
         """The people of each frame, best first."""
 
 
-class WholePicture:
+class WholeImage:
     """One person who fills the picture; for pictures that are already crops."""
 
     def __call__(self, frames: Sequence[Frame]) -> list[Boxes]:
@@ -68,7 +68,7 @@ def read_boxes(path: Path) -> GivenBoxes:
                 score = row.get("box_score", row.get("score", 1.0))  # "score" of our own files is the person's
                 groups[int(row["image_id"])].append((*row["bbox"], score))
         nobody = {int(image["id"]): Boxes.none() for image in images}  # so that all known pictures have an index
-        boxes = nobody | {i: xywh_boxes(np.array(rows, np.float64)) for i, rows in groups.items()}
+        boxes = nobody | {i: boxes_from_xywh(np.array(rows, np.float64)) for i, rows in groups.items()}
         # Frames of a video are found by their index: they all have the name of the clip.
         frames = {int(i["id"]): int(i["frame_index"]) for i in images if "frame_index" in i}
         stills = [image for image in images if "frame_index" not in image]
@@ -78,7 +78,7 @@ def read_boxes(path: Path) -> GivenBoxes:
     return GivenBoxes(names, {frames.get(i, i): found for i, found in boxes.items()})
 
 
-def xywh_boxes(rows: NDArray[np.float64]) -> Boxes:
+def boxes_from_xywh(rows: NDArray[np.float64]) -> Boxes:
     """Boxes of rows (N, 5): x, y, width, height, score in 0..1; those without area are dropped."""
     if not np.isfinite(rows).all() or ((rows[:, 4] < 0) | (rows[:, 4] > 1)).any():
         raise ValueError("boxes must be numbers and scores lie in 0..1")

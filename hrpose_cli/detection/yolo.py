@@ -12,32 +12,32 @@ import cv2
 import numpy as np
 import torch
 
-from hrpose_cli.backends.backend import check_cpu
+from hrpose_cli.backends.backend import check_cpu_only
 from hrpose_cli.backends.device import upload
 from hrpose_cli.errors import BackendError, WeightsError, first_line
-from hrpose_cli.files import digest, shipped
-from hrpose_cli.poses import Boxes, Floats, Frame, Picture
+from hrpose_cli.files import sha256_file, shipped_folder
+from hrpose_cli.poses import Boxes, Floats, Frame, Image
 
 if TYPE_CHECKING:
-    from hrpose_cli.detection.yolo_net import People
+    from hrpose_cli.detection.yolo_net import PersonNet
 
 from collections import defaultdict
 from collections.abc import Iterator
 from typing import cast
 
-DEFAULT = "person-yolo11n"
-TRACED = (160, 128)  # width and height of the picture that a trace follows; any other size is as good
-ONE_EACH, ANCHORS = "one_each", "anchors"  # outputs that need no NMS, or need it
+DEFAULT_DETECTOR = "person-yolo11n"
+_TRACED = (160, 128)  # width and height of the picture that a trace follows; any other size is as good
+_ONE_EACH, _ANCHORS = "one_each", "anchors"  # outputs that need no NMS, or need it
 
 # B pictures (h, w, 3) -> (B, A, 5): corners x1, y1, x2, y2 in pixels and the person's score of each anchor.
-Network = Callable[[Sequence[Picture]], Floats]
+_BoxNetwork = Callable[[Sequence[Image]], Floats]
 
 
 @dataclass(frozen=True)
-class Yolo:
+class YoloDetector:
     """A YOLO network, what runs it, and its thresholds."""
 
-    network: Network
+    network: _BoxNetwork
     name: str
     backend: str = "torch"
     precision: str = "fp32"
@@ -49,7 +49,7 @@ class Yolo:
 
     def __call__(self, frames: Sequence[Frame]) -> list[Boxes]:
         found: dict[int, Boxes] = {}
-        for batch in by_shape([letterbox(frame.image) for frame in frames], self.batch_size):
+        for batch in _batch_by_shape([_fit_letterbox(frame.image) for frame in frames], self.batch_size):
             outputs = self.network([box.image for _, box in batch])
             if not np.isfinite(outputs).all():  # no score is above nan: it would look as if nobody were there
                 made = f"{self.name} by {self.backend} in {self.precision}"
@@ -63,118 +63,125 @@ class Yolo:
         rows = rows[rows[:, 4] >= self.confidence]
         rows = rows[np.argsort(-rows[:, 4], kind="stable")]
         boxes = Boxes(rows[:, :4], rows[:, 4])
-        return boxes if self.one_each else boxes[nms(boxes, self.iou)]
+        return boxes if self.one_each else boxes[_suppress_overlaps(boxes, self.iou)]
 
 
-def nms(boxes: Boxes, iou: float) -> list[int]:
+def _suppress_overlaps(boxes: Boxes, iou: float) -> list[int]:
     """Indices of the boxes that overlap no better one by more than `iou`, best first."""
     corner, size = boxes.xyxy[:, :2], boxes.xyxy[:, 2:] - boxes.xyxy[:, :2]
     kept = cv2.dnn.NMSBoxes(np.concatenate([corner, size], axis=1), boxes.score, 0.0, iou)  # type: ignore[arg-type]
     return [int(i) for i in kept]
 
 
-def load_yolo(
+def load_detector(
     name_or_path: str | Path,
     *,
     device: str = "cpu",
     backend: str = "torch",
     precision: str = "fp32",
     confidence: float = 0.25,
-) -> Yolo:
+) -> YoloDetector:
     """A detector that the package ships, by name, or a checkpoint, by path.
 
     backend: "openvino", or "torch", which computes in fp32; precision: of OpenVINO.
     A .pt of ultralytics is a pickle and can run code when it is loaded: name only files you trust.
     """
-    path = detector_file(name_or_path)
-    facts: dict[str, Any] = {"name": path.stem, "backend": backend, "confidence": confidence, "sha256": digest(path)}
+    path = find_detector_file(name_or_path)
+    facts: dict[str, Any] = {
+        "name": path.stem,
+        "backend": backend,
+        "confidence": confidence,
+        "sha256": sha256_file(path),
+    }
     if backend == "openvino":
-        check_cpu("OpenVINO", device)
-        model = openvino_model(path, facts["sha256"], precision)
-        one_each = model.output(0).get_names() == {ONE_EACH}
-        return Yolo(Compiled(model), precision=precision, one_each=one_each, batch_size=16, **facts)
-    from hrpose_cli.detection.yolo_net import read_people
+        check_cpu_only("OpenVINO", device)
+        model = _load_openvino_model(path, facts["sha256"], precision)
+        one_each = model.output(0).get_names() == {_ONE_EACH}
+        return YoloDetector(_OpenVINONetwork(model), precision=precision, one_each=one_each, batch_size=16, **facts)
+    from hrpose_cli.detection.yolo_net import read_person_net
 
-    net = read_people(path)
+    net = read_person_net(path)
     # A CPU gains little from a batch, and alone a picture's boxes are the same to the last bit.
-    return Yolo(Eager(net, device), one_each=net.one_each, batch_size=1 if device == "cpu" else 8, **facts)
+    return YoloDetector(
+        _TorchNetwork(net, device), one_each=net.one_each, batch_size=1 if device == "cpu" else 8, **facts
+    )
 
 
-def detector_file(name_or_path: str | Path) -> Path:
+def find_detector_file(name_or_path: str | Path) -> Path:
     """The file of a shipped detector or of a user's own."""
     own = Path(name_or_path)
     if own.suffix in {".pt", ".pth", ".safetensors"}:
         if not own.is_file():
             raise WeightsError(f"no detector at {own}: check the path")
         return own
-    path = shipped("weights") / f"{name_or_path}.safetensors"
+    path = shipped_folder("weights") / f"{name_or_path}.safetensors"
     if not path.is_file():
-        known = sorted(p.stem for p in shipped("weights").glob("person-*.safetensors"))
+        known = sorted(p.stem for p in shipped_folder("weights").glob("person-*.safetensors"))
         raise WeightsError(
             f"no detector is called {name_or_path!r}: use {', '.join(known)}, a path to a .pt file, or none"
         )
     return path
 
 
-class Eager:
+class _TorchNetwork:
     """A network in PyTorch, on any device."""
 
-    def __init__(self, net: People, device: str = "cpu") -> None:
+    def __init__(self, net: PersonNet, device: str = "cpu") -> None:
         self.net = net.to(device)
         self.device = device
 
     @torch.inference_mode()
-    def __call__(self, pictures: Sequence[Picture]) -> Floats:
+    def __call__(self, pictures: Sequence[Image]) -> Floats:
         rows: Floats = self.net(upload(np.stack(pictures), self.device)).cpu().numpy()
         return rows
 
 
-class Compiled:
+class _OpenVINONetwork:
     """A network in OpenVINO, which sees one picture at a time on each thread."""
 
     def __init__(self, model: Any) -> None:
-        from hrpose_cli.backends.openvino import Streams
+        from hrpose_cli.backends.openvino import RequestStreams
 
-        self.streams = Streams(model)
+        self.streams = RequestStreams(model)
 
-    def __call__(self, pictures: Sequence[Picture]) -> Floats:
+    def __call__(self, pictures: Sequence[Image]) -> Floats:
         return np.concatenate(self.streams([picture[None] for picture in pictures]))
 
 
-def openvino_model(path: Path, sha256: str, precision: str) -> Any:
+def _load_openvino_model(path: Path, sha256: str, precision: str) -> Any:
     """The network of a file, compiled: from the cache, where neither ultralytics nor a pickle is read, or for it."""
-    from hrpose_cli.backends.openvino import compile_net, compiled
+    from hrpose_cli.backends.openvino import compile_model, load_compiled
 
     facts = {"detector": sha256, "ultralytics": version("ultralytics")}
     try:
-        return compiled(path.stem, facts, precision, lambda: compile_net(convert(path), precision))
+        return load_compiled(path.stem, facts, precision, lambda: compile_model(_convert_to_openvino(path), precision))
     except RuntimeError as error:  # somebody's own layers
         raise BackendError(f"OpenVINO cannot run {path}: {first_line(error)}; use --backend torch") from error
 
 
-def convert(path: Path) -> Any:
+def _convert_to_openvino(path: Path) -> Any:
     """OpenVINO's graph of the network of a file, for one picture of any size; its output's name says its kind."""
-    from hrpose_cli.backends.openvino import runtime
-    from hrpose_cli.backends.pytorch import trace
-    from hrpose_cli.detection.yolo_net import read_people
+    from hrpose_cli.backends.openvino import import_openvino
+    from hrpose_cli.backends.pytorch import trace_net
+    from hrpose_cli.detection.yolo_net import read_person_net
 
-    openvino, net = runtime(), read_people(path)
-    model = openvino.convert_model(trace(net, TRACED), input=[([1, -1, -1, 3], openvino.Type.u8)])
-    model.output(0).get_tensor().set_names({ONE_EACH if net.one_each else ANCHORS})
+    openvino, net = import_openvino(), read_person_net(path)
+    model = openvino.convert_model(trace_net(net, _TRACED), input=[([1, -1, -1, 3], openvino.Type.u8)])
+    model.output(0).get_tensor().set_names({_ONE_EACH if net.one_each else _ANCHORS})
     return model
 
 
 LONG_SIDE = 640
-STRIDE = 32
-FILL = 114
-GRID = 8  # steps of a box a pixel
+_STRIDE = 32
+_GREY = 114
+_BOX_GRID = 8  # steps of a box a pixel
 
 
 @dataclass(frozen=True)
-class Letterbox:
+class _Letterbox:
     """A picture resized to a long side of 640 px and padded with grey to multiples of 32."""
 
-    image: Picture  # (h, w, 3)
+    image: Image  # (h, w, 3)
     scale: tuple[float, float]  # letterbox px a picture px, x and y
     offset: tuple[int, int]  # of the picture inside, px
 
@@ -185,24 +192,24 @@ class Letterbox:
         size must not change the pixels of a crop.
         """
         xyxy = (boxes.xyxy - np.tile(self.offset, 2)) / np.tile(self.scale, 2)
-        xyxy = np.clip(np.round(xyxy * GRID) / GRID, 0, np.tile(size, 2)).astype(np.float32)
+        xyxy = np.clip(np.round(xyxy * _BOX_GRID) / _BOX_GRID, 0, np.tile(size, 2)).astype(np.float32)
         return Boxes(xyxy, boxes.score)[(xyxy[:, 2:] > xyxy[:, :2]).all(axis=1)]
 
 
-def letterbox(image: Picture) -> Letterbox:
+def _fit_letterbox(image: Image) -> _Letterbox:
     """Fit `image` (H, W, 3) into the network's input."""
-    image, side = halved(image)
+    image, side = _halve_image(image)
     height, width = image.shape[:2]
     scale = LONG_SIDE / max(height, width)
     w, h = max(1, round(width * scale)), max(1, round(height * scale))
     resized = image if (w, h) == (width, height) else cv2.resize(image, (w, h), interpolation=cv2.INTER_LINEAR)
-    left, top = (-w % STRIDE) // 2, (-h % STRIDE) // 2
-    padded = np.full((h + -h % STRIDE, w + -w % STRIDE, 3), FILL, np.uint8)
+    left, top = (-w % _STRIDE) // 2, (-h % _STRIDE) // 2
+    padded = np.full((h + -h % _STRIDE, w + -w % _STRIDE, 3), _GREY, np.uint8)
     padded[top : top + h, left : left + w] = resized
-    return Letterbox(padded, (w / width / side, h / height / side), (left, top))
+    return _Letterbox(padded, (w / width / side, h / height / side), (left, top))
 
 
-def halved(image: Picture) -> tuple[Picture, int]:
+def _halve_image(image: Image) -> tuple[Image, int]:
     """A large picture as the means of squares of its pixels, and their side: the power of 2 that leaves the net enough.
 
     Bilinear samples of it as it is would skip most of it, and the means of any other squares take
@@ -211,16 +218,14 @@ def halved(image: Picture) -> tuple[Picture, int]:
     side = 1
     while max(image.shape) >= 2 * LONG_SIDE and min(image.shape[:2]) > 1:
         height, width = image.shape[0] // 2, image.shape[1] // 2
-        image = cast(
-            Picture, cv2.resize(image[: 2 * height, : 2 * width], (width, height), interpolation=cv2.INTER_AREA)
-        )
+        image = cast(Image, cv2.resize(image[: 2 * height, : 2 * width], (width, height), interpolation=cv2.INTER_AREA))
         side *= 2
     return image, side
 
 
-def by_shape(boxes: Sequence[Letterbox], most: int) -> Iterator[list[tuple[int, Letterbox]]]:
+def _batch_by_shape(boxes: Sequence[_Letterbox], most: int) -> Iterator[list[tuple[int, _Letterbox]]]:
     """Batches of at most `most` numbered pictures of one shape."""
-    groups: dict[tuple[int, ...], list[tuple[int, Letterbox]]] = defaultdict(list)
+    groups: dict[tuple[int, ...], list[tuple[int, _Letterbox]]] = defaultdict(list)
     for i, box in enumerate(boxes):
         groups[box.image.shape].append((i, box))
     for group in groups.values():

@@ -22,10 +22,15 @@ from hrpose_cli.errors import WeightsError
 from hrpose_cli.files import cache_dir
 
 # What ultralytics replaces for the whole process when it is imported.
-PATCHED = [(torch, "load"), (torch, "save"), (PIL.Image, "open"), *((cv2, f) for f in ("imread", "imwrite", "imshow"))]
+_PATCHED_CONVOLUTIONS = [
+    (torch, "load"),
+    (torch, "save"),
+    (PIL.Image, "open"),
+    *((cv2, f) for f in ("imread", "imwrite", "imshow")),
+]
 
 
-class People(nn.Module):
+class PersonNet(nn.Module):
     """A network that takes pictures and says of each of its anchors where a person is, and how surely."""
 
     def __init__(self, net: nn.Module, person: int = 0) -> None:
@@ -36,7 +41,7 @@ class People(nn.Module):
         self.one_each = bool(getattr(head, "end2end", False))  # one box a person: no NMS needed, and corners
         head.dynamic = True  # a trace, too, is for any size
         if self.one_each:
-            head.postprocess = anchors_first  # not the best 300 of all classes, of which few are people
+            head.postprocess = _anchors_first  # not the best 300 of all classes, of which few are people
 
     def forward(self, pictures: Tensor) -> Tensor:
         """(B, h, w, 3) uint8 -> (B, A, 5): x1, y1, x2, y2 in pixels and the person's score."""
@@ -51,27 +56,27 @@ class People(nn.Module):
         return torch.cat([rows[..., :2] - half, rows[..., :2] + half, score], -1)
 
 
-def anchors_first(rows: Tensor, *_: object) -> Tensor:
+def _anchors_first(rows: Tensor, *_: object) -> Tensor:
     """(B, A, 4 + classes) as it is."""
     return rows
 
 
-def read_people(path: Path) -> People:
+def read_person_net(path: Path) -> PersonNet:
     """The network of a YOLO file; WeightsError if it finds no people."""
-    with quiet_ultralytics():
+    with _quiet_ultralytics():
         from ultralytics.nn.modules import Detect
 
-        net, names = (read_safetensors if path.suffix == ".safetensors" else read_checkpoint)(path)
+        net, names = (_read_safetensors if path.suffix == ".safetensors" else _read_checkpoint)(path)
         if not isinstance(net.model[-1], Detect):  # type: ignore[index]
             raise WeightsError(f"{path} is no detector: name a YOLO v8, 11 or 26 file that finds boxes")
     person = [i for i, name in names.items() if name == "person"]
     if not person:
         raise WeightsError(f"{path} does not detect people: its classes are {', '.join(names.values())[:80]}")
-    return People(net.float(), person[0]).eval().requires_grad_(False)
+    return PersonNet(net.float(), person[0]).eval().requires_grad_(False)
 
 
 @contextmanager
-def quiet_ultralytics() -> Iterator[None]:
+def _quiet_ultralytics() -> Iterator[None]:
     """Import ultralytics without its installs, look-ups, user settings, thread counts and patches."""
     wanted = {
         "YOLO_AUTOINSTALL": "false",
@@ -80,7 +85,7 @@ def quiet_ultralytics() -> Iterator[None]:
         "YOLO_CONFIG_DIR": str(cache_dir() / "ultralytics"),
     }
     before, threads = dict(os.environ), (torch.get_num_threads(), cv2.getNumThreads())
-    patched = [(owner, name, getattr(owner, name)) for owner, name in PATCHED]
+    patched = [(owner, name, getattr(owner, name)) for owner, name in _PATCHED_CONVOLUTIONS]
     os.environ.update(wanted)
     try:
         import ultralytics.nn.tasks  # noqa: F401
@@ -95,7 +100,7 @@ def quiet_ultralytics() -> Iterator[None]:
         cv2.setNumThreads(threads[1])
 
 
-def read_checkpoint(path: Path) -> tuple[nn.Module, dict[int, str]]:
+def _read_checkpoint(path: Path) -> tuple[nn.Module, dict[int, str]]:
     """The network and class names of an ultralytics checkpoint."""
     try:
         content = torch.load(path, map_location="cpu", weights_only=False)
@@ -105,7 +110,7 @@ def read_checkpoint(path: Path) -> tuple[nn.Module, dict[int, str]]:
         raise WeightsError(f"{path} is not a YOLO checkpoint of ultralytics: {error}") from error
 
 
-def read_safetensors(path: Path) -> tuple[nn.Module, dict[int, str]]:
+def _read_safetensors(path: Path) -> tuple[nn.Module, dict[int, str]]:
     """The network and class names of a file of ours: its metadata hold the model's yaml."""
     from safetensors import SafetensorError, safe_open
     from ultralytics.nn.tasks import DetectionModel

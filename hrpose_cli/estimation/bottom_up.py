@@ -15,27 +15,27 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hrpose_cli.backends.backend import Backend, check_finite, enough_memory
+from hrpose_cli.backends.backend import Backend, catch_out_of_memory, check_heatmaps
 from hrpose_cli.errors import BackendError, UsageError
-from hrpose_cli.estimation.crops import warp_into
-from hrpose_cli.estimation.grouping import DECODINGS, Rules, Steps, group
-from hrpose_cli.estimation.heatmaps import DEFAULT_LIMIT
-from hrpose_cli.estimation.nms import distinct
-from hrpose_cli.geometry import Size, extents, invert, region_affines, transform
+from hrpose_cli.estimation.crops import warp_into_crop
+from hrpose_cli.estimation.grouping import GROUP_DECODERS, GroupingRules, SubpixelSteps, group_keypoints
+from hrpose_cli.estimation.heatmaps import DEFAULT_DECODE_LIMIT
+from hrpose_cli.estimation.nms import drop_duplicates
+from hrpose_cli.geometry import Size, invert_affines, keypoint_extents, region_affines, transform_points
 from hrpose_cli.models.zoo import ModelSpec
-from hrpose_cli.poses import Affine, Floats, Frame, Picture, Poses
+from hrpose_cli.poses import Affine, Floats, Frame, Image, Poses
 from hrpose_cli.skeletons import SKELETONS, Skeleton
-from hrpose_cli.timing import Stopwatch
+from hrpose_cli.timing import StageTimer
 
-Doubles = NDArray[np.float64]
+_Doubles = NDArray[np.float64]
 
-ONE_SIZE = {"openvino", "onnx"}  # backends whose nets are made for one size of input
-MULTIPLE = 64  # px, what the sides of the smallest input are multiples of; those of every input, of 32
-MARGIN = 0.09  # of the joints' longer side, from them to the edge of their box
+_FIXED_SIZE_BACKENDS = {"openvino", "onnx"}  # backends whose nets are made for one size of input
+INPUT_MULTIPLE = 64  # px, what the sides of the smallest input are multiples of; those of every input, of 32
+_MARGIN = 0.09  # of the joints' longer side, from them to the edge of their box
 
 
 @dataclass(frozen=True)
-class View:
+class _ScaledOutput:
     """What the net says of one frame at one scale."""
 
     maps: Tensor  # (1, 2K, h, w) K heatmaps and K tags
@@ -55,21 +55,21 @@ class BottomUp:
     decode: str = "quarter"  # one of grouping.DECODINGS
     flip_test: bool = False
     scales: tuple[float, ...] = (1.0,)
-    limit: float | None = DEFAULT_LIMIT  # px of the input at scale 1; see heatmaps.dark
+    limit: float | None = DEFAULT_DECODE_LIMIT  # px of the input at scale 1; see heatmaps.dark
     least: float = 0.0  # box score below which nobody is reported
     nms_oks: float = 1.0  # as in TopDown
-    rules: Rules = field(default_factory=Rules)
+    rules: GroupingRules = field(default_factory=GroupingRules)
     weights: Path | None = None  # the file that the backend's net came from
-    watch: Stopwatch = field(default_factory=Stopwatch)
+    watch: StageTimer = field(default_factory=StageTimer)
 
     def __post_init__(self) -> None:
-        check_scales(self.scales)
-        if self.backend.name in ONE_SIZE:
+        _check_scales(self.scales)
+        if self.backend.name in _FIXED_SIZE_BACKENDS:
             raise BackendError(
                 f"{self.backend.name} runs inputs of one size, but pictures have many: use --backend torch"
             )
-        if self.decode not in DECODINGS:
-            raise UsageError(f"bottom-up weights decode by {', '.join(DECODINGS)}, not {self.decode}")
+        if self.decode not in GROUP_DECODERS:
+            raise UsageError(f"bottom-up weights decode by {', '.join(GROUP_DECODERS)}, not {self.decode}")
 
     @property
     def skeleton(self) -> Skeleton:
@@ -81,14 +81,14 @@ class BottomUp:
     def estimate(self, frame: Frame) -> Poses:
         """The people of one frame."""
         size = self.map_size(frame.size)
-        with self.watch("pose"), torch.inference_mode(), enough_memory(self.backend, "use smaller --scales"):
+        with self.watch("pose"), torch.inference_mode(), catch_out_of_memory(self.backend, "use smaller --scales"):
             mirror = torch.from_numpy(self.skeleton.mirror).to(self.backend.device)
-            heatmaps, tags = aggregate(list(self.views(frame.image)), size, mirror, corners=self.aligned)
-            check_finite(self.backend, heatmaps, tags)
+            heatmaps, tags = _merge_scales(list(self.views(frame.image)), size, mirror, corners=self.aligned)
+            check_heatmaps(self.backend, heatmaps, tags)
         with self.watch("group"), torch.inference_mode():
-            steps = Steps.of(self.decode, self.spec.kernel, self.limit, self.spec.geometry)
-            people, scores = group(heatmaps, tags, rules=self.rules, steps=steps)
-        return self.poses(people, scores, invert(self.affine(frame.size, size)), frame.size)
+            steps = SubpixelSteps.of(self.decode, self.spec.kernel, self.limit, self.spec.geometry)
+            people, scores = group_keypoints(heatmaps, tags, rules=self.rules, steps=steps)
+        return self.poses(people, scores, invert_affines(self.affine(frame.size, size)), frame.size)
 
     @property
     def aligned(self) -> bool:
@@ -97,7 +97,7 @@ class BottomUp:
 
     def input_size(self, picture: Size, scale: float) -> Size:
         """(width, height) of the net's input at `scale`."""
-        return network_size(picture, self.short_side, scale, min(self.scales))
+        return _net_input_size(picture, self.short_side, scale, min(self.scales))
 
     def map_size(self, picture: Size) -> Size:
         """(width, height) of the maps in which people are looked for: as the input at scale 1.
@@ -112,23 +112,23 @@ class BottomUp:
     def affine(self, picture: Size, size: Size) -> Affine:
         """(2, 3) from the pixels of a picture to those of inputs or maps of `size`."""
         if self.aligned:
-            return corners_to_corners(picture, size, self.input_size(picture, min(self.scales)))
-        return picture_to_input(picture, size)
+            return _corner_aligned_affine(picture, size, self.input_size(picture, min(self.scales)))
+        return _image_to_input_affine(picture, size)
 
     @property
     def short_side(self) -> int:
         """Of the input at scale 1, in pixels."""
         return min(self.spec.input_size)
 
-    def views(self, image: Picture) -> Iterator[View]:
+    def views(self, image: Image) -> Iterator[_ScaledOutput]:
         """The net's output at every scale, the largest first."""
         height, width = image.shape[:2]
         for scale in sorted(self.scales, reverse=True):
             size = self.input_size((width, height), scale)
             resized = np.zeros((1, size[1], size[0], 3), np.uint8)
-            warp_into(resized[0], image, self.affine((width, height), size), np.array([0, 0, width, height]))
+            warp_into_crop(resized[0], image, self.affine((width, height), size), np.array([0, 0, width, height]))
             flipped = np.ascontiguousarray(resized[:, :, ::-1])
-            yield View(self.backend(resized), self.backend(flipped) if self.flip_test else None, scale)
+            yield _ScaledOutput(self.backend(resized), self.backend(flipped) if self.flip_test else None, scale)
 
     def poses(self, people: Floats, scores: Floats, to_frame: Affine, size: Size) -> Poses:
         """Groups (P, K, 3 + T) with their scores (P,) as people of a frame of `size`.
@@ -137,17 +137,17 @@ class BottomUp:
         joints: it says how much of a person was seen.
         """
         score = np.clip(people[..., 2], 0, 1, dtype=np.float32)
-        xy = transform(to_frame, people[..., :2])
-        box = joint_boxes(xy, score > self.rules.threshold, size)
+        xy = transform_points(to_frame, people[..., :2])
+        box = _boxes_around_keypoints(xy, score > self.rules.threshold, size)
         middle = (box[:, None, :2] + box[:, None, 2:]) / 2  # where a joint that is nowhere does no harm
         joints: Floats = np.where((score > 0)[..., None], xy, middle).astype(np.float32)
         poses = Poses(joints, score, box, np.ones(len(xy), np.float32), skeleton=self.skeleton)
         share = np.clip(scores, 0, 1) / np.where(poses.person_score > 0, poses.person_score, 1)
         poses = replace(poses, box_score=np.minimum(share, 1).astype(np.float32))
-        return distinct(poses[poses.box_score >= self.least], self.nms_oks)
+        return drop_duplicates(poses[poses.box_score >= self.least], self.nms_oks)
 
 
-def check_scales(scales: Sequence[float]) -> None:
+def _check_scales(scales: Sequence[float]) -> None:
     """InputError unless the scales make inputs of whole size, and tags, which come from scale 1, exist."""
     if not scales or min(scales) <= 0 or len(set(scales)) < len(scales):
         raise UsageError("scales must be above 0, and each different")
@@ -157,25 +157,25 @@ def check_scales(scales: Sequence[float]) -> None:
         raise UsageError("every scale must be 1, 1.5, 2, ... times the smallest one")
 
 
-def network_size(picture: Size, short: int, scale: float, smallest: float) -> Size:
+def _net_input_size(picture: Size, short: int, scale: float, smallest: float) -> Size:
     """(width, height) of the input at `scale` for a picture of (width, height).
 
     short: the short side at scale 1. All scales are multiples of the smallest, whose long side is
     rounded up to 64 px: HigherHRNet, `get_multi_scale_size`.
     """
-    side = up(smallest * short)
+    side = _round_up_to_multiple(smallest * short)
     width, height = picture
-    long = up(side / min(width, height) * max(width, height))
+    long = _round_up_to_multiple(side / min(width, height) * max(width, height))
     ends = int(side * scale / smallest), int(long * scale / smallest)
     return ends if width < height else ends[::-1]
 
 
-def up(length: float) -> int:
+def _round_up_to_multiple(length: float) -> int:
     """The multiple of 64 at or above `length`, within a pixel; as the authors' integers have it."""
-    return int((length + MULTIPLE - 1) // MULTIPLE * MULTIPLE)
+    return int((length + INPUT_MULTIPLE - 1) // INPUT_MULTIPLE * INPUT_MULTIPLE)
 
 
-def picture_to_input(picture: Size, size: Size) -> Affine:
+def _image_to_input_affine(picture: Size, size: Size) -> Affine:
     """(2, 3) affine from the pixels of a picture to those of an input of `size`, both (width, height).
 
     The short sides coincide, the long one has black borders, to half a pixel the same on both ends.
@@ -187,7 +187,7 @@ def picture_to_input(picture: Size, size: Size) -> Affine:
     return affine
 
 
-def corners_to_corners(picture: Size, size: Size, smallest: Size) -> Affine:
+def _corner_aligned_affine(picture: Size, size: Size, smallest: Size) -> Affine:
     """The same for UDP: the upper left pixels coincide, and so do the lower right ones but for the border.
 
     smallest: of the input at the smallest scale, whose shape decides. mmpose 0.x,
@@ -198,7 +198,9 @@ def corners_to_corners(picture: Size, size: Size, smallest: Size) -> Affine:
     return affine
 
 
-def aggregate(views: Sequence[View], size: Size, mirror: Tensor, *, corners: bool = False) -> tuple[Tensor, Tensor]:
+def _merge_scales(
+    views: Sequence[_ScaledOutput], size: Size, mirror: Tensor, *, corners: bool = False
+) -> tuple[Tensor, Tensor]:
     """Heatmaps (K, h, w) and tags (K, T, h, w) of one frame, resized to `size` (width, height).
 
     Heatmaps are the mean over scales and mirror images. Tags of the picture and of its mirror image are
@@ -213,22 +215,22 @@ def aggregate(views: Sequence[View], size: Size, mirror: Tensor, *, corners: boo
         if view.mirrored is not None:
             back = view.mirrored.flip(-1)
             maps.append(torch.cat([back[:, mirror], back[:, joints + mirror]], dim=1))
-        heatmaps.append(resize(torch.stack([m[:, :joints] for m in maps]).mean(0), size, corners=corners))
+        heatmaps.append(_resize_maps(torch.stack([m[:, :joints] for m in maps]).mean(0), size, corners=corners))
         if view.scale == 1 or len(views) == 1:
-            tags = [resize(m[:, joints:], size, corners=corners) for m in maps]
+            tags = [_resize_maps(m[:, joints:], size, corners=corners) for m in maps]
     return torch.stack(heatmaps).mean(0)[0], torch.stack(tags, dim=2)[0]
 
 
-def resize(maps: Tensor, size: Size, *, corners: bool = False) -> Tensor:
+def _resize_maps(maps: Tensor, size: Size, *, corners: bool = False) -> Tensor:
     """(1, C, h, w) bilinearly resized to `size` (width, height); corners: see `HigherNetConfig`."""
     return F.interpolate(maps, size=(size[1], size[0]), mode="bilinear", align_corners=corners)
 
 
-def joint_boxes(xy: Doubles, seen: NDArray[np.bool_], size: Size) -> Floats:
+def _boxes_around_keypoints(xy: _Doubles, seen: NDArray[np.bool_], size: Size) -> Floats:
     """(N, 4) boxes around the joints (N, K, 2) that were seen (N, K), in a picture of `size`.
 
     A body is larger than its joints by about the margin.
     """
-    low, high = extents(xy, seen)
-    edge = MARGIN * (high - low).max(axis=1, initial=0, keepdims=True)
+    low, high = keypoint_extents(xy, seen)
+    edge = _MARGIN * (high - low).max(axis=1, initial=0, keepdims=True)
     return np.asarray(np.clip(np.concatenate([low - edge, high + edge], axis=1), 0, np.tile(size, 2)), np.float32)

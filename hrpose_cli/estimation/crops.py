@@ -16,12 +16,21 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from hrpose_cli.backends.device import upload
-from hrpose_cli.geometry import PADDING, Geometry, Size, box_regions, compose, invert, region_affines, transform
-from hrpose_cli.poses import Affine, Crops, Picture
+from hrpose_cli.geometry import (
+    PADDING,
+    Geometry,
+    Size,
+    box_regions,
+    compose_affines,
+    invert_affines,
+    region_affines,
+    transform_points,
+)
+from hrpose_cli.poses import Affine, Crops, Image
 
 CropMode = Literal["context", "pad"]
 CROP_MODES: tuple[CropMode, ...] = ("context", "pad")
-Doubles = NDArray[np.float64]
+_Doubles = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -36,7 +45,7 @@ class DeviceCrops:
 
 
 def cut_crops(
-    image: Picture,
+    image: Image,
     xyxy: ArrayLike,
     size: Size,
     *,
@@ -51,16 +60,16 @@ def cut_crops(
     neighbours. Black is also what lies outside the picture.
     """
     boxes = np.asarray(xyxy, np.float64).reshape(-1, 4)
-    to_crop = crop_affines(boxes, size, geometry, padding)
-    to_frame = invert(to_crop)
+    to_crop = _crop_affines(boxes, size, geometry, padding)
+    to_frame = invert_affines(to_crop)
     sources = boxes if mode == "pad" else crop_bounds(to_frame, size)
     images = np.zeros((len(boxes), size[1], size[0], 3), np.uint8)
     for out, affine, bounds in zip(images, to_crop, sources, strict=True):
-        warp_into(out, image, affine, bounds)
+        warp_into_crop(out, image, affine, bounds)
     return Crops(images, to_frame)
 
 
-def crop_affines(boxes: Doubles, size: Size, geometry: Geometry, padding: float) -> Affine:
+def _crop_affines(boxes: _Doubles, size: Size, geometry: Geometry, padding: float) -> Affine:
     """(N, 2, 3) affines from frame pixels to the pixels of the crops of boxes (N, 4)."""
     center, region = box_regions(boxes, size, geometry, padding=padding)
     # A detection can be thinner than a pixel, where the "dark" factor (s - 1) would explode.
@@ -68,20 +77,20 @@ def crop_affines(boxes: Doubles, size: Size, geometry: Geometry, padding: float)
     return region_affines(center, region, size, geometry)
 
 
-def crop_bounds(to_frame: Affine, size: Size) -> Doubles:
+def crop_bounds(to_frame: Affine, size: Size) -> _Doubles:
     """(N, 4) boxes of the frame that hold everything a crop can sample, one pixel to spare."""
     width, height = size
-    corners = transform(to_frame, np.array([[0, 0], [width, 0], [0, height], [width, height]]))  # (N, 4, 2)
+    corners = transform_points(to_frame, np.array([[0, 0], [width, 0], [0, height], [width, height]]))  # (N, 4, 2)
     return np.concatenate([corners.min(1) - 1, corners.max(1) + 1], axis=1)
 
 
-def warp_into(out: Picture, image: Picture, affine: Affine, bounds: Doubles) -> None:
+def warp_into_crop(out: Image, image: Image, affine: Affine, bounds: _Doubles) -> None:
     """Resample the part of `image` inside `bounds` into `out`; what is outside stays black.
 
     Cutting the part out first keeps cv2 below its 32,767 px limit and its work independent of the
     size of the picture.
     """
-    x1, y1, x2, y2 = whole_pixels(bounds, image.shape)
+    x1, y1, x2, y2 = _touched_pixels(bounds, image.shape)
     if x2 <= x1 or y2 <= y1:
         return
     shifted = affine.copy()
@@ -90,7 +99,7 @@ def warp_into(out: Picture, image: Picture, affine: Affine, bounds: Doubles) -> 
     cv2.warpAffine(image[y1:y2, x1:x2], shifted, size, dst=out, flags=cv2.INTER_LINEAR)
 
 
-def whole_pixels(bounds: Doubles, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+def _touched_pixels(bounds: _Doubles, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
     """x1, y1, x2, y2 of the pixels of a picture of `shape` (H, W, ...) that `bounds` (4,) touches."""
     height, width = shape[:2]
     x1, y1 = np.clip(np.floor(bounds[:2]), 0, (width, height)).astype(int)
@@ -98,7 +107,7 @@ def whole_pixels(bounds: Doubles, shape: tuple[int, ...]) -> tuple[int, int, int
     return x1, y1, x2, y2
 
 
-def mirrored(images: Picture | Tensor) -> Picture | Tensor:
+def mirror_images(images: Image | Tensor) -> Image | Tensor:
     """Pictures (N, h, w, 3), left and right exchanged."""
     if isinstance(images, Tensor):
         return images.flip(2)
@@ -118,39 +127,39 @@ def sample_crops(
 ) -> DeviceCrops:
     """`cut_crops` from a uint8 frame (H, W, 3) on a device, whose crops stay there."""
     boxes = np.asarray(xyxy, np.float64).reshape(-1, 4)
-    to_frame = invert(crop_affines(boxes, size, geometry, padding))
+    to_frame = invert_affines(_crop_affines(boxes, size, geometry, padding))
     if not len(boxes):
         return DeviceCrops(frame.new_zeros((0, size[1], size[0], 3)), to_frame)
     if mode == "pad":
-        parts = [sample(frame, to_frame[i : i + 1], box, size) for i, box in enumerate(boxes)]
+        parts = [_sample_bilinear(frame, to_frame[i : i + 1], box, size) for i, box in enumerate(boxes)]
         return DeviceCrops(torch.cat(parts), to_frame)
     bounds = crop_bounds(to_frame, size)
     around = np.concatenate([bounds[:, :2].min(0), bounds[:, 2:].max(0)])
-    return DeviceCrops(sample(frame, to_frame, around, size), to_frame)
+    return DeviceCrops(_sample_bilinear(frame, to_frame, around, size), to_frame)
 
 
-def sample(frame: Tensor, to_frame: Affine, bounds: Doubles, size: Size) -> Tensor:
+def _sample_bilinear(frame: Tensor, to_frame: Affine, bounds: _Doubles, size: Size) -> Tensor:
     """(N, h, w, 3) uint8 crops of `size` (width, height), of the part of `frame` inside `bounds`; else black."""
     n, (width, height) = len(to_frame), size
-    x1, y1, x2, y2 = whole_pixels(bounds, tuple(frame.shape))
+    x1, y1, x2, y2 = _touched_pixels(bounds, tuple(frame.shape))
     if x2 <= x1 or y2 <= y1:
         return frame.new_zeros((n, height, width, 3))
     part = frame[y1:y2, x1:x2].permute(2, 0, 1)[None].float()  # (1, 3, y2 - y1, x2 - x1)
-    ways = compose(unit_square((x1, y1), (x2 - x1, y2 - y1)), to_frame)
-    places = grid(upload(ways.astype(np.float32), str(frame.device)), size)  # (N, h, w, 2)
+    ways = compose_affines(_to_unit_square((x1, y1), (x2 - x1, y2 - y1)), to_frame)
+    places = _sampling_grid(upload(ways.astype(np.float32), str(frame.device)), size)  # (N, h, w, 2)
     # All crops as one tall picture, since the samples of one batch come from one frame.
     places = places.view(1, n * height, width, 2)
     found = F.grid_sample(part, places, mode="bilinear", padding_mode="zeros", align_corners=False)
     return found.round().to(torch.uint8).view(3, n, height, width).permute(1, 2, 3, 0).contiguous()
 
 
-def unit_square(corner: tuple[int, int], size: Size) -> Affine:
+def _to_unit_square(corner: tuple[int, int], size: Size) -> Affine:
     """(2, 3) affine from pixels to grid_sample's -1..1, at the outer edges of the part at `corner` of `size`."""
     scale = 2 / np.asarray(size, np.float64)
     return np.concatenate([np.diag(scale), (scale * (0.5 - np.asarray(corner)) - 1)[:, None]], axis=1)
 
 
-def grid(affines: Tensor, size: Size) -> Tensor:
+def _sampling_grid(affines: Tensor, size: Size) -> Tensor:
     """Where affines (N, 2, 3) take each pixel of a crop: (N, h, w, 2).
 
     No matrix product, which could be told to compute with ten bits (TF32).

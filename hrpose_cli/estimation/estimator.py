@@ -15,7 +15,7 @@ class Estimator(Protocol):
 
 
 @dataclass(frozen=True)
-class Best:
+class TopPeople:
     """Another estimator's people, without those who score too little or are too many."""
 
     base: Estimator

@@ -6,7 +6,7 @@ mean tag is nearest, by one assignment a kind. Here scipy's assignment solves wh
 without the columns of 1e10 that pad their matrices and cost them the last digits of the scores.
 
 People are (P, K, 3 + T) float32: x, y, score and T tags of each joint, zeros where it is missing.
-Coordinates are pixels of the heatmaps; after `settle` a pixel's middle is at `Steps.middle`.
+Coordinates are pixels of the heatmaps; after `settle` a pixel's middle is at `SubpixelSteps.middle`.
 """
 
 from __future__ import annotations
@@ -22,16 +22,22 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hrpose_cli.estimation.heatmaps import DEFAULT_LIMIT, blur_matrix, modulate, newton_step, precise
+from hrpose_cli.estimation.heatmaps import (
+    DEFAULT_DECODE_LIMIT,
+    blur_matrix,
+    decode_dtype,
+    modulate_heatmaps,
+    newton_step,
+)
 from hrpose_cli.poses import Floats
 
 # The head first, because it is seen most often. The authors' order is written for COCO; for other
 # skeletons they use as much of it as there are joints, whatever those are called.
-ORDER = (0, 1, 2, 3, 4, 5, 6, 11, 12, 7, 8, 9, 10, 13, 14, 15, 16)
+_KEYPOINT_ORDER = (0, 1, 2, 3, 4, 5, 6, 11, 12, 7, 8, 9, 10, 13, 14, 15, 16)
 
 
 @dataclass(frozen=True)
-class Rules:
+class GroupingRules:
     """What makes a peak, and a person; the defaults are the authors'."""
 
     most: int = 30  # peaks of one joint, and people to choose from
@@ -40,30 +46,30 @@ class Rules:
     kernel: int = 5  # side of the square in which a peak must be the highest pixel, odd
 
 
-DECODINGS = ("argmax", "quarter", "dark", "udp")
-SIDE = 16  # px of a square to look through for a missing joint
-CHUNK = 64  # people for whom to look at once
+GROUP_DECODERS = ("argmax", "quarter", "dark", "udp")
+_SQUARE_SIDE = 16  # px of a square to look through for a missing joint
+_PEOPLE_PER_CHUNK = 64  # people for whom to look at once
 
 # Where, within its pixel's neighbourhood, a joint lies: heatmaps (K, h, w), joints (n,) and pixels
 # (n, 2) to offsets (n, 2).
-Step = Callable[[Tensor, Tensor, Tensor], Tensor]
+_SubpixelStep = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
-def group(
-    heatmaps: Tensor, tags: Tensor, *, rules: Rules | None = None, steps: Steps | None = None
+def group_keypoints(
+    heatmaps: Tensor, tags: Tensor, *, rules: GroupingRules | None = None, steps: SubpixelSteps | None = None
 ) -> tuple[Floats, Floats]:
     """People (P, K, 3 + T) of heatmaps (K, h, w) and tags (K, T, h, w), and their scores (P,).
 
     A person's score is the mean over all joints, a missing one counting 0, before the missing ones are
     looked for: HigherHRNet, `HeatmapParser.parse`.
     """
-    rules, steps = rules or Rules(), steps or Steps()
-    people = match(top_peaks(heatmaps, tags, rules), rules)
+    rules, steps = rules or GroupingRules(), steps or SubpixelSteps()
+    people = _match_peaks(_top_peaks(heatmaps, tags, rules), rules)
     scores = people[..., 2].mean(axis=1)
-    return refine(settle(people, heatmaps, steps), heatmaps, tags, steps), scores
+    return _find_missing_keypoints(_refine_positions(people, heatmaps, steps), heatmaps, tags, steps), scores
 
 
-def top_peaks(heatmaps: Tensor, tags: Tensor, rules: Rules) -> list[Floats]:
+def _top_peaks(heatmaps: Tensor, tags: Tensor, rules: GroupingRules) -> list[Floats]:
     """For each of the K joints (R, 3 + T) x, y, score and tags of its highest peaks, highest first.
 
     heatmaps: (K, h, w); tags: (K, T, h, w). Few pixels are above the threshold, and of those fewer and
@@ -82,7 +88,7 @@ def top_peaks(heatmaps: Tensor, tags: Tensor, rules: Rules) -> list[Floats]:
     return [rows[joints == k][: rules.most] for k in range(len(heatmaps))]
 
 
-def match(peaks: list[Floats], rules: Rules) -> Floats:
+def _match_peaks(peaks: list[Floats], rules: GroupingRules) -> Floats:
     """People (P, K, 3 + T) in the order in which they turn up; x and y are whole pixels.
 
     peaks: as `top_peaks` gives them. People are told apart by the first tag of the joint that they were
@@ -93,10 +99,10 @@ def match(peaks: list[Floats], rules: Rules) -> Floats:
     people = np.zeros((most, len(peaks), width), np.float32)
     sums, seen = np.zeros((most, width - 3), np.float32), np.zeros((most, 1), np.float32)
     numbers: dict[float, int] = {}
-    for joint in (k for k in ORDER if k < len(peaks)):
+    for joint in (k for k in _KEYPOINT_ORDER if k < len(peaks)):
         known = min(len(numbers), rules.most)
         means = np.asarray(sums[:known] / seen[:known], np.float32)
-        owners = assign(peaks[joint], means, rules.distance)
+        owners = _assign_to_people(peaks[joint], means, rules.distance)
         for row, owner in zip(peaks[joint], owners, strict=True):
             person = owner
             if owner < 0:
@@ -108,7 +114,7 @@ def match(peaks: list[Floats], rules: Rules) -> Floats:
     return people[: len(numbers)]
 
 
-def assign(rows: Floats, people: Floats, limit: float) -> list[int]:
+def _assign_to_people(rows: Floats, people: Floats, limit: float) -> list[int]:
     """For each joint of `rows` (R, 3 + T) the person whose mean tag in `people` (P, T) is its own, or -1.
 
     The nearest whole distance decides, then the score. Every joint and every person is used once.
@@ -122,21 +128,23 @@ def assign(rows: Floats, people: Floats, limit: float) -> list[int]:
     return [int(owner) for owner in owners]
 
 
-def settle(people: Floats, heatmaps: Tensor, steps: Steps) -> Floats:
+def _refine_positions(people: Floats, heatmaps: Tensor, steps: SubpixelSteps) -> Floats:
     """The same people with sub-pixel joints."""
     person, joint = np.nonzero(people[..., 2] > 0)
     settled, xy = people.copy(), people[person, joint, :2].astype(np.int64)
-    settled[person, joint, :2] = subpixel(heatmaps, joint, xy, steps.peaks) + steps.middle
+    settled[person, joint, :2] = _subpixel_positions(heatmaps, joint, xy, steps.peaks) + steps.middle
     return settled
 
 
-def subpixel(heatmaps: Tensor, joint: NDArray[np.int64], xy: NDArray[np.int64], step: Step) -> Floats:
+def _subpixel_positions(
+    heatmaps: Tensor, joint: NDArray[np.int64], xy: NDArray[np.int64], step: _SubpixelStep
+) -> Floats:
     """(n, 2) positions for the pixels (n, 2) of joints (n,)."""
     where = torch.from_numpy(joint).to(heatmaps.device), torch.from_numpy(xy).to(heatmaps.device)
     return np.asarray(xy + step(heatmaps, *where).cpu().numpy(), np.float32)
 
 
-def refine(people: Floats, heatmaps: Tensor, tags: Tensor, steps: Steps) -> Floats:
+def _find_missing_keypoints(people: Floats, heatmaps: Tensor, tags: Tensor, steps: SubpixelSteps) -> Floats:
     """The same people with their missing joints, where the heatmap is above 0 at the likeliest place.
 
     That is where heat minus the rounded distance from the person's mean tag is highest.
@@ -146,29 +154,29 @@ def refine(people: Floats, heatmaps: Tensor, tags: Tensor, steps: Steps) -> Floa
         return people
     present = (people[..., 2] > 0)[..., None]
     means = (people[..., 3:] * present).sum(axis=1) / present.sum(axis=1, dtype=np.float32)  # (P, T)
-    index = likeliest(heatmaps, tags, joint, torch.from_numpy(means[person]).to(tags.device))
+    index = _likeliest_pixels(heatmaps, tags, joint, torch.from_numpy(means[person]).to(tags.device))
     score = heatmaps.flatten(1)[torch.from_numpy(joint).to(index.device), index].cpu().numpy()
     good = score > 0
     person, joint, place = person[good], joint[good], index.cpu().numpy()[good]
     xy = np.stack([place % heatmaps.shape[-1], place // heatmaps.shape[-1]], axis=1)
     refined = people.copy()
-    refined[person, joint, :2] = subpixel(heatmaps, joint, xy, steps.missing) + steps.middle
+    refined[person, joint, :2] = _subpixel_positions(heatmaps, joint, xy, steps.missing) + steps.middle
     refined[person, joint, 2] = score[good]
     return refined
 
 
-def likeliest(heatmaps: Tensor, tags: Tensor, joint: NDArray[np.int64], means: Tensor) -> Tensor:
+def _likeliest_pixels(heatmaps: Tensor, tags: Tensor, joint: NDArray[np.int64], means: Tensor) -> Tensor:
     """(n,) flat index of the pixel where joints (n,) of people with mean tags (n, T) most likely are."""
     found = torch.zeros(len(joint), dtype=torch.long, device=heatmaps.device)
     for k in np.unique(joint):
-        squares = Squares.of(heatmaps[k], tags[k])
-        for part in np.array_split(np.flatnonzero(joint == k), 1 + (joint == k).sum() // CHUNK):
+        squares = _Squares.of(heatmaps[k], tags[k])
+        for part in np.array_split(np.flatnonzero(joint == k), 1 + (joint == k).sum() // _PEOPLE_PER_CHUNK):
             found[part] = squares.search(means[part])
     return found
 
 
 @dataclass(frozen=True)
-class Squares:
+class _Squares:
     """One joint's maps cut into B squares of S pixels, with what bounds the likelihood in each.
 
     Most squares need no look: their highest pixel, and the tag of theirs that is nearest to the
@@ -180,11 +188,11 @@ class Squares:
     index: Tensor  # (B, S) int64, of the pixel in the flattened map
 
     @classmethod
-    def of(cls, heat: Tensor, tags: Tensor) -> Squares:
+    def of(cls, heat: Tensor, tags: Tensor) -> _Squares:
         """The squares of heat (h, w) and tags (T, h, w)."""
         height, width = heat.shape
         index = torch.arange(height * width, device=heat.device).view(1, height, width)
-        return cls(squares(heat[None])[0], squares(tags), squares(index)[0])
+        return cls(_split_into_squares(heat[None])[0], _split_into_squares(tags), _split_into_squares(index)[0])
 
     def search(self, means: Tensor) -> Tensor:
         """(n,) index of the likeliest pixel for people with mean tags (n, T), the first of equals."""
@@ -193,8 +201,8 @@ class Squares:
         nearest = torch.maximum(low[:, None] - mean, mean - high[:, None]).clamp(min=0)  # (T, n, B)
         heat, peak = self.heat.max(1)  # (B,)
         at_peaks = self.tags.gather(2, peak.expand(len(self.tags), 1, -1).mT)[..., 0]  # (T, B)
-        bound = heat - rounded_length(nearest)  # (n, B)
-        least = (heat - rounded_length(at_peaks[:, None] - mean)).amax(1, keepdim=True)
+        bound = heat - _rounded_tag_distance(nearest)  # (n, B)
+        least = (heat - _rounded_tag_distance(at_peaks[:, None] - mean)).amax(1, keepdim=True)
         person, square = torch.nonzero(bound >= least, as_tuple=True)
         value, place = self.likelihood(person, square, means).max(1)
         best = torch.full((len(means),), -torch.inf, device=value.device).scatter_reduce(0, person, value, "amax")
@@ -204,21 +212,21 @@ class Squares:
 
     def likelihood(self, person: Tensor, square: Tensor, means: Tensor) -> Tensor:
         """(m, S) in the squares (m,) for the people (m,)."""
-        return self.heat[square] - rounded_length(self.tags[:, square] - means[person].T[..., None])
+        return self.heat[square] - _rounded_tag_distance(self.tags[:, square] - means[person].T[..., None])
 
 
-def squares(maps: Tensor) -> Tensor:
+def _split_into_squares(maps: Tensor) -> Tensor:
     """(C, h, w) cut into B squares of S pixels: (C, B, S); beyond the border the last pixel is repeated."""
     for axis in (1, 2):
-        if missing := -maps.shape[axis] % SIDE:
+        if missing := -maps.shape[axis] % _SQUARE_SIDE:
             last = maps.narrow(axis, maps.shape[axis] - 1, 1)
             maps = torch.cat([maps, *[last] * missing], dim=axis)
-    rows = maps.unflatten(1, (-1, SIDE)).unflatten(3, (-1, SIDE))  # (C, h/SIDE, SIDE, w/SIDE, SIDE)
+    rows = maps.unflatten(1, (-1, _SQUARE_SIDE)).unflatten(3, (-1, _SQUARE_SIDE))  # (C, h/SIDE, SIDE, w/SIDE, SIDE)
     cut: Tensor = rows.transpose(2, 3).flatten(3).flatten(1, 2)
     return cut
 
 
-def rounded_length(difference: Tensor) -> Tensor:
+def _rounded_tag_distance(difference: Tensor) -> Tensor:
     """(...) length, rounded to a whole number, of vectors (T, ...)."""
     length: Tensor = difference.square().sum(0).sqrt().round()
     return length
@@ -227,28 +235,28 @@ def rounded_length(difference: Tensor) -> Tensor:
 # Sub-pixel steps ---------------------------------------------------------------------------------
 
 
-def no_step(heatmaps: Tensor, joint: Tensor, xy: Tensor) -> Tensor:
+def _no_step(heatmaps: Tensor, joint: Tensor, xy: Tensor) -> Tensor:
     """The pixel as it is."""
     return torch.zeros_like(xy, dtype=torch.float32)
 
 
-def quarter_step(heatmaps: Tensor, joint: Tensor, xy: Tensor) -> Tensor:
+def _quarter_step(heatmaps: Tensor, joint: Tensor, xy: Tensor) -> Tensor:
     """A quarter pixel towards the higher neighbour on each axis, down where both are equal."""
-    around = patches(heatmaps, joint, xy, 1)
+    around = _patches_around(heatmaps, joint, xy, 1)
     slope = torch.stack([around[:, 1, 2] - around[:, 1, 0], around[:, 2, 1] - around[:, 0, 1]], dim=-1)
     return torch.where(slope > 0, 0.25, -0.25)
 
 
-def dark_step(
-    heatmaps: Tensor, joint: Tensor, xy: Tensor, *, kernel: int = 11, limit: float | None = DEFAULT_LIMIT
+def _dark_step(
+    heatmaps: Tensor, joint: Tensor, xy: Tensor, *, kernel: int = 11, limit: float | None = DEFAULT_DECODE_LIMIT
 ) -> Tensor:
     """DARK's Newton step on the logarithm of the blurred heatmap; arguments as for `heatmaps.dark`.
 
     Only what the step looks at is blurred, so its cost grows with the people, not with the picture.
     """
     radius = 2 + kernel // 2
-    around = modulate(patches(heatmaps, joint, xy, radius)[None], kernel)[0]
-    log = around[:, radius - 2 : radius + 3, radius - 2 : radius + 3].to(precise(heatmaps)).clamp(min=1e-10).log()
+    around = modulate_heatmaps(_patches_around(heatmaps, joint, xy, radius)[None], kernel)[0]
+    log = around[:, radius - 2 : radius + 3, radius - 2 : radius + 3].to(decode_dtype(heatmaps)).clamp(min=1e-10).log()
     gradient = 0.5 * torch.stack([log[:, 2, 3] - log[:, 2, 1], log[:, 3, 2] - log[:, 1, 2]], dim=-1)
     dxx = 0.25 * (log[:, 2, 4] - 2 * log[:, 2, 2] + log[:, 2, 0])
     dyy = 0.25 * (log[:, 4, 2] - 2 * log[:, 2, 2] + log[:, 0, 2])
@@ -256,16 +264,16 @@ def dark_step(
     return newton_step(gradient, dxx, dyy, dxy, limit)
 
 
-def udp_step(
-    heatmaps: Tensor, joint: Tensor, xy: Tensor, *, kernel: int = 3, limit: float | None = DEFAULT_LIMIT
+def _udp_step(
+    heatmaps: Tensor, joint: Tensor, xy: Tensor, *, kernel: int = 3, limit: float | None = DEFAULT_DECODE_LIMIT
 ) -> Tensor:
     """UDP's Newton step, whose derivatives are one pixel wide; arguments as for `heatmaps.udp`.
 
     mmpose 0.x, `post_dark`, of which the last two pixels at a border differ: here the edge repeats in the blur.
     """
     reach = kernel // 2
-    blur = blur_matrix(2 * reach + 3, kernel, heatmaps.device, precise(heatmaps))[reach : reach + 3]
-    around = blur @ patches(heatmaps, joint, xy, reach + 1).to(blur.dtype) @ blur.T  # (n, 3, 3)
+    blur = blur_matrix(2 * reach + 3, kernel, heatmaps.device, decode_dtype(heatmaps))[reach : reach + 3]
+    around = blur @ _patches_around(heatmaps, joint, xy, reach + 1).to(blur.dtype) @ blur.T  # (n, 3, 3)
     log = around.clamp(1e-3, 50).log()
     middle, right, left, below, above = log[:, 1, 1], log[:, 1, 2], log[:, 1, 0], log[:, 2, 1], log[:, 0, 1]
     gradient = 0.5 * torch.stack([right - left, below - above], dim=-1)
@@ -275,27 +283,27 @@ def udp_step(
 
 
 @dataclass(frozen=True)
-class Steps:
+class SubpixelSteps:
     """From pixels to the joints in them."""
 
-    peaks: Step = quarter_step
-    missing: Step = quarter_step  # of the pixels that were found by looking for a joint
+    peaks: _SubpixelStep = _quarter_step
+    missing: _SubpixelStep = _quarter_step  # of the pixels that were found by looking for a joint
     middle: float = 0.5  # px, where in its pixel a joint is that no step moves: targets were rounded down
 
     @classmethod
-    def of(cls, decode: str, kernel: int, limit: float | None, geometry: str = "classic") -> Steps:
+    def of(cls, decode: str, kernel: int, limit: float | None, geometry: str = "classic") -> SubpixelSteps:
         """Those of one of `DECODINGS`; UDP's authors move missing joints by quarters, and round nothing."""
-        named: dict[str, Step] = {
-            "argmax": no_step,
-            "quarter": quarter_step,
-            "dark": partial(dark_step, kernel=kernel, limit=limit),
-            "udp": partial(udp_step, kernel=kernel, limit=limit),
+        named: dict[str, _SubpixelStep] = {
+            "argmax": _no_step,
+            "quarter": _quarter_step,
+            "dark": partial(_dark_step, kernel=kernel, limit=limit),
+            "udp": partial(_udp_step, kernel=kernel, limit=limit),
         }
-        missing = quarter_step if decode == "udp" else named[decode]
+        missing = _quarter_step if decode == "udp" else named[decode]
         return cls(named[decode], missing, 0.0 if geometry == "udp" else 0.5)
 
 
-def patches(heatmaps: Tensor, joint: Tensor, xy: Tensor, radius: int) -> Tensor:
+def _patches_around(heatmaps: Tensor, joint: Tensor, xy: Tensor, radius: int) -> Tensor:
     """Squares of heatmaps (K, h, w) around pixels (n, 2): (n, 2r+1, 2r+1); beyond the border the edge repeats."""
     height, width = heatmaps.shape[-2:]
     steps = torch.arange(-radius, radius + 1, device=heatmaps.device)

@@ -19,10 +19,10 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-DEFAULT_LIMIT = 1.0  # heatmap px an axis
+DEFAULT_DECODE_LIMIT = 1.0  # heatmap px an axis
 
 # cv2.getGaussianKernel does not compute these but looks them up.
-FIXED_KERNELS = {
+_FIXED_KERNELS = {
     1: [1.0],
     3: [0.25, 0.5, 0.25],
     5: [0.0625, 0.25, 0.375, 0.25, 0.0625],
@@ -43,7 +43,7 @@ def merge_flip(heatmaps: Tensor, flipped: Tensor, mirror: Tensor, *, shift: bool
     return back.add_(heatmaps).mul_(0.5)
 
 
-def peaks(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
+def _find_peaks(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
     """The highest pixel of each map, the first of equals: x, y (N, K, 2) int64 and its value (N, K).
 
     Where no pixel is above 0 the position is (0, 0), as in the authors' `get_max_preds`.
@@ -54,13 +54,13 @@ def peaks(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
     return xy * (score > 0)[..., None], score
 
 
-def unknown(heatmaps: Tensor) -> Tensor:
+def nan_where_not_finite(heatmaps: Tensor) -> Tensor:
     """(N, K) NaN for maps with values that are not finite, else 0; for results to carry, so that nobody waits."""
     low, high = heatmaps.flatten(2).amin(2), heatmaps.flatten(2).amax(2)
     return 0 * (high - low)
 
 
-def neighbours(heatmaps: Tensor, xy: Tensor, radius: int) -> Tensor:
+def _pixels_around(heatmaps: Tensor, xy: Tensor, radius: int) -> Tensor:
     """Pixels around each peak: (N, K, 2r+1, 2r+1), indexed y, x; beyond the border the edge repeats."""
     h, w = heatmaps.shape[-2:]
     step = torch.arange(-radius, radius + 1, device=heatmaps.device)
@@ -70,54 +70,58 @@ def neighbours(heatmaps: Tensor, xy: Tensor, radius: int) -> Tensor:
     return heatmaps.flatten(2).gather(2, index.flatten(2)).view(index.shape)
 
 
-def inside(xy: Tensor, size: tuple[int, int], low: int, high: int) -> Tensor:
+def _is_inside(xy: Tensor, size: tuple[int, int], low: int, high: int) -> Tensor:
     """(N, K, 1) where low < x < w - high and the same for y; size is (width, height)."""
     x, y = xy[..., :1], xy[..., 1:]
     return (x > low) & (x < size[0] - high) & (y > low) & (y < size[1] - high)
 
 
-def argmax(heatmaps: Tensor, kernel: int = 0, limit: float | None = None) -> tuple[Tensor, Tensor]:
+def _decode_argmax(heatmaps: Tensor, kernel: int = 0, limit: float | None = None) -> tuple[Tensor, Tensor]:
     """The peaks as they are: (N, K, 2) float32 and scores (N, K)."""
-    xy, score = peaks(heatmaps)
+    xy, score = _find_peaks(heatmaps)
     return xy.float(), score
 
 
-def quarter(heatmaps: Tensor, kernel: int = 0, limit: float | None = None) -> tuple[Tensor, Tensor]:
+def _decode_quarter(heatmaps: Tensor, kernel: int = 0, limit: float | None = None) -> tuple[Tensor, Tensor]:
     """0.25 px towards the higher neighbour on each axis (HRNet, `get_final_preds`).
 
     Only where 1 < x < w - 1 and 1 < y < h - 1: the authors' code leaves columns 0, 1 and w - 1 alone.
     """
-    xy, score = peaks(heatmaps)
-    around = neighbours(heatmaps, xy, 1)
+    xy, score = _find_peaks(heatmaps)
+    around = _pixels_around(heatmaps, xy, 1)
     slope = torch.stack([around[..., 1, 2] - around[..., 1, 0], around[..., 2, 1] - around[..., 0, 1]], -1)
-    moved = 0.25 * slope.sign() * inside(xy, (heatmaps.shape[-1], heatmaps.shape[-2]), 1, 1)
+    moved = 0.25 * slope.sign() * _is_inside(xy, (heatmaps.shape[-1], heatmaps.shape[-2]), 1, 1)
     return xy + moved, score
 
 
-def dark(heatmaps: Tensor, kernel: int = 11, limit: float | None = DEFAULT_LIMIT) -> tuple[Tensor, Tensor]:
+def decode_dark(
+    heatmaps: Tensor, kernel: int = 11, limit: float | None = DEFAULT_DECODE_LIMIT
+) -> tuple[Tensor, Tensor]:
     """DARK: one Newton step on the logarithm of the blurred map, from the peak of the unblurred one.
 
     kernel: side of the blur in heatmap px, odd. limit: the longest step an axis in heatmap px; None
     is the authors' code, whose step on a noisy map can be many pixels long. Two pixels from the
     border, and where the Hessian is singular, the peak stays. DarkPose, lib/core/inference.py.
     """
-    xy, score = peaks(heatmaps)
-    log = log_around(modulate(heatmaps, kernel), xy, 2, low=1e-10)
+    xy, score = _find_peaks(heatmaps)
+    log = _log_pixels_around(modulate_heatmaps(heatmaps, kernel), xy, 2, low=1e-10)
     gradient = 0.5 * torch.stack([log[..., 2, 3] - log[..., 2, 1], log[..., 3, 2] - log[..., 1, 2]], -1)
     dxx = 0.25 * (log[..., 2, 4] - 2 * log[..., 2, 2] + log[..., 2, 0])
     dyy = 0.25 * (log[..., 4, 2] - 2 * log[..., 2, 2] + log[..., 0, 2])
     dxy = 0.25 * (log[..., 3, 3] - log[..., 1, 3] - log[..., 3, 1] + log[..., 1, 1])
-    free = inside(xy, (heatmaps.shape[-1], heatmaps.shape[-2]), 1, 2)
+    free = _is_inside(xy, (heatmaps.shape[-1], heatmaps.shape[-2]), 1, 2)
     return (xy + newton_step(gradient, dxx, dyy, dxy, limit) * free).float(), score
 
 
-def udp(heatmaps: Tensor, kernel: int = 11, limit: float | None = DEFAULT_LIMIT) -> tuple[Tensor, Tensor]:
+def _decode_udp(
+    heatmaps: Tensor, kernel: int = 11, limit: float | None = DEFAULT_DECODE_LIMIT
+) -> tuple[Tensor, Tensor]:
     """UDP's DARK: derivatives one pixel wide, edges repeated, a Newton step everywhere.
 
     Arguments as for `dark`. mmpose 1.x, mmpose/codecs/utils/refinement.py.
     """
-    xy, score = peaks(heatmaps)
-    log = log_around(modulate(heatmaps, kernel), xy, 1, low=1e-3, high=50.0)
+    xy, score = _find_peaks(heatmaps)
+    log = _log_pixels_around(modulate_heatmaps(heatmaps, kernel), xy, 1, low=1e-3, high=50.0)
     gradient = 0.5 * torch.stack([log[..., 1, 2] - log[..., 1, 0], log[..., 2, 1] - log[..., 0, 1]], -1)
     dxx = log[..., 1, 2] - 2 * log[..., 1, 1] + log[..., 1, 0]
     dyy = log[..., 2, 1] - 2 * log[..., 1, 1] + log[..., 0, 1]
@@ -129,8 +133,13 @@ def udp(heatmaps: Tensor, kernel: int = 11, limit: float | None = DEFAULT_LIMIT)
     return (xy + newton_step(gradient, dxx + epsilon, dyy + epsilon, dxy, limit)).float(), score
 
 
-Decoder = Callable[[Tensor, int, float | None], tuple[Tensor, Tensor]]
-DECODERS: dict[str, Decoder] = {"argmax": argmax, "quarter": quarter, "dark": dark, "udp": udp}
+_Decoder = Callable[[Tensor, int, float | None], tuple[Tensor, Tensor]]
+DECODERS: dict[str, _Decoder] = {
+    "argmax": _decode_argmax,
+    "quarter": _decode_quarter,
+    "dark": decode_dark,
+    "udp": _decode_udp,
+}
 
 
 def newton_step(gradient: Tensor, dxx: Tensor, dyy: Tensor, dxy: Tensor, limit: float | None) -> Tensor:
@@ -142,16 +151,16 @@ def newton_step(gradient: Tensor, dxx: Tensor, dyy: Tensor, dxy: Tensor, limit: 
     return step if limit is None else step.clamp(-limit, limit)
 
 
-def log_around(heatmaps: Tensor, xy: Tensor, radius: int, *, low: float, high: float | None = None) -> Tensor:
+def _log_pixels_around(heatmaps: Tensor, xy: Tensor, radius: int, *, low: float, high: float | None = None) -> Tensor:
     """Logarithm of the clipped `neighbours` (N, K, 2r+1, 2r+1).
 
     Rounded once, to float32, like the authors' numpy: the derivatives subtract nearly equal numbers.
     """
-    around = neighbours(heatmaps, xy, radius).clamp(low, high).to(precise(heatmaps))
-    return around.log().float().to(precise(heatmaps))
+    around = _pixels_around(heatmaps, xy, radius).clamp(low, high).to(decode_dtype(heatmaps))
+    return around.log().float().to(decode_dtype(heatmaps))
 
 
-def precise(tensor: Tensor) -> torch.dtype:
+def decode_dtype(tensor: Tensor) -> torch.dtype:
     """float64 on a CPU, in which the authors' numpy computes; float32 on a GPU.
 
     A consumer GPU takes 32 to 64 times as long in float64, and MPS has none. The joints of the reference
@@ -160,12 +169,12 @@ def precise(tensor: Tensor) -> torch.dtype:
     return torch.float64 if tensor.device.type == "cpu" else torch.float32
 
 
-def modulate(heatmaps: Tensor, kernel: int) -> Tensor:
+def modulate_heatmaps(heatmaps: Tensor, kernel: int) -> Tensor:
     """Blur (N, K, h, w) with zeros outside, then scale each map back to its old maximum.
 
     DARK, equation 9 f. The blur runs in `precise` numbers, as the authors' does.
     """
-    dtype = precise(heatmaps)
+    dtype = decode_dtype(heatmaps)
     rows, columns = (blur_matrix(n, kernel, heatmaps.device, dtype) for n in heatmaps.shape[-2:])
     blurred = (rows @ heatmaps.to(dtype) @ columns.T).float()
     old, new = heatmaps.amax((-2, -1), keepdim=True), blurred.amax((-2, -1), keepdim=True)
@@ -180,25 +189,25 @@ def blur_matrix(n: int, kernel: int, device: torch.device, dtype: torch.dtype) -
     A blur is separable, so two small matrix products do it for all maps at once.
     """
     radius = kernel // 2
-    weights = gaussian_kernel(kernel)
+    weights = _gaussian_kernel(kernel)
     offset = torch.arange(n)[None] - torch.arange(n)[:, None] + radius  # (n, n)
     matrix = torch.where((offset >= 0) & (offset < kernel), weights[offset.clamp(0, kernel - 1)], 0.0)
     return matrix.to(device, dtype)
 
 
-def gaussian_kernel(kernel: int) -> Tensor:
+def _gaussian_kernel(kernel: int) -> Tensor:
     """(kernel,) float64 weights of cv2.getGaussianKernel(kernel, 0)."""
     if kernel < 1 or kernel % 2 == 0:
         raise ValueError(f"a blur kernel must be odd and positive, but is {kernel}")
-    if kernel in FIXED_KERNELS:
-        return torch.tensor(FIXED_KERNELS[kernel], dtype=torch.float64)
+    if kernel in _FIXED_KERNELS:
+        return torch.tensor(_FIXED_KERNELS[kernel], dtype=torch.float64)
     sigma = 0.3 * ((kernel - 1) * 0.5 - 1) + 0.8
     x = torch.arange(kernel, dtype=torch.float64) - (kernel - 1) / 2
     weights = torch.exp(-(x**2) / (2 * sigma**2))
     return weights / weights.sum()
 
 
-def encode(
+def encode_heatmaps(
     joints: Tensor, visible: Tensor, size: tuple[int, int], *, sigma: float = 2.0, encoding: str = "unbiased"
 ) -> tuple[Tensor, Tensor]:
     """Target heatmaps (N, K, h, w) and target weights (N, K), both float32.

@@ -6,17 +6,17 @@ from numpy.typing import ArrayLike, NDArray
 from hrpose_cli.geometry import Geometry, Size, box_regions, oks
 from hrpose_cli.poses import Poses
 
-SOFT_MOST = 20  # people an image that `soft_oks_nms` keeps
-SEEN = 0.2  # score of a joint that is not just guessed
-SHARED = 3  # joints that two people must both show to be taken for one
+_SOFT_MOST = 20  # people an image that `soft_oks_nms` keeps
+_SEEN_SCORE = 0.2  # score of a joint that is not just guessed
+_SHARED_FRACTION = 3  # joints that two people must both show to be taken for one
 
 
-def padded_area(boxes: ArrayLike, crop: Size, geometry: Geometry) -> NDArray[np.float64]:
+def _padded_area(boxes: ArrayLike, crop: Size, geometry: Geometry) -> NDArray[np.float64]:
     """(N,) px^2 of the 3:4 regions, 1.25 padding included: the area that the authors' OKS-NMS uses."""
     return np.asarray(box_regions(boxes, crop, geometry)[1].prod(axis=1))
 
 
-def oks_nms(similarity: NDArray[np.float64], score: ArrayLike, threshold: float = 0.9) -> list[int]:
+def _oks_nms(similarity: NDArray[np.float64], score: ArrayLike, threshold: float = 0.9) -> list[int]:
     """Indices of the people to keep, best first: whoever is over `threshold` like a better one goes.
 
     similarity: (N, N) from `geometry.oks`. HRNet, lib/nms/nms.py, `oks_nms`.
@@ -30,7 +30,7 @@ def oks_nms(similarity: NDArray[np.float64], score: ArrayLike, threshold: float 
     return keep
 
 
-def soft_oks_nms(similarity: NDArray[np.float64], score: ArrayLike, threshold: float = 0.9) -> list[int]:
+def _soft_oks_nms(similarity: NDArray[np.float64], score: ArrayLike, threshold: float = 0.9) -> list[int]:
     """At most 20 people, best first; likeness to a better one lowers the rank instead of dropping.
 
     HRNet, lib/nms/nms.py, `soft_oks_nms`, which does not give the lowered scores back either.
@@ -39,7 +39,7 @@ def soft_oks_nms(similarity: NDArray[np.float64], score: ArrayLike, threshold: f
     order = scores.argsort()[::-1]
     scores = scores[order]
     keep: list[int] = []
-    while order.size and len(keep) < SOFT_MOST:
+    while order.size and len(keep) < _SOFT_MOST:
         best, order = order[0], order[1:]
         keep.append(int(best))
         scores = scores[1:] * np.exp(-(similarity[best, order] ** 2) / threshold)
@@ -48,17 +48,17 @@ def soft_oks_nms(similarity: NDArray[np.float64], score: ArrayLike, threshold: f
     return keep
 
 
-NMS = {"hard": oks_nms, "soft": soft_oks_nms}
+NMS_METHODS = {"hard": _oks_nms, "soft": _soft_oks_nms}
 
 
-def similarity_of(
+def pose_similarity(
     xy: ArrayLike, boxes: ArrayLike, crop: Size, geometry: Geometry, sigmas: ArrayLike
 ) -> NDArray[np.float64]:
     """(N, N) OKS of the people of one picture, on the scale of their padded boxes."""
-    return oks(xy, padded_area(boxes, crop, geometry), sigmas)
+    return oks(xy, _padded_area(boxes, crop, geometry), sigmas)
 
 
-def distinct(poses: Poses, threshold: float) -> Poses:
+def drop_duplicates(poses: Poses, threshold: float) -> Poses:
     """The people but for those who are over `threshold` like a better one: somebody found twice.
 
     Likeness is OKS on the scale of the boxes, over the joints that both show: of the others a net makes a
@@ -66,9 +66,9 @@ def distinct(poses: Poses, threshold: float) -> Poses:
     """
     if len(poses) < 2:
         return poses
-    seen = poses.score >= SEEN  # (N, K)
+    seen = poses.score >= _SEEN_SCORE  # (N, K)
     area = (poses.box[:, 2:] - poses.box[:, :2]).prod(axis=1)
     alike = oks(poses.xy, area, poses.skeleton.sigmas, visible=seen)
     shared = (seen[:, None] & seen[None]).sum(axis=-1)  # (N, N)
-    keep = oks_nms(np.where(shared >= SHARED, alike, 0), poses.person_score, threshold)
+    keep = _oks_nms(np.where(shared >= _SHARED_FRACTION, alike, 0), poses.person_score, threshold)
     return poses[np.sort(keep)]

@@ -12,22 +12,22 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hrpose_cli.backends.backend import Backend, enough_memory
-from hrpose_cli.backends.build import BACKENDS, RUNTIMES
-from hrpose_cli.backends.cache import cached, net_facts
+from hrpose_cli.backends.backend import Backend, catch_out_of_memory
+from hrpose_cli.backends.build import BACKENDS, RUNTIME_PACKAGES
+from hrpose_cli.backends.cache import describe_net, load_or_make
 from hrpose_cli.errors import BackendError
-from hrpose_cli.estimation.crops import cut_crops, mirrored
-from hrpose_cli.estimation.heatmaps import DECODERS, DEFAULT_LIMIT
-from hrpose_cli.files import digest, shipped
-from hrpose_cli.media.images import read_picture
-from hrpose_cli.media.video_reader import VideoSource
-from hrpose_cli.models.exported import EXPORTED, export_facts, read_metadata
+from hrpose_cli.estimation.crops import cut_crops, mirror_images
+from hrpose_cli.estimation.heatmaps import DECODERS, DEFAULT_DECODE_LIMIT
+from hrpose_cli.files import sha256_file, shipped_folder
+from hrpose_cli.media.images import read_image
+from hrpose_cli.media.video_reader import VideoReader
+from hrpose_cli.models.exported import EXPORTED_SUFFIXES, read_export_info, read_export_metadata
 from hrpose_cli.models.zoo import ModelSpec
-from hrpose_cli.poses import Floats, Picture
+from hrpose_cli.poses import Floats, Image
 
 # Boxes (x1, y1, x2, y2) of the people on the samples; of the clip by frame.
-ON_PICTURE = ((49, 395, 241, 902), (224, 408, 345, 860), (671, 388, 810, 880), (0, 547, 70, 873))
-IN_CLIP = {
+_IMAGE_BOXES = ((49, 395, 241, 902), (224, 408, 345, 860), (671, 388, 810, 880), (0, 547, 70, 873))
+_CLIP_BOXES = {
     0: ((387, 188, 432, 336), (206, 22, 257, 160)),
     10: ((331, 190, 416, 338),),
     20: ((308, 185, 361, 337),),
@@ -35,145 +35,155 @@ IN_CLIP = {
     40: ((230, 182, 291, 336),),
     50: ((184, 184, 265, 338),),
 }
-PADDINGS = (0.8, 1.0, 1.25)  # times the net's own
-BATCH = 8
-SURE = 0.3  # joints that score less are not compared
-FEWEST = 100  # of them; with less a net cannot be judged by these people
-NEAR = 0.5  # crop pixels
+_PADDINGS = (0.8, 1.0, 1.25)  # times the net's own
+_BATCH = 8
+_SURE_SCORE = 0.3  # joints that score less are not compared
+_FEWEST_KEYPOINTS = 100  # of them; with less a net cannot be judged by these people
+_NEAR_PIXELS = 0.5  # crop pixels
 # Of the joints that must be so near. What moves farther are mostly joints that a weak net sees in two places: nets that
 # keep 97.5 to 99.5 % lost .0009 AP on coco_dev with flip at most; the light net in int8 loses .0077 and keeps 39 %.
-SHARE = 0.99
-LOG = logging.getLogger(__name__)
+_AGREEING_FRACTION = 0.99
+_LOG = logging.getLogger(__name__)
 
-Make = Callable[[str], Backend]  # of a precision
+_BackendMaker = Callable[[str], Backend]  # of a precision
 
 
-def agreeing(spec: ModelSpec, make: Make, precisions: Sequence[str], facts: dict[str, str]) -> str:
+def _agreeing_precision(spec: ModelSpec, make: _BackendMaker, precisions: Sequence[str], facts: dict[str, str]) -> str:
     """The first of `precisions` in which a net finds the joints that it finds in fp32, or else fp32.
 
     facts: what the answer depends on, by which it is kept.
     """
-    facts = facts | {"precisions": " ".join(precisions), "share": str(SHARE)}
+    facts = facts | {"precisions": " ".join(precisions), "share": str(_AGREEING_FRACTION)}
     allowed = {each.encode(): each for each in ("fp32", *precisions)}
-    return cached("precision", facts, lambda: first_near(spec, make, precisions).encode(), allowed.__getitem__)
+    return load_or_make(
+        "precision", facts, lambda: _try_precisions(spec, make, precisions).encode(), allowed.__getitem__
+    )
 
 
-def first_near(spec: ModelSpec, make: Make, precisions: Sequence[str]) -> str:
+def _try_precisions(spec: ModelSpec, make: _BackendMaker, precisions: Sequence[str]) -> str:
     """`agreeing`, tried now."""
-    LOG.info("trying whether %s may run in %s, once", spec.name, " or ".join(precisions))
-    images = people(spec)
-    want, score = joints(spec, make("fp32"), images)
-    sure = score > SURE
-    for precision in precisions if sure.sum() >= FEWEST else ():
-        found, _ = joints(spec, make(precision), images)
-        share = float((np.linalg.norm(found - want, axis=-1)[sure] <= NEAR).mean())
-        LOG.info("in %s %.1f %% of its joints are where they are in fp32", precision, 100 * share)
-        if share >= SHARE:
+    _LOG.info("trying whether %s may run in %s, once", spec.name, " or ".join(precisions))
+    images = _sample_crops(spec)
+    want, score = _decode_crops(spec, make("fp32"), images)
+    sure = score > _SURE_SCORE
+    for precision in precisions if sure.sum() >= _FEWEST_KEYPOINTS else ():
+        found, _ = _decode_crops(spec, make(precision), images)
+        share = float((np.linalg.norm(found - want, axis=-1)[sure] <= _NEAR_PIXELS).mean())
+        _LOG.info("in %s %.1f %% of its joints are where they are in fp32", precision, 100 * share)
+        if share >= _AGREEING_FRACTION:
             return precision
     return "fp32"
 
 
-def people(spec: ModelSpec) -> Picture:
+def _sample_crops(spec: ModelSpec) -> Image:
     """Crops (72, h, w, 3) of the people on the samples, nearer, farther and mirrored, as the net takes them."""
     cut = partial(cut_crops, size=spec.input_size, geometry=spec.geometry)
-    paddings = [scale * spec.padding for scale in PADDINGS]
-    crops = np.concatenate([cut(*seen, padding=padding).images for seen in pictures() for padding in paddings])
-    return np.concatenate([crops, mirrored(crops)])
+    paddings = [scale * spec.padding for scale in _PADDINGS]
+    crops = np.concatenate([cut(*seen, padding=padding).images for seen in _sample_images() for padding in paddings])
+    return np.concatenate([crops, mirror_images(crops)])
 
 
-def pictures() -> Iterator[tuple[Picture, Sequence[Sequence[int]]]]:
+def _sample_images() -> Iterator[tuple[Image, Sequence[Sequence[int]]]]:
     """The samples (H, W, 3), each with the boxes of its people."""
-    folder = shipped("samples")
-    yield read_picture(folder / "bus.jpg"), ON_PICTURE
-    with VideoSource(folder / "walk.mp4") as clip:
-        yield from ((frame.image, IN_CLIP[frame.index]) for frame in clip if frame.index in IN_CLIP)
+    folder = shipped_folder("samples")
+    yield read_image(folder / "bus.jpg"), _IMAGE_BOXES
+    with VideoReader(folder / "walk.mp4") as clip:
+        yield from ((frame.image, _CLIP_BOXES[frame.index]) for frame in clip if frame.index in _CLIP_BOXES)
 
 
-def joints(spec: ModelSpec, backend: Backend, images: Picture) -> tuple[Floats, Floats]:
+def _decode_crops(spec: ModelSpec, backend: Backend, images: Image) -> tuple[Floats, Floats]:
     """Joints (N, K, 2) in crop pixels, and their scores (N, K)."""
-    with enough_memory(backend, "say --precision fp32"):
-        heatmaps = torch.cat([backend(images[i : i + BATCH]).cpu() for i in range(0, len(images), BATCH)])
-    xy, score = DECODERS[spec.decode](heatmaps, spec.kernel, DEFAULT_LIMIT)
+    with catch_out_of_memory(backend, "say --precision fp32"):
+        heatmaps = torch.cat([backend(images[i : i + _BATCH]).cpu() for i in range(0, len(images), _BATCH)])
+    xy, score = DECODERS[spec.decode](heatmaps, spec.kernel, DEFAULT_DECODE_LIMIT)
     return (xy * (spec.input_size[0] / heatmaps.shape[-1])).numpy(), score.numpy()
 
 
-PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8")
+_PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8")
 
 
-FLOATS = ("bf16", "fp16")  # that need nothing but the weights
+_FLOAT_PRECISIONS = ("bf16", "fp16")  # that need nothing but the weights
 
 
-RUNS = {".xml": ("openvino",), ".onnx": ("openvino", "onnx"), ".ts": ("torch",)}  # exported files, by what
+_BACKENDS_BY_SUFFIX = {
+    ".xml": ("openvino",),
+    ".onnx": ("openvino", "onnx"),
+    ".ts": ("torch",),
+}  # exported files, by what
 
 
-def try_faster(spec: ModelSpec, path: Path, make: Callable[[str], Backend], backend: str, device: str) -> str:
+def _try_faster_precision(
+    spec: ModelSpec, path: Path, make: Callable[[str], Backend], backend: str, device: str
+) -> str:
     """The fastest precision, among those whose loss nobody measured, in which the net still finds the same joints."""
     if spec.method != "top-down" or own_precision(path, backend):
         return "fp32"
-    known = measured(path)
-    able = [name for name in fast_precisions(path, backend, device) if name in FLOATS and name not in known]
+    known = _measured_losses(path)
+    able = [name for name in _fast_precisions(path, backend, device) if name in _FLOAT_PRECISIONS and name not in known]
     if not able:
         return "fp32"
-    packages = {package: version(package) for package in ("torch", *RUNTIMES[backend])}
-    return agreeing(spec, make, able, net_facts(spec, path) | {"device": device, "backend": backend} | packages)
+    packages = {package: version(package) for package in ("torch", *RUNTIME_PACKAGES[backend])}
+    return _agreeing_precision(
+        spec, make, able, describe_net(spec, path) | {"device": device, "backend": backend} | packages
+    )
 
 
-def choose(path: Path, device: str, backend: str, precision: str) -> tuple[str, str]:
+def choose_backend(path: Path, device: str, backend: str, precision: str) -> tuple[str, str]:
     """The backend and the precision for a file of weights on a device, whatever is "auto" decided."""
     if backend != "auto" and backend not in BACKENDS:
         raise BackendError(f"there is no backend called {backend!r}: use auto, {', '.join(BACKENDS)}")
-    if precision not in PRECISIONS:
-        raise BackendError(f"there is no precision called {precision!r}: use {', '.join(PRECISIONS)}")
-    able = RUNS.get(path.suffix, tuple(BACKENDS))
+    if precision not in _PRECISIONS:
+        raise BackendError(f"there is no precision called {precision!r}: use {', '.join(_PRECISIONS)}")
+    able = _BACKENDS_BY_SUFFIX.get(path.suffix, tuple(BACKENDS))
     fast = "openvino" if device == "cpu" and find_spec("openvino") else "torch"
     name = backend if backend != "auto" else fast if fast in able else able[-1]
     if name not in able:
         raise BackendError(f"{path} is an exported net: it runs with --backend {' or '.join(able)}, not {name}")
-    return name, choose_precision(path, name, device) if precision == "auto" else precision
+    return name, _choose_precision(path, name, device) if precision == "auto" else precision
 
 
-def choose_precision(path: Path, backend: str, device: str) -> str:
+def _choose_precision(path: Path, backend: str, device: str) -> str:
     """The fastest that does the net no harm, unless an exported file leaves no choice."""
     own = own_precision(path, backend)
     if own:
         return own
-    choice = fast_precisions(path, backend, device)
-    fine = harmless(path) if choice else ()
-    return next((precision for precision in choice if precision in fine and is_there(path, precision)), "fp32")
+    choice = _fast_precisions(path, backend, device)
+    fine = _harmless_precisions(path) if choice else ()
+    return next((precision for precision in choice if precision in fine and _is_available(path, precision)), "fp32")
 
 
 def own_precision(path: Path, backend: str) -> str | None:
     """What the exported net in `path` can only be run in; None: all that the backend offers."""
-    own = export_facts(path).precision if path.suffix in EXPORTED else None
+    own = read_export_info(path).precision if path.suffix in EXPORTED_SUFFIXES else None
     return None if backend == "openvino" and own != "int8" else own
 
 
-def fast_precisions(path: Path, backend: str, device: str) -> tuple[str, ...]:
+def _fast_precisions(path: Path, backend: str, device: str) -> tuple[str, ...]:
     """What is faster than fp32 for the net in `path` on this machine, the fastest first."""
     if backend in {"torch", "compile"} and device.startswith("cuda"):
         return ("fp16", "bf16")
     if backend != "openvino" or device != "cpu":
         return ()
-    from hrpose_cli.backends.openvino import adds_bytes_exactly, precisions
+    from hrpose_cli.backends.openvino import has_vnni, openvino_precisions
 
-    fast = (*(["int8"] if adds_bytes_exactly() else []), *FLOATS)
-    able = precisions()
+    fast = (*(["int8"] if has_vnni() else []), *_FLOAT_PRECISIONS)
+    able = openvino_precisions()
     return tuple(name for name in fast if name in able)
 
 
-def is_there(path: Path, precision: str) -> bool:
+def _is_available(path: Path, precision: str) -> bool:
     """Whether the net in `path` can be had in a precision: int8 is a file beside the weights, which takes a while."""
     if precision != "int8":
         return True
-    from hrpose_cli.backends.openvino import quantized_file
+    from hrpose_cli.backends.openvino import find_quantized_file
 
-    return path.suffix not in EXPORTED and quantized_file(path) is not None
+    return path.suffix not in EXPORTED_SUFFIXES and find_quantized_file(path) is not None
 
 
 # By the SHA-256 of a file of weights: average precision on coco_dev (208 held-out pictures) in fp32, minus
 # that in each precision; of joints with ground-truth boxes and flip test, of a detector's boxes for itself.
 # What is not here was not measured.
-LOSSES: dict[str, dict[str, float]] = {
+_AP_LOSSES: dict[str, dict[str, float]] = {
     # lite-hrnet-256x192: .6793 in fp32
     "bd16c2d8b7f53d729169a235a2d61485041984c3ebc98e3dca74680126b274b1": {"bf16": 0.0001, "int8": 0.0077},
     # hrnet-small-256x192: .3613 in fp32
@@ -182,30 +192,36 @@ LOSSES: dict[str, dict[str, float]] = {
     "fa748227d8ca16068e0613fe2ee8c5faad0139b7f3a8bded30ebe8ffac0565d6": {"bf16": 0.0005, "int8": 0.0095},
 }
 # The most that "auto" gives away for speed.
-ALLOWED = {"fp32": 0.0, "fp16": 0.001, "bf16": 0.001, "int8": 0.005}
+_ALLOWED_LOSSES = {"fp32": 0.0, "fp16": 0.001, "bf16": 0.001, "int8": 0.005}
 
 
-def measured(path: Path) -> dict[str, float]:
+def _measured_losses(path: Path) -> dict[str, float]:
     """What the net in `path` was measured to lose, by precision."""
-    return LOSSES.get(source(path), {})
+    return _AP_LOSSES.get(_weights_hash(path), {})
 
 
-def harmless(path: Path) -> frozenset[str]:
+def _harmless_precisions(path: Path) -> frozenset[str]:
     """The precisions in which the net in `path` was measured to lose no more than ALLOWED."""
-    lost = measured(path) | {"fp32": 0.0}
-    return frozenset(precision for precision, loss in lost.items() if loss <= ALLOWED[precision])
+    lost = _measured_losses(path) | {"fp32": 0.0}
+    return frozenset(precision for precision, loss in lost.items() if loss <= _ALLOWED_LOSSES[precision])
 
 
-def source(path: Path) -> str:
+def _weights_hash(path: Path) -> str:
     """The SHA-256 of the weights in `path`, or of those that an exported net was made of."""
-    return read_metadata(path).get("weights_sha256", "") if path.suffix in EXPORTED else digest(path)
+    return (
+        read_export_metadata(path).get("weights_sha256", "") if path.suffix in EXPORTED_SUFFIXES else sha256_file(path)
+    )
 
 
-def build(spec: ModelSpec, path: Path, *, device: str, backend: str = "auto", precision: str = "auto") -> Backend:
+def build_backend(
+    spec: ModelSpec, path: Path, *, device: str, backend: str = "auto", precision: str = "auto"
+) -> Backend:
     """What runs the net of `spec` in the file `path` on a torch device; "auto": see `choose` and `try_faster`."""
-    name, chosen = choose(path, device, backend, precision)
+    name, chosen = choose_backend(path, device, backend, precision)
     make = partial(BACKENDS[name], spec, path, device)
-    return make(try_faster(spec, path, make, name, device) if (precision, chosen) == ("auto", "fp32") else chosen)
+    return make(
+        _try_faster_precision(spec, path, make, name, device) if (precision, chosen) == ("auto", "fp32") else chosen
+    )
 
 
 def choose_for_detector(path: Path, device: str, backend: str, precision: str) -> tuple[str, str]:
@@ -213,5 +229,5 @@ def choose_for_detector(path: Path, device: str, backend: str, precision: str) -
 
     precision: "fp32", any other for the fastest that was measured to do no harm.
     """
-    name, best = choose(path, device, backend if backend in {"auto", "openvino"} else "torch", "auto")
+    name, best = choose_backend(path, device, backend if backend in {"auto", "openvino"} else "torch", "auto")
     return name, "fp32" if precision == "fp32" or name != "openvino" else best

@@ -11,20 +11,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hrpose_cli.backends.backend import Backend, OnDevice, check_finite, enough_memory
+from hrpose_cli.backends.backend import Backend, OnDevice, catch_out_of_memory, check_heatmaps
 from hrpose_cli.backends.device import upload
 from hrpose_cli.detection.boxes import Detector
-from hrpose_cli.estimation.crops import CropMode, DeviceCrops, cut_crops, mirrored, sample_crops
-from hrpose_cli.estimation.heatmaps import DECODERS, DEFAULT_LIMIT, merge_flip, unknown
-from hrpose_cli.estimation.nms import distinct
-from hrpose_cli.geometry import compose, heatmap_to_crop, transform
+from hrpose_cli.estimation.crops import CropMode, DeviceCrops, cut_crops, mirror_images, sample_crops
+from hrpose_cli.estimation.heatmaps import DECODERS, DEFAULT_DECODE_LIMIT, merge_flip, nan_where_not_finite
+from hrpose_cli.estimation.nms import drop_duplicates
+from hrpose_cli.geometry import compose_affines, heatmap_to_crop, transform_points
 from hrpose_cli.models.zoo import ModelSpec
-from hrpose_cli.poses import Affine, Boxes, Crops, Floats, Frame, Picture, Poses
+from hrpose_cli.poses import Affine, Boxes, Crops, Floats, Frame, Image, Poses
 from hrpose_cli.skeletons import SKELETONS, Skeleton
-from hrpose_cli.timing import Stopwatch
-from hrpose_cli.tracking.tracker import SEEN, boxes_from_joints
+from hrpose_cli.timing import StageTimer
+from hrpose_cli.tracking.tracker import SEEN_SCORE, boxes_from_keypoints
 
-Owners = Sequence[tuple[int, int]]  # of crops: the number of a frame and of one of its boxes
+_CropOwners = Sequence[tuple[int, int]]  # of crops: the number of a frame and of one of its boxes
 
 
 @dataclass(frozen=True)
@@ -42,10 +42,10 @@ class TopDown:
     flip_test: bool = False
     crop_mode: CropMode = "context"
     batch_size: int = 32
-    limit: float | None = DEFAULT_LIMIT  # heatmap px; see heatmaps.dark
+    limit: float | None = DEFAULT_DECODE_LIMIT  # heatmap px; see heatmaps.dark
     nms_oks: float = 1.0  # of people more alike only the best is kept; see metrics.people.distinct
     weights: Path | None = None  # the file that the backend's net came from
-    watch: Stopwatch = field(default_factory=Stopwatch)
+    watch: StageTimer = field(default_factory=StageTimer)
 
     @property
     def skeleton(self) -> Skeleton:
@@ -64,7 +64,7 @@ class TopDown:
         owners = [(i, j) for i, found in enumerate(boxes) for j in range(len(found))]
         k = len(self.skeleton)
         xy, score = np.zeros((0, k, 2), np.float32), np.zeros((0, k), np.float32)
-        with self.watch("pose", len(frames)), enough_memory(self.backend, "lower --batch-size"):
+        with self.watch("pose", len(frames)), catch_out_of_memory(self.backend, "lower --batch-size"):
             if owners:
                 xy, score = self.read(self.batches(frames, boxes, owners))
         ends = np.cumsum([len(found) for found in boxes])
@@ -73,25 +73,27 @@ class TopDown:
             Poses(xy[part], score[part], found.xyxy, found.score, skeleton=self.skeleton)
             for part, found in zip(parts, boxes, strict=True)
         )
-        return [distinct(poses, self.nms_oks) for poses in everyone]
+        return [drop_duplicates(poses, self.nms_oks) for poses in everyone]
 
-    def batches(self, frames: Sequence[Frame], boxes: Sequence[Boxes], owners: Owners) -> Iterator[Crops | DeviceCrops]:
+    def batches(
+        self, frames: Sequence[Frame], boxes: Sequence[Boxes], owners: _CropOwners
+    ) -> Iterator[Crops | DeviceCrops]:
         """The crops of `owners`, at most `batch_size` at a time, where the backend takes them."""
         there = isinstance(self.backend, OnDevice)
         cut = self.device_cutter(frames, boxes) if there else partial(self.cut, frames, boxes)
         return (cut(owners[i : i + self.batch_size]) for i in range(0, len(owners), self.batch_size))
 
-    def cut(self, frames: Sequence[Frame], boxes: Sequence[Boxes], owners: Owners) -> Crops:
+    def cut(self, frames: Sequence[Frame], boxes: Sequence[Boxes], owners: _CropOwners) -> Crops:
         """One crop for each of `owners`."""
-        parts = [cut_crops(frames[i].image, boxes[i].xyxy[js], **self.placing) for i, js in by_frame(owners)]
+        parts = [cut_crops(frames[i].image, boxes[i].xyxy[js], **self.placing) for i, js in _group_by_frame(owners)]
         return Crops(np.concatenate([p.images for p in parts]), np.concatenate([p.to_frame for p in parts]))
 
-    def device_cutter(self, frames: Sequence[Frame], boxes: Sequence[Boxes]) -> Callable[[Owners], DeviceCrops]:
+    def device_cutter(self, frames: Sequence[Frame], boxes: Sequence[Boxes]) -> Callable[[_CropOwners], DeviceCrops]:
         """`cut` on the backend's device. Each frame goes there once, also where two batches share its people."""
         there = lru_cache(maxsize=1)(lambda i: upload(frames[i].image, self.backend.device))
 
-        def cut(owners: Owners) -> DeviceCrops:
-            parts = [sample_crops(there(i), boxes[i].xyxy[js], **self.placing) for i, js in by_frame(owners)]
+        def cut(owners: _CropOwners) -> DeviceCrops:
+            parts = [sample_crops(there(i), boxes[i].xyxy[js], **self.placing) for i, js in _group_by_frame(owners)]
             return DeviceCrops(torch.cat([p.images for p in parts]), np.concatenate([p.to_frame for p in parts]))
 
         return cut
@@ -114,18 +116,18 @@ class TopDown:
     def heatmaps(self, crops: Crops) -> Tensor:
         """Heatmaps (M, K, h, w) of crops, with the flip test where it is wanted."""
         heatmaps = self.maps(crops.images)
-        check_finite(self.backend, heatmaps)
+        check_heatmaps(self.backend, heatmaps)
         return heatmaps
 
-    def maps(self, images: Picture | Tensor) -> Tensor:
+    def maps(self, images: Image | Tensor) -> Tensor:
         """`heatmaps` of pictures (M, h, w, 3), before anyone has looked whether they are numbers."""
         heatmaps = self.run(images)
         if not self.flip_test:
             return heatmaps
-        mirror = mirror_on(self.skeleton.name, heatmaps.device)
-        return merge_flip(heatmaps, self.run(mirrored(images)), mirror, shift=self.spec.flip_shift)
+        mirror = _mirror_on_device(self.skeleton.name, heatmaps.device)
+        return merge_flip(heatmaps, self.run(mirror_images(images)), mirror, shift=self.spec.flip_shift)
 
-    def run(self, images: Picture | Tensor) -> Tensor:
+    def run(self, images: Image | Tensor) -> Tensor:
         """What the net makes of pictures, wherever they lie."""
         if isinstance(images, np.ndarray):
             return self.backend(images)
@@ -139,34 +141,34 @@ class TopDown:
     def decoded(self, heatmaps: Tensor) -> Tensor:
         """(M, K, 3) on the same device: x, y in heatmap pixels and the score, NaN for a map with what is no number."""
         xy, score = DECODERS[self.decode](heatmaps, self.spec.kernel, self.limit)
-        return torch.cat([xy, (score.clamp(0, 1) + unknown(heatmaps))[..., None]], dim=-1)
+        return torch.cat([xy, (score.clamp(0, 1) + nan_where_not_finite(heatmaps))[..., None]], dim=-1)
 
     def way(self, heatmaps: Tensor, to_frame: Affine) -> Affine:
         """(M, 2, 3) from heatmap pixels to frame pixels."""
         size = heatmaps.shape[-1], heatmaps.shape[-2]
-        return compose(to_frame, heatmap_to_crop(size, self.spec.input_size, self.spec.geometry))
+        return compose_affines(to_frame, heatmap_to_crop(size, self.spec.input_size, self.spec.geometry))
 
     def located(self, points: Tensor, way: Affine) -> tuple[Floats, Floats]:
         """`decoded` joints in frame pixels (M, K, 2) and their scores (M, K)."""
         found = points.cpu()
-        check_finite(self.backend, found)
-        xy = transform(way, found[..., :2].numpy())
+        check_heatmaps(self.backend, found)
+        xy = transform_points(way, found[..., :2].numpy())
         return xy.astype(np.float32), found[..., 2].numpy().copy()
 
 
-def by_frame(owners: Owners) -> Iterator[tuple[int, list[int]]]:
+def _group_by_frame(owners: _CropOwners) -> Iterator[tuple[int, list[int]]]:
     """The number of each frame, and those of its boxes."""
     return ((i, [j for _, j in group]) for i, group in groupby(owners, key=lambda owner: owner[0]))
 
 
 @lru_cache(maxsize=32)
-def mirror_on(skeleton: str, device: torch.device) -> Tensor:
+def _mirror_on_device(skeleton: str, device: torch.device) -> Tensor:
     """(K,) the joint that each joint becomes in a mirror, kept on a device."""
     return torch.from_numpy(SKELETONS[skeleton].mirror).to(device)
 
 
 @dataclass(frozen=True)
-class Following:
+class DetectEveryN:
     """Detects people only now and then; between, looks for them around their last joints.
 
     The first frame of every call is one to detect in, so that nothing is remembered from call to call.
@@ -181,8 +183,8 @@ class Following:
             if i % self.every == 0:
                 found += self.base([frame])
             else:
-                boxes = boxes_from_joints(found[-1], frame.size)
+                boxes = boxes_from_keypoints(found[-1], frame.size)
                 poses = self.base.estimate([frame], [boxes])[0]
                 # Where nobody is any more a net still gives joints, but hardly any that it is sure of.
-                found.append(poses[(poses.score >= SEEN).sum(axis=1) >= 3])
+                found.append(poses[(poses.score >= SEEN_SCORE).sum(axis=1) >= 3])
         return found

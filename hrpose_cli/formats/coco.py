@@ -20,25 +20,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrpose_cli.errors import FormatError
-from hrpose_cli.files import encoded, read_json, text
-from hrpose_cli.formats.facts import UNKNOWN, box_around, expecting, floats, skeleton_of
-from hrpose_cli.formats.output import STDOUT, finishing, spool, stream
-from hrpose_cli.poses import Floats, Frame, Header, Poses, Record
+from hrpose_cli.files import encode_utf8, read_json, to_json
+from hrpose_cli.formats.facts import UNKNOWN_SIZE, boxes_around, name_damage, skeleton_from_names, to_float32
+from hrpose_cli.formats.output import STDOUT, finish_on_interrupt, open_spool, open_stream
+from hrpose_cli.poses import Floats, Frame, PoseHeader, PoseRecord, Poses
 from hrpose_cli.skeletons import COCO, Skeleton
 
-PERSON = 1  # COCO's category id
-WHAT = "COCO dictionary"
+_PERSON_CATEGORY = 1  # COCO's category id
+_FORMAT_NAME = "COCO dictionary"
 # Keys of annotations that are read, or follow from what is.
-KEYS = {"id", "image_id", "category_id", "iscrowd", "bbox", "area", "score", "box_score", "num_keypoints"}
-KEYS |= {"keypoints", "keypoint_scores", "track_id", "raw_keypoints", "filled"}
-IMAGE_KEYS = {"id", "file_name", "width", "height", "frame_index", "time"}
-LISTS = {"info", "videos", "images", "annotations", "categories"}
+_KEYS = {"id", "image_id", "category_id", "iscrowd", "bbox", "area", "score", "box_score", "num_keypoints"}
+_KEYS |= {"keypoints", "keypoint_scores", "track_id", "raw_keypoints", "filled"}
+_IMAGE_KEYS = {"id", "file_name", "width", "height", "frame_index", "time"}
+_LISTS = {"info", "videos", "images", "annotations", "categories"}
 
 
-def category(skeleton: Skeleton) -> dict[str, Any]:
+def _category_entry(skeleton: Skeleton) -> dict[str, Any]:
     """The category entry; COCO counts the joints of its limbs from 1."""
     return {
-        "id": PERSON,
+        "id": _PERSON_CATEGORY,
         "name": "person",
         "supercategory": "person",
         "keypoints": list(skeleton.joints),
@@ -46,18 +46,18 @@ def category(skeleton: Skeleton) -> dict[str, Any]:
     }
 
 
-def numbered(names: Sequence[str]) -> bool:
+def has_numeric_names(names: Sequence[str]) -> bool:
     """Whether every picture is called by a number of its own, as COCO's are: 000000000139.jpg."""
     stems = [Path(name).stem for name in names]
     return bool(stems) and all(map(str.isdecimal, stems)) and len(set(map(int, stems))) == len(stems)
 
 
-def image_id(header: Header, name: str, count: int) -> int:
+def coco_image_id(header: PoseHeader, name: str, count: int) -> int:
     """The number that the picture is called by, where all are; else its own, counted from 1."""
     return int(Path(name).stem) if header.numbered and name else count
 
 
-def image_entry(frame: Frame | Record, image_id: int, name: str) -> dict[str, Any]:
+def _image_entry(frame: Frame | PoseRecord, image_id: int, name: str) -> dict[str, Any]:
     """One picture called `name`; frames, which have no name of their own, say their index and time as well."""
     width, height = frame.size
     entry = {"id": image_id, "file_name": name, "width": width, "height": height}
@@ -66,89 +66,91 @@ def image_entry(frame: Frame | Record, image_id: int, name: str) -> dict[str, An
     return entry if frame.name else entry | {"frame_index": frame.index}
 
 
-def videos(header: Header) -> dict[str, Any]:
+def _video_entries(header: PoseHeader) -> dict[str, Any]:
     """The clip, if the images are frames of one."""
     if header.rate is None:
         return {}
-    width, height = header.size or UNKNOWN
+    width, height = header.size or UNKNOWN_SIZE
     return {
         "videos": [{"id": 1, "name": header.source, "width": width, "height": height, "frame_rate": str(header.rate)}]
     }
 
 
-def annotations(poses: Poses, image_id: int, *, first_id: int = 1, threshold: float = 0.3) -> list[dict[str, Any]]:
+def _annotation_entries(
+    poses: Poses, image_id: int, *, first_id: int = 1, threshold: float = 0.3
+) -> list[dict[str, Any]]:
     """One entry a person: v is 2 for joints scoring at least `threshold`, 1 below it, 0 for those `unlabelled`."""
-    visible = np.where(unlabelled(poses), 0, np.where(poses.score >= threshold, 2, 1))
+    visible = np.where(_unlabelled_keypoints(poses), 0, np.where(poses.score >= threshold, 2, 1))
     return [
         {
             "id": first_id + i,
             "image_id": image_id,
-            "category_id": PERSON,
+            "category_id": _PERSON_CATEGORY,
             "iscrowd": 0,
-            "bbox": xywh(poses.box[i]),
-            "area": rounded((poses.box[i, 2] - poses.box[i, 0]) * (poses.box[i, 3] - poses.box[i, 1]), 2),
-            "score": rounded(poses.person_score[i], 5),
-            "box_score": rounded(poses.box_score[i], 5),
+            "bbox": _box_to_xywh(poses.box[i]),
+            "area": _round_number((poses.box[i, 2] - poses.box[i, 0]) * (poses.box[i, 3] - poses.box[i, 1]), 2),
+            "score": _round_number(poses.person_score[i], 5),
+            "box_score": _round_number(poses.box_score[i], 5),
             "num_keypoints": int((visible[i] > 0).sum()),
-            "keypoints": triples(poses.xy[i], visible[i]),
-            "keypoint_scores": [rounded(s, 5) for s in poses.score[i]],
+            "keypoints": _to_triples(poses.xy[i], visible[i]),
+            "keypoint_scores": [_round_number(s, 5) for s in poses.score[i]],
         }
-        | extras(poses, i, visible[i])
+        | _extra_fields(poses, i, visible[i])
         for i in range(len(poses))
     ]
 
 
-def unlabelled(poses: Poses) -> NDArray[np.bool_]:
+def _unlabelled_keypoints(poses: Poses) -> NDArray[np.bool_]:
     """(N, K) joints of which nothing is known: no place, or as annotators leave them no score, at 0, 0."""
     return np.asarray((poses.score == 0) & (poses.xy == 0).all(axis=2) | ~np.isfinite(poses.xy).all(axis=2))
 
 
-def extras(poses: Poses, i: int, visible: Any) -> dict[str, Any]:
+def _extra_fields(poses: Poses, i: int, visible: Any) -> dict[str, Any]:
     """What only tracked and smoothed people have."""
     entry: dict[str, Any] = {}
     if poses.ids is not None:
         entry["track_id"] = int(poses.ids[i])
     if poses.raw is not None:
-        entry["raw_keypoints"] = triples(poses.raw[i], visible)
+        entry["raw_keypoints"] = _to_triples(poses.raw[i], visible)
     if poses.filled is not None and poses.filled[i].any():
         entry["filled"] = poses.filled[i].astype(int).tolist()
     return entry
 
 
-def results(poses: Poses, image_id: int) -> list[dict[str, Any]]:
+def coco_results(poses: Poses, image_id: int) -> list[dict[str, Any]]:
     """Rows of COCOeval's results list; the third number of a joint is its score."""
     return [
         {
             "image_id": image_id,
-            "category_id": PERSON,
-            "keypoints": triples(poses.xy[i], poses.score[i]),
-            "score": rounded(poses.person_score[i], 6),
-            "bbox": xywh(poses.box[i]),
+            "category_id": _PERSON_CATEGORY,
+            "keypoints": _to_triples(poses.xy[i], poses.score[i]),
+            "score": _round_number(poses.person_score[i], 6),
+            "bbox": _box_to_xywh(poses.box[i]),
         }
         for i in range(len(poses))
     ]
 
 
-class StreamWriter:
+class _StreamWriter:
     """Writes the dictionary that `pycocotools.COCO` loads, and holds no frame."""
 
-    def __init__(self, file: IO[bytes], people: IO[bytes], header: Header) -> None:
+    def __init__(self, file: IO[bytes], people: IO[bytes], header: PoseHeader) -> None:
         self.file = file
         self.people = people  # annotations wait here, since all images come before them
         self.header = header
         self.counts = [0, 0]  # images, annotations
         self.end = 0  # of the annotations of whole records
-        facts = {"info": dict(header.info), "licenses": [], **videos(header)}
-        file.write(encoded(f'{text(facts)[:-1]}, "images": ['))
+        facts = {"info": dict(header.info), "licenses": [], **_video_entries(header)}
+        file.write(encode_utf8(f'{to_json(facts)[:-1]}, "images": ['))
 
-    def write(self, record: Record) -> None:
+    def write(self, record: PoseRecord) -> None:
         """One more image."""
         images, people = self.counts
-        number = image_id(self.header, record.name, images + 1)
-        entry = image_entry(record, number, record.name or self.header.source)
-        rows = annotations(record.poses, number, first_id=people + 1, threshold=self.header.threshold)
-        self.people.write(joined(rows, first=people == 0))
-        self.file.write(joined([entry], first=images == 0))
+        number = coco_image_id(self.header, record.name, images + 1)
+        entry = _image_entry(record, number, record.name or self.header.source)
+        rows = _annotation_entries(record.poses, number, first_id=people + 1, threshold=self.header.threshold)
+        self.people.write(_join_entries(rows, first=people == 0))
+        self.file.write(_join_entries([entry], first=images == 0))
         self.counts, self.end = [images + 1, people + len(rows)], self.people.tell()
 
     def finish(self) -> None:
@@ -157,27 +159,27 @@ class StreamWriter:
         self.people.truncate(self.end)
         self.people.seek(0)
         shutil.copyfileobj(self.people, self.file)
-        self.file.write(f'], "categories": [{text(category(self.header.skeleton))}]}}'.encode())
+        self.file.write(f'], "categories": [{to_json(_category_entry(self.header.skeleton))}]}}'.encode())
 
 
 @contextmanager
-def writer(path: Path, header: Header) -> Iterator[StreamWriter]:
+def open_coco(path: Path, header: PoseHeader) -> Iterator[_StreamWriter]:
     """The dictionary, under its name when it is whole; a line on the standard output for `-`."""
-    with stream(path) as file, spool(path) as people:
-        out = StreamWriter(file, people, header)
-        with finishing(out.finish):
+    with open_stream(path) as file, open_spool(path) as people:
+        out = _StreamWriter(file, people, header)
+        with finish_on_interrupt(out.finish):
             yield out
         if path == STDOUT:
             file.write(b"\n")
 
 
-def read(path: Path) -> tuple[Header, Iterator[Record]]:
+def read_coco(path: Path) -> tuple[PoseHeader, Iterator[PoseRecord]]:
     """Any COCO keypoint file of a known skeleton, ground truth as well, where labelled joints score 1; no crowds.
 
     A dictionary that hrpose wrote gives back its people but for sigmas and rounding.
     """
     content = read_json(path, "COCO poses")
-    with expecting(WHAT, path):
+    with name_damage(_FORMAT_NAME, path):
         if not isinstance(content, dict):
             raise FormatError("it is a list, which names no pictures, and no COCO dictionary")
         joints = next((c["keypoints"] for c in content["categories"] if "keypoints" in c), COCO.joints)
@@ -185,103 +187,105 @@ def read(path: Path) -> tuple[Header, Iterator[Record]]:
         people = defaultdict(list)
         for row in content["annotations"]:
             people[row["image_id"]].append(row)
-        header = Header(
+        header = PoseHeader(
             content.get("info") or {},
-            skeleton_of(joints),
-            clip_name(content.get("videos"), images),
-            clip_size(images),
-            rate_of(content.get("videos")),
-            threshold=threshold_of(content.get("info")),
-            numbered=by_number(images),
+            skeleton_from_names(joints),
+            _read_clip_name(content.get("videos"), images),
+            _read_clip_size(images),
+            _read_rate(content.get("videos")),
+            threshold=_read_threshold(content.get("info")),
+            numbered=_ids_are_names(images),
         )
-    return header, records(path, images, people, header)
+    return header, _read_records(path, images, people, header)
 
 
-def by_number(images: Sequence[Mapping[str, Any]]) -> bool:
+def _ids_are_names(images: Sequence[Mapping[str, Any]]) -> bool:
     """Whether the ids are the numbers that the pictures are called by."""
     names = [entry["file_name"] for entry in images]
-    return numbered(names) and [int(Path(name).stem) for name in names] == [entry["id"] for entry in images]
+    return has_numeric_names(names) and [int(Path(name).stem) for name in names] == [entry["id"] for entry in images]
 
 
-def clip_name(videos: Any, images: Sequence[Mapping[str, Any]]) -> str:
+def _read_clip_name(videos: Any, images: Sequence[Mapping[str, Any]]) -> str:
     """What `videos` calls the one clip, or else what its first frame is called; "" for pictures."""
     named = [video["name"] for video in videos or () if isinstance(video, dict) and "name" in video]
     return named[0] if len(named) == 1 else next((i["file_name"] for i in images if "frame_index" in i), "")
 
 
-def clip_size(images: Sequence[Mapping[str, Any]]) -> tuple[int, int] | None:
+def _read_clip_size(images: Sequence[Mapping[str, Any]]) -> tuple[int, int] | None:
     """(width, height) of the frames of a video; pictures have each their own."""
     sizes = {(int(entry["width"]), int(entry["height"])) for entry in images if "frame_index" in entry}
     return sizes.pop() if len(sizes) == 1 else None
 
 
-def rate_of(videos: Any) -> Fraction | None:
+def _read_rate(videos: Any) -> Fraction | None:
     """Frames a second, where hrpose said it."""
     said = [video["frame_rate"] for video in videos or () if isinstance(video, dict) and "frame_rate" in video]
     return Fraction(said[0]) if len(said) == 1 else None
 
 
-def threshold_of(info: Any) -> float:
+def _read_threshold(info: Any) -> float:
     """The score from which v was 2, where hrpose said it."""
     people = info.get("people") if isinstance(info, dict) else None
     said = people.get("keypoint_score") if isinstance(people, dict) else None
-    return float(said) if said is not None else Header.threshold
+    return float(said) if said is not None else PoseHeader.threshold
 
 
-def records(
-    path: Path, images: Sequence[Mapping[str, Any]], people: Mapping[Any, Sequence[Any]], header: Header
-) -> Iterator[Record]:
+def _read_records(
+    path: Path, images: Sequence[Mapping[str, Any]], people: Mapping[Any, Sequence[Any]], header: PoseHeader
+) -> Iterator[PoseRecord]:
     for position, entry in enumerate(images):
-        with expecting(WHAT, path):
-            poses = poses_of([row for row in people.get(entry["id"], ()) if shows_person(row)], header.skeleton)
+        with name_damage(_FORMAT_NAME, path):
+            poses = _read_poses([row for row in people.get(entry["id"], ()) if _is_person(row)], header.skeleton)
             of_clip = "frame_index" in entry and entry["file_name"] == header.source
             name = "" if of_clip else entry["file_name"]
             size = int(entry["width"]), int(entry["height"])
-            record = Record(poses, int(entry.get("frame_index", position)), size, entry.get("time"), name)
+            record = PoseRecord(poses, int(entry.get("frame_index", position)), size, entry.get("time"), name)
         yield record
 
 
-def shows_person(row: Mapping[str, Any]) -> bool:
+def _is_person(row: Mapping[str, Any]) -> bool:
     """Whether an annotation is one person with joints, known or not; a crowd is no person."""
     return "keypoints" in row and not row.get("iscrowd")
 
 
-def poses_of(rows: Sequence[Mapping[str, Any]], skeleton: Skeleton) -> Poses:
+def _read_poses(rows: Sequence[Mapping[str, Any]], skeleton: Skeleton) -> Poses:
     """The people of one image; what one of them has and another lacks is filled up or dropped."""
     if not rows:
         return Poses.none(skeleton)
-    joints = np.stack([triple(row["keypoints"]) for row in rows])  # (N, K, 3)
+    joints = np.stack([_read_triples(row["keypoints"]) for row in rows])  # (N, K, 3)
     labelled = joints[..., 2] > 0
-    xy = floats(joints[..., :2])
-    score = floats([row.get("keypoint_scores", seen) for row, seen in zip(rows, labelled, strict=True)])
+    xy = to_float32(joints[..., :2])
+    score = to_float32([row.get("keypoint_scores", seen) for row, seen in zip(rows, labelled, strict=True)])
     tracked = all("track_id" in row for row in rows)
     smoothed, held = (any(key in row for row in rows) for key in ("raw_keypoints", "filled"))
     return Poses(
         xy,
         score,
-        boxes_of(rows, xy, score),
-        floats([row.get("box_score", row.get("score", 1)) for row in rows]),
+        _read_boxes(rows, xy, score),
+        to_float32([row.get("box_score", row.get("score", 1)) for row in rows]),
         ids=np.array([row["track_id"] for row in rows], np.int64) if tracked else None,
-        raw=floats([triple(row.get("raw_keypoints", row["keypoints"]))[:, :2] for row in rows]) if smoothed else None,
+        raw=to_float32([_read_triples(row.get("raw_keypoints", row["keypoints"]))[:, :2] for row in rows])
+        if smoothed
+        else None,
         filled=np.array([row.get("filled", [0] * len(skeleton)) for row in rows], np.bool_) if held else None,
         skeleton=skeleton,
     )
 
 
-def triple(flat: Sequence[float]) -> Any:
+def _read_triples(flat: Sequence[float]) -> Any:
     """(K, 3) x, y and v of one person."""
     return np.array(flat, np.float64).reshape(-1, 3)
 
 
-def boxes_of(rows: Sequence[Mapping[str, Any]], xy: Floats, score: Floats) -> Floats:
+def _read_boxes(rows: Sequence[Mapping[str, Any]], xy: Floats, score: Floats) -> Floats:
     """(N, 4) boxes; around the joints where a row has none."""
-    around = box_around(xy, score)
+    around = boxes_around(xy, score)
     xywh = np.array([row.get("bbox", (0, 0, 0, 0)) for row in rows], np.float64)  # (N, 4)
     box = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
     return np.where([["bbox" in row] for row in rows], box, around).astype(np.float32)
 
 
-def unread(path: Path) -> list[str]:
+def unread_coco_fields(path: Path) -> list[str]:
     """What `read` leaves out, in plain words."""
     content = read_json(path, "COCO poses")
     images, rows = content["images"], content["annotations"]
@@ -293,36 +297,37 @@ def unread(path: Path) -> list[str]:
         "areas (those of the boxes take their place)": any("area" in row for row in foreign),
         "that labelled joints are hidden": any(1 in each for each in seen),
         "ids of annotations": [row.get("id") for row in rows] != [*range(1, len(rows) + 1)],
-        "ids of images": not by_number(images) and [image["id"] for image in images] != [*range(1, len(images) + 1)],
+        "ids of images": not _ids_are_names(images)
+        and [image["id"] for image in images] != [*range(1, len(images) + 1)],
     }
     return [
-        *(f'"{key}"' for key in sorted(key for key in content if content[key] and key not in LISTS)),
-        *(f'"{key}" of images' for key in sorted({key for image in images for key in image} - IMAGE_KEYS)),
-        *(f'"{key}" of annotations' for key in sorted({key for row in rows for key in row} - KEYS)),
+        *(f'"{key}"' for key in sorted(key for key in content if content[key] and key not in _LISTS)),
+        *(f'"{key}" of images' for key in sorted({key for image in images for key in image} - _IMAGE_KEYS)),
+        *(f'"{key}" of annotations' for key in sorted({key for row in rows for key in row} - _KEYS)),
         *(kind for kind, found in kinds.items() if found),
     ]
 
 
-def joined(rows: Sequence[Any], *, first: bool) -> bytes:
+def _join_entries(rows: Sequence[Any], *, first: bool) -> bytes:
     """Rows as they stand in a list that has others before them unless they are its `first`."""
     separator = ", "
-    return encoded(("" if first or not rows else separator) + separator.join(map(text, rows)))
+    return encode_utf8(("" if first or not rows else separator) + separator.join(map(to_json, rows)))
 
 
-def xywh(box: Any) -> list[float]:
+def _box_to_xywh(box: Any) -> list[float]:
     x1, y1, x2, y2 = map(float, box)
-    return [rounded(v, 3) for v in (x1, y1, x2 - x1, y2 - y1)]
+    return [_round_number(v, 3) for v in (x1, y1, x2 - x1, y2 - y1)]
 
 
-def triples(xy: Any, third: Any) -> list[float | int]:
+def _to_triples(xy: Any, third: Any) -> list[float | int]:
     """x1, y1, v1, x2, ... as COCO lists joints."""
     return [
         value
         for (x, y), v in zip(xy.tolist(), third.tolist(), strict=True)
-        for value in (rounded(x, 3), rounded(y, 3), rounded(v, 5) if isinstance(v, float) else v)
+        for value in (_round_number(x, 3), _round_number(y, 3), _round_number(v, 5) if isinstance(v, float) else v)
     ]
 
 
-def rounded(value: Any, digits: int) -> float:
+def _round_number(value: Any, digits: int) -> float:
     """0 for what is not finite, which JSON has no word for."""
     return round(float(value), digits) if np.isfinite(value) else 0.0

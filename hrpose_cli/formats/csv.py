@@ -19,79 +19,93 @@ from typing import IO, Any
 import numpy as np
 
 from hrpose_cli.errors import FormatError
-from hrpose_cli.formats.facts import UNKNOWN, box_around, expecting, floats, shortest, skeleton_of
-from hrpose_cli.formats.output import stream
-from hrpose_cli.poses import Header, Poses, Record
+from hrpose_cli.formats.facts import (
+    UNKNOWN_SIZE,
+    boxes_around,
+    name_damage,
+    shortest_decimals,
+    skeleton_from_names,
+    to_float32,
+)
+from hrpose_cli.formats.output import open_stream
+from hrpose_cli.poses import PoseHeader, PoseRecord, Poses
 from hrpose_cli.skeletons import COCO, SKELETONS, Skeleton
 
-COLUMNS = ("frame", "time", "track", "keypoint", "x", "y", "score", "raw_x", "raw_y", "filled", "tracked")
-WHAT = f"CSV file with the columns {','.join(COLUMNS)}"
-LONGEST = max(map(len, SKELETONS.values())) + 1  # rows that show one whole person
-Row = dict[str, str]
+_COLUMNS = ("frame", "time", "track", "keypoint", "x", "y", "score", "raw_x", "raw_y", "filled", "tracked")
+_FORMAT_NAME = f"CSV file with the columns {','.join(_COLUMNS)}"
+_MOST_KEYPOINT_ROWS = max(map(len, SKELETONS.values())) + 1  # rows that show one whole person
+_Row = dict[str, str]
 
 
-class RowWriter:
+class _RowWriter:
     """Writes the rows of a frame at once."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file = file
-        self.rows([COLUMNS])
+        self.rows([_COLUMNS])
 
     def rows(self, rows: Sequence[Sequence[Any]]) -> None:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(rows)
         self.file.write(text.getvalue().encode())
 
-    def write(self, record: Record) -> None:
+    def write(self, record: PoseRecord) -> None:
         """One more frame."""
-        self.rows([row for i in range(len(record.poses)) for row in person(record, i)])
+        self.rows([row for i in range(len(record.poses)) for row in _person_rows(record, i)])
 
 
 @contextmanager
-def writer(path: Path, header: Header) -> Iterator[RowWriter]:
+def open_csv(path: Path, header: PoseHeader) -> Iterator[_RowWriter]:
     """The file, under its name when it is whole; rows as they come on the standard output."""
-    with stream(path) as file:
-        yield RowWriter(file)
+    with open_stream(path) as file:
+        yield _RowWriter(file)
 
 
-def person(record: Record, i: int) -> list[tuple[Any, ...]]:
+def _person_rows(record: PoseRecord, i: int) -> list[tuple[Any, ...]]:
     """A row a joint."""
     poses, k = record.poses, len(record.poses.skeleton)
     track = None if poses.ids is None else int(poses.ids[i])
-    raw = [(None, None)] * k if poses.raw is None else shortest(poses.raw[i])
+    raw = [(None, None)] * k if poses.raw is None else shortest_decimals(poses.raw[i])
     filled = np.zeros(k, int) if poses.filled is None else poses.filled[i].astype(int)
-    joints = zip(poses.skeleton.joints, shortest(poses.xy[i]), shortest(poses.score[i]), raw, filled, strict=True)
+    joints = zip(
+        poses.skeleton.joints,
+        shortest_decimals(poses.xy[i]),
+        shortest_decimals(poses.score[i]),
+        raw,
+        filled,
+        strict=True,
+    )
     return [
         (record.index, record.time, track, name, *xy, score, *raw_xy, held, int(poses.ids is not None))
         for name, xy, score, raw_xy, held in joints
     ]
 
 
-def read(path: Path) -> tuple[Header, Iterator[Record]]:
+def read_csv(path: Path) -> tuple[PoseHeader, Iterator[PoseRecord]]:
     """Poses with boxes around the joints, a box score of 1, and pictures of unknown size."""
-    rows = lines(path)
-    with expecting(WHAT, path):
+    rows = _read_rows(path)
+    with name_damage(_FORMAT_NAME, path):
         next(rows)  # the names of the columns
-        first = [*islice(rows, LONGEST)]
-        skeleton = skeleton_of([row["keypoint"] for row in next(people(iter(first)))]) if first else COCO
-    return Header(skeleton=skeleton), records(path, chain(first, rows), skeleton)
+        first = [*islice(rows, _MOST_KEYPOINT_ROWS)]
+        skeleton = skeleton_from_names([row["keypoint"] for row in next(_split_people(iter(first)))]) if first else COCO
+    return PoseHeader(skeleton=skeleton), _read_records(path, chain(first, rows), skeleton)
 
 
-def lines(path: Path) -> Iterator[Row]:
+def _read_rows(path: Path) -> Iterator[_Row]:
     """The rows, after one that is empty and comes when the file is open and has the right columns."""
     with path.open(newline="", encoding="utf-8-sig") as file:
         table = csv.DictReader(file)
-        missing = set(COLUMNS) - set(table.fieldnames or ())
+        missing = set(_COLUMNS) - set(table.fieldnames or ())
         if missing:
             raise FormatError(f"it has no column {', '.join(sorted(missing))}")
         yield {}
         yield from table
 
 
-def people(rows: Iterator[Row]) -> Iterator[list[Row]]:
+def _split_people(rows: Iterator[_Row]) -> Iterator[list[_Row]]:
     """The rows of one person in one frame, at a time; where they have no track, the first joint begins the next."""
     for (_, track), group in groupby(rows, key=lambda row: (row["frame"], row["track"])):
-        person: list[Row] = []
+        person: list[_Row] = []
         for row in group:
             if person and not track and row["keypoint"] == person[0]["keypoint"]:
                 yield person
@@ -100,38 +114,42 @@ def people(rows: Iterator[Row]) -> Iterator[list[Row]]:
         yield person
 
 
-def records(path: Path, rows: Iterator[Row], skeleton: Skeleton) -> Iterator[Record]:
-    frames = groupby(people(rows), key=lambda person: person[0]["frame"])
+def _read_records(path: Path, rows: Iterator[_Row], skeleton: Skeleton) -> Iterator[PoseRecord]:
+    frames = groupby(_split_people(rows), key=lambda person: person[0]["frame"])
     while True:
-        with expecting(WHAT, path):
+        with name_damage(_FORMAT_NAME, path):
             frame = next(frames, None)
             if frame is None:
                 return
-            record = record_of(list(frame[1]), skeleton)
+            record = _read_record(list(frame[1]), skeleton)
         yield record
 
 
-def record_of(frame: Sequence[Sequence[Row]], skeleton: Skeleton) -> Record:
+def _read_record(frame: Sequence[Sequence[_Row]], skeleton: Skeleton) -> PoseRecord:
     for person in frame:
         if tuple(row["keypoint"] for row in person) != skeleton.joints:
             who = f"track {person[0]['track']}" if person[0]["track"] else "everybody"
             raise FormatError(f"frame {person[0]['frame']} has not every joint of {who} once")
-    xy, score, raw = column(frame, "x", "y"), column(frame, "score")[..., 0], column(frame, "raw_x", "raw_y")
+    xy, score, raw = (
+        _read_column(frame, "x", "y"),
+        _read_column(frame, "score")[..., 0],
+        _read_column(frame, "raw_x", "raw_y"),
+    )
     filled = np.array([[row["filled"] == "1" for row in person] for person in frame])
     first = frame[0][0]
     poses = Poses(
         xy,
         score,
-        box_around(xy, score),
+        boxes_around(xy, score),
         np.ones(len(xy), np.float32),
         ids=np.array([int(person[0]["track"]) for person in frame]) if first["tracked"] == "1" else None,
         raw=raw if first["raw_x"] else None,
         filled=filled if filled.any() else None,
         skeleton=skeleton,
     )
-    return Record(poses, int(first["frame"]), UNKNOWN, float(first["time"]) if first["time"] else None)
+    return PoseRecord(poses, int(first["frame"]), UNKNOWN_SIZE, float(first["time"]) if first["time"] else None)
 
 
-def column(frame: Sequence[Sequence[Row]], *names: str) -> Any:
+def _read_column(frame: Sequence[Sequence[_Row]], *names: str) -> Any:
     """(N, K, len(names)) numbers; an empty field is not a number."""
-    return floats([[[float(row[name] or "nan") for name in names] for row in person] for person in frame])
+    return to_float32([[[float(row[name] or "nan") for name in names] for row in person] for person in frame])

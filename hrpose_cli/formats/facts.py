@@ -15,21 +15,21 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hrpose_cli.errors import FormatError, InputError
-from hrpose_cli.geometry import extents
-from hrpose_cli.poses import Floats, Header, Record
+from hrpose_cli.geometry import keypoint_extents
+from hrpose_cli.poses import Floats, PoseHeader, PoseRecord
 from hrpose_cli.skeletons import SKELETONS, Skeleton
 
 # What readers of Python and NumPy raise over content that is not what they expect.
-DAMAGE = (
+_DAMAGE_ERRORS = (
     TypeError, ValueError, LookupError, AttributeError, EOFError, RecursionError, csv.Error, BadZipFile, zlib.error
 )  # fmt: skip
-VERSION = 1  # of the header below and of the lines of `jsonl`
-UNKNOWN = (0, 0)  # the size of pictures in formats that do not say it
+_VERSION = 1  # of the header below and of the lines of `jsonl`
+UNKNOWN_SIZE = (0, 0)  # the size of pictures in formats that do not say it
 
 # What a format may have no place for, in the order in which `hrpose convert` lists it.
 BOXES = "boxes and their scores"
 SCORES = "scores"
-IDS = "identities"
+TRACK_IDS = "identities"
 RAW = "raw joints"
 FILLED = "marks of filled joints"
 SIGMA = "sigmas"
@@ -40,28 +40,28 @@ SIZES = "picture sizes"
 RATE = "the frame rate"
 INFO = "what made the poses"
 DIGITS = "digits beyond the third decimal"
-FACTS = (BOXES, SCORES, IDS, RAW, FILLED, SIGMA, EMPTY, TIMES, NAMES, SIZES, RATE, INFO, DIGITS)
+FACTS = (BOXES, SCORES, TRACK_IDS, RAW, FILLED, SIGMA, EMPTY, TIMES, NAMES, SIZES, RATE, INFO, DIGITS)
 
 
-def said(header: Header, record: Record) -> set[str]:
+def facts_in(header: PoseHeader, record: PoseRecord) -> set[str]:
     """The facts of one record and its header."""
     poses = record.poses
     there = {
-        IDS: poses.ids is not None,
+        TRACK_IDS: poses.ids is not None,
         RAW: poses.raw is not None,
         FILLED: poses.filled is not None and bool(poses.filled.any()),
         SIGMA: poses.sigma is not None,
     }
     people = {BOXES, SCORES, DIGITS, *(fact for fact, found in there.items() if found)} if len(poses) else {EMPTY}
-    frame = {TIMES: record.time is not None, NAMES: record.name, SIZES: record.size != UNKNOWN}
+    frame = {TIMES: record.time is not None, NAMES: record.name, SIZES: record.size != UNKNOWN_SIZE}
     frame |= {RATE: header.rate is not None, INFO: header.info}
     return people | {fact for fact, found in frame.items() if found}
 
 
-def header_to_json(header: Header) -> dict[str, Any]:
+def header_to_json(header: PoseHeader) -> dict[str, Any]:
     return {
         "format": "hrpose",
-        "version": VERSION,
+        "version": _VERSION,
         "info": dict(header.info),
         "skeleton": header.skeleton.name,
         "joints": list(header.skeleton.joints),
@@ -74,13 +74,13 @@ def header_to_json(header: Header) -> dict[str, Any]:
     }
 
 
-def header_from_json(content: Mapping[str, Any]) -> Header:
+def header_from_json(content: Mapping[str, Any]) -> PoseHeader:
     """Raises FormatError for a newer version, and KeyError, TypeError or ValueError for anything else."""
-    if content["version"] > VERSION:
+    if content["version"] > _VERSION:
         raise FormatError(f"version {content['version']} of the format is newer than this hrpose: update hrpose")
-    return Header(
+    return PoseHeader(
         content["info"],
-        skeleton_of(content["joints"]),
+        skeleton_from_names(content["joints"]),
         content["source"],
         content["size"] and (int(content["size"][0]), int(content["size"][1])),
         None if content["rate"] is None else Fraction(content["rate"]),
@@ -90,7 +90,7 @@ def header_from_json(content: Mapping[str, Any]) -> Header:
     )
 
 
-def skeleton_of(joints: Sequence[str]) -> Skeleton:
+def skeleton_from_names(joints: Sequence[str]) -> Skeleton:
     """The skeleton whose joints have these names."""
     for skeleton in SKELETONS.values():
         if skeleton.joints == tuple(joints):
@@ -98,14 +98,14 @@ def skeleton_of(joints: Sequence[str]) -> Skeleton:
     raise FormatError(f"its {len(joints)} joints are those of no skeleton that hrpose knows: {', '.join(SKELETONS)}")
 
 
-def box_around(xy: Floats, score: Floats) -> Floats:
+def boxes_around(xy: Floats, score: Floats) -> Floats:
     """(N, 4) boxes around the joints that have a score, for formats that keep none."""
-    low, high = extents(xy, score > 0)
+    low, high = keypoint_extents(xy, score > 0)
     box = np.concatenate([low, high], axis=1)  # (N, 4)
     return np.where(np.isfinite(box), box, 0).astype(np.float32)
 
 
-def shortest(values: Floats) -> Any:
+def shortest_decimals(values: Floats) -> Any:
     """Nested lists of the shortest decimals that read back to the very same float32; None where not finite."""
     short = values.astype(np.str_).astype(np.float64)
     exact = np.where(short.astype(np.float32) == values, short, values)  # a decimal rounds twice on its way back
@@ -115,13 +115,13 @@ def shortest(values: Floats) -> Any:
     return finite.tolist()
 
 
-def floats(values: ArrayLike) -> NDArray[np.float32]:
+def to_float32(values: ArrayLike) -> NDArray[np.float32]:
     """What `shortest` wrote."""
     return np.array(values, np.float32)
 
 
 @contextmanager
-def expecting(what: str, path: Path) -> Iterator[None]:
+def name_damage(what: str, path: Path) -> Iterator[None]:
     """Say in one line that `path` is no `what`, whatever the block stumbles over."""
     try:
         yield
@@ -131,5 +131,5 @@ def expecting(what: str, path: Path) -> Iterator[None]:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     except KeyError as error:
         raise FormatError(f"{path} is no {what}: it has no {error}") from error
-    except DAMAGE as error:
+    except _DAMAGE_ERRORS as error:
         raise FormatError(f"{path} is no {what}: {error}") from error

@@ -20,27 +20,27 @@ from typing import IO, Any
 import numpy as np
 
 from hrpose_cli.errors import FormatError
-from hrpose_cli.files import encoded
-from hrpose_cli.formats.facts import expecting, floats, header_from_json, header_to_json, shortest
+from hrpose_cli.files import encode_utf8
+from hrpose_cli.formats.facts import header_from_json, header_to_json, name_damage, shortest_decimals, to_float32
 from hrpose_cli.formats.output import STDOUT
-from hrpose_cli.poses import Header, Poses, Record
+from hrpose_cli.poses import PoseHeader, PoseRecord, Poses
 
-WHAT = "JSON Lines file of hrpose"
+_FORMAT_NAME = "JSON Lines file of hrpose"
 
 
-class LineWriter:
+class _LineWriter:
     """Writes a line a frame."""
 
-    def __init__(self, file: IO[bytes], header: Header) -> None:
+    def __init__(self, file: IO[bytes], header: PoseHeader) -> None:
         self.file = file
         self.header = header
 
     def line(self, content: Mapping[str, Any]) -> None:
         text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        self.file.write(encoded(f"{text}\n"))
+        self.file.write(encode_utf8(f"{text}\n"))
         self.file.flush()
 
-    def write(self, record: Record) -> None:
+    def write(self, record: PoseRecord) -> None:
         """One more frame."""
         facts = {
             "frame": record.index,
@@ -48,21 +48,21 @@ class LineWriter:
             "name": record.name or None,
             "size": None if record.size == self.header.size else record.size,
         }
-        self.line({k: v for k, v in facts.items() if v is not None} | {"people": people(record.poses)})
+        self.line({k: v for k, v in facts.items() if v is not None} | {"people": _person_entries(record.poses)})
 
 
 @contextmanager
-def writer(path: Path, header: Header, *, append: bool = False) -> Iterator[LineWriter]:
+def open_jsonl(path: Path, header: PoseHeader, *, append: bool = False) -> Iterator[_LineWriter]:
     """A new file, or more lines for one that `complete` knows to end with a whole line."""
-    with opened(path, "ab" if append else "wb") as file:
-        lines = LineWriter(file, header)
+    with _open_file(path, "ab" if append else "wb") as file:
+        lines = _LineWriter(file, header)
         if not append:
             lines.line(header_to_json(header))
         yield lines
 
 
 @contextmanager
-def opened(path: Path, mode: str) -> Iterator[IO[Any]]:
+def _open_file(path: Path, mode: str) -> Iterator[IO[Any]]:
     if path == STDOUT:
         yield sys.stdout.buffer
         return
@@ -71,74 +71,74 @@ def opened(path: Path, mode: str) -> Iterator[IO[Any]]:
         yield file
 
 
-def people(poses: Poses) -> list[dict[str, Any]]:
+def _person_entries(poses: Poses) -> list[dict[str, Any]]:
     """An object a person."""
     columns = {
         "id": None if poses.ids is None else poses.ids.tolist(),
-        "box": shortest(poses.box),
-        "box_score": shortest(poses.box_score),
-        "score": shortest(poses.person_score),
-        "keypoints": shortest(poses.xy),
-        "scores": shortest(poses.score),
-        "raw": None if poses.raw is None else shortest(poses.raw),
-        "sigma": None if poses.sigma is None else shortest(poses.sigma),
+        "box": shortest_decimals(poses.box),
+        "box_score": shortest_decimals(poses.box_score),
+        "score": shortest_decimals(poses.person_score),
+        "keypoints": shortest_decimals(poses.xy),
+        "scores": shortest_decimals(poses.score),
+        "raw": None if poses.raw is None else shortest_decimals(poses.raw),
+        "sigma": None if poses.sigma is None else shortest_decimals(poses.sigma),
         "filled": None if poses.filled is None else poses.filled.astype(int).tolist(),
     }
     there = {name: values for name, values in columns.items() if values is not None}
     return [dict(zip(there, row, strict=True)) for row in zip(*there.values(), strict=True)]
 
 
-def read(path: Path) -> tuple[Header, Iterator[Record]]:
+def read_jsonl(path: Path) -> tuple[PoseHeader, Iterator[PoseRecord]]:
     """The header and the frames up to a last line that a crash has torn."""
-    lines = whole_lines(path)
-    with expecting(WHAT, path):
+    lines = _read_whole_lines(path)
+    with name_damage(_FORMAT_NAME, path):
         first = next(lines, None)
         if first is None:
             raise FormatError("it ends within its first line")
         header = header_from_json(json.loads(first))
-    return header, records(path, lines, header)
+    return header, _read_records(path, lines, header)
 
 
-def records(path: Path, lines: Iterator[bytes], header: Header) -> Iterator[Record]:
+def _read_records(path: Path, lines: Iterator[bytes], header: PoseHeader) -> Iterator[PoseRecord]:
     for number, line in enumerate(lines, start=2):
-        with expecting(f"{WHAT} in line {number}", path):
-            record = record_of(json.loads(line), header)
+        with name_damage(f"{_FORMAT_NAME} in line {number}", path):
+            record = _read_record(json.loads(line), header)
         yield record
 
 
-def record_of(line: Mapping[str, Any], header: Header) -> Record:
+def _read_record(line: Mapping[str, Any], header: PoseHeader) -> PoseRecord:
     width, height = line.get("size") or header.size or (0, 0)
-    poses = poses_of(line["people"], header)
-    return Record(poses, int(line["frame"]), (width, height), line.get("time"), line.get("name", ""))
+    poses = _read_poses(line["people"], header)
+    return PoseRecord(poses, int(line["frame"]), (width, height), line.get("time"), line.get("name", ""))
 
 
-def poses_of(people: Sequence[Mapping[str, Any]], header: Header) -> Poses:
+def _read_poses(people: Sequence[Mapping[str, Any]], header: PoseHeader) -> Poses:
     if not people:
         return Poses.none(header.skeleton)
     columns = {name: [person[name] for person in people] for name in people[0]}
     return Poses(
-        floats(columns["keypoints"]),
-        floats(columns["scores"]),
-        floats(columns["box"]),
-        floats(columns["box_score"]),
-        sigma=floats(columns["sigma"]) if "sigma" in columns else None,
+        to_float32(columns["keypoints"]),
+        to_float32(columns["scores"]),
+        to_float32(columns["box"]),
+        to_float32(columns["box_score"]),
+        sigma=to_float32(columns["sigma"]) if "sigma" in columns else None,
         ids=np.array(columns["id"], np.int64) if "id" in columns else None,
-        raw=floats(columns["raw"]) if "raw" in columns else None,
+        raw=to_float32(columns["raw"]) if "raw" in columns else None,
         filled=np.array(columns["filled"], np.bool_) if "filled" in columns else None,
         skeleton=header.skeleton,
     )
 
 
-def complete(path: Path) -> list[int]:
+def whole_record_ends(path: Path) -> list[int]:
     """Byte offsets of the ends of the header and of each whole record; empty if the header is torn."""
     ends: list[int] = []
-    with expecting(WHAT, path):
-        for line in whole_lines(path):
+    with name_damage(_FORMAT_NAME, path):
+        for line in _read_whole_lines(path):
             ends.append(len(line) + (ends[-1] if ends else 0))
     return ends
 
 
-def whole_lines(path: Path) -> Iterator[bytes]:
+def _read_whole_lines(path: Path) -> Iterator[bytes]:
     """The lines but for a last one that was not written to its end."""
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):

@@ -20,16 +20,16 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose_cli.formats.facts import expecting, header_from_json, header_to_json
-from hrpose_cli.formats.output import finishing, spool, stream
-from hrpose_cli.poses import Header, Poses, Record
+from hrpose_cli.formats.facts import header_from_json, header_to_json, name_damage
+from hrpose_cli.formats.output import finish_on_interrupt, open_spool, open_stream
+from hrpose_cli.poses import PoseHeader, PoseRecord, Poses
 
-WHAT = "NPZ file of hrpose"
-PEOPLE = ("xy", "score", "box", "box_score", "sigma", "raw", "filled", "track")
-Arrays = dict[str, NDArray[Any]]
+_FORMAT_NAME = "NPZ file of hrpose"
+_PERSON_ARRAYS = ("xy", "score", "box", "box_score", "sigma", "raw", "filled", "track")
+_Arrays = dict[str, NDArray[Any]]
 
 
-class Column:
+class _Column:
     """One array on its way to the file: its rows wait on the disk."""
 
     def __init__(self, name: str, like: NDArray[Any], rows: IO[bytes]) -> None:
@@ -48,24 +48,24 @@ class Column:
             "fortran_order": False,
             "shape": (self.length, *self.shape),
         }
-        with member(archive, self.name) as file:
+        with _write_member(archive, self.name) as file:
             np.lib.format.write_array_header_1_0(file, layout)
             shutil.copyfileobj(self.rows, file)
 
 
-class ArrayWriter:
+class _ArrayWriter:
     """Writes rows of all arrays."""
 
-    def __init__(self, file: IO[bytes], columns: Mapping[str, Column], names: IO[bytes], header: Header) -> None:
+    def __init__(self, file: IO[bytes], columns: Mapping[str, _Column], names: IO[bytes], header: PoseHeader) -> None:
         self.file = file
         self.columns = columns
         self.names = names  # a line of JSON a frame
         self.longest = 1  # name
         self.header = header
 
-    def write(self, record: Record) -> None:
+    def write(self, record: PoseRecord) -> None:
         """One more frame."""
-        arrays = rows(record)
+        arrays = _person_rows(record)
         for name, array in arrays.items():
             self.columns[name].rows.write(np.ascontiguousarray(array).tobytes())
         self.names.write(json.dumps(record.name).encode() + b"\n")
@@ -81,7 +81,7 @@ class ArrayWriter:
                 column.save(archive)
             self.save_names(archive)
             for name, array in (("joints", np.array(self.header.skeleton.joints)), ("header", np.array(facts))):
-                with member(archive, name) as file:
+                with _write_member(archive, name) as file:
                     np.lib.format.write_array(file, array, allow_pickle=False)
 
     def save_names(self, archive: zipfile.ZipFile) -> None:
@@ -90,14 +90,14 @@ class ArrayWriter:
         count = self.columns["frames"].length
         layout = {"descr": dtype.str, "fortran_order": False, "shape": (count,)}
         self.names.seek(0)
-        with member(archive, "names") as file:
+        with _write_member(archive, "names") as file:
             np.lib.format.write_array_header_1_0(file, layout)
             for _, line in zip(range(count), self.names, strict=False):
                 file.write(np.array(json.loads(line), dtype).tobytes())
 
 
 @contextmanager
-def member(archive: zipfile.ZipFile, name: str) -> Iterator[IO[bytes]]:
+def _write_member(archive: zipfile.ZipFile, name: str) -> Iterator[IO[bytes]]:
     """A file in the archive; without the time of day, so that equal poses make equal files."""
     facts = zipfile.ZipInfo(f"{name}.npy")
     facts.compress_type = zipfile.ZIP_DEFLATED
@@ -106,18 +106,18 @@ def member(archive: zipfile.ZipFile, name: str) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def writer(path: Path, header: Header) -> Iterator[ArrayWriter]:
+def open_npz(path: Path, header: PoseHeader) -> Iterator[_ArrayWriter]:
     """The file, under its name when it is whole."""
     with ExitStack() as stack:
-        file = stack.enter_context(stream(path))
-        nobody = rows(Record(Poses.none(header.skeleton), 0, (0, 0)))
-        columns = {k: Column(k, array, stack.enter_context(spool(path))) for k, array in nobody.items()}
-        out = ArrayWriter(file, columns, stack.enter_context(spool(path)), header)
-        with finishing(out.finish):
+        file = stack.enter_context(open_stream(path))
+        nobody = _person_rows(PoseRecord(Poses.none(header.skeleton), 0, (0, 0)))
+        columns = {k: _Column(k, array, stack.enter_context(open_spool(path))) for k, array in nobody.items()}
+        out = _ArrayWriter(file, columns, stack.enter_context(open_spool(path)), header)
+        with finish_on_interrupt(out.finish):
             yield out
 
 
-def rows(record: Record) -> Arrays:
+def _person_rows(record: PoseRecord) -> _Arrays:
     """What a record adds to each array."""
     poses, n = record.poses, len(record.poses)
     time = np.nan if record.time is None else record.time
@@ -139,27 +139,27 @@ def rows(record: Record) -> Arrays:
     }
 
 
-def read(path: Path) -> tuple[Header, Iterator[Record]]:
+def read_npz(path: Path) -> tuple[PoseHeader, Iterator[PoseRecord]]:
     """The header and the frames; the arrays are held in memory."""
-    with expecting(WHAT, path), path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+    with name_damage(_FORMAT_NAME, path), path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
         arrays = dict(file)
         header = header_from_json(json.loads(str(arrays["header"])))
-    return header, records(path, arrays, header)
+    return header, _read_records(path, arrays, header)
 
 
-def records(path: Path, arrays: Mapping[str, NDArray[Any]], header: Header) -> Iterator[Record]:
+def _read_records(path: Path, arrays: Mapping[str, NDArray[Any]], header: PoseHeader) -> Iterator[PoseRecord]:
     end = 0
-    with expecting(WHAT, path):
+    with name_damage(_FORMAT_NAME, path):
         frames = list(zip(*(arrays[k].tolist() for k in ("frames", "times", "sizes", "people", "names")), strict=True))
     for index, time, size, people, name in frames:
         start, end = end, end + people
-        with expecting(WHAT, path):
-            poses = poses_of({k: arrays[k][start:end] for k in PEOPLE}, header)
-            record = Record(poses, index, (size[0], size[1]), None if np.isnan(time) else time, name)
+        with name_damage(_FORMAT_NAME, path):
+            poses = _read_poses({k: arrays[k][start:end] for k in _PERSON_ARRAYS}, header)
+            record = PoseRecord(poses, index, (size[0], size[1]), None if np.isnan(time) else time, name)
         yield record
 
 
-def poses_of(arrays: Mapping[str, NDArray[Any]], header: Header) -> Poses:
+def _read_poses(arrays: Mapping[str, NDArray[Any]], header: PoseHeader) -> Poses:
     sigma, raw, filled, track = (arrays[k] for k in ("sigma", "raw", "filled", "track"))
     return Poses(
         arrays["xy"],

@@ -12,33 +12,33 @@ from types import TracebackType
 from typing import IO, Protocol
 
 from hrpose_cli.errors import FormatError
-from hrpose_cli.files import replacing
-from hrpose_cli.poses import Record
+from hrpose_cli.files import atomic_write
+from hrpose_cli.poses import PoseRecord
 
 STDOUT = Path("-")
-Writing = Callable[..., "AbstractContextManager[Writer]"]
+WriterOpener = Callable[..., "AbstractContextManager[PoseWriter]"]
 
 
-class Writer(Protocol):
+class PoseWriter(Protocol):
     """What a format opens."""
 
-    def write(self, record: Record) -> None:
+    def write(self, record: PoseRecord) -> None:
         """One more frame."""
 
 
-class Output:
+class NamedOutput:
     """A format's writer whose own failures name the file; errors of the block around it pass as they are."""
 
-    def __init__(self, path: Path, opened: AbstractContextManager[Writer]) -> None:
+    def __init__(self, path: Path, opened: AbstractContextManager[PoseWriter]) -> None:
         self.path = path
         self.opened = opened
 
-    def __enter__(self) -> Output:
+    def __enter__(self) -> NamedOutput:
         with self.naming():
             self.inner = self.opened.__enter__()
         return self
 
-    def write(self, record: Record) -> None:
+    def write(self, record: PoseRecord) -> None:
         """One more frame."""
         with self.naming():
             self.inner.write(record)
@@ -62,10 +62,10 @@ class Output:
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def _keep_on_interrupt(path: Path) -> Iterator[Path]:
     """`replacing`, but what was done before Ctrl-C is kept."""
     stopped: KeyboardInterrupt | None = None
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         try:
             yield temporary
         except KeyboardInterrupt as error:
@@ -75,7 +75,7 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def finishing(finish: Callable[[], None]) -> Iterator[None]:
+def finish_on_interrupt(finish: Callable[[], None]) -> Iterator[None]:
     """Call `finish` when the block ends well or by Ctrl-C, and not after any other exception."""
     try:
         yield
@@ -86,16 +86,16 @@ def finishing(finish: Callable[[], None]) -> Iterator[None]:
 
 
 @contextmanager
-def stream(path: Path) -> Iterator[IO[bytes]]:
+def open_stream(path: Path) -> Iterator[IO[bytes]]:
     """A file that gets its name when it is whole, or the standard output for `-`."""
     if path == STDOUT:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    with whole(path) as temporary, temporary.open("wb") as file:
+    with _keep_on_interrupt(path) as temporary, temporary.open("wb") as file:
         yield file
 
 
-def spool(path: Path) -> IO[bytes]:
+def open_spool(path: Path) -> IO[bytes]:
     """A nameless file on the disk of `path`: the folder of temporary files is often held in memory."""
     return tempfile.TemporaryFile(dir=None if path == STDOUT else path.parent)

@@ -10,20 +10,20 @@ from typing import Any
 
 from hrpose_cli.errors import UsageError
 from hrpose_cli.formats import coco, csv, facts, jsonl, npz, openpose, trc
-from hrpose_cli.formats.output import STDOUT, Output, Writer, Writing
-from hrpose_cli.poses import Header, Record
+from hrpose_cli.formats.output import STDOUT, NamedOutput, PoseWriter, WriterOpener
+from hrpose_cli.poses import PoseHeader, PoseRecord
 
-Reading = Callable[[Path], tuple[Header, Iterator[Record]]]
+_FormatReader = Callable[[Path], tuple[PoseHeader, Iterator[PoseRecord]]]
 
 
 @dataclass(frozen=True)
-class Format:
+class PoseFormat:
     """A kind of pose file."""
 
     name: str
     suffix: str  # "/" is a folder
-    writer: Writing
-    read: Reading | None  # None: it can only be written
+    writer: WriterOpener
+    read: _FormatReader | None  # None: it can only be written
     loses: frozenset[str] = frozenset()  # which of `facts.FACTS` it has no place for
     needs: frozenset[str] = frozenset()  # facts without which it cannot be written
     options: frozenset[str] = frozenset()  # what its writer takes beside the header
@@ -32,44 +32,45 @@ class Format:
     files: Callable[[Path], list[Path]] = lambda path: [path]  # under a name, when they are written
 
 
-NO_FRAME = {facts.BOXES, facts.SIGMA, facts.NAMES, facts.SIZES, facts.RATE, facts.INFO}
-FORMATS = {
+_NO_FRAME = {facts.BOXES, facts.SIGMA, facts.NAMES, facts.SIZES, facts.RATE, facts.INFO}
+POSE_FORMATS = {
     known.name: known
     for known in (
-        Format(
-            "coco", ".json", coco.writer, coco.read, frozenset({facts.SIGMA, facts.DIGITS}),
-            pipes=True, unread=coco.unread,
+        PoseFormat(
+            "coco", ".json", coco.open_coco, coco.read_coco, frozenset({facts.SIGMA, facts.DIGITS}),
+            pipes=True, unread=coco.unread_coco_fields,
         ),
-        Format("jsonl", ".jsonl", jsonl.writer, jsonl.read, options=frozenset({"append"}), pipes=True),
-        Format("csv", ".csv", csv.writer, csv.read, frozenset({*NO_FRAME, facts.EMPTY}), pipes=True),
-        Format("npz", ".npz", npz.writer, npz.read),
-        Format(
-            "trc", ".trc", trc.writer, None,
-            frozenset(NO_FRAME | {facts.SCORES, facts.RAW, facts.FILLED, facts.DIGITS}),
-            needs=frozenset({facts.IDS, facts.TIMES}), options=frozenset({"metres_per_pixel"}), files=trc.files,
+        PoseFormat("jsonl", ".jsonl", jsonl.open_jsonl, jsonl.read_jsonl, options=frozenset({"append"}), pipes=True),
+        PoseFormat("csv", ".csv", csv.open_csv, csv.read_csv, frozenset({*_NO_FRAME, facts.EMPTY}), pipes=True),
+        PoseFormat("npz", ".npz", npz.open_npz, npz.read_npz),
+        PoseFormat(
+            "trc", ".trc", trc.open_trc, None,
+            frozenset(_NO_FRAME | {facts.SCORES, facts.RAW, facts.FILLED, facts.DIGITS}),
+            needs=frozenset({facts.TRACK_IDS, facts.TIMES}), options=frozenset({"metres_per_pixel"}),
+            files=trc.list_track_files,
         ),
-        Format(
-            "openpose", "/", openpose.writer, openpose.read,
-            frozenset(NO_FRAME | {facts.RAW, facts.FILLED, facts.TIMES}),
-            unread=openpose.unread,
+        PoseFormat(
+            "openpose", "/", openpose.open_openpose, openpose.read_openpose,
+            frozenset(_NO_FRAME | {facts.RAW, facts.FILLED, facts.TIMES}),
+            unread=openpose.unread_openpose_fields,
         ),
     )
 }  # fmt: skip
 
 
-def writer(path: Path | str, header: Header, *, format: str | None = None, **options: Any) -> Output:
+def open_writer(path: Path | str, header: PoseHeader, *, format: str | None = None, **options: Any) -> NamedOutput:
     """A context manager with `write(record)`; `-` is the standard output.
 
     It holds no frame in memory. A file gets its name when the block ends well or by Ctrl-C and is
     not there after other exceptions, but for JSON Lines and the files of an OpenPose folder, which
     are there as they come. Options: `append=True` (jsonl), `metres_per_pixel` (trc).
     """
-    chosen = named(path, format)
+    chosen = find_format(path, format)
     for option in options.keys() - chosen.options:
         raise UsageError(f"{option} is no option of {chosen.name}, to which {path} would be written")
     if Path(path) == STDOUT and not chosen.pipes:
         raise UsageError(f"{chosen.name} cannot go to the standard output: name a file")
-    return Output(Path(path), chosen.writer(Path(path), header, **options))
+    return NamedOutput(Path(path), chosen.writer(Path(path), header, **options))
 
 
 @dataclass(frozen=True)
@@ -83,26 +84,26 @@ class PoseFile:
     @classmethod
     def of(cls, name: str, format: str | None = None, *, metres_per_pixel: float | None = None) -> PoseFile:
         """InputError for a name of no format; other formats than TRC stay in pixels."""
-        chosen = named(name, format)
+        chosen = find_format(name, format)
         return cls(Path(name), chosen.name, metres_per_pixel if "metres_per_pixel" in chosen.options else None)
 
     @property
     def folder(self) -> bool:
         """Whether it is a folder of files."""
-        return FORMATS[self.format].suffix == "/"
+        return POSE_FORMATS[self.format].suffix == "/"
 
     @property
     def files(self) -> list[Path]:
         """What was written under the name."""
-        return FORMATS[self.format].files(self.path)
+        return POSE_FORMATS[self.format].files(self.path)
 
-    def opened(self, header: Header, **options: Any) -> Output:
+    def opened(self, header: PoseHeader, **options: Any) -> NamedOutput:
         scale = {} if self.metres_per_pixel is None else {"metres_per_pixel": self.metres_per_pixel}
-        return writer(self.path, header, format=self.format, **scale, **options)
+        return open_writer(self.path, header, format=self.format, **scale, **options)
 
 
 @contextmanager
-def kept(opened: Iterable[AbstractContextManager[Writer]]) -> Iterator[list[Writer]]:
+def open_writers(opened: Iterable[AbstractContextManager[PoseWriter]]) -> Iterator[list[PoseWriter]]:
     """All writers of a run: what came before an error is kept in each of them, and the error goes on."""
     failure = None
     with ExitStack() as stack:
@@ -118,21 +119,21 @@ def kept(opened: Iterable[AbstractContextManager[Writer]]) -> Iterator[list[Writ
         failure = None  # its traceback holds this frame, and that all that the run holds
 
 
-def read(path: Path | str, format: str | None = None) -> tuple[Header, Iterator[Record]]:
+def read_pose_file(path: Path | str, format: str | None = None) -> tuple[PoseHeader, Iterator[PoseRecord]]:
     """The header of a pose file and its records, one after another."""
-    chosen = named(path, format)
+    chosen = find_format(path, format)
     if chosen.read is None:
         raise UsageError(f"{path}: {chosen.name} can only be written, since it keeps neither scores nor boxes")
     return chosen.read(Path(path))
 
 
-def named(path: Path | str, format: str | None = None) -> Format:
+def find_format(path: Path | str, format: str | None = None) -> PoseFormat:
     """The format of that name, or else of a path's suffix; a folder is OpenPose's."""
     folder = str(path).endswith(("/", "\\")) or Path(path).is_dir()
     suffix = "/" if folder else Path(path).suffix.lower()
-    for known in FORMATS.values():
+    for known in POSE_FORMATS.values():
         if format == known.name or (format is None and suffix == known.suffix):
             return known
-    names = ", ".join(f"{known.name} ({known.suffix})" for known in FORMATS.values())
+    names = ", ".join(f"{known.name} ({known.suffix})" for known in POSE_FORMATS.values())
     wrong = f"{path} has the suffix of no pose format" if format is None else f"{format} is no pose format"
     raise UsageError(f"{wrong}: there are {names}; choose by the name or with --format")

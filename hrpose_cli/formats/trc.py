@@ -24,17 +24,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrpose_cli.errors import InputError
-from hrpose_cli.files import encoded, replacing
-from hrpose_cli.formats.output import finishing, spool
-from hrpose_cli.poses import Header, Record
+from hrpose_cli.files import atomic_write, encode_utf8
+from hrpose_cli.formats.output import finish_on_interrupt, open_spool
+from hrpose_cli.poses import PoseHeader, PoseRecord
 
-ANYBODY = -1  # the track of somebody without an identity
-RATE_TOLERANCE = 0.01  # a measured rate that is this close to the clip's is the clip's
-FIELDS = "DataRate CameraRate NumFrames NumMarkers Units OrigDataRate OrigDataStartFrame OrigNumFrames"
+_UNTRACKED = -1  # the track of somebody without an identity
+_RATE_TOLERANCE = 0.01  # a measured rate that is this close to the clip's is the clip's
+_HEADER_FIELDS = "DataRate CameraRate NumFrames NumMarkers Units OrigDataRate OrigDataStartFrame OrigNumFrames"
 
 
 @dataclass(frozen=True)
-class Moment:
+class _Moment:
     """A frame of the clip."""
 
     place: int  # among the records
@@ -44,12 +44,12 @@ class Moment:
 
 
 @dataclass(frozen=True)
-class Track:
+class _Track:
     """One person; the rows wait in a file that is open only for a moment, for tracks can be many."""
 
     rows: Path
-    first: Moment
-    last: Moment
+    first: _Moment
+    last: _Moment
 
     @property
     def length(self) -> int:
@@ -57,39 +57,39 @@ class Track:
         return self.last.place - self.first.place + 1
 
 
-def files(path: Path) -> list[Path]:
+def list_track_files(path: Path) -> list[Path]:
     """All under a name: a file, or one for each of several people."""
     pattern = re.compile(rf"{re.escape(path.stem)}(_track\d+)?{re.escape(path.suffix)}")
     found = [each for each in path.parent.iterdir() if pattern.fullmatch(each.name)]
     return sorted(found, key=lambda each: (len(each.name), each.name))  # 2 before 10
 
 
-class TrackWriter:
+class _TrackWriter:
     """Writes the rows of each track to a spool."""
 
-    def __init__(self, path: Path, header: Header, folder: Path, frames: IO[bytes], metres: float | None) -> None:
+    def __init__(self, path: Path, header: PoseHeader, folder: Path, frames: IO[bytes], metres: float | None) -> None:
         self.path = path
         self.header = header
         self.folder = folder
         self.frames = frames  # frame number and time of every record, a line each
         self.metres = metres  # a pixel
-        self.all: Track | None = None  # the whole clip
-        self.tracks: dict[int, Track] = {}
+        self.all: _Track | None = None  # the whole clip
+        self.tracks: dict[int, _Track] = {}
 
-    def write(self, record: Record) -> None:
+    def write(self, record: PoseRecord) -> None:
         """One more frame."""
-        now = Moment(self.all.length if self.all else 0, self.frames.tell(), record.index, self.time(record))
+        now = _Moment(self.all.length if self.all else 0, self.frames.tell(), record.index, self.time(record))
         stamp = f"{now.index}\t{now.time:.6f}"
-        points = upright(record, self.metres)  # (N, K, 2)
+        points = _to_y_up(record, self.metres)  # (N, K, 2)
         self.frames.write(f"{stamp}\n".encode())
-        self.all = replace(self.all or Track(self.folder / "nobody", now, now), last=now)
-        for number, i in numbered(record, self.tracks).items():
-            track = self.tracks.get(number, Track(self.folder / str(number), now, now))
+        self.all = replace(self.all or _Track(self.folder / "nobody", now, now), last=now)
+        for number, i in _number_file(record, self.tracks).items():
+            track = self.tracks.get(number, _Track(self.folder / str(number), now, now))
             with track.rows.open("ab") as rows:
-                rows.write(f"{stamp}\t{fields(points[i], 6 if self.metres else 3)}\n".encode())
+                rows.write(f"{stamp}\t{_format_fields(points[i], 6 if self.metres else 3)}\n".encode())
             self.tracks[number] = replace(track, last=now)
 
-    def time(self, record: Record) -> float:
+    def time(self, record: PoseRecord) -> float:
         if record.time is None and self.header.rate is None:
             raise InputError("TRC needs the time of each frame or a frame rate, which pictures do not have")
         return record.index / float(self.header.rate or 1) if record.time is None else record.time
@@ -101,22 +101,22 @@ class TrackWriter:
         targets = {self.path.with_stem(f"{self.path.stem}_track{n}") if several else self.path: n for n in tracks}
         for target, number in targets.items():
             self.join(target, tracks[number])
-        for old in set(files(self.path)) - set(targets):
+        for old in set(list_track_files(self.path)) - set(targets):
             old.unlink()
 
-    def join(self, target: Path, track: Track) -> None:
-        with replacing(target) as temporary, temporary.open("wb") as file:
-            file.write(encoded(self.head(target.name, track)))
+    def join(self, target: Path, track: _Track) -> None:
+        with atomic_write(target) as temporary, temporary.open("wb") as file:
+            file.write(encode_utf8(self.head(target.name, track)))
             file.writelines(self.rows(track))
 
-    def head(self, name: str, track: Track) -> str:
+    def head(self, name: str, track: _Track) -> str:
         """The five lines before the rows, as Pose2Sim writes them."""
         joints, rate = self.header.skeleton.joints, f"{self.rate():.6f}"
         units = "m" if self.metres else "px"
         facts = (rate, rate, track.length, len(joints), units, rate, track.first.index, track.length)
         lines = (
             f"PathFileType\t4\t(X/Y/Z)\t{name}",
-            FIELDS.replace(" ", "\t"),
+            _HEADER_FIELDS.replace(" ", "\t"),
             "\t".join(map(str, facts)),
             "Frame#\tTime\t" + "\t\t\t".join(joints) + "\t\t",
             "\t\t" + "\t".join(f"X{k}\tY{k}\tZ{k}" for k in range(1, len(joints) + 1)),
@@ -129,11 +129,11 @@ class TrackWriter:
         span = self.all.last.time - self.all.first.time if self.all else 0.0
         measured = (self.all.length - 1) / span if self.all and span > 0 else stated
         regular = stated / max(round(stated / measured), 1) if stated and measured else None
-        if regular and measured and abs(measured - regular) <= RATE_TOLERANCE * regular:
+        if regular and measured and abs(measured - regular) <= _RATE_TOLERANCE * regular:
             return regular
         return measured or 1.0
 
-    def rows(self, track: Track) -> Iterator[bytes]:
+    def rows(self, track: _Track) -> Iterator[bytes]:
         """The rows of the track, and empty ones for frames between that did not show it."""
         self.frames.seek(track.first.offset)
         nowhere = b"\t" * (3 * len(self.header.skeleton)) + b"\n"
@@ -147,12 +147,12 @@ class TrackWriter:
                 row = next(known, b"") if there else row
 
 
-def numbered(record: Record, known: Collection[int]) -> dict[int, int]:
+def _number_file(record: PoseRecord, known: Collection[int]) -> dict[int, int]:
     """Track -> place of the person in the frame; InputError if somebody's place in the `known` tracks is a guess."""
     poses = record.poses
-    tracks = [ANYBODY] * len(poses) if poses.ids is None else poses.ids.tolist()
+    tracks = [_UNTRACKED] * len(poses) if poses.ids is None else poses.ids.tolist()
     everyone = {*known, *tracks}
-    if ANYBODY in everyone and (len(tracks) > 1 or len(everyone) > 1):
+    if _UNTRACKED in everyone and (len(tracks) > 1 or len(everyone) > 1):
         raise InputError(
             f"TRC needs identities, but there are several people and not all have one (frame {record.index}): "
             "name another format, or estimate with tracking"
@@ -160,7 +160,7 @@ def numbered(record: Record, known: Collection[int]) -> dict[int, int]:
     return {track: i for i, track in enumerate(tracks)}
 
 
-def upright(record: Record, metres: float | None) -> NDArray[np.float64]:
+def _to_y_up(record: PoseRecord, metres: float | None) -> NDArray[np.float64]:
     """(N, K, 2) joints with y up, in pixels or metres, NaN where they are not known."""
     height = record.size[1]
     if not height:
@@ -170,17 +170,17 @@ def upright(record: Record, metres: float | None) -> NDArray[np.float64]:
     return np.where((record.poses.score > 0)[..., None], points, np.nan)
 
 
-def fields(points: NDArray[np.float64], digits: int) -> str:
+def _format_fields(points: NDArray[np.float64], digits: int) -> str:
     """x, y and z of (K, 2) joints; nothing where one is not known."""
     return "\t".join(f"{x:.{digits}f}\t{y:.{digits}f}\t0" if np.isfinite(x + y) else "\t\t" for x, y in points.tolist())
 
 
 @contextmanager
-def writer(path: Path, header: Header, *, metres_per_pixel: float | None = None) -> Iterator[TrackWriter]:
+def open_trc(path: Path, header: PoseHeader, *, metres_per_pixel: float | None = None) -> Iterator[_TrackWriter]:
     """One file a track, each under its name when it is whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     prefix = f".{os.getpid()}.{path.name}."  # what a killed run leaves can be told from what a running one needs
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=prefix) as folder, spool(path) as frames:
-        out = TrackWriter(path, header, Path(folder), frames, metres_per_pixel)
-        with finishing(out.finish):
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=prefix) as folder, open_spool(path) as frames:
+        out = _TrackWriter(path, header, Path(folder), frames, metres_per_pixel)
+        with finish_on_interrupt(out.finish):
             yield out

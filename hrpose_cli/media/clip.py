@@ -73,7 +73,7 @@ class VideoFrame(Frame):
     pts: int = 0
 
 
-class Source(ABC):
+class ClipSource(ABC):
     """Iterates once over the frames of anything that moves; a context manager, which closes it."""
 
     clip: Clip
@@ -107,7 +107,7 @@ class Source(ABC):
 
 
 Trim = tuple[Fraction | None, Fraction | None]  # seconds as a player counts them; None: from the start, to the end
-WHOLE: Trim = (None, None)
+WHOLE_CLIP: Trim = (None, None)
 
 
 def parse_trim(text: str) -> Trim:
@@ -121,6 +121,6 @@ def parse_trim(text: str) -> Trim:
     return start, end
 
 
-def inside(time: Fraction, trim: Trim) -> bool:
+def is_in_trim(time: Fraction, trim: Trim) -> bool:
     start, end = trim
     return (start is None or time >= start) and (end is None or time < end)

@@ -6,10 +6,10 @@ from collections import deque
 from fractions import Fraction
 from math import gcd
 
-LARGEST_TIME_SCALE = 10_000_000  # ticks a second; MP4 holds 32 bits of them, and players fewer
+_LARGEST_TIME_SCALE = 10_000_000  # ticks a second; MP4 holds 32 bits of them, and players fewer
 
 
-def common_tick(a: Fraction, b: Fraction) -> Fraction:
+def _common_tick(a: Fraction, b: Fraction) -> Fraction:
     """The largest tick of which both are multiples."""
     return Fraction(gcd(a.numerator * b.denominator, b.numerator * a.denominator), a.denominator * b.denominator)
 
@@ -38,8 +38,8 @@ class Clock:
     ) -> None:
         self._tick, self._rate, self._zero = tick, rate, zero
         self._numbers: deque[int] | None = deque() if decode_order else None
-        grid = common_tick(tick, 1 / rate)
-        self._steady = steady and grid != tick and grid.denominator <= LARGEST_TIME_SCALE
+        grid = _common_tick(tick, 1 / rate)
+        self._steady = steady and grid != tick and grid.denominator <= _LARGEST_TIME_SCALE
         self.time_base = grid if self._steady else tick
         self._start: Fraction | None = None  # of the first frame, in seconds
         self.last: int | None = None  # pts given out last

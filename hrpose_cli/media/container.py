@@ -15,13 +15,13 @@ from av.video.stream import VideoStream
 from hrpose_cli.errors import MediaError
 from hrpose_cli.media.clock import Clock
 
-ASSUMED_RATE = Fraction(25)  # of a file that does not say, as ffmpeg assumes it
-TEXTS = {"tty", "cdg"}  # what ffmpeg takes plain text for
-STARTS_ANYWHERE = 0x200  # ffmpeg's AVFMT_TS_DISCONT: time stamps do not begin at 0
+_ASSUMED_RATE = Fraction(25)  # of a file that does not say, as ffmpeg assumes it
+_TEXT_FORMATS = {"tty", "cdg"}  # what ffmpeg takes plain text for
+_STARTS_ANYWHERE = 0x200  # ffmpeg's AVFMT_TS_DISCONT: time stamps do not begin at 0
 
 
 @dataclass(frozen=True)
-class Input:
+class MediaInput:
     """Where moving pictures come from: a file, a pipe, an address or a device."""
 
     title: str  # what messages call it
@@ -33,7 +33,7 @@ class Input:
     timeout: float | None = None  # seconds without an answer
 
 
-def file_input(path: Path) -> Input:
+def open_file_input(path: Path) -> MediaInput:
     """A file, once it is sure that it could be one."""
     if not path.exists():
         raise MediaError(f"{path}: no such file")
@@ -42,10 +42,10 @@ def file_input(path: Path) -> Input:
     if not path.stat().st_size:
         raise MediaError(f"{path}: the file is empty")
     # "file:" keeps ffmpeg from reading a protocol into a name with a colon.
-    return Input(str(path), f"file:{path}", path)
+    return MediaInput(str(path), f"file:{path}", path)
 
 
-def open_container(source: Input) -> av.container.InputContainer:
+def open_container(source: MediaInput) -> av.container.InputContainer:
     try:
         container: av.container.InputContainer = av.open(
             source.what,
@@ -60,9 +60,9 @@ def open_container(source: Input) -> av.container.InputContainer:
         raise MediaError(f"{source.title}: not a video that can be read ({reason})") from error
 
 
-def video_stream(container: av.container.InputContainer, title: str) -> VideoStream:
+def find_video_stream(container: av.container.InputContainer, title: str) -> VideoStream:
     """The first stream of moving pictures; the cover of a song is none."""
-    if container.format.name in TEXTS:
+    if container.format.name in _TEXT_FORMATS:
         raise MediaError(f"{title}: not a video that can be read")
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:
@@ -71,7 +71,7 @@ def video_stream(container: av.container.InputContainer, title: str) -> VideoStr
     raise MediaError(f"{title}: there is no video in it, {kind}")
 
 
-def other_streams(container: av.container.InputContainer, shown: VideoStream) -> tuple[str, ...]:
+def describe_other_streams(container: av.container.InputContainer, shown: VideoStream) -> tuple[str, ...]:
     """What lies beside the pictures, the sound and the subtitles, in plain words."""
     found = []
     for stream in container.streams:
@@ -85,14 +85,14 @@ def other_streams(container: av.container.InputContainer, shown: VideoStream) ->
     return tuple(found)
 
 
-def codecs(streams: Iterable[Stream]) -> tuple[str, ...]:
+def stream_codecs(streams: Iterable[Stream]) -> tuple[str, ...]:
     """The codec of each stream, as ffmpeg's decoders are called; there may be none for it."""
     return tuple(s.codec_context.name if s.codec_context else "an unknown codec" for s in streams)
 
 
-def clock_for(container: av.container.InputContainer, stream: VideoStream, source: Input) -> Clock:
-    starts_anywhere = bool(container.format.flags & STARTS_ANYWHERE)
-    tick = stream.time_base or 1 / ASSUMED_RATE
+def make_clock(container: av.container.InputContainer, stream: VideoStream, source: MediaInput) -> Clock:
+    starts_anywhere = bool(container.format.flags & _STARTS_ANYWHERE)
+    tick = stream.time_base or 1 / _ASSUMED_RATE
     zero = Fraction(container.start_time or 0, av.time_base) // tick * tick if starts_anywhere else Fraction(0)
     # What is live goes by how long its device has been running.
     live = source.format is not None or (source.address is not None and clip_duration(container, stream) is None)
@@ -105,7 +105,7 @@ def clock_for(container: av.container.InputContainer, stream: VideoStream, sourc
     )
 
 
-def packets(
+def read_packets(
     container: av.container.InputContainer, stream: VideoStream, on_break: Callable[[str], None]
 ) -> Iterator[av.Packet[VideoStream]]:
     """All packets up to the point where the container itself is broken, which `on_break` learns of.
@@ -123,20 +123,20 @@ def packets(
 
 def frame_rate(stream: VideoStream) -> Fraction:
     """The mean rate, or the exact one that a container with coarse time stamps means: FLV has 29.9697 for 29.97."""
-    mean = Fraction(stream.average_rate or stream.guessed_rate or ASSUMED_RATE)
+    mean = Fraction(stream.average_rate or stream.guessed_rate or _ASSUMED_RATE)
     base = stream.base_rate
     return base if base and abs(mean / base - 1) < 5e-5 else mean
 
 
 def clip_duration(container: av.container.InputContainer, stream: VideoStream) -> Fraction | None:
     """Seconds; of the video where it is known, else of the whole file."""
-    end = promised_end(stream)
+    end = _promised_end(stream)
     if end is not None and stream.time_base is not None:
         return end - (stream.start_time or 0) * stream.time_base
     return Fraction(container.duration, av.time_base) if container.duration else None
 
 
-def promised_end(stream: VideoStream) -> Fraction | None:
+def _promised_end(stream: VideoStream) -> Fraction | None:
     """Seconds on the stream's clock; Matroska keeps them in a tag, written by all common tools."""
     if stream.duration and stream.time_base:
         return ((stream.start_time or 0) + stream.duration) * stream.time_base
@@ -149,9 +149,9 @@ def promised_end(stream: VideoStream) -> Fraction | None:
 
 def missing_seconds(stream: VideoStream, end: int) -> Fraction:
     """How much earlier than promised the last packet ends (`end` in ticks): 0 within two frames."""
-    promised = promised_end(stream)
+    promised = _promised_end(stream)
     if promised is None or stream.time_base is None:
         return Fraction(0)
     missing = promised - end * stream.time_base
-    slowest = min(frame_rate(stream), Fraction(stream.base_rate or ASSUMED_RATE))
+    slowest = min(frame_rate(stream), Fraction(stream.base_rate or _ASSUMED_RATE))
     return missing if missing > 2 / slowest else Fraction(0)

@@ -8,16 +8,16 @@ from pathlib import Path
 
 from hrpose_cli.errors import MediaError, UsageError
 from hrpose_cli.media.clip import Clip, Colour
-from hrpose_cli.media.ffmpeg import run
+from hrpose_cli.media.ffmpeg import run_ffmpeg
 
 # Matrices that swscale converts to; any other becomes BT.709 and is tagged so.
-MATRICES = {1: "bt709", 2: "bt601", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
+_MATRICES = {1: "bt709", 2: "bt601", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
 
-Scale = float | tuple[int, int]  # a factor, or (width, height)
+_Scale = float | tuple[int, int]  # a factor, or (width, height)
 
 
 @dataclass(frozen=True)
-class Codec:
+class _Codec:
     """An encoder of ffmpeg and the arguments it takes.
 
     H.264 and HEVC get no B-frames: with them MP4 cannot hold the length of the last frames of a
@@ -33,24 +33,24 @@ class Codec:
     fixed: tuple[str, ...] = ()
 
 
-LOW_DELAY = ("-rc", "vbr", "-b:v", "0", "-bf", "0")
-X265 = ("-x265-params", "log-level=error:bframes=0", "-tag:v", "hvc1")  # Apple plays no other tag
-VP9 = ("-b:v", "0", "-row-mt", "1", "-auto-alt-ref", "0")  # transparency needs the last
-CODECS = {
-    "h264": Codec("libx264", odd="yuv444p", fixed=("-bf", "0")),
-    "hevc": Codec("libx265", odd="yuv444p", quality=("-crf", 24), fixed=X265),
-    "h264_nvenc": Codec("h264_nvenc", odd="yuv444p", quality=("-cq", 23), speed=("-preset", "p5"), fixed=LOW_DELAY),
-    "hevc_nvenc": Codec(
+_LOW_DELAY = ("-rc", "vbr", "-b:v", "0", "-bf", "0")
+_X265 = ("-x265-params", "log-level=error:bframes=0", "-tag:v", "hvc1")  # Apple plays no other tag
+_VP9 = ("-b:v", "0", "-row-mt", "1", "-auto-alt-ref", "0")  # transparency needs the last
+_CODECS = {
+    "h264": _Codec("libx264", odd="yuv444p", fixed=("-bf", "0")),
+    "hevc": _Codec("libx265", odd="yuv444p", quality=("-crf", 24), fixed=_X265),
+    "h264_nvenc": _Codec("h264_nvenc", odd="yuv444p", quality=("-cq", 23), speed=("-preset", "p5"), fixed=_LOW_DELAY),
+    "hevc_nvenc": _Codec(
         "hevc_nvenc",
         odd="yuv444p",
         quality=("-cq", 26),
         speed=("-preset", "p5"),
-        fixed=(*LOW_DELAY, "-tag:v", "hvc1"),
+        fixed=(*_LOW_DELAY, "-tag:v", "hvc1"),
     ),
-    "vp9": Codec("libvpx-vp9", clear="yuva420p", quality=("-crf", 31), speed=("-cpu-used", "4"), fixed=VP9),
-    "prores": Codec("prores_ks", "yuv422p10le", "yuv422p10le", clear="yuva444p10le", quality=None, speed=None),
+    "vp9": _Codec("libvpx-vp9", clear="yuva420p", quality=("-crf", 31), speed=("-cpu-used", "4"), fixed=_VP9),
+    "prores": _Codec("prores_ks", "yuv422p10le", "yuv422p10le", clear="yuva444p10le", quality=None, speed=None),
     # Without loss, for the GIF that is made of it.
-    "gif": Codec("libx264rgb", "rgb24", "rgb24", quality=None, speed=None, fixed=("-qp", "0", "-preset", "ultrafast")),
+    "gif": _Codec("libx264rgb", "rgb24", "rgb24", quality=None, speed=None, fixed=("-qp", "0", "-preset", "ultrafast")),
 }
 
 
@@ -64,16 +64,16 @@ class Container:
     text: str | None = None  # for subtitles that have to
 
 
-MP4 = Container("mp4", ("h264", "hevc", "h264_nvenc", "hevc_nvenc", "vp9"), text="mov_text")
+_MP4 = Container("mp4", ("h264", "hevc", "h264_nvenc", "hevc_nvenc", "vp9"), text="mov_text")
 CONTAINERS = {
-    ".mp4": MP4,
-    ".m4v": MP4,
+    ".mp4": _MP4,
+    ".m4v": _MP4,
     ".mov": Container("mov", ("h264", "hevc", "h264_nvenc", "hevc_nvenc", "prores"), text="mov_text"),
     ".mkv": Container("matroska", ("h264", "hevc", "h264_nvenc", "hevc_nvenc", "vp9", "prores"), text="subrip"),
     ".webm": Container("webm", ("vp9",), sound="libopus", text="webvtt"),
     ".gif": Container("gif", ("gif",)),
 }
-CLEAR = {".mov": "prores", ".mkv": "prores", ".webm": "vp9"}  # default codec of transparent pictures
+_TRANSPARENT_PRESETS = {".mov": "prores", ".mkv": "prores", ".webm": "vp9"}  # default codec of transparent pictures
 
 
 @dataclass(frozen=True)
@@ -83,29 +83,29 @@ class Encoding:
     codec: str | None = None
     crf: int | None = None  # less is better
     preset: str | None = None  # in the encoder's own words: veryfast, p5, for vp9 0..8
-    scale: Scale | None = None
+    scale: _Scale | None = None
     alpha: bool = False  # pictures are RGBA
 
-    def codec_for(self, path: Path) -> Codec:
+    def codec_for(self, path: Path) -> _Codec:
         """UsageError, before any work, for what `path` cannot hold; MediaError for what this machine cannot encode."""
-        container = container_of(path)
+        container = find_container(path)
         suffix = path.suffix.lower()
-        if self.alpha and suffix not in CLEAR:
+        if self.alpha and suffix not in _TRANSPARENT_PRESETS:
             raise UsageError(f"{path}: {suffix} cannot be transparent, name a .mov (ProRes 4444) or .webm (VP9) file")
-        name = self.codec or (CLEAR[suffix] if self.alpha else container.codecs[0])
+        name = self.codec or (_TRANSPARENT_PRESETS[suffix] if self.alpha else container.codecs[0])
         if name not in container.codecs:
             raise UsageError(f"{path}: {suffix} cannot hold {name}, only {', '.join(container.codecs)}")
-        codec = CODECS[name]
+        codec = _CODECS[name]
         if self.alpha and codec.clear is None:
-            raise UsageError(f"{path}: {name} cannot be transparent, choose {CLEAR[suffix]}")
+            raise UsageError(f"{path}: {name} cannot be transparent, choose {_TRANSPARENT_PRESETS[suffix]}")
         for option, value, known in (("crf", self.crf, codec.quality), ("preset", self.preset, codec.speed)):
             if value is not None and known is None:
                 raise UsageError(f"{path}: {name} has no {option}")
-        if codec.encoder != CODECS["h264"].encoder:
-            try_out(name, codec)
+        if codec.encoder != _CODECS["h264"].encoder:
+            _try_encoder(name, codec)
         return codec
 
-    def arguments(self, codec: Codec, clip: Clip, size: tuple[int, int]) -> list[str]:
+    def arguments(self, codec: _Codec, clip: Clip, size: tuple[int, int]) -> list[str]:
         """ffmpeg's, for pictures of `clip` that become `size`."""
         chosen = ["-c:v", codec.encoder, *codec.fixed]
         if codec.quality:
@@ -113,14 +113,14 @@ class Encoding:
             chosen += [option, str(usual if self.crf is None else self.crf)]
         if codec.speed:
             chosen += [codec.speed[0], self.preset or codec.speed[1]]
-        return [*chosen, "-vf", picture_filter(clip, size, self.pixels(codec, size))]
+        return [*chosen, "-vf", _image_filter(clip, size, self.pixels(codec, size))]
 
-    def pixels(self, codec: Codec, size: tuple[int, int]) -> str:
+    def pixels(self, codec: _Codec, size: tuple[int, int]) -> str:
         if self.alpha and codec.clear:
             return codec.clear
         return codec.odd if size[0] % 2 or size[1] % 2 else codec.pixels
 
-    def notes(self, codec: Codec, size: tuple[int, int]) -> list[str]:
+    def notes(self, codec: _Codec, size: tuple[int, int]) -> list[str]:
         """What is unusual about the pictures.
 
         H.264 and HEVC crop in steps of a colour sample. Only without subsampling that is one pixel;
@@ -134,7 +134,7 @@ class Encoding:
             f"--scale {even} or a .webm file plays everywhere"
         ]
 
-    def size(self, codec: Codec, given: tuple[int, int]) -> tuple[int, int]:
+    def size(self, codec: _Codec, given: tuple[int, int]) -> tuple[int, int]:
         """(width, height) of the file; a factor gives even sides to codecs that like them."""
         if self.scale is None:
             return given
@@ -145,30 +145,30 @@ class Encoding:
         return width, height
 
 
-USUAL = Encoding()
+DEFAULT_ENCODING = Encoding()
 
 
-def container_of(path: Path) -> Container:
+def find_container(path: Path) -> Container:
     try:
         return CONTAINERS[path.suffix.lower()]
     except KeyError:
         raise UsageError(f"{path}: clips are written as {', '.join(CONTAINERS)}") from None
 
 
-def try_out(name: str, codec: Codec) -> None:
+def _try_encoder(name: str, codec: _Codec) -> None:
     """Encode one frame: an encoder may be missing from ffmpeg, or its device from this machine."""
     grey = ["-f", "lavfi", "-i", "color=gray:size=256x256:rate=1", "-frames:v", "1"]
     try:
-        run([*grey, "-c:v", codec.encoder, *codec.fixed, "-pix_fmt", codec.pixels, "-f", "null", "-"])
+        run_ffmpeg([*grey, "-c:v", codec.encoder, *codec.fixed, "-pix_fmt", codec.pixels, "-f", "null", "-"])
     except MediaError as error:
         raise MediaError(f"{name} does not work on this machine, choose another codec: {error}") from error
 
 
-def parse_scale(text: str) -> Scale:
+def parse_scale(text: str) -> _Scale:
     """A factor such as 0.5, or WIDTHxHEIGHT; UsageError for anything else."""
     try:
         width, cross, height = text.lower().partition("x")
-        scale: Scale = (int(width), int(height)) if cross else float(text)
+        scale: _Scale = (int(width), int(height)) if cross else float(text)
     except ValueError as error:
         raise UsageError(f"{text} is no scale: give a factor such as 0.5, or WIDTHxHEIGHT") from error
     sides = scale if isinstance(scale, tuple) else (scale,)
@@ -177,20 +177,20 @@ def parse_scale(text: str) -> Scale:
     return scale
 
 
-def picture_filter(clip: Clip, size: tuple[int, int], pixels: str) -> str:
+def _image_filter(clip: Clip, size: tuple[int, int], pixels: str) -> str:
     """RGB to the colours of the source, by its own matrix and range, and the tags that say so.
 
     What the source does not say stays unsaid: it was read by BT.601 and is written by BT.601, so
     that a player which guesses does so alike for both.
     """
     sampling = "flags=bicubic+accurate_rnd+full_chroma_inp+full_chroma_int"
-    aspect = scaled_aspect(clip, size)
+    aspect = _scaled_aspect(clip, size)
     if pixels == "rgb24":
         return f"scale={size[0]}:{size[1]}:{sampling},format={pixels},setsar={aspect.numerator}/{aspect.denominator}"
-    colour = clip.colour if clip.colour.matrix in MATRICES else Colour()
+    colour = clip.colour if clip.colour.matrix in _MATRICES else Colour()
     reach = "full" if colour.range == 2 else "limited"
     steps = [
-        f"scale={size[0]}:{size[1]}:out_color_matrix={MATRICES[colour.matrix]}:out_range={reach}:{sampling}",
+        f"scale={size[0]}:{size[1]}:out_color_matrix={_MATRICES[colour.matrix]}:out_range={reach}:{sampling}",
         f"format={pixels}",
         f"setparams=colorspace={colour.matrix}:range={colour.range}"
         f":color_primaries={colour.primaries}:color_trc={colour.transfer}",
@@ -199,7 +199,7 @@ def picture_filter(clip: Clip, size: tuple[int, int], pixels: str) -> str:
     return ",".join(steps)
 
 
-def scaled_aspect(clip: Clip, size: tuple[int, int]) -> Fraction:
+def _scaled_aspect(clip: Clip, size: tuple[int, int]) -> Fraction:
     """The shape of a pixel by which the picture keeps its own; what rounding to pixels did is no change."""
     (width, height), (new_width, new_height) = clip.size, size
     stretched = Fraction(width * new_height, height * new_width)

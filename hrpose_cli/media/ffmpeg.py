@@ -12,13 +12,13 @@ from typing import IO, NoReturn
 
 from hrpose_cli.errors import MediaError
 
-PATIENCE = 2  # seconds for a process that has closed its pipe to end by itself
-FIRST_LINES = 2  # of its messages that an error repeats: the cause comes first, then what follows from it
+_PATIENCE = 2  # seconds for a process that has closed its pipe to end by itself
+_FIRST_LINES = 2  # of its messages that an error repeats: the cause comes first, then what follows from it
 
 
-def run(arguments: Sequence[str]) -> None:
+def run_ffmpeg(arguments: Sequence[str]) -> None:
     """Run it without a pipe, to its end; MediaError in its own words if it fails."""
-    ffmpeg = Ffmpeg(arguments)
+    ffmpeg = FfmpegProcess(arguments)
     try:
         ffmpeg.finish()
     except BaseException:
@@ -26,7 +26,7 @@ def run(arguments: Sequence[str]) -> None:
         raise
 
 
-class Ffmpeg:
+class FfmpegProcess:
     """A running ffmpeg that reads from a pipe, `stdin`.
 
     It gets a session of its own, so that Ctrl-C in the terminal reaches us and not it: we then
@@ -66,10 +66,10 @@ class Ffmpeg:
     def fail(self) -> NoReturn:
         """Raise the MediaError that says why it ended early."""
         with contextlib.suppress(subprocess.TimeoutExpired):
-            self._process.wait(PATIENCE)
+            self._process.wait(_PATIENCE)
         code, words = self._process.poll(), self._words()
         self.kill()
-        raise MediaError(f"ffmpeg stopped early ({ending(code)}){': ' * bool(words)}{words}")
+        raise MediaError(f"ffmpeg stopped early ({_describe_exit(code)}){': ' * bool(words)}{words}")
 
     def kill(self) -> None:
         """End it at once, if it still runs; no process is left behind."""
@@ -89,10 +89,10 @@ class Ffmpeg:
         lines = self._messages.read().decode(errors="replace").splitlines()
         plain = [re.sub(r"^(\[[^]]*\]\s*)*", "", line).strip() for line in lines]  # [out#0/mp4 @ 0x55b3] ...
         said = [line for line in dict.fromkeys(plain) if line and not line.startswith("Last message repeated")]
-        return " | ".join(said[:FIRST_LINES])
+        return " | ".join(said[:_FIRST_LINES])
 
 
-def ending(code: int | None) -> str:
+def _describe_exit(code: int | None) -> str:
     """What an exit code says, in words."""
     if code is None:
         return "it reads no more"

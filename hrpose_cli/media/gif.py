@@ -6,10 +6,10 @@ from fractions import Fraction
 from pathlib import Path
 
 from hrpose_cli.media.clip import Clip
-from hrpose_cli.media.ffmpeg import run
+from hrpose_cli.media.ffmpeg import run_ffmpeg
 
-TICK = Fraction(1, 100)
-SHORTEST = 2  # ticks: what is shorter players show for ten
+GIF_TICK = Fraction(1, 100)
+_SHORTEST_DELAY = 2  # ticks: what is shorter players show for ten
 
 
 class GifTimes:
@@ -28,10 +28,10 @@ class GifTimes:
         first = self._first is None
         time = pts * self._clip.time_base
         self._first = time if self._first is None else self._first
-        exact = (time - self._first) / TICK
-        self._end = exact * TICK + 1 / self._clip.rate
+        exact = (time - self._first) / GIF_TICK
+        self._end = exact * GIF_TICK + 1 / self._clip.rate
         ticks = round(exact)
-        if not first and ticks - self._last < SHORTEST:
+        if not first and ticks - self._last < _SHORTEST_DELAY:
             self.dropped += 1
             return None
         self.rounded |= ticks != exact
@@ -41,7 +41,7 @@ class GifTimes:
     @property
     def final_delay(self) -> int:
         """Ticks for which the last frame is shown."""
-        return max(round(self._end / TICK) - self._last, SHORTEST)
+        return max(round(self._end / GIF_TICK) - self._last, _SHORTEST_DELAY)
 
     @property
     def notes(self) -> list[str]:
@@ -57,8 +57,8 @@ def write_gif(pictures: Path, target: Path, final_delay: int) -> None:
     palette = target.with_name(f"{target.name}.palette.png")
     source = ["-i", f"file:{pictures}"]
     try:
-        run([*source, "-vf", "palettegen", "-frames:v", "1", "-update", "1", "-f", "image2", f"file:{palette}"])
+        run_ffmpeg([*source, "-vf", "palettegen", "-frames:v", "1", "-update", "1", "-f", "image2", f"file:{palette}"])
         use = ["-i", f"file:{palette}", "-lavfi", "[0:v][1:v]paletteuse", "-fps_mode", "passthrough"]
-        run([*source, *use, "-final_delay", str(final_delay), "-f", "gif", f"file:{target}"])
+        run_ffmpeg([*source, *use, "-final_delay", str(final_delay), "-f", "gif", f"file:{target}"])
     finally:
         palette.unlink(missing_ok=True)

@@ -8,15 +8,15 @@ from fractions import Fraction
 from pathlib import Path
 
 from hrpose_cli.errors import InputError, MediaError
-from hrpose_cli.media.clip import WHOLE, Clip, Source, Trim, VideoFrame, inside
-from hrpose_cli.media.images import expand, left_out, read_picture
-from hrpose_cli.poses import Picture
+from hrpose_cli.media.clip import WHOLE_CLIP, Clip, ClipSource, Trim, VideoFrame, is_in_trim
+from hrpose_cli.media.images import describe_unreadable, expand_input, read_image
+from hrpose_cli.poses import Image
 
-USUAL_RATE = Fraction(30)
-NUMBER = re.compile(r"%(0(\d+))?d")  # of a pattern such as img_%04d.png
+_DEFAULT_RATE = Fraction(30)
+_NUMBER = re.compile(r"%(0(\d+))?d")  # of a pattern such as img_%04d.png
 
 
-class PictureSeries(Source):
+class ImageSequence(ClipSource):
     """The pictures of a folder, a glob or a pattern like img_%04d.png, in the order of their numbers.
 
     Like `VideoSource`, with `rate` pictures a second (30 if None, and a note says so). A number that
@@ -24,56 +24,56 @@ class PictureSeries(Source):
     read or has another size than the first.
     """
 
-    def __init__(self, what: str, *, rate: Fraction | None = None, trim: Trim = WHOLE) -> None:
+    def __init__(self, what: str, *, rate: Fraction | None = None, trim: Trim = WHOLE_CLIP) -> None:
         folder = Path(what) if Path(what).is_dir() else Path(what).parent
         self.name = folder.resolve().name or "pictures"
         self.path = Path(what)
-        names, beyond = series(what)
-        rate_used = rate or USUAL_RATE
-        self._kept = [(i, Path(n)) for i, n in enumerate(names) if inside(i / rate_used, trim)]
+        names, beyond = _list_frames(what)
+        rate_used = rate or _DEFAULT_RATE
+        self._kept = [(i, Path(n)) for i, n in enumerate(names) if is_in_trim(i / rate_used, trim)]
         if not self._kept:
             raise MediaError(f"{what}: none of its {len(names)} pictures lies in the time asked for")
-        first = read_frame(self._kept[0][1])
+        first = _read_frame(self._kept[0][1])
         duration = len(self._kept) / rate_used
         size = (first.shape[1], first.shape[0])
         self.clip = Clip(size, rate_used, 1 / rate_used, len(self._kept), frames_exact=True, duration=duration)
-        self.notes = [] if rate else [f"pictures have no times: taken as {USUAL_RATE} a second"]
-        self.notes += [left_out(beyond)] if beyond else []
-        missing = missing_numbers(names)
+        self.notes = [] if rate else [f"pictures have no times: taken as {_DEFAULT_RATE} a second"]
+        self.notes += [describe_unreadable(beyond)] if beyond else []
+        missing = _missing_numbers(names)
         if missing:
             self.notes.append(f"{missing} numbers are missing: the pictures around them follow each other at once")
 
     def __iter__(self) -> Iterator[VideoFrame]:
         width, height = self.clip.size
         for pts, (index, path) in enumerate(self._kept):
-            image = read_frame(path)
+            image = _read_frame(path)
             if image.shape[:2] != (height, width):
                 got = f"{image.shape[1]}x{image.shape[0]}"
                 raise MediaError(f"{path} is {got}, but the first picture {width}x{height}: frames need one size")
             yield VideoFrame(image, index, float(index / self.clip.rate), path.name, pts=pts)
 
 
-def series(what: str) -> tuple[list[str], list[str]]:
+def _list_frames(what: str) -> tuple[list[str], list[str]]:
     """The names of the pictures, 10 after 9, and of those among them that cannot be read."""
     try:
-        found, beyond = expand(NUMBER.sub("*", what), recursive=False)
+        found, beyond = expand_input(_NUMBER.sub("*", what), recursive=False)
     except InputError as error:
         raise MediaError(str(error)) from error
-    wanted = re.compile(r"\d+".join(re.escape(part) for part in NUMBER.split(what)[:: NUMBER.groups + 1]) + r"\Z")
-    names = [name for name in found if not NUMBER.search(what) or wanted.match(name)]
+    wanted = re.compile(r"\d+".join(re.escape(part) for part in _NUMBER.split(what)[:: _NUMBER.groups + 1]) + r"\Z")
+    names = [name for name in found if not _NUMBER.search(what) or wanted.match(name)]
     if not names:
         raise MediaError(f"{what}: no picture is named so")
     return names, beyond
 
 
-def read_frame(path: Path) -> Picture:
+def _read_frame(path: Path) -> Image:
     try:
-        return read_picture(path)
+        return read_image(path)
     except InputError as error:
         raise MediaError(str(error)) from error
 
 
-def missing_numbers(names: list[str]) -> int:
+def _missing_numbers(names: list[str]) -> int:
     """How many numbers between the first and the last have no picture; 0 where names have none."""
     numbers = [int(found[-1]) for name in names if (found := re.findall(r"\d+", Path(name).stem))]
     if len(numbers) != len(names):

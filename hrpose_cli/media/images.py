@@ -15,23 +15,46 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+import PIL.Image
+from PIL import ImageOps, UnidentifiedImageError
 
 from hrpose_cli.errors import InputError
-from hrpose_cli.files import replacing
-from hrpose_cli.poses import Picture
+from hrpose_cli.files import atomic_write
+from hrpose_cli.poses import Image
 
-PICTURE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif"}
-READABLE = PICTURE_SUFFIXES | {".jpe", ".jfif", ".mpo", ".jp2", ".j2k", ".ppm", ".pgm", ".tga"}  # looked for in folders
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif"}
+_READABLE_SUFFIXES = IMAGE_SUFFIXES | {
+    ".jpe",
+    ".jfif",
+    ".mpo",
+    ".jp2",
+    ".j2k",
+    ".ppm",
+    ".pgm",
+    ".tga",
+}  # looked for in folders
 # Pictures that Pillow cannot read, or of which it reads a thumbnail only, as of raw files that are TIFF as well.
-UNREADABLE = (".heic", ".heif", ".hif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2")
-OPAQUE = {".jpg", ".jpeg"}
+_UNREADABLE_SUFFIXES = (
+    ".heic",
+    ".heif",
+    ".hif",
+    ".jxl",
+    ".dng",
+    ".cr2",
+    ".cr3",
+    ".nef",
+    ".arw",
+    ".raf",
+    ".orf",
+    ".rw2",
+)
+_OPAQUE_SUFFIXES = {".jpg", ".jpeg"}
 STDIN = "-"
-MOST_PIXELS = 1 << 29  # 1.6 GB as RGB (23,000 x 23,000): a header that claims more is taken for an attack
-OPENING = threading.Lock()
+_MOST_PIXELS = 1 << 29  # 1.6 GB as RGB (23,000 x 23,000): a header that claims more is taken for an attack
+_OPEN_LOCK = threading.Lock()
 
 
-def read_picture(source: Path | bytes, *, name: str | None = None) -> Picture:
+def read_image(source: Path | bytes, *, name: str | None = None) -> Image:
     """(H, W, 3) uint8 RGB of a file or of its bytes, turned upright by its EXIF orientation.
 
     Grey, CMYK, palette and 16-bit pictures become RGB. What is transparent becomes white, as every
@@ -44,10 +67,10 @@ def read_picture(source: Path | bytes, *, name: str | None = None) -> Picture:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata, which does not matter here
-            with open_picture(source) as picture:
-                check_size(picture, title)
+            with _open_image(source) as picture:
+                _check_size(picture, title)
                 picture.load()
-                return to_rgb(upright(picture))
+                return _to_rgb(_turn_upright(picture))
     except InputError:
         raise
     except FileNotFoundError as error:
@@ -56,42 +79,42 @@ def read_picture(source: Path | bytes, *, name: str | None = None) -> Picture:
         raise InputError(f"{title}: you may not read it") from error
     except UnidentifiedImageError as error:
         empty = not (source if isinstance(source, bytes) else source.stat().st_size)
-        raise InputError(f"{title} {'is an empty file' if empty else no_picture(title)}") from error
+        raise InputError(f"{title} {'is an empty file' if empty else _describe_unknown(title)}") from error
     except Exception as error:  # Pillow's readers raise whatever they stumble over in a damaged file
         raise InputError(f"{title} is damaged: {error}") from error
 
 
-def no_picture(title: str) -> str:
+def _describe_unknown(title: str) -> str:
     """What is said of content that no reader knows."""
     suffix = Path(title).suffix.lower()
-    if suffix in UNREADABLE:
+    if suffix in _UNREADABLE_SUFFIXES:
         return f"is {suffix[1:].upper()}, which cannot be read: save it as JPEG or PNG"
     return "is not a picture, or of a kind that cannot be read"
 
 
-def open_picture(source: Path | bytes) -> Image.Image:
+def _open_image(source: Path | bytes) -> PIL.Image.Image:
     """Only the header is read. Pillow's own limit, 13,000 x 13,000, is below what cameras stitch."""
-    with OPENING:
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    with _OPEN_LOCK:
+        limit, PIL.Image.MAX_IMAGE_PIXELS = PIL.Image.MAX_IMAGE_PIXELS, None
         try:
-            return Image.open(source if isinstance(source, Path) else io.BytesIO(source))
+            return PIL.Image.open(source if isinstance(source, Path) else io.BytesIO(source))
         finally:
-            Image.MAX_IMAGE_PIXELS = limit
+            PIL.Image.MAX_IMAGE_PIXELS = limit
 
 
-def check_size(picture: Image.Image, title: str) -> None:
-    if picture.width * picture.height > MOST_PIXELS:
+def _check_size(picture: PIL.Image.Image, title: str) -> None:
+    if picture.width * picture.height > _MOST_PIXELS:
         raise InputError(f"{title} claims {picture.width}x{picture.height} pixels: too large to be read")
 
 
-def upright(picture: Image.Image) -> Image.Image:
+def _turn_upright(picture: PIL.Image.Image) -> PIL.Image.Image:
     try:
         return ImageOps.exif_transpose(picture)
     except Exception:  # damaged EXIF says nothing, and the pixels are there
         return picture
 
 
-def to_rgb(picture: Image.Image) -> Picture:
+def _to_rgb(picture: PIL.Image.Image) -> Image:
     """(H, W, 3) of a Pillow picture of any mode."""
     if picture.mode.startswith("I") or picture.mode == "F":  # Pillow would clip these, not scale them
         white = 65535 if picture.mode != "F" else 1.0  # floats go from 0 to 1, whole numbers to 16 bits
@@ -99,31 +122,31 @@ def to_rgb(picture: Image.Image) -> Picture:
         return np.repeat(np.clip(np.rint(grey), 0, 255).astype(np.uint8)[..., None], 3, axis=2)
     if picture.has_transparency_data:
         clear = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", clear.size, "white"), clear)
+        picture = PIL.Image.alpha_composite(PIL.Image.new("RGBA", clear.size, "white"), clear)
     return np.array(picture.convert("RGB"))
 
 
-def write_picture(path: Path, image: Picture, *, quality: int = 95) -> None:
+def write_image(path: Path, image: Image, *, quality: int = 95) -> None:
     """Write (H, W, 3) RGB or (H, W, 4) RGBA by the suffix of `path`; whole or not at all.
 
     Missing folders are made. `quality` (1..100) is that of JPEG, WebP and AVIF. Raises InputError
     for a suffix that is no picture's, for RGBA as JPEG, and when the disk refuses.
     """
     suffix = path.suffix.lower()
-    if suffix not in PICTURE_SUFFIXES:
-        raise InputError(f"{path}: pictures are written as {', '.join(sorted(PICTURE_SUFFIXES))}")
-    if image.shape[2] == 4 and suffix in OPAQUE:
+    if suffix not in IMAGE_SUFFIXES:
+        raise InputError(f"{path}: pictures are written as {', '.join(sorted(IMAGE_SUFFIXES))}")
+    if image.shape[2] == 4 and suffix in _OPAQUE_SUFFIXES:
         raise InputError(f"{path}: JPEG cannot be transparent, name a .png file")
     # At less than 4:4:4, JPEG's default, thin coloured limbs lose their colour. TIFF refuses both words.
     options: dict[str, Any] = {} if suffix in {".tif", ".tiff"} else {"quality": quality, "subsampling": "4:4:4"}
     try:
-        with replacing(path) as temporary:
-            Image.fromarray(image).save(temporary, **options)
+        with atomic_write(path) as temporary:
+            PIL.Image.fromarray(image).save(temporary, **options)
     except (OSError, ValueError) as error:
         raise InputError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
 
 
-def find_pictures(
+def find_images(
     inputs: Sequence[str],
     *,
     recursive: bool = False,
@@ -139,17 +162,17 @@ def find_pictures(
     beyond: set[str] = set()
     for name in inputs:
         try:
-            pictures, others = expand(name, recursive=recursive, advice="; --recursive looks deeper")
+            pictures, others = expand_input(name, recursive=recursive, advice="; --recursive looks deeper")
             found |= dict.fromkeys(pictures)
             beyond.update(others)
         except InputError as error:
             on_error(error)
     if beyond:
-        on_note(left_out(beyond))
+        on_note(describe_unreadable(beyond))
     return list(found)
 
 
-def expand(name: str, *, recursive: bool, advice: str = "") -> tuple[list[str], list[str]]:
+def expand_input(name: str, *, recursive: bool, advice: str = "") -> tuple[list[str], list[str]]:
     """The pictures that one argument names, one at least, and those among them that cannot be read.
 
     A file is taken at its word, whatever its suffix. advice: for a folder that is not searched to its end.
@@ -166,25 +189,25 @@ def expand(name: str, *, recursive: bool, advice: str = "") -> tuple[list[str], 
             nothing = f"{name}: no such file, and no picture is named so"
     except OSError as error:
         raise InputError(f"{name} cannot be searched: {error.strerror}") from error
-    pictures = sorted((p for p in paths if is_input(Path(p), READABLE)), key=natural)
-    beyond = [p for p in paths if is_input(Path(p), UNREADABLE)]
+    pictures = sorted((p for p in paths if _is_input_image(Path(p), _READABLE_SUFFIXES)), key=_natural_key)
+    beyond = [p for p in paths if _is_input_image(Path(p), _UNREADABLE_SUFFIXES)]
     if not pictures:
-        raise InputError(f"{nothing}; {left_out(beyond)}" if beyond else nothing)
+        raise InputError(f"{nothing}; {describe_unreadable(beyond)}" if beyond else nothing)
     return pictures, beyond
 
 
-def left_out(names: Collection[str]) -> str:
+def describe_unreadable(names: Collection[str]) -> str:
     """One line about pictures that cannot be read."""
     kinds = ", ".join(sorted({Path(name).suffix.lower() for name in names}))
     return f"{len(names)} file{'s' * (len(names) != 1)} left out: {kinds} (save as JPEG or PNG)"
 
 
-def is_input(path: Path, suffixes: Collection[str]) -> bool:
+def _is_input_image(path: Path, suffixes: Collection[str]) -> bool:
     """Whether a file that was not named itself is a picture of these kinds, and none that this tool wrote."""
     ours = path.stem.endswith(".pose") or ".heatmaps-" in path.name
     return path.suffix.lower() in suffixes and not ours and not path.name.startswith(".") and path.is_file()
 
 
-def natural(name: str) -> list[tuple[int, str]]:
+def _natural_key(name: str) -> list[tuple[int, str]]:
     """A sorting key by which 10 comes after 9."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]

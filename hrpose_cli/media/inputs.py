@@ -12,19 +12,19 @@ from urllib.parse import urlsplit
 import av
 
 from hrpose_cli.errors import MediaError, UsageError
-from hrpose_cli.media.clip import WHOLE, Source, Trim
-from hrpose_cli.media.container import Input
-from hrpose_cli.media.image_sequence import PictureSeries
+from hrpose_cli.media.clip import WHOLE_CLIP, ClipSource, Trim
+from hrpose_cli.media.container import MediaInput
+from hrpose_cli.media.image_sequence import ImageSequence
 from hrpose_cli.media.images import STDIN
-from hrpose_cli.media.stdin_spool import Spool
-from hrpose_cli.media.video_reader import VideoSource
+from hrpose_cli.media.stdin_spool import StdinSpool
+from hrpose_cli.media.video_reader import VideoReader
 
-ADDRESS = re.compile(r"(https?|rtsps?|rtmps?|udp|srt)://", re.IGNORECASE)
-PATIENCE = 15.0  # seconds without a byte from a network or camera
-PATTERN = re.compile(r"%\d*d|[*?[]")
+ADDRESS_PATTERN = re.compile(r"(https?|rtsps?|rtmps?|udp|srt)://", re.IGNORECASE)
+_PATIENCE = 15.0  # seconds without a byte from a network or camera
+_SEQUENCE_PATTERN = re.compile(r"%\d*d|[*?[]")
 
 
-def open_source(what: str, *, trim: Trim = WHOLE, rate: Fraction | None = None) -> Source:
+def open_clip(what: str, *, trim: Trim = WHOLE_CLIP, rate: Fraction | None = None) -> ClipSource:
     """The frames of what a user names, as a context manager.
 
     - a video file;
@@ -40,31 +40,36 @@ def open_source(what: str, *, trim: Trim = WHOLE, rate: Fraction | None = None) 
     opened, UsageError for a `rate` where there are times already.
     """
     path = Path(what)
-    if what != STDIN and not path.is_file() and (path.is_dir() or PATTERN.search(what)) and not ADDRESS.match(what):
-        return PictureSeries(what, rate=rate, trim=trim)
+    if (
+        what != STDIN
+        and not path.is_file()
+        and (path.is_dir() or _SEQUENCE_PATTERN.search(what))
+        and not ADDRESS_PATTERN.match(what)
+    ):
+        return ImageSequence(what, rate=rate, trim=trim)
     if rate is not None:
         raise UsageError(f"{what} has a rate of its own: a rate can be given to a folder of pictures only")
     if what == STDIN:
-        return PipedSource(trim=trim)
-    if ADDRESS.match(what):
-        return named(VideoSource(address_input(what), trim=trim), Path(urlsplit(what).path).name or "stream")
+        return _PipedSource(trim=trim)
+    if ADDRESS_PATTERN.match(what):
+        return _name_devices(VideoReader(_address_input(what), trim=trim), Path(urlsplit(what).path).name or "stream")
     if what.isdecimal() and not path.exists():
-        return named(VideoSource(camera_input(int(what)), trim=trim), f"camera{what}")
-    return VideoSource(path, trim=trim)
+        return _name_devices(VideoReader(_camera_input(int(what)), trim=trim), f"camera{what}")
+    return VideoReader(path, trim=trim)
 
 
-def named(source: VideoSource, name: str) -> VideoSource:
+def _name_devices(source: VideoReader, name: str) -> VideoReader:
     source.name = name
     return source
 
 
-class PipedSource(VideoSource):
+class _PipedSource(VideoReader):
     """The clip that comes through the standard input."""
 
-    def __init__(self, *, trim: Trim = WHOLE) -> None:
-        self._spool = Spool(sys.stdin.buffer)
+    def __init__(self, *, trim: Trim = WHOLE_CLIP) -> None:
+        self._spool = StdinSpool(sys.stdin.buffer)
         try:
-            super().__init__(Input("standard input", self._spool, self._spool.path), trim=trim)
+            super().__init__(MediaInput("standard input", self._spool, self._spool.path), trim=trim)
         except BaseException as error:
             self._spool.close()
             if isinstance(error, MediaError):
@@ -88,31 +93,31 @@ class PipedSource(VideoSource):
         self._spool.check()
 
 
-def address_input(what: str) -> Input:
+def _address_input(what: str) -> MediaInput:
     # Over UDP, the default of RTSP, packets get lost and with them pictures.
     options = {"rtsp_transport": "tcp"} if what.lower().startswith("rtsp") else {}
-    return Input(what, what, address=what, options=options, timeout=PATIENCE)
+    return MediaInput(what, what, address=what, options=options, timeout=_PATIENCE)
 
 
-def camera_input(number: int) -> Input:
+def _camera_input(number: int) -> MediaInput:
     """A camera as each system calls it."""
-    systems: dict[str, Callable[[int], tuple[str, str]]] = {"darwin": avfoundation, "win32": dshow}
-    form, name = systems.get(sys.platform, v4l2)(number)
-    return Input(f"camera {number}", name, format=form, timeout=PATIENCE)
+    systems: dict[str, Callable[[int], tuple[str, str]]] = {"darwin": _avfoundation_camera, "win32": _dshow_camera}
+    form, name = systems.get(sys.platform, _v4l2_camera)(number)
+    return MediaInput(f"camera {number}", name, format=form, timeout=_PATIENCE)
 
 
-def v4l2(number: int) -> tuple[str, str]:
+def _v4l2_camera(number: int) -> tuple[str, str]:
     name = f"/dev/video{number}"
     if not Path(name).exists():
         raise MediaError(f"camera {number}: there is no {name}; is it plugged in?")
     return "v4l2", name
 
 
-def avfoundation(number: int) -> tuple[str, str]:
+def _avfoundation_camera(number: int) -> tuple[str, str]:
     return "avfoundation", f"{number}:none"
 
 
-def dshow(number: int) -> tuple[str, str]:
+def _dshow_camera(number: int) -> tuple[str, str]:
     """DirectShow knows cameras by name only."""
     if not hasattr(av, "enumerate_input_devices"):
         raise MediaError(f"camera {number}: this version of PyAV cannot list cameras; pip install -U av")

@@ -18,13 +18,13 @@ import av
 from hrpose_cli.errors import MediaError
 from hrpose_cli.media.clip import Clip
 from hrpose_cli.media.encoding import Container
-from hrpose_cli.media.ffmpeg import run
+from hrpose_cli.media.ffmpeg import run_ffmpeg
 
-TEXT = {"mov_text", "subrip", "srt", "ass", "ssa", "webvtt", "text"}  # subtitles that are no bitmaps
-Part = tuple[list[str], list[str]]  # arguments of ffmpeg, and what they change, in plain words
+_TEXT_SUBTITLES = {"mov_text", "subrip", "srt", "ass", "ssa", "webvtt", "text"}  # subtitles that are no bitmaps
+_StreamArguments = tuple[list[str], list[str]]  # arguments of ffmpeg, and what they change, in plain words
 
 
-class Way(NamedTuple):
+class _MuxPlan(NamedTuple):
     """One way to join, and what it costs, in plain words."""
 
     arguments: list[str]  # of ffmpeg
@@ -32,7 +32,9 @@ class Way(NamedTuple):
     damage: str = ""  # what of the source is lost because it cannot be read
 
 
-def join(pictures: Path, clip: Clip, target: Path, container: Container, *, end: Fraction | None = None) -> Way:
+def mux_clip(
+    pictures: Path, clip: Clip, target: Path, container: Container, *, end: Fraction | None = None
+) -> _MuxPlan:
     """Write `target`; returns the way that went, with what had to differ from the source.
 
     `end` (seconds) cuts the sound. MediaError if not even the pictures can be written.
@@ -44,9 +46,9 @@ def join(pictures: Path, clip: Clip, target: Path, container: Container, *, end:
     start = ["-movflags", "+faststart"] if container.muxer in ("mp4", "mov") else []
     outlet = [*cut, *start, "-f", container.muxer, f"file:{target}"]
     failure: MediaError | None = None
-    for way in ways(clip, container):
+    for way in _mux_plans(clip, container):
         try:
-            run(["-copyts", "-i", f"file:{pictures}", *way.arguments, *outlet])
+            run_ffmpeg(["-copyts", "-i", f"file:{pictures}", *way.arguments, *outlet])
             return way
         except MediaError as error:
             if "No space left" in str(error):
@@ -55,35 +57,38 @@ def join(pictures: Path, clip: Clip, target: Path, container: Container, *, end:
     raise failure or AssertionError("there is always a way")
 
 
-def ways(clip: Clip, container: Container) -> Iterator[Way]:
+def _mux_plans(clip: Clip, container: Container) -> Iterator[_MuxPlan]:
     """The best first; a later one is for when it fails."""
     pictures = ["-map", "0:v", "-c", "copy"]
     if clip.again is not None:
         source = ["-itsoffset", f"{-float(clip.origin):.6f}", "-i", clip.again, *pictures]
         source += ["-map_metadata", "1", "-map_chapters", "1"]
-        held = codecs_held(container.muxer)
-        (sound, sound_notes), (text, text_notes) = sound_part(clip, container, held), text_part(clip, container, held)
-        left = left_out(clip.others)
-        yield Way([*source, *sound, *text], [*sound_notes, *text_notes, *left])
+        held = _supported_codecs(container.muxer)
+        (sound, sound_notes), (text, text_notes) = (
+            _audio_arguments(clip, container, held),
+            _subtitle_arguments(clip, container, held),
+        )
+        left = _note_left_out(clip.others)
+        yield _MuxPlan([*source, *sound, *text], [*sound_notes, *text_notes, *left])
         if clip.subtitles:
-            yield Way([*source, *sound], [*sound_notes, "the subtitles cannot be copied and were left out", *left])
+            yield _MuxPlan([*source, *sound], [*sound_notes, "the subtitles cannot be copied and were left out", *left])
         if clip.has_audio:
             note = f"the sound could not be copied and was re-encoded to {container.sound.removeprefix('lib')}"
-            yield Way([*source, "-map", "1:a", "-c:a", container.sound], [note, *without_subtitles(clip), *left])
+            yield _MuxPlan([*source, "-map", "1:a", "-c:a", container.sound], [note, *_note_no_subtitles(clip), *left])
     silent = "the sound cannot be read and was left out" if clip.has_audio else ""
-    yield Way(pictures, [*without_subtitles(clip), *left_out(clip.others)], silent)
+    yield _MuxPlan(pictures, [*_note_no_subtitles(clip), *_note_left_out(clip.others)], silent)
 
 
-def without_subtitles(clip: Clip) -> list[str]:
+def _note_no_subtitles(clip: Clip) -> list[str]:
     return ["the subtitles were left out"] if clip.subtitles else []
 
 
-def codecs_held(muxer: str) -> set[str]:
+def _supported_codecs(muxer: str) -> set[str]:
     with av.open(io.BytesIO(), "w", format=muxer) as container:
         return container.supported_codecs
 
 
-def sound_part(clip: Clip, container: Container, held: set[str]) -> Part:
+def _audio_arguments(clip: Clip, container: Container, held: set[str]) -> _StreamArguments:
     """All sound; streams which the container cannot hold are encoded again."""
     arguments, notes = ["-map", "1:a?"], []
     usual = container.sound.removeprefix("lib")
@@ -94,13 +99,13 @@ def sound_part(clip: Clip, container: Container, held: set[str]) -> Part:
     return arguments, notes
 
 
-def text_part(clip: Clip, container: Container, held: set[str]) -> Part:
+def _subtitle_arguments(clip: Clip, container: Container, held: set[str]) -> _StreamArguments:
     """All subtitles that the container can hold, rewritten where it wants them otherwise."""
     arguments: list[str] = []
     notes: list[str] = []
     kept = 0
     for number, codec in enumerate(clip.subtitles):
-        if codec not in held and codec not in TEXT:
+        if codec not in held and codec not in _TEXT_SUBTITLES:
             notes.append(f"subtitles {number + 1} left out: {container.muxer} cannot hold {codec}")
             continue
         arguments += ["-map", f"1:s:{number}"]
@@ -111,7 +116,7 @@ def text_part(clip: Clip, container: Container, held: set[str]) -> Part:
     return arguments, notes
 
 
-def left_out(others: tuple[str, ...]) -> list[str]:
+def _note_left_out(others: tuple[str, ...]) -> list[str]:
     """A line on the streams that are neither pictures nor sound nor subtitles."""
     if not others:
         return []

@@ -8,11 +8,11 @@ from fractions import Fraction
 import av
 import numpy as np
 
-from hrpose_cli.media.ffmpeg import Ffmpeg
-from hrpose_cli.poses import Picture
+from hrpose_cli.media.ffmpeg import FfmpegProcess
+from hrpose_cli.poses import Image
 
 
-class Collected:
+class _ByteCollector:
     """A file for PyAV that only collects.
 
     Were this the pipe itself, a Ctrl-C during a write would end inside PyAV, which drops it: the
@@ -36,7 +36,7 @@ class FramePipe:
         *,
         alpha: bool = False,
     ) -> None:
-        self._collected = Collected()
+        self._collected = _ByteCollector()
         self._nut = av.open(self._collected, "w", format="nut", options={"flush_packets": "1"}, buffer_size=1 << 20)
         # Without a rate ffmpeg guesses 24, and the last frame would last 1/24 s.
         self._stream = self._nut.add_stream("rawvideo", rate=rate)
@@ -45,9 +45,9 @@ class FramePipe:
         self._stream.pix_fmt = "rgba" if alpha else "rgb24"
         self._stream.time_base = self._stream.codec_context.time_base = self._time_base = time_base
         # A frame that Ctrl-C cuts in two is an error, and with few frames before it one too many.
-        self._ffmpeg = Ffmpeg(["-max_error_rate", "1", "-copyts", "-f", "nut", "-i", "pipe:0", *arguments])
+        self._ffmpeg = FfmpegProcess(["-max_error_rate", "1", "-copyts", "-f", "nut", "-i", "pipe:0", *arguments])
 
-    def write(self, image: Picture, pts: int) -> None:
+    def write(self, image: Image, pts: int) -> None:
         """(H, W, 3) RGB, or RGBA, of the announced size. MediaError, with its reason, if ffmpeg has stopped."""
         if image.shape != self._shape or image.dtype != np.uint8:
             raise ValueError(f"frames must be uint8 {self._shape}, but one is {image.dtype} {image.shape}")

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import IO
 
 from hrpose_cli.errors import MediaError
-from hrpose_cli.files import sweep
+from hrpose_cli.files import remove_stale_files
 
-TURN = 0.2  # seconds between two looks whether anybody still waits
-NAME = "hrpose-stdin"
-PIECE = 1 << 20  # bytes asked of the pipe at once when it has to be read to some place
+_POLL_SECONDS = 0.2  # seconds between two looks whether anybody still waits
+_SPOOL_NAME = "hrpose-stdin"
+_PIECE_BYTES = 1 << 20  # bytes asked of the pipe at once when it has to be read to some place
 
 
-class Spool:
+class StdinSpool:
     """A binary file over `pipe` that can be sought in, for PyAV, and a file at `path` for ffmpeg.
 
     Nothing is read before it is needed, so a pipe that never ends can be worked on; a clip whose
@@ -26,8 +26,8 @@ class Spool:
 
     def __init__(self, pipe: IO[bytes]) -> None:
         self._pipe = pipe
-        sweep(Path(tempfile.gettempdir(), NAME))
-        prefix = f".{os.getpid()}.{NAME}."
+        remove_stale_files(Path(tempfile.gettempdir(), _SPOOL_NAME))
+        prefix = f".{os.getpid()}.{_SPOOL_NAME}."
         self._folder = tempfile.TemporaryDirectory(prefix=prefix)  # Windows lets nobody else open a temporary file
         self.path = Path(self._folder.name) / "stdin"
         self._file = self.path.open("w+b", buffering=0)
@@ -35,7 +35,7 @@ class Spool:
         self._size = 0  # bytes that have come
         self._failure: BaseException | None = None
         self._stopped = False
-        self._descriptor = descriptor(pipe)
+        self._descriptor = _file_descriptor(pipe)
 
     def stop(self) -> None:
         """End a wait for more of the pipe, from another thread."""
@@ -78,7 +78,7 @@ class Spool:
     def _fetch(self, end: int | None) -> None:
         """Read the pipe until `end` bytes have come, or to its end."""
         while end is None or self._size < end:
-            piece = self._come(PIECE if end is None else min(PIECE, end - self._size))
+            piece = self._come(_PIECE_BYTES if end is None else min(_PIECE_BYTES, end - self._size))
             if not piece:
                 return
             self._file.seek(self._size)
@@ -90,12 +90,12 @@ class Spool:
         if self._descriptor is None:
             return self._pipe.read(most)
         while not self._stopped:
-            if select.select([self._descriptor], [], [], TURN)[0]:
+            if select.select([self._descriptor], [], [], _POLL_SECONDS)[0]:
                 return os.read(self._descriptor, most)
         return b""
 
 
-def descriptor(pipe: IO[bytes]) -> int | None:
+def _file_descriptor(pipe: IO[bytes]) -> int | None:
     """What can be waited on for a while; None where only a whole read is to be had."""
     try:
         return pipe.fileno() if os.name == "posix" else None

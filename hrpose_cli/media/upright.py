@@ -15,16 +15,16 @@ from av.sidedata.sidedata import Type
 from av.video.stream import VideoStream
 
 from hrpose_cli.media.clip import Colour
-from hrpose_cli.poses import Picture
+from hrpose_cli.poses import Image
 
-BT601 = 5  # swscale's number
-MATRICES = {1: 1, 4: 4, 7: 7, 9: 9, 10: 9}  # H.273 code -> swscale's number; all others are BT.601
+_BT601 = 5  # swscale's number
+_MATRICES = {1: 1, 4: 4, 7: 7, 9: 9, 10: 9}  # H.273 code -> swscale's number; all others are BT.601
 # swscale's BILINEAR | FULL_CHR_H_INT | ACCURATE_RND. Its default darkens by 1.2 of 255 levels, and
 # differently from processor to processor.
-EXACT = 0x2 | 0x2000 | 0x40000
+_EXACT = 0x2 | 0x2000 | 0x40000
 
 
-def colour_of(frame: av.VideoFrame, stream: VideoStream) -> Colour:
+def read_colour(frame: av.VideoFrame, stream: VideoStream) -> Colour:
     if frame.format.is_rgb or frame.format.name == "pal8":
         return Colour()
     full = frame.format.name.startswith("yuvj")  # the old way to say full range
@@ -39,17 +39,17 @@ def colour_of(frame: av.VideoFrame, stream: VideoStream) -> Colour:
 
 def rgb_options(colour: Colour) -> dict[str, int]:
     """How PyAV is to read the colours; said in full, because before version 17 it assumes BT.601."""
-    matrix = MATRICES.get(colour.matrix, BT601)
+    matrix = _MATRICES.get(colour.matrix, _BT601)
     return {
         "src_colorspace": matrix,
-        "dst_colorspace": BT601,
+        "dst_colorspace": _BT601,
         "src_color_range": 2 if colour.range == 2 else 1,
         "dst_color_range": 2,
-        "interpolation": EXACT,
+        "interpolation": _EXACT,
     }
 
 
-def interleaved(picture: av.VideoFrame) -> Picture:
+def interleave_rgb(picture: av.VideoFrame) -> Image:
     """(H, W, 3) RGB of a picture in planes ("gbrp").
 
     swscale's own way to interleaved RGB takes three times as long.
@@ -58,13 +58,13 @@ def interleaved(picture: av.VideoFrame) -> Picture:
         np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size) for plane in picture.planes
     ]
     green, blue, red = (row[:, : picture.width] for row in rows)
-    return cast(Picture, cv2.merge([red, green, blue]))
+    return cast(Image, cv2.merge([red, green, blue]))
 
 
-Turn = tuple[bool, bool, bool]  # transpose, then mirror left-right, then mirror top-bottom
+_Turn = tuple[bool, bool, bool]  # transpose, then mirror left-right, then mirror top-bottom
 
 
-def orientation(frame: av.VideoFrame) -> Turn:
+def read_orientation(frame: av.VideoFrame) -> _Turn:
     """How to turn the stored picture upright; rounded to right angles, as players do.
 
     The display matrix maps stored (x, y) to displayed (a x + c y, b x + d y).
@@ -78,12 +78,12 @@ def orientation(frame: av.VideoFrame) -> Turn:
     return False, a < 0, d < 0
 
 
-def displayed_size(size: tuple[int, int], turn: Turn) -> tuple[int, int]:
+def displayed_size(size: tuple[int, int], turn: _Turn) -> tuple[int, int]:
     """Stored (width, height) -> displayed, or back again."""
     return (size[1], size[0]) if turn[0] else size
 
 
-def turn(image: Picture, how: Turn) -> Picture:
+def apply_turn(image: Image, how: _Turn) -> Image:
     """(H, W, 3) as stored -> as displayed."""
     transpose, mirror, flip = how
     if transpose:
@@ -91,7 +91,7 @@ def turn(image: Picture, how: Turn) -> Picture:
     return np.ascontiguousarray(image[:: -1 if flip else 1, :: -1 if mirror else 1])
 
 
-def progressive(
+def deinterlace_frames(
     pictures: Iterator[av.VideoFrame], stream: VideoStream, on_first: Callable[[], None]
 ) -> Iterator[av.VideoFrame]:
     """Each picture once, at its own time; the interlaced ones without their comb.
@@ -106,17 +106,17 @@ def progressive(
             yield picture
             continue
         if graph is None:
-            graph = deinterlacer(stream)
+            graph = _build_deinterlacer(stream)
             on_first()
         waiting.append(picture.pts)
         graph.push(picture)
-        yield from filtered(graph, waiting)
+        yield from _pull_filtered(graph, waiting)
     if graph is not None:
         graph.vpush(None)
-        yield from filtered(graph, waiting)
+        yield from _pull_filtered(graph, waiting)
 
 
-def deinterlacer(stream: VideoStream) -> Graph:
+def _build_deinterlacer(stream: VideoStream) -> Graph:
     graph = Graph()
     graph.link_nodes(
         graph.add_buffer(template=stream),
@@ -126,7 +126,7 @@ def deinterlacer(stream: VideoStream) -> Graph:
     return graph
 
 
-def filtered(graph: Graph, waiting: deque[int | None]) -> Iterator[av.VideoFrame]:
+def _pull_filtered(graph: Graph, waiting: deque[int | None]) -> Iterator[av.VideoFrame]:
     """What has come out, with the times of what went in."""
     while True:
         try:

@@ -18,25 +18,33 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
 from hrpose_cli.errors import MediaError
-from hrpose_cli.media.clip import WHOLE, Clip, Source, Trim, VideoFrame, inside
+from hrpose_cli.media.clip import WHOLE_CLIP, Clip, ClipSource, Trim, VideoFrame, is_in_trim
 from hrpose_cli.media.container import (
-    Input,
+    MediaInput,
     clip_duration,
-    clock_for,
-    codecs,
-    file_input,
+    describe_other_streams,
+    find_video_stream,
     frame_rate,
+    make_clock,
     missing_seconds,
     open_container,
-    other_streams,
-    packets,
-    video_stream,
+    open_file_input,
+    read_packets,
+    stream_codecs,
 )
-from hrpose_cli.media.upright import colour_of, displayed_size, interleaved, orientation, progressive, rgb_options, turn
-from hrpose_cli.poses import Picture
+from hrpose_cli.media.upright import (
+    apply_turn,
+    deinterlace_frames,
+    displayed_size,
+    interleave_rgb,
+    read_colour,
+    read_orientation,
+    rgb_options,
+)
+from hrpose_cli.poses import Image
 
 
-class Decoded(NamedTuple):
+class _Decoded(NamedTuple):
     """A picture with its number and time in the source."""
 
     picture: av.VideoFrame
@@ -44,7 +52,7 @@ class Decoded(NamedTuple):
     pts: int
 
 
-class VideoSource(Source):
+class VideoReader(ClipSource):
     """Iterates once over the frames of a video; also a context manager, which closes it.
 
         with VideoSource(path) as source:
@@ -61,8 +69,8 @@ class VideoSource(Source):
     deinterlaced, one for one; `notes` says so.
     """
 
-    def __init__(self, path: Path | Input, *, trim: Trim = WHOLE) -> None:
-        source = path if isinstance(path, Input) else file_input(path)
+    def __init__(self, path: Path | MediaInput, *, trim: Trim = WHOLE_CLIP) -> None:
+        source = path if isinstance(path, MediaInput) else open_file_input(path)
         self.path = Path(source.title)
         self._file = source.path
         self.name = self.path.name
@@ -73,17 +81,17 @@ class VideoSource(Source):
         self._trim = trim
         self._container = open_container(source)
         try:
-            self._stream = video_stream(self._container, source.title)
+            self._stream = find_video_stream(self._container, source.title)
             self._stream.thread_type = "AUTO"
-            self._clock = clock_for(self._container, self._stream, source)
+            self._clock = make_clock(self._container, self._stream, source)
             self._to_rgb = VideoReformatter()
             self._decoded = self._timed()
             self._first = first = next(self._decoded, None)
             if first is None:
                 raise MediaError(f"{source.title}: {self._nothing()}")
-            self._turn = orientation(first.picture)
+            self._turn = read_orientation(first.picture)
             self._start_pts = first.pts if trim[0] else 0
-            self.clip = trimmed(self._describe(first.picture, source), trim, first.pts, self._clock.first_time)
+            self.clip = _trim_clip(self._describe(first.picture, source), trim, first.pts, self._clock.first_time)
             self._colours = rgb_options(self.clip.colour)
             depth = max(component.bits for component in first.picture.format.components)
             if depth > 8:
@@ -126,13 +134,13 @@ class VideoSource(Source):
             return f"not one frame can be decoded: {self.damage or 'the video is empty'}"
         return f"no frame lies in the time asked for, the last one is at {float(self._clock.last_time):.3f} s"
 
-    def _timed(self) -> Iterator[Decoded]:
+    def _timed(self) -> Iterator[_Decoded]:
         """The frames inside the trim, numbered as in the source."""
-        pictures = progressive(self._decode(), self._stream, self._say_interlaced)
+        pictures = deinterlace_frames(self._decode(), self._stream, self._say_interlaced)
         for index, picture in enumerate(pictures):
             pts = self._clock.pts(picture.pts)
-            if inside(self._clock.last_time, self._trim):
-                yield Decoded(picture, index, pts)
+            if is_in_trim(self._clock.last_time, self._trim):
+                yield _Decoded(picture, index, pts)
             elif self._trim[1] is not None and self._clock.last_time >= self._trim[1]:
                 return
 
@@ -145,7 +153,7 @@ class VideoSource(Source):
     def _decode(self) -> Iterator[av.VideoFrame]:
         """Every frame that can be decoded, in the order of display."""
         end = 0
-        for packet in packets(self._container, self._stream, self._say_broken):
+        for packet in read_packets(self._container, self._stream, self._say_broken):
             if packet.size:  # the last one is empty: it flushes the decoder
                 self._clock.saw_packet(packet.dts)
                 end = max(end, (packet.pts or packet.dts or 0) + (packet.duration or 0))
@@ -162,16 +170,18 @@ class VideoSource(Source):
         self.damaged += packet.is_corrupt or sum(picture.is_corrupt for picture in pictures)
         return pictures
 
-    def _frame(self, decoded: Decoded) -> VideoFrame:
+    def _frame(self, decoded: _Decoded) -> VideoFrame:
         time = float(decoded.pts * self.clip.time_base)
         return VideoFrame(self._image(decoded.picture), decoded.number, time, pts=decoded.pts - self._start_pts)
 
-    def _image(self, picture: av.VideoFrame) -> Picture:
+    def _image(self, picture: av.VideoFrame) -> Image:
         # A size that changes in mid-stream is scaled to the first one, as players do.
         width, height = displayed_size(self.clip.size, self._turn)
-        return turn(interleaved(self._to_rgb.reformat(picture, width, height, "gbrp", **self._colours)), self._turn)
+        return apply_turn(
+            interleave_rgb(self._to_rgb.reformat(picture, width, height, "gbrp", **self._colours)), self._turn
+        )
 
-    def _describe(self, first: av.VideoFrame, source: Input) -> Clip:
+    def _describe(self, first: av.VideoFrame, source: MediaInput) -> Clip:
         """The whole clip."""
         stream, rate, streams = self._stream, frame_rate(self._stream), self._container.streams
         duration = clip_duration(self._container, stream)
@@ -187,19 +197,19 @@ class VideoSource(Source):
             frames_exact=exact,
             duration=duration,
             sample_aspect=1 / aspect if self._turn[0] else aspect,
-            colour=colour_of(first, stream),
+            colour=read_colour(first, stream),
             path=source.path,
             address=source.address if duration else None,  # a live stream is another one the second time
-            audio=codecs(streams.audio),
-            subtitles=codecs(streams.subtitles),
-            others=other_streams(self._container, stream),
+            audio=stream_codecs(streams.audio),
+            subtitles=stream_codecs(streams.subtitles),
+            others=describe_other_streams(self._container, stream),
             origin=self._clock.origin,
         )
 
 
-def trimmed(clip: Clip, trim: Trim, first_pts: int, begin: Fraction) -> Clip:
+def _trim_clip(clip: Clip, trim: Trim, first_pts: int, begin: Fraction) -> Clip:
     """The part that begins with the frame at `first_pts`, of a clip that begins at `begin` seconds."""
-    if trim == WHOLE:
+    if trim == WHOLE_CLIP:
         return clip
     start = first_pts * clip.time_base if trim[0] else Fraction(0)
     left = None if clip.duration is None else max(begin + clip.duration - start, 1 / clip.rate)

@@ -9,16 +9,16 @@ from pathlib import Path
 from types import TracebackType
 
 from hrpose_cli.errors import MediaError, UsageError
-from hrpose_cli.files import replacing, sweep
+from hrpose_cli.files import atomic_write, remove_stale_files
 from hrpose_cli.media.clip import Clip
-from hrpose_cli.media.encoding import USUAL, Encoding, container_of
-from hrpose_cli.media.gif import TICK, GifTimes, write_gif
-from hrpose_cli.media.mux import join
+from hrpose_cli.media.encoding import DEFAULT_ENCODING, Encoding, find_container
+from hrpose_cli.media.gif import GIF_TICK, GifTimes, write_gif
+from hrpose_cli.media.mux import mux_clip
 from hrpose_cli.media.nut_pipe import FramePipe
-from hrpose_cli.poses import Picture
+from hrpose_cli.poses import Image
 
 
-class VideoSink:
+class VideoWriter:
     """Writes pictures as a new version of `clip`; a context manager.
 
         with VideoSource(path) as source, VideoSink(out, source.clip) as sink:
@@ -37,8 +37,10 @@ class VideoSink:
     UsageError for a name that cannot be; MediaError when ffmpeg or the disk fails.
     """
 
-    def __init__(self, path: Path, clip: Clip, encoding: Encoding = USUAL, *, crf: int | None = None) -> None:
-        check_target(path, clip)
+    def __init__(
+        self, path: Path, clip: Clip, encoding: Encoding = DEFAULT_ENCODING, *, crf: int | None = None
+    ) -> None:
+        _check_target(path, clip)
         self.path, self.clip = path, clip
         self.frames = 0
         self.notes: list[str] = []
@@ -49,16 +51,16 @@ class VideoSink:
         self._pipe: FramePipe | None = None
         self._last = -1  # pts
         self._exit = ExitStack()
-        sweep(path)
+        remove_stale_files(path)
         try:
-            self._whole = self._exit.enter_context(replacing(path))
+            self._whole = self._exit.enter_context(atomic_write(path))
             self._whole.touch()  # what cannot be written is said before the work, not after it
         except OSError as error:
             raise MediaError(f"{path} cannot be written: {error.strerror}") from error
         self._pictures = self._whole.with_name(f"{self._whole.name}.pictures{self._suffix()}")
         self._exit.callback(self._pictures.unlink, missing_ok=True)
 
-    def __enter__(self) -> VideoSink:
+    def __enter__(self) -> VideoWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
@@ -67,7 +69,7 @@ class VideoSink:
         else:
             self.abort()
 
-    def write(self, image: Picture, pts: int) -> None:
+    def write(self, image: Image, pts: int) -> None:
         """Add a frame, (H, W, 3) uint8 RGB or RGBA, at `pts` ticks of `clip.time_base`; pts must rise."""
         if pts <= self._last:
             raise ValueError(f"pts must rise from frame to frame, but {pts} follows {self._last}")
@@ -109,7 +111,7 @@ class VideoSink:
         return ".mov" if self._codec.encoder == "prores_ks" else ".webm"
 
     def _start(self, size: tuple[int, int]) -> FramePipe:
-        encoding, tick = self._encoding, self.clip.time_base if self._gif is None else TICK
+        encoding, tick = self._encoding, self.clip.time_base if self._gif is None else GIF_TICK
         new = encoding.size(self._codec, size)
         self.notes += encoding.notes(self._codec, new)
         arguments = encoding.arguments(self._codec, replace(self.clip, size=size), new)
@@ -124,7 +126,9 @@ class VideoSink:
             notes = self._gif.notes
         else:
             end = self._last * self.clip.time_base + 1 / self.clip.rate
-            way = join(self._pictures, self.clip, self._whole, container_of(self.path), end=self._end(end, cut_sound))
+            way = mux_clip(
+                self._pictures, self.clip, self._whole, find_container(self.path), end=self._end(end, cut_sound)
+            )
             notes, self.damage = way.notes, way.damage
         try:
             self._exit.close()
@@ -139,9 +143,9 @@ class VideoSink:
         return None if self.clip.end is None else max(self.clip.end, pictures_end)
 
 
-def check_target(path: Path, clip: Clip) -> None:
+def _check_target(path: Path, clip: Clip) -> None:
     """UsageError for a name that no clip can be written to."""
-    container_of(path)
+    find_container(path)
     if path.is_dir():
         raise UsageError(f"{path} is a folder: name a file in it")
     if clip.path is not None and path.exists() and clip.path.exists() and path.samefile(clip.path):

@@ -12,29 +12,29 @@ from numpy.typing import NDArray
 from hrpose_cli.errors import FormatError, InputError
 from hrpose_cli.files import read_json
 
-Metric = Literal["keypoints", "bbox"]
-NAMES: dict[Metric, tuple[str, ...]] = {
+_Metric = Literal["keypoints", "bbox"]
+_METRIC_NAMES: dict[_Metric, tuple[str, ...]] = {
     "keypoints": ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL"),
     "bbox": ("AP", "AP50", "AP75", "APS", "APM", "APL", "AR1", "AR10", "AR100", "ARS", "ARM", "ARL"),
 }
 
 
 # What each list of an annotation file must say.
-TRUTH = {
+_REQUIRED_KEYS = {
     "images": {"id", "file_name", "width", "height"},
     "annotations": {"id", "image_id", "category_id", "bbox", "area"},
     "categories": {"id"},
 }
 
 
-def load_annotations(path: Path) -> Any:
+def load_coco(path: Path) -> Any:
     """The `pycocotools.coco.COCO` of an annotation file."""
     content = read_json(path, "annotations")
-    check_lists(content, path, TRUTH, "COCO")
-    return indexed(content | {"annotations": completed(content["annotations"])})
+    check_lists(content, path, _REQUIRED_KEYS, "COCO")
+    return index_coco(content | {"annotations": _complete_annotations(content["annotations"])})
 
 
-def completed(people: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _complete_annotations(people: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Annotations with all that pycocotools reads: who has no joints has none that is labelled, and is no crowd."""
     none = [0] * max((len(row.get("keypoints") or ()) for row in people), default=0)
     filled = [{"iscrowd": 0} | row | {"keypoints": row.get("keypoints") or none} for row in people]
@@ -51,7 +51,7 @@ def check_lists(content: Any, path: Path, required: Mapping[str, Set[str]], kind
             )
 
 
-def indexed(content: dict[str, Any]) -> Any:
+def index_coco(content: dict[str, Any]) -> Any:
     """The `pycocotools.coco.COCO` of annotations in memory."""
     from pycocotools.coco import COCO
 
@@ -62,7 +62,7 @@ def indexed(content: dict[str, Any]) -> Any:
     return coco
 
 
-def load_results(path: Path) -> list[dict[str, Any]]:
+def load_coco_results(path: Path) -> list[dict[str, Any]]:
     """The rows of a COCO result file."""
     rows = read_json(path, "predictions")
     if not isinstance(rows, list) or not all(isinstance(r, dict) and "image_id" in r and "score" in r for r in rows):
@@ -70,8 +70,8 @@ def load_results(path: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def evaluate(
-    truth: Any, rows: Sequence[dict[str, Any]], metric: Metric = "keypoints", *,
+def evaluate_coco(
+    truth: Any, rows: Sequence[dict[str, Any]], metric: _Metric = "keypoints", *,
     sigmas: Sequence[float] | None = None, image_ids: Sequence[int] | None = None,
 ) -> dict[str, float]:  # fmt: skip
     """COCO's numbers for result rows, by name; -1 where the ground truth has nothing to measure.
@@ -82,8 +82,8 @@ def evaluate(
     from pycocotools.cocoeval import COCOeval
 
     if not rows:
-        return dict.fromkeys(NAMES[metric], 0.0)
-    check_rows(truth, rows, metric)
+        return dict.fromkeys(_METRIC_NAMES[metric], 0.0)
+    _check_rows(truth, rows, metric)
     unknown = {row["image_id"] for row in rows} - set(truth.getImgIds())
     if unknown:
         raise FormatError(
@@ -102,10 +102,10 @@ def evaluate(
         run.accumulate()
         run.summarize()
     stats: NDArray[np.float64] = run.stats
-    return {name: float(value) for name, value in zip(NAMES[metric], stats, strict=True)}
+    return {name: float(value) for name, value in zip(_METRIC_NAMES[metric], stats, strict=True)}
 
 
-def check_rows(truth: Any, rows: Sequence[dict[str, Any]], metric: Metric) -> None:
+def _check_rows(truth: Any, rows: Sequence[dict[str, Any]], metric: _Metric) -> None:
     """Raise FormatError for what would only fail deep in pycocotools."""
     if not all(metric in row for row in rows):
         raise FormatError(f"the predictions have no {metric}: are they for another --metric?")
@@ -119,7 +119,7 @@ def check_rows(truth: Any, rows: Sequence[dict[str, Any]], metric: Metric) -> No
             )
 
 
-def picture_folder(
+def find_image_folder(
     annotations: Path,
     names: Sequence[str],
     given: Path | None = None,

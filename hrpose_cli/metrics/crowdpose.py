@@ -13,38 +13,42 @@ from hrpose_cli.files import read_json
 from hrpose_cli.metrics import coco
 from hrpose_cli.skeletons import CROWDPOSE
 
-AREA = 0.53  # of the box
-CROWDED = {"easy": (0.0, 0.2), "medium": (0.2, 0.8), "hard": (0.8, float("inf"))}  # crowdIndex from, and below
-OVERALL = ("AP", "AP50", "AP75", "AR", "AR50", "AR75")
+_AREA_FRACTION = 0.53  # of the box
+_CROWD_LEVELS = {"easy": (0.0, 0.2), "medium": (0.2, 0.8), "hard": (0.8, float("inf"))}  # crowdIndex from, and below
+_OVERALL = ("AP", "AP50", "AP75", "AR", "AR50", "AR75")
 # What each list of an annotation file must say.
-TRUTH = {
+_REQUIRED_KEYS = {
     "images": {"id", "file_name", "width", "height", "crowdIndex"},
     "annotations": {"id", "image_id", "category_id", "iscrowd", "bbox", "keypoints", "num_keypoints"},
     "categories": {"id"},
 }
-NAMES = (*OVERALL, *(f"AP {name}" for name in CROWDED))
+_METRIC_NAMES = (*_OVERALL, *(f"AP {name}" for name in _CROWD_LEVELS))
 
 
-def load_annotations(path: Path) -> Any:
+def load_crowdpose(path: Path) -> Any:
     """The `pycocotools.coco.COCO` of a CrowdPose annotation file, with the area that its AP uses."""
     content = read_json(path, "annotations")
-    coco.check_lists(content, path, TRUTH, "CrowdPose")
-    people = [row | {"area": row["bbox"][2] * row["bbox"][3] * AREA} for row in content["annotations"]]
-    return coco.indexed(content | {"annotations": people})
+    coco.check_lists(content, path, _REQUIRED_KEYS, "CrowdPose")
+    people = [row | {"area": row["bbox"][2] * row["bbox"][3] * _AREA_FRACTION} for row in content["annotations"]]
+    return coco.index_coco(content | {"annotations": people})
 
 
-def evaluate(truth: Any, rows: Sequence[dict[str, Any]], *, image_ids: Sequence[int] | None = None) -> dict[str, float]:
+def evaluate_crowdpose(
+    truth: Any, rows: Sequence[dict[str, Any]], *, image_ids: Sequence[int] | None = None
+) -> dict[str, float]:
     """CrowdPose's numbers for result rows, by name; -1 where there is nothing to measure.
 
     truth: from `load_annotations`; image_ids: the pictures to count, all by default. The authors
     round the last three to four digits.
     """
     if not rows:
-        return dict.fromkeys(NAMES, 0.0)
+        return dict.fromkeys(_METRIC_NAMES, 0.0)
     wanted = truth.getImgIds() if image_ids is None else image_ids
-    numbers = coco.evaluate(truth, rows, sigmas=CROWDPOSE.sigmas, image_ids=wanted)
-    found = {name: numbers[name] for name in OVERALL}
-    for name, (low, high) in CROWDED.items():
+    numbers = coco.evaluate_coco(truth, rows, sigmas=CROWDPOSE.sigmas, image_ids=wanted)
+    found = {name: numbers[name] for name in _OVERALL}
+    for name, (low, high) in _CROWD_LEVELS.items():
         ids = [image["id"] for image in truth.loadImgs(wanted) if low <= image["crowdIndex"] < high]
-        found[f"AP {name}"] = coco.evaluate(truth, rows, sigmas=CROWDPOSE.sigmas, image_ids=ids)["AP"] if ids else -1.0
+        found[f"AP {name}"] = (
+            coco.evaluate_coco(truth, rows, sigmas=CROWDPOSE.sigmas, image_ids=ids)["AP"] if ids else -1.0
+        )
     return found

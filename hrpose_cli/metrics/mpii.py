@@ -17,18 +17,18 @@ from numpy.typing import ArrayLike, NDArray
 from hrpose_cli.errors import FormatError, InputError
 from hrpose_cli.files import read_json
 from hrpose_cli.geometry import PADDING, Geometry
-from hrpose_cli.metrics.coco import load_results
-from hrpose_cli.metrics.pck import Errors, head_sizes, relative_errors
+from hrpose_cli.metrics.coco import load_coco_results
+from hrpose_cli.metrics.pck import KeypointErrors, head_sizes, relative_errors
 from hrpose_cli.poses import Boxes
 from hrpose_cli.skeletons import MPII
 
-JOINTS = len(MPII)
-UNIT = 200.0  # px of a person of scale 1
-DOWN = 15.0  # px a unit of scale: the centre is moved towards the feet
+_KEYPOINT_COUNT = len(MPII)
+_SCALE_PIXELS = 200.0  # px of a person of scale 1
+_CENTER_SHIFT = 15.0  # px a unit of scale: the centre is moved towards the feet
 
 
 @dataclass(frozen=True)
-class Person:
+class MpiiPerson:
     """One entry of the annotation JSON, as it stands there."""
 
     image: str  # file name
@@ -47,28 +47,28 @@ class HeadTruth:
     def __len__(self) -> int:
         return len(self.joints)
 
-    def errors(self, found: ArrayLike) -> Errors:
+    def errors(self, found: ArrayLike) -> KeypointErrors:
         """(N, 16) errors of joints (N, 16, 2) in head sizes, for `pck.pckh`."""
         return relative_errors(found, self.joints, self.head, visible=self.visible)
 
 
-def load_people(path: Path) -> list[Person]:
+def load_mpii(path: Path) -> list[MpiiPerson]:
     """The people of an annotation JSON, in its order."""
     rows = read_json(path, "MPII annotations")
     try:
         if not isinstance(rows, list) or not rows:
             raise TypeError
-        return [person(row) for row in rows]
+        return [_read_person(row) for row in rows]
     except (KeyError, TypeError, ValueError) as error:
         raise FormatError(f"{path} is no MPII annotation file: a list of people with image, center, scale") from error
 
 
-def person(row: dict[str, Any]) -> Person:
+def _read_person(row: dict[str, Any]) -> MpiiPerson:
     x, y = map(float, row["center"])
-    return Person(str(row["image"]), (x, y), float(row["scale"]))
+    return MpiiPerson(str(row["image"]), (x, y), float(row["scale"]))
 
 
-def regions(people: Sequence[Person]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _person_regions(people: Sequence[MpiiPerson]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Centres (N, 2) and sizes (N, 2) px of the squares to crop, as `geometry.region_affines` takes them.
 
     The centre goes 15 px a unit of scale down and the square is padded by 1.25, so that no limb is
@@ -77,35 +77,35 @@ def regions(people: Sequence[Person]) -> tuple[NDArray[np.float64], NDArray[np.f
     center = np.array([one.center for one in people], np.float64).reshape(-1, 2)
     scale = np.array([one.scale for one in people], np.float64)
     known = center[:, 0] != -1
-    center[:, 1] += np.where(known, DOWN * scale, 0)
-    side = np.where(known, scale * PADDING, scale) * UNIT
+    center[:, 1] += np.where(known, _CENTER_SHIFT * scale, 0)
+    side = np.where(known, scale * PADDING, scale) * _SCALE_PIXELS
     return center - 1, np.stack([side, side], axis=1)
 
 
-def region_boxes(people: Sequence[Person], geometry: Geometry = "classic") -> dict[int, Boxes]:
+def mpii_boxes(people: Sequence[MpiiPerson], geometry: Geometry = "classic") -> dict[int, Boxes]:
     """One box a person, by its number in the file, which `geometry.box_regions` turns into its region."""
-    center, size = regions(people)
+    center, size = _person_regions(people)
     span = size / PADDING
     corner = center - (span - (geometry == "dark")) / 2
     xyxy = np.concatenate([corner, corner + span], axis=1).astype(np.float32)
     return {i: Boxes(box[None], np.ones(1, np.float32)) for i, box in enumerate(xyxy)}
 
 
-def truth_beside(annotations: Path) -> Path:
+def mpii_truth_path(annotations: Path) -> Path:
     """The .mat file that belongs to an annotation JSON: `gt_valid.mat` beside `valid.json`."""
     return annotations.with_name(f"gt_{annotations.stem}.mat")
 
 
-def load_truth(path: Path, people: int) -> HeadTruth:
+def load_mpii_truth(path: Path, people: int) -> HeadTruth:
     """The `people` of the authors' `gt_valid.mat`, in the order of `valid.json`."""
     if not path.is_file():
         raise InputError(f"PCKh needs {path}: the head boxes and missing joints, which the annotation JSON lacks")
-    content = load_mat(path)
+    content = _load_mat(path)
     try:
         joints, missing = content["pos_gt_src"], content["jnt_missing"]  # (16, 2, N), (16, N)
         head = content["headboxes_src"]  # (2 corners, 2, N)
         n = joints.shape[-1]
-        if joints.shape != (JOINTS, 2, n) or missing.shape != (JOINTS, n) or head.shape != (2, 2, n):
+        if joints.shape != (_KEYPOINT_COUNT, 2, n) or missing.shape != (_KEYPOINT_COUNT, n) or head.shape != (2, 2, n):
             raise ValueError
     except (KeyError, ValueError, AttributeError) as error:
         wanted = "pos_gt_src (16, 2, N), jnt_missing (16, N), headboxes_src (2, 2, N)"
@@ -116,7 +116,7 @@ def load_truth(path: Path, people: int) -> HeadTruth:
     return HeadTruth(joints.transpose(2, 0, 1).astype(np.float64) - 1, missing.T == 0, sizes)
 
 
-def load_mat(path: Path) -> dict[str, Any]:
+def _load_mat(path: Path) -> dict[str, Any]:
     """The arrays of a MATLAB file (up to its version 7)."""
     from scipy.io import loadmat
     from scipy.io.matlab import MatReadError
@@ -132,28 +132,28 @@ def load_mat(path: Path) -> dict[str, Any]:
     return content
 
 
-def load_predictions(path: Path, people: int) -> list[dict[str, Any]]:
+def load_mpii_predictions(path: Path, people: int) -> list[dict[str, Any]]:
     """Rows for `joints_of`, of a result JSON or of the authors' pred.mat, which counts pixels from 1."""
     if path.suffix != ".mat":
-        return load_results(path)
-    found = np.asarray(load_mat(path).get("preds"), np.float64)
-    if found.shape != (people, JOINTS, 2):
-        raise FormatError(f"{path} must hold preds of shape ({people}, {JOINTS}, 2), but has {found.shape}")
-    joints = np.concatenate([found - 1, np.ones((people, JOINTS, 1))], axis=2).reshape(people, -1).tolist()
+        return load_coco_results(path)
+    found = np.asarray(_load_mat(path).get("preds"), np.float64)
+    if found.shape != (people, _KEYPOINT_COUNT, 2):
+        raise FormatError(f"{path} must hold preds of shape ({people}, {_KEYPOINT_COUNT}, 2), but has {found.shape}")
+    joints = np.concatenate([found - 1, np.ones((people, _KEYPOINT_COUNT, 1))], axis=2).reshape(people, -1).tolist()
     return [{"image_id": i, "keypoints": flat, "score": 1.0} for i, flat in enumerate(joints)]
 
 
-def joints_of(rows: Sequence[dict[str, Any]], people: int) -> NDArray[np.float64]:
+def predicted_keypoints(rows: Sequence[dict[str, Any]], people: int) -> NDArray[np.float64]:
     """(N, 16, 2) px: the best-scoring row of each person, infinitely far away for people without any.
 
     rows: COCO's result rows, whose image_id is a person's number in the annotation JSON, from 0.
     """
-    found = np.full((people, JOINTS, 2), np.inf)
+    found = np.full((people, _KEYPOINT_COUNT, 2), np.inf)
     for row in sorted(rows, key=lambda row: float(row["score"])):
         number, flat = row["image_id"], row.get("keypoints") or ()
         if not isinstance(number, int) or not 0 <= number < people:
             raise FormatError(f"the predictions name person {number}, but the annotations have 0 to {people - 1}")
-        if len(flat) != 3 * JOINTS:
-            raise FormatError(f"the predictions have {len(flat) // 3} joints, MPII has {JOINTS}")
-        found[number] = np.reshape(flat, (JOINTS, 3))[:, :2]
+        if len(flat) != 3 * _KEYPOINT_COUNT:
+            raise FormatError(f"the predictions have {len(flat) // 3} joints, MPII has {_KEYPOINT_COUNT}")
+        found[number] = np.reshape(flat, (_KEYPOINT_COUNT, 3))[:, :2]
     return found

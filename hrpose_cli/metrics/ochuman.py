@@ -15,21 +15,21 @@ from hrpose_cli.metrics import coco
 from hrpose_cli.skeletons import COCO
 
 # Own: 0 missing, 1 visible, 2 hidden by oneself, 3 hidden by others. COCO: 2 visible, 1 hidden.
-SEEN = {0: 0, 1: 2, 2: 2, 3: 1}
+_SEEN_FLAGS = {0: 0, 1: 2, 2: 2, 3: 1}
 
 
-def load_annotations(path: Path) -> Any:
+def load_ochuman(path: Path) -> Any:
     """The `pycocotools.coco.COCO` of OCHuman annotations in either format."""
     content = read_json(path, "annotations")
     if not isinstance(content, dict) or "keypoint_names" not in content:
-        return coco.load_annotations(path)
+        return coco.load_coco(path)
     try:
-        return coco.indexed(to_coco(content))
+        return coco.index_coco(_to_coco(content))
     except (KeyError, TypeError, ValueError) as error:
         raise FormatError(f"{path} is no OCHuman annotation file: {error!r}") from error
 
 
-def to_coco(content: dict[str, Any]) -> dict[str, Any]:
+def _to_coco(content: dict[str, Any]) -> dict[str, Any]:
     """OCHuman's own format as COCO's, numbered as the authors' converter numbers: ids count from 1.
 
     Masks are left out, since no joint is scored by them. OCHumanApi, ochuman.py, `toCocoFormart`.
@@ -41,11 +41,11 @@ def to_coco(content: dict[str, Any]) -> dict[str, Any]:
         counted = [one for one in image["annotations"] if one["keypoints"] and one["segms"] and one["max_iou"] < 1]
         if counted:
             images.append({"id": len(images) + 1} | {key: image[key] for key in ("file_name", "width", "height")})
-            people += [person(one, order, len(images), len(people) + i) for i, one in enumerate(counted, start=1)]
+            people += [_read_person(one, order, len(images), len(people) + i) for i, one in enumerate(counted, start=1)]
     return {"images": images, "annotations": people, "categories": [{"id": 1, "name": "person"}]}
 
 
-def person(one: dict[str, Any], order: Sequence[int], image_id: int, number: int) -> dict[str, Any]:
+def _read_person(one: dict[str, Any], order: Sequence[int], image_id: int, number: int) -> dict[str, Any]:
     """One person's entry; `order` is where the joints of COCO stand in the row."""
     x1, y1, x2, y2 = one["bbox"]
     joints = [one["keypoints"][3 * k : 3 * k + 3] for k in order]
@@ -56,6 +56,6 @@ def person(one: dict[str, Any], order: Sequence[int], image_id: int, number: int
         "iscrowd": 0,
         "bbox": [x1, y1, x2 - x1, y2 - y1],
         "area": (x2 - x1) * (y2 - y1),
-        "keypoints": [value for x, y, v in joints for value in (x, y, SEEN[int(v)])],
+        "keypoints": [value for x, y, v in joints for value in (x, y, _SEEN_FLAGS[int(v)])],
         "num_keypoints": sum(v > 0 for _, _, v in joints),
     }

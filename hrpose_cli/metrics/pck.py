@@ -7,24 +7,26 @@ own evaluation; mmpose wants it below, which shows in AUC alone: perfect joints 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-Errors = NDArray[np.float64]  # (N, K), nan where there is nothing to measure
+KeypointErrors = NDArray[np.float64]  # (N, K), nan where there is nothing to measure
 
-HEAD = 0.6  # MPII's head size is this part of the diagonal of the head box
-UNCOUNTED = (6, 7)  # pelvis and thorax are no part of PCKh's mean
-GROUPS = {
+_HEAD_FRACTION = 0.6  # MPII's head size is this part of the diagonal of the head box
+_UNCOUNTED_KEYPOINTS = (6, 7)  # pelvis and thorax are no part of PCKh's mean
+_KEYPOINT_GROUPS = {
     "Head": (9,), "Shoulder": (12, 13), "Elbow": (11, 14), "Wrist": (10, 15),
     "Hip": (2, 3), "Knee": (1, 4), "Ankle": (0, 5),
 }  # fmt: skip
 
 # The code of SimpleBaseline, HRNet and DarkPose calls the 12th of 0, 0.01, 0.02, ... "0.1"; mmpose takes the 11th.
-PCKH = {
+PCKH_THRESHOLDS = {
     "PCKh@0.5": 0.5,
     "PCKh@0.1": 0.1,
     "PCKh@0.11, which the HRNet and DARK papers call @0.1": 0.11,
 }
 
 
-def relative_errors(found: ArrayLike, truth: ArrayLike, scale: ArrayLike = 1.0, *, visible: ArrayLike = True) -> Errors:
+def relative_errors(
+    found: ArrayLike, truth: ArrayLike, scale: ArrayLike = 1.0, *, visible: ArrayLike = True
+) -> KeypointErrors:
     """(N, K) distances of joints in units of each person's `scale`; nan for joints that do not count.
 
     found, truth: (N, K, 2) px; scale: (N,) px or a number, people without a positive one do not
@@ -37,25 +39,25 @@ def relative_errors(found: ArrayLike, truth: ArrayLike, scale: ArrayLike = 1.0, 
     return np.asarray(np.divide(distance, size, out=np.full(distance.shape, np.nan), where=counted))
 
 
-def pck_by_joint(errors: Errors, threshold: float) -> NDArray[np.float64]:
+def _pck_by_joint(errors: KeypointErrors, threshold: float) -> NDArray[np.float64]:
     """(K,) share of each joint's people within `threshold`; -1 for joints that nobody has."""
     counted = (~np.isnan(errors)).sum(axis=0)
     within = (errors <= threshold).sum(axis=0)
     return np.where(counted > 0, within / np.maximum(counted, 1), -1.0)
 
 
-def pck(errors: Errors, threshold: float = 0.5) -> float:
+def _pck(errors: KeypointErrors, threshold: float = 0.5) -> float:
     """Mean of `pck_by_joint` over the joints that somebody has, each weighing the same; 0 without any."""
-    shares = pck_by_joint(errors, threshold)
+    shares = _pck_by_joint(errors, threshold)
     return float(shares[shares >= 0].mean()) if (shares >= 0).any() else 0.0
 
 
-def auc(errors: Errors, steps: int = 20) -> float:
+def _auc(errors: KeypointErrors, steps: int = 20) -> float:
     """Mean of `pck` over the thresholds 0, 1 / steps, ..., (steps - 1) / steps."""
-    return float(np.mean([pck(errors, i / steps) for i in range(steps)]))
+    return float(np.mean([_pck(errors, i / steps) for i in range(steps)]))
 
 
-def epe(errors: Errors) -> float:
+def _epe(errors: KeypointErrors) -> float:
     """Mean error of all joints: pixels if `errors` were made with a scale of 1. 0 without any joint."""
     counted = errors[~np.isnan(errors)]
     return float(counted.mean()) if counted.size else 0.0
@@ -64,18 +66,18 @@ def epe(errors: Errors) -> float:
 def head_sizes(boxes: ArrayLike) -> NDArray[np.float64]:
     """(N,) px: MPII's head size of head boxes (N, 4) as corners."""
     corners = np.asarray(boxes, np.float64)
-    return np.asarray(np.linalg.norm(corners[:, 2:] - corners[:, :2], axis=1) * HEAD)
+    return np.asarray(np.linalg.norm(corners[:, 2:] - corners[:, :2], axis=1) * _HEAD_FRACTION)
 
 
-def pckh(errors: Errors, threshold: float = 0.5) -> dict[str, float]:
+def pckh(errors: KeypointErrors, threshold: float = 0.5) -> dict[str, float]:
     """MPII's numbers as fractions: joints of both sides averaged, and the mean over all joints counted.
 
     errors: (N, 16) in head sizes. The mean weighs each joint by how often it is visible. -1 where
     nothing can be measured. HRNet, lib/dataset/mpii.py, `evaluate`.
     """
-    shares = pck_by_joint(errors, threshold)
-    groups = {name: shares[list(joints)] for name, joints in GROUPS.items()}
+    shares = _pck_by_joint(errors, threshold)
+    groups = {name: shares[list(joints)] for name, joints in _KEYPOINT_GROUPS.items()}
     sides = {name: float(both.mean()) if (both >= 0).all() else -1.0 for name, both in groups.items()}
-    counted = np.delete(errors, UNCOUNTED, axis=1)
+    counted = np.delete(errors, _UNCOUNTED_KEYPOINTS, axis=1)
     measured = counted[~np.isnan(counted)]
     return sides | {"Mean": float((measured <= threshold).mean()) if measured.size else -1.0}

@@ -26,10 +26,10 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-TRAINING = {"net", "average", "optimizer", "progress", "spec"}  # what `training.loop.Training.save` writes
+CHECKPOINT_KEYS = {"net", "average", "optimizer", "progress", "spec"}  # what `training.loop.Training.save` writes
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
+def read_state_dict(path: Path) -> dict[str, Tensor]:
     """The tensors of a file by name; a checkpoint's other contents are left out."""
     import torch
     from safetensors import SafetensorError
@@ -37,14 +37,14 @@ def read_state(path: Path) -> dict[str, Tensor]:
 
     damaged = (SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError, LookupError, ValueError, TypeError)
     try:
-        content = load_file(path) if path.suffix == ".safetensors" else read_torch(path)
+        content = load_file(path) if path.suffix == ".safetensors" else read_torch_file(path)
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror or first_line(error)}") from error
     except (*damaged, AttributeError, AssertionError, zipfile.BadZipFile) as error:
         raise WeightsError(f"{path} is damaged or not a file of weights: {first_line(error)}") from error
     if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
-    if isinstance(content, Mapping) and content.keys() >= TRAINING:
+    if isinstance(content, Mapping) and content.keys() >= CHECKPOINT_KEYS:
         shipped = sorted(path.parent.glob("*.safetensors"))
         instead = shipped[0] if len(shipped) == 1 else "the .safetensors file that it wrote"
         raise WeightsError(f"{path} is what hrpose train goes on from with --resume: name {instead}")
@@ -53,7 +53,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     return dict(content)
 
 
-def read_torch(path: Path) -> Any:
+def read_torch_file(path: Path) -> Any:
     """What `torch.save` wrote; tensors and plain Python only, everything else becomes `Ignored`.
 
     The files of mmpose 1.x keep numpy arrays in their `meta`, training checkpoints of HRNet a numpy
@@ -66,11 +66,13 @@ def read_torch(path: Path) -> Any:
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError:
-            with allowing([type(name, (Ignored,), {"__module__": module}) for module, name in asked_for(path)]):
+            with _allow_classes(
+                [type(name, (_Ignored,), {"__module__": module}) for module, name in _requested_globals(path)]
+            ):
                 return torch.load(path, map_location="cpu", weights_only=True)
 
 
-class Ignored:
+class _Ignored:
     """Stands in for an object of a checkpoint that is no tensor, so that nothing of the file is run."""
 
     def __init__(self, *_: object) -> None: ...
@@ -79,7 +81,7 @@ class Ignored:
 
 
 @contextmanager
-def allowing(classes: list[type]) -> Iterator[None]:
+def _allow_classes(classes: list[type]) -> Iterator[None]:
     """Let torch's safe unpickler use `classes`. torch < 2.5 has no context manager for it."""
     from torch import serialization
 
@@ -92,7 +94,7 @@ def allowing(classes: list[type]) -> Iterator[None]:
         serialization.add_safe_globals(before)
 
 
-def asked_for(path: Path) -> set[tuple[str, str]]:
+def _requested_globals(path: Path) -> set[tuple[str, str]]:
     """The (module, name) of all classes and functions in a checkpoint; read, not imported."""
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
@@ -108,21 +110,22 @@ def asked_for(path: Path) -> set[tuple[str, str]]:
 
 def official_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The same tensors under the authors' names."""
-    return {official_key(key): value for key, value in state.items()}
+    return {_official_key(key): value for key, value in state.items()}
 
 
-def official_key(key: str) -> str:
+def _official_key(key: str) -> str:
     """`backbone.conv1.weight` and `module.conv1.weight` are `conv1.weight`; heads lose their prefix."""
     return re.sub(r"^(module\.)?(backbone\.|keypoint_head\.|head\.)?", "", key)
 
 
-def complain(path: Path, want: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> None:
+def check_keys(path: Path, want: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> None:
     """Raise unless both have the same keys and shapes; batch counters may be missing (torch < 0.4.1)."""
-    wanted, given = architecture(want), architecture(got)
+    wanted, given = _find_architecture(want), _find_architecture(got)
     if given is not None and given != wanted:
-        instead = NAMES.get(wanted or "", "the net that is wanted")
+        instead = _ARCHITECTURE_NAMES.get(wanted or "", "the net that is wanted")
         raise WeightsError(
-            f"{path} holds {NAMES[given]}, not {instead}: say --like NAME of such a model (hrpose weights list)"
+            f"{path} holds {_ARCHITECTURE_NAMES[given]}, not {instead}: "
+            "say --like NAME of such a model (hrpose weights list)"
         )
     missing = [k for k in want if k not in got and not k.endswith("num_batches_tracked")]
     left = [k for k in got if k not in want]
@@ -149,14 +152,14 @@ def key_style(state: Mapping[str, Tensor]) -> str:
     return "official, DataParallel" if "module" in starts else "official"
 
 
-NAMES = {
+_ARCHITECTURE_NAMES = {
     "hrnet": "an HRNet",
     "higher_hrnet": "a HigherHRNet",
     "simple_baseline": "a SimpleBaseline",
     "hourglass": "a stacked hourglass",
 }
 # Keys (the authors' names) that one net has and no other.
-MARKS = {
+_MARKING_KEYS = {
     "hrnet": {"final_layer.weight", "stage4.0.branches.3.0.conv1.weight"},
     "higher_hrnet": {"final_layers.1.weight", "deconv_layers.0.0.0.weight", "stage4.0.branches.3.0.conv1.weight"},
     "simple_baseline": {"final_layer.weight", "deconv_layers.6.weight", "layer4.0.conv3.weight"},
@@ -164,56 +167,62 @@ MARKS = {
 }
 
 
-def architecture(state: Mapping[str, Tensor]) -> str | None:
+def _find_architecture(state: Mapping[str, Tensor]) -> str | None:
     """The net (a row of nets.NETS) that has tensors of these names (the authors'), if it is known."""
-    return next((name for name, marks in MARKS.items() if marks <= state.keys()), None)
+    return next((name for name, marks in _MARKING_KEYS.items() if marks <= state.keys()), None)
 
 
-def guess(state: Mapping[str, Tensor]) -> dict[str, Any]:
+def guess_architecture(state: Mapping[str, Tensor]) -> dict[str, Any]:
     """The net with these tensors (the authors' names) and the integers that make it; none for another net."""
-    name = architecture(state)
-    return {"architecture": "unknown"} if name is None else {"architecture": name, **INTEGERS[name](state)}
+    name = _find_architecture(state)
+    return {"architecture": "unknown"} if name is None else {"architecture": name, **_CONFIG_READERS[name](state)}
 
 
-def count(state: Mapping[str, Tensor], prefix: str) -> int:
+def _count_parts(state: Mapping[str, Tensor], prefix: str) -> int:
     """How many parts the part of a net that is called `prefix` has."""
     return len({key.removeprefix(prefix).split(".")[0] for key in state if key.startswith(prefix)})
 
 
-def trunk_integers(state: Mapping[str, Tensor]) -> dict[str, Any]:
+def _trunk_integers(state: Mapping[str, Tensor]) -> dict[str, Any]:
     return {
-        "modules": [count(state, f"stage{i}.") for i in (2, 3, 4)],
-        "blocks": count(state, "stage2.0.branches.0."),
-        "bottlenecks": count(state, "layer1."),
+        "modules": [_count_parts(state, f"stage{i}.") for i in (2, 3, 4)],
+        "blocks": _count_parts(state, "stage2.0.branches.0."),
+        "bottlenecks": _count_parts(state, "layer1."),
     }
 
 
-def hrnet_integers(state: Mapping[str, Tensor]) -> dict[str, Any]:
+def _hrnet_integers(state: Mapping[str, Tensor]) -> dict[str, Any]:
     joints, width = state["final_layer.weight"].shape[:2]
-    return {"width": width, **trunk_integers(state), "joints": joints}
+    return {"width": width, **_trunk_integers(state), "joints": joints}
 
 
-def higher_hrnet_integers(state: Mapping[str, Tensor]) -> dict[str, Any]:
+def _higher_hrnet_integers(state: Mapping[str, Tensor]) -> dict[str, Any]:
     joints, width = state["final_layers.1.weight"].shape[:2]
-    refine = count(state, "deconv_layers.0.") - 1
-    return {"width": width, **trunk_integers(state), "joints": joints, "refine": refine}
+    refine = _count_parts(state, "deconv_layers.0.") - 1
+    return {"width": width, **_trunk_integers(state), "joints": joints, "refine": refine}
 
 
-def simple_baseline_integers(state: Mapping[str, Tensor]) -> dict[str, Any]:
+def _simple_baseline_integers(state: Mapping[str, Tensor]) -> dict[str, Any]:
     joints, up = state["final_layer.weight"].shape[:2]
-    blocks = [count(state, f"layer{i}.") for i in (1, 2, 3, 4)]
+    blocks = [_count_parts(state, f"layer{i}.") for i in (1, 2, 3, 4)]
     return {"blocks": blocks, "width": len(state["conv1.weight"]), "up": up, "joints": joints}
 
 
-def hourglass_integers(state: Mapping[str, Tensor]) -> dict[str, Any]:
+def _hourglass_integers(state: Mapping[str, Tensor]) -> dict[str, Any]:
     joints, features = state["score.0.weight"].shape[:2]
-    blocks, depth = count(state, "hg.0.hg.0.0."), count(state, "hg.0.hg.")
-    return {"stacks": count(state, "hg."), "blocks": blocks, "features": features, "depth": depth, "joints": joints}
+    blocks, depth = _count_parts(state, "hg.0.hg.0.0."), _count_parts(state, "hg.0.hg.")
+    return {
+        "stacks": _count_parts(state, "hg."),
+        "blocks": blocks,
+        "features": features,
+        "depth": depth,
+        "joints": joints,
+    }
 
 
-INTEGERS: dict[str, Callable[[Mapping[str, Tensor]], dict[str, Any]]] = {
-    "hrnet": hrnet_integers,
-    "higher_hrnet": higher_hrnet_integers,
-    "simple_baseline": simple_baseline_integers,
-    "hourglass": hourglass_integers,
+_CONFIG_READERS: dict[str, Callable[[Mapping[str, Tensor]], dict[str, Any]]] = {
+    "hrnet": _hrnet_integers,
+    "higher_hrnet": _higher_hrnet_integers,
+    "simple_baseline": _simple_baseline_integers,
+    "hourglass": _hourglass_integers,
 }

@@ -10,21 +10,21 @@ from xml.etree import ElementTree
 
 from hrpose_cli.errors import WeightsError
 
-SECTION = "hrpose"  # of an IR's runtime information, and the name of TorchScript's extra file
-EXPORTED = (".onnx", ".xml", ".ts")
+METADATA_SECTION = "hrpose"  # of an IR's runtime information, and the name of TorchScript's extra file
+EXPORTED_SUFFIXES = (".onnx", ".xml", ".ts")
 
 
 @dataclass(frozen=True)
-class ExportFacts:
+class _ExportInfo:
     """How a net was exported."""
 
     precision: str
     batch: int | None  # crops a call; None: any number
 
 
-def read_metadata(path: Path) -> dict[str, str]:
+def read_export_metadata(path: Path) -> dict[str, str]:
     """The strings that `hrpose export` put into a file; none if another program wrote it."""
-    readers = {".onnx": read_onnx, ".xml": read_ir, ".ts": read_torchscript}
+    readers = {".onnx": _read_onnx_metadata, ".xml": _read_openvino_metadata, ".ts": _read_torchscript_metadata}
     try:
         return readers[path.suffix](path)
     except OSError as error:
@@ -33,27 +33,27 @@ def read_metadata(path: Path) -> dict[str, str]:
         raise WeightsError(f"{path} is damaged or no {path.suffix} net: {type(error).__name__}") from error
 
 
-def export_facts(path: Path) -> ExportFacts:
+def read_export_info(path: Path) -> _ExportInfo:
     """How the net in `path` was exported; WeightsError if `hrpose export` did not write it."""
-    said = read_metadata(path)
+    said = read_export_metadata(path)
     try:
-        return ExportFacts(said["precision"], None if said["batch"] == "any" else int(said["batch"]))
+        return _ExportInfo(said["precision"], None if said["batch"] == "any" else int(said["batch"]))
     except (KeyError, ValueError) as error:
         raise WeightsError(f"{path} was not written by hrpose export: it does not say how to feed it") from error
 
 
-def read_torchscript(path: Path) -> dict[str, str]:
+def _read_torchscript_metadata(path: Path) -> dict[str, str]:
     with zipfile.ZipFile(path) as archive:
-        found = [name for name in archive.namelist() if name.endswith(f"/extra/{SECTION}")]
+        found = [name for name in archive.namelist() if name.endswith(f"/extra/{METADATA_SECTION}")]
         return dict(json.loads(archive.read(found[0]))) if found else {}
 
 
-def read_ir(path: Path) -> dict[str, str]:
-    entries = ElementTree.parse(path).iterfind(f"rt_info/{SECTION}/*")
+def _read_openvino_metadata(path: Path) -> dict[str, str]:
+    entries = ElementTree.parse(path).iterfind(f"rt_info/{METADATA_SECTION}/*")
     return {entry.tag: entry.get("value", "") for entry in entries}
 
 
-def read_onnx(path: Path) -> dict[str, str]:
+def _read_onnx_metadata(path: Path) -> dict[str, str]:
     try:
         import onnx
         from google.protobuf.message import DecodeError

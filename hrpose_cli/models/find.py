@@ -8,25 +8,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hrpose_cli.errors import WeightsError, first_line
-from hrpose_cli.files import cache_dir, replacing, shipped
-from hrpose_cli.files import digest as sha256
-from hrpose_cli.models.checkpoints import complain, guess, key_style, official_keys, read_state
-from hrpose_cli.models.exported import EXPORTED, read_metadata
-from hrpose_cli.models.zoo import MODELS, RECOMMENDED, ModelSpec, from_metadata
+from hrpose_cli.files import atomic_write, cache_dir, shipped_folder
+from hrpose_cli.files import sha256_file as sha256
+from hrpose_cli.models.checkpoints import check_keys, guess_architecture, key_style, official_keys, read_state_dict
+from hrpose_cli.models.exported import EXPORTED_SUFFIXES, read_export_metadata
+from hrpose_cli.models.zoo import MODELS, RECOMMENDED, ModelSpec, spec_from_metadata
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-LIGHT = {"lite_hrnet"}  # architectures
-CLEARLY = 0.03  # average precision by which a slower model must be better than a light one
+_LIGHT_ARCHITECTURES = {"lite_hrnet"}  # architectures
+_CLEAR_MARGIN = 0.03  # average precision by which a slower model must be better than a light one
 
 
-def embedded() -> dict[str, Path]:
+def shipped_models() -> dict[str, Path]:
     """The pose models that the package ships, by name."""
-    return {p.stem: p for p in sorted(shipped("weights").glob("*.safetensors")) if not p.stem.startswith("person-")}
+    return {
+        p.stem: p for p in sorted(shipped_folder("weights").glob("*.safetensors")) if not p.stem.startswith("person-")
+    }
 
 
-def find(
+def find_weights(
     name_or_path: str | Path, *, like: str | None = None, download: bool = False, fast: bool = False, bar: Any = False
 ) -> tuple[ModelSpec, Path]:
     """What `name_or_path` is and where it lies; nothing is fetched unless `download` says so.
@@ -34,49 +36,53 @@ def find(
     A path is known by its own metadata, by its name, or is said to be `like` a model. fast: as for
     `default_name`; bar: as for `fetch.fetch`.
     """
-    name = default_name(fast=fast) if name_or_path == "default" else str(name_or_path)
-    if name in embedded():
-        return known(name), embedded()[name]
+    name = default_weights(fast=fast) if name_or_path == "default" else str(name_or_path)
+    if name in shipped_models():
+        return known_model(name), shipped_models()[name]
     if name in MODELS:
-        return MODELS[name], fetched(MODELS[name], download=download, bar=bar)
+        return MODELS[name], downloaded_file(MODELS[name], download=download, bar=bar)
     own = Path(name)
     if own.suffix or len(own.parts) > 1 or own.is_file():
-        return describe_file(own, like), own
-    raise unknown(name)
+        return describe_weights(own, like), own
+    raise _unknown_weights(name)
 
 
-def locate(name_or_path: str) -> Path:
+def locate_weights(name_or_path: str) -> Path:
     """Where a model of `hrpose weights list` lies, or a file, even one that says nothing of itself."""
     path = Path(name_or_path)
-    return path if path.is_file() else find(name_or_path)[1]
+    return path if path.is_file() else find_weights(name_or_path)[1]
 
 
-def default_name(*, fast: bool = False) -> str:
+def default_weights(*, fast: bool = False) -> str:
     """The best model that needs no download: all are measured alike, and say it themselves.
 
     fast: this machine runs large nets as fast as light ones. Elsewhere a light one is taken unless
     it is clearly worse.
     """
-    specs = [spec for spec in map(known, embedded()) if spec.skeleton == "coco"]
+    specs = [spec for spec in map(known_model, shipped_models()) if spec.skeleton == "coco"]
     if not specs:
         raise WeightsError(
             "this installation ships no pose model: fetch one with hrpose weights get NAME, or name a file"
         )
     best, *others = sorted(specs, key=lambda spec: -(spec.ap or 0))
-    light = [spec for spec in others if spec.architecture in LIGHT and (best.ap or 0) - (spec.ap or 0) <= CLEARLY]
-    return light[0].name if light and best.architecture not in LIGHT and not fast else best.name
+    light = [
+        spec
+        for spec in others
+        if spec.architecture in _LIGHT_ARCHITECTURES and (best.ap or 0) - (spec.ap or 0) <= _CLEAR_MARGIN
+    ]
+    return light[0].name if light and best.architecture not in _LIGHT_ARCHITECTURES and not fast else best.name
 
 
-def known(name: str) -> ModelSpec:
+def known_model(name: str) -> ModelSpec:
     """The spec of an embedded model or of a row of the table."""
-    if name in embedded():
-        return describe_file(embedded()[name])
+    if name in shipped_models():
+        return describe_weights(shipped_models()[name])
     if name in MODELS:
         return MODELS[name]
-    raise unknown(name)
+    raise _unknown_weights(name)
 
 
-def fetched(spec: ModelSpec, *, download: bool = False, bar: Any = False) -> Path:
+def downloaded_file(spec: ModelSpec, *, download: bool = False, bar: Any = False) -> Path:
     """Where a row's file lies in the cache, checked against its recorded hash."""
     from hrpose_cli.models import download as fetch
 
@@ -86,56 +92,58 @@ def fetched(spec: ModelSpec, *, download: bool = False, bar: Any = False) -> Pat
             f"then say --weights FILE --like {spec.name}"
         )
     if download:
-        return fetch.fetch(spec.url, sha256_prefix=spec.sha256_prefix, bar=bar)
+        return fetch.download_weights(spec.url, sha256_prefix=spec.sha256_prefix, bar=bar)
     path = cache_dir() / spec.file
     if not path.is_file():
         raise WeightsError(f"{spec.name} is not here: fetch it with hrpose weights get {spec.name}")
-    fetch.verify(path)
+    fetch.verify_download(path)
     return path
 
 
-def better_than(spec: ModelSpec) -> str | None:
+def better_model(spec: ModelSpec) -> str | None:
     """The row to fetch first for the same skeleton as an embedded model's."""
-    return RECOMMENDED.get(spec.skeleton) if spec.name in embedded() else None
+    return RECOMMENDED.get(spec.skeleton) if spec.name in shipped_models() else None
 
 
-def near(name: str) -> str:
+def _similar_names(name: str) -> str:
     """The known names that are most like `name`."""
-    names = [*embedded(), *MODELS]
+    names = [*shipped_models(), *MODELS]
     return ", ".join(difflib.get_close_matches(name, names, 3, 0.5) or names[:6])
 
 
-def unknown(name: str) -> WeightsError:
+def _unknown_weights(name: str) -> WeightsError:
     """The error for a name that nothing has."""
-    return WeightsError(f"no weights are called {name!r}: {near(name)}, ... (hrpose weights list), or a path")
+    return WeightsError(f"no weights are called {name!r}: {_similar_names(name)}, ... (hrpose weights list), or a path")
 
 
-def describe_file(path: Path, like: str | None = None) -> ModelSpec:
+def describe_weights(path: Path, like: str | None = None) -> ModelSpec:
     """The spec of a file: that of `like`, or from its own metadata, or the row of its name."""
     if not path.is_file():
         raise WeightsError(f"no weights at {path}: check the path, or see hrpose weights list")
     if like is not None:
         # What is known of the other file's making and merit is not known of this one.
-        return replace(known(like), name=path.stem, file=path.name, licence="", data="", ap=None, ar=None, url=None)
-    facts = metadata(path)
+        return replace(
+            known_model(like), name=path.stem, file=path.name, licence="", data="", ap=None, ar=None, url=None
+        )
+    facts = read_weights_metadata(path)
     if "architecture" in facts:
         try:
-            return from_metadata(path, facts)
+            return spec_from_metadata(path, facts)
         except (KeyError, TypeError, ValueError) as error:
             raise WeightsError(f"{path} has incomplete metadata: {error!r}") from error
     for row in MODELS.values():
         if row.file == path.name:
-            check_published(path, row)
+            _check_published(path, row)
             return row
-    if path.suffix not in EXPORTED:
-        read_state(path)  # what is no file of weights is not like any
+    if path.suffix not in EXPORTED_SUFFIXES:
+        read_state_dict(path)  # what is no file of weights is not like any
     raise WeightsError(
         f"{path} does not say its input size and geometry: add --like NAME of the model that it was made like: "
-        f"{near(path.stem)}, ... (hrpose weights list)"
+        f"{_similar_names(path.stem)}, ... (hrpose weights list)"
     )
 
 
-def check_published(path: Path, row: ModelSpec) -> None:
+def _check_published(path: Path, row: ModelSpec) -> None:
     """Raise unless a file that is called like a published one begins its hash like it."""
     prefix = row.sha256_prefix
     if prefix and not sha256(path).startswith(prefix):
@@ -145,12 +153,12 @@ def check_published(path: Path, row: ModelSpec) -> None:
         )
 
 
-def metadata(path: Path) -> dict[str, str]:
+def read_weights_metadata(path: Path) -> dict[str, str]:
     """The strings in the header of a safetensors file or of an exported net; of other files none."""
     from safetensors import SafetensorError, safe_open
 
     if path.suffix != ".safetensors":
-        return read_metadata(path) if path.suffix in EXPORTED else {}
+        return read_export_metadata(path) if path.suffix in EXPORTED_SUFFIXES else {}
     try:
         with safe_open(path, framework="np") as file:  # "pt" would import torch
             return dict(file.metadata() or {})
@@ -158,11 +166,11 @@ def metadata(path: Path) -> dict[str, str]:
         raise WeightsError(f"{path} is damaged or no safetensors file: {first_line(error)}") from error
 
 
-def inspect(path: Path) -> dict[str, Any]:
+def inspect_weights(path: Path) -> dict[str, Any]:
     """What a file of weights is, from its tensors and what it says itself."""
-    if path.suffix in EXPORTED:
-        return {"file": str(path), "sha256": sha256(path), **metadata(path)}
-    state = read_state(path)
+    if path.suffix in EXPORTED_SUFFIXES:
+        return {"file": str(path), "sha256": sha256(path), **read_weights_metadata(path)}
+    state = read_state_dict(path)
     plain = official_keys(state)
     row = next((row.name for row in MODELS.values() if row.file == path.name), None)
     return {
@@ -171,13 +179,13 @@ def inspect(path: Path) -> dict[str, Any]:
         "keys": key_style(state),
         "tensors": len(state),
         "parameters": sum(v.numel() for k, v in plain.items() if "running_" not in k and "num_batches" not in k),
-        **guess(plain),
+        **guess_architecture(plain),
         **({"published as": row} if row else {}),
-        **metadata(path),
+        **read_weights_metadata(path),
     }
 
 
-def save(net: nn.Module, spec: ModelSpec, path: Path, *, half: bool = False, **facts: str) -> None:
+def save_weights(net: nn.Module, spec: ModelSpec, path: Path, *, half: bool = False, **facts: str) -> None:
     """Write a net with all that is needed to use it; `facts` are further strings to keep.
 
     half: in half precision; else only where bf16 holds all numbers of a tensor exactly.
@@ -185,10 +193,11 @@ def save(net: nn.Module, spec: ModelSpec, path: Path, *, half: bool = False, **f
     from safetensors.torch import save as to_bytes
 
     state = {
-        k: (v.half() if half else smallest(v)) if v.is_floating_point() else v for k, v in net.state_dict().items()
+        k: (v.half() if half else _smallest_dtype(v)) if v.is_floating_point() else v
+        for k, v in net.state_dict().items()
     }
     try:
-        with replacing(path) as temporary:
+        with atomic_write(path) as temporary:
             # Not by save_file, whose files only their owner may read.
             content = to_bytes({k: v.contiguous() for k, v in state.items()}, metadata=spec.metadata() | facts)
             temporary.write_bytes(content)
@@ -196,25 +205,25 @@ def save(net: nn.Module, spec: ModelSpec, path: Path, *, half: bool = False, **f
         raise WeightsError(f"{path} cannot be written: {first_line(error)}") from error
 
 
-def smallest(values: Tensor) -> Tensor:
+def _smallest_dtype(values: Tensor) -> Tensor:
     """In bf16 if that loses nothing."""
     small = values.bfloat16()
     return small if small.to(values.dtype).equal(values) else values
 
 
-def load(spec: ModelSpec, path: Path) -> nn.Module:
+def load_net(spec: ModelSpec, path: Path) -> nn.Module:
     """The net of `spec` with the weights of `path`, in float32 and evaluation mode."""
-    from hrpose_cli.nets.build import build
+    from hrpose_cli.nets.build import build_net
 
-    if path.suffix in EXPORTED:
+    if path.suffix in EXPORTED_SUFFIXES:
         raise WeightsError(f"{path} is an exported net, which can run but holds no weights: name what it was made of")
     try:
-        net = build(spec.architecture, spec.net)
+        net = build_net(spec.architecture, spec.net)
     except (KeyError, TypeError) as error:
         raise WeightsError(f"{path} is for a net that this version does not know: {spec.architecture}") from error
     want = net.state_dict()
-    state = {k: v.float() if v.is_floating_point() else v for k, v in official_keys(read_state(path)).items()}
-    complain(path, want, state)
+    state = {k: v.float() if v.is_floating_point() else v for k, v in official_keys(read_state_dict(path)).items()}
+    check_keys(path, want, state)
     # What is still missing are batch counters, which evaluation does not use: take the new net's.
     net.load_state_dict({**want, **state}, strict=True)
     return net.eval()

@@ -17,18 +17,18 @@ from typing import Any
 from hrpose_cli.geometry import GEOMETRIES, PADDING, Geometry
 from hrpose_cli.skeletons import SKELETONS
 
-MMPOSE = "https://download.openmmlab.com/mmpose/"
-MM0 = MMPOSE + "top_down/"
-MM1 = MMPOSE + "v1/body_2d_keypoint/topdown_heatmap/coco/td-hm_"
-OFFICIAL = "https://github.com/leoxiaobin/deep-high-resolution-net.pytorch"
-DARKPOSE = "https://github.com/ilovepose/DarkPose"
-MICROSOFT = "https://github.com/microsoft/human-pose-estimation.pytorch"
-HIGHER = "https://github.com/HRNet/HigherHRNet-Human-Pose-Estimation"
+_MMPOSE = "https://download.openmmlab.com/mmpose/"
+_MM0 = _MMPOSE + "top_down/"
+_MM1 = _MMPOSE + "v1/body_2d_keypoint/topdown_heatmap/coco/td-hm_"
+_OFFICIAL = "https://github.com/leoxiaobin/deep-high-resolution-net.pytorch"
+_DARKPOSE = "https://github.com/ilovepose/DarkPose"
+_MICROSOFT = "https://github.com/microsoft/human-pose-estimation.pytorch"
+_HIGHER = "https://github.com/HRNet/HigherHRNet-Human-Pose-Estimation"
 
-Size = tuple[int, int]
-SMALL, LARGE, SQUARE, TINY = (192, 256), (288, 384), (256, 256), (96, 128)
-WHOLE = (512, 512)  # of whole pictures, whose short side becomes that of the input size
-RESNETS = {50: [3, 4, 6, 3], 101: [3, 4, 23, 3], 152: [3, 8, 36, 3]}  # depth: blocks of each layer
+_Size = tuple[int, int]
+_SMALL, _LARGE, _SQUARE, _TINY = (192, 256), (288, 384), (256, 256), (96, 128)
+_WHOLE = (512, 512)  # of whole pictures, whose short side becomes that of the input size
+RESNET_BLOCKS = {50: [3, 4, 6, 3], 101: [3, 4, 23, 3], 152: [3, 8, 36, 3]}  # depth: blocks of each layer
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class ModelSpec:
         }  # fmt: skip
 
 
-def from_metadata(path: Path, facts: Mapping[str, str]) -> ModelSpec:
+def spec_from_metadata(path: Path, facts: Mapping[str, str]) -> ModelSpec:
     """The spec of a file that carries what `ModelSpec.metadata` gave; else KeyError, TypeError or ValueError."""
     height, width = map(int, facts["input"].split("x"))
     measured = facts.get("ap_coco_dev_gt_flip_dark")
@@ -101,188 +101,192 @@ def from_metadata(path: Path, facts: Mapping[str, str]) -> ModelSpec:
     return spec
 
 
-def published(
-    name: str, net: dict[str, Any], size: Size, url: str, ap: float | None, ar: float | None = None
+def _published(
+    name: str, net: dict[str, Any], size: _Size, url: str, ap: float | None, ar: float | None = None
 ) -> ModelSpec:
     """A row of mmpose: HRNet, classic geometry, one-column shift, sigma by size; COCO by default."""
     return ModelSpec(
-        name=name, net=net, input_size=size, sigma=3.0 if size == LARGE else 2.0, ap=ap, ar=ar,
+        name=name, net=net, input_size=size, sigma=3.0 if size == _LARGE else 2.0, ap=ap, ar=ar,
         url=url, file=url.rpartition("/")[2], licence="Apache-2.0", data="COCO train2017 (annotations CC BY 4.0)",
     )  # fmt: skip
 
 
-def hrnet(name: str, width: int, size: Size, url: str, ap: float | None, ar: float | None = None) -> ModelSpec:
-    return published(name, {"width": width}, size, url, ap, ar)
+def _hrnet(name: str, width: int, size: _Size, url: str, ap: float | None, ar: float | None = None) -> ModelSpec:
+    return _published(name, {"width": width}, size, url, ap, ar)
 
 
-def resnet(name: str, depth: int, size: Size, url: str, ap: float | None, ar: float | None = None) -> ModelSpec:
+def _resnet(name: str, depth: int, size: _Size, url: str, ap: float | None, ar: float | None = None) -> ModelSpec:
     """A row of mmpose for a SimpleBaseline."""
-    return replace(published(name, {"blocks": RESNETS[depth]}, size, url, ap, ar), architecture="simple_baseline")
+    return replace(
+        _published(name, {"blocks": RESNET_BLOCKS[depth]}, size, url, ap, ar), architecture="simple_baseline"
+    )
 
 
-def higher(name: str, width: int, size: Size, url: str, ap: float | None) -> ModelSpec:
+def _higher(name: str, width: int, size: _Size, url: str, ap: float | None) -> ModelSpec:
     """A row of mmpose for a HigherHRNet, which moves joints by quarters as its authors do."""
-    row = published(name, {"width": width}, size, url, ap)
+    row = _published(name, {"width": width}, size, url, ap)
     return replace(row, architecture="higher_hrnet", decode="quarter", sigma=2.0)
 
 
-def other(row: ModelSpec, skeleton: str, joints: int, data: str) -> ModelSpec:
+def _other(row: ModelSpec, skeleton: str, joints: int, data: str) -> ModelSpec:
     """The same row for another skeleton."""
     return replace(row, skeleton=skeleton, net=row.net | {"joints": joints}, data=data)
 
 
 # width, size, kind, file, AP, AR: mmpose 1.x
-MODERN: list[tuple[int, Size, str, str, float, float | None]] = [
-    (32, SMALL, "", "w32_8xb64-210e_coco-256x192-81c58e40_20220909.pth", 0.749, 0.804),
-    (32, LARGE, "", "w32_8xb64-210e_coco-384x288-ca5956af_20220909.pth", 0.761, 0.811),
-    (48, SMALL, "", "w48_8xb32-210e_coco-256x192-0e67c616_20220913.pth", 0.756, 0.809),
-    (48, LARGE, "", "w48_8xb32-210e_coco-384x288-c161b7de_20220915.pth", 0.767, 0.817),
-    (32, SMALL, "-dark", "w32_dark-8xb64-210e_coco-256x192-0e00bf12_20220914.pth", 0.757, 0.807),
-    (32, LARGE, "-dark", "w32_dark-8xb64-210e_coco-384x288-9bab4c9b_20220917.pth", 0.766, 0.815),
-    (48, SMALL, "-dark", "w48_dark-8xb32-210e_coco-256x192-e1ebdd6f_20220913.pth", 0.764, 0.814),
-    (48, LARGE, "-dark", "w48_dark-8xb32-210e_coco-384x288-39c3c381_20220916.pth", 0.772, 0.821),
-    (32, SMALL, "-udp", "w32_udp-8xb64-210e_coco-256x192-73ede547_20220914.pth", 0.762, None),
-    (32, LARGE, "-udp", "w32_udp-8xb64-210e_coco-384x288-9a3f7c85_20220914.pth", 0.768, None),
-    (48, SMALL, "-udp", "w48_udp-8xb32-210e_coco-256x192-3feaef8f_20220913.pth", 0.768, None),
-    (48, LARGE, "-udp", "w48_udp-8xb32-210e_coco-384x288-70d7ab01_20220913.pth", 0.773, None),
+_MODERN: list[tuple[int, _Size, str, str, float, float | None]] = [
+    (32, _SMALL, "", "w32_8xb64-210e_coco-256x192-81c58e40_20220909.pth", 0.749, 0.804),
+    (32, _LARGE, "", "w32_8xb64-210e_coco-384x288-ca5956af_20220909.pth", 0.761, 0.811),
+    (48, _SMALL, "", "w48_8xb32-210e_coco-256x192-0e67c616_20220913.pth", 0.756, 0.809),
+    (48, _LARGE, "", "w48_8xb32-210e_coco-384x288-c161b7de_20220915.pth", 0.767, 0.817),
+    (32, _SMALL, "-dark", "w32_dark-8xb64-210e_coco-256x192-0e00bf12_20220914.pth", 0.757, 0.807),
+    (32, _LARGE, "-dark", "w32_dark-8xb64-210e_coco-384x288-9bab4c9b_20220917.pth", 0.766, 0.815),
+    (48, _SMALL, "-dark", "w48_dark-8xb32-210e_coco-256x192-e1ebdd6f_20220913.pth", 0.764, 0.814),
+    (48, _LARGE, "-dark", "w48_dark-8xb32-210e_coco-384x288-39c3c381_20220916.pth", 0.772, 0.821),
+    (32, _SMALL, "-udp", "w32_udp-8xb64-210e_coco-256x192-73ede547_20220914.pth", 0.762, None),
+    (32, _LARGE, "-udp", "w32_udp-8xb64-210e_coco-384x288-9a3f7c85_20220914.pth", 0.768, None),
+    (48, _SMALL, "-udp", "w48_udp-8xb32-210e_coco-256x192-3feaef8f_20220913.pth", 0.768, None),
+    (48, _LARGE, "-udp", "w48_udp-8xb32-210e_coco-384x288-70d7ab01_20220913.pth", 0.773, None),
 ]
 
 # The same of mmpose 0.x.
-OLD: list[tuple[int, Size, str, str, float, float | None]] = [
-    (32, SMALL, "", "hrnet/hrnet_w32_coco_256x192-c78dce93_20200708.pth", 0.746, 0.799),
-    (32, LARGE, "", "hrnet/hrnet_w32_coco_384x288-d9f0d786_20200708.pth", 0.760, 0.810),
-    (48, SMALL, "", "hrnet/hrnet_w48_coco_256x192-b9e0b3ab_20200708.pth", 0.756, 0.806),
-    (48, LARGE, "", "hrnet/hrnet_w48_coco_384x288-314c8528_20200708.pth", 0.767, 0.816),
-    (32, SMALL, "-dark", "hrnet/hrnet_w32_coco_256x192_dark-07f147eb_20200812.pth", 0.757, 0.808),
-    (32, LARGE, "-dark", "hrnet/hrnet_w32_coco_384x288_dark-307dafc2_20210203.pth", 0.766, 0.815),
-    (48, SMALL, "-dark", "hrnet/hrnet_w48_coco_256x192_dark-8cba3197_20200812.pth", 0.764, 0.814),
-    (48, LARGE, "-dark", "hrnet/hrnet_w48_coco_384x288_dark-e881a4b6_20210203.pth", 0.772, 0.820),
-    (32, SMALL, "-udp", "udp/hrnet_w32_coco_256x192_udp-aba0be42_20210220.pth", 0.760, None),
-    (32, LARGE, "-udp", "udp/hrnet_w32_coco_384x288_udp-e97c1a0f_20210223.pth", 0.769, None),
-    (48, SMALL, "-udp", "udp/hrnet_w48_coco_256x192_udp-2554c524_20210223.pth", 0.767, None),
-    (48, LARGE, "-udp", "udp/hrnet_w48_coco_384x288_udp-0f89c63e_20210223.pth", 0.772, None),
+_OLD: list[tuple[int, _Size, str, str, float, float | None]] = [
+    (32, _SMALL, "", "hrnet/hrnet_w32_coco_256x192-c78dce93_20200708.pth", 0.746, 0.799),
+    (32, _LARGE, "", "hrnet/hrnet_w32_coco_384x288-d9f0d786_20200708.pth", 0.760, 0.810),
+    (48, _SMALL, "", "hrnet/hrnet_w48_coco_256x192-b9e0b3ab_20200708.pth", 0.756, 0.806),
+    (48, _LARGE, "", "hrnet/hrnet_w48_coco_384x288-314c8528_20200708.pth", 0.767, 0.816),
+    (32, _SMALL, "-dark", "hrnet/hrnet_w32_coco_256x192_dark-07f147eb_20200812.pth", 0.757, 0.808),
+    (32, _LARGE, "-dark", "hrnet/hrnet_w32_coco_384x288_dark-307dafc2_20210203.pth", 0.766, 0.815),
+    (48, _SMALL, "-dark", "hrnet/hrnet_w48_coco_256x192_dark-8cba3197_20200812.pth", 0.764, 0.814),
+    (48, _LARGE, "-dark", "hrnet/hrnet_w48_coco_384x288_dark-e881a4b6_20210203.pth", 0.772, 0.820),
+    (32, _SMALL, "-udp", "udp/hrnet_w32_coco_256x192_udp-aba0be42_20210220.pth", 0.760, None),
+    (32, _LARGE, "-udp", "udp/hrnet_w32_coco_384x288_udp-e97c1a0f_20210223.pth", 0.769, None),
+    (48, _SMALL, "-udp", "udp/hrnet_w48_coco_256x192_udp-2554c524_20210223.pth", 0.767, None),
+    (48, _LARGE, "-udp", "udp/hrnet_w48_coco_384x288_udp-0f89c63e_20210223.pth", 0.772, None),
 ]
 
 # width, kind, file, PCKh@0.5; mmpose 1.x points to these files too
-SQUARES = [
+_SQUARES = [
     (32, "", "hrnet/hrnet_w32_mpii_256x256-6c4f923f_20200812.pth", 0.900),
     (48, "", "hrnet/hrnet_w48_mpii_256x256-92cab7bd_20200812.pth", 0.901),
     (32, "-dark", "hrnet/hrnet_w32_mpii_256x256_dark-f1601c5b_20200927.pth", 0.904),
     (48, "-dark", "hrnet/hrnet_w48_mpii_256x256_dark-0decd39f_20200927.pth", 0.905),
 ]
-CROWD = "hrnet/hrnet_w32_crowdpose_256x192-960be101_20201227.pth"
+_CROWD = "hrnet/hrnet_w32_crowdpose_256x192-960be101_20201227.pth"
 
 # depth, size, kind, address, AP, AR: SimpleBaseline in mmpose 1.x and 0.x
-RESNET_FILES: list[tuple[int, Size, str, str, float, float | None]] = [
-    (50, SMALL, "", MM1 + "res50_8xb64-210e_coco-256x192-04af38ce_20220923.pth", 0.718, 0.774),
-    (50, SMALL, "-dark", MM1 + "res50_dark-8xb64-210e_coco-256x192-c129dcb6_20220926.pth", 0.724, None),
-    (50, SMALL, "-mm0", MM0 + "resnet/res50_coco_256x192-ec54d7f3_20200709.pth", 0.718, 0.773),
-    (50, LARGE, "-mm0", MM0 + "resnet/res50_coco_384x288-e6f795e9_20200709.pth", 0.731, None),
-    (101, SMALL, "-mm0", MM0 + "resnet/res101_coco_256x192-6e6babf0_20200708.pth", 0.726, None),
-    (50, SMALL, "-dark-mm0", MM0 + "resnet/res50_coco_256x192_dark-43379d20_20200709.pth", 0.724, None),
+_RESNET_FILES: list[tuple[int, _Size, str, str, float, float | None]] = [
+    (50, _SMALL, "", _MM1 + "res50_8xb64-210e_coco-256x192-04af38ce_20220923.pth", 0.718, 0.774),
+    (50, _SMALL, "-dark", _MM1 + "res50_dark-8xb64-210e_coco-256x192-c129dcb6_20220926.pth", 0.724, None),
+    (50, _SMALL, "-mm0", _MM0 + "resnet/res50_coco_256x192-ec54d7f3_20200709.pth", 0.718, 0.773),
+    (50, _LARGE, "-mm0", _MM0 + "resnet/res50_coco_384x288-e6f795e9_20200709.pth", 0.731, None),
+    (101, _SMALL, "-mm0", _MM0 + "resnet/res101_coco_256x192-6e6babf0_20200708.pth", 0.726, None),
+    (50, _SMALL, "-dark-mm0", _MM0 + "resnet/res50_coco_256x192_dark-43379d20_20200709.pth", 0.724, None),
 ]
 
 # width, short side, file, AP without other scales; mmpose 0.x, 1.x has none
-BOTTOM_UP = [
+_BOTTOM_UP = [
     (32, 512, "higher_hrnet32_coco_512x512-8ae85183_20200713.pth", 0.677),
     (32, 640, "higher_hrnet32_coco_640x640-a22fe938_20200712.pth", 0.686),
     (48, 512, "higher_hrnet48_coco_512x512-60fedcbc_20200712.pth", 0.686),
 ]
-BOTTOM_UP_UDP = "higher_hrnet32_coco_512x512_udp-8cc64794_20210222.pth"
-BOTTOM_UP_CROWD = "higher_hrnet32_crowdpose_512x512-1aa4a132_20201017.pth"
+_BOTTOM_UP_UDP = "higher_hrnet32_coco_512x512_udp-8cc64794_20210222.pth"
+_BOTTOM_UP_CROWD = "higher_hrnet32_crowdpose_512x512-1aa4a132_20201017.pth"
 
-SIMPLE_AUTHORS: dict[tuple[int, Size], tuple[float | None, float | None]] = {
-    (50, SMALL): (0.704, 0.763),
-    (50, LARGE): (0.722, 0.776),
-    (101, SMALL): (0.714, 0.771),
-    (101, LARGE): (None, None),
-    (152, SMALL): (0.720, 0.778),
-    (152, LARGE): (0.743, 0.797),
+_SIMPLE_AUTHORS: dict[tuple[int, _Size], tuple[float | None, float | None]] = {
+    (50, _SMALL): (0.704, 0.763),
+    (50, _LARGE): (0.722, 0.776),
+    (101, _SMALL): (0.714, 0.771),
+    (101, _LARGE): (None, None),
+    (152, _SMALL): (0.720, 0.778),
+    (152, _LARGE): (0.743, 0.797),
 }
-AUTHORS = {
-    (32, SMALL): (0.744, 0.798),
-    (32, LARGE): (0.758, 0.809),
-    (48, SMALL): (0.751, 0.804),
-    (48, LARGE): (0.763, 0.812),
+_AUTHORS = {
+    (32, _SMALL): (0.744, 0.798),
+    (32, _LARGE): (0.758, 0.809),
+    (48, _SMALL): (0.751, 0.804),
+    (48, _LARGE): (0.763, 0.812),
 }
-DARK_AUTHORS = {
-    (32, TINY): (0.707, 0.767),
-    (48, TINY): (0.719, 0.779),
-    (32, SMALL): (0.756, 0.808),
-    (32, LARGE): (0.766, 0.815),
-    (48, LARGE): (0.768, 0.817),
+_DARK_AUTHORS = {
+    (32, _TINY): (0.707, 0.767),
+    (48, _TINY): (0.719, 0.779),
+    (32, _SMALL): (0.756, 0.808),
+    (32, _LARGE): (0.766, 0.815),
+    (48, _LARGE): (0.768, 0.817),
 }
 
 
-def mmpose_rows() -> Iterator[ModelSpec]:
+def _mmpose_rows() -> Iterator[ModelSpec]:
     """Files of mmpose 1.x (the names without a suffix) and 0.x (-mm0); both shift, but for UDP."""
-    for table, folder, suffix in ((MODERN, MM1 + "hrnet-", ""), (OLD, MM0, "-mm0")):
+    for table, folder, suffix in ((_MODERN, _MM1 + "hrnet-", ""), (_OLD, _MM0, "-mm0")):
         for width, size, kind, file, ap, ar in table:
-            row = hrnet(f"hrnet-w{width}-{size[1]}x{size[0]}{kind}{suffix}", width, size, folder + file, ap, ar)
+            row = _hrnet(f"hrnet-w{width}-{size[1]}x{size[0]}{kind}{suffix}", width, size, folder + file, ap, ar)
             if kind == "-udp":
                 row = replace(row, geometry="udp", decode="udp", flip_shift=False)
-            elif kind == "-dark" and table is OLD and size == LARGE:
+            elif kind == "-dark" and table is _OLD and size == _LARGE:
                 row = replace(row, kernel=17)  # mmpose 1.x and the authors blur with 11 here
             yield row
-    for width, kind, file, score in SQUARES:
-        yield other(hrnet(f"hrnet-w{width}-mpii-256x256{kind}", width, SQUARE, MM0 + file, score), "mpii", 16, "MPII")
-    yield other(hrnet("hrnet-w32-crowdpose-256x192", 32, SMALL, MM0 + CROWD, 0.675), "crowdpose", 14, "CrowdPose")
+    for width, kind, file, score in _SQUARES:
+        yield _other(
+            _hrnet(f"hrnet-w{width}-mpii-256x256{kind}", width, _SQUARE, _MM0 + file, score), "mpii", 16, "MPII"
+        )
+    yield _other(_hrnet("hrnet-w32-crowdpose-256x192", 32, _SMALL, _MM0 + _CROWD, 0.675), "crowdpose", 14, "CrowdPose")
 
 
-def resnet_rows() -> Iterator[ModelSpec]:
+def _resnet_rows() -> Iterator[ModelSpec]:
     """SimpleBaseline: mmpose's files, and those of its authors, which want blue first."""
-    for depth, size, kind, url, ap, ar in RESNET_FILES:
-        yield resnet(f"simplebaseline-r{depth}-{size[1]}x{size[0]}{kind}", depth, size, url, ap, ar)
-    for (depth, size), (known_ap, known_ar) in SIMPLE_AUTHORS.items():
+    for depth, size, kind, url, ap, ar in _RESNET_FILES:
+        yield _resnet(f"simplebaseline-r{depth}-{size[1]}x{size[0]}{kind}", depth, size, url, ap, ar)
+    for (depth, size), (known_ap, known_ar) in _SIMPLE_AUTHORS.items():
         tag = f"{size[1]}x{size[0]}"
         file = f"pose_resnet_{depth}_{tag}.pth"
-        row = resnet(f"official-simplebaseline-r{depth}-{tag}", depth, size, file, known_ap, known_ar)
-        yield replace(row, url=None, licence="MIT", source=MICROSOFT, color="bgr")
+        row = _resnet(f"official-simplebaseline-r{depth}-{tag}", depth, size, file, known_ap, known_ar)
+        yield replace(row, url=None, licence="MIT", source=_MICROSOFT, color="bgr")
 
 
-def bottom_up_rows() -> Iterator[ModelSpec]:
+def _bottom_up_rows() -> Iterator[ModelSpec]:
     """HigherHRNet: mmpose's files, and the one of its authors that has a name."""
-    folder = MMPOSE + "bottom_up/"
-    for width, side, file, ap in BOTTOM_UP:
-        yield higher(f"higher-hrnet-w{width}-{side}x{side}-mm0", width, (side, side), folder + file, ap)
-    crowd = higher("higher-hrnet-w32-crowdpose-512x512-mm0", 32, WHOLE, folder + BOTTOM_UP_CROWD, 0.655)
-    yield other(crowd, "crowdpose", 14, "CrowdPose")
-    udp = higher("higher-hrnet-w32-512x512-udp-mm0", 32, WHOLE, folder + BOTTOM_UP_UDP, 0.678)
+    folder = _MMPOSE + "bottom_up/"
+    for width, side, file, ap in _BOTTOM_UP:
+        yield _higher(f"higher-hrnet-w{width}-{side}x{side}-mm0", width, (side, side), folder + file, ap)
+    crowd = _higher("higher-hrnet-w32-crowdpose-512x512-mm0", 32, _WHOLE, folder + _BOTTOM_UP_CROWD, 0.655)
+    yield _other(crowd, "crowdpose", 14, "CrowdPose")
+    udp = _higher("higher-hrnet-w32-512x512-udp-mm0", 32, _WHOLE, folder + _BOTTOM_UP_UDP, 0.678)
     yield replace(udp, geometry="udp", decode="udp", flip_shift=False, kernel=3, net=udp.net | {"corners": True})
-    row = higher("official-higher-hrnet-w32-512x512", 32, WHOLE, "pose_higher_hrnet_w32_512.pth", 0.671)
-    yield replace(row, url=None, licence="MIT", source=HIGHER)
+    row = _higher("official-higher-hrnet-w32-512x512", 32, _WHOLE, "pose_higher_hrnet_w32_512.pth", 0.671)
+    yield replace(row, url=None, licence="MIT", source=_HIGHER)
 
 
-def official_rows() -> Iterator[ModelSpec]:
+def _official_rows() -> Iterator[ModelSpec]:
     """HRNet's own files; they lie in folders of file-sharing sites that have no fixed addresses."""
-    own: dict[str, Any] = {"url": None, "licence": "MIT", "source": OFFICIAL}
-    for (width, size), (ap, ar) in AUTHORS.items():
+    own: dict[str, Any] = {"url": None, "licence": "MIT", "source": _OFFICIAL}
+    for (width, size), (ap, ar) in _AUTHORS.items():
         tag = f"{size[1]}x{size[0]}"
-        row = hrnet(f"official-hrnet-w{width}-{tag}", width, size, f"pose_hrnet_w{width}_{tag}.pth", ap, ar)
+        row = _hrnet(f"official-hrnet-w{width}-{tag}", width, size, f"pose_hrnet_w{width}_{tag}.pth", ap, ar)
         yield replace(row, **own)
     for width, score in ((32, 0.903), (48, None)):
         file = f"pose_hrnet_w{width}_256x256.pth"
-        row = hrnet(f"official-hrnet-w{width}-mpii-256x256", width, SQUARE, file, score)
-        yield other(replace(row, **own), "mpii", 16, "MPII")
+        row = _hrnet(f"official-hrnet-w{width}-mpii-256x256", width, _SQUARE, file, score)
+        yield _other(replace(row, **own), "mpii", 16, "MPII")
 
 
-def darkpose_rows() -> Iterator[ModelSpec]:
+def _darkpose_rows() -> Iterator[ModelSpec]:
     """DarkPose's own files. They are called like HRNet's, so only `like` can tell them apart."""
-    for (width, size), (ap, ar) in DARK_AUTHORS.items():
-        row = hrnet(f"official-dark-hrnet-w{width}-{size[1]}x{size[0]}", width, size, "", ap, ar)
-        if size == TINY:
+    for (width, size), (ap, ar) in _DARK_AUTHORS.items():
+        row = _hrnet(f"official-dark-hrnet-w{width}-{size[1]}x{size[0]}", width, size, "", ap, ar)
+        if size == _TINY:
             row = replace(row, sigma=1.0, kernel=3 if width == 32 else 11)
-        yield replace(row, geometry="dark", flip_shift=False, url=None, source=DARKPOSE)
-    own: dict[str, Any] = {"geometry": "dark", "flip_shift": False, "color": "bgr", "url": None, "source": DARKPOSE}
-    simple = resnet("official-dark-simplebaseline-r50-128x96", 50, TINY, "", 0.626, 0.695)
+        yield replace(row, geometry="dark", flip_shift=False, url=None, source=_DARKPOSE)
+    own: dict[str, Any] = {"geometry": "dark", "flip_shift": False, "color": "bgr", "url": None, "source": _DARKPOSE}
+    simple = _resnet("official-dark-simplebaseline-r50-128x96", 50, _TINY, "", 0.626, 0.695)
     yield replace(simple, sigma=1.0, kernel=3, **own)
     for stacks, sigma, score in ((4, 1.0, 0.696), (8, 2.0, 0.708)):
-        row = published(f"official-dark-hourglass-{stacks}-128x96", {"stacks": stacks}, TINY, "", score)
+        row = _published(f"official-dark-hourglass-{stacks}-128x96", {"stacks": stacks}, _TINY, "", score)
         yield replace(row, architecture="hourglass", sigma=sigma, **own)
 
 
-ROWS = (*mmpose_rows(), *resnet_rows(), *bottom_up_rows(), *official_rows(), *darkpose_rows())
-MODELS: dict[str, ModelSpec] = {row.name: row for row in ROWS}
+_ROWS = (*_mmpose_rows(), *_resnet_rows(), *_bottom_up_rows(), *_official_rows(), *_darkpose_rows())
+MODELS: dict[str, ModelSpec] = {row.name: row for row in _ROWS}
 # The best of those that a laptop runs: by skeleton, what to fetch first.
 RECOMMENDED = {
     "coco": "hrnet-w32-256x192-udp",

@@ -2,11 +2,11 @@
 
 from torch import Tensor, nn
 
-BN_MOMENTUM = 0.1
+_BN_MOMENTUM = 0.1
 
 
 def batch_norm(channels: int) -> nn.BatchNorm2d:
-    return nn.BatchNorm2d(channels, momentum=BN_MOMENTUM)
+    return nn.BatchNorm2d(channels, momentum=_BN_MOMENTUM)
 
 
 def conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
@@ -31,7 +31,7 @@ class BasicBlock(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.conv2 = conv3x3(planes, planes)
         self.bn2 = batch_norm(planes)
-        self.downsample = shortcut(inputs, planes, stride)
+        self.downsample = _shortcut(inputs, planes, stride)
         self.relu_out = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -55,7 +55,7 @@ class Bottleneck(nn.Module):
         self.conv3 = nn.Conv2d(planes, outputs, 1, bias=False)
         self.bn3 = batch_norm(outputs)
         self.relu = nn.ReLU(inplace=True)
-        self.downsample = shortcut(inputs, outputs, stride)
+        self.downsample = _shortcut(inputs, outputs, stride)
         self.relu_out = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -65,14 +65,16 @@ class Bottleneck(nn.Module):
         return self.relu_out(y + (x if self.downsample is None else self.downsample(x)))
 
 
-def shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:
+def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:
     """The 1x1 projection of a block whose output differs in shape from its input, else None."""
     if stride == 1 and inputs == outputs:
         return None
     return nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), batch_norm(outputs))
 
 
-def stack(block: type[BasicBlock | Bottleneck], inputs: int, planes: int, count: int, stride: int = 1) -> nn.Sequential:
+def stack_blocks(
+    block: type[BasicBlock | Bottleneck], inputs: int, planes: int, count: int, stride: int = 1
+) -> nn.Sequential:
     """`count` blocks in a row, the stride in the first."""
     first = block(inputs, planes, stride)
     rest = [block(planes * block.expansion, planes) for _ in range(count - 1)]

@@ -6,14 +6,14 @@ from typing import Any
 
 from torch import nn
 
-from hrpose_cli.nets.fast_lite_hrnet import UnshuffledLiteHRNet
+from hrpose_cli.nets.fast_lite_hrnet import FastLiteHRNet
 from hrpose_cli.nets.higher_hrnet import HigherHRNet, HigherNetConfig
 from hrpose_cli.nets.hourglass import HourglassConfig, HourglassNet
 from hrpose_cli.nets.hrnet import HRNet, NetConfig, Trunk
 from hrpose_cli.nets.lite_hrnet import LiteHRNet, LiteNetConfig
 from hrpose_cli.nets.simple_baseline import SimpleBaseline, SimpleNetConfig
 
-NETS: dict[str, tuple[Any, Any]] = {
+_NETS: dict[str, tuple[Any, Any]] = {
     "hrnet": (HRNet, NetConfig),
     "lite_hrnet": (LiteHRNet, LiteNetConfig),
     "simple_baseline": (SimpleBaseline, SimpleNetConfig),
@@ -22,21 +22,21 @@ NETS: dict[str, tuple[Any, Any]] = {
 }
 
 
-def build(architecture: str, integers: Mapping[str, Any]) -> nn.Module:
+def build_net(architecture: str, integers: Mapping[str, Any]) -> nn.Module:
     """The net of `architecture` with `integers` in place of its config's defaults."""
-    net, config = NETS[architecture]
+    net, config = _NETS[architecture]
     values = {key: tuple(value) if isinstance(value, list) else value for key, value in integers.items()}
     module: nn.Module = net(config(**values))
     return module
 
 
-def simplified(net: nn.Module) -> nn.Module:
+def simplify_net(net: nn.Module) -> nn.Module:
     """The same function in a form that runs faster, for evaluation only; `net` itself where none is known."""
-    return UnshuffledLiteHRNet(net) if isinstance(net, LiteHRNet) else net
+    return FastLiteHRNet(net) if isinstance(net, LiteHRNet) else net
 
 
-def delicate(net: nn.Module) -> re.Pattern[str] | None:
+def fp32_parts(net: nn.Module) -> re.Pattern[str] | None:
     """What is found in the names of those layers of the `simplified` net that a format of few digits harms most."""
     if isinstance(net, LiteHRNet):
-        return UnshuffledLiteHRNet.delicate
+        return FastLiteHRNet.delicate
     return Trunk.delicate if isinstance(net, Trunk) else None

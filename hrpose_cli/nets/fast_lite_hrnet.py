@@ -15,14 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from hrpose_cli.nets.hrnet import Stage, advance
+from hrpose_cli.nets.hrnet import ExchangeStage, apply_transition
 from hrpose_cli.nets.lite_hrnet import ConvBN, ExchangeUnit, LiteHRNet, ShuffleUnit, Stem
 
-Part = TypeVar("Part", bound=nn.Module)
-NOTHING = -1
+_AnyModule = TypeVar("_AnyModule", bound=nn.Module)
+_EMPTY = -1
 
 
-class UnshuffledLiteHRNet(nn.Module):
+class FastLiteHRNet(nn.Module):
     """`LiteHRNet` for evaluation: (N, 3, H, W) normalised pictures -> the same (N, K, H/4, W/4) heatmaps."""
 
     # In float32 these parts, a 25th of the work, keep two thirds of what the net loses in bf16.
@@ -31,19 +31,19 @@ class UnshuffledLiteHRNet(nn.Module):
     def __init__(self, net: LiteHRNet) -> None:
         super().__init__()
         net = copy.deepcopy(net).eval()
-        self.stem, orders = WideStem(net.stem), [stem_order(net.config.stem)]
+        self.stem, orders = _WideStem(net.stem), [_stem_order(net.config.stem)]
         self.steps = nn.ModuleList()
         for transition, stage in (
             (net.transition0, net.stage0), (net.transition1, net.stage1), (net.transition2, net.stage2),
         ):  # fmt: skip
             feeds = [orders[min(i, len(orders) - 1)] for i in range(len(transition))]
-            orders = [layer_order(layer, order) for layer, order in zip(transition, feeds, strict=True)]
-            grown = rewired_each(transition, feeds, orders)
-            units = [StillExchange(unit, orders) for unit in parts(stage, ExchangeUnit)]
-            self.steps.append(Step(grown, Stage(*units)))
+            orders = [_order_after_layer(layer, order) for layer, order in zip(transition, feeds, strict=True)]
+            grown = _permute_each(transition, feeds, orders)
+            units = [_InPlaceExchange(unit, orders) for unit in modules_of_type(stage, ExchangeUnit)]
+            self.steps.append(_TransitionAndStage(grown, ExchangeStage(*units)))
         self.head_layer, down = net.head_layer, orders[::-1]
         ends = [*down[1:], torch.arange(len(down[-1]))]
-        self.head_layer.projects = rewired_each(self.head_layer.projects, down, ends)
+        self.head_layer.projects = _permute_each(self.head_layer.projects, down, ends)
         self.final_layer = net.final_layer
 
     def forward(self, x: Tensor) -> Tensor:
@@ -57,16 +57,16 @@ class UnshuffledLiteHRNet(nn.Module):
 # Parts -------------------------------------------------------------------------------------------
 
 
-class WideStem(nn.Module):
+class _WideStem(nn.Module):
     """`Stem` whose branches read all channels instead of a half each, and are joined but not shuffled."""
 
     def __init__(self, stem: Stem) -> None:
         super().__init__()
         half = stem.linear_conv.conv.out_channels
-        every, nothing = torch.arange(half), torch.full((half,), NOTHING)
+        every, nothing = torch.arange(half), torch.full((half,), _EMPTY)
         self.conv1 = stem.conv1
-        self.branch1 = rewired(stem.branch1, torch.cat([every, nothing]), every)
-        self.expand_conv = placed(stem.expand_conv, torch.cat([nothing, every]), torch.arange(2 * half))
+        self.branch1 = _permute_layers(stem.branch1, torch.cat([every, nothing]), every)
+        self.expand_conv = _permute_conv(stem.expand_conv, torch.cat([nothing, every]), torch.arange(2 * half))
         self.depthwise_conv = stem.depthwise_conv
         self.linear_conv = stem.linear_conv
 
@@ -76,12 +76,12 @@ class WideStem(nn.Module):
         return torch.cat([self.branch1(x), right], dim=1)
 
 
-def stem_order(channels: int) -> Tensor:
+def _stem_order(channels: int) -> Tensor:
     """Of what leaves `WideStem`: the left branch has the even channels."""
     return torch.cat([torch.arange(0, channels, 2), torch.arange(1, channels, 2)])
 
 
-class StillUnit(nn.Module):
+class _InPlaceUnit(nn.Module):
     """`ShuffleUnit` that writes its results over what they were made of, and moves nothing.
 
     Takes values that are not negative, as all that enters these units.
@@ -92,37 +92,37 @@ class StillUnit(nn.Module):
     def __init__(self, unit: ShuffleUnit, order: Tensor, *, gain: float = 1) -> None:
         super().__init__()
         half = len(order) // 2
-        enter, middle, leave = parts(unit.branch2, ConvBN)
-        works_on, every = torch.where(order < half, NOTHING, order - half), torch.arange(half)
-        self.enter = placed(enter, works_on, every)
+        enter, middle, leave = modules_of_type(unit.branch2, ConvBN)
+        works_on, every = torch.where(order < half, _EMPTY, order - half), torch.arange(half)
+        self.enter = _permute_conv(enter, works_on, every)
         self.middle = middle
-        self.leave = placed(leave, every, works_on, relu=False, gain=gain)
+        self.leave = _permute_conv(leave, every, works_on, relu=False, gain=gain)
         self.register_buffer("still", gain * (order < half).float().view(1, -1, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         return F.relu(self.leave(self.middle(self.enter(x))) + x * self.still)
 
 
-def after_unit(order: Tensor) -> Tensor:
+def _order_after_unit(order: Tensor) -> Tensor:
     """Of what leaves a `StillUnit`: shuffled, what passes would be the even channels and what is new the odd ones."""
     half = len(order) // 2
     return torch.where(order < half, 2 * order, 2 * (order - half) + 1)
 
 
-class Step(nn.Module):
+class _TransitionAndStage(nn.Module):
     """A transition and the stage behind it."""
 
-    def __init__(self, transition: nn.ModuleList, stage: Stage) -> None:
+    def __init__(self, transition: nn.ModuleList, stage: ExchangeStage) -> None:
         super().__init__()
         self.transition = transition
         self.stage = stage
 
     def forward(self, branches: list[Tensor]) -> list[Tensor]:
-        found: list[Tensor] = self.stage(advance(self.transition, branches))
+        found: list[Tensor] = self.stage(apply_transition(self.transition, branches))
         return found
 
 
-class StillExchange(nn.Module):
+class _InPlaceExchange(nn.Module):
     """`ExchangeUnit` of `StillUnit`s."""
 
     def __init__(self, unit: ExchangeUnit, orders: list[Tensor]) -> None:
@@ -130,15 +130,15 @@ class StillExchange(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList()
         for i, layer in enumerate(unit.layers):
-            blocks = parts(layer, ShuffleUnit)
+            blocks = modules_of_type(layer, ShuffleUnit)
             # Nothing but the sum reads branch 0 itself, and that adds it twice.
             gains = [1.0] * (len(blocks) - 1) + [2.0 if i == 0 else 1.0]
             still = nn.Sequential()
             for block, gain in zip(blocks, gains, strict=True):
-                still.append(StillUnit(block, orders[i], gain=gain))
-                orders[i] = after_unit(orders[i])
+                still.append(_InPlaceUnit(block, orders[i], gain=gain))
+                orders[i] = _order_after_unit(orders[i])
             self.layers.append(still)
-        self.sums = nn.ModuleList(BranchSum(row, orders, i) for i, row in enumerate(unit.fuse_layers))
+        self.sums = nn.ModuleList(_BranchSum(row, orders, i) for i, row in enumerate(unit.fuse_layers))
 
     def forward(self, inputs: list[Tensor]) -> list[Tensor]:
         branches = [layer(x) for layer, x in zip(self.layers, inputs, strict=True)]
@@ -149,7 +149,7 @@ class StillExchange(nn.Module):
         return [F.relu(x) for x in sums]
 
 
-class BranchSum(nn.Module):
+class _BranchSum(nn.Module):
     """What all branches add to one of them: `ExchangeUnit.fuse`, but it adds before it enlarges and doubles nothing.
 
     Nearest neighbours of a sum are the sum of nearest neighbours, and those of four times the size
@@ -159,7 +159,7 @@ class BranchSum(nn.Module):
     def __init__(self, row: nn.Module, orders: Sequence[Tensor], target: int) -> None:
         super().__init__()
         ways = [
-            rewired(way, orders[source], orders[target], gain=2 if source == 0 else 1)
+            _permute_layers(way, orders[source], orders[target], gain=2 if source == 0 else 1)
             for source, way in enumerate(row.children())
         ]
         self.target = target
@@ -170,67 +170,69 @@ class BranchSum(nn.Module):
         for layer, x in zip(self.finer, branches[: self.target], strict=True):
             total = total + layer(x)
         below = [layer(x) for layer, x in zip(self.coarser, branches[self.target + 1 :], strict=True)]
-        return total + enlarged_sum(below) if below else total
+        return total + _sum_enlarged(below) if below else total
 
 
-def enlarged_sum(maps: Sequence[Tensor]) -> Tensor:
+def _sum_enlarged(maps: Sequence[Tensor]) -> Tensor:
     """Of maps, each half as large as the one before it; twice the size of the first."""
     total, *rest = maps
     if rest:
-        total = total + enlarged_sum(rest)
+        total = total + _sum_enlarged(rest)
     return F.interpolate(total, scale_factor=2.0, mode="nearest")
 
 
 # Weights -----------------------------------------------------------------------------------------
 
 
-def layer_order(layer: nn.Module, order: Tensor) -> Tensor:
+def _order_after_layer(layer: nn.Module, order: Tensor) -> Tensor:
     """Of what a layer of a transition gives for channels in `order`."""
-    found = parts(layer, ConvBN)
+    found = modules_of_type(layer, ConvBN)
     return torch.arange(found[-1].conv.out_channels) if found else order
 
 
-def rewired_each(layers: Iterable[nn.Module], inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> nn.ModuleList:
-    return nn.ModuleList(rewired(*each) for each in zip(layers, inputs, outputs, strict=True))
+def _permute_each(layers: Iterable[nn.Module], inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> nn.ModuleList:
+    return nn.ModuleList(_permute_layers(*each) for each in zip(layers, inputs, outputs, strict=True))
 
 
-def rewired(layer: nn.Module, inputs: Tensor, outputs: Tensor, *, gain: float = 1) -> nn.Sequential:
+def _permute_layers(layer: nn.Module, inputs: Tensor, outputs: Tensor, *, gain: float = 1) -> nn.Sequential:
     """The convolutions of `layer` between places; the last one is no depthwise one, and multiplied by `gain`."""
-    layers, order = parts(layer, ConvBN), inputs
+    layers, order = modules_of_type(layer, ConvBN), inputs
     for i, each in enumerate(layers):
         last = i == len(layers) - 1
-        now = order if depthwise(each) else outputs if last else torch.arange(each.conv.out_channels)
-        layers[i], order = placed(each, order, now, gain=gain if last else 1), now
+        now = order if _is_depthwise(each) else outputs if last else torch.arange(each.conv.out_channels)
+        layers[i], order = _permute_conv(each, order, now, gain=gain if last else 1), now
     return nn.Sequential(*layers)
 
 
-def parts(module: nn.Module, kind: type[Part]) -> list[Part]:
+def modules_of_type(module: nn.Module, kind: type[_AnyModule]) -> list[_AnyModule]:
     """The parts of a kind, in the order in which they work."""
     return [part for part in module.modules() if isinstance(part, kind)]
 
 
-def depthwise(layer: ConvBN) -> bool:
+def _is_depthwise(layer: ConvBN) -> bool:
     return layer.conv.groups > 1
 
 
 @torch.no_grad()
-def placed(layer: ConvBN, inputs: Tensor, outputs: Tensor, *, relu: bool | None = None, gain: float = 1) -> ConvBN:
+def _permute_conv(
+    layer: ConvBN, inputs: Tensor, outputs: Tensor, *, relu: bool | None = None, gain: float = 1
+) -> ConvBN:
     """`layer` with its channel `inputs` (I,) at each place that it reads and `outputs` (O,) at each that it writes.
 
     Where these say NOTHING it reads nothing or writes zero. Of a depthwise layer both are the same.
     """
-    old, groups = layer.conv, len(inputs) if depthwise(layer) else 1
+    old, groups = layer.conv, len(inputs) if _is_depthwise(layer) else 1
     rectified = isinstance(layer.relu, nn.ReLU) if relu is None else relu
     new = ConvBN(
         len(inputs), len(outputs), old.kernel_size[0], stride=old.stride[0], groups=groups, relu=rectified
     ).eval()
-    weight = taken(old.weight, outputs)
-    new.conv.weight.copy_(weight if groups > 1 else taken(weight.transpose(0, 1), inputs).transpose(0, 1))
+    weight = _permute_rows(old.weight, outputs)
+    new.conv.weight.copy_(weight if groups > 1 else _permute_rows(weight.transpose(0, 1), inputs).transpose(0, 1))
     for name, factor in {"weight": gain, "bias": gain, "running_mean": 1, "running_var": 1}.items():
-        getattr(new.bn, name).copy_(factor * taken(getattr(layer.bn, name), outputs))
+        getattr(new.bn, name).copy_(factor * _permute_rows(getattr(layer.bn, name), outputs))
     return new
 
 
-def taken(rows: Tensor, which: Tensor) -> Tensor:
+def _permute_rows(rows: Tensor, which: Tensor) -> Tensor:
     """The rows `which`, and zeros where that is NOTHING."""
     return torch.cat([rows, torch.zeros_like(rows[:1])])[which]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from hrpose_cli.nets.blocks import BasicBlock
 from hrpose_cli.nets.hrnet import NetConfig, Trunk
-from hrpose_cli.nets.simple_baseline import doubling
+from hrpose_cli.nets.simple_baseline import doubling_layers
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class HigherNetConfig(NetConfig):
     corners: bool = False  # whether pixels at the corners of both resolutions lie on each other, as UDP has it
 
 
-CONFIGS = {
+_CONFIGS = {
     "higher-hrnet-w32": HigherNetConfig(width=32),
     "higher-hrnet-w48": HigherNetConfig(width=48),
 }
@@ -37,18 +37,18 @@ class HigherHRNet(Trunk):
     its own loss; otherwise they are merged: (N, 2K, H/2, W/2), K heatmaps and K tags.
     """
 
-    def __init__(self, config: HigherNetConfig = CONFIGS["higher-hrnet-w32"]) -> None:
+    def __init__(self, config: HigherNetConfig = _CONFIGS["higher-hrnet-w32"]) -> None:
         super().__init__(config)
         width, joints, self.corners = config.width, config.joints, config.corners
         low, high = nn.Conv2d(width, 2 * joints, 1), nn.Conv2d(width, joints, 1)
         self.final_layers = nn.ModuleList([low, high])
         blocks = [nn.Sequential(BasicBlock(width, width)) for _ in range(config.refine)]
-        first = nn.Sequential(*doubling(width + 2 * joints, width))
+        first = nn.Sequential(*doubling_layers(width + 2 * joints, width))
         self.deconv_layers = nn.ModuleList([nn.Sequential(first, *blocks)])
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
         outputs = self.outputs(x)
-        return outputs if self.training else merge(outputs, corners=self.corners)
+        return outputs if self.training else _merge_outputs(outputs, corners=self.corners)
 
     def outputs(self, x: Tensor) -> list[Tensor]:
         """K heatmaps and K tags (N, 2K, H/4, W/4), and K heatmaps (N, K, H/2, W/2)."""
@@ -58,7 +58,7 @@ class HigherHRNet(Trunk):
         return [low, self.final_layers[1](high)]
 
 
-def merge(outputs: list[Tensor], *, corners: bool = False) -> Tensor:
+def _merge_outputs(outputs: list[Tensor], *, corners: bool = False) -> Tensor:
     """(N, 2K, H/2, W/2): the mean of both resolutions' heatmaps, and the tags; corners: see `HigherNetConfig`.
 
     HigherHRNet, lib/core/inference.py, `get_multi_stage_outputs`.

@@ -25,7 +25,7 @@ class HourglassConfig:
     joints: int = 17  # K, heatmaps that come out
 
 
-CONFIGS = {
+_CONFIGS = {
     "hourglass-4": HourglassConfig(stacks=4),
     "hourglass-8": HourglassConfig(stacks=8),
 }
@@ -38,20 +38,20 @@ class HourglassNet(nn.Module):
     its own loss (section 3.2, intermediate supervision); otherwise those of the last stack alone.
     """
 
-    def __init__(self, config: HourglassConfig = CONFIGS["hourglass-8"]) -> None:
+    def __init__(self, config: HourglassConfig = _CONFIGS["hourglass-8"]) -> None:
         super().__init__()
         self.config = config
         width, joints, between = config.features, config.joints, config.stacks - 1
         self.conv1 = nn.Conv2d(3, width // 4, 7, 2, padding=3)
         self.bn1 = batch_norm(width // 4)
         self.relu = nn.ReLU(inplace=True)
-        self.layer1 = units(width // 4, width // 2, 1)
+        self.layer1 = _residual_units(width // 4, width // 2, 1)
         self.maxpool = nn.MaxPool2d(2, 2)
-        self.layer2 = units(width // 2, width, 1)  # the paper widens one unit later, the files here
-        self.layer3 = units(width, width, 1)
-        self.hg = nn.ModuleList(Hourglass(width, config.blocks, config.depth) for _ in range(config.stacks))
-        self.res = nn.ModuleList(units(width, width, config.blocks) for _ in range(config.stacks))
-        self.fc = nn.ModuleList(linear(width) for _ in range(config.stacks))
+        self.layer2 = _residual_units(width // 2, width, 1)  # the paper widens one unit later, the files here
+        self.layer3 = _residual_units(width, width, 1)
+        self.hg = nn.ModuleList(_Hourglass(width, config.blocks, config.depth) for _ in range(config.stacks))
+        self.res = nn.ModuleList(_residual_units(width, width, config.blocks) for _ in range(config.stacks))
+        self.fc = nn.ModuleList(_conv_unit(width) for _ in range(config.stacks))
         self.score = nn.ModuleList(nn.Conv2d(width, joints, 1) for _ in range(config.stacks))
         self.fc_ = nn.ModuleList(nn.Conv2d(width, width, 1) for _ in range(between))
         self.score_ = nn.ModuleList(nn.Conv2d(joints, width, 1) for _ in range(between))
@@ -73,7 +73,7 @@ class HourglassNet(nn.Module):
         return found
 
 
-class Hourglass(nn.Module):
+class _Hourglass(nn.Module):
     """Halves the resolution `depth` times and comes back, with a residual path at every size.
 
     `hg` holds the units of each size, the smallest first: beside, before and after the smaller sizes,
@@ -83,7 +83,8 @@ class Hourglass(nn.Module):
     def __init__(self, width: int, blocks: int, depth: int) -> None:
         super().__init__()
         self.hg = nn.ModuleList(
-            nn.ModuleList(units(width, width, blocks) for _ in range(4 if i == 0 else 3)) for i in range(depth)
+            nn.ModuleList(_residual_units(width, width, blocks) for _ in range(4 if i == 0 else 3))
+            for i in range(depth)
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -100,7 +101,7 @@ class Hourglass(nn.Module):
         return beside + F.interpolate(low, size=beside.shape[-2:], mode="nearest")
 
 
-class Residual(nn.Module):
+class _Residual(nn.Module):
     """Batch norm and ReLU before each of a 1x1, a 3x3 and a 1x1 convolution (figure 4 left)."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -122,11 +123,11 @@ class Residual(nn.Module):
         return y + (x if self.downsample is None else self.downsample(x))
 
 
-def units(inputs: int, outputs: int, count: int) -> nn.Sequential:
+def _residual_units(inputs: int, outputs: int, count: int) -> nn.Sequential:
     """`count` residual units in a row."""
-    return nn.Sequential(Residual(inputs, outputs), *(Residual(outputs, outputs) for _ in range(count - 1)))
+    return nn.Sequential(_Residual(inputs, outputs), *(_Residual(outputs, outputs) for _ in range(count - 1)))
 
 
-def linear(width: int) -> nn.Sequential:
+def _conv_unit(width: int) -> nn.Sequential:
     """1x1 convolution, batch norm, ReLU."""
     return nn.Sequential(nn.Conv2d(width, width, 1), batch_norm(width), nn.ReLU(inplace=True))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from hrpose_cli.nets.blocks import BasicBlock, Bottleneck, batch_norm, conv3x3, conv_bn, stack
+from hrpose_cli.nets.blocks import BasicBlock, Bottleneck, batch_norm, conv3x3, conv_bn, stack_blocks
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class NetConfig:
         return [self.width * 2**i for i in range(4)]
 
 
-CONFIGS = {
+_CONFIGS = {
     "hrnet-w32": NetConfig(width=32),
     "hrnet-w48": NetConfig(width=48),
 }
@@ -51,27 +51,27 @@ class Trunk(nn.Module):
         self.conv2 = conv3x3(64, 64, stride=2)
         self.bn2 = batch_norm(64)
         self.relu = nn.ReLU(inplace=True)
-        self.layer1 = stack(Bottleneck, 64, 64, config.bottlenecks)
-        self.transition1 = transition([256], widths[:2])
-        self.stage2 = stage(widths[:2], modules[0], config.blocks)
-        self.transition2 = transition(widths[:2], widths[:3])
-        self.stage3 = stage(widths[:3], modules[1], config.blocks)
-        self.transition3 = transition(widths[:3], widths)
-        self.stage4 = stage(widths, modules[2], config.blocks, last=True)
+        self.layer1 = stack_blocks(Bottleneck, 64, 64, config.bottlenecks)
+        self.transition1 = _build_transition([256], widths[:2])
+        self.stage2 = _build_stage(widths[:2], modules[0], config.blocks)
+        self.transition2 = _build_transition(widths[:2], widths[:3])
+        self.stage3 = _build_stage(widths[:3], modules[1], config.blocks)
+        self.transition3 = _build_transition(widths[:3], widths)
+        self.stage4 = _build_stage(widths, modules[2], config.blocks, last=True)
 
     def features(self, x: Tensor) -> Tensor:
         """(N, 3, H, W) normalised pictures -> (N, C, H/4, W/4)."""
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.relu(self.bn2(self.conv2(x)))  # (N, 64, H/4, W/4)
-        branches = self.stage2(advance(self.transition1, [self.layer1(x)]))
-        branches = self.stage3(advance(self.transition2, branches))
-        return self.stage4(advance(self.transition3, branches))[0]
+        branches = self.stage2(apply_transition(self.transition1, [self.layer1(x)]))
+        branches = self.stage3(apply_transition(self.transition2, branches))
+        return self.stage4(apply_transition(self.transition3, branches))[0]
 
 
 class HRNet(Trunk):
     """(N, 3, H, W) normalised pictures -> (N, K, H/4, W/4) heatmaps; H and W multiples of 32."""
 
-    def __init__(self, config: NetConfig = CONFIGS["hrnet-w32"]) -> None:
+    def __init__(self, config: NetConfig = _CONFIGS["hrnet-w32"]) -> None:
         super().__init__(config)
         self.final_layer = nn.Conv2d(config.width, config.joints, 1)
 
@@ -80,14 +80,14 @@ class HRNet(Trunk):
         return heatmaps
 
 
-class ExchangeUnit(nn.Module):
+class _ExchangeUnit(nn.Module):
     """Residual blocks on each branch, then every branch gets the sum of all, resampled to it."""
 
     def __init__(self, widths: Sequence[int], blocks: int, outputs: int) -> None:
         super().__init__()
-        self.branches = nn.ModuleList(stack(BasicBlock, c, c, blocks) for c in widths)
+        self.branches = nn.ModuleList(stack_blocks(BasicBlock, c, c, blocks) for c in widths)
         self.fuse_layers = nn.ModuleList(
-            nn.ModuleList(fuse_layer(widths, source, target) for source in range(len(widths)))
+            nn.ModuleList(_build_fuse_layer(widths, source, target) for source in range(len(widths)))
             for target in range(outputs)
         )
         self.relu = nn.ReLU(inplace=True)
@@ -104,7 +104,7 @@ class ExchangeUnit(nn.Module):
         return self.relu(total)
 
 
-class Stage(nn.Sequential):
+class ExchangeStage(nn.Sequential):
     """Exchange units in a row; indexes are the authors' (`stage3.2.branches...`)."""
 
     def forward(self, branches: list[Tensor]) -> list[Tensor]:
@@ -113,15 +113,15 @@ class Stage(nn.Sequential):
         return branches
 
 
-def stage(widths: Sequence[int], modules: int, blocks: int, *, last: bool = False) -> Stage:
+def _build_stage(widths: Sequence[int], modules: int, blocks: int, *, last: bool = False) -> ExchangeStage:
     """Units of one stage; the last unit of the last stage fuses into the 1/4 branch alone."""
     outputs = [len(widths)] * modules
     if last:
         outputs[-1] = 1
-    return Stage(*(ExchangeUnit(widths, blocks, n) for n in outputs))
+    return ExchangeStage(*(_ExchangeUnit(widths, blocks, n) for n in outputs))
 
 
-def fuse_layer(widths: Sequence[int], source: int, target: int) -> nn.Module:
+def _build_fuse_layer(widths: Sequence[int], source: int, target: int) -> nn.Module:
     """What takes branch `source` to the resolution and width of branch `target`."""
     if source == target:
         return nn.Identity()
@@ -136,7 +136,7 @@ def fuse_layer(widths: Sequence[int], source: int, target: int) -> nn.Module:
     return nn.Sequential(*halvings, conv_bn(c, widths[target], stride=2, relu=False))
 
 
-def transition(before: Sequence[int], after: Sequence[int]) -> nn.ModuleList:
+def _build_transition(before: Sequence[int], after: Sequence[int]) -> nn.ModuleList:
     """From the branches of one stage to those of the next; a new branch grows from the lowest."""
     layers: list[nn.Module] = []
     for i, width in enumerate(after):
@@ -149,7 +149,7 @@ def transition(before: Sequence[int], after: Sequence[int]) -> nn.ModuleList:
     return nn.ModuleList(layers)
 
 
-def advance(layers: nn.ModuleList, branches: list[Tensor]) -> list[Tensor]:
+def apply_transition(layers: nn.ModuleList, branches: list[Tensor]) -> list[Tensor]:
     """Apply a transition: branch i feeds layer i, and new layers are fed by the last branch."""
     last = len(branches) - 1
     return [layer(branches[min(i, last)]) for i, layer in enumerate(layers)]

@@ -6,11 +6,11 @@ from torch import Tensor, nn
 from hrpose_cli.nets.higher_hrnet import HigherHRNet
 
 
-def parameter_count(net: nn.Module) -> int:
+def _parameter_count(net: nn.Module) -> int:
     return sum(p.numel() for p in net.parameters())
 
 
-def initialise(net: nn.Module) -> None:
+def initialise_net(net: nn.Module) -> None:
     """A start without pre-training: He et al. 2015 (fan out), and outputs that are nearly zero.
 
     For the nets whose last layers are called `final_layer` or `final_layers`. The authors start from

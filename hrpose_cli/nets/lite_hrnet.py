@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hrpose_cli.nets.blocks import batch_norm
-from hrpose_cli.nets.hrnet import Stage, advance
+from hrpose_cli.nets.hrnet import ExchangeStage, apply_transition
 
-Net = TypeVar("Net", bound=nn.Module)
+_AnyNet = TypeVar("_AnyNet", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class LiteNetConfig:
         return [self.width * 2**i for i in range(4)]
 
 
-CONFIGS = {
+_CONFIGS = {
     "lite-hrnet": LiteNetConfig(),
 }
 
@@ -44,24 +44,24 @@ CONFIGS = {
 class LiteHRNet(nn.Module):
     """(N, 3, H, W) normalised pictures -> (N, K, H/4, W/4) heatmaps; H and W multiples of 32."""
 
-    def __init__(self, config: LiteNetConfig = CONFIGS["lite-hrnet"]) -> None:
+    def __init__(self, config: LiteNetConfig = _CONFIGS["lite-hrnet"]) -> None:
         super().__init__()
         self.config = config
         widths, modules = config.widths, config.modules
         self.stem = Stem(config.stem)
-        self.transition0 = transition([config.stem], widths[:2])
-        self.stage0 = stage(widths[:2], modules[0], config.blocks)
-        self.transition1 = transition(widths[:2], widths[:3])
-        self.stage1 = stage(widths[:3], modules[1], config.blocks)
-        self.transition2 = transition(widths[:3], widths)
-        self.stage2 = stage(widths, modules[2], config.blocks)
-        self.head_layer = IterativeHead(widths)
+        self.transition0 = _build_transition([config.stem], widths[:2])
+        self.stage0 = _build_stage(widths[:2], modules[0], config.blocks)
+        self.transition1 = _build_transition(widths[:2], widths[:3])
+        self.stage1 = _build_stage(widths[:3], modules[1], config.blocks)
+        self.transition2 = _build_transition(widths[:3], widths)
+        self.stage2 = _build_stage(widths, modules[2], config.blocks)
+        self.head_layer = _IterativeHead(widths)
         self.final_layer = nn.Conv2d(config.width, config.joints, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        branches = self.stage0(advance(self.transition0, [self.stem(x)]))
-        branches = self.stage1(advance(self.transition1, branches))
-        branches = self.stage2(advance(self.transition2, branches))
+        branches = self.stage0(apply_transition(self.transition0, [self.stem(x)]))
+        branches = self.stage1(apply_transition(self.transition1, branches))
+        branches = self.stage2(apply_transition(self.transition2, branches))
         heatmaps: Tensor = self.final_layer(self.head_layer(branches))
         return heatmaps
 
@@ -84,17 +84,17 @@ class ConvBN(nn.Module):
         return self.relu(self.bn(self.conv(x)))
 
 
-def depthwise(channels: int, stride: int = 1) -> ConvBN:
+def _depthwise_conv(channels: int, stride: int = 1) -> ConvBN:
     """3x3, each channel by itself; never rectified in these nets."""
     return ConvBN(channels, channels, 3, stride=stride, groups=channels, relu=False)
 
 
-def separable(inputs: int, outputs: int, stride: int = 1, *, relu: bool = True) -> nn.Sequential:
+def _separable_conv(inputs: int, outputs: int, stride: int = 1, *, relu: bool = True) -> nn.Sequential:
     """Depthwise 3x3, which carries the stride, then pointwise."""
-    return nn.Sequential(depthwise(inputs, stride), ConvBN(inputs, outputs, 1, relu=relu))
+    return nn.Sequential(_depthwise_conv(inputs, stride), ConvBN(inputs, outputs, 1, relu=relu))
 
 
-def shuffled(left: Tensor, right: Tensor) -> Tensor:
+def _shuffle_channels(left: Tensor, right: Tensor) -> Tensor:
     """Two of (N, C/2, H, W) -> (N, C, H, W) with channels from each by turns.
 
     That is the channel shuffle with two groups (Zhang et al., ShuffleNet, 2018, figure 1).
@@ -109,11 +109,11 @@ class ShuffleUnit(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         half = channels // 2
-        self.branch2 = nn.Sequential(ConvBN(half, half, 1), depthwise(half), ConvBN(half, half, 1))
+        self.branch2 = nn.Sequential(ConvBN(half, half, 1), _depthwise_conv(half), ConvBN(half, half, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         still, moved = x.chunk(2, dim=1)
-        return shuffled(still, self.branch2(moved))
+        return _shuffle_channels(still, self.branch2(moved))
 
 
 class Stem(nn.Module):
@@ -123,15 +123,15 @@ class Stem(nn.Module):
         super().__init__()
         half = channels // 2
         self.conv1 = ConvBN(3, channels, 3, stride=2)
-        self.branch1 = separable(half, half, stride=2)
+        self.branch1 = _separable_conv(half, half, stride=2)
         self.expand_conv = ConvBN(half, channels, 1)
-        self.depthwise_conv = depthwise(channels, stride=2)
+        self.depthwise_conv = _depthwise_conv(channels, stride=2)
         self.linear_conv = ConvBN(channels, half, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         left, right = self.conv1(x).chunk(2, dim=1)  # (N, channels/2, H/2, W/2) each
         right = self.linear_conv(self.depthwise_conv(self.expand_conv(right)))
-        return shuffled(self.branch1(left), right)
+        return _shuffle_channels(self.branch1(left), right)
 
 
 class ExchangeUnit(nn.Module):
@@ -142,7 +142,8 @@ class ExchangeUnit(nn.Module):
         count = len(widths)
         self.layers = nn.ModuleList(nn.Sequential(*(ShuffleUnit(c) for _ in range(blocks))) for c in widths)
         self.fuse_layers = nn.ModuleList(
-            nn.ModuleList(fuse_layer(widths, source, target) for source in range(count)) for target in range(count)
+            nn.ModuleList(_build_fuse_layer(widths, source, target) for source in range(count))
+            for target in range(count)
         )
 
     def forward(self, inputs: list[Tensor]) -> list[Tensor]:
@@ -163,12 +164,12 @@ class ExchangeUnit(nn.Module):
         return total
 
 
-def stage(widths: Sequence[int], modules: int, blocks: int) -> Stage:
+def _build_stage(widths: Sequence[int], modules: int, blocks: int) -> ExchangeStage:
     """Units of one stage; all their branches go on, since the head uses each."""
-    return Stage(*(ExchangeUnit(widths, blocks) for _ in range(modules)))
+    return ExchangeStage(*(ExchangeUnit(widths, blocks) for _ in range(modules)))
 
 
-def fuse_layer(widths: Sequence[int], source: int, target: int) -> nn.Module:
+def _build_fuse_layer(widths: Sequence[int], source: int, target: int) -> nn.Module:
     """What takes branch `source` to the resolution and width of branch `target`."""
     if source == target:
         return nn.Identity()
@@ -178,30 +179,30 @@ def fuse_layer(widths: Sequence[int], source: int, target: int) -> nn.Module:
             nn.Upsample(scale_factor=float(2 ** (source - target)), mode="nearest"),
         )
     c = widths[source]
-    halvings = [separable(c, c, stride=2) for _ in range(target - source - 1)]
-    return nn.Sequential(*halvings, separable(c, widths[target], stride=2, relu=False))
+    halvings = [_separable_conv(c, c, stride=2) for _ in range(target - source - 1)]
+    return nn.Sequential(*halvings, _separable_conv(c, widths[target], stride=2, relu=False))
 
 
-def transition(before: Sequence[int], after: Sequence[int]) -> nn.ModuleList:
+def _build_transition(before: Sequence[int], after: Sequence[int]) -> nn.ModuleList:
     """From the branches of one stage to those of the next; a new branch grows from the lowest."""
     layers: list[nn.Module] = []
     for i, width in enumerate(after):
         if i >= len(before):
-            layers.append(separable(before[-1], width, stride=2))
+            layers.append(_separable_conv(before[-1], width, stride=2))
         elif before[i] != width:
-            layers.append(separable(before[i], width))
+            layers.append(_separable_conv(before[i], width))
         else:
             layers.append(nn.Identity())
     return nn.ModuleList(layers)
 
 
-class IterativeHead(nn.Module):
+class _IterativeHead(nn.Module):
     """From the lowest branch up: each is added to what came from below; (N, C, H/4, W/4) comes out."""
 
     def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
         down = list(reversed(widths))
-        self.projects = nn.ModuleList(separable(a, b) for a, b in zip(down, [*down[1:], down[-1]], strict=True))
+        self.projects = nn.ModuleList(_separable_conv(a, b) for a, b in zip(down, [*down[1:], down[-1]], strict=True))
 
     def forward(self, branches: list[Tensor]) -> Tensor:
         x: Tensor = self.projects[0](branches[-1])
@@ -214,7 +215,7 @@ class IterativeHead(nn.Module):
 # Batch norms that were folded away ---------------------------------------------------------------
 
 
-def unfold_batch_norms(net: Net, batches: Iterable[Tensor]) -> Net:
+def unfold_batch_norms(net: _AnyNet, batches: Iterable[Tensor]) -> _AnyNet:
     """A copy whose batch norms have the statistics measured on `batches`, and the same function in eval.
 
     A net whose batch norms were folded has the identity in their place, and in training mode would
@@ -222,13 +223,13 @@ def unfold_batch_norms(net: Net, batches: Iterable[Tensor]) -> Net:
     batches: of (N, 3, H, W), normalised.
     """
     net = copy.deepcopy(net)
-    for norm, (mean, variance) in measure(net, batches).items():
+    for norm, (mean, variance) in _measure_statistics(net, batches).items():
         replace_statistics(norm, mean, variance)
     return net
 
 
 @torch.no_grad()
-def measure(net: nn.Module, batches: Iterable[Tensor]) -> dict[nn.BatchNorm2d, tuple[Tensor, Tensor]]:
+def _measure_statistics(net: nn.Module, batches: Iterable[Tensor]) -> dict[nn.BatchNorm2d, tuple[Tensor, Tensor]]:
     """Mean and variance (C,) of what enters each batch norm, over all batches together, in float64."""
     norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
     sums = {norm: torch.zeros(3, norm.num_features, dtype=torch.float64) for norm in norms}
@@ -246,10 +247,10 @@ def measure(net: nn.Module, batches: Iterable[Tensor]) -> dict[nn.BatchNorm2d, t
     net.train(training)
     for hook in hooks:
         hook.remove()
-    return {norm: moments(*rows) for norm, rows in sums.items()}
+    return {norm: _mean_and_variance(*rows) for norm, rows in sums.items()}
 
 
-def moments(count: Tensor, total: Tensor, squares: Tensor) -> tuple[Tensor, Tensor]:
+def _mean_and_variance(count: Tensor, total: Tensor, squares: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and variance from sums."""
     mean = total / count
     return mean, (squares / count - mean.square()).clamp(min=0)

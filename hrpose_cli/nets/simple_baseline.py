@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from hrpose_cli.nets.blocks import Bottleneck, batch_norm, stack
+from hrpose_cli.nets.blocks import Bottleneck, batch_norm, stack_blocks
 
-HALVINGS = 3  # of the resolution in layer2 to layer4, each undone by one transposed convolution
+_HALVINGS = 3  # of the resolution in layer2 to layer4, each undone by one transposed convolution
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class SimpleNetConfig:
     joints: int = 17  # K, heatmaps that come out
 
 
-CONFIGS = {
+_CONFIGS = {
     "resnet50": SimpleNetConfig(),
     "resnet101": SimpleNetConfig(blocks=(3, 4, 23, 3)),
     "resnet152": SimpleNetConfig(blocks=(3, 8, 36, 3)),
@@ -34,7 +34,7 @@ CONFIGS = {
 class SimpleBaseline(nn.Module):
     """(N, 3, H, W) normalised pictures -> (N, K, H/4, W/4) heatmaps; H and W multiples of 32."""
 
-    def __init__(self, config: SimpleNetConfig = CONFIGS["resnet50"]) -> None:
+    def __init__(self, config: SimpleNetConfig = _CONFIGS["resnet50"]) -> None:
         super().__init__()
         self.config = config
         width, blocks = config.width, config.blocks
@@ -42,11 +42,11 @@ class SimpleBaseline(nn.Module):
         self.bn1 = batch_norm(width)
         self.relu = nn.ReLU(inplace=True)
         self.maxpool = nn.MaxPool2d(3, 2, padding=1)
-        self.layer1 = stack(Bottleneck, width, width, blocks[0])
-        self.layer2 = stack(Bottleneck, 4 * width, 2 * width, blocks[1], stride=2)
-        self.layer3 = stack(Bottleneck, 8 * width, 4 * width, blocks[2], stride=2)
-        self.layer4 = stack(Bottleneck, 16 * width, 8 * width, blocks[3], stride=2)
-        self.deconv_layers = doublings(32 * width, config.up, HALVINGS)
+        self.layer1 = stack_blocks(Bottleneck, width, width, blocks[0])
+        self.layer2 = stack_blocks(Bottleneck, 4 * width, 2 * width, blocks[1], stride=2)
+        self.layer3 = stack_blocks(Bottleneck, 8 * width, 4 * width, blocks[2], stride=2)
+        self.layer4 = stack_blocks(Bottleneck, 16 * width, 8 * width, blocks[3], stride=2)
+        self.deconv_layers = _build_doublings(32 * width, config.up, _HALVINGS)
         self.final_layer = nn.Conv2d(config.up, config.joints, 1)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -56,15 +56,15 @@ class SimpleBaseline(nn.Module):
         return heatmaps
 
 
-def doublings(inputs: int, outputs: int, count: int) -> nn.Sequential:
+def _build_doublings(inputs: int, outputs: int, count: int) -> nn.Sequential:
     """`count` transposed convolutions that double the resolution, numbered as in the authors' files."""
     layers: list[nn.Module] = []
     for i in range(count):
-        layers += doubling(inputs if i == 0 else outputs, outputs)
+        layers += doubling_layers(inputs if i == 0 else outputs, outputs)
     return nn.Sequential(*layers)
 
 
-def doubling(inputs: int, outputs: int) -> list[nn.Module]:
+def doubling_layers(inputs: int, outputs: int) -> list[nn.Module]:
     """4x4 transposed convolution that doubles the resolution, batch norm, ReLU."""
     deconv = nn.ConvTranspose2d(inputs, outputs, 4, 2, padding=1, bias=False)
     return [deconv, batch_norm(outputs), nn.ReLU(inplace=True)]

@@ -22,44 +22,44 @@ import scipy  # its parts are imported when they are first used, and take half a
 from numpy.typing import NDArray
 
 from hrpose_cli.errors import InputError
-from hrpose_cli.poses import Floats, Poses, Record
+from hrpose_cli.poses import Floats, PoseRecord, Poses
 
-Doubles = NDArray[np.float64]
-Bools = NDArray[np.bool_]
-Ints = NDArray[np.int64]
+_Doubles = NDArray[np.float64]
+_Bools = NDArray[np.bool_]
+_Ints = NDArray[np.int64]
 
-OFFLINE_CUTOFF = 6.0  # Hz, as biomechanics has it for the movements of people
-TRUSTED = 0.2  # score from which a joint's place is believed
-SIZE_CUTOFF = 0.2  # Hz, of a body's size
-LEAP = 0.5  # body sizes: whoever moves further from one frame to the next is elsewhere, or someone else
-BLENDED = ("xy", "score", "box", "box_score", "sigma", "raw")  # fields of poses that have values between values
-LAST = np.iinfo(np.int64).max
-EVEN = 0.01  # frames: times this close to a uniform grid are on it
-PASSES = (2**0.5 - 1) ** 0.25  # what two passes of a second-order Butterworth leave of its cut-off
+DEFAULT_CUTOFF = 6.0  # Hz, as biomechanics has it for the movements of people
+_TRUSTED_SCORE = 0.2  # score from which a joint's place is believed
+_SIZE_CUTOFF = 0.2  # Hz, of a body's size
+_LEAP_SIZES = 0.5  # body sizes: whoever moves further from one frame to the next is elsewhere, or someone else
+_BLENDED_FIELDS = ("xy", "score", "box", "box_score", "sigma", "raw")  # fields of poses that have values between values
+_LAST = np.iinfo(np.int64).max
+_EVEN_FRAMES = 0.01  # frames: times this close to a uniform grid are on it
+_TWO_PASS_FACTOR = (2**0.5 - 1) ** 0.25  # what two passes of a second-order Butterworth leave of its cut-off
 
 
 @dataclass(frozen=True)
-class State:
+class _FilterState:
     """What One-Euro remembers of N people; NaN where nothing is known."""
 
-    raw: Doubles  # (N, K, 2) px, the last measurement
-    xy: Doubles  # (N, K, 2) px, the last result
-    steps: Doubles  # (N, K, 2, 3) px/s, the last three speeds from one measurement to the next
-    speed: Doubles  # (N, K, 2) px/s, low-passed
-    time: Doubles  # (N, K) s, of the last measurement
-    size: Doubles  # (N,) px, the body's
-    seen: Doubles  # (N,) s
+    raw: _Doubles  # (N, K, 2) px, the last measurement
+    xy: _Doubles  # (N, K, 2) px, the last result
+    steps: _Doubles  # (N, K, 2, 3) px/s, the last three speeds from one measurement to the next
+    speed: _Doubles  # (N, K, 2) px/s, low-passed
+    time: _Doubles  # (N, K) s, of the last measurement
+    size: _Doubles  # (N,) px, the body's
+    seen: _Doubles  # (N,) s
 
-    def __getitem__(self, rows: Any) -> State:
-        return State(*(getattr(self, f.name)[rows] for f in fields(self)))
+    def __getitem__(self, rows: Any) -> _FilterState:
+        return _FilterState(*(getattr(self, f.name)[rows] for f in fields(self)))
 
     @classmethod
-    def unknown(cls, people: int, joints: int) -> State:
+    def unknown(cls, people: int, joints: int) -> _FilterState:
         points, one = np.full((people, joints, 2), np.nan), np.full(people, np.nan)
         return cls(points, points, np.full((people, joints, 2, 3), np.nan), points, points[..., 0], one, one)
 
-    def join(self, other: State) -> State:
-        return State(*(np.concatenate([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self)))
+    def join(self, other: _FilterState) -> _FilterState:
+        return _FilterState(*(np.concatenate([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self)))
 
 
 class OneEuro:
@@ -78,12 +78,12 @@ class OneEuro:
 
     def __init__(
         self, *, cutoff: float = 0.5, gain: float = 15.0, speed_cutoff: float = 4.0,
-        trusted: float = TRUSTED, gap: float = 0.5,
+        trusted: float = _TRUSTED_SCORE, gap: float = 0.5,
     ) -> None:  # fmt: skip
         self.cutoff, self.gain, self.speed_cutoff = cutoff, gain, speed_cutoff
         self.trusted, self.gap = trusted, gap
         self._ids = np.zeros(0, np.int64)
-        self._state: State | None = None
+        self._state: _FilterState | None = None
 
     def __call__(self, poses: Poses, time: float) -> Poses:
         """`poses`, which have ids, with smoothed `xy` and what was measured in `raw`. time: seconds."""
@@ -91,25 +91,25 @@ class OneEuro:
             return poses
         if poses.ids is None:
             raise ValueError("smoothing needs poses with ids")
-        raw = measured_joints(poses)
+        raw = _measured_xy(poses)
         trust = (poses.score >= self.trusted)[..., None]  # (N, K, 1)
         before = self._recall(poses.ids, poses.score.shape[1])
-        state = self._step(before, np.where(trust, raw, np.nan), body_size(poses.box), time)
+        state = self._step(before, np.where(trust, raw, np.nan), _body_sizes(poses.box), time)
         self._remember(poses.ids, state, time)
         return replace(poses, xy=np.where(trust, state.xy, raw).astype(np.float32), raw=raw)
 
-    def _step(self, before: State, xy: Doubles, size: Doubles, time: float) -> State:
+    def _step(self, before: _FilterState, xy: _Doubles, size: _Doubles, time: float) -> _FilterState:
         """The state after joints (N, K, 2), NaN where not trusted, of bodies of `size` (N,)."""
-        before = forget(before, xy, size, time - self.gap, time)
-        size = settle(before.size, size, share(SIZE_CUTOFF, time - before.seen))
+        before = _forget_old(before, xy, size, time - self.gap, time)
+        size = _move_towards(before.size, size, _low_pass_fraction(_SIZE_CUTOFF, time - before.seen))
         step = (time - before.time)[..., None]  # (N, K, 1)
         now = np.where(np.isnan(step), 0, (xy - before.raw) / step)[..., None]  # (N, K, 2, 1)
         steps = np.concatenate([np.nan_to_num(before.steps[..., 1:]), now], axis=3)
-        speed = settle(before.speed, np.median(steps, axis=3), share(self.speed_cutoff, step))
+        speed = _move_towards(before.speed, np.median(steps, axis=3), _low_pass_fraction(self.speed_cutoff, step))
         pace = np.linalg.norm(speed, axis=2, keepdims=True) / size[:, None, None]  # (N, K, 1) sizes/s
-        smooth = settle(before.xy, xy, share(self.cutoff + self.gain * pace, step))
+        smooth = _move_towards(before.xy, xy, _low_pass_fraction(self.cutoff + self.gain * pace, step))
         trust = ~np.isnan(xy)
-        return State(
+        return _FilterState(
             np.where(trust, xy, before.raw),
             np.where(trust, smooth, before.xy),
             np.where(trust[..., None], steps, before.steps),
@@ -119,14 +119,14 @@ class OneEuro:
             np.full(len(size), time),
         )
 
-    def _recall(self, ids: NDArray[np.int64], joints: int) -> State:
+    def _recall(self, ids: NDArray[np.int64], joints: int) -> _FilterState:
         """What is known of the people `ids`, in their order."""
-        state = State.unknown(0, joints) if self._state is None else self._state
+        state = _FilterState.unknown(0, joints) if self._state is None else self._state
         rows = {int(person): row for row, person in enumerate(self._ids)}
         last = len(rows)  # the row of someone unknown
-        return state.join(State.unknown(1, joints))[[rows.get(int(person), last) for person in ids]]
+        return state.join(_FilterState.unknown(1, joints))[[rows.get(int(person), last) for person in ids]]
 
-    def _remember(self, ids: NDArray[np.int64], state: State, time: float) -> None:
+    def _remember(self, ids: NDArray[np.int64], state: _FilterState, time: float) -> None:
         """Keep the state of the people `ids` and of those who left within the gap."""
         if self._state is not None:
             absent = ~np.isin(self._ids, ids) & (np.abs(time - self._state.seen) <= self.gap)
@@ -134,47 +134,47 @@ class OneEuro:
         self._ids, self._state = ids, state
 
 
-def forget(state: State, xy: Doubles, sizes: Doubles, since: float, now: float) -> State:
+def _forget_old(state: _FilterState, xy: _Doubles, sizes: _Doubles, since: float, now: float) -> _FilterState:
     """`state` without what was measured before `since`, not before `now`, or before a leap of the body."""
-    fresh = (state.time >= since) & (state.time < now) & ~leapt(state.raw, xy, sizes)[:, None]  # (N, K)
+    fresh = (state.time >= since) & (state.time < now) & ~_has_leapt(state.raw, xy, sizes)[:, None]  # (N, K)
     known = (state.seen >= since) & (state.seen < now)
     raw, old, speed = (np.where(fresh[..., None], points, np.nan) for points in (state.raw, state.xy, state.speed))
     steps = np.where(fresh[..., None, None], state.steps, np.nan)
     time = np.where(fresh, state.time, np.nan)
     size, seen = (np.where(known, values, np.nan) for values in (state.size, state.seen))
-    return State(raw, old, steps, speed, time, size, seen)
+    return _FilterState(raw, old, steps, speed, time, size, seen)
 
 
-def leapt(before: Doubles, now: Doubles, size: Doubles) -> Bools:
+def _has_leapt(before: _Doubles, now: _Doubles, size: _Doubles) -> _Bools:
     """(N,) whether more than half of a body's joints moved further than anyone can."""
     away = np.linalg.norm(now - before, axis=2)  # (N, K), NaN where unknown
-    far = away > LEAP * size[:, None]
+    far = away > _LEAP_SIZES * size[:, None]
     return np.asarray(far.sum(axis=1) * 2 > (~np.isnan(away)).sum(axis=1))
 
 
-def share(cutoff: Any, step: Doubles) -> Doubles:
+def _low_pass_fraction(cutoff: Any, step: _Doubles) -> _Doubles:
     """How much of a new value a first-order low-pass takes: Casiez et al., equations 3 and 4."""
     return np.asarray(1 / (1 + 1 / (2 * np.pi * cutoff * step)))
 
 
-def settle(before: Doubles, now: Doubles, part: Doubles) -> Doubles:
+def _move_towards(before: _Doubles, now: _Doubles, part: _Doubles) -> _Doubles:
     """`before` moved by `part` of the way to `now`; `now` where nothing is known."""
     return np.where(np.isnan(before), now, before + part * (now - before))
 
 
-def measured_joints(poses: Poses) -> Floats:
+def _measured_xy(poses: Poses) -> Floats:
     """(N, K, 2) px, before any smoothing."""
     return poses.xy if poses.raw is None else poses.raw
 
 
-def body_size(box: Floats) -> Doubles:
+def _body_sizes(box: Floats) -> _Doubles:
     """(N,) px, the longer side, which standing and lying people share; 1 at least."""
     return np.asarray(np.maximum((box[:, 2:] - box[:, :2]).max(axis=1, initial=0), 1), np.float64)
 
 
-def offline(
-    records: Sequence[Record], *, cutoff: float = OFFLINE_CUTOFF, gap: float = 0.2, trusted: float = TRUSTED
-) -> list[Record]:
+def smooth_offline(
+    records: Sequence[PoseRecord], *, cutoff: float = DEFAULT_CUTOFF, gap: float = 0.2, trusted: float = _TRUSTED_SCORE
+) -> list[PoseRecord]:
     """All records of a clip, whose poses have ids, with every track low-passed at `cutoff` Hz without lag.
 
     A person or joint (score under `trusted`) that is missing for at most `gap` seconds, from the last
@@ -184,30 +184,32 @@ def offline(
     grid of as many steps for the filter, and taken back, by PCHIP as well. InputError if the clip has
     too few frames a second for `cutoff`.
     """
-    times = clip_times(records)
+    times = _clip_times(records)
     if len(times) < 2 or not any(len(r.poses) for r in records):
-        return [replace(r, poses=complete(r.poses)) for r in records]
+        return [replace(r, poses=_with_raw_and_filled(r.poses)) for r in records]
     step = float(np.median(np.diff(times)))
     check_cutoff(cutoff, 1 / step)
     gap = max(gap, 1.5 * step) * (1 + 1e-6)  # neighbouring frames are never a gap
-    rows = Rows.of(records)
+    rows = _TrackRows.of(records)
     assert rows.poses.ids is not None
     tracks = [rows[rows.poses.ids == person] for person in np.unique(rows.poses.ids)]
-    whole = [bridge(track, times, gap) for track in tracks]
-    return regroup(records, [steady(track, times[track.frame], cutoff, gap, trusted) for track in whole])
+    whole = [_fill_gaps(track, times, gap) for track in tracks]
+    return _regroup_by_frame(
+        records, [_smooth_track(track, times[track.frame], cutoff, gap, trusted) for track in whole]
+    )
 
 
 def check_cutoff(cutoff: float, rate: float) -> None:
     """Raise InputError unless a clip of `rate` frames a second can be low-passed at `cutoff` Hz."""
-    least = 2 * cutoff / PASSES
+    least = 2 * cutoff / _TWO_PASS_FACTOR
     if rate <= least:
         raise InputError(
             f"smoothing at {cutoff:g} Hz needs more than {least:.3g} looked-at frames a second, not {rate:.4g}: "
-            f"look at more of them, or choose --cutoff below {rate / 2 * PASSES:.3g}"
+            f"look at more of them, or choose --cutoff below {rate / 2 * _TWO_PASS_FACTOR:.3g}"
         )
 
 
-def clip_times(records: Sequence[Record]) -> Doubles:
+def _clip_times(records: Sequence[PoseRecord]) -> _Doubles:
     """(F,) s, of records of a clip."""
     if any(r.time is None or (len(r.poses) and r.poses.ids is None) for r in records):
         raise ValueError("smoothing needs records with times, and poses with ids")
@@ -215,41 +217,45 @@ def clip_times(records: Sequence[Record]) -> Doubles:
 
 
 @dataclass(frozen=True)
-class Rows:
+class _TrackRows:
     """M people in many frames; `poses` has raw and filled."""
 
-    frame: Ints  # (M,) number of the record
-    order: Ints  # (M,) place among the people of the clip; of people filled in, after all others
+    frame: _Ints  # (M,) number of the record
+    order: _Ints  # (M,) place among the people of the clip; of people filled in, after all others
     poses: Poses
 
-    def __getitem__(self, keep: Any) -> Rows:
-        return Rows(self.frame[keep], self.order[keep], self.poses[keep])
+    def __getitem__(self, keep: Any) -> _TrackRows:
+        return _TrackRows(self.frame[keep], self.order[keep], self.poses[keep])
 
     @classmethod
-    def of(cls, records: Sequence[Record]) -> Rows:
+    def of(cls, records: Sequence[PoseRecord]) -> _TrackRows:
         frame = np.repeat(np.arange(len(records)), [len(r.poses) for r in records])
-        return cls(frame, np.arange(len(frame)), stack([complete(r.poses) for r in records if len(r.poses)]))
+        return cls(
+            frame,
+            np.arange(len(frame)),
+            _concat_poses([_with_raw_and_filled(r.poses) for r in records if len(r.poses)]),
+        )
 
 
-def complete(poses: Poses) -> Poses:
+def _with_raw_and_filled(poses: Poses) -> Poses:
     """`poses` as measured, with `raw` and `filled`."""
-    raw = measured_joints(poses)
-    return replace(poses, xy=raw, raw=raw, filled=unfilled(poses))
+    raw = _measured_xy(poses)
+    return replace(poses, xy=raw, raw=raw, filled=_filled_marks(poses))
 
 
-def unfilled(poses: Poses) -> Bools:
+def _filled_marks(poses: Poses) -> _Bools:
     """(N, K) what is marked as filled so far."""
     return np.zeros(poses.score.shape, bool) if poses.filled is None else poses.filled
 
 
-def stack(parts: Sequence[Poses]) -> Poses:
+def _concat_poses(parts: Sequence[Poses]) -> Poses:
     """The people of all parts, one after the other."""
     names = [f.name for f in fields(Poses) if f.name != "skeleton" and getattr(parts[0], f.name) is not None]
     arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
     return Poses(**arrays, skeleton=parts[0].skeleton)
 
 
-def bridge(track: Rows, times: Doubles, gap: float) -> Rows:
+def _fill_gaps(track: _TrackRows, times: _Doubles, gap: float) -> _TrackRows:
     """One person's rows, and rows for the frames that lack them within a gap: linear, marked as filled."""
     every = np.arange(track.frame[0], track.frame[-1] + 1)
     after = np.searchsorted(track.frame, every)
@@ -258,30 +264,30 @@ def bridge(track: Rows, times: Doubles, gap: float) -> Rows:
     keep = here | (span <= gap)
     every, after, here = every[keep], after[keep], here[keep]
     known, wanted = times[track.frame], times[every]
-    present = [name for name in BLENDED if getattr(track.poses, name) is not None]
-    lines: dict[str, Any] = {name: linear(wanted, known, getattr(track.poses, name)) for name in present}
-    filled = unfilled(track.poses)[after] | ~here[:, None]
-    order = np.where(here, track.order[after], LAST)
-    return Rows(every, order, replace(track.poses[after], **lines, filled=filled))
+    present = [name for name in _BLENDED_FIELDS if getattr(track.poses, name) is not None]
+    lines: dict[str, Any] = {name: _interpolate_linear(wanted, known, getattr(track.poses, name)) for name in present}
+    filled = _filled_marks(track.poses)[after] | ~here[:, None]
+    order = np.where(here, track.order[after], _LAST)
+    return _TrackRows(every, order, replace(track.poses[after], **lines, filled=filled))
 
 
-def linear(at: Doubles, times: Doubles, values: Floats) -> Floats:
+def _interpolate_linear(at: _Doubles, times: _Doubles, values: Floats) -> Floats:
     """Values (T, ...) known at `times`, at other times (M,): (M, ...)."""
     columns = values.reshape(len(values), -1).T
     lines = [np.interp(at, times, column) for column in columns]
     return np.stack(lines, axis=1).reshape(len(at), *values.shape[1:]).astype(np.float32)
 
 
-def steady(track: Rows, times: Doubles, cutoff: float, gap: float, trusted: float) -> Rows:
+def _smooth_track(track: _TrackRows, times: _Doubles, cutoff: float, gap: float, trusted: float) -> _TrackRows:
     """One person's rows at `times`, low-passed joint by joint; what `gap` allows is interpolated first."""
     poses = track.poses
-    xy, raw, score, filled = (np.array(a) for a in (poses.xy, poses.raw, poses.score, unfilled(poses)))
+    xy, raw, score, filled = (np.array(a) for a in (poses.xy, poses.raw, poses.score, _filled_marks(poses)))
     known = ~filled & (poses.score >= trusted)  # (M, K)
     for joint in range(known.shape[1]):
-        for rows in parts(np.flatnonzero(known[:, joint]), times, gap):
+        for rows in _split_at_gaps(np.flatnonzero(known[:, joint]), times, gap):
             part = np.arange(rows[0], rows[-1] + 1)
-            points = cubic(times[part], times[rows], poses.xy[rows, joint])
-            xy[part, joint] = low_pass(times[part], points, cutoff)
+            points = _interpolate_cubic(times[part], times[rows], poses.xy[rows, joint])
+            xy[part, joint] = _low_pass_butterworth(times[part], points, cutoff)
             missing = filled[part, joint]  # no picture at all, so there is no measurement to keep
             raw[part[missing], joint] = points[missing]
             score[part, joint] = np.interp(times[part], times[rows], poses.score[rows, joint])
@@ -289,71 +295,73 @@ def steady(track: Rows, times: Doubles, cutoff: float, gap: float, trusted: floa
     return replace(track, poses=replace(poses, xy=xy, raw=raw, score=score, filled=filled))
 
 
-def parts(rows: Ints, times: Doubles, gap: float) -> list[Ints]:
+def _split_at_gaps(rows: _Ints, times: _Doubles, gap: float) -> list[_Ints]:
     """`rows` split wherever the next is more than `gap` later."""
     split = np.split(rows, np.flatnonzero(np.diff(times[rows]) > gap) + 1)
     return [part for part in split if len(part)]
 
 
-def cubic(at: Doubles, times: Doubles, values: NDArray[Any]) -> Doubles:
+def _interpolate_cubic(at: _Doubles, times: _Doubles, values: NDArray[Any]) -> _Doubles:
     """Values (T, ...) known at `times`, at other times (M,), by a monotone cubic: (M, ...)."""
     points = values.astype(np.float64)
     return np.asarray(scipy.interpolate.PchipInterpolator(times, points)(at)) if len(times) > 1 else points
 
 
-def low_pass(times: Doubles, values: Doubles, cutoff: float) -> Doubles:
+def _low_pass_butterworth(times: _Doubles, values: _Doubles, cutoff: float) -> _Doubles:
     """Values (M, C) at `times`, forwards and backwards through a second-order Butterworth: no lag.
 
     Two passes narrow a filter; its cut-off is raised so that both leave half the power at `cutoff`.
     """
     steps = len(times) - 1
     rate = steps / max(times[-1] - times[0], 1e-9)
-    raised = cutoff / PASSES
+    raised = cutoff / _TWO_PASS_FACTOR
     padding = int(np.ceil(rate / cutoff))
     if steps <= padding or raised * 2 >= rate:
         return values
     grid = np.linspace(times[0], times[-1], steps + 1)
-    uneven = np.abs(grid - times).max() * rate > EVEN
-    even = cubic(grid, times, values) if uneven else values
+    uneven = np.abs(grid - times).max() * rate > _EVEN_FRAMES
+    even = _interpolate_cubic(grid, times, values) if uneven else values
     smooth = scipy.signal.sosfiltfilt(
         scipy.signal.butter(2, raised, fs=rate, output="sos"), even, axis=0, padlen=padding
     )
-    return cubic(times, grid, smooth) if uneven else np.asarray(smooth)
+    return _interpolate_cubic(times, grid, smooth) if uneven else np.asarray(smooth)
 
 
-def regroup(records: Sequence[Record], tracks: Sequence[Rows]) -> list[Record]:
+def _regroup_by_frame(records: Sequence[PoseRecord], tracks: Sequence[_TrackRows]) -> list[PoseRecord]:
     """`records` with the people of `tracks`: in the order they had, then those filled in by identity."""
     frame, order = (np.concatenate([getattr(track, name) for track in tracks]) for name in ("frame", "order"))
-    rows = Rows(frame, order, stack([track.poses for track in tracks]))
+    rows = _TrackRows(frame, order, _concat_poses([track.poses for track in tracks]))
     rows = rows[np.lexsort((rows.order, rows.frame))]  # stable, and tracks come by identity
     ends = np.searchsorted(rows.frame, np.arange(len(records) + 1))
     return [replace(r, poses=rows.poses[a:b]) for r, (a, b) in zip(records, pairwise(ends), strict=True)]
 
 
-def between(before: Poses, after: Poses | None, part: float, how: Literal["hold", "linear"] = "linear") -> Poses:
+def interpolate_poses(
+    before: Poses, after: Poses | None, part: float, how: Literal["hold", "linear"] = "linear"
+) -> Poses:
     """Poses for a frame without any, `part` (0..1) of the way between two that were measured; all filled.
 
     "hold" repeats those before. "linear" moves who is in both, by identity; who is in one of them only
     is shown as there, in the half next to it. Without `after` or identities there is nothing to move to.
     """
     if how == "hold" or after is None or before.ids is None or after.ids is None:
-        return mark_filled(before)
+        return _mark_filled(before)
     both, first, second = np.intersect1d(before.ids, after.ids, return_indices=True)
     first, second = first[np.argsort(first)], second[np.argsort(first)]
-    moved = blend(before[first], after[second], part)
+    moved = _blend_poses(before[first], after[second], part)
     near = before if part < 0.5 else after
     assert near.ids is not None
-    return stack([mark_filled(p) for p in (moved, near[~np.isin(near.ids, both)])])
+    return _concat_poses([_mark_filled(p) for p in (moved, near[~np.isin(near.ids, both)])])
 
 
-def mark_filled(poses: Poses) -> Poses:
+def _mark_filled(poses: Poses) -> Poses:
     """`poses` as a frame without measurements has them."""
-    return replace(poses, raw=measured_joints(poses), filled=np.ones(poses.score.shape, bool))
+    return replace(poses, raw=_measured_xy(poses), filled=np.ones(poses.score.shape, bool))
 
 
-def blend(a: Poses, b: Poses, part: float) -> Poses:
+def _blend_poses(a: Poses, b: Poses, part: float) -> Poses:
     """The same people on their way from `a` to `b`."""
-    a, b = replace(a, raw=measured_joints(a)), replace(b, raw=measured_joints(b))
-    names = [n for n in BLENDED if getattr(a, n) is not None and getattr(b, n) is not None]
+    a, b = replace(a, raw=_measured_xy(a)), replace(b, raw=_measured_xy(b))
+    names = [n for n in _BLENDED_FIELDS if getattr(a, n) is not None and getattr(b, n) is not None]
     mixed: dict[str, Any] = {n: ((1 - part) * getattr(a, n) + part * getattr(b, n)).astype(np.float32) for n in names}
     return replace(a, **mixed)

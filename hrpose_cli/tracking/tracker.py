@@ -17,42 +17,42 @@ import numpy as np
 import scipy  # its parts are imported when they are first used, and take half a second
 from numpy.typing import ArrayLike, NDArray
 
-from hrpose_cli.geometry import Size, box_iou, extents, oks
-from hrpose_cli.poses import Boxes, Floats, Poses, Record
+from hrpose_cli.geometry import Size, box_iou, keypoint_extents, oks
+from hrpose_cli.poses import Boxes, Floats, PoseRecord, Poses
 from hrpose_cli.skeletons import Skeleton
 
-Doubles = NDArray[np.float64]
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
-Pairs = tuple[Ints, Ints]  # rows and columns that belong together
+_Doubles = NDArray[np.float64]
+_Ints = NDArray[np.int64]
+_Bools = NDArray[np.bool_]
+_IndexPairs = tuple[_Ints, _Ints]  # rows and columns that belong together
 
-FRAME = 1 / 25  # s, where pictures have no time
-SEEN = 0.2  # score of a joint that says where a body is
-JOINTS = 0.3  # weight of the joints' likeness beside that of the boxes
-FIRM = 3  # frames in which someone was found before they come first: a person found twice is two for a frame
-DOUBLE = 0.3  # IoU from which two boxes may be of one person
-WIDE = 4.0  # factor on the OKS sigmas: people move between frames, and joints are not annotated ones
-SETTLE = 0.5  # s, the time constant of a track's velocity
+_FRAME_SECONDS = 1 / 25  # s, where pictures have no time
+SEEN_SCORE = 0.2  # score of a joint that says where a body is
+_KEYPOINT_WEIGHT = 0.3  # weight of the joints' likeness beside that of the boxes
+_FIRM_FRAMES = 3  # frames in which someone was found before they come first: a person found twice is two for a frame
+_DOUBLE_IOU = 0.3  # IoU from which two boxes may be of one person
+_SIGMA_FACTOR = 4.0  # factor on the OKS sigmas: people move between frames, and joints are not annotated ones
+_VELOCITY_SECONDS = 0.5  # s, the time constant of a track's velocity
 
 
 @dataclass(frozen=True)
-class Tracks:
+class _Tracks:
     """What is remembered of T people."""
 
     poses: Poses  # as last seen, with ids
-    velocity: Doubles  # (T, 2) px/s
-    seen: Doubles  # (T,) s
-    count: Ints  # (T,) in how many frames
+    velocity: _Doubles  # (T, 2) px/s
+    seen: _Doubles  # (T,) s
+    count: _Ints  # (T,) in how many frames
 
     def __len__(self) -> int:
         return len(self.poses)
 
-    def __getitem__(self, keep: ArrayLike) -> Tracks:
+    def __getitem__(self, keep: ArrayLike) -> _Tracks:
         rows = np.asarray(keep)
-        return Tracks(self.poses[rows], self.velocity[rows], self.seen[rows], self.count[rows])
+        return _Tracks(self.poses[rows], self.velocity[rows], self.seen[rows], self.count[rows])
 
     @classmethod
-    def none(cls, skeleton: Skeleton) -> Tracks:
+    def none(cls, skeleton: Skeleton) -> _Tracks:
         nobody = replace(Poses.none(skeleton), ids=np.zeros(0, np.int64))
         return cls(nobody, np.zeros((0, 2)), np.zeros(0), np.zeros(0, np.int64))
 
@@ -73,39 +73,39 @@ class Tracker:
 
     def __init__(self, *, sure: float = 0.5, alike: float = 0.1, memory: float = 1.0) -> None:
         self.sure, self.alike, self.memory = sure, alike, memory
-        self.tracks: Tracks | None = None
+        self.tracks: _Tracks | None = None
         self.next = 1
         self.last = -np.inf  # s, the frame before; its people are remembered, however long ago it was
 
-    def __call__(self, record: Record) -> Poses:
+    def __call__(self, record: PoseRecord) -> Poses:
         """The people of `record`, all of them and in the same order, with `ids`."""
-        time = record.index * FRAME if record.time is None else record.time
-        poses = measured(record.poses)
-        tracks = self.tracks or Tracks.none(poses.skeleton)
+        time = record.index * _FRAME_SECONDS if record.time is None else record.time
+        poses = _with_measured_xy(record.poses)
+        tracks = self.tracks or _Tracks.none(poses.skeleton)
         tracks = tracks[(time - tracks.seen <= self.memory) | (tracks.seen == self.last)]
         pairs = self.pair(tracks, poses, time)
-        if cut(tracks, poses, pairs):
-            tracks, pairs = Tracks.none(poses.skeleton), NOBODY
+        if _scene_changed(tracks, poses, pairs):
+            tracks, pairs = _Tracks.none(poses.skeleton), _NO_PAIRS
         ids = self.name(tracks, pairs, len(poses))
-        self.tracks, self.last = update(tracks, replace(poses, ids=ids), pairs, time), time
+        self.tracks, self.last = _update_tracks(tracks, replace(poses, ids=ids), pairs, time), time
         return replace(record.poses, ids=ids)
 
-    def pair(self, tracks: Tracks, poses: Poses, time: float) -> Pairs:
+    def pair(self, tracks: _Tracks, poses: Poses, time: float) -> _IndexPairs:
         """Tracks and people that belong together: the sure, the unsure, who was hidden, and who is new."""
         predicted = tracks.at(time)
-        like = likeness(predicted, poses)  # (T, N)
-        back = nearness(predicted, poses)
+        like = _track_similarity(predicted, poses)  # (T, N)
+        back = _track_nearness(predicted, poses)
         hidden = (tracks.seen < tracks.seen.max(initial=-np.inf))[:, None]
-        may = ~(hidden & doubled(poses, self.sure))  # (T, N): a second box on someone brings nobody back
-        firm = (tracks.count >= FIRM)[:, None] & may
+        may = ~(hidden & _is_double(poses, self.sure))  # (T, N): a second box on someone brings nobody back
+        firm = (tracks.count >= _FIRM_FRAMES)[:, None] & may
         sure = (poses.box_score >= self.sure)[None]
-        pairs = NOBODY
+        pairs = _NO_PAIRS
         for values in (like * firm * sure, like * firm):
-            pairs = more_pairs(pairs, values, self.alike)
-        pairs = more_pairs(pairs, back * hidden * firm, EPSILON)
-        return more_pairs(pairs, like * may, self.alike)
+            pairs = _add_pairs(pairs, values, self.alike)
+        pairs = _add_pairs(pairs, back * hidden * firm, _EPSILON)
+        return _add_pairs(pairs, like * may, self.alike)
 
-    def name(self, tracks: Tracks, pairs: Pairs, people: int) -> Ints:
+    def name(self, tracks: _Tracks, pairs: _IndexPairs, people: int) -> _Ints:
         """(N,) the identity of everyone: that of their track, or a new one."""
         ids = np.zeros(people, np.int64)
         assert tracks.poses.ids is not None
@@ -116,46 +116,48 @@ class Tracker:
         return ids
 
 
-NOBODY: Pairs = (np.zeros(0, np.int64), np.zeros(0, np.int64))
-EPSILON = 1e-6  # a nearness above nothing
+_NO_PAIRS: _IndexPairs = (np.zeros(0, np.int64), np.zeros(0, np.int64))
+_EPSILON = 1e-6  # a nearness above nothing
 
 
-def measured(poses: Poses) -> Poses:
+def _with_measured_xy(poses: Poses) -> Poses:
     """The joints as they were found, so that saved and smoothed poses give the same tracks again."""
     return poses if poses.raw is None else replace(poses, xy=poses.raw, raw=None)
 
 
-def likeness(predicted: Poses, poses: Poses) -> Doubles:
+def _track_similarity(predicted: Poses, poses: Poses) -> _Doubles:
     """(T, N) in 0..1: the boxes' IoU and the joints' OKS, weighted."""
-    return (1 - JOINTS) * box_iou(predicted.box, poses.box) + JOINTS * pose_likeness(predicted, poses)
+    return (1 - _KEYPOINT_WEIGHT) * box_iou(predicted.box, poses.box) + _KEYPOINT_WEIGHT * _keypoint_similarity(
+        predicted, poses
+    )
 
 
-def pose_likeness(predicted: Poses, poses: Poses) -> Doubles:
+def _keypoint_similarity(predicted: Poses, poses: Poses) -> _Doubles:
     """(T, N) OKS over the joints that both show."""
     first = len(predicted)
     xy, score = (np.concatenate([getattr(p, name) for p in (predicted, poses)]) for name in ("xy", "score"))
-    area = np.prod(spans(np.concatenate([predicted.box, poses.box])), axis=1)
-    alike = oks(xy, area, np.asarray(poses.skeleton.sigmas) * WIDE, visible=score >= SEEN)
+    area = np.prod(_box_sizes(np.concatenate([predicted.box, poses.box])), axis=1)
+    alike = oks(xy, area, np.asarray(poses.skeleton.sigmas) * _SIGMA_FACTOR, visible=score >= SEEN_SCORE)
     return alike[:first, first:]
 
 
-def nearness(predicted: Poses, poses: Poses) -> Doubles:
+def _track_nearness(predicted: Poses, poses: Poses) -> _Doubles:
     """(T, N) in 0..1 for who comes back: 1 in the predicted place and size, 0 from half a height away."""
-    sides = [spans(p.box).max(axis=1) for p in (predicted, poses)]  # (T,), (N,)
+    sides = [_box_sizes(p.box).max(axis=1) for p in (predicted, poses)]  # (T,), (N,)
     larger = np.maximum(np.maximum(sides[0][:, None], sides[1][None]), 1)
     ratio = np.minimum(sides[0][:, None], sides[1][None]) / larger
-    away = np.linalg.norm(centers(predicted.box)[:, None] - centers(poses.box)[None], axis=2) / larger
+    away = np.linalg.norm(_box_centers(predicted.box)[:, None] - _box_centers(poses.box)[None], axis=2) / larger
     return np.asarray(np.clip(1 - 2 * away, 0, 1) * (ratio > 2 / 3))
 
 
-def doubled(poses: Poses, sure: float) -> Bools:
+def _is_double(poses: Poses, sure: float) -> _Bools:
     """(N,) whose box is unsure and lies over a surer one: mostly the same person twice."""
     surer = poses.box_score[:, None] < poses.box_score[None]
-    over = (box_iou(poses.box, poses.box) > DOUBLE) & surer
+    over = (box_iou(poses.box, poses.box) > _DOUBLE_IOU) & surer
     return np.asarray((poses.box_score < sure) & over.any(axis=1))
 
 
-def more_pairs(pairs: Pairs, values: Doubles, least: float) -> Pairs:
+def _add_pairs(pairs: _IndexPairs, values: _Doubles, least: float) -> _IndexPairs:
     """`pairs` and the best assignment (largest sum) of those still free whose value is `least` or more."""
     free = [np.setdiff1d(np.arange(n), taken) for n, taken in zip(values.shape, pairs, strict=True)]
     part = values[np.ix_(*free)]
@@ -166,63 +168,63 @@ def more_pairs(pairs: Pairs, values: Doubles, least: float) -> Pairs:
     return np.concatenate([pairs[0], chosen[0]]), np.concatenate([pairs[1], chosen[1]])
 
 
-def cut(tracks: Tracks, poses: Poses, pairs: Pairs) -> bool:
+def _scene_changed(tracks: _Tracks, poses: Poses, pairs: _IndexPairs) -> bool:
     """Whether the scene changed: several people before and after, and not one of them the same."""
     present = int((tracks.seen == tracks.seen.max(initial=-np.inf)).sum())
     return present > 1 and len(poses) > 1 and len(pairs[0]) == 0
 
 
-def update(tracks: Tracks, poses: Poses, pairs: Pairs, time: float) -> Tracks:
+def _update_tracks(tracks: _Tracks, poses: Poses, pairs: _IndexPairs, time: float) -> _Tracks:
     """The tracks after a frame at `time`: those who were not found first, then everyone in it."""
     velocity = np.zeros((len(poses), 2))
     rows, columns = pairs
-    velocity[columns] = velocities(tracks[rows], poses[columns], time)
+    velocity[columns] = _track_velocities(tracks[rows], poses[columns], time)
     count = np.ones(len(poses), np.int64)
     count[columns] += tracks.count[rows]
     lost = tracks[np.setdiff1d(np.arange(len(tracks)), rows)]
-    return Tracks(
-        join(lost.poses, poses),
+    return _Tracks(
+        _concat_tracked(lost.poses, poses),
         np.concatenate([lost.velocity, velocity]),
         np.concatenate([lost.seen, np.full(len(poses), time)]),
         np.concatenate([lost.count, count]),
     )
 
 
-def velocities(before: Tracks, poses: Poses, time: float) -> Doubles:
+def _track_velocities(before: _Tracks, poses: Poses, time: float) -> _Doubles:
     """(N, 2) px/s of the boxes' centres, steadied, for people whose tracks were `before`."""
     step = np.maximum(time - before.seen, 1e-3)[:, None]
-    speed = (centers(poses.box) - centers(before.poses.box)) / step
-    return np.asarray(before.velocity + (1 - np.exp(-step / SETTLE)) * (speed - before.velocity))
+    speed = (_box_centers(poses.box) - _box_centers(before.poses.box)) / step
+    return np.asarray(before.velocity + (1 - np.exp(-step / _VELOCITY_SECONDS)) * (speed - before.velocity))
 
 
-def join(first: Poses, second: Poses) -> Poses:
+def _concat_tracked(first: Poses, second: Poses) -> Poses:
     """What tracks need of two groups of people, one after the other."""
     names = ("xy", "score", "box", "box_score", "ids")
     arrays = {name: np.concatenate([getattr(first, name), getattr(second, name)]) for name in names}
     return Poses(**arrays, skeleton=second.skeleton)
 
 
-def centers(box: Floats) -> Floats:
+def _box_centers(box: Floats) -> Floats:
     return np.asarray((box[:, :2] + box[:, 2:]) / 2)
 
 
-def spans(box: Floats) -> Floats:
+def _box_sizes(box: Floats) -> Floats:
     """(N, 2) widths and heights."""
     return box[:, 2:] - box[:, :2]
 
 
-def boxes_from_joints(poses: Poses, size: Size, *, threshold: float = SEEN, padding: float = 0.09) -> Boxes:
+def boxes_from_keypoints(poses: Poses, size: Size, *, threshold: float = SEEN_SCORE, padding: float = 0.09) -> Boxes:
     """Where to look for the same people in the next frame: around their joints, within a picture of `size`.
 
     padding: on each side, in parts of the longer side of the joints' own box. Joints that score under
     `threshold` do not count; who shows fewer than three keeps the box. Who is outside is left out.
     """
     seen = poses.score >= threshold  # (N, K)
-    low, high = extents(poses.xy, seen)
+    low, high = keypoint_extents(poses.xy, seen)
     enough = seen.sum(axis=1, keepdims=True) >= 3  # (N, 1)
     low, high = np.where(enough, low, poses.box[:, :2]), np.where(enough, high, poses.box[:, 2:])
     edge = enough * padding * (high - low).max(axis=1, initial=0, keepdims=True)
     limit = np.asarray(size, np.float32)
     box = np.concatenate([np.clip(low - edge, 0, limit), np.clip(high + edge, 0, limit)], axis=1)
-    inside = (spans(box) >= 1).all(axis=1)
+    inside = (_box_sizes(box) >= 1).all(axis=1)
     return Boxes(box.astype(np.float32), poses.box_score)[inside]

@@ -12,20 +12,20 @@ import numpy as np
 
 from hrpose_cli.errors import FormatError, InputError
 from hrpose_cli.files import read_json
-from hrpose_cli.metrics.coco import check_lists, indexed, picture_folder
+from hrpose_cli.metrics.coco import check_lists, find_image_folder, index_coco
 from hrpose_cli.skeletons import SKELETONS, Skeleton
 
 # What each list of a file must say; less than for measuring: CrowdPose's people have no area.
-NEEDED = {
+_REQUIRED_KEYS = {
     "images": {"id", "file_name", "width", "height"},
     "annotations": {"id", "image_id", "category_id", "bbox"},
     "categories": {"id"},
 }
-LOG = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Source:
+class AnnotationSource:
     """One annotation file."""
 
     annotations: Path
@@ -33,55 +33,55 @@ class Source:
     trust: float = 1.0  # 0..1
 
 
-def annotated(source: Source, skeleton: Skeleton) -> Iterator[tuple[Path, dict[str, Any], list[Any]]]:
+def read_annotated(source: AnnotationSource, skeleton: Skeleton) -> Iterator[tuple[Path, dict[str, Any], list[Any]]]:
     """Each picture of a source, its row in the file, and all annotations of it."""
-    truth = open_annotations(source.annotations, skeleton)
+    truth = _open_annotations(source.annotations, skeleton)
     images = truth.loadImgs(truth.getImgIds())
-    folder = picture_folder(source.annotations, [image["file_name"] for image in images[:1]], source.images)
+    folder = find_image_folder(source.annotations, [image["file_name"] for image in images[:1]], source.images)
     for image in images:
         yield folder / image["file_name"], image, truth.imgToAnns[image["id"]]
 
 
-def open_annotations(path: Path, skeleton: Skeleton) -> Any:
+def _open_annotations(path: Path, skeleton: Skeleton) -> Any:
     """The `pycocotools.coco.COCO` of a file; InputError if it names other joints than `skeleton` has.
 
     FormatError if one of its annotations cannot be used. Those of pictures that it does not list, as
     files have them of which somebody kept a part of the pictures, are left out, and counted in the log.
     """
     content = read_json(path, "annotations")
-    check_lists(content, path, NEEDED, "COCO")
+    check_lists(content, path, _REQUIRED_KEYS, "COCO")
     for category in content["categories"]:
-        joints = plain(category.get("keypoints") or skeleton.joints)
-        if joints != plain(skeleton.joints):
-            fitting = [other.name for other in SKELETONS.values() if joints == plain(other.joints)]
+        joints = _plain_names(category.get("keypoints") or skeleton.joints)
+        if joints != _plain_names(skeleton.joints):
+            fitting = [other.name for other in SKELETONS.values() if joints == _plain_names(other.joints)]
             advice = f"say --skeleton {fitting[0]}" if fitting else f"only {', '.join(SKELETONS)} can be trained"
             raise InputError(f"{path} has not the joints of {skeleton.name}, but {len(joints)} others: {advice}")
     listed = {image["id"] for image in content["images"]}
     rows = [row for row in content["annotations"] if row["image_id"] in listed]
     if lost := len(content["annotations"]) - len(rows):
-        LOG.info("%s: %d annotations are of pictures that it does not list, and left out", path, lost)
-    check_people(rows, path, skeleton)
-    return indexed(content | {"annotations": rows})
+        _LOG.info("%s: %d annotations are of pictures that it does not list, and left out", path, lost)
+    _check_people(rows, path, skeleton)
+    return index_coco(content | {"annotations": rows})
 
 
-def check_people(rows: Sequence[dict[str, Any]], path: Path, skeleton: Skeleton) -> None:
+def _check_people(rows: Sequence[dict[str, Any]], path: Path, skeleton: Skeleton) -> None:
     """Raise FormatError for the first annotation that would break the training."""
     for row in rows:
-        if wrong := fault(row, skeleton):
+        if wrong := _describe_fault(row, skeleton):
             raise FormatError(f"{path}: annotation {row['id']} has {wrong}: correct it or leave it out")
 
 
-def fault(row: dict[str, Any], skeleton: Skeleton) -> str:
+def _describe_fault(row: dict[str, Any], skeleton: Skeleton) -> str:
     """What an annotation has that cannot be, if there is such a thing."""
     count = 3 * len(skeleton)
-    if not finite(row["bbox"], 4):
+    if not _is_finite_list(row["bbox"], 4):
         return "a bbox that is not 4 finite numbers"
-    if row.get("keypoints") and not finite(row["keypoints"], count):
+    if row.get("keypoints") and not _is_finite_list(row["keypoints"], count):
         return f"keypoints that are not {count} finite numbers, x, y and v of each joint of {skeleton.name}"
     return ""
 
 
-def finite(values: Any, count: int) -> bool:
+def _is_finite_list(values: Any, count: int) -> bool:
     """Whether JSON is a list of so many finite numbers."""
     try:
         array = np.asarray(values)
@@ -95,6 +95,6 @@ def has_labels(row: dict[str, Any]) -> bool:
     return any((row.get("keypoints") or [])[2::3])
 
 
-def plain(names: Sequence[str]) -> list[str]:
+def _plain_names(names: Sequence[str]) -> list[str]:
     """Names of joints as skeletons have them, however they are written."""
     return [name.strip().lower().replace(" ", "_").replace("-", "_") for name in names]

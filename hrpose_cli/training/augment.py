@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hrpose_cli.estimation.heatmaps import encode
+from hrpose_cli.estimation.heatmaps import encode_heatmaps
 from hrpose_cli.geometry import PADDING, Size
 from hrpose_cli.models.zoo import ModelSpec
 from hrpose_cli.skeletons import SKELETONS, Skeleton
-from hrpose_cli.training.dataset import People
+from hrpose_cli.training.dataset import PeopleDataset
 
-HALF_BODY_SCALE = 1.5
+_HALF_BODY_SCALE = 1.5
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Augmentation:
 
 
 @dataclass(frozen=True)
-class Regions:
+class _Regions:
     """What N crops show of their patches; the pixel unit is the patch's."""
 
     center: Tensor  # (N, 2)
@@ -51,7 +51,7 @@ class Regions:
     mirrored: Tensor  # (N,) bool
 
 
-def half_body(
+def _half_body(
     joints: Tensor, visible: Tensor, skeleton: Skeleton, prefer_upper: Tensor, aspect: float, *, extra: float = 0.0
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Centres (N, 2) and sizes (N, 2) of one body half, and where (N,) there is one to show.
@@ -69,13 +69,13 @@ def half_body(
     low = torch.where(chosen, joints, torch.inf).amin(1)
     high = torch.where(chosen, joints, -torch.inf).amax(1)
     span = high - low + extra
-    width = torch.maximum(span[:, 0], span[:, 1] * aspect) * HALF_BODY_SCALE
+    width = torch.maximum(span[:, 0], span[:, 1] * aspect) * _HALF_BODY_SCALE
     return center, torch.stack([width, width / aspect], -1), number[:, 0] >= 2
 
 
-def random_regions(
+def _random_regions(
     center: Tensor, width: Tensor, joints: Tensor, visible: Tensor, skeleton: Skeleton, crop: Size, how: Augmentation
-) -> Regions:
+) -> _Regions:
     """Regions for one epoch's look at N people.
 
     center (N, 2) and width (N,): of the padded boxes; joints (N, K, 2) and visible (N, K): in patch
@@ -83,7 +83,7 @@ def random_regions(
     """
     n, aspect = len(center), crop[0] / crop[1]
     chance = torch.rand(4, n)
-    body_center, body_size, possible = half_body(joints, visible, skeleton, torch.randn(n) < 0.5, aspect)
+    body_center, body_size, possible = _half_body(joints, visible, skeleton, torch.randn(n) < 0.5, aspect)
     half = possible & (visible.sum(1) > 8) & (chance[0] < how.half_body)
     center = torch.where(half[:, None], body_center, center)
     width = torch.where(half, body_size[:, 0], width)
@@ -92,10 +92,10 @@ def random_regions(
     degrees = torch.where(chance[1] < how.rotated, turn, 0.0)
     sides = torch.stack([width, width / aspect], -1)
     moved = center + sides * (how.shift * torch.randn(n, 2)).clamp(-2 * how.shift, 2 * how.shift)
-    return Regions(moved, width, degrees, chance[2] < how.flipped)
+    return _Regions(moved, width, degrees, chance[2] < how.flipped)
 
 
-def crop_to_patch(regions: Regions, crop: Size) -> Tensor:
+def _crop_to_patch(regions: _Regions, crop: Size) -> Tensor:
     """(N, 2, 3) affines from crop to patch pixels, in the classic geometry; float32.
 
     The mirror is x -> W - 1 - x in crop pixels, as flipping the finished crop would be.
@@ -114,19 +114,19 @@ def crop_to_patch(regions: Regions, crop: Size) -> Tensor:
     return torch.cat([linear, offset[..., None]], -1)
 
 
-def move_joints(joints: Tensor, to_patch: Tensor, mirrored: Tensor, mirror: Tensor) -> Tensor:
+def _move_keypoints(joints: Tensor, to_patch: Tensor, mirrored: Tensor, mirror: Tensor) -> Tensor:
     """Joints (N, K, 2) of the patch in crop pixels, left and right swapped where `mirrored` (N,)."""
     moved = torch.linalg.solve(to_patch[:, :, :2], (joints - to_patch[:, None, :, 2]).transpose(1, 2)).transpose(1, 2)
-    return swap(moved, mirrored, mirror)
+    return _swap_sides(moved, mirrored, mirror)
 
 
-def swap(values: Tensor, mirrored: Tensor, mirror: Tensor) -> Tensor:
+def _swap_sides(values: Tensor, mirrored: Tensor, mirror: Tensor) -> Tensor:
     """(N, K, ...) with the joints of mirrored samples exchanged; mirror: (K,) `Skeleton.mirror`."""
     shape = (-1,) + (1,) * (values.ndim - 1)
     return torch.where(mirrored.view(shape), values[:, mirror], values)
 
 
-def resample(patches: Tensor, to_patch: Tensor, crop: Size) -> Tensor:
+def resample_patches(patches: Tensor, to_patch: Tensor, crop: Size) -> Tensor:
     """Crops (N, 3, h, w) float32 of patches (N, 3, P, Q) float32, bilinear; black outside."""
     width, height = crop
     rows, columns = torch.arange(height, dtype=torch.float32), torch.arange(width, dtype=torch.float32)
@@ -137,7 +137,7 @@ def resample(patches: Tensor, to_patch: Tensor, crop: Size) -> Tensor:
     return F.grid_sample(patches, 2 * sampled / (size - 1) - 1, align_corners=True)
 
 
-def change_light(crops: Tensor, how: Augmentation) -> Tensor:
+def _change_light(crops: Tensor, how: Augmentation) -> Tensor:
     """Crops (N, 3, h, w) in 0..1 with other saturation, contrast, brightness and tint, still in 0..1."""
     n, reach = len(crops), how.light
 
@@ -150,7 +150,7 @@ def change_light(crops: Tensor, how: Augmentation) -> Tensor:
     return (((colored - mean) * factor() + mean * factor()) * factor(3, 0.25)).clamp(0, 1)
 
 
-def occlude(crops: Tensor, how: Augmentation) -> Tensor:
+def _add_occluders(crops: Tensor, how: Augmentation) -> Tensor:
     """Crops (N, 3, h, w), some with a rectangle of one colour, at most 30 % of each side."""
     n, _, height, width = crops.shape
     device = crops.device
@@ -163,13 +163,13 @@ def occlude(crops: Tensor, how: Augmentation) -> Tensor:
     return torch.where(inside & chosen, torch.rand(n, 3, 1, 1, device=device), crops)
 
 
-def crop_width(people: People, spec: ModelSpec) -> float:
+def crop_width(people: PeopleDataset, spec: ModelSpec) -> float:
     """Of a crop that is not augmented, patch px."""
     return people.width * spec.padding / PADDING
 
 
 @dataclass(frozen=True)
-class Samples:
+class CropSamples:
     """One batch."""
 
     crops: Tensor  # (N, 3, h, w) float32 in 0..255, RGB
@@ -177,7 +177,9 @@ class Samples:
     weight: Tensor  # (N, K)
 
 
-def draw(people: People, chosen: Tensor, spec: ModelSpec, how: Augmentation, *, encoding: str = "unbiased") -> Samples:
+def draw_samples(
+    people: PeopleDataset, chosen: Tensor, spec: ModelSpec, how: Augmentation, *, encoding: str = "unbiased"
+) -> CropSamples:
     """The people `chosen` (N,), augmented anew, on the device of their patches.
 
     Random numbers come from torch's own generators: of the geometry from the CPU's, which is the
@@ -187,13 +189,13 @@ def draw(people: People, chosen: Tensor, spec: ModelSpec, how: Augmentation, *, 
     joints, labelled = people.joints[chosen], people.labelled[chosen]
     n = len(chosen)
     center, width = torch.full((n, 2), people.side / 2), torch.full((n,), crop_width(people, spec))
-    regions = random_regions(center, width, joints, labelled, skeleton, crop, how)
-    to_patch, mirror = crop_to_patch(regions, crop), torch.from_numpy(skeleton.mirror)
+    regions = _random_regions(center, width, joints, labelled, skeleton, crop, how)
+    to_patch, mirror = _crop_to_patch(regions, crop), torch.from_numpy(skeleton.mirror)
     patches = people.patches[chosen].permute(0, 3, 1, 2).float() / 255
-    crops = occlude(change_light(resample(patches, to_patch.to(patches.device), crop), how), how)
-    moved = move_joints(joints, to_patch, regions.mirrored, mirror)
-    weight = swap(people.weight[chosen], regions.mirrored, mirror)
+    crops = _add_occluders(_change_light(resample_patches(patches, to_patch.to(patches.device), crop), how), how)
+    moved = _move_keypoints(joints, to_patch, regions.mirrored, mirror)
+    weight = _swap_sides(people.weight[chosen], regions.mirrored, mirror)
     size = crop[0] // 4, crop[1] // 4
     moved, weight = moved.to(crops.device), weight.to(crops.device)
-    target, drawn = encode(moved / 4, (weight > 0).float(), size, sigma=spec.sigma, encoding=encoding)
-    return Samples(crops * 255, target, weight * drawn)
+    target, drawn = encode_heatmaps(moved / 4, (weight > 0).float(), size, sigma=spec.sigma, encoding=encoding)
+    return CropSamples(crops * 255, target, weight * drawn)

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from hrpose_cli.backends.pytorch import LEVELS, level_shift
-from hrpose_cli.nets.fast_lite_hrnet import parts
+from hrpose_cli.backends.pytorch import GREY_LEVELS, grey_level_shift
+from hrpose_cli.nets.fast_lite_hrnet import modules_of_type
 from hrpose_cli.nets.lite_hrnet import ConvBN, LiteHRNet, replace_statistics
 
 # Rounding errors (RMS) in parts of a channel's own spread: from the first one on a channel is split,
@@ -41,7 +41,7 @@ def chains(net: LiteHRNet) -> list[Chain]:
     half = stem.linear_conv.conv.out_channels
     left, grown = pairs(stem.branch1), pairs(net.transition0)
     assert len(grown) == 2, "what leaves the stem goes to two depthwise convolutions and nowhere else"
-    enter, middle, leave = parts(net.stage0, ConvBN)[:3]  # of the first shuffle block of all
+    enter, middle, leave = modules_of_type(net.stage0, ConvBN)[:3]  # of the first shuffle block of all
     return [
         Chain(stem.conv1, range(half), left),
         Chain(stem.expand_conv, range(2 * half), ((stem.depthwise_conv, stem.linear_conv),)),
@@ -53,7 +53,7 @@ def chains(net: LiteHRNet) -> list[Chain]:
 
 def pairs(module: nn.Module) -> tuple[tuple[ConvBN, ConvBN], ...]:
     """The depthwise and pointwise convolutions in `module`, which come by turns."""
-    found = parts(module, ConvBN)
+    found = modules_of_type(module, ConvBN)
     return tuple(zip(found[::2], found[1::2], strict=True))
 
 
@@ -123,7 +123,7 @@ def lower(chain: Chain, channel: int, by: float) -> None:
 @torch.no_grad()
 def fold(net: LiteHRNet) -> None:
     """Make each batch norm an identity with a bias."""
-    for layer in parts(net, ConvBN):
+    for layer in modules_of_type(net, ConvBN):
         norm = layer.bn
         replace_statistics(norm, torch.zeros_like(norm.bias), torch.ones_like(norm.bias) - norm.eps)
         layer.conv.weight.mul_(norm.weight.view(-1, 1, 1, 1))
@@ -138,10 +138,10 @@ def rounded(values: Tensor) -> Tensor:
 @torch.no_grad()
 def round_weights(net: LiteHRNet) -> None:
     """Round what a folded net adds and multiplies; of the first convolution its form for whole grey levels."""
-    first, *others = parts(net, ConvBN)
-    std = LEVELS[1].view(3, 1, 1)
+    first, *others = modules_of_type(net, ConvBN)
+    std = GREY_LEVELS[1].view(3, 1, 1)
     first.conv.weight.copy_(rounded(first.conv.weight / std) * std)
-    shift = level_shift(first.conv.weight)
+    shift = grey_level_shift(first.conv.weight)
     first.bn.bias.copy_(rounded(first.bn.bias + shift) - shift)
     for values in (
         *(p for layer in others for p in (layer.conv.weight, layer.bn.bias)),

@@ -14,19 +14,19 @@ import torch
 from torch import Tensor
 
 from hrpose_cli.errors import InputError
-from hrpose_cli.estimation.crops import crop_bounds, warp_into
-from hrpose_cli.files import replacing
-from hrpose_cli.geometry import Size, box_regions, invert, region_affines, transform
-from hrpose_cli.media.images import read_picture
+from hrpose_cli.estimation.crops import crop_bounds, warp_into_crop
+from hrpose_cli.files import atomic_write
+from hrpose_cli.geometry import Size, box_regions, invert_affines, region_affines, transform_points
+from hrpose_cli.media.images import read_image
 from hrpose_cli.skeletons import Skeleton
-from hrpose_cli.training.annotations import Source, annotated, has_labels
-from hrpose_cli.training.losses import joint_weights
+from hrpose_cli.training.annotations import AnnotationSource, has_labels, read_annotated
+from hrpose_cli.training.losses import keypoint_weights
 
-REACH = 2.0  # side of a patch in widths of the padded box: room to turn, shift and zoom out
+_PATCH_WIDTHS = 2.0  # side of a patch in widths of the padded box: room to turn, shift and zoom out
 
 
 @dataclass(frozen=True)
-class People:
+class PeopleDataset:
     """N people. All patches have the same side P; the person's padded box is in the middle."""
 
     patches: Tensor  # (N, P, P, 3) uint8
@@ -47,27 +47,29 @@ class People:
     @property
     def width(self) -> float:
         """Of every padded box, patch px."""
-        return self.side / REACH
+        return self.side / _PATCH_WIDTHS
 
-    def to(self, device: str) -> People:
+    def to(self, device: str) -> PeopleDataset:
         """The same with the patches on `device`; all else is small and stays."""
         return replace(self, patches=self.patches.to(device))
 
-    def part(self, keep: Tensor) -> People:
+    def part(self, keep: Tensor) -> PeopleDataset:
         """The people of an index tensor."""
         names = tuple(self.names[int(i)] for i in keep)
-        return People(self.patches[keep], self.joints[keep], self.labelled[keep], self.weight[keep], names, self.key)
+        return PeopleDataset(
+            self.patches[keep], self.joints[keep], self.labelled[keep], self.weight[keep], names, self.key
+        )
 
 
 def load_people(
-    sources: Sequence[Source],
+    sources: Sequence[AnnotationSource],
     crop: Size,
     skeleton: Skeleton,
     cache: Path,
     *,
     occluded: float = 1.0,
     by_joint: bool = False,
-) -> People:
+) -> PeopleDataset:
     """The labelled people of `sources` for nets that see `crop` (width, height).
 
     occluded: the weight of joints that are labelled but hidden. by_joint: whether elbows, wrists,
@@ -76,21 +78,21 @@ def load_people(
     The patches are kept in the folder `cache` and read from there the next time; the processes of
     one training share that memory.
     """
-    key = fingerprint(sources, crop, skeleton)
+    key = _fingerprint(sources, crop, skeleton)
     patches, labels = cache / f"people-{key}.npy", cache / f"people-{key}.npz"
     if not labels.is_file():
-        write_people(sources, crop, skeleton, patches, labels)
+        _write_people(sources, crop, skeleton, patches, labels)
     with np.load(labels) as stored:
         joints, visible, trust = (torch.from_numpy(stored[name]) for name in ("joints", "visible", "trust"))
         names = tuple(stored["names"].tolist())
     # Mapped copy-on-write, since torch has no read-only tensors; nobody writes.
     mapped = torch.from_numpy(np.load(patches, mmap_mode="c"))
     more = torch.tensor(skeleton.joint_weights) if by_joint else None
-    weight = joint_weights(visible, occluded=occluded, by_joint=more) * trust[:, None]
-    return People(mapped, joints, visible > 0, weight, names, key)
+    weight = keypoint_weights(visible, occluded=occluded, by_joint=more) * trust[:, None]
+    return PeopleDataset(mapped, joints, visible > 0, weight, names, key)
 
 
-def fingerprint(sources: Sequence[Source], crop: Size, skeleton: Skeleton) -> str:
+def _fingerprint(sources: Sequence[AnnotationSource], crop: Size, skeleton: Skeleton) -> str:
     """Eight digits that change with whatever changes the patches, but for a picture that is replaced by another.
 
     Looking at each would need the annotation files, whose reading takes longer than that of the patches.
@@ -99,54 +101,56 @@ def fingerprint(sources: Sequence[Source], crop: Size, skeleton: Skeleton) -> st
         (str(s.annotations.resolve()), s.annotations.stat().st_mtime_ns, s.trust, str(s.images and s.images.resolve()))
         for s in sources
     ]
-    facts = json.dumps([files, crop, skeleton.name, REACH])
+    facts = json.dumps([files, crop, skeleton.name, _PATCH_WIDTHS])
     return hashlib.sha256(facts.encode()).hexdigest()[:8]
 
 
-def write_people(sources: Sequence[Source], crop: Size, skeleton: Skeleton, patches: Path, labels: Path) -> None:
+def _write_people(
+    sources: Sequence[AnnotationSource], crop: Size, skeleton: Skeleton, patches: Path, labels: Path
+) -> None:
     """Cut all people and write both files; the labels come last and say that all is there."""
-    plans = [list(labelled(source, skeleton)) for source in sources]
+    plans = [list(_read_labelled(source, skeleton)) for source in sources]
     count = sum(len(rows) for plan in plans for _, rows in plan)
     if not count:
         raise InputError("the annotation files label no person with a joint of this skeleton")
-    side = round(crop[0] * REACH)
+    side = round(crop[0] * _PATCH_WIDTHS)
     joints, visible = np.zeros((count, len(skeleton), 2), np.float32), np.zeros((count, len(skeleton)), np.float32)
     trust, names, n = np.zeros(count, np.float32), [], 0
-    with replacing(patches) as temporary:
+    with atomic_write(patches) as temporary:
         stored = np.lib.format.open_memmap(temporary, "w+", np.uint8, (count, side, side, 3))
         for source, plan in zip(sources, plans, strict=True):
             for path, rows in plan:
-                image = read_picture(path)
+                image = read_image(path)
                 for row in rows:
-                    stored[n], joints[n], visible[n] = cut(image, row, crop, side)
+                    stored[n], joints[n], visible[n] = _cut_patch(image, row, crop, side)
                     trust[n] = source.trust
                     names.append(path.name)
                     n += 1
         stored.flush()
         del stored
-    with replacing(labels) as temporary:
+    with atomic_write(labels) as temporary:
         np.savez(temporary, joints=joints, visible=visible, trust=trust, names=np.array(names))
 
 
-def labelled(source: Source, skeleton: Skeleton) -> Iterator[tuple[Path, list[Any]]]:
+def _read_labelled(source: AnnotationSource, skeleton: Skeleton) -> Iterator[tuple[Path, list[Any]]]:
     """Each picture with the people of it that have a box and a labelled joint."""
-    for path, _, everyone in annotated(source, skeleton):
-        rows = [row for row in everyone if usable(row)]
+    for path, _, everyone in read_annotated(source, skeleton):
+        rows = [row for row in everyone if _is_usable(row)]
         if rows:
             yield path, rows
 
 
-def usable(row: Any) -> bool:
+def _is_usable(row: Any) -> bool:
     """Whether an annotation can be learned from."""
     return has_labels(row) and not row.get("iscrowd") and min(row["bbox"][2:]) > 0
 
 
-def cut(image: Any, row: Any, crop: Size, side: int) -> tuple[Any, Any, Any]:
+def _cut_patch(image: Any, row: Any, crop: Size, side: int) -> tuple[Any, Any, Any]:
     """Patch (side, side, 3), joints (K, 2) in its pixels and v (K,) of one annotation."""
     x, y, w, h = row["bbox"]
     center, region = box_regions([[x, y, x + w, y + h]], crop)
-    to_patch = region_affines(center, np.repeat(region[:, :1] * REACH, 2, axis=1), (side, side))
+    to_patch = region_affines(center, np.repeat(region[:, :1] * _PATCH_WIDTHS, 2, axis=1), (side, side))
     patch = np.zeros((side, side, 3), np.uint8)
-    warp_into(patch, image, to_patch[0], crop_bounds(invert(to_patch), (side, side))[0])
+    warp_into_crop(patch, image, to_patch[0], crop_bounds(invert_affines(to_patch), (side, side))[0])
     labels = np.asarray(row["keypoints"], np.float64).reshape(-1, 3)
-    return patch, transform(to_patch[0], labels[:, :2]), labels[:, 2]
+    return patch, transform_points(to_patch[0], labels[:, :2]), labels[:, 2]

@@ -22,24 +22,24 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from hrpose_cli.backends.pytorch import normalise
+from hrpose_cli.backends.pytorch import normalise_images
 from hrpose_cli.errors import InputError, WeightsError, first_line
-from hrpose_cli.files import replacing
-from hrpose_cli.models.checkpoints import TRAINING, read_torch
+from hrpose_cli.files import atomic_write
+from hrpose_cli.models.checkpoints import CHECKPOINT_KEYS, read_torch_file
 from hrpose_cli.models.zoo import ModelSpec
-from hrpose_cli.training.augment import Augmentation, Samples
-from hrpose_cli.training.dataset import People
-from hrpose_cli.training.method import METHODS, Batch
-from hrpose_cli.training.recipe import Recipe, differing, learning_rate
-from hrpose_cli.training.whole_images import PictureAugmentation, Pictures
+from hrpose_cli.training.augment import Augmentation, CropSamples
+from hrpose_cli.training.dataset import PeopleDataset
+from hrpose_cli.training.method import TRAINING_METHODS, TrainingBatch
+from hrpose_cli.training.recipe import Recipe, differing_options, learning_rate
+from hrpose_cli.training.whole_images import ImageAugmentation, ImageDataset
 
-LAST = "last.pt"
-LOG = "log.jsonl"
-ANEW = "start anew from its weights with --init and another --out"
+CHECKPOINT_FILE = "last.pt"
+LOG_FILE = "log.jsonl"
+_START_ANEW = "start anew from its weights with --init and another --out"
 
 
 @dataclass(frozen=True)
-class Progress:
+class _Progress:
     """Where a training stands."""
 
     step: int = 0
@@ -48,7 +48,7 @@ class Progress:
     best: float = -1.0  # average precision of the weights that were kept
 
 
-def moving_average(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
+def _moving_average(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
     """For `AveragedModel`: decays by at most (1 + t) / (10 + t) after t steps.
 
     So a short training does not carry its start to its end. The ramp is the one of TensorFlow's
@@ -68,23 +68,23 @@ class Training:
 
     net: nn.Module
     spec: ModelSpec
-    people: People | Pictures
+    people: PeopleDataset | ImageDataset
     recipe: Recipe
     out: Path
-    how: Augmentation | PictureAugmentation | None = None  # None: as usual for the method
+    how: Augmentation | ImageAugmentation | None = None  # None: as usual for the method
     teacher: Callable[[Tensor], Tensor] | None = None  # crops (N, 3, h, w) in 0..255 -> heatmaps
     device: str = "cpu"
 
     def __post_init__(self) -> None:
         self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         self.check_people()
-        self.progress = Progress()
-        self.method = METHODS[self.spec.method]
+        self.progress = _Progress()
+        self.method = TRAINING_METHODS[self.spec.method]
         self.how = self.how or self.method.augmentation()
         if self.recipe.norms == "sync":
             self.net = nn.SyncBatchNorm.convert_sync_batchnorm(self.net)
         self.net = self.net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = AveragedModel(self.net, multi_avg_fn=moving_average(self.recipe.average), use_buffers=True)
+        self.average = AveragedModel(self.net, multi_avg_fn=_moving_average(self.recipe.average), use_buffers=True)
         self.average.eval()
         self.optimizer = torch.optim.AdamW(self.net.parameters(), self.recipe.rate, weight_decay=self.recipe.decay)
         self.model = DistributedDataParallel(self.net) if self.world > 1 else self.net
@@ -169,7 +169,7 @@ class Training:
         self.average.update_parameters(self.net)
         return total
 
-    def samples(self, part: int) -> Batch:
+    def samples(self, part: int) -> TrainingBatch:
         """Part `part` of the current step."""
         chosen = self.chosen(part)
         torch.manual_seed(hash((self.recipe.seed, self.progress.step, part)) % 2**63)
@@ -183,13 +183,13 @@ class Training:
         start = (place * self.parts + part) * self.recipe.batch
         return order[start : start + self.recipe.batch]
 
-    def loss(self, samples: Batch) -> Tensor:
+    def loss(self, samples: TrainingBatch) -> Tensor:
         """The method's loss; a loss that is no number stops the training with the pictures it came from."""
         with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
             outputs = self.outputs(samples.crops)
         value = self.method.loss(outputs, samples, self.recipe)
         if self.teacher is not None and self.recipe.distil:
-            assert isinstance(samples, Samples), "only top-down nets have a teacher"
+            assert isinstance(samples, CropSamples), "only top-down nets have a teacher"
             taught = replace(samples, target=self.teacher(samples.crops), weight=torch.ones_like(samples.weight))
             value = value + self.recipe.distil * self.method.loss(outputs, taught, self.recipe)
         if not torch.isfinite(value):
@@ -198,7 +198,7 @@ class Training:
 
     def outputs(self, crops: Tensor) -> list[Tensor]:
         """What the net says of crops (N, 3, h, w) in 0..255: one or, where several are trained, more heatmaps."""
-        found = self.model(normalise(crops, self.spec.color))
+        found = self.model(normalise_images(crops, self.spec.color))
         return [maps.float() for maps in (found if isinstance(found, list) else [found])]
 
     def pictures(self) -> str:
@@ -217,46 +217,46 @@ class Training:
             "processes": self.world,
             "spec": self.spec.metadata(),
         }
-        with replacing(self.out / LAST) as temporary:
+        with atomic_write(self.out / CHECKPOINT_FILE) as temporary:
             torch.save(state, temporary)
 
     def start(self, *, resume: bool) -> None:
         """Go on from the last checkpoint of `out` if that is wanted; never write over one if not."""
         if resume:
             self.resume()
-        elif (self.out / LAST).is_file():
+        elif (self.out / CHECKPOINT_FILE).is_file():
             raise InputError(f"{self.out} holds a training: say --resume, or name another --out")
 
     def resume(self) -> None:
         """Go on from the last checkpoint of `out`, if there is one, by the same recipe, for as long as is wanted."""
-        path = self.out / LAST
+        path = self.out / CHECKPOINT_FILE
         if not path.is_file():
             return
-        state = read_checkpoint(path)
+        state = _read_checkpoint(path)
         if state["spec"] != self.spec.metadata():
             raise WeightsError(f"{path} is of another net: name another --out")
         # More or fewer processes take the same step by another --accumulate.
         free = {"epochs", "minutes"} | ({"accumulate"} if state.get("processes", self.world) != self.world else set())
-        if before := differing(state.get("recipe", {}), self.recipe, free):
-            raise InputError(f"{path} was trained with {before}: say so again, or {ANEW}")
+        if before := differing_options(state.get("recipe", {}), self.recipe, free):
+            raise InputError(f"{path} was trained with {before}: say so again, or {_START_ANEW}")
         self.net.load_state_dict(state["net"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
-        self.progress = Progress(**state["progress"])
+        self.progress = _Progress(**state["progress"])
 
     def log(self, row: Mapping[str, Any]) -> None:
         """Add a line to log.jsonl."""
-        with (self.out / LOG).open("a", encoding="utf-8") as file:
+        with (self.out / LOG_FILE).open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def _read_checkpoint(path: Path) -> dict[str, Any]:
     """What `Training.save` wrote; WeightsError if it is damaged or something else."""
     try:
-        state: dict[str, Any] = read_torch(path)
-        missing = TRAINING - state.keys()
+        state: dict[str, Any] = read_torch_file(path)
+        missing = CHECKPOINT_KEYS - state.keys()
     except Exception as error:  # a damaged pickle can fail in any way
-        raise WeightsError(f"{path} cannot be read ({first_line(error)}): {ANEW}") from error
+        raise WeightsError(f"{path} cannot be read ({first_line(error)}): {_START_ANEW}") from error
     if missing:
         raise WeightsError(f"{path} is no checkpoint of hrpose train: name another --out")
     return state

@@ -6,7 +6,7 @@ from torch import Tensor
 PEAK_GAIN = 9.0  # how much more than the rest the middle of a peak counts in `peaked_mse`
 
 
-def joint_errors(output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+def _keypoint_errors(output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """(N, K): half the mean over pixels of (w (p - t))^2; the weight is inside of the square.
 
     HRNet, lib/core/loss.py, `JointsMSELoss`.
@@ -14,20 +14,20 @@ def joint_errors(output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     return 0.5 * (weight[..., None, None] * (output - target)).square().mean((-2, -1))
 
 
-def joints_mse(output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+def _keypoint_mse(output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """The mean of `joint_errors` over samples and joints."""
-    return joint_errors(output, target, weight).mean()
+    return _keypoint_errors(output, target, weight).mean()
 
 
-def joints_ohkm(output: Tensor, target: Tensor, weight: Tensor, *, hardest: int = 8) -> Tensor:
+def _keypoint_ohkm(output: Tensor, target: Tensor, weight: Tensor, *, hardest: int = 8) -> Tensor:
     """Online hard keypoint mining: the mean of each sample's `hardest` joint errors.
 
     HRNet, lib/core/loss.py, `JointsOHKMMSELoss`.
     """
-    return joint_errors(output, target, weight).topk(hardest, dim=1).values.mean()
+    return _keypoint_errors(output, target, weight).topk(hardest, dim=1).values.mean()
 
 
-def peaked_mse(output: Tensor, target: Tensor, weight: Tensor, *, gain: float = PEAK_GAIN) -> Tensor:
+def _peaked_mse(output: Tensor, target: Tensor, weight: Tensor, *, gain: float = PEAK_GAIN) -> Tensor:
     """Joint errors whose pixels count 1 + gain x target times.
 
     Nearly all of a target is zero, and a net that starts from chance first learns to say zero
@@ -37,7 +37,7 @@ def peaked_mse(output: Tensor, target: Tensor, weight: Tensor, *, gain: float = 
     return 0.5 * (pixels.mean((-2, -1)) * weight).mean()
 
 
-LOSSES = {"mse": joints_mse, "ohkm": joints_ohkm, "peaked": peaked_mse}
+LOSSES = {"mse": _keypoint_mse, "ohkm": _keypoint_ohkm, "peaked": _peaked_mse}
 
 
 def masked_mse(output: Tensor, target: Tensor, mask: Tensor, *, gain: float = 0.0) -> Tensor:
@@ -69,7 +69,7 @@ def tag_loss(tags: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
     return spread.sum(1) / count.clamp(min=1), push
 
 
-def joint_weights(visible: Tensor, *, occluded: float = 1.0, by_joint: Tensor | None = None) -> Tensor:
+def keypoint_weights(visible: Tensor, *, occluded: float = 1.0, by_joint: Tensor | None = None) -> Tensor:
     """(N, K) weights of labelled joints from COCO's v (0 absent, 1 hidden, 2 seen).
 
     occluded: the weight of hidden joints. by_joint: (K,), such as the 1, 1.2, 1.5 of

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor
 
 from hrpose_cli.models.zoo import ModelSpec
-from hrpose_cli.training.augment import Augmentation, Samples, draw
-from hrpose_cli.training.dataset import People
+from hrpose_cli.training.augment import Augmentation, CropSamples, draw_samples
+from hrpose_cli.training.dataset import PeopleDataset
 from hrpose_cli.training.losses import LOSSES, PEAK_GAIN, masked_mse, tag_loss
 from hrpose_cli.training.recipe import Recipe
-from hrpose_cli.training.whole_images import PictureAugmentation, Pictures, PictureSamples, draw_pictures
+from hrpose_cli.training.whole_images import ImageAugmentation, ImageDataset, ImageSamples, draw_images
 
 
-class Batch(Protocol):
+class TrainingBatch(Protocol):
     """What is drawn for a part of a step; all but the crops is known to the method alone."""
 
     @property
@@ -26,31 +26,33 @@ class Batch(Protocol):
 
 
 @dataclass(frozen=True)
-class Method:
+class _TrainingMethod:
     """One way of finding people, for the loop."""
 
     augmentation: Callable[[], Any]  # the usual one
-    draw: Callable[..., Batch]  # (people or pictures, chosen (N,), spec, augmentation, recipe)
+    draw: Callable[..., TrainingBatch]  # (people or pictures, chosen (N,), spec, augmentation, recipe)
     loss: Callable[..., Tensor]  # (outputs of the net, batch, recipe) -> a number
 
 
-def people_samples(people: People, chosen: Tensor, spec: ModelSpec, how: Augmentation, recipe: Recipe) -> Samples:
-    return draw(people, chosen, spec, how, encoding=recipe.encoding)
+def _draw_crop_samples(
+    people: PeopleDataset, chosen: Tensor, spec: ModelSpec, how: Augmentation, recipe: Recipe
+) -> CropSamples:
+    return draw_samples(people, chosen, spec, how, encoding=recipe.encoding)
 
 
-def people_loss(outputs: list[Tensor], samples: Samples, recipe: Recipe) -> Tensor:
+def _crop_loss(outputs: list[Tensor], samples: CropSamples, recipe: Recipe) -> Tensor:
     """The recipe's loss, summed over all heatmaps that the net gives (hourglass: intermediate supervision)."""
     loss = LOSSES[recipe.loss]
     return torch.stack([loss(maps, samples.target, samples.weight) for maps in outputs]).sum()
 
 
-def picture_samples(
-    pictures: Pictures, chosen: Tensor, spec: ModelSpec, how: PictureAugmentation, _: Recipe
-) -> PictureSamples:
-    return draw_pictures(pictures, chosen, spec, how)
+def _draw_image_samples(
+    pictures: ImageDataset, chosen: Tensor, spec: ModelSpec, how: ImageAugmentation, _: Recipe
+) -> ImageSamples:
+    return draw_images(pictures, chosen, spec, how)
 
 
-def picture_loss(outputs: list[Tensor], samples: PictureSamples, recipe: Recipe) -> Tensor:
+def _image_loss(outputs: list[Tensor], samples: ImageSamples, recipe: Recipe) -> Tensor:
     """Heatmaps of both sizes, and tags at 1/4; HigherHRNet, lib/core/loss.py, `MultiLossFactory`."""
     low, high = outputs
     joints, gain = high.shape[1], PEAK_GAIN if recipe.loss == "peaked" else 0.0
@@ -60,7 +62,7 @@ def picture_loss(outputs: list[Tensor], samples: PictureSamples, recipe: Recipe)
     return (heat + recipe.tags * (pull + push)).mean()
 
 
-METHODS = {
-    "top-down": Method(Augmentation, people_samples, people_loss),
-    "bottom-up": Method(PictureAugmentation, picture_samples, picture_loss),
+TRAINING_METHODS = {
+    "top-down": _TrainingMethod(Augmentation, _draw_crop_samples, _crop_loss),
+    "bottom-up": _TrainingMethod(ImageAugmentation, _draw_image_samples, _image_loss),
 }

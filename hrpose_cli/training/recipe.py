@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-OPTIONS = {"rate": "lr", "tags": "tag-weight"}  # by field; all others are called like theirs
+_OPTIONS = {"rate": "lr", "tags": "tag-weight"}  # by field; all others are called like theirs
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,13 @@ class Recipe:
     seed: int = 0
 
 
-def differing(before: Mapping[str, Any], recipe: Recipe, free: Collection[str]) -> str:
+def differing_options(before: Mapping[str, Any], recipe: Recipe, free: Collection[str]) -> str:
     """The options of an earlier recipe that another does not share.
 
     free: fields that may differ. So may those that an older version did not know.
     """
     return " ".join(
-        f"--{OPTIONS.get(name, name)} {before[name]}"
+        f"--{_OPTIONS.get(name, name)} {before[name]}"
         for name, value in asdict(recipe).items()
         if name not in free and before.get(name, value) != value
     )

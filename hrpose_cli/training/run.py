@@ -15,40 +15,40 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from hrpose_cli.backends.pytorch import TorchBackend, normalise
+from hrpose_cli.backends.pytorch import TorchBackend, normalise_images
 from hrpose_cli.errors import InputError, UsageError, WeightsError
-from hrpose_cli.estimation.bottom_up import MULTIPLE, BottomUp
+from hrpose_cli.estimation.bottom_up import INPUT_MULTIPLE, BottomUp
 from hrpose_cli.estimation.top_down import TopDown
-from hrpose_cli.evaluate import METRICS, Measure, Protocol, joint_rows
-from hrpose_cli.files import replacing
+from hrpose_cli.evaluate import METRICS, EvalProtocol, GroundTruth, keypoint_rows
+from hrpose_cli.files import atomic_write
 from hrpose_cli.geometry import Size
-from hrpose_cli.models.checkpoints import complain, official_keys, read_state
-from hrpose_cli.models.find import describe_file, locate, metadata, save
-from hrpose_cli.models.zoo import RESNETS, ModelSpec
-from hrpose_cli.nets.build import build
+from hrpose_cli.models.checkpoints import check_keys, official_keys, read_state_dict
+from hrpose_cli.models.find import describe_weights, locate_weights, read_weights_metadata, save_weights
+from hrpose_cli.models.zoo import RESNET_BLOCKS, ModelSpec
+from hrpose_cli.nets.build import build_net
 from hrpose_cli.nets.higher_hrnet import HigherHRNet
 from hrpose_cli.nets.hrnet import Trunk
-from hrpose_cli.nets.init import initialise, initialise_tags
+from hrpose_cli.nets.init import initialise_net, initialise_tags
 from hrpose_cli.nets.lite_hrnet import unfold_batch_norms
 from hrpose_cli.nets.simple_baseline import SimpleBaseline
 from hrpose_cli.skeletons import SKELETONS
-from hrpose_cli.training.augment import Augmentation, draw
-from hrpose_cli.training.dataset import People
-from hrpose_cli.training.loop import LOG, Training
+from hrpose_cli.training.augment import Augmentation, draw_samples
+from hrpose_cli.training.dataset import PeopleDataset
+from hrpose_cli.training.loop import LOG_FILE, Training
 from hrpose_cli.training.tinypose import read_ir
-from hrpose_cli.training.whole_images import Pictures
+from hrpose_cli.training.whole_images import ImageDataset
 
-T = TypeVar("T")
+_T = TypeVar("_T")
 
 # What `--net` can name. hrnet-small is the largest that two CPU cores train in an evening.
-NETS: dict[str, tuple[str, dict[str, Any]]] = {
+_TRAINABLE_NETS: dict[str, tuple[str, dict[str, Any]]] = {
     "hrnet-small": ("hrnet", {"width": 32, "modules": (1, 1, 1), "blocks": 2, "bottlenecks": 2}),
     "hrnet-w32": ("hrnet", {"width": 32}),
     "hrnet-w48": ("hrnet", {"width": 48}),
     "lite-hrnet": ("lite_hrnet", {}),
-    "simple-baseline-50": ("simple_baseline", {"blocks": RESNETS[50]}),
-    "simple-baseline-101": ("simple_baseline", {"blocks": RESNETS[101]}),
-    "simple-baseline-152": ("simple_baseline", {"blocks": RESNETS[152]}),
+    "simple-baseline-50": ("simple_baseline", {"blocks": RESNET_BLOCKS[50]}),
+    "simple-baseline-101": ("simple_baseline", {"blocks": RESNET_BLOCKS[101]}),
+    "simple-baseline-152": ("simple_baseline", {"blocks": RESNET_BLOCKS[152]}),
     "hourglass-4": ("hourglass", {"stacks": 4}),
     "hourglass-8": ("hourglass", {"stacks": 8}),
     "higher-hrnet-small": (
@@ -58,19 +58,19 @@ NETS: dict[str, tuple[str, dict[str, Any]]] = {
     "higher-hrnet-w32": ("higher_hrnet", {"width": 32}),
     "higher-hrnet-w48": ("higher_hrnet", {"width": 48}),
 }
-USUAL = {"top-down": "hrnet-small", "bottom-up": "higher-hrnet-small"}  # net of a method
-INPUTS = {"top-down": (96, 128), "bottom-up": (512, 512)}  # (width, height)
-BATCHES = {"top-down": 32, "bottom-up": 8}  # whole pictures take more memory: published are 12 a GPU
-SIGMAS = {32: (1.0, 3), 64: (2.0, 11), 96: (3.0, 17)}  # by the heatmap's height: target sigma, blur kernel
-MEASURED = 256  # crops on which the batch norms of folded weights are measured
+_DEFAULT_NETS = {"top-down": "hrnet-small", "bottom-up": "higher-hrnet-small"}  # net of a method
+_DEFAULT_INPUTS = {"top-down": (96, 128), "bottom-up": (512, 512)}  # (width, height)
+DEFAULT_BATCHES = {"top-down": 32, "bottom-up": 8}  # whole pictures take more memory: published are 12 a GPU
+_SIGMAS = {32: (1.0, 3), 64: (2.0, 11), 96: (3.0, 17)}  # by the heatmap's height: target sigma, blur kernel
+_STATISTICS_CROPS = 256  # crops on which the batch norms of folded weights are measured
 
 
-def choose(net: str | None, method: str | None) -> tuple[str, str]:
+def choose_net(net: str | None, method: str | None) -> tuple[str, str]:
     """A net of `NETS` and its method, from what was said of them."""
-    name = net or USUAL[method or "top-down"]
-    if name not in NETS:
-        raise UsageError(f"no net is called {name!r}: use {', '.join(NETS)}")
-    own = ModelSpec(name, NETS[name][0]).method
+    name = net or _DEFAULT_NETS[method or "top-down"]
+    if name not in _TRAINABLE_NETS:
+        raise UsageError(f"no net is called {name!r}: use {', '.join(_TRAINABLE_NETS)}")
+    own = ModelSpec(name, _TRAINABLE_NETS[name][0]).method
     if method not in {None, own}:
         raise UsageError(f"{name} is trained {own}: leave --method out, or name another --net")
     return name, own
@@ -78,90 +78,97 @@ def choose(net: str | None, method: str | None) -> tuple[str, str]:
 
 def new_spec(name: str, net: str, size: Size | None = None, skeleton: str = "coco", **facts: Any) -> ModelSpec:
     """The spec of a net that is to be trained; size: (width, height) of its input."""
-    net, method = choose(net, None)
-    size = size or INPUTS[method]
-    architecture, integers = NETS[net]
+    net, method = choose_net(net, None)
+    size = size or _DEFAULT_INPUTS[method]
+    architecture, integers = _TRAINABLE_NETS[net]
     integers = integers | {"joints": len(SKELETONS[skeleton])}
-    used = bottom_up_facts(size) if method == "bottom-up" else top_down_facts(size)
+    used = _bottom_up_spec(size) if method == "bottom-up" else _top_down_spec(size)
     return ModelSpec(
         name=name, architecture=architecture, net=integers, input_size=size, skeleton=skeleton, **used, **facts
     )
 
 
-def top_down_facts(size: Size) -> dict[str, Any]:
+def _top_down_spec(size: Size) -> dict[str, Any]:
     """What the size of crops decides."""
-    if size[0] % 32 or size[1] % 32 or size[1] // 4 not in SIGMAS:
+    if size[0] % 32 or size[1] % 32 or size[1] // 4 not in _SIGMAS:
         raise UsageError(f"an input of {size[1]}x{size[0]} cannot be trained: use 128x96, 256x192 or 384x288")
-    sigma, kernel = SIGMAS[size[1] // 4]
+    sigma, kernel = _SIGMAS[size[1] // 4]
     return {"sigma": sigma, "kernel": kernel}
 
 
-def bottom_up_facts(size: Size) -> dict[str, Any]:
+def _bottom_up_spec(size: Size) -> dict[str, Any]:
     """What all sizes of whole pictures have in common."""
-    if size[0] != size[1] or size[0] % MULTIPLE:
+    if size[0] != size[1] or size[0] % INPUT_MULTIPLE:
         raise UsageError(
             f"an input of {size[1]}x{size[0]} cannot be trained bottom-up: use 256x256, 512x512 or 640x640"
         )
     return {"sigma": 2.0, "decode": "quarter"}
 
 
-def start(init: str, spec: ModelSpec) -> Path:
+def find_start(init: str, spec: ModelSpec) -> Path:
     """The file of the weights that `init` names; WeightsError if it says that it holds another kind of net."""
-    path = locate(init)
-    facts = metadata(path) if path.suffix == ".safetensors" else {}
+    path = locate_weights(init)
+    facts = read_weights_metadata(path) if path.suffix == ".safetensors" else {}
     if facts.get("architecture") not in {None, spec.architecture}:
-        own = describe_file(path)
-        nets = " or ".join(name for name, (architecture, _) in NETS.items() if architecture == own.architecture)
+        own = describe_weights(path)
+        nets = " or ".join(
+            name for name, (architecture, _) in _TRAINABLE_NETS.items() if architecture == own.architecture
+        )
         raise WeightsError(f"{path.name} does not fit this net: say --net {nets} --input {own.size}")
     return path
 
 
-def new_net(spec: ModelSpec, path: Path | None, people: People | Pictures) -> nn.Module:
+def build_start_net(spec: ModelSpec, path: Path | None, people: PeopleDataset | ImageDataset) -> nn.Module:
     """The net of `spec`, from chance or from a file: weights of any key style, or an OpenVINO graph."""
-    net = build(spec.architecture, spec.net)
+    net = build_net(spec.architecture, spec.net)
     if path is None:
         if isinstance(net, (Trunk, SimpleBaseline)):  # the others start as torch makes them, like their authors'
-            initialise(net)
+            initialise_net(net)
         if isinstance(net, HigherHRNet):
             initialise_tags(net)
         return net
-    state = read_ir(path) if path.suffix == ".xml" else official_keys(read_state(path))
-    complain(path, net.state_dict(), state)
+    state = read_ir(path) if path.suffix == ".xml" else official_keys(read_state_dict(path))
+    check_keys(path, net.state_dict(), state)
     net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()}, strict=False)
     if path.suffix == ".xml":  # whose batch norms were folded away; without statistics training wrecks it
-        assert isinstance(people, People), "a Lite-HRNet is trained top-down"
-        net = unfold_batch_norms(net, plain_batches(people, spec))
+        assert isinstance(people, PeopleDataset), "a Lite-HRNet is trained top-down"
+        net = unfold_batch_norms(net, _read_plain_batches(people, spec))
     return net
 
 
-def plain_batches(people: People, spec: ModelSpec, most: int = MEASURED, size: int = 32) -> list[Tensor]:
+def _read_plain_batches(
+    people: PeopleDataset, spec: ModelSpec, most: int = _STATISTICS_CROPS, size: int = 32
+) -> list[Tensor]:
     """Normalised crops (32, 3, h, w) of the first people, not augmented."""
     count = min(most, len(people))
     parts = [torch.arange(i, min(i + size, count)) for i in range(0, count, size)]
-    return [normalise(draw(people, part, spec, Augmentation.none()).crops, spec.color).cpu() for part in parts]
+    return [
+        normalise_images(draw_samples(people, part, spec, Augmentation.none()).crops, spec.color).cpu()
+        for part in parts
+    ]
 
 
-def averaged(training: Training) -> nn.Module:
+def _averaged_net(training: Training) -> nn.Module:
     """The moving average of the net, in evaluation mode: what is measured and shipped."""
     net: nn.Module = training.average.module
     return net.eval()
 
 
-def measure(training: Training, annotations: Path, images: Path | None = None) -> Mapping[str, float]:
+def _measure_ap(training: Training, annotations: Path, images: Path | None = None) -> Mapping[str, float]:
     """The numbers of the averaged net with flip test as `eval` gives them, top-down on ground-truth boxes."""
-    spec, truth = training.spec, measurable(annotations, training.spec)
-    backend = TorchBackend(averaged(training), device=training.device, color=spec.color)
+    spec, truth = training.spec, open_validation(annotations, training.spec)
+    backend = TorchBackend(_averaged_net(training), device=training.device, color=spec.color)
     estimator: TopDown | BottomUp
     if spec.method == "bottom-up":
         estimator = BottomUp(backend, spec, decode=spec.decode, flip_test=True)
     else:
         boxes = truth.boxes(spec.geometry)
         estimator = TopDown(boxes, backend, spec, decode=spec.decode, flip_test=True)
-    rows = joint_rows(truth.frames(images), estimator, Protocol())
+    rows = keypoint_rows(truth.frames(images), estimator, EvalProtocol())
     return truth.score([row for part in rows for row in part])[""]
 
 
-def measurable(annotations: Path, spec: ModelSpec) -> Measure:
+def open_validation(annotations: Path, spec: ModelSpec) -> GroundTruth:
     """An annotation file under the metric of the skeleton; InputError if it cannot be one."""
     if spec.skeleton not in METRICS:
         raise UsageError(f"--val measures {' or '.join(s for s in SKELETONS if s in METRICS)}, not {spec.skeleton}")
@@ -170,16 +177,16 @@ def measurable(annotations: Path, spec: ModelSpec) -> Measure:
     return truth
 
 
-def ship(training: Training, path: Path, numbers: Mapping[str, float]) -> None:
+def _save_best(training: Training, path: Path, numbers: Mapping[str, float]) -> None:
     """Write the averaged net in half precision with all that is known of it."""
     facts = {"samples": str(training.progress.samples), "minutes": f"{training.progress.seconds / 60:.1f}"}
     if numbers:
         facts["ap_val_gt_flip"] = f"{numbers['AP']:.4f}"
-    save(averaged(training), training.spec, path, half=True, **facts)
+    save_weights(_averaged_net(training), training.spec, path, half=True, **facts)
 
 
 @contextmanager
-def processes(device: str) -> Iterator[None]:
+def join_processes(device: str) -> Iterator[None]:
     """Join the processes that torchrun started, if it did; device: of this one."""
     if "RANK" not in os.environ:
         yield
@@ -188,7 +195,7 @@ def processes(device: str) -> Iterator[None]:
         torch.cuda.set_device(device)  # where nccl works unless told otherwise
     # The others wait while the first cuts people, asks the teacher or measures, which can take hours; that
     # one of them died is noticed by torchrun.
-    dist.init_process_group(exchange(device), timeout=timedelta(days=1))
+    dist.init_process_group(_choose_exchange(device), timeout=timedelta(days=1))
     try:
         yield
         dist.barrier()
@@ -196,22 +203,22 @@ def processes(device: str) -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def exchange(device: str) -> str:
+def _choose_exchange(device: str) -> str:
     """What processes on such devices talk through: nccl joins cards, but takes nothing that lies on the CPU."""
     return "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
 
 
-def other_process() -> bool:
+def is_other_process() -> bool:
     """Whether torchrun started this process beside the first one."""
     return os.environ.get("RANK", "0") != "0"
 
 
-def own_device(device: str) -> str:
+def process_device(device: str) -> str:
     """The card of this process, where torchrun started several."""
     return f"cuda:{os.environ['LOCAL_RANK']}" if device == "cuda" and "LOCAL_RANK" in os.environ else device
 
 
-def first(work: Callable[[], T]) -> T:
+def run_first(work: Callable[[], _T]) -> _T:
     """Let the first process do the work, which leaves files, before the others do it from those."""
     if not dist.is_initialized():
         return work()
@@ -221,19 +228,19 @@ def first(work: Callable[[], T]) -> T:
     return work()
 
 
-def best_file(training: Training) -> Path:
+def best_weights_file(training: Training) -> Path:
     """Of the weights that users take away."""
     return training.out / f"{training.spec.name}.safetensors"
 
 
-def epochs(
+def train_epochs(
     training: Training, val: Path | None, val_every: int, save_every: float, *, val_images: Path | None = None
 ) -> Iterator[Mapping[str, float]]:
     """Train to the end; after every epoch a line of the log, now and then AP and the best weights.
 
     save_every: minutes between checkpoints, which come after every epoch as well. val_images: as for `measure`.
     """
-    best = best_file(training)
+    best = best_weights_file(training)
     if val is None and training.progress.best >= 0:
         raise InputError(f"{best} is the best by --val: name that again, or the next weights would take its place")
     for row in training.run(save_every=60 * save_every):
@@ -242,17 +249,17 @@ def epochs(
             continue
         numbers: Mapping[str, float] = {}
         if val is not None and (row["epoch"] % val_every == 0 or finished):
-            numbers = measure(training, val, val_images)
+            numbers = _measure_ap(training, val, val_images)
         if val is None or numbers.get("AP", -1.0) > training.progress.best:
-            ship(training, best, numbers)
+            _save_best(training, best, numbers)
             training.progress = replace(training.progress, best=numbers.get("AP", -1.0))
         training.save()
         training.log(row | dict(numbers))
-        draw_curves(training.out / LOG, training.out / "curves.png")
+        _draw_curves(training.out / LOG_FILE, training.out / "curves.png")
         yield row | ({"AP": numbers["AP"]} if numbers else {})
 
 
-def draw_curves(log: Path, picture: Path) -> None:
+def _draw_curves(log: Path, picture: Path) -> None:
     """Loss and average precision over the samples seen, as a PNG; nothing where matplotlib is not installed."""
     try:
         from matplotlib.figure import Figure
@@ -268,5 +275,5 @@ def draw_curves(log: Path, picture: Path) -> None:
         right = left.twinx()
         right.plot([row["samples"] for row in measured], [row["AP"] for row in measured], "o-", color="tab:orange")
         right.set(ylabel="average precision")
-    with replacing(picture) as temporary:
+    with atomic_write(picture) as temporary:
         figure.savefig(temporary, dpi=120)

@@ -11,17 +11,17 @@ from torch import Tensor
 
 from hrpose_cli.backends.pytorch import TorchBackend
 from hrpose_cli.errors import InputError
-from hrpose_cli.estimation.heatmaps import dark, merge_flip
-from hrpose_cli.files import digest, replacing
+from hrpose_cli.estimation.heatmaps import decode_dark, merge_flip
+from hrpose_cli.files import atomic_write, sha256_file
 from hrpose_cli.geometry import Size
-from hrpose_cli.models.find import find, load
+from hrpose_cli.models.find import find_weights, load_net
 from hrpose_cli.models.zoo import ModelSpec
 from hrpose_cli.skeletons import SKELETONS
-from hrpose_cli.training.augment import Augmentation, crop_width, draw, resample
-from hrpose_cli.training.dataset import People
+from hrpose_cli.training.augment import Augmentation, crop_width, draw_samples, resample_patches
+from hrpose_cli.training.dataset import PeopleDataset
 
-TRUSTED = 0.4  # a teacher's joint counts from this score on
-FILLED = 0.5  # what it then weighs, times the score
+_TRUSTED_SCORE = 0.4  # a teacher's joint counts from this score on
+_FILLED_WEIGHT = 0.5  # what it then weighs, times the score
 
 
 @dataclass(frozen=True)
@@ -35,20 +35,20 @@ class Teacher:
     @classmethod
     def load(cls, name_or_path: str, student: ModelSpec, device: str) -> Teacher:
         """The teacher of a net that is to be trained; InputError if it cannot be one."""
-        spec, path = find(name_or_path)
-        if wrong := unfit(spec, student):
+        spec, path = find_weights(name_or_path)
+        if wrong := _describe_misfit(spec, student):
             raise InputError(f"{path} cannot teach: {wrong}: name another --teacher")
-        return cls(TorchBackend(load(spec, path), device=device, color=spec.color), spec, path)
+        return cls(TorchBackend(load_net(spec, path), device=device, color=spec.color), spec, path)
 
     @torch.no_grad()
     def __call__(self, crops: Tensor) -> Tensor:
         size = crops.shape[-1], crops.shape[-2]
-        seen = rescale(crops, self.spec.input_size)
+        seen = _rescale_images(crops, self.spec.input_size)
         maps: Tensor = self.backend.net(seen.permute(0, 2, 3, 1))
-        return rescale(maps, (size[0] // 4, size[1] // 4))
+        return _rescale_images(maps, (size[0] // 4, size[1] // 4))
 
 
-def unfit(teacher: ModelSpec, student: ModelSpec) -> str:
+def _describe_misfit(teacher: ModelSpec, student: ModelSpec) -> str:
     """What keeps a net from teaching another, if there is such a thing."""
     if teacher.method != student.method:
         return f"it works {teacher.method}, what it is to teach {student.method}"
@@ -62,42 +62,42 @@ def unfit(teacher: ModelSpec, student: ModelSpec) -> str:
     return ""
 
 
-def rescale(images: Tensor, size: Size) -> Tensor:
+def _rescale_images(images: Tensor, size: Size) -> Tensor:
     """(N, C, h, w) at a size (width, height) of the same shape, in the classic geometry: pixel 0 stays pixel 0."""
     if images.shape[-1] == size[0]:
         return images
     step = images.shape[-1] / size[0]
     affine = torch.tensor([[step, 0, 0], [0, step, 0]], device=images.device).expand(len(images), 2, 3)
-    return resample(images, affine, size)
+    return resample_patches(images, affine, size)
 
 
-def filled(people: People, spec: ModelSpec, teacher: Teacher, cache: Path) -> People:
+def fill_labels(people: PeopleDataset, spec: ModelSpec, teacher: Teacher, cache: Path) -> PeopleDataset:
     """People whose unlabelled joints are the teacher's; kept in the folder `cache` for the next time."""
-    path = cache / f"filled-{people.key}-{digest(teacher.path)[:8]}-{spec.padding:g}.npz"
+    path = cache / f"filled-{people.key}-{sha256_file(teacher.path)[:8]}-{spec.padding:g}.npz"
     if not path.is_file():
-        joints, score = teach(people, spec, teacher)
-        with replacing(path) as temporary:
+        joints, score = _predict_labels(people, spec, teacher)
+        with atomic_write(path) as temporary:
             np.savez(temporary, joints=joints, score=score)
     with np.load(path) as stored:
         joints, score = (torch.from_numpy(stored[name]) for name in ("joints", "score"))
-    unknown = ~people.labelled & (score > TRUSTED)
+    unknown = ~people.labelled & (score > _TRUSTED_SCORE)
     return replace(
         people,
         joints=torch.where(unknown[..., None], joints, people.joints),
-        weight=torch.where(unknown, FILLED * score.clamp(max=1), people.weight),
+        weight=torch.where(unknown, _FILLED_WEIGHT * score.clamp(max=1), people.weight),
     )
 
 
-def teach(people: People, spec: ModelSpec, teacher: Teacher) -> tuple[Tensor, Tensor]:
+def _predict_labels(people: PeopleDataset, spec: ModelSpec, teacher: Teacher) -> tuple[Tensor, Tensor]:
     """The teacher's joints (N, K, 2) in patch px and their scores (N, K), with flip test and DARK."""
     size = spec.input_size
     step = crop_width(people, spec) / size[0] * 4  # patch px a heatmap px
     mirror = torch.from_numpy(SKELETONS[spec.skeleton].mirror)
     joints, scores = [], []
     for part in torch.arange(len(people)).split(32):
-        crops = draw(people, part, spec, Augmentation.none()).crops
+        crops = draw_samples(people, part, spec, Augmentation.none()).crops
         maps = merge_flip(teacher(crops), teacher(crops.flip(-1)), mirror.to(crops.device), shift=True)
-        points, score = (x.cpu() for x in dark(maps, spec.kernel))
+        points, score = (x.cpu() for x in decode_dark(maps, spec.kernel))
         joints.append((points - torch.tensor(size) / 8) * step + people.side / 2)
         scores.append(score)
     return torch.cat(joints), torch.cat(scores)

@@ -18,17 +18,17 @@ from pycocotools import mask as regions
 from torch import Tensor
 
 from hrpose_cli.errors import InputError, UsageError
-from hrpose_cli.estimation.crops import crop_bounds, warp_into
-from hrpose_cli.geometry import invert, region_affines, transform
-from hrpose_cli.media.images import read_picture
+from hrpose_cli.estimation.crops import crop_bounds, warp_into_crop
+from hrpose_cli.geometry import invert_affines, region_affines, transform_points
+from hrpose_cli.media.images import read_image
 from hrpose_cli.models.zoo import ModelSpec
-from hrpose_cli.poses import Affine, Picture
+from hrpose_cli.poses import Affine, Image
 from hrpose_cli.skeletons import SKELETONS, Skeleton
-from hrpose_cli.training.annotations import Source, annotated, has_labels
+from hrpose_cli.training.annotations import AnnotationSource, has_labels, read_annotated
 
 
 @dataclass(frozen=True)
-class Page:
+class _ImagePage:
     """One picture and what is known of it."""
 
     path: Path
@@ -37,10 +37,10 @@ class Page:
 
 
 @dataclass(frozen=True)
-class Pictures:
+class ImageDataset:
     """N pictures with the labelled people of each; the files are read when they are drawn."""
 
-    pages: tuple[Page, ...]
+    pages: tuple[_ImagePage, ...]
     device: str = "cpu"  # where samples go
 
     def __len__(self) -> int:
@@ -51,43 +51,43 @@ class Pictures:
         """(N,) picture files."""
         return tuple(page.path.name for page in self.pages)
 
-    def to(self, device: str) -> Pictures:
+    def to(self, device: str) -> ImageDataset:
         """The same with samples on `device`."""
         return replace(self, device=device)
 
 
-def load_pictures(sources: Sequence[Source], skeleton: Skeleton) -> Pictures:
+def load_images(sources: Sequence[AnnotationSource], skeleton: Skeleton) -> ImageDataset:
     """The pictures of `sources` in which somebody is labelled; those with nobody teach nothing about tags."""
     if any(source.trust != 1 for source in sources):
         raise UsageError("--data FILE@TRUST weighs people, which are trained top-down; bottom-up takes --data FILE")
     pages = [
-        Page(path, np.stack(people), hidden(image, everyone))
+        _ImagePage(path, np.stack(people), _hidden_mask(image, everyone))
         for source in sources
-        for path, image, everyone in annotated(source, skeleton)
-        if (people := [labels(row) for row in everyone if counts(row)])
+        for path, image, everyone in read_annotated(source, skeleton)
+        if (people := [_read_labels(row) for row in everyone if _count_people(row)])
     ]
     if not pages:
         raise InputError("the annotation files label no person with a joint of this skeleton")
-    return Pictures(tuple(pages))
+    return ImageDataset(tuple(pages))
 
 
-def counts(row: Any) -> bool:
+def _count_people(row: Any) -> bool:
     """Whether an annotation is one person with a labelled joint."""
     return has_labels(row) and not row.get("iscrowd")
 
 
-def labels(row: Any) -> NDArray[np.float64]:
+def _read_labels(row: Any) -> NDArray[np.float64]:
     """(K, 3) x, y in picture px and v."""
     return np.asarray(row["keypoints"], np.float64).reshape(-1, 3)
 
 
-def hidden(image: Any, everyone: Sequence[Any]) -> Any:
+def _hidden_mask(image: Any, everyone: Sequence[Any]) -> Any:
     """Run-length code of what says nothing about heatmaps: crowds, and people without a labelled joint."""
     rows = [row for row in everyone if row.get("iscrowd") or not has_labels(row)]
-    return regions.merge([code for row in rows for code in codes(row, image)]) if rows else None
+    return regions.merge([code for row in rows for code in _encode_masks(row, image)]) if rows else None
 
 
-def codes(row: Any, image: Any) -> list[Any]:
+def _encode_masks(row: Any, image: Any) -> list[Any]:
     """The run-length codes of an annotation's outline, or of its box where it has none."""
     outline: Any = row.get("segmentation")
     if not outline:
@@ -99,7 +99,7 @@ def codes(row: Any, image: Any) -> list[Any]:
     return found if isinstance(found, list) else [found]
 
 
-def ignored_region(page: Page) -> NDArray[np.bool_] | None:
+def _ignored_region(page: _ImagePage) -> NDArray[np.bool_] | None:
     """(H, W) where the picture of a page says nothing, if there is such a place."""
     if page.ignored is None:
         return None
@@ -108,11 +108,11 @@ def ignored_region(page: Page) -> NDArray[np.bool_] | None:
         return np.asarray(regions.decode(page.ignored) > 0)
 
 
-STRIDES = (4, 2)  # input px a heatmap px, of both outputs
+_STRIDES = (4, 2)  # input px a heatmap px, of both outputs
 
 
 @dataclass(frozen=True)
-class PictureAugmentation:
+class ImageAugmentation:
     """How far pictures are changed; all is drawn evenly. The recipe of HigherHRNet."""
 
     smallest: float = 0.75  # least and most of the picture's short side that the input's side shows
@@ -122,13 +122,13 @@ class PictureAugmentation:
     flipped: float = 0.5  # share
 
     @classmethod
-    def none(cls) -> PictureAugmentation:
+    def none(cls) -> ImageAugmentation:
         """Every picture as it is, its short side filling the input."""
         return cls(smallest=1.0, largest=1.0, rotation=0.0, shift=0.0, flipped=0.0)
 
 
 @dataclass(frozen=True)
-class PictureSamples:
+class ImageSamples:
     """One batch; the lists hold 1/4 of the input size S, then 1/2."""
 
     crops: Tensor  # (N, 3, S, S) float32 in 0..255, RGB
@@ -137,7 +137,7 @@ class PictureSamples:
     places: Tensor  # (N, P, K) int64, pixel of each person's joint in the 1/4 map, -1: none
 
 
-def draw_pictures(pictures: Pictures, chosen: Tensor, spec: ModelSpec, how: PictureAugmentation) -> PictureSamples:
+def draw_images(pictures: ImageDataset, chosen: Tensor, spec: ModelSpec, how: ImageAugmentation) -> ImageSamples:
     """The pictures `chosen` (N,), augmented anew, on their device.
 
     Random numbers come from torch's CPU generator, before any thread begins.
@@ -145,43 +145,48 @@ def draw_pictures(pictures: Pictures, chosen: Tensor, spec: ModelSpec, how: Pict
     skeleton, side = SKELETONS[spec.skeleton], spec.input_size[0]
     chance = torch.rand(len(chosen), 5, dtype=torch.float64).numpy()
     pages = [pictures.pages[i] for i in chosen.tolist()]
-    regions = [ignored_region(page) for page in pages]
+    regions = [_ignored_region(page) for page in pages]
     with ThreadPoolExecutor(min(len(chosen), os.cpu_count() or 1)) as threads:
-        views = threads.map(partial(view, how=how, side=side), pages, regions, chance)
+        views = threads.map(partial(_view_affine, how=how, side=side), pages, regions, chance)
         crops, masks, people = zip(*views, strict=True)
     mirrored = chance[:, 4] < how.flipped
     swapped = [p[:, skeleton.mirror] if m else p for p, m in zip(people, mirrored, strict=True)]
-    joints = padded(swapped).to(pictures.device)
+    joints = _pad_image(swapped).to(pictures.device)
     mask = torch.from_numpy(np.stack(masks)).to(pictures.device).float()
-    return PictureSamples(
+    return ImageSamples(
         crops=torch.from_numpy(np.stack(crops)).to(pictures.device).permute(0, 3, 1, 2).float(),
-        targets=[heat(joints, stride, side, spec.sigma) for stride in STRIDES],
-        masks=[mask[:, stride // 2 :: stride, stride // 2 :: stride] for stride in STRIDES],
-        places=places(joints, STRIDES[0], side),
+        targets=[_draw_targets(joints, stride, side, spec.sigma) for stride in _STRIDES],
+        masks=[mask[:, stride // 2 :: stride, stride // 2 :: stride] for stride in _STRIDES],
+        places=_keypoint_places(joints, _STRIDES[0], side),
     )
 
 
-def view(
-    page: Page, ignored: NDArray[np.bool_] | None, chance: NDArray[np.float64], *, how: PictureAugmentation, side: int
-) -> tuple[Picture, NDArray[np.bool_], NDArray[np.float64]]:
+def _view_affine(
+    page: _ImagePage,
+    ignored: NDArray[np.bool_] | None,
+    chance: NDArray[np.float64],
+    *,
+    how: ImageAugmentation,
+    side: int,
+) -> tuple[Image, NDArray[np.bool_], NDArray[np.float64]]:
     """One picture as the net sees it (S, S, 3), where it counts (S, S), and its people (P, K, 3) in its pixels.
 
     ignored: (H, W); chance: (5,) in 0..1.
     """
-    image = read_picture(page.path)
+    image = read_image(page.path)
     if ignored is not None and ignored.shape != image.shape[:2]:
         raise InputError(f"{page.path} is not {ignored.shape[1]}x{ignored.shape[0]}, as its annotations say")
     counts = np.full(image.shape[:2], 255, np.uint8) if ignored is None else np.where(ignored, 0, 255).astype(np.uint8)
-    affine = random_affine((image.shape[1], image.shape[0]), side, chance, how)
-    bounds = crop_bounds(invert(affine[None]), (side, side))[0]
+    affine = _random_affine((image.shape[1], image.shape[0]), side, chance, how)
+    bounds = crop_bounds(invert_affines(affine[None]), (side, side))[0]
     crop, mask = np.zeros((side, side, 3), np.uint8), np.zeros((side, side), np.uint8)
-    warp_into(crop, image, affine, bounds)
-    warp_into(mask, counts, affine, bounds)
-    people = np.concatenate([transform(affine, page.people[..., :2]), page.people[..., 2:]], axis=-1)
+    warp_into_crop(crop, image, affine, bounds)
+    warp_into_crop(mask, counts, affine, bounds)
+    people = np.concatenate([transform_points(affine, page.people[..., :2]), page.people[..., 2:]], axis=-1)
     return crop, mask > 127, people
 
 
-def random_affine(size: tuple[int, int], side: int, chance: NDArray[np.float64], how: PictureAugmentation) -> Affine:
+def _random_affine(size: tuple[int, int], side: int, chance: NDArray[np.float64], how: ImageAugmentation) -> Affine:
     """(2, 3) affine from a picture of `size` (width, height) to an input of `side` squared.
 
     The mirror is x -> S - 1 - x in input pixels, as flipping the finished input would be. The authors
@@ -198,30 +203,30 @@ def random_affine(size: tuple[int, int], side: int, chance: NDArray[np.float64],
     return affine
 
 
-def padded(people: list[NDArray[np.float64]]) -> Tensor:
+def _pad_image(people: list[NDArray[np.float64]]) -> Tensor:
     """(N, P, K, 3) of the (P, K, 3) of each picture, with people of unlabelled joints where it has fewer."""
     return torch.nn.utils.rnn.pad_sequence([torch.from_numpy(p) for p in people], batch_first=True)
 
 
-def pixels(joints: Tensor, stride: int, side: int) -> tuple[Tensor, Tensor]:
+def _to_pixels(joints: Tensor, stride: int, side: int) -> tuple[Tensor, Tensor]:
     """x, y (N, P, K, 2) int64 of the heatmap pixels that hold joints (N, P, K, 3) in input px, and which there are."""
     pixel = (joints[..., :2] / stride).trunc().long()
     return pixel, (joints[..., 2] > 0) & ((pixel >= 0) & (pixel < side // stride)).all(-1)
 
 
-def places(joints: Tensor, stride: int, side: int) -> Tensor:
+def _keypoint_places(joints: Tensor, stride: int, side: int) -> Tensor:
     """(N, P, K) int64 flat pixel index of each joint in a heatmap, -1 where there is none."""
-    pixel, there = pixels(joints, stride, side)
+    pixel, there = _to_pixels(joints, stride, side)
     return torch.where(there, pixel[..., 1] * (side // stride) + pixel[..., 0], -1)
 
 
-def heat(joints: Tensor, stride: int, side: int, sigma: float) -> Tensor:
+def _draw_targets(joints: Tensor, stride: int, side: int, sigma: float) -> Tensor:
     """(N, K, S/stride, S/stride): of each joint the highest of all people's Gaussians, whose middles are pixels.
 
     joints: (N, P, K, 3) in input px and v; sigma: heatmap px. Only the pixels within 3 sigma + 1 are
     written. HigherHRNet, lib/dataset/target_generators, `HeatmapGenerator`.
     """
-    pixel, there = pixels(joints, stride, side)
+    pixel, there = _to_pixels(joints, stride, side)
     (n, _, k), w = there.shape, side // stride
     picture, _, joint = torch.nonzero(there, as_tuple=True)  # (M,)
     reach = int(3 * sigma) + 1

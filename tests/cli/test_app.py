@@ -52,7 +52,7 @@ def test_an_error_is_one_line_and_exit_code_1(monkeypatch: pytest.MonkeyPatch) -
     def fail(*_: object, **__: object) -> None:
         raise WeightsError("the file\nis gone")
 
-    monkeypatch.setattr("hrpose_cli.models.find.find", fail)
+    monkeypatch.setattr("hrpose_cli.models.find.find_weights", fail)
     result = CliRunner().invoke(app, ["weights", "path", "x"])
     assert clean_failure(result) == "error: the file is gone"
 
@@ -73,10 +73,10 @@ def test_options_offer_what_the_library_knows() -> None:
     """Written twice, since the library's tables cost the imports that --help does without."""
     from hrpose_cli import evaluate, skeletons
     from hrpose_cli import export as exporting
-    from hrpose_cli.clips.stages import How
+    from hrpose_cli.clips.stages import _FillMethod
     from hrpose_cli.estimation import crops, heatmaps
     from hrpose_cli.estimation import precision as backends
-    from hrpose_cli.estimation.nms import NMS
+    from hrpose_cli.estimation.nms import NMS_METHODS
     from hrpose_cli.models.zoo import MODELS
     from hrpose_cli.training.losses import LOSSES
 
@@ -84,13 +84,13 @@ def test_options_offer_what_the_library_knows() -> None:
     assert values(options.Decode) == set(heatmaps.DECODERS)
     assert values(options.Crop) == set(crops.CROP_MODES)
     assert values(options.BackendName) == {"auto", *backends.BACKENDS}
-    assert values(options.Precision) == set(backends.PRECISIONS)
+    assert values(options.Precision) == set(backends._PRECISIONS)
     assert values(options.Method) == {"auto", *methods}
-    assert offered(video.video, "between") == set(get_args(How))
+    assert offered(video.video, "between") == set(get_args(_FillMethod))
     assert offered(eval.evaluate, "metric") == set(evaluate.METRICS)
-    assert offered(eval.evaluate, "nms") == {"none", *NMS}
-    assert offered(export.export, "format") == set(exporting.FORMATS)
-    assert offered(export.export, "precision") == set(exporting.PRECISIONS)
+    assert offered(eval.evaluate, "nms") == {"none", *NMS_METHODS}
+    assert offered(export.export, "format") == set(exporting._EXPORT_FORMATS)
+    assert offered(export.export, "precision") == set(exporting._EXPORT_PRECISIONS)
     assert offered(train.train, "skeleton") == set(skeletons.SKELETONS)
     assert offered(train.train, "method") == methods
     assert offered(train.train, "loss") == set(LOSSES)

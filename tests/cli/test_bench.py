@@ -8,22 +8,22 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from hrpose_cli.bench import Batches, Measured, Run, Stage
+from hrpose_cli.bench import BatchRow, ClipRow, Measurements, StageRow
 from hrpose_cli.cli.bench import bench
-from hrpose_cli.cli.main import Commands
+from hrpose_cli.cli.main import _Commands
 from tests.conftest import bottom_up_file, wrong_usage
 
-app = typer.Typer(cls=Commands)
+app = typer.Typer(cls=_Commands)
 app.command()(bench)
 app.callback()(lambda: None)
 
-FOUND = Measured(
+FOUND = Measurements(
     size=(640, 360),
     operations=1_500_000_000,
     threads=2,
-    batches=(Batches(1, 20.04, 1e11, 0.301), Batches(8, 40.0, None, None)),
-    stages=(Stage("decode", 1234.5, "frames"), Stage("network", 40.0, "persons")),
-    runs=(Run(5, 16, 7.5, 0.25, {"decode": 0.1, "pose": 0.875}, 512.3, None),),
+    batches=(BatchRow(1, 20.04, 1e11, 0.301), BatchRow(8, 40.0, None, None)),
+    stages=(StageRow("decode", 1234.5, "frames"), StageRow("network", 40.0, "persons")),
+    runs=(ClipRow(5, 16, 7.5, 0.25, {"decode": 0.1, "pose": 0.875}, 512.3, None),),
 )
 
 
@@ -32,11 +32,11 @@ def run(weights_file: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The command, on numbers that are known."""
     asked: list[Any] = []
 
-    def measure(*arguments: Any) -> Measured:
+    def measure(*arguments: Any) -> Measurements:
         asked.append(arguments[2:])
         return FOUND
 
-    monkeypatch.setattr("hrpose_cli.bench.measure", measure)
+    monkeypatch.setattr("hrpose_cli.bench.measure_speed", measure)
     options = ["--weights", weights_file, "--detector", "none", "--device", "cpu", "--backend", "torch"]
 
     def invoke(*arguments: object) -> Any:

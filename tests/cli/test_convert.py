@@ -7,12 +7,12 @@ import typer
 from typer.testing import CliRunner
 
 from hrpose_cli.cli.convert import convert
-from hrpose_cli.cli.main import Commands
-from hrpose_cli.formats.pose_file import read, writer
+from hrpose_cli.cli.main import _Commands
+from hrpose_cli.formats.pose_file import open_writer, read_pose_file
 from tests.conftest import clean_failure, wrong_usage
 from tests.test_formats import HEADER, clip, same
 
-app = typer.Typer(cls=Commands, pretty_exceptions_enable=False)
+app = typer.Typer(cls=_Commands, pretty_exceptions_enable=False)
 app.command()(convert)
 
 
@@ -24,7 +24,7 @@ def main() -> None:
 @pytest.fixture
 def lines(tmp_path: Path) -> Path:
     path = tmp_path / "in.jsonl"
-    with writer(path, HEADER) as out:
+    with open_writer(path, HEADER) as out:
         for record in clip(2, 0, 1):
             out.write(record)
     return path
@@ -76,7 +76,7 @@ def test_the_rate_goes_through_coco(lines: Path, tmp_path: Path) -> None:
     direct, through = ((tmp_path / f"{name}_track7.trc").read_text() for name in ("direct", "through"))
     assert through == direct.replace("direct_track7", "through_track7")
     run(tmp_path / "a.json", tmp_path / "b.jsonl")
-    assert read(tmp_path / "b.jsonl")[0].rate == HEADER.rate
+    assert read_pose_file(tmp_path / "b.jsonl")[0].rate == HEADER.rate
 
 
 @pytest.mark.parametrize(
@@ -129,7 +129,7 @@ def test_the_format_of_the_output_can_be_said(lines: Path, tmp_path: Path) -> No
     assert [entry["frame_index"] for entry in json.loads(result.stdout)["images"]] == [0, 2, 4]
     assert [json.loads(line).get("frame") for line in run(lines, "-").stdout.splitlines()] == [None, 0, 2, 4]
     run(lines, tmp_path / "poses.dat", "--format", "npz")
-    for got, want in zip(read(tmp_path / "poses.dat", "npz")[1], clip(2, 0, 1), strict=True):
+    for got, want in zip(read_pose_file(tmp_path / "poses.dat", "npz")[1], clip(2, 0, 1), strict=True):
         same(got.poses, want.poses)
 
 

@@ -201,7 +201,7 @@ def test_pckh_of_files(hrpose: Any, mpii: Path, tmp_path: Path) -> None:
 
 
 def test_pckh_of_a_run(mpii: Path, net: Any, tmp_path: Path) -> None:
-    from hrpose_cli.models.find import save
+    from hrpose_cli.models.find import save_weights
     from hrpose_cli.nets.hrnet import HRNet, NetConfig
     from tests.conftest import TINY, spec
     from tests.reference import rule
@@ -209,7 +209,7 @@ def test_pckh_of_a_run(mpii: Path, net: Any, tmp_path: Path) -> None:
     config = TINY | {"joints": 16}
     tiny = HRNet(NetConfig(**config)).eval()
     tiny.load_state_dict(rule.state_dict(tiny))
-    save(tiny, replace(spec(), net=config, skeleton="mpii", input_size=(64, 64)), tmp_path / "mpii.safetensors")
+    save_weights(tiny, replace(spec(), net=config, skeleton="mpii", input_size=(64, 64)), tmp_path / "mpii.safetensors")
     common = ["eval", "--gt", str(mpii), "--metric", "pckh", "--device", "cpu", "--save", str(tmp_path / "out.json")]
     result = CliRunner().invoke(app, [*common, "--weights", str(tmp_path / "mpii.safetensors")])
     assert result.exit_code == 0, result.output

@@ -70,7 +70,7 @@ def test_a_list_of_results_grows_only_where_it_is_wanted(
     hrpose: Any, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = []
-    monkeypatch.setattr(coco, "results", lambda *_: made.append("rows") or [])
+    monkeypatch.setattr(coco, "coco_results", lambda *_: made.append("rows") or [])
     for options in ((), ("--json-results", "rows.json")):
         assert hrpose(photo, "--json", "poses.json", *options).exit_code == 0
         assert made == ["rows"] * (len(options) // 2)
@@ -325,7 +325,7 @@ def test_ctrl_c_keeps_what_was_done(hrpose: Any, photo: Path, monkeypatch: pytes
     def interrupted(*_: object) -> str:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(outputs.PictureOutputs, "write", interrupted)
+    monkeypatch.setattr(outputs.ImageOutputs, "write", interrupted)
     result = hrpose(photo, "--json", "poses.json")
     assert "what was written until then is kept" in clean_failure(result, 130)
     assert len(json.loads(Path("poses.json").read_text())["images"]) == 1

@@ -12,7 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from hrpose_cli.cli.main import app
-from hrpose_cli.models.find import find, load
+from hrpose_cli.models.find import find_weights, load_net
 from hrpose_cli.skeletons import CROWDPOSE
 from tests.conftest import clean_failure, wrong_usage
 
@@ -43,9 +43,9 @@ def test_a_training_leaves_weights_a_log_and_a_checkpoint(data: Path, tmp_path: 
     common = ["--data", f"{data}@0.5", "--out", out, "--batch", 2, "--teacher", weights_file, "--seed", 3]
     result = run(*common, "--epochs", 1, "--val", data, "--val-every", 1)
     assert result.exit_code == 0, result.output
-    spec, path = find(str(out / "first.safetensors"))
+    spec, path = find_weights(str(out / "first.safetensors"))
     assert (spec.input_size, spec.sigma, spec.kernel, spec.net["width"]) == ((96, 128), 1.0, 3, 32)
-    load(spec, path)
+    load_net(spec, path)
     assert f"the best weights are in {path}" in result.output.replace("\n", "")
     assert path.stat().st_mode & 0o777 == data.stat().st_mode & 0o777  # for whom the umask lets read them
     rows = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
@@ -92,7 +92,10 @@ def test_a_training_starts_from_weights_by_their_name(data: Path, tmp_path: Path
     options = ["--net", "lite-hrnet", "--input", "128x96", "--norms", "frozen", "--lr", 0, "--batch", 2, "--epochs", 1]
     result = run("--data", data, "--out", tmp_path / "run", "--init", "lite-hrnet-256x192", *options, "--device", "cpu")
     assert result.exit_code == 0, result.output
-    begun, trained = load(*find("lite-hrnet-256x192")), load(*find(str(tmp_path / "run" / "run.safetensors")))
+    begun, trained = (
+        load_net(*find_weights("lite-hrnet-256x192")),
+        load_net(*find_weights(str(tmp_path / "run" / "run.safetensors"))),
+    )
     for key, value in begun.state_dict().items():
         np.testing.assert_allclose(trained.state_dict()[key], value, rtol=2e-3, atol=1e-4, err_msg=key)
 
@@ -132,7 +135,7 @@ def test_a_bottom_up_training_leaves_weights_for_image(data: Path, tmp_path: Pat
     )  # fmt: skip
     assert result.exit_code == 0, result.output
     assert "1 pictures" in result.output
-    spec, _ = find(str(out / "whole.safetensors"))
+    spec, _ = find_weights(str(out / "whole.safetensors"))
     assert (spec.architecture, spec.input_size, spec.decode) == ("higher_hrnet", (64, 64), "quarter")
     image = ["image", data.parent / "a.png", "--weights", out / "whole.safetensors", "--json", poses, "--out", out]
     again = CliRunner().invoke(app, list(map(str, image)))
@@ -160,7 +163,7 @@ def test_people_of_another_skeleton_are_trained_with_it(data: Path, tmp_path: Pa
     common = ["--data", data, "--out", tmp_path / "run", "--batch", 2, "--epochs", 1]
     assert "say --skeleton crowdpose" in clean_failure(run(*common))
     assert run(*common, "--skeleton", "crowdpose").exit_code == 0
-    spec, _ = find(str(tmp_path / "run" / "run.safetensors"))
+    spec, _ = find_weights(str(tmp_path / "run" / "run.safetensors"))
     assert (spec.skeleton, spec.net["joints"]) == ("crowdpose", 14)
 
 

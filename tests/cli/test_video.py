@@ -19,14 +19,14 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from hrpose_cli.api import PoseEstimator
-from hrpose_cli.cli.clips import ClipPlan, names
+from hrpose_cli.cli.clips import _ClipPlan, _name_outputs
 from hrpose_cli.cli.main import app
 from hrpose_cli.cli.report import Report
-from hrpose_cli.cli.video import timed
-from hrpose_cli.clips.run import Done
+from hrpose_cli.cli.video import _timed
+from hrpose_cli.clips.run import ClipSummary
 from hrpose_cli.errors import InputError, MediaError
 from hrpose_cli.formats import pose_file as formats
-from hrpose_cli.timing import Stopwatch
+from hrpose_cli.timing import StageTimer
 from tests.conftest import clean_failure, wrong_usage
 
 RATE, FRAMES = 25, 7
@@ -76,15 +76,15 @@ def test_a_clip_gives_a_clip_and_json(hrpose: Any, clip: Path) -> None:
 
 def test_each_clip_gets_a_name_of_its_own(tmp_path: Path) -> None:
     inputs = ["x/a.mp4", "a-2.mp4", "y/A.mp4", "http://x/b.mp4?q=1", "-", "7"]
-    assert names(inputs) == ["a", "a-2", "A-3", "b", "stdin", "camera7"]
+    assert _name_outputs(inputs) == ["a", "a-2", "A-3", "b", "stdin", "camera7"]
     (tmp_path / "run.1").mkdir()
-    assert names([f"{tmp_path}/run.1", f"{tmp_path}/run.1/%04d.png"]) == ["run.1", "run.1-2"]
+    assert _name_outputs([f"{tmp_path}/run.1", f"{tmp_path}/run.1/%04d.png"]) == ["run.1", "run.1-2"]
 
 
 def test_tracks_of_a_frame_or_two_are_said() -> None:
-    done, report = Done("x", frames=9, people=20, seen=Counter({1: 9, 2: 8, 3: 2, 4: 1})), Report()
+    done, report = ClipSummary("x", frames=9, people=20, seen=Counter({1: 9, 2: 8, 3: 2, 4: 1})), Report()
     with report.console.capture() as said:
-        report.clip(done, "", Stopwatch())
+        report.clip(done, "", StageTimer())
     assert "x: 9 frames, 20 poses, 2 tracks and 2 of a frame or two" in said.get()
 
 
@@ -145,14 +145,14 @@ def test_the_input_is_never_overwritten(hrpose: Any, clip: Path) -> None:
 def test_ctrl_c_keeps_what_was_done(hrpose: Any, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from hrpose_cli.media import video_writer as sink
 
-    written = sink.VideoSink.write
+    written = sink.VideoWriter.write
 
     def interrupted(self: Any, image: Any, pts: int) -> None:
         if self.frames == 3:
             raise KeyboardInterrupt
         written(self, image, pts)
 
-    monkeypatch.setattr(sink.VideoSink, "write", interrupted)
+    monkeypatch.setattr(sink.VideoWriter, "write", interrupted)
     result = hrpose(clip, "--out", "x.mp4", "--json", "poses.json")
     assert result.exit_code == 130
     assert decoded(Path("x.mp4")) == decoded(clip)[:3]
@@ -169,7 +169,7 @@ def failing(hrpose: Any, clip: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     from hrpose_cli.media import video_writer as sink
 
     begun: list[Any] = []
-    written, popen = sink.VideoSink.write, ffmpeg.subprocess.Popen
+    written, popen = sink.VideoWriter.write, ffmpeg.subprocess.Popen
 
     def start(*arguments: Any, **options: Any) -> Any:
         begun.append(popen(*arguments, **options))
@@ -182,7 +182,7 @@ def failing(hrpose: Any, clip: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             written(self, image, pts)
 
         monkeypatch.setattr(ffmpeg.subprocess, "Popen", start)
-        monkeypatch.setattr(sink.VideoSink, "write", write)
+        monkeypatch.setattr(sink.VideoWriter, "write", write)
         line = clean_failure(hrpose(clip, "--poses", "p.jsonl", "--out", "x.mp4", *arguments))
         assert begun
         assert all(process.poll() is not None for process in begun)
@@ -223,13 +223,13 @@ def test_a_failure_of_the_encoder_keeps_the_poses(failing: Any, fail: Any, messa
 def test_an_input_that_vanishes_is_a_failure(hrpose: Any, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from hrpose_cli.media import video_writer as sink
 
-    written = sink.VideoSink.write
+    written = sink.VideoWriter.write
 
     def write(self: Any, image: Any, pts: int) -> None:
         clip.unlink(missing_ok=True)
         written(self, image, pts)
 
-    monkeypatch.setattr(sink.VideoSink, "write", write)
+    monkeypatch.setattr(sink.VideoWriter, "write", write)
     line = clean_failure(hrpose(clip, "--poses", "p.jsonl", "--out", "x.mp4"))
     assert "a clip.mp4 is damaged: the file vanished during the run; the rest was done" in line
     assert len(Path("p.jsonl").read_text().splitlines()) == len(decoded(Path("x.mp4"))) + 1 == FRAMES + 1
@@ -240,14 +240,14 @@ def test_a_picture_that_vanishes_keeps_the_poses_before_it(
 ) -> None:
     from hrpose_cli.media import image_sequence as series
 
-    read = series.read_frame
+    read = series._read_frame
 
     def reading(path: Path) -> Any:
         if path.name == "17.png":
             (folder / "18.png").unlink()
         return read(path)
 
-    monkeypatch.setattr(series, "read_frame", reading)
+    monkeypatch.setattr(series, "_read_frame", reading)
     folder = tmp_path / "pictures"
     folder.mkdir()
     for i in range(20):
@@ -294,7 +294,7 @@ def test_a_disk_that_gets_full_is_one_line(hrpose: Any, clip: Path, video: list[
         result = hrpose(clip, "--poses", "p.jsonl", *video)
     assert clean_failure(result) == "error: cannot write p.jsonl: File too large"
     assert [path.name for path in Path().iterdir()] == ["p.jsonl"]
-    found = [record.index for record in formats.read(Path("p.jsonl"))[1]]
+    found = [record.index for record in formats.read_pose_file(Path("p.jsonl"))[1]]
     assert found == list(range(len(found)))
     assert 1 <= len(found) < FRAMES
 
@@ -388,7 +388,7 @@ def test_the_summary_names_the_files_of_several_people(tmp_path: Path) -> None:
     people = [tmp_path / f"two_track{i}.trc" for i in (2, 10)]
     for path in people:
         path.touch()
-    plan = ClipPlan("clip.mp4", None, tuple(formats.PoseFile(tmp_path / f"{n}.trc", "trc") for n in ("one", "two")))
+    plan = _ClipPlan("clip.mp4", None, tuple(formats.PoseFile(tmp_path / f"{n}.trc", "trc") for n in ("one", "two")))
     assert plan.written == "".join(f", {path}" for path in (tmp_path / "one.trc", *people))
 
 
@@ -476,8 +476,8 @@ def test_detection_now_and_then_needs_a_detector(hrpose: Any, clip: Path) -> Non
     assert hrpose(clip, "--no-video", "--poses", "p.jsonl", "--detect-every", "3").exit_code == 0
     assert len(Path("p.jsonl").read_text().splitlines()) == FRAMES + 1
     with pytest.raises(InputError, match="bottom-up weights have none"):
-        timed(BottomUp(), 2, 0.0, None)  # type: ignore[arg-type]
-    assert timed(BottomUp(), 1, 0.0, None)[1].base.watch is not None  # type: ignore[arg-type, attr-defined]
+        _timed(BottomUp(), 2, 0.0, None)  # type: ignore[arg-type]
+    assert _timed(BottomUp(), 1, 0.0, None)[1].base.watch is not None  # type: ignore[arg-type, attr-defined]
 
 
 def test_saved_poses_are_rendered(hrpose: Any, clip: Path) -> None:

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from hrpose_cli.cli.main import app
 from hrpose_cli.models import download as fetch
-from hrpose_cli.models.find import default_name, embedded
+from hrpose_cli.models.find import default_weights, shipped_models
 from hrpose_cli.models.zoo import MODELS
 
 CONTENT = b"weights"
@@ -24,7 +24,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     file = f"net-{prefix}_20261121.pth"
     monkeypatch.setitem(MODELS, NAME, replace(MODELS[NAME], file=file, url=f"https://weights.example/{file}"))
     monkeypatch.setenv("HRPOSE_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(fetch, "download", lambda url, target, bar: target.write_bytes(CONTENT))
+    monkeypatch.setattr(fetch, "_fetch_url", lambda url, target, bar: target.write_bytes(CONTENT))
     return tmp_path / "cache"
 
 
@@ -39,9 +39,9 @@ def line(output: str, name: str) -> list[str]:
 
 def test_list_shows_every_model_and_where_it_is(cache: Path) -> None:
     output = run("list").output
-    for name in (*embedded(), *MODELS):
+    for name in (*shipped_models(), *MODELS):
         assert line(output, name)
-    assert line(output, default_name())[-1] == "default"
+    assert line(output, default_weights())[-1] == "default"
     assert line(output, NAME) == [NAME, "coco", "0.749", "Apache-2.0", "to", "fetch"]
     assert line(output, "official-dark-hrnet-w48-384x288")[-2:] == ["bring", "it"]
     run("get", NAME)
@@ -59,26 +59,26 @@ def test_get_fetches_once_and_path_finds_it(cache: Path) -> None:
         assert (result.exit_code, result.output) == (0, f"{NAME}\t{path}\n")
     assert path.read_bytes() == CONTENT
     assert run("path", NAME).output.strip() == str(path)
-    assert run("path").output.strip() == str(embedded()[default_name()])
+    assert run("path").output.strip() == str(shipped_models()[default_weights()])
 
 
 @pytest.mark.weights
 def test_what_is_shipped_needs_no_fetching() -> None:
     result = run("get", "default")
-    assert (result.exit_code, result.stdout) == (0, f"default\t{embedded()[default_name()]}\n")
-    assert result.stderr == f"note: {default_name()} is part of hrpose: there is nothing to fetch\n"
+    assert (result.exit_code, result.stdout) == (0, f"default\t{shipped_models()[default_weights()]}\n")
+    assert result.stderr == f"note: {default_weights()} is part of hrpose: there is nothing to fetch\n"
     assert result.stdout.endswith(run("path", "default").stdout)
 
 
 def test_get_goes_on_after_a_failure(cache: Path) -> None:
-    result = run("get", "no-such-net", "official-hrnet-w32-256x192", NAME, default_name())
+    result = run("get", "no-such-net", "official-hrnet-w32-256x192", NAME, default_weights())
     assert result.exit_code == 1
     assert (cache / MODELS[NAME].file).is_file()
     errors = [text for text in result.output.splitlines() if text.startswith("error: ")]
     assert len(errors) == 2
     assert "'no-such-net'" in errors[0]
     assert "pose_hrnet_w32_256x192.pth" in errors[1]
-    assert str(embedded()[default_name()]) in result.output
+    assert str(shipped_models()[default_weights()]) in result.output
 
 
 def test_verify_notices_a_changed_file(cache: Path) -> None:

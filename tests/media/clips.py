@@ -10,10 +10,10 @@ import av
 import imageio_ffmpeg
 import numpy as np
 
-from hrpose_cli.media.clip import Source
+from hrpose_cli.media.clip import ClipSource
 from hrpose_cli.media.encoding import Encoding
-from hrpose_cli.media.video_reader import VideoSource
-from hrpose_cli.media.video_writer import VideoSink
+from hrpose_cli.media.video_reader import VideoReader
+from hrpose_cli.media.video_writer import VideoWriter
 
 MS = Fraction(1, 1000)
 WIDTH, HEIGHT = 96, 64
@@ -52,17 +52,17 @@ def film(
     return path
 
 
-def copy(source: Path | Source, target: Path, **options: Any) -> VideoSink:
+def copy(source: Path | ClipSource, target: Path, **options: Any) -> VideoWriter:
     """A clip through source and sink."""
-    opened = VideoSource(source) if isinstance(source, Path) else source
-    with opened as clip, VideoSink(target, clip.clip, Encoding(**options)) as sink:
+    opened = VideoReader(source) if isinstance(source, Path) else source
+    with opened as clip, VideoWriter(target, clip.clip, Encoding(**options)) as sink:
         for frame in clip:
             sink.write(frame.image, frame.pts)
     return sink
 
 
 def times(path: Path) -> list[Fraction]:
-    with VideoSource(path) as clip:
+    with VideoReader(path) as clip:
         return [frame.pts * clip.clip.time_base for frame in clip]
 
 

@@ -9,10 +9,10 @@ import pytest
 
 from hrpose_cli.errors import InputError, MediaError, UsageError
 from hrpose_cli.media.clip import Clip
-from hrpose_cli.media.encoding import CODECS, Encoding, parse_scale, scaled_aspect
+from hrpose_cli.media.encoding import _CODECS, Encoding, _scaled_aspect, parse_scale
 from hrpose_cli.media.gif import GifTimes
-from hrpose_cli.media.video_reader import VideoSource
-from hrpose_cli.media.video_writer import VideoSink
+from hrpose_cli.media.video_reader import VideoReader
+from hrpose_cli.media.video_writer import VideoWriter
 from tests.media.clips import copy, ffmpeg, film, image, packets, times
 
 BASE = Clip(size=(64, 48), rate=Fraction(25), time_base=Fraction(1, 25))
@@ -45,7 +45,7 @@ def test_every_container_keeps_frames_and_times(
         context = container.streams.video[0].codec_context
         assert (context.name, context.pix_fmt) == (codec, pixels)
         assert context.codec_tag == ("hvc1" if codec == "hevc" else context.codec_tag)
-    with VideoSource(out) as source:
+    with VideoReader(out) as source:
         assert (source.clip.rate, source.clip.size) == (Fraction(24000, 1001), (64, 48))
         assert np.abs(next(iter(source)).image - image(0, (64, 48)).astype(int)).mean() < 5
     if not notes:
@@ -56,11 +56,11 @@ def test_every_container_keeps_frames_and_times(
 
 @pytest.mark.parametrize("name", ["a.webm", "a.mkv", "a.mov", "a.gif"])
 def test_odd_sides_need_no_note_where_the_codec_has_them(tmp_path: Path, name: str) -> None:
-    with VideoSink(tmp_path / name, Clip((33, 57), Fraction(25), Fraction(1, 25)), Encoding(codec=ODD[name])) as sink:
+    with VideoWriter(tmp_path / name, Clip((33, 57), Fraction(25), Fraction(1, 25)), Encoding(codec=ODD[name])) as sink:
         for pts in range(2):
             sink.write(image(pts, (33, 57)), pts)
     assert sink.notes == []
-    with VideoSource(tmp_path / name) as source:
+    with VideoReader(tmp_path / name) as source:
         assert source.clip.size == (33, 57)
         assert np.abs(next(iter(source)).image - image(0, (33, 57)).astype(int)).mean() < 8
 
@@ -70,7 +70,7 @@ ODD = {"a.webm": None, "a.mkv": "vp9", "a.mov": "prores", "a.gif": None}
 
 @pytest.mark.parametrize("name", ["a.mov", "a.webm", "a.mkv"])
 def test_transparent_pictures_stay_so(short: Path, tmp_path: Path, name: str) -> None:
-    with VideoSource(short) as source, VideoSink(tmp_path / name, source.clip, Encoding(alpha=True)) as sink:
+    with VideoReader(short) as source, VideoWriter(tmp_path / name, source.clip, Encoding(alpha=True)) as sink:
         for frame in source:
             alpha = np.zeros((48, 64, 1), np.uint8)
             alpha[10:30, 10:40] = 255
@@ -102,7 +102,7 @@ def test_what_a_container_cannot_hold_is_one_line(
     tmp_path: Path, name: str, options: dict[str, str], message: str
 ) -> None:
     with pytest.raises(UsageError, match=message) as caught:
-        VideoSink(tmp_path / name, BASE, Encoding(**options))  # type: ignore[arg-type]
+        VideoWriter(tmp_path / name, BASE, Encoding(**options))  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
@@ -113,8 +113,8 @@ def test_a_card_that_is_not_there_is_said_before_the_work(
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(MediaError, match=f"{codec} does not work on this machine, choose another codec: "):
-        VideoSink(tmp_path / "a.mp4", BASE, Encoding(codec=codec))
-    assert Encoding(crf=19).arguments(CODECS[codec], BASE, (64, 48))[:2] == ["-c:v", codec]
+        VideoWriter(tmp_path / "a.mp4", BASE, Encoding(codec=codec))
+    assert Encoding(crf=19).arguments(_CODECS[codec], BASE, (64, 48))[:2] == ["-c:v", codec]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -131,12 +131,12 @@ def test_a_card_that_is_not_there_is_said_before_the_work(
 def test_scale_is_that_of_the_file(
     tmp_path: Path, scale: float | tuple[int, int], size: tuple[int, int], new: tuple[int, int], aspect: Fraction
 ) -> None:
-    with VideoSink(tmp_path / "a.mp4", Clip(size, Fraction(25), Fraction(1, 25)), Encoding(scale=scale)) as sink:
+    with VideoWriter(tmp_path / "a.mp4", Clip(size, Fraction(25), Fraction(1, 25)), Encoding(scale=scale)) as sink:
         sink.write(image(0, size), 0)
-    with VideoSource(tmp_path / "a.mp4") as source:
+    with VideoReader(tmp_path / "a.mp4") as source:
         assert (source.clip.size, source.clip.sample_aspect) == (new, aspect)
     assert sink.notes == []
-    assert scaled_aspect(Clip(size, Fraction(25), Fraction(1, 25)), new) == aspect
+    assert _scaled_aspect(Clip(size, Fraction(25), Fraction(1, 25)), new) == aspect
 
 
 def test_scale_is_parsed() -> None:
@@ -169,7 +169,7 @@ def test_a_gif_keeps_length_and_says_what_it_cannot(short: Path, tmp_path: Path)
     sink = copy(short, tmp_path / "a.gif")
     assert sink.notes == ["times are rounded to 1/100 s, as GIF wants them", "a GIF holds no sound"]
     assert times(tmp_path / "a.gif") == [Fraction(round(Fraction(100100 * i, 24000)), 100) for i in range(10)]
-    with VideoSource(tmp_path / "a.gif") as source:
+    with VideoReader(tmp_path / "a.gif") as source:
         assert source.clip.duration == Fraction(42, 100)
         assert np.abs(next(iter(source)).image - image(0, (64, 48)).astype(int)).mean() < 8
     assert [p.name for p in tmp_path.iterdir()] == ["a.gif"]
@@ -250,7 +250,7 @@ def test_sound_subtitles_chapters_and_title_are_kept(
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.webm"])
 def test_a_part_has_the_subtitles_and_chapters_of_its_time(rich: Path, tmp_path: Path, name: str) -> None:
     out = tmp_path / name
-    copy(VideoSource(rich, trim=(Fraction(11, 25), Fraction(4, 5))), out)
+    copy(VideoReader(rich, trim=(Fraction(11, 25), Fraction(4, 5))), out)
     assert len(times(out)) == 9
     with av.open(str(out)) as container:
         chapters = [(float(c["start"] * c["time_base"]), c["metadata"]["title"]) for c in container.chapters()]

@@ -21,10 +21,10 @@ from PIL import Image
 from hrpose_cli.errors import HRPoseError, InputError, MediaError
 from hrpose_cli.media import inputs
 from hrpose_cli.media.clip import parse_trim
-from hrpose_cli.media.container import Input
-from hrpose_cli.media.inputs import open_source
-from hrpose_cli.media.stdin_spool import Spool
-from hrpose_cli.media.video_reader import VideoSource
+from hrpose_cli.media.container import MediaInput
+from hrpose_cli.media.inputs import open_clip
+from hrpose_cli.media.stdin_spool import StdinSpool
+from hrpose_cli.media.video_reader import VideoReader
 from tests.media.clips import MS, copy, ffmpeg, film, image, packets, times
 
 
@@ -40,7 +40,7 @@ def test_a_pipe_is_as_good_as_a_file(plain: Path, tmp_path: Path, monkeypatch: p
     path = tmp_path / name
     ffmpeg("-i", plain, "-c", "copy", *(["-movflags", "+faststart"] if name == "fast.mp4" else []), path)
     pipe(path.read_bytes(), monkeypatch)
-    source = open_source("-")
+    source = open_clip("-")
     spool = source.clip.path
     assert source.name == "stdin"
     assert spool is not None
@@ -53,7 +53,7 @@ def test_a_pipe_is_as_good_as_a_file(plain: Path, tmp_path: Path, monkeypatch: p
 
 def test_a_pipe_is_read_no_further_than_needed(plain: Path) -> None:
     stream = io.BytesIO(plain.read_bytes() * 1000)
-    spool = Spool(stream)
+    spool = StdinSpool(stream)
     spool.seek(100)
     assert spool.read(50) == plain.read_bytes()[100:150]
     assert (spool.tell(), stream.tell(), spool.path.stat().st_size) == (150, 150, 150)
@@ -64,11 +64,11 @@ def test_a_pipe_is_read_no_further_than_needed(plain: Path) -> None:
 def test_an_empty_pipe_and_a_full_disk_are_one_line(plain: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pipe(b"", monkeypatch)
     with pytest.raises(MediaError, match="standard input: not a video"):
-        open_source("-")
+        open_clip("-")
     pipe(plain.read_bytes(), monkeypatch)
     monkeypatch.setattr(Path, "open", lambda *_, **__: FullDisk())
     with pytest.raises(MediaError, match=r"kept in .*No space left"):
-        open_source("-")
+        open_clip("-")
 
 
 class FullDisk(io.BytesIO):
@@ -85,7 +85,7 @@ def test_ctrl_c_while_a_pipe_is_waited_for_is_obeyed(plain: Path, monkeypatch: p
             return data
 
     monkeypatch.setattr(inputs.sys, "stdin", SimpleNamespace(buffer=Interrupted(plain.read_bytes())))
-    with pytest.raises(KeyboardInterrupt), open_source("-") as source:
+    with pytest.raises(KeyboardInterrupt), open_clip("-") as source:
         list(source)
 
 
@@ -102,25 +102,25 @@ def pictures(folder: Path, numbers: list[int], size: tuple[int, int] = (48, 32))
 @pytest.mark.parametrize("pattern", ["", "img_%d.png", "*.png"])
 def test_pictures_are_a_clip(tmp_path: Path, pattern: str) -> None:
     folder = pictures(tmp_path / "walk", [8, 9, 10])
-    with open_source(str(folder / pattern), rate=Fraction(10)) as source:
+    with open_clip(str(folder / pattern), rate=Fraction(10)) as source:
         assert (source.clip.frames, source.clip.duration, source.notes) == (3, Fraction(3, 10), [])
         frames = list(source)
     assert (source.name, [f.name for f in frames]) == ("walk", ["img_8.png", "img_9.png", "img_10.png"])
     assert [(f.pts, f.time) for f in frames] == [(0, 0.0), (1, 0.1), (2, 0.2)]
     assert all((f.image == image(n, (48, 32))).all() for n, f in zip((8, 9, 10), frames, strict=True))
-    copy(open_source(str(folder / pattern), rate=Fraction(10)), tmp_path / "out.mp4")
+    copy(open_clip(str(folder / pattern), rate=Fraction(10)), tmp_path / "out.mp4")
     assert times(tmp_path / "out.mp4") == [Fraction(i, 10) for i in range(3)]
 
 
 def test_what_is_assumed_of_pictures_is_said(tmp_path: Path) -> None:
     folder = pictures(tmp_path / "walk", [1, 2, 5])
-    with open_source(str(folder / "img_%d.png"), trim=(Fraction(1, 30), None)) as source:
+    with open_clip(str(folder / "img_%d.png"), trim=(Fraction(1, 30), None)) as source:
         assert [(f.pts, f.index) for f in source] == [(0, 1), (1, 2)]
     assert source.clip.rate == 30
     assert source.notes[0] == "pictures have no times: taken as 30 a second"
     assert source.notes[1].startswith("2 numbers are missing")
     (folder / "img_6.heic").touch()
-    with open_source(str(folder)) as source:
+    with open_clip(str(folder)) as source:
         assert source.notes[1] == "1 file left out: .heic (save as JPEG or PNG)"
 
 
@@ -169,11 +169,11 @@ def test_an_address_that_breaks_off_gives_what_came_and_says_so(plain: Path, tmp
     ffmpeg("-i", plain, "-c", "copy", tmp_path / "a.ts")
     data = (tmp_path / "a.ts").read_bytes()
 
-    with serving(sending(data[: len(data) // 2], len(data))) as address, open_source(f"{address}/a.ts") as source:
+    with serving(sending(data[: len(data) // 2], len(data))) as address, open_clip(f"{address}/a.ts") as source:
         found = [frame.image for frame in source]
     assert "broke off" in source.damage
     (tmp_path / "half.ts").write_bytes(data[: len(data) // 2])
-    with VideoSource(Input("half", tmp_path / "half.ts")) as local:  # a file that ends there is not broken
+    with VideoReader(MediaInput("half", tmp_path / "half.ts")) as local:  # a file that ends there is not broken
         for image, frame in zip(found, local, strict=True):
             assert_array_equal(image, frame.image)
     assert 5 < len(found) < 50
@@ -181,11 +181,11 @@ def test_an_address_that_breaks_off_gives_what_came_and_says_so(plain: Path, tmp
 
 def test_a_clip_of_a_web_server(plain: Path, tmp_path: Path) -> None:
     with serving(partial(Quiet, directory=str(plain.parent))) as address:
-        source = open_source(f"{address}/plain.mp4?key=1")
+        source = open_clip(f"{address}/plain.mp4?key=1")
         assert source.name == "plain.mp4"
         assert copy(source, tmp_path / "out.mp4").notes == []
         with pytest.raises(MediaError, match=r"nothing\.mp4: not a video that can be read \(.*404"):
-            open_source(f"{address}/nothing.mp4")
+            open_clip(f"{address}/nothing.mp4")
     assert times(tmp_path / "out.mp4") == times(plain)
     assert packets(tmp_path / "out.mp4") == packets(plain)
 
@@ -193,7 +193,7 @@ def test_a_clip_of_a_web_server(plain: Path, tmp_path: Path) -> None:
 def test_a_live_stream_begins_when_it_is_joined(tmp_path: Path) -> None:
     data = film(tmp_path / "late.flv", 10, "-output_ts_offset", "500", "-flvflags", "no_duration_filesize").read_bytes()
 
-    with serving(sending(data, len(data))) as address, open_source(f"{address}/live.flv") as source:
+    with serving(sending(data, len(data))) as address, open_clip(f"{address}/live.flv") as source:
         assert (source.clip.duration, source.clip.address) == (None, None)
         assert [frame.time for frame in source] == pytest.approx([i / 25 for i in range(10)])
 
@@ -201,7 +201,7 @@ def test_a_live_stream_begins_when_it_is_joined(tmp_path: Path) -> None:
 def test_a_camera_begins_when_it_is_opened() -> None:
     """Not when its clock did; this one is ffmpeg's, drawn by the device that needs no hardware."""
     drawn = "testsrc=size=64x48:rate=10:duration=0.3,setpts=PTS+12345/TB"
-    with VideoSource(Input("camera 0", drawn, format="lavfi"), trim=(Fraction(1, 10), None)) as source:
+    with VideoReader(MediaInput("camera 0", drawn, format="lavfi"), trim=(Fraction(1, 10), None)) as source:
         assert [(frame.index, frame.time) for frame in source] == [(1, 0.1), (2, 0.2)]
 
 
@@ -226,34 +226,34 @@ def test_what_cannot_be_opened_is_one_line(
         found = SimpleNamespace(description="Cam", media_types=["video"])
         monkeypatch.setattr(av, "enumerate_input_devices", lambda _: [found], raising=False)
     with pytest.raises(MediaError, match=message) as caught:
-        open_source(what)
+        open_clip(what)
     assert "\n" not in str(caught.value)
 
 
 def test_an_old_pyav_cannot_list_cameras(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(av, "enumerate_input_devices", raising=False)
     with pytest.raises(MediaError, match="pip install -U av"):
-        inputs.dshow(0)
+        inputs._dshow_camera(0)
 
 
 def test_pictures_that_are_no_clip_are_one_line(tmp_path: Path) -> None:
     folder = pictures(tmp_path / "walk", [1, 2])
     pictures(folder, [3], (48, 34))
     with pytest.raises(MediaError, match=r"img_3\.png is 48x34, but the first picture 48x32"):
-        list(open_source(str(folder)))
+        list(open_clip(str(folder)))
     (folder / "img_3.png").write_bytes(b"no picture")
     with pytest.raises(MediaError, match=r"img_3\.png is not a picture"):
-        list(open_source(str(folder)))
+        list(open_clip(str(folder)))
     with pytest.raises(MediaError, match="time asked for"):
-        open_source(str(folder), trim=(Fraction(9), None))
+        open_clip(str(folder), trim=(Fraction(9), None))
     (tmp_path / "empty").mkdir()
     with pytest.raises(MediaError, match="no picture in this folder"):
-        open_source(str(tmp_path / "empty"))
+        open_clip(str(tmp_path / "empty"))
 
 
 def test_a_rate_is_for_pictures(plain: Path) -> None:
     with pytest.raises(InputError, match="has a rate of its own"):
-        open_source(str(plain), rate=Fraction(10))
+        open_clip(str(plain), rate=Fraction(10))
 
 
 # Files of all kinds
@@ -279,11 +279,11 @@ def test_every_common_kind_of_file_is_read(tmp_path: Path, name: str, options: l
     sink = copy(path, tmp_path / "out.mp4")
     assert times(tmp_path / "out.mp4") == times(path)
     assert len(times(path)) == 10
-    with VideoSource(tmp_path / "out.mp4") as source:
+    with VideoReader(tmp_path / "out.mp4") as source:
         assert source.clip.rate == 25
         assert np.abs(next(iter(source)).image - image(0).astype(int)).mean() < 12  # a GIF has few colours
     assert sink.notes == []
-    with VideoSource(path) as source:
+    with VideoReader(path) as source:
         assert source.notes == (["the clip has 10 bits a colour, of which 8 are read"] if name == "ten.mp4" else [])
 
 
@@ -297,7 +297,7 @@ def test_interlaced_clips_lose_their_comb_and_nothing_else(tmp_path: Path, name:
         stored = [
             (f.pts or 0, f.interlaced_frame, comb(f.to_ndarray(format="rgb24"))) for f in container.decode(video=0)
         ]
-    with VideoSource(path) as source:
+    with VideoReader(path) as source:
         frames = list(source)
     assert source.notes == ["the clip is interlaced: each frame was deinterlaced"]
     assert [f.pts - frames[0].pts for f in frames] == [pts - stored[0][0] for pts, *_ in stored]
@@ -326,14 +326,14 @@ def comb(picture: np.ndarray) -> float:
 def test_a_part_keeps_its_frames_and_its_sound(
     plain: Path, tmp_path: Path, trim: tuple[Fraction | None, Fraction | None], kept: range
 ) -> None:
-    with VideoSource(plain, trim=trim) as source:
+    with VideoReader(plain, trim=trim) as source:
         frames = list(source)
     assert [f.index for f in frames] == list(kept)  # number and time in the source
     assert [f.time for f in frames] == pytest.approx([i / 25 for i in kept])
     assert [f.pts * source.clip.time_base for f in frames] == [Fraction(i - kept[0], 25) for i in kept]
     assert source.clip.frames == pytest.approx(len(kept), abs=1)
     out = tmp_path / "out.mp4"
-    assert copy(VideoSource(plain, trim=trim), out).notes == []
+    assert copy(VideoReader(plain, trim=trim), out).notes == []
     assert times(out) == [Fraction(i - kept[0], 25) for i in kept]
     start = Fraction(kept[0], 25)
     whole = dict(packets(plain)[0])
@@ -346,14 +346,14 @@ def test_a_part_keeps_its_frames_and_its_sound(
 
 def test_a_part_of_a_clip_that_starts_late(tmp_path: Path) -> None:
     path = film(tmp_path / "late.mp4", 20, "-output_ts_offset", "5", sound=0.8)
-    with VideoSource(path, trim=(Fraction(52, 10), None)) as source:
+    with VideoReader(path, trim=(Fraction(52, 10), None)) as source:
         assert (source.clip.frames, source.clip.duration) == (15, Fraction(3, 5))
         assert [f.time for f in source] == pytest.approx([5.2 + i / 25 for i in range(15)])
-    copy(VideoSource(path, trim=(Fraction(52, 10), None)), tmp_path / "out.mp4")
+    copy(VideoReader(path, trim=(Fraction(52, 10), None)), tmp_path / "out.mp4")
     assert times(tmp_path / "out.mp4") == [Fraction(i, 25) for i in range(15)]
     assert packets(tmp_path / "out.mp4")[0][0][1] < 0.025
     with pytest.raises(MediaError, match=r"no frame lies in the time asked for, the last one is at 5\.760 s"):
-        VideoSource(path, trim=(Fraction(6), None))
+        VideoReader(path, trim=(Fraction(6), None))
 
 
 @pytest.mark.parametrize(

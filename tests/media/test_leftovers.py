@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hrpose_cli import files as leftovers
-from hrpose_cli.files import sweep
+from hrpose_cli.files import remove_stale_files
 
 KILLED = """
 import os, sys
@@ -35,15 +35,15 @@ def test_what_a_killed_process_left_goes_and_nothing_else(tmp_path: Path) -> Non
     (tmp_path / f"{dead}a.trc.x1").mkdir()
     (tmp_path / f"{dead}a.trc.x1" / "1").touch()
     (tmp_path / f"{dead}a.trc.link").symlink_to(tmp_path / "a.trc")
-    sweep(tmp_path / "a.trc")
+    remove_stale_files(tmp_path / "a.trc")
     assert names(tmp_path) == sorted(kept)
 
 
 def test_a_folder_of_openpose_is_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leftovers, "alive", lambda process: process != 8)
+    monkeypatch.setattr(leftovers, "_is_process_alive", lambda process: process != 8)
     frame = "clip_000000000012_keypoints.json"
     for name in (f".8.{frame}", f".7.{frame}", ".8.notes", frame):
         (tmp_path / name).touch()
-    sweep(tmp_path)
+    remove_stale_files(tmp_path)
     assert names(tmp_path) == sorted([f".7.{frame}", ".8.notes", frame])
-    sweep(tmp_path / "missing" / "a.json")
+    remove_stale_files(tmp_path / "missing" / "a.json")

@@ -16,9 +16,9 @@ from hrpose_cli.errors import MediaError, UsageError
 from hrpose_cli.media.clip import Clip, Colour
 from hrpose_cli.media.clock import Clock
 from hrpose_cli.media.encoding import Encoding
-from hrpose_cli.media.upright import interleaved, rgb_options
-from hrpose_cli.media.video_reader import VideoSource
-from hrpose_cli.media.video_writer import VideoSink
+from hrpose_cli.media.upright import interleave_rgb, rgb_options
+from hrpose_cli.media.video_reader import VideoReader
+from hrpose_cli.media.video_writer import VideoWriter
 from tests.media.clips import MS, copy, ffmpeg, film, image, packets, times
 
 # Reading
@@ -26,7 +26,7 @@ from tests.media.clips import MS, copy, ffmpeg, film, image, packets, times
 
 def test_a_clip_is_described_before_it_is_read(tmp_path: Path) -> None:
     path = film(tmp_path / "ä clip: 100%.mp4", 24, rate="24000/1001", sound=1)
-    with VideoSource(path) as source:
+    with VideoReader(path) as source:
         clip = source.clip
         frames = list(source)
     assert (clip.size, clip.rate, clip.frames, clip.frames_exact) == ((96, 64), Fraction(24000, 1001), 24, True)
@@ -39,7 +39,7 @@ def test_a_clip_is_described_before_it_is_read(tmp_path: Path) -> None:
 
 
 def test_frames_come_in_order_and_in_their_colours(plain: Path) -> None:
-    with VideoSource(plain) as source:
+    with VideoReader(plain) as source:
         for frame in source:
             error = np.abs(frame.image.astype(int) - image(frame.index))
             assert np.median(error) <= 1
@@ -51,7 +51,7 @@ def test_planes_interleaved_are_what_swscale_interleaves(name: str) -> None:
     noise = av.VideoFrame.from_ndarray(np.random.default_rng(0).integers(0, 256, (37, 53, 3), np.uint8), format="rgb24")
     stored, options = noise.reformat(format=name), rgb_options(Colour(matrix=1))
     whole, planes = (stored.reformat(53, 37, target, **options) for target in ("rgb24", "gbrp"))
-    assert_allclose(interleaved(planes), whole.to_ndarray(), atol=1)  # they round anew at odd heights
+    assert_allclose(interleave_rgb(planes), whole.to_ndarray(), atol=1)  # they round anew at odd heights
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_rotated_clips_are_upright(plain: Path, tmp_path: Path, turned: str) -> 
     ffmpeg(*turned.split(), "-i", plain, "-frames:v", "2", "-c", "copy", path)
     copy(path, tmp_path / "out.mp4")
     for clip in (path, tmp_path / "out.mp4"):
-        with VideoSource(clip) as source:
+        with VideoReader(clip) as source:
             frame = next(iter(source))
         upright = ffmpeg("-i", path, "-frames:v", "1", "-f", "rawvideo", "-pix_fmt", "rgb24", "-")
         want = np.frombuffer(upright, np.uint8).reshape(frame.image.shape).astype(int)
@@ -77,13 +77,13 @@ def test_rotated_clips_are_upright(plain: Path, tmp_path: Path, turned: str) -> 
 def test_containers_that_round_or_lack_times(tmp_path: Path, name: str) -> None:
     rate = Fraction(25) if name == "a.h264" else Fraction(30000, 1001)  # ffmpeg reads a raw stream at 25
     path = film(tmp_path / name, 20, "-bf", "2", rate=str(rate))
-    with VideoSource(path) as source:
+    with VideoReader(path) as source:
         assert source.clip.rate == rate
     got = times(path)
     assert [t - got[0] for t in got] == [i / rate for i in range(20)]
     copy(path, tmp_path / "out.mp4")
     assert times(tmp_path / "out.mp4") == got
-    with VideoSource(tmp_path / "out.mp4") as source:
+    with VideoReader(tmp_path / "out.mp4") as source:
         assert (source.clip.rate, source.clip.frames, source.clip.frames_exact) == (rate, 20, True)
 
 
@@ -145,7 +145,7 @@ def no_clip(folder: Path, plain: Path, kind: str) -> Path:
 def test_what_is_no_video_is_one_line(tmp_path: Path, plain: Path, kind: str, message: str) -> None:
     path = no_clip(tmp_path, plain, kind)
     with pytest.raises(MediaError, match=message) as caught:
-        VideoSource(path)
+        VideoReader(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -155,7 +155,7 @@ def test_a_truncated_clip_gives_what_is_there_and_says_so(plain: Path, tmp_path:
     path = tmp_path / name
     ffmpeg("-i", plain, "-c", "copy", *(["-movflags", "+faststart"] if name == "cut.mp4" else []), path)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with VideoSource(path) as source:
+    with VideoReader(path) as source:
         frames = len(list(source))
     assert 5 < frames < 50
     assert source.missing == pytest.approx(2 - frames / 25, abs=0.13)
@@ -169,7 +169,7 @@ def test_a_clip_damaged_in_the_middle_is_read_to_its_end(plain: Path, tmp_path: 
     data = bytearray(plain.read_bytes())
     data[middle : middle + 300] = b"\xff" * 300
     path.write_bytes(data)
-    with VideoSource(path) as source:
+    with VideoReader(path) as source:
         pts = [frame.pts for frame in source]
     assert 20 < len(pts) <= 50
     assert pts[-1] * source.clip.time_base == Fraction(49, 25)
@@ -198,7 +198,7 @@ def test_a_copy_keeps_frames_times_rate_and_sound(
     path = film(tmp_path / name, frames, *options, rate=rate, sound=sound)
     out = tmp_path / "new" / "out.mp4"
     sink = copy(path, out)
-    with VideoSource(path) as a, VideoSource(out) as b:
+    with VideoReader(path) as a, VideoReader(out) as b:
         assert (b.clip.size, b.clip.rate, b.clip.frames) == (a.clip.size, Fraction(rate), frames)
         assert b.clip.audio == a.clip.audio
         assert abs((b.clip.duration or 0) - frames / Fraction(rate)) < Fraction(1, 1000)
@@ -245,7 +245,7 @@ def test_a_variable_rate_keeps_every_time(tmp_path: Path) -> None:
 def test_odd_sides_are_kept(tmp_path: Path, size: tuple[int, int]) -> None:
     path = film(tmp_path / "odd.mp4", 2, "-pix_fmt", "yuv444p", size=size)
     sink = copy(path, tmp_path / "out.mp4")
-    with VideoSource(path) as a, VideoSource(tmp_path / "out.mp4") as b:
+    with VideoReader(path) as a, VideoReader(tmp_path / "out.mp4") as b:
         assert a.clip.size == b.clip.size == size
         old, new = next(iter(a)).image, next(iter(b)).image
     assert np.abs(new.astype(int) - old).mean() < 4
@@ -270,11 +270,11 @@ SCALE = (
 )
 def test_colours_survive(tmp_path: Path, options: str, colour: Colour) -> None:
     path = film(tmp_path / "colours.mp4", 2, "-crf", "5", *options.split())
-    with VideoSource(path) as source, VideoSink(tmp_path / "out.mp4", source.clip, crf=5) as sink:
+    with VideoReader(path) as source, VideoWriter(tmp_path / "out.mp4", source.clip, crf=5) as sink:
         assert source.clip.colour == colour
         for frame in source:
             sink.write(frame.image, frame.pts)
-    with VideoSource(tmp_path / "out.mp4") as source:
+    with VideoReader(tmp_path / "out.mp4") as source:
         assert source.clip.colour == colour
         got = next(iter(source)).image
     for y, x in [(16, 24), (16, 72), (48, 24), (48, 72)]:  # in the middle of each colour
@@ -288,7 +288,7 @@ def test_the_shape_of_pixels_is_kept(tmp_path: Path, turned: list[str], aspect: 
     ffmpeg(*turned, "-i", tmp_path / "flat.mp4", "-c", "copy", tmp_path / "turned.mp4")
     copy(tmp_path / "turned.mp4", tmp_path / "out.mp4")
     for name in ("turned.mp4", "out.mp4"):
-        with VideoSource(tmp_path / name) as source:
+        with VideoReader(tmp_path / name) as source:
             assert source.clip.sample_aspect == aspect
 
 
@@ -320,7 +320,7 @@ def test_damaged_sound_costs_no_picture(plain: Path, tmp_path: Path) -> None:
 def test_a_source_that_vanishes_costs_the_sound_only(plain: Path, tmp_path: Path) -> None:
     path = tmp_path / "gone.mp4"
     path.write_bytes(plain.read_bytes())
-    with VideoSource(path) as source, VideoSink(tmp_path / "out.mp4", source.clip) as sink:
+    with VideoReader(path) as source, VideoWriter(tmp_path / "out.mp4", source.clip) as sink:
         for frame in source:
             sink.write(frame.image, frame.pts)
             path.unlink(missing_ok=True)
@@ -332,14 +332,14 @@ def test_a_source_that_vanishes_costs_the_sound_only(plain: Path, tmp_path: Path
 # Ending early
 
 
-def process(sink: VideoSink) -> "subprocess.Popen[bytes]":
+def process(sink: VideoWriter) -> "subprocess.Popen[bytes]":
     assert sink._pipe is not None
     return sink._pipe._ffmpeg._process
 
 
-def break_off(path: Path, out: Path, after: int, stop: Callable[[VideoSink], None]) -> VideoSink:
+def break_off(path: Path, out: Path, after: int, stop: Callable[[VideoWriter], None]) -> VideoWriter:
     """Copy `after` frames, then `stop`."""
-    with VideoSource(path) as source, VideoSink(out, source.clip) as sink:
+    with VideoReader(path) as source, VideoWriter(out, source.clip) as sink:
         for frame in source:
             if frame.index == after:
                 stop(sink)
@@ -347,8 +347,8 @@ def break_off(path: Path, out: Path, after: int, stop: Callable[[VideoSink], Non
     return sink
 
 
-def stop_by(error: type[BaseException], half: bytes = b"") -> Callable[[VideoSink], None]:
-    def stop(sink: VideoSink) -> None:
+def stop_by(error: type[BaseException], half: bytes = b"") -> Callable[[VideoWriter], None]:
+    def stop(sink: VideoWriter) -> None:
         assert os.name == "nt" or sink._pipe is None or os.getsid(process(sink).pid) != os.getsid(0)
         if half and sink._pipe:
             sink._pipe._ffmpeg.stdin.write(half)
@@ -381,7 +381,7 @@ def test_ctrl_c_while_the_file_is_finished_is_obeyed_the_second_time(
     def interrupted(*arguments: object, **options: object) -> list[str]:
         if interrupts:
             raise interrupts.pop()
-        return join.join(*arguments, **options)  # type: ignore[arg-type]
+        return join.mux_clip(*arguments, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(sink, "join", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -405,7 +405,7 @@ def test_an_error_or_no_frame_leaves_nothing(
 def test_a_killed_encoder_is_an_error_and_leaves_nothing(plain: Path, tmp_path: Path) -> None:
     killed = []
 
-    def kill(sink: VideoSink) -> None:
+    def kill(sink: VideoWriter) -> None:
         killed.append(process(sink))
         killed[0].send_signal(signal.SIGKILL)
         killed[0].wait()
@@ -418,7 +418,7 @@ def test_a_killed_encoder_is_an_error_and_leaves_nothing(plain: Path, tmp_path: 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
 def test_a_full_disk_is_one_line_and_leaves_nothing(plain: Path, tmp_path: Path) -> None:
-    def fill(sink: VideoSink) -> None:
+    def fill(sink: VideoWriter) -> None:
         sink._pictures.symlink_to("/dev/full")
 
     with pytest.raises(MediaError, match="No space left on device") as caught:
@@ -446,14 +446,14 @@ def test_no_sound_is_given_up_for_a_full_disk(plain: Path, tmp_path: Path, monke
 def test_what_ffmpeg_says_is_in_the_error(tmp_path: Path) -> None:
     clip = Clip(size=(16, 16), rate=Fraction(25), time_base=Fraction(1, 25))
     nonsense = Encoding(preset="nonsense")
-    with pytest.raises(MediaError, match="nonsense"), VideoSink(tmp_path / "x.mp4", clip, nonsense) as sink:
+    with pytest.raises(MediaError, match="nonsense"), VideoWriter(tmp_path / "x.mp4", clip, nonsense) as sink:
         sink.write(np.zeros((16, 16, 3), np.uint8), 0)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_clip_without_a_source_file(tmp_path: Path) -> None:
     clip = Clip(size=(16, 16), rate=Fraction(25), time_base=Fraction(1, 100))
-    with VideoSink(tmp_path / "x.mp4", clip) as sink:
+    with VideoWriter(tmp_path / "x.mp4", clip) as sink:
         for pts in (0, 4, 9):
             sink.write(np.zeros((16, 16, 3), np.uint8), pts)
     assert times(tmp_path / "x.mp4") == [Fraction(pts, 100) for pts in (0, 4, 9)]
@@ -462,7 +462,7 @@ def test_a_clip_without_a_source_file(tmp_path: Path) -> None:
 def test_frames_must_have_one_size_and_rise(tmp_path: Path) -> None:
     clip = Clip(size=(16, 16), rate=Fraction(25), time_base=Fraction(1, 25))
     black = np.zeros((16, 16, 3), np.uint8)
-    with VideoSink(tmp_path / "x.mp4", clip) as sink:
+    with VideoWriter(tmp_path / "x.mp4", clip) as sink:
         sink.write(black, 3)
         with pytest.raises(ValueError, match="rise"):
             sink.write(black, 3)
@@ -472,7 +472,7 @@ def test_frames_must_have_one_size_and_rise(tmp_path: Path) -> None:
 
 
 def test_names_that_cannot_be_written(plain: Path, tmp_path: Path) -> None:
-    with VideoSource(plain) as source:
+    with VideoReader(plain) as source:
         (tmp_path / "folder.mp4").mkdir()
         (tmp_path / "file").touch()
         for path, message in [
@@ -481,10 +481,10 @@ def test_names_that_cannot_be_written(plain: Path, tmp_path: Path) -> None:
             (tmp_path / "x.xyz", "written as"),
         ]:
             with pytest.raises(UsageError, match=message):
-                VideoSink(path, source.clip)
+                VideoWriter(path, source.clip)
         with pytest.raises(MediaError, match="cannot be written"):
-            VideoSink(tmp_path / "file" / "x.mp4", source.clip)
-    with pytest.raises(MediaError, match="not one frame"), VideoSink(tmp_path / "x.mp4", source.clip):
+            VideoWriter(tmp_path / "file" / "x.mp4", source.clip)
+    with pytest.raises(MediaError, match="not one frame"), VideoWriter(tmp_path / "x.mp4", source.clip):
         pass
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder.mp4"]
     assert_array_equal(plain.read_bytes()[4:8], b"ftyp")
