@@ -9,9 +9,10 @@ from itertools import product
 from pathlib import Path
 
 from hrpose_cli.api import Settings, build_estimator
-from hrpose_cli.detection.boxes import GivenBoxes
+from hrpose_cli.detection import GivenBoxes
 from hrpose_cli.evaluate import EvalProtocol, ground_truth_boxes, keypoint_rows, read_annotated_frames
-from hrpose_cli.metrics import coco
+from hrpose_cli.metrics import evaluate_coco, load_coco
+from hrpose_cli.metrics.coco import _METRIC_NAMES
 
 DECODINGS = ("argmax", "quarter", "dark")
 
@@ -23,13 +24,13 @@ def main() -> None:
     parser.add_argument("--weights", default="default")
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
-    truth = coco.load_coco(arguments.gt)
+    truth = load_coco(arguments.gt)
     ids = truth.getImgIds()
     detector = build_estimator(Settings(weights=arguments.weights, device=arguments.device, box_score=0.05))
     annotated = replace(detector, detector=ground_truth_boxes(truth, detector.spec.geometry))
     frames = read_annotated_frames(truth, arguments.gt, ids, arguments.images)
     detector = replace(detector, detector=GivenBoxes({}, {f.index: detector.detect([f])[0] for f in frames}))
-    names = coco._METRIC_NAMES["keypoints"]
+    names = _METRIC_NAMES["keypoints"]
     print(f"| {detector.spec.name}: boxes | flip test | decoding | {' | '.join(names)} |")
     print("|" + "---|" * (3 + len(names)))
     for (boxes, estimator), flip, decode in product(
@@ -37,7 +38,7 @@ def main() -> None:
     ):
         frames = read_annotated_frames(truth, arguments.gt, ids, arguments.images)
         parts = keypoint_rows(frames, replace(estimator, flip_test=flip, decode=decode), EvalProtocol())
-        numbers = coco.evaluate_coco(truth, [row for part in parts for row in part])
+        numbers = evaluate_coco(truth, [row for part in parts for row in part])
         cells = " | ".join(f"{value:.4f}" for value in numbers.values())
         print(f"| {boxes} | {'on' if flip else 'off'} | {decode} | {cells} |", flush=True)
 

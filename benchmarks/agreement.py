@@ -17,14 +17,12 @@ import torch
 from common import hardware, print_table, verdict
 
 from hrpose_cli.api import Settings, build_estimator
-from hrpose_cli.backends.build import BACKENDS
-from hrpose_cli.backends.openvino import thread_count
+from hrpose_cli.backends import BACKENDS, thread_count
 from hrpose_cli.errors import BackendError
-from hrpose_cli.estimation.chunks import estimate_frames
+from hrpose_cli.estimation import TopDown, estimate_frames
 from hrpose_cli.estimation.precision import _PRECISIONS
-from hrpose_cli.estimation.top_down import TopDown
 from hrpose_cli.evaluate import EvalProtocol, _rank_people, _result_rows, ground_truth_boxes, read_annotated_frames
-from hrpose_cli.metrics import coco
+from hrpose_cli.metrics import evaluate_coco, load_coco
 from hrpose_cli.poses import Poses
 
 REFERENCE = "torch fp32"
@@ -64,7 +62,7 @@ def main() -> None:
     parser.add_argument("--limit", type=int, help="pictures; default: all")
     arguments = parser.parse_args()
     torch.set_num_threads(thread_count())
-    truth = coco.load_coco(arguments.gt)
+    truth = load_coco(arguments.gt)
     ids = truth.getImgIds()[: arguments.limit]
     settings = Settings(
         weights=arguments.weights, like=arguments.like, flip_test=arguments.flip_test, device="cpu", nms_oks=1.0
@@ -82,7 +80,7 @@ def main() -> None:
             for frame, poses in pairs
             for row in _result_rows(_rank_people(poses, given.spec, PROTOCOL), frame.index, PROTOCOL)
         ]
-        ap = coco.evaluate_coco(truth, results, image_ids=ids)["AP"]
+        ap = evaluate_coco(truth, results, image_ids=ids)["AP"]
         rows.append((name, distances(found[REFERENCE], found[name]), ap))
     report(f"{settings.weights}, {len(rows[0][1])} joints over {SURE}", rows)
 

@@ -18,12 +18,11 @@ import torch
 from common import cost, hardware, paired, print_table, ratio
 from net import add_net, chosen, eager
 
-from hrpose_cli.backends.openvino import thread_count
+from hrpose_cli.backends import thread_count
 from hrpose_cli.bench import _multiply, _noise, _operations, _side
 from hrpose_cli.errors import BackendError
-from hrpose_cli.estimation import precision as backends
-from hrpose_cli.models.find import load_net
-from hrpose_cli.models.zoo import ModelSpec
+from hrpose_cli.estimation import build_backend
+from hrpose_cli.models import ModelSpec, load_net
 from hrpose_cli.poses import Image
 
 CANDIDATES = [("torch", "fp32"), ("torch", "bf16"), ("onnx", "fp32"), ("openvino", "fp32"), ("openvino", "bf16")]
@@ -38,7 +37,7 @@ def candidates(spec: ModelSpec, path: Path) -> Iterator[tuple[str, Run]]:
         try:
             yield (
                 f"{name} {precision}",
-                backends.build_backend(spec, path, device="cpu", backend=name, precision=precision),
+                build_backend(spec, path, device="cpu", backend=name, precision=precision),
             )
         except BackendError as error:
             print(f"left out: {error}")

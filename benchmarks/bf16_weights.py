@@ -11,11 +11,11 @@ from pathlib import Path
 
 import torch
 
-from hrpose_cli.backends.pytorch import normalise_images
+from hrpose_cli.backends import normalise_images
 from hrpose_cli.export import CalibrationImages
-from hrpose_cli.models.find import find_weights, load_net, read_weights_metadata, save_weights
-from hrpose_cli.nets.lite_hrnet import LiteHRNet
-from hrpose_cli.training.bf16 import for_bf16
+from hrpose_cli.models import find_weights, load_net, read_weights_metadata, save_weights
+from hrpose_cli.nets import LiteHRNet
+from hrpose_cli.training import for_bf16
 
 CROPS = 128  # people on whom the channels are measured
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import imageio_ffmpeg
 
-from hrpose_cli.backends.openvino import thread_count
+from hrpose_cli.backends import thread_count
 
 HRPOSE = [sys.executable, "-c", "from hrpose_cli.cli import app; app()"]
 PACKAGES = ("torch", "openvino", "onnxruntime", "ultralytics", "opencv-python")

@@ -13,7 +13,7 @@ from statistics import median
 import cv2
 from common import cost, hardware, paired, print_table, ratio
 
-from hrpose_cli.backends.openvino import openvino_precisions
+from hrpose_cli.backends import openvino_precisions
 from hrpose_cli.detection.yolo import (
     DEFAULT_DETECTOR,
     YoloDetector,
@@ -23,7 +23,7 @@ from hrpose_cli.detection.yolo import (
     load_detector,
 )
 from hrpose_cli.files import sha256_file
-from hrpose_cli.media.images import read_image
+from hrpose_cli.media import read_image
 from hrpose_cli.poses import Frame
 
 SIZE = (1280, 720)

@@ -22,17 +22,13 @@ from common import Cost, cost, hardware, paired, print_table, ratio, shortened, 
 from net import add_net, chosen
 
 from hrpose_cli.api import Settings, build_estimator, provenance
-from hrpose_cli.backends.openvino import thread_count
-from hrpose_cli.clips.run import ClipOutputs, annotate_clip
-from hrpose_cli.clips.stages import fill_skipped, follow_people
+from hrpose_cli.backends import thread_count
+from hrpose_cli.clips import ClipOutputs, annotate_clip, fill_skipped, follow_people
 from hrpose_cli.draw import DrawStyle, draw_poses
-from hrpose_cli.estimation.chunks import CHUNK_FRAMES
-from hrpose_cli.estimation.top_down import TopDown
-from hrpose_cli.media.inputs import open_clip
-from hrpose_cli.media.video_writer import VideoWriter
+from hrpose_cli.estimation import CHUNK_FRAMES, TopDown
+from hrpose_cli.media import VideoWriter, open_clip
 from hrpose_cli.poses import Boxes, Frame, PoseHeader, Poses
-from hrpose_cli.tracking.smoothing import OneEuro
-from hrpose_cli.tracking.tracker import Tracker
+from hrpose_cli.tracking import OneEuro, Tracker
 
 BOUND = 0.85  # of what the slowest resource allows
 STYLE = DrawStyle(colors="person")  # of clips with identities

@@ -24,14 +24,12 @@ from net import add_net, chosen, eager
 from share import HEIGHT, WIDTH, boxes
 from torch import Tensor, nn
 
+from hrpose_cli.backends import torch_precisions, upload
 from hrpose_cli.backends.cuda import _CudaBackend, _GraphReplay
-from hrpose_cli.backends.device import upload
-from hrpose_cli.backends.pytorch import torch_precisions
 from hrpose_cli.bench import _operations
-from hrpose_cli.detection.boxes import WholeImage
-from hrpose_cli.estimation.top_down import TopDown
-from hrpose_cli.models.find import load_net
-from hrpose_cli.models.zoo import ModelSpec
+from hrpose_cli.detection import WholeImage
+from hrpose_cli.estimation import TopDown
+from hrpose_cli.models import ModelSpec, load_net
 from hrpose_cli.poses import Boxes, Frame
 
 SIDES = {"cuda": 8192, "cpu": 512}  # of the matrices

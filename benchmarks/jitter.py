@@ -16,10 +16,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose_cli.media.images import read_image
+from hrpose_cli.media import read_image
 from hrpose_cli.poses import PoseRecord, Poses
-from hrpose_cli.tracking.smoothing import OneEuro
-from hrpose_cli.tracking.tracker import Tracker
+from hrpose_cli.tracking import OneEuro, Tracker
 
 Doubles = NDArray[np.float64]
 HEIGHT, NOISE, JOINTS = 200.0, 1.5, 17

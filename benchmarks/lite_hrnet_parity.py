@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from hrpose_cli.backends.pytorch import _MEAN, _STD
-from hrpose_cli.estimation.crops import cut_crops
-from hrpose_cli.media.images import read_image
-from hrpose_cli.nets.lite_hrnet import LiteHRNet
-from hrpose_cli.training.tinypose import read_ir
+from hrpose_cli.estimation import cut_crops
+from hrpose_cli.media import read_image
+from hrpose_cli.nets import LiteHRNet
+from hrpose_cli.training import read_ir
 
 SIZE = (192, 256)
 LIMIT = 1e-5

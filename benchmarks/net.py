@@ -9,11 +9,10 @@ from tempfile import TemporaryDirectory
 import torch
 from torch import Tensor, nn
 
-from hrpose_cli.backends.pytorch import normalise_images
-from hrpose_cli.models.find import find_weights, load_net, save_weights
-from hrpose_cli.models.zoo import ModelSpec
-from hrpose_cli.nets.build import build_net
-from hrpose_cli.training.run import new_spec
+from hrpose_cli.backends import normalise_images
+from hrpose_cli.models import ModelSpec, find_weights, load_net, save_weights
+from hrpose_cli.nets import build_net
+from hrpose_cli.training import new_spec
 
 # Nets of random weights, and the size (width, height) of their input.
 RANDOM = {"hrnet-w32": (192, 256), "hrnet-w48": (288, 384), "hrnet-small": (96, 128), "lite-hrnet": (192, 256)}

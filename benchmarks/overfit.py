@@ -13,14 +13,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hrpose_cli.backends.pytorch import normalise_images
-from hrpose_cli.estimation.heatmaps import decode_dark
+from hrpose_cli.backends import normalise_images
+from hrpose_cli.estimation import decode_dark
 from hrpose_cli.geometry import box_regions
 from hrpose_cli.skeletons import COCO
-from hrpose_cli.training.annotations import AnnotationSource
-from hrpose_cli.training.augment import Augmentation, draw_samples
+from hrpose_cli.training import AnnotationSource, Augmentation, Recipe, Training, draw_samples
 from hrpose_cli.training.dataset import _PATCH_WIDTHS, PeopleDataset, _read_labelled, load_people
-from hrpose_cli.training.loop import Recipe, Training
 from hrpose_cli.training.run import _averaged_net, build_start_net, new_spec
 
 SIZE = (96, 128)

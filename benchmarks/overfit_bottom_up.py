@@ -16,14 +16,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from hrpose_cli.backends.pytorch import TorchBackend
-from hrpose_cli.estimation.bottom_up import BottomUp
+from hrpose_cli.backends import TorchBackend
+from hrpose_cli.estimation import BottomUp
 from hrpose_cli.evaluate import EvalProtocol, keypoint_rows, read_annotated_frames
-from hrpose_cli.metrics import coco
+from hrpose_cli.metrics import evaluate_coco, load_coco
 from hrpose_cli.skeletons import COCO
-from hrpose_cli.training.annotations import AnnotationSource
-from hrpose_cli.training.loop import Training
-from hrpose_cli.training.recipe import Recipe
+from hrpose_cli.training import AnnotationSource, Recipe, Training
 from hrpose_cli.training.run import _averaged_net, _save_best, build_start_net, new_spec
 from hrpose_cli.training.whole_images import ImageAugmentation, ImageDataset, _ImagePage, load_images
 
@@ -63,7 +61,7 @@ def precision(training: Training, annotations: Path, truth: Any, ids: list[int])
     """COCO's AP of the averaged net on the pictures `ids`, without flip test: mirrors were not learned."""
     estimator = BottomUp(TorchBackend(_averaged_net(training)), training.spec)
     rows = keypoint_rows(read_annotated_frames(truth, annotations, ids, None), estimator, EvalProtocol())
-    return coco.evaluate_coco(truth, [row for part in rows for row in part], image_ids=ids)["AP"]
+    return evaluate_coco(truth, [row for part in rows for row in part], image_ids=ids)["AP"]
 
 
 def main() -> None:
@@ -75,7 +73,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("overfit-bottom-up.safetensors"))
     options = parser.parse_args()
     torch.manual_seed(0)
-    truth = coco.load_coco(options.annotations)
+    truth = load_coco(options.annotations)
     pictures, ids = handful(options.annotations, truth, options.pictures)
     print(", ".join(pictures.names))
     spec = new_spec(options.out.stem, "higher-hrnet-small", SIZE)

@@ -25,7 +25,7 @@ import numpy as np
 from common import Cost, Maker, hardware, paired_apart, print_table, ratio, shortened, verdict
 from net import add_net, chosen, eager
 
-from hrpose_cli.backends.openvino import thread_count
+from hrpose_cli.backends import thread_count
 
 os.environ |= {"YOLO_AUTOINSTALL": "false", "YOLO_OFFLINE": "true", "YOLO_VERBOSE": "false"}
 BOUNDS = {"auto": 4.0, "fp32": 1.6}  # times the plain peer
@@ -45,8 +45,8 @@ class Hrpose:
 
     def __call__(self) -> Callable[[], Count]:
         from hrpose_cli.api import Settings, build_estimator, provenance
-        from hrpose_cli.clips.run import ClipOutputs, annotate_clip
-        from hrpose_cli.media.inputs import open_clip
+        from hrpose_cli.clips import ClipOutputs, annotate_clip
+        from hrpose_cli.media import open_clip
         from hrpose_cli.poses import PoseHeader
 
         settings = Settings(weights=self.weights, precision=self.precision)
@@ -71,7 +71,7 @@ class Plain:
     detector: Path
 
     def __call__(self) -> Callable[[], Count]:
-        from hrpose_cli.models.find import find_weights, load_net
+        from hrpose_cli.models import find_weights, load_net
 
         spec, path = find_weights(self.weights)
         net = eager(load_net(spec, path), spec.color)
@@ -135,7 +135,7 @@ def joints(net: Callable[[Any], Any], spec: Any, image: Any, box: Any) -> tuple[
     """(K, 2) pixels and (K,) scores of one person."""
     import torch
 
-    from hrpose_cli.estimation.crops import cut_crops
+    from hrpose_cli.estimation import cut_crops
     from hrpose_cli.geometry import compose_affines, heatmap_to_crop, transform_points
 
     crop = cut_crops(image, box[None], spec.input_size, geometry=spec.geometry, padding=spec.padding)
@@ -182,8 +182,7 @@ def checkpoint(target: Path) -> Path:
     import torch
 
     from hrpose_cli.api import Settings
-    from hrpose_cli.detection.yolo import find_detector_file
-    from hrpose_cli.detection.yolo_net import read_person_net
+    from hrpose_cli.detection import find_detector_file, read_person_net
 
     people = read_person_net(find_detector_file(Settings().detector))
     net: Any = people.net
@@ -213,9 +212,9 @@ def report_precision(annotations: Path, weights: str, peer: Path) -> None:
     """Average precision of both on annotated pictures, each with its own boxes."""
     from hrpose_cli.api import Settings, build_estimator
     from hrpose_cli.evaluate import EvalProtocol, keypoint_rows, read_annotated_frames
-    from hrpose_cli.metrics import coco
+    from hrpose_cli.metrics import evaluate_coco, load_coco
 
-    truth = coco.load_coco(annotations)
+    truth = load_coco(annotations)
     estimator = build_estimator(Settings(weights=weights, box_score=LOW))
     own = keypoint_rows(read_annotated_frames(truth, annotations, truth.getImgIds(), None), estimator, EvalProtocol())
     candidates: dict[str, Sequence[Any]] = {f"hrpose {estimator.spec.name}": [row for part in own for row in part]}
@@ -223,7 +222,7 @@ def report_precision(annotations: Path, weights: str, peer: Path) -> None:
     frames = read_annotated_frames(truth, annotations, truth.getImgIds(), None)
     candidates[POSE] = [row for frame in frames for row in peer_rows(yolo, frame)]
     names = ("AP", "AP50", "AP75", "APM", "APL", "AR")
-    numbers = {name: coco.evaluate_coco(truth, rows) for name, rows in candidates.items()}
+    numbers = {name: evaluate_coco(truth, rows) for name, rows in candidates.items()}
     print_table(["own boxes", *names], ((name, *(f"{n[key]:.3f}" for key in names)) for name, n in numbers.items()))
 
 

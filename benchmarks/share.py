@@ -17,12 +17,10 @@ import torch
 from common import cost, hardware, paired, print_table, ratio, verdict
 from net import add_net, chosen
 
-from hrpose_cli.backends.openvino import thread_count
+from hrpose_cli.backends import thread_count
 from hrpose_cli.errors import BackendError
-from hrpose_cli.estimation import precision as backends
-from hrpose_cli.estimation.crops import cut_crops, mirror_images
-from hrpose_cli.estimation.heatmaps import DECODERS, merge_flip
-from hrpose_cli.models.zoo import ModelSpec
+from hrpose_cli.estimation import DECODERS, build_backend, cut_crops, merge_flip, mirror_images
+from hrpose_cli.models import ModelSpec
 from hrpose_cli.skeletons import SKELETONS
 
 BOUNDS = {"fp32": 0.08, "bf16": 0.25}  # of the network's time, with the flip test
@@ -55,7 +53,7 @@ def stages(spec: ModelSpec, nets: Mapping[str, Callable[[Any], Any]], batch: int
 def networks(spec: ModelSpec, path: Any, precisions: Sequence[str], backend: str) -> Iterator[tuple[str, Any]]:
     for precision in precisions:
         try:
-            yield precision, backends.build_backend(spec, path, device="cpu", backend=backend, precision=precision)
+            yield precision, build_backend(spec, path, device="cpu", backend=backend, precision=precision)
         except BackendError as error:
             print(f"left out: {error}")
 

@@ -38,7 +38,7 @@ def counted(call: Callable[..., Any], spent: list[float]) -> Callable[..., Any]:
 def one_start(arguments: list[str], report: Path) -> None:
     """The command in this process; then what its networks took."""
     from hrpose_cli.cli.main import app
-    from hrpose_cli.estimation.top_down import TopDown
+    from hrpose_cli.estimation import TopDown
 
     spent: list[float] = []
     for stage in ("detect", "run"):

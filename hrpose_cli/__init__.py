@@ -1,21 +1,7 @@
-"""People in pictures and video, and a skeleton for each."""
+"""Find people in images and video and give each a skeleton."""
 
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from hrpose_cli.api import PoseEstimator
-    from hrpose_cli.poses import Poses
+import lazy_loader
 
 __version__ = "0.1.0"
-__all__ = ["PoseEstimator", "Poses", "__version__"]
 
-HOMES = {"PoseEstimator": "hrpose_cli.api", "Poses": "hrpose_cli.poses"}
-
-
-def __getattr__(name: str) -> Any:
-    """Import the public names when they are first used: `hrpose --help` must not wait for torch."""
-    if name not in HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
-
-    return getattr(importlib.import_module(HOMES[name]), name)
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -11,17 +11,29 @@ from typing import Any
 import numpy as np
 
 from hrpose_cli import __version__
-from hrpose_cli.detection.boxes import Detector, WholeImage, read_boxes
-from hrpose_cli.detection.yolo import DEFAULT_DETECTOR, LONG_SIDE, YoloDetector, find_detector_file, load_detector
+from hrpose_cli.detection import (
+    DEFAULT_DETECTOR,
+    LONG_SIDE,
+    Detector,
+    WholeImage,
+    YoloDetector,
+    find_detector_file,
+    load_detector,
+    read_boxes,
+)
 from hrpose_cli.errors import InputError, UsageError
-from hrpose_cli.estimation.bottom_up import BottomUp
-from hrpose_cli.estimation.crops import CROP_MODES, CropMode
-from hrpose_cli.estimation.heatmaps import DECODERS, DEFAULT_DECODE_LIMIT
-from hrpose_cli.estimation.precision import choose_for_detector
-from hrpose_cli.estimation.top_down import TopDown
+from hrpose_cli.estimation import (
+    CROP_MODES,
+    DECODERS,
+    DEFAULT_DECODE_LIMIT,
+    BottomUp,
+    CropMode,
+    TopDown,
+    choose_for_detector,
+)
 from hrpose_cli.files import sha256_file
 from hrpose_cli.hardware import fitting_batch
-from hrpose_cli.models.zoo import MODELS, ModelSpec
+from hrpose_cli.models import MODELS, ModelSpec
 from hrpose_cli.poses import Frame, Image, Poses
 
 _REPORTED_PACKAGES = ("torch", "ultralytics", "opencv-python", "numpy")
@@ -38,7 +50,7 @@ class Settings:
     detector: str = DEFAULT_DETECTOR  # a name, a path to a .pt, or "none": one person fills the picture
     boxes: str | None = None  # a COCO file of boxes to use instead of a detector
     device: str = "auto"
-    backend: str = "auto"  # a row of backends.BACKENDS
+    backend: str = "auto"  # a row of BACKENDS
     precision: str = "auto"
     decode: str | None = None  # None: what the weights were made for
     flip_test: bool = False
@@ -74,9 +86,9 @@ class Settings:
 
 def build_estimator(settings: Settings, *, bar: Any = False) -> TopDown | BottomUp:
     """The estimator that `settings` describe. bar: of a download, as for `fetch.fetch`."""
-    from hrpose_cli.backends.device import choose_device
-    from hrpose_cli.estimation import precision as backends
-    from hrpose_cli.models.find import find_weights
+    from hrpose_cli.backends import choose_device
+    from hrpose_cli.estimation import build_backend
+    from hrpose_cli.models import find_weights
 
     device = choose_device(settings.device)
     fast = device != "cpu"  # a GPU runs HRNet as fast as the light net
@@ -86,9 +98,7 @@ def build_estimator(settings: Settings, *, bar: Any = False) -> TopDown | Bottom
         return _build_bottom_up(settings, spec, path, device)
     return TopDown(
         detector=build_detector(settings, device),
-        backend=backends.build_backend(
-            spec, path, device=device, backend=settings.backend, precision=settings.precision
-        ),
+        backend=build_backend(spec, path, device=device, backend=settings.backend, precision=settings.precision),
         weights=path,
         spec=spec,
         decode=settings.decode or spec.decode,
@@ -114,12 +124,12 @@ def _check_method(settings: Settings, spec: ModelSpec) -> None:
 
 def _build_bottom_up(settings: Settings, spec: ModelSpec, path: Path, device: str) -> BottomUp:
     """The estimator for a net that sees whole pictures."""
-    from hrpose_cli.estimation import precision as backends
+    from hrpose_cli.estimation import build_backend
 
     # Pictures come in all sizes, and only PyTorch takes them as they come.
     backend = "torch" if settings.backend == "auto" else settings.backend
     return BottomUp(
-        backend=backends.build_backend(spec, path, device=device, backend=backend, precision=settings.precision),
+        backend=build_backend(spec, path, device=device, backend=backend, precision=settings.precision),
         spec=spec,
         decode=settings.decode or spec.decode,
         flip_test=settings.flip_test,
@@ -144,7 +154,7 @@ def build_detector(settings: Settings, device: str) -> Detector:
 
 def provenance(settings: Settings, estimator: TopDown | BottomUp) -> dict[str, Any]:
     """What made the poses: for the `info` of every file that is written, and for summaries."""
-    from hrpose_cli.backends.build import RUNTIME_PACKAGES
+    from hrpose_cli.backends import RUNTIME_PACKAGES
 
     spec, backend = estimator.spec, estimator.backend
     return {
@@ -205,7 +215,7 @@ class PoseEstimator:
 
     def many(self, sources: Iterable[str | Path | Image]) -> list[Poses]:
         """The poses of each picture."""
-        from hrpose_cli.estimation.chunks import estimate_frames
+        from hrpose_cli.estimation import estimate_frames
 
         frames = (read_frame(source, i) for i, source in enumerate(sources))
         return [poses for _, poses in estimate_frames(frames, self.estimator)]
@@ -221,7 +231,7 @@ class PoseEstimator:
 
 def read_frame(source: str | Path | Image, index: int) -> Frame:
     """A frame of a file or an array; InputError if it is no RGB picture."""
-    from hrpose_cli.media.images import read_image
+    from hrpose_cli.media import read_image
 
     if isinstance(source, (str, Path)):
         return Frame(read_image(Path(source)), index, name=Path(source).name)

@@ -19,19 +19,14 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import torch
 
-from hrpose_cli.backends.backend import Backend
-from hrpose_cli.backends.openvino import thread_count
-from hrpose_cli.backends.pytorch import DTYPES
-from hrpose_cli.clips.run import ClipOutputs, annotate_clip
-from hrpose_cli.detection.boxes import Detector
+from hrpose_cli.backends import DTYPES, Backend, thread_count
+from hrpose_cli.clips import ClipOutputs, annotate_clip
+from hrpose_cli.detection import Detector
 from hrpose_cli.draw import draw_poses
-from hrpose_cli.estimation.bottom_up import BottomUp
-from hrpose_cli.estimation.top_down import TopDown
-from hrpose_cli.media.clip import Clip, ClipSource, VideoFrame
-from hrpose_cli.media.video_writer import VideoWriter
-from hrpose_cli.models.zoo import ModelSpec
-from hrpose_cli.nets.build import build_net
-from hrpose_cli.nets.init import multiply_adds
+from hrpose_cli.estimation import BottomUp, TopDown
+from hrpose_cli.media import Clip, ClipSource, VideoFrame, VideoWriter
+from hrpose_cli.models import ModelSpec
+from hrpose_cli.nets import build_net, multiply_adds
 from hrpose_cli.poses import Boxes, Frame, Image, PoseHeader
 from hrpose_cli.timing import StageTimer
 

@@ -9,19 +9,32 @@ from typing import Protocol as Interface
 
 import numpy as np
 
-from hrpose_cli.detection.boxes import Detector, GivenBoxes, boxes_from_xywh
+from hrpose_cli.detection import Detector, GivenBoxes, boxes_from_xywh
 from hrpose_cli.errors import InputError
-from hrpose_cli.estimation.bottom_up import BottomUp
-from hrpose_cli.estimation.chunks import estimate_frames
-from hrpose_cli.estimation.nms import NMS_METHODS, pose_similarity
-from hrpose_cli.estimation.top_down import TopDown
-from hrpose_cli.formats.coco import coco_results
+from hrpose_cli.estimation import NMS_METHODS, BottomUp, TopDown, estimate_frames, pose_similarity
+from hrpose_cli.formats import coco_results
 from hrpose_cli.geometry import Geometry, clean_boxes
-from hrpose_cli.media.images import read_image
-from hrpose_cli.metrics import coco, crowdpose, mpii, ochuman
-from hrpose_cli.metrics.coco import find_image_folder
-from hrpose_cli.metrics.pck import PCKH_THRESHOLDS, pckh
-from hrpose_cli.models.zoo import RECOMMENDED, ModelSpec
+from hrpose_cli.media import read_image
+from hrpose_cli.metrics import (
+    PCKH_THRESHOLDS,
+    HeadTruth,
+    MpiiPerson,
+    evaluate_coco,
+    evaluate_crowdpose,
+    find_image_folder,
+    load_coco,
+    load_coco_results,
+    load_crowdpose,
+    load_mpii,
+    load_mpii_predictions,
+    load_mpii_truth,
+    load_ochuman,
+    mpii_boxes,
+    mpii_truth_path,
+    pckh,
+    predicted_keypoints,
+)
+from hrpose_cli.models import RECOMMENDED, ModelSpec
 from hrpose_cli.poses import Boxes, Frame, Poses
 from hrpose_cli.skeletons import MPII, SKELETONS, Skeleton
 
@@ -161,7 +174,7 @@ class _CocoGroundTruth:
         check_skeleton(self.truth, SKELETONS[spec.skeleton])
 
     def read(self, path: Path) -> list[dict[str, Any]]:
-        return coco.load_coco_results(path)
+        return load_coco_results(path)
 
     def score(self, rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
         return {"": self.numbers(self.truth, rows, image_ids=self.ids)}
@@ -172,8 +185,8 @@ class _MpiiGroundTruth:
     """PCKh: MPII's people, each in a frame of its own, whose index is the person's number in the file."""
 
     path: Path
-    people: Sequence[mpii.MpiiPerson]
-    truth: mpii.HeadTruth
+    people: Sequence[MpiiPerson]
+    truth: HeadTruth
     ids: Sequence[int]
 
     def folder(self, given: Path | None, **more: Any) -> Path:
@@ -185,7 +198,7 @@ class _MpiiGroundTruth:
             yield Frame(read_image(place / self.people[number].image), number)
 
     def boxes(self, geometry: Geometry) -> GivenBoxes:
-        return GivenBoxes({}, mpii.mpii_boxes(self.people, geometry))
+        return GivenBoxes({}, mpii_boxes(self.people, geometry))
 
     def check(self, spec: ModelSpec) -> None:
         advice = f"say --weights {RECOMMENDED[MPII.name]}"
@@ -195,17 +208,17 @@ class _MpiiGroundTruth:
             raise InputError(f"{spec.name} finds people itself, PCKh measures those that MPII says: {advice}")
 
     def read(self, path: Path) -> list[dict[str, Any]]:
-        return mpii.load_mpii_predictions(path, len(self.people))
+        return load_mpii_predictions(path, len(self.people))
 
     def score(self, rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
-        errors = self.truth.errors(mpii.predicted_keypoints(rows, len(self.people)))[list(self.ids)]
+        errors = self.truth.errors(predicted_keypoints(rows, len(self.people)))[list(self.ids)]
         return {name: pckh(errors, threshold) for name, threshold in PCKH_THRESHOLDS.items()}
 
 
 def _load_mpii_truth(path: Path, limit: int | None = None) -> _MpiiGroundTruth:
     """MPII's annotation JSON with the .mat file beside it."""
-    people = mpii.load_mpii(path)
-    truth = mpii.load_mpii_truth(mpii.mpii_truth_path(path), len(people))
+    people = load_mpii(path)
+    truth = load_mpii_truth(mpii_truth_path(path), len(people))
     return _MpiiGroundTruth(path, people, truth, range(len(people))[:limit])
 
 
@@ -219,9 +232,9 @@ def _load_coco_truth(
 
 # How the file of annotations is opened: (path, limit) -> Measure.
 METRICS: dict[str, Callable[[Path, int | None], GroundTruth]] = {
-    "coco": partial(_load_coco_truth, coco.load_coco, coco.evaluate_coco),
-    "bbox": partial(_load_coco_truth, coco.load_coco, partial(coco.evaluate_coco, metric="bbox")),
-    "crowdpose": partial(_load_coco_truth, crowdpose.load_crowdpose, crowdpose.evaluate_crowdpose),
-    "ochuman": partial(_load_coco_truth, ochuman.load_ochuman, coco.evaluate_coco),
+    "coco": partial(_load_coco_truth, load_coco, evaluate_coco),
+    "bbox": partial(_load_coco_truth, load_coco, partial(evaluate_coco, metric="bbox")),
+    "crowdpose": partial(_load_coco_truth, load_crowdpose, evaluate_crowdpose),
+    "ochuman": partial(_load_coco_truth, load_ochuman, evaluate_coco),
     "pckh": _load_mpii_truth,
 }

@@ -16,19 +16,22 @@ import torch
 
 from hrpose_cli import __version__
 from hrpose_cli.api import Settings, build_detector, read_frame
-from hrpose_cli.backends.backend import check_precision
-from hrpose_cli.backends.pytorch import NormalisedNet, TorchBackend, ignore_tracing_warnings, runnable_net, trace_net
-from hrpose_cli.detection.boxes import Detector, WholeImage
+from hrpose_cli.backends import (
+    NormalisedNet,
+    TorchBackend,
+    check_precision,
+    ignore_tracing_warnings,
+    runnable_net,
+    trace_net,
+)
+from hrpose_cli.detection import Detector, WholeImage
 from hrpose_cli.errors import BackendError, InputError, UsageError, first_line
-from hrpose_cli.estimation import precision as backends
-from hrpose_cli.estimation.top_down import TopDown
+from hrpose_cli.estimation import TopDown, build_backend, choose_backend, own_precision
 from hrpose_cli.evaluate import EvalProtocol, check_skeleton, ground_truth_boxes, keypoint_rows, read_annotated_frames
 from hrpose_cli.files import atomic_write, sha256_file
-from hrpose_cli.media.images import expand_input
-from hrpose_cli.metrics import coco
-from hrpose_cli.models.exported import METADATA_SECTION
-from hrpose_cli.models.find import describe_weights, load_net
-from hrpose_cli.models.zoo import ModelSpec
+from hrpose_cli.media import expand_input
+from hrpose_cli.metrics import evaluate_coco, load_coco
+from hrpose_cli.models import METADATA_SECTION, ModelSpec, describe_weights, load_net
 from hrpose_cli.poses import Crops, Frame, Image
 
 _SURE_SCORE = 0.3  # joints that score less are not compared, unless all do
@@ -57,7 +60,7 @@ class CalibrationImages:
         return (read_frame(name, i) for i, name in enumerate(names)), build_detector(Settings(), "cpu")
 
     def annotated(self, spec: ModelSpec, most: int) -> tuple[Iterator[Frame], Detector]:
-        truth = coco.load_coco(self.path)
+        truth = load_coco(self.path)
         ids = _spread_evenly(truth.getImgIds(), most)
         return read_annotated_frames(truth, self.path, ids, self.images), ground_truth_boxes(truth, spec.geometry)
 
@@ -132,7 +135,7 @@ def _exportable_net(net: torch.nn.Module, spec: ModelSpec, precision: str) -> No
 
 
 def _write_onnx(net: torch.nn.Module, spec: ModelSpec, facts: dict[str, str], target: ExportTarget) -> None:
-    from hrpose_cli.backends.onnx import convert_to_onnx
+    from hrpose_cli.backends import convert_to_onnx
 
     try:
         import onnx
@@ -147,12 +150,12 @@ def _write_onnx(net: torch.nn.Module, spec: ModelSpec, facts: dict[str, str], ta
 
 def _write_openvino(net: torch.nn.Module, spec: ModelSpec, facts: dict[str, str], target: ExportTarget) -> None:
     """An .xml and its .bin. fp16 is how the weights are kept; the runtime chooses what it computes in."""
-    from hrpose_cli.backends.openvino import convert_to_openvino, import_openvino
+    from hrpose_cli.backends import convert_to_openvino, import_openvino
 
     module = _exportable_net(net, spec, "fp32")
     model = convert_to_openvino(trace_net(module, spec.input_size), spec.input_size)
     if target.calibrate:
-        from hrpose_cli.backends.quantize import import_nncf, quantize_model
+        from hrpose_cli.backends import import_nncf, quantize_model
 
         import_nncf()  # is it there, before the work?
         crops = target.calibrate.crops(net, spec)
@@ -199,11 +202,11 @@ def build_parity_estimators(spec: ModelSpec, weights: Path, exported: Path) -> t
 
     That one runs in its own precision, and in float32 where it may run in any.
     """
-    reference = backends.build_backend(spec, weights, device="cpu", backend="torch", precision="fp32")
+    reference = build_backend(spec, weights, device="cpu", backend="torch", precision="fp32")
     own = describe_weights(exported)
-    name, _ = backends.choose_backend(exported, "cpu", "auto", "fp32")
-    precision = backends.own_precision(exported, name) or "fp32"
-    other = backends.build_backend(own, exported, device="cpu", backend=name, precision=precision)
+    name, _ = choose_backend(exported, "cpu", "auto", "fp32")
+    precision = own_precision(exported, name) or "fp32"
+    other = build_backend(own, exported, device="cpu", backend=name, precision=precision)
     top_down = TopDown(WholeImage(), reference, spec, decode=spec.decode, weights=weights)
     return top_down, replace(top_down, backend=other, spec=own, weights=exported)
 
@@ -239,7 +242,7 @@ class AnnotatedImages:
     def score(self, truth: Any, estimator: TopDown) -> float:
         """The estimator's average precision."""
         rows = [row for part in keypoint_rows(self.frames(truth), estimator, EvalProtocol()) for row in part]
-        return coco.evaluate_coco(truth, rows, image_ids=truth.getImgIds()[: self.limit])["AP"]
+        return evaluate_coco(truth, rows, image_ids=truth.getImgIds()[: self.limit])["AP"]
 
     def crops(self, truth: Any, estimator: TopDown) -> Image:
         """The first people in it, as the estimator sees them (N, h, w, 3)."""
@@ -248,7 +251,7 @@ class AnnotatedImages:
 
 def compare_annotated(reference: TopDown, other: TopDown, data: AnnotatedImages) -> tuple[Parity, float, float]:
     """Both nets on annotated people: parity of crops, and the average precision of each."""
-    truth = coco.load_coco(data.path)
+    truth = load_coco(data.path)
     check_skeleton(truth, reference.skeleton)
     people = ground_truth_boxes(truth, reference.spec.geometry)
     reference, other = replace(reference, detector=people), replace(other, detector=people)

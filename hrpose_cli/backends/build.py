@@ -6,8 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from hrpose_cli.backends.backend import Backend
-from hrpose_cli.models.exported import EXPORTED_SUFFIXES
-from hrpose_cli.models.zoo import ModelSpec
+from hrpose_cli.models import EXPORTED_SUFFIXES, ModelSpec
 
 # The spec of a net, its file, a torch device and a precision -> what runs it.
 _Builder = Callable[[ModelSpec, Path, str, str], Backend]

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from hrpose_cli import __version__
 from hrpose_cli.files import atomic_write, cache_dir, sha256_file
-from hrpose_cli.models.zoo import ModelSpec
+from hrpose_cli.models import ModelSpec
 
 _T = TypeVar("_T")
 _KEPT_FILES = 8  # nets; the oldest go, since every version of a runtime and every training makes more

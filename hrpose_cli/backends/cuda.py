@@ -20,8 +20,7 @@ from hrpose_cli.backends.device import upload
 from hrpose_cli.backends.pytorch import CompiledNet, move_to_device, runnable_net, torch_precisions
 from hrpose_cli.errors import first_line
 from hrpose_cli.geometry import Size
-from hrpose_cli.models.find import load_net
-from hrpose_cli.models.zoo import ModelSpec
+from hrpose_cli.models import ModelSpec, load_net
 from hrpose_cli.poses import Image
 
 _ARITHMETIC_FLAGS = threading.Lock()  # of cuDNN: all backends of a process have the same ones

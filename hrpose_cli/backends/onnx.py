@@ -15,9 +15,7 @@ from hrpose_cli.backends.backend import Backend, check_cpu_only, check_precision
 from hrpose_cli.backends.batches import run_in_batches
 from hrpose_cli.backends.cache import describe_net, load_or_make
 from hrpose_cli.errors import BackendError, WeightsError, first_line
-from hrpose_cli.models.exported import EXPORTED_SUFFIXES, read_export_info
-from hrpose_cli.models.find import load_net
-from hrpose_cli.models.zoo import ModelSpec
+from hrpose_cli.models import EXPORTED_SUFFIXES, ModelSpec, load_net, read_export_info
 from hrpose_cli.poses import Image
 
 _OPSET = 17

@@ -25,9 +25,7 @@ from hrpose_cli.backends.cache import describe_net, load_or_make
 from hrpose_cli.errors import BackendError, WeightsError, first_line
 from hrpose_cli.files import sha256_file
 from hrpose_cli.hardware import cpu_count
-from hrpose_cli.models.exported import EXPORTED_SUFFIXES, read_export_info, read_export_metadata
-from hrpose_cli.models.find import load_net
-from hrpose_cli.models.zoo import ModelSpec
+from hrpose_cli.models import EXPORTED_SUFFIXES, ModelSpec, load_net, read_export_info, read_export_metadata
 from hrpose_cli.poses import Floats, Image
 
 _PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16", "int8": "f32"}  # int8: of what is not quantised
@@ -201,7 +199,7 @@ def compile_model(model: Any, precision: str) -> Any:
 def _convert_weights(spec: ModelSpec, path: Path, precision: str) -> Any:
     """The net in a file of weights, compiled for any number of uint8 crops."""
     from hrpose_cli.backends.pytorch import runnable_net, trace_net
-    from hrpose_cli.nets.build import fp32_parts
+    from hrpose_cli.nets import fp32_parts
 
     net, rounds = load_net(spec, path), precision == "bf16"
     module = runnable_net(net, color=spec.color, whole_levels=rounds)

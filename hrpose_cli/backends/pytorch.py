@@ -14,10 +14,8 @@ from torch import Tensor, fx, nn
 from hrpose_cli.backends.backend import Backend, check_precision, is_out_of_memory
 from hrpose_cli.backends.batches import fixed_batch_size, join_heatmaps, pad_batch, run_in_batches, split_batch
 from hrpose_cli.errors import BackendError, WeightsError, first_line
-from hrpose_cli.models.exported import EXPORTED_SUFFIXES, read_export_info
-from hrpose_cli.models.find import load_net
-from hrpose_cli.models.zoo import ModelSpec
-from hrpose_cli.nets.build import fp32_parts, simplify_net
+from hrpose_cli.models import EXPORTED_SUFFIXES, ModelSpec, load_net, read_export_info
+from hrpose_cli.nets import fp32_parts, simplify_net
 from hrpose_cli.poses import Image
 
 # ImageNet statistics of pictures in 0..1, in RGB order; every repository of the family uses them.

@@ -52,7 +52,7 @@ def bench(
     from hrpose_cli.bench import measure_speed
     from hrpose_cli.cli.report import Report, describe_net
     from hrpose_cli.files import check_writable, shipped_folder
-    from hrpose_cli.media.inputs import open_clip
+    from hrpose_cli.media import open_clip
 
     report, settings = Report(quiet=quiet), opt.read_settings(locals())
     clip = video or shipped_folder("samples") / "walk.mp4"

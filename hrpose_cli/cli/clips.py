@@ -12,14 +12,11 @@ from urllib.parse import urlsplit
 
 from hrpose_cli.cli.outputs import PoseNames, check_targets, is_suffix, names_folder, unused_name
 from hrpose_cli.cli.window import Window
-from hrpose_cli.clips.run import ClipOutputs, View
+from hrpose_cli.clips import ClipOutputs, View
 from hrpose_cli.draw import DrawStyle
 from hrpose_cli.errors import UsageError
-from hrpose_cli.formats.pose_file import PoseFile
-from hrpose_cli.media.clip import ClipSource, Trim
-from hrpose_cli.media.encoding import CONTAINERS, Encoding
-from hrpose_cli.media.images import STDIN
-from hrpose_cli.media.inputs import ADDRESS_PATTERN, open_clip
+from hrpose_cli.formats import PoseFile
+from hrpose_cli.media import ADDRESS_PATTERN, CONTAINERS, STDIN, ClipSource, Encoding, Trim, open_clip
 
 
 @dataclass(frozen=True)

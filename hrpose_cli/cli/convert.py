@@ -13,7 +13,7 @@ from hrpose_cli.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from hrpose_cli.formats.pose_file import PoseFormat
+    from hrpose_cli.formats import PoseFormat
     from hrpose_cli.poses import PoseHeader, PoseRecord
 
 
@@ -38,7 +38,7 @@ def convert(
     """Write the poses of a file in another format: coco .json, .jsonl, .csv, .npz, .trc, or a folder for openpose."""
     from hrpose_cli.cli.report import Report
     from hrpose_cli.files import check_writable, remove_stale_files
-    from hrpose_cli.formats.pose_file import PoseFile, find_format, open_writer, read_pose_file
+    from hrpose_cli.formats import PoseFile, find_format, open_writer, read_pose_file
 
     report = Report(quiet=quiet)
     if Path(source).resolve() == Path(target).resolve():
@@ -62,10 +62,10 @@ def convert(
 
 def _collect_facts(header: PoseHeader, records: Iterator[PoseRecord], said: set[str]) -> Iterator[PoseRecord]:
     """The records; the facts that they hold are added to `said`."""
-    from hrpose_cli.formats import facts
+    from hrpose_cli.formats import facts_in
 
     for record in records:
-        said |= facts.facts_in(header, record)
+        said |= facts_in(header, record)
         yield record
 
 
@@ -75,7 +75,7 @@ def _describe_losses(said: set[str], source: PoseFormat, target: PoseFormat, lef
     said: the facts of the source, of which the target may have no place for some. left: what of the
     source cannot be read.
     """
-    from hrpose_cli.formats.facts import BOXES, FACTS, SIZES
+    from hrpose_cli.formats import BOXES, FACTS, SIZES
 
     lost = [fact for fact in FACTS if fact in said & target.loses - source.loses]
     made = {BOXES: "boxes are drawn around the joints", SIZES: "picture sizes are 0"}

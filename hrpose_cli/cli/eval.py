@@ -80,7 +80,7 @@ def evaluate(
     """Measure on annotated pictures how good the joints are; the defaults are the papers' protocol."""
     from hrpose_cli.cli.outputs import check_targets
     from hrpose_cli.cli.report import Report
-    from hrpose_cli.detection.boxes import read_boxes
+    from hrpose_cli.detection import read_boxes
     from hrpose_cli.evaluate import METRICS, EvalProtocol
 
     report, protocol = Report(quiet=quiet), EvalProtocol(rescore=rescore, nms=nms, oks=oks)
@@ -130,7 +130,7 @@ def _note_missing(report: Report, what: str, known: Container[Any], ids: Sequenc
 def _score_boxes(settings: Settings, frames: Iterable[Frame], boxes: str | None) -> tuple[Iterator[list[Any]], str]:
     """Rows of the detector alone, and what they belong to."""
     from hrpose_cli.api import build_detector
-    from hrpose_cli.backends.device import choose_device
+    from hrpose_cli.backends import choose_device
     from hrpose_cli.evaluate import box_rows
 
     if boxes == "gt":
@@ -146,7 +146,7 @@ def _score_joints(
     """Rows of the whole pipeline, and what they belong to."""
     from hrpose_cli.api import build_estimator, provenance
     from hrpose_cli.cli.report import describe_net
-    from hrpose_cli.estimation.bottom_up import BottomUp
+    from hrpose_cli.estimation import BottomUp
     from hrpose_cli.evaluate import adapt_protocol, keypoint_rows
 
     annotated = boxes in {None, "gt"}

@@ -13,7 +13,7 @@ from hrpose_cli.errors import UsageError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from hrpose_cli.estimation.top_down import TopDown
+    from hrpose_cli.estimation import TopDown
     from hrpose_cli.export import AnnotatedImages as Pictures
     from hrpose_cli.export import Parity
 
@@ -49,7 +49,7 @@ def export(
     )
     from hrpose_cli.export import export_net as write
     from hrpose_cli.files import check_writable
-    from hrpose_cli.models.find import find_weights
+    from hrpose_cli.models import find_weights
 
     if batch and dynamic_batch:
         raise UsageError("--batch and --dynamic-batch exclude each other: leave one out")

@@ -72,15 +72,14 @@ def image(
     from hrpose_cli.api import build_estimator, provenance
     from hrpose_cli.cli.outputs import ImageOutputs, PoseNames, check_targets, read_images
     from hrpose_cli.cli.report import Report
-    from hrpose_cli.estimation.chunks import estimate_frames
-    from hrpose_cli.formats import coco, facts
-    from hrpose_cli.formats import pose_file as formats
+    from hrpose_cli.estimation import estimate_frames
+    from hrpose_cli.formats import TIMES, coco_image_id, coco_results, has_numeric_names, open_writers
     from hrpose_cli.poses import PoseHeader, PoseRecord
 
     report, settings, style = Report(quiet=quiet), opt.read_settings(locals()), opt.read_style(locals())
     paths = report.expand(inputs, recursive=recursive)
     outputs = ImageOutputs.plan(paths, out, style, pictures=not no_image, heatmaps=heatmaps)
-    lacking = {facts.TIMES: "pictures have none, name another format"}
+    lacking = {TIMES: "pictures have none, name another format"}
     files = PoseNames(poses or (), json, lacking=lacking).files(Path("poses"))
     targets = [json_results, *(f.path for f in files), *([] if no_image else outputs.targets)]
     check_targets([*paths, boxes], targets, folders=[f.path for f in files if f.folder], made=out)
@@ -91,10 +90,10 @@ def image(
     outputs.check(estimator)
     people = {"min_score": min_score, "max_people": max_people, "keypoint_score": keypoint_score}
     info = provenance(settings, estimator) | {"people": people}
-    header = PoseHeader(info, estimator.skeleton, threshold=keypoint_score, numbered=coco.has_numeric_names(paths))
+    header = PoseHeader(info, estimator.skeleton, threshold=keypoint_score, numbered=has_numeric_names(paths))
     frames, rows = read_images(paths, getattr(estimator, "detector", None), report.failed), list[Any]()
     try:
-        with report.interruptible(), formats.open_writers(file.opened(header) for file in files) as writers:
+        with report.interruptible(), open_writers(file.opened(header) for file in files) as writers:
             for number, (frame, every) in enumerate(
                 report.track(estimate_frames(frames, estimator), len(paths)), start=1
             ):
@@ -102,7 +101,7 @@ def image(
                 for file in writers:
                     file.write(PoseRecord.of(frame, found))
                 if json_results is not None:
-                    rows += coco.coco_results(found, coco.coco_image_id(header, frame.name, number))
+                    rows += coco_results(found, coco_image_id(header, frame.name, number))
                 with report.guard():
                     written = outputs.write(frame, found, estimator)
                     report.found(frame.name, found, written, threshold=keypoint_score)

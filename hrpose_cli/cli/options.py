@@ -14,9 +14,9 @@ import typer
 if TYPE_CHECKING:
     from hrpose_cli.api import Settings
     from hrpose_cli.draw import DrawStyle
-    from hrpose_cli.media.clip import Trim as MediaTrim
-    from hrpose_cli.media.encoding import Encoding
-    from hrpose_cli.models.zoo import ModelSpec
+    from hrpose_cli.media import Encoding
+    from hrpose_cli.media import Trim as MediaTrim
+    from hrpose_cli.models import ModelSpec
 
 _Number = TypeVar("_Number", int, float)
 MODEL, _PEOPLE, OUTPUT = "Model", "People", "Output"
@@ -235,14 +235,14 @@ def read_style(options: Mapping[str, Any]) -> DrawStyle:
 
 def read_trim(text: str | None) -> MediaTrim:
     """The part of a clip that --trim names."""
-    from hrpose_cli.media.clip import WHOLE_CLIP, parse_trim
+    from hrpose_cli.media import WHOLE_CLIP, parse_trim
 
     return parse_trim(text) if text else WHOLE_CLIP
 
 
 def read_encoding(options: Mapping[str, Any]) -> Encoding:
     """How a clip is written."""
-    from hrpose_cli.media.encoding import Encoding, parse_scale
+    from hrpose_cli.media import Encoding, parse_scale
 
     scale = options["scale"] and parse_scale(options["scale"])
     alpha = options["background"] == "transparent"
@@ -263,7 +263,7 @@ def write_json_output(target: Path, content: Any) -> None:
 
 def suggest_better(spec: ModelSpec) -> str | None:
     """One line about better weights that could be fetched, if there are any."""
-    from hrpose_cli.models.find import better_model
+    from hrpose_cli.models import better_model
 
     name = better_model(spec)
     return f"More accurate weights can be fetched: hrpose weights get {name}" if name else None

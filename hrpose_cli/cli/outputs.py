@@ -9,17 +9,17 @@ from itertools import chain, count, product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from hrpose_cli.detection.boxes import Detector, GivenBoxes
+from hrpose_cli.detection import Detector, GivenBoxes
 from hrpose_cli.draw import DrawStyle, draw_heatmaps, draw_poses
 from hrpose_cli.errors import HRPoseError, InputError, UsageError
-from hrpose_cli.estimation.top_down import TopDown
+from hrpose_cli.estimation import TopDown
 from hrpose_cli.files import check_writable
-from hrpose_cli.formats.pose_file import POSE_FORMATS, PoseFile, find_format
-from hrpose_cli.media.images import IMAGE_SUFFIXES, STDIN, read_image, write_image
+from hrpose_cli.formats import POSE_FORMATS, PoseFile, find_format
+from hrpose_cli.media import IMAGE_SUFFIXES, STDIN, read_image, write_image
 from hrpose_cli.poses import Boxes, Frame, Poses
 
 if TYPE_CHECKING:
-    from hrpose_cli.estimation.bottom_up import BottomUp
+    from hrpose_cli.estimation import BottomUp
 
 _JPEG_SUFFIXES = {".jpg", ".jpeg"}
 _TRANSPARENT_SUFFIXES = {".png", ".webp", ".tif", ".tiff", ".avif"}  # suffixes that hold transparency

@@ -36,7 +36,7 @@ def render(
     from hrpose_cli.cli import clips
     from hrpose_cli.cli.outputs import PoseNames
     from hrpose_cli.cli.report import Report
-    from hrpose_cli.clips.render import render_clip as draw
+    from hrpose_cli.clips import render_clip as draw
     from hrpose_cli.timing import StageTimer
 
     report, watch, options = Report(quiet=quiet), StageTimer(), locals() | {"track": True}

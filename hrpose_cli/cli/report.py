@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
     from rich.table import Table
 
-    from hrpose_cli.clips.run import ClipSummary
+    from hrpose_cli.clips import ClipSummary
     from hrpose_cli.poses import Poses
     from hrpose_cli.timing import StageTimer
 
@@ -111,7 +111,7 @@ class Report:
 
     def expand(self, inputs: list[str], *, recursive: bool) -> list[str]:
         """The pictures that arguments name; an argument that names none is a failure of its own."""
-        from hrpose_cli.media.images import find_images
+        from hrpose_cli.media import find_images
 
         return find_images(inputs, recursive=recursive, on_error=self.failed, on_note=self.note)
 

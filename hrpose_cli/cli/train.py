@@ -14,11 +14,8 @@ from hrpose_cli.cli import options as opt
 from hrpose_cli.errors import BackendError, InputError, UsageError
 
 if TYPE_CHECKING:
-    from hrpose_cli.models.zoo import ModelSpec
-    from hrpose_cli.training.annotations import AnnotationSource
-    from hrpose_cli.training.dataset import PeopleDataset
-    from hrpose_cli.training.recipe import Recipe
-    from hrpose_cli.training.whole_images import ImageDataset
+    from hrpose_cli.models import ModelSpec
+    from hrpose_cli.training import AnnotationSource, ImageDataset, PeopleDataset, Recipe
 
 _RECIPE, _TOP_DOWN = "Recipe", "Recipe, top-down only"
 # Options that only nets of one method can follow: parameter and how it is said.
@@ -146,55 +143,71 @@ def train(
     quiet: opt.Quiet = False,
 ) -> None:
     """Train a net on annotated people; with torchrun, on many processes."""
-    from hrpose_cli.backends.device import choose_device
+    from hrpose_cli.backends import choose_device
     from hrpose_cli.cli.report import Report
     from hrpose_cli.files import check_writable
-    from hrpose_cli.training import run
-    from hrpose_cli.training.dataset import PeopleDataset
-    from hrpose_cli.training.loop import CHECKPOINT_FILE, Training
-    from hrpose_cli.training.teacher import Teacher, fill_labels
+    from hrpose_cli.training import (
+        CHECKPOINT_FILE,
+        DEFAULT_BATCHES,
+        PeopleDataset,
+        Teacher,
+        Training,
+        best_weights_file,
+        build_start_net,
+        choose_net,
+        fill_labels,
+        find_start,
+        is_other_process,
+        join_processes,
+        new_spec,
+        process_device,
+        run_first,
+        train_epochs,
+    )
 
-    report = Report(quiet=quiet or run.is_other_process())
-    name, way = run.choose_net(net, method)
-    recipe = _make_recipe(**locals() | {"batch": batch or run.DEFAULT_BATCHES[way]})
+    report = Report(quiet=quiet or is_other_process())
+    name, way = choose_net(net, method)
+    recipe = _make_recipe(**locals() | {"batch": batch or DEFAULT_BATCHES[way]})
     _refuse_options_of_other(way, context)
-    where = run.process_device(choose_device(device))
+    where = process_device(choose_device(device))
     _refuse_what_cannot_be(context, where)
-    spec = run.new_spec(out.resolve().name, name, _parse_size(size) if size else None, skeleton, padding=padding)
+    spec = new_spec(out.resolve().name, name, _parse_size(size) if size else None, skeleton, padding=padding)
     val_images = _val_folder(val, val_images, images, spec)
-    begin = run.find_start(init, spec) if init else None
+    begin = find_start(init, spec) if init else None
     load = _loader(data, images, spec, out / "cache", occluded=occluded, by_joint=joint_weights)
     if find_spec("matplotlib") is None:
         report.console.print("note: curves.png needs matplotlib: pip install 'hrpose[train]'")
     taught = Teacher.load(teacher, spec, where) if teacher else None
-    if not run.is_other_process():  # the first alone writes
+    if not is_other_process():  # the first alone writes
         check_writable(out / CHECKPOINT_FILE, make=True)
-    with run.join_processes(where):
-        people = run.run_first(load).to(where)
+    with join_processes(where):
+        people = run_first(load).to(where)
         if taught and isinstance(people, PeopleDataset):
-            people = run.run_first(partial(fill_labels, people, spec, taught, out / "cache"))
+            people = run_first(partial(fill_labels, people, spec, taught, out / "cache"))
         target = taught if distil else None
         training = Training(
-            run.build_start_net(spec, begin, people), spec, people, recipe, out, teacher=target, device=where
+            build_start_net(spec, begin, people), spec, people, recipe, out, teacher=target, device=where
         )
         training.start(resume=resume)
         report.console.print(
             f"{len(people)} {'pictures' if way == 'bottom-up' else 'people'}, "
             f"{training.steps_an_epoch} steps an epoch, from step {training.progress.step}"
         )
-        for row in run.train_epochs(training, val, val_every, save_every, val_images=val_images):
+        for row in train_epochs(training, val, val_every, save_every, val_images=val_images):
             report.console.print("  ".join(f"{key} {value:.5g}" for key, value in row.items()))
         report.console.print(
-            f"{'the last' if val is None else 'the best'} weights are in {run.best_weights_file(training)}"
+            f"{'the last' if val is None else 'the best'} weights are in {best_weights_file(training)}"
         )
 
 
 def _val_folder(val: Path | None, given: Path | None, images: Path | None, spec: ModelSpec) -> Path | None:
     """Where the pictures of --val lie; InputError, before the training, if they are nowhere or not to be measured."""
-    from hrpose_cli.training import run
+    from hrpose_cli.training import (
+        open_validation,
+    )
 
     if val is not None:
-        return run.open_validation(val, spec).folder(given, instead=images, option="--val-images")
+        return open_validation(val, spec).folder(given, instead=images, option="--val-images")
     if given is not None:
         raise UsageError("--val-images is the folder of the pictures of --val: name that file too")
     return None
@@ -232,8 +245,7 @@ def _loader(
 ) -> Callable[[], PeopleDataset | ImageDataset]:
     """What reads the annotated people, or for bottom-up nets the pictures. weights: as for `load_people`."""
     from hrpose_cli.skeletons import SKELETONS
-    from hrpose_cli.training.dataset import load_people
-    from hrpose_cli.training.whole_images import load_images
+    from hrpose_cli.training import load_images, load_people
 
     sources = [_parse_source(entry, images) for entry in data]
     if spec.method == "bottom-up":
@@ -245,7 +257,7 @@ def _make_recipe(**options: Any) -> Recipe:
     """The recipe that options describe; they are named like its fields."""
     from dataclasses import fields
 
-    from hrpose_cli.training.recipe import Recipe
+    from hrpose_cli.training import Recipe
 
     return Recipe(**{f.name: options[f.name] for f in fields(Recipe) if f.name in options})
 
@@ -260,7 +272,7 @@ def _parse_size(text: str) -> tuple[int, int]:
 
 def _parse_source(text: str, images: Path | None) -> AnnotationSource:
     """An annotation file whose pictures lie in `images`, and after @ how far its labels are trusted."""
-    from hrpose_cli.training.annotations import AnnotationSource
+    from hrpose_cli.training import AnnotationSource
 
     name, _, trust = text.rpartition("@") if "@" in text else (text, "", "1")
     try:

@@ -11,9 +11,7 @@ from hrpose_cli.cli import options as opt
 from hrpose_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from hrpose_cli.estimation.bottom_up import BottomUp
-    from hrpose_cli.estimation.estimator import TopPeople
-    from hrpose_cli.estimation.top_down import TopDown
+    from hrpose_cli.estimation import BottomUp, TopDown, TopPeople
     from hrpose_cli.timing import StageTimer
 
 _MOTION = "From frame to frame"
@@ -105,9 +103,8 @@ def video(
     from hrpose_cli.cli import clips
     from hrpose_cli.cli.outputs import PoseNames
     from hrpose_cli.cli.report import Report
-    from hrpose_cli.clips.run import annotate_clip
-    from hrpose_cli.clips.stages import MotionOptions
-    from hrpose_cli.formats import facts
+    from hrpose_cli.clips import MotionOptions, annotate_clip
+    from hrpose_cli.formats import TRACK_IDS
     from hrpose_cli.poses import PoseHeader
 
     report, options = Report(quiet=quiet), locals()
@@ -116,7 +113,7 @@ def video(
     part = opt.read_trim(trim)
     if no_video and not (poses or json or show):
         raise UsageError("--no-video without --poses, --json or --show would write nothing")
-    lacking = {} if track else {facts.TRACK_IDS: "leave --no-track out, or name another format"}
+    lacking = {} if track else {TRACK_IDS: "leave --no-track out, or name another format"}
     wanted = PoseNames(poses or (), json, format, metres_per_pixel, lacking)
     plans = clips.plan_clips(inputs, out, wanted, None if no_video else encoding, boxes=settings.boxes)
     with report.bar() as bar:
@@ -142,8 +139,7 @@ def _timed(
     base: TopDown | BottomUp, detect_every: int, min_score: float, max_people: int | None
 ) -> tuple[StageTimer, TopPeople]:
     """The estimator of one clip, and the watch that times it."""
-    from hrpose_cli.estimation.estimator import TopPeople
-    from hrpose_cli.estimation.top_down import DetectEveryN, TopDown
+    from hrpose_cli.estimation import DetectEveryN, TopDown, TopPeople
     from hrpose_cli.timing import StageTimer
 
     watch = StageTimer()

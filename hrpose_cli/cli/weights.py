@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from hrpose_cli.models.zoo import ModelSpec
+    from hrpose_cli.models import ModelSpec
 
 app = typer.Typer(
     no_args_is_help=True, help="List, fetch and check model weights.", epilog="Example: hrpose weights list"
@@ -26,8 +26,7 @@ def _list_weights() -> None:
     from rich.table import Table
 
     from hrpose_cli.cli.report import print_table
-    from hrpose_cli.models.find import default_weights, known_model, shipped_models
-    from hrpose_cli.models.zoo import MODELS
+    from hrpose_cli.models import MODELS, default_weights, known_model, shipped_models
 
     table = Table("name", "skeleton", "AP", "licence", "state", box=None, pad_edge=False)
     table.columns[0].no_wrap = True  # a name is there to be copied
@@ -55,7 +54,7 @@ def _where(spec: ModelSpec) -> str:
 def _get(names: _Names) -> None:
     """Fetch models into the cache (HRPOSE_CACHE, or the user's cache folder)."""
     from hrpose_cli.cli.report import Report
-    from hrpose_cli.models.find import default_weights, downloaded_file, known_model, shipped_models
+    from hrpose_cli.models import default_weights, downloaded_file, known_model, shipped_models
 
     report, own = Report(), shipped_models()
     for name in names:
@@ -73,8 +72,8 @@ def _verify() -> None:
     """Check every fetched file against the hash recorded when it was fetched."""
     from hrpose_cli.cli.report import Report
     from hrpose_cli.files import cache_dir
-    from hrpose_cli.models.download import recorded_hashes
-    from hrpose_cli.models.download import verify_download as check
+    from hrpose_cli.models import recorded_hashes
+    from hrpose_cli.models import verify_download as check
 
     report = Report()
     paths = [path for name in sorted(recorded_hashes()) if (path := cache_dir() / name).is_file()]
@@ -90,7 +89,7 @@ def _verify() -> None:
 @app.command(epilog="Example: hrpose weights path default")
 def _path(name: Annotated[str, typer.Argument(help="A name, or default.")] = "default") -> None:
     """Print where the file of a model lies."""
-    from hrpose_cli.models.find import find_weights
+    from hrpose_cli.models import find_weights
 
     typer.echo(find_weights(name)[1])
 
@@ -98,7 +97,7 @@ def _path(name: Annotated[str, typer.Argument(help="A name, or default.")] = "de
 @app.command(epilog="Example: hrpose weights info pose_hrnet_w32_256x192.pth")
 def _info(weights: Annotated[str, typer.Argument(help="A file of weights, or a name.")]) -> None:
     """Print what a file of weights says of itself."""
-    from hrpose_cli.models.find import inspect_weights, locate_weights
+    from hrpose_cli.models import inspect_weights, locate_weights
 
     for key, value in inspect_weights(locate_weights(weights)).items():
         typer.echo(f"{key}: {value}")

@@ -9,9 +9,8 @@ from typing import Any
 
 from hrpose_cli.clips.run import ClipOutputs, ClipSummary, decode_ahead, match_frames, write_clip
 from hrpose_cli.errors import InputError
-from hrpose_cli.formats import pose_file as formats
-from hrpose_cli.formats.facts import UNKNOWN_SIZE
-from hrpose_cli.media.clip import Clip, ClipSource, VideoFrame
+from hrpose_cli.formats import UNKNOWN_SIZE, read_pose_file
+from hrpose_cli.media import Clip, ClipSource, VideoFrame
 from hrpose_cli.poses import PoseRecord, Poses
 from hrpose_cli.timing import StageTimer
 
@@ -26,7 +25,7 @@ def render_clip(
     **more: Any,
 ) -> ClipSummary:
     """The clip with the poses of a file on it; `format` is that of the file, where its name does not say it."""
-    header, records = formats.read_pose_file(poses, format)
+    header, records = read_pose_file(poses, format)
     if header.size is not None and header.size != source.clip.size:
         raise InputError(f"{poses} is of a clip of {header.size}, not of {source.clip.size}: choose the right clip")
     watch = watch or StageTimer()

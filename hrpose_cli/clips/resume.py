@@ -12,12 +12,9 @@ from typing import Any
 
 from hrpose_cli.clips.stages import MotionOptions
 from hrpose_cli.errors import InputError, UsageError
-from hrpose_cli.estimation.chunks import frames_in_whole_chunks
+from hrpose_cli.estimation import frames_in_whole_chunks
 from hrpose_cli.files import remove_stale_files
-from hrpose_cli.formats import jsonl
-from hrpose_cli.formats.facts import header_to_json
-from hrpose_cli.formats.output import PoseWriter
-from hrpose_cli.formats.pose_file import PoseFile
+from hrpose_cli.formats import PoseFile, PoseWriter, header_to_json, read_jsonl, whole_record_ends
 from hrpose_cli.poses import PoseHeader, PoseRecord, Poses
 
 # Interrupted runs --------------------------------------------------------------------------------
@@ -37,10 +34,10 @@ def find_resumable_file(files: Sequence[PoseFile]) -> PoseFile:
 def truncate_to_chunk(files: Sequence[PoseFile], header: PoseHeader, way: MotionOptions) -> int:
     """Cut the JSON Lines file of an interrupted run back to a border of chunks; how many frames that leaves."""
     path = find_resumable_file(files).path
-    ends = jsonl.whole_record_ends(path) if path.is_file() else []
+    ends = whole_record_ends(path) if path.is_file() else []
     if not ends:
         return 0
-    before, _ = jsonl.read_jsonl(path)
+    before, _ = read_jsonl(path)
     was, now = (json.loads(json.dumps(header_to_json(h))) for h in (before, header))  # tuples as lists
     if other := _differing_keys(was, now):
         raise InputError(
@@ -61,7 +58,7 @@ def _differing_keys(was: dict[str, Any], now: dict[str, Any]) -> list[str]:
 
 def read_saved_poses(files: Sequence[PoseFile], frames: int, way: MotionOptions) -> Iterator[Poses]:
     """The poses as they were measured in the first `frames` frames of an interrupted run."""
-    _, records = jsonl.read_jsonl(find_resumable_file(files).path)
+    _, records = read_jsonl(find_resumable_file(files).path)
     for record in islice(records, 0, frames, way.every):
         poses = record.poses
         yield replace(poses, xy=poses.xy if poses.raw is None else poses.raw, raw=None, ids=None)

@@ -19,18 +19,14 @@ from hrpose_cli.clips.resume import find_resumable_file, open_resumed_writer, re
 from hrpose_cli.clips.stages import DEFAULT_MOTION, MotionOptions, estimate_clip, fill_skipped, follow_people
 from hrpose_cli.draw import DEFAULT_STYLE, DrawStyle, draw_poses
 from hrpose_cli.errors import UsageError
-from hrpose_cli.estimation.estimator import Estimator
-from hrpose_cli.formats import pose_file as formats
-from hrpose_cli.formats.pose_file import PoseFile
+from hrpose_cli.estimation import Estimator
+from hrpose_cli.formats import PoseFile, open_writers
 from hrpose_cli.hardware import MEMORY_FRACTION, free_memory
-from hrpose_cli.media.clip import Clip, ClipSource, VideoFrame
-from hrpose_cli.media.encoding import Encoding
-from hrpose_cli.media.video_writer import VideoWriter
+from hrpose_cli.media import Clip, ClipSource, Encoding, VideoFrame, VideoWriter
 from hrpose_cli.poses import Image, PoseHeader, PoseRecord, Poses
 from hrpose_cli.threads import BackgroundConsumer, prefetch
 from hrpose_cli.timing import StageTimer
-from hrpose_cli.tracking.smoothing import DEFAULT_CUTOFF, OneEuro, check_cutoff, smooth_offline
-from hrpose_cli.tracking.tracker import Tracker
+from hrpose_cli.tracking import DEFAULT_CUTOFF, OneEuro, Tracker, check_cutoff, smooth_offline
 
 _Pair = tuple[VideoFrame, Poses]
 View = Callable[[Image], object]
@@ -204,7 +200,7 @@ def write_clip(
         with (
             _finish_on_interrupt(done),
             _open_video_writer(outputs, source.clip) as sink,
-            formats.open_writers(
+            open_writers(
                 open_resumed_writer(file, header, done=resumed if file is begun else 0) for file in outputs.poses
             ) as writers,
             _draw_in_background(outputs, sink, watch, shown) as drawer,

@@ -14,10 +14,9 @@ from itertools import islice
 from typing import Literal
 
 from hrpose_cli.errors import UsageError
-from hrpose_cli.estimation.chunks import CHUNK_FRAMES, AnyFrame, split_into_chunks
-from hrpose_cli.estimation.estimator import Estimator
+from hrpose_cli.estimation import CHUNK_FRAMES, AnyFrame, Estimator, split_into_chunks
 from hrpose_cli.poses import PoseRecord, Poses
-from hrpose_cli.tracking.smoothing import interpolate_poses
+from hrpose_cli.tracking import interpolate_poses
 
 _FillMethod = Literal["linear", "hold"]
 

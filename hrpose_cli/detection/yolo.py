@@ -12,8 +12,7 @@ import cv2
 import numpy as np
 import torch
 
-from hrpose_cli.backends.backend import check_cpu_only
-from hrpose_cli.backends.device import upload
+from hrpose_cli.backends import check_cpu_only, upload
 from hrpose_cli.errors import BackendError, WeightsError, first_line
 from hrpose_cli.files import sha256_file, shipped_folder
 from hrpose_cli.poses import Boxes, Floats, Frame, Image
@@ -140,7 +139,7 @@ class _OpenVINONetwork:
     """A network in OpenVINO, which sees one picture at a time on each thread."""
 
     def __init__(self, model: Any) -> None:
-        from hrpose_cli.backends.openvino import RequestStreams
+        from hrpose_cli.backends import RequestStreams
 
         self.streams = RequestStreams(model)
 
@@ -150,7 +149,7 @@ class _OpenVINONetwork:
 
 def _load_openvino_model(path: Path, sha256: str, precision: str) -> Any:
     """The network of a file, compiled: from the cache, where neither ultralytics nor a pickle is read, or for it."""
-    from hrpose_cli.backends.openvino import compile_model, load_compiled
+    from hrpose_cli.backends import compile_model, load_compiled
 
     facts = {"detector": sha256, "ultralytics": version("ultralytics")}
     try:
@@ -161,8 +160,7 @@ def _load_openvino_model(path: Path, sha256: str, precision: str) -> Any:
 
 def _convert_to_openvino(path: Path) -> Any:
     """OpenVINO's graph of the network of a file, for one picture of any size; its output's name says its kind."""
-    from hrpose_cli.backends.openvino import import_openvino
-    from hrpose_cli.backends.pytorch import trace_net
+    from hrpose_cli.backends import import_openvino, trace_net
     from hrpose_cli.detection.yolo_net import read_person_net
 
     openvino, net = import_openvino(), read_person_net(path)

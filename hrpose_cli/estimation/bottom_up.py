@@ -15,14 +15,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hrpose_cli.backends.backend import Backend, catch_out_of_memory, check_heatmaps
+from hrpose_cli.backends import Backend, catch_out_of_memory, check_heatmaps
 from hrpose_cli.errors import BackendError, UsageError
 from hrpose_cli.estimation.crops import warp_into_crop
 from hrpose_cli.estimation.grouping import GROUP_DECODERS, GroupingRules, SubpixelSteps, group_keypoints
 from hrpose_cli.estimation.heatmaps import DEFAULT_DECODE_LIMIT
 from hrpose_cli.estimation.nms import drop_duplicates
 from hrpose_cli.geometry import Size, invert_affines, keypoint_extents, region_affines, transform_points
-from hrpose_cli.models.zoo import ModelSpec
+from hrpose_cli.models import ModelSpec
 from hrpose_cli.poses import Affine, Floats, Frame, Image, Poses
 from hrpose_cli.skeletons import SKELETONS, Skeleton
 from hrpose_cli.timing import StageTimer

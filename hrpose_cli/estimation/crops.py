@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from hrpose_cli.backends.device import upload
+from hrpose_cli.backends import upload
 from hrpose_cli.geometry import (
     PADDING,
     Geometry,

@@ -12,17 +12,13 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hrpose_cli.backends.backend import Backend, catch_out_of_memory
-from hrpose_cli.backends.build import BACKENDS, RUNTIME_PACKAGES
-from hrpose_cli.backends.cache import describe_net, load_or_make
+from hrpose_cli.backends import BACKENDS, RUNTIME_PACKAGES, Backend, catch_out_of_memory, describe_net, load_or_make
 from hrpose_cli.errors import BackendError
 from hrpose_cli.estimation.crops import cut_crops, mirror_images
 from hrpose_cli.estimation.heatmaps import DECODERS, DEFAULT_DECODE_LIMIT
 from hrpose_cli.files import sha256_file, shipped_folder
-from hrpose_cli.media.images import read_image
-from hrpose_cli.media.video_reader import VideoReader
-from hrpose_cli.models.exported import EXPORTED_SUFFIXES, read_export_info, read_export_metadata
-from hrpose_cli.models.zoo import ModelSpec
+from hrpose_cli.media import VideoReader, read_image
+from hrpose_cli.models import EXPORTED_SUFFIXES, ModelSpec, read_export_info, read_export_metadata
 from hrpose_cli.poses import Floats, Image
 
 # Boxes (x1, y1, x2, y2) of the people on the samples; of the clip by frame.
@@ -164,7 +160,7 @@ def _fast_precisions(path: Path, backend: str, device: str) -> tuple[str, ...]:
         return ("fp16", "bf16")
     if backend != "openvino" or device != "cpu":
         return ()
-    from hrpose_cli.backends.openvino import has_vnni, openvino_precisions
+    from hrpose_cli.backends import has_vnni, openvino_precisions
 
     fast = (*(["int8"] if has_vnni() else []), *_FLOAT_PRECISIONS)
     able = openvino_precisions()
@@ -175,7 +171,7 @@ def _is_available(path: Path, precision: str) -> bool:
     """Whether the net in `path` can be had in a precision: int8 is a file beside the weights, which takes a while."""
     if precision != "int8":
         return True
-    from hrpose_cli.backends.openvino import find_quantized_file
+    from hrpose_cli.backends import find_quantized_file
 
     return path.suffix not in EXPORTED_SUFFIXES and find_quantized_file(path) is not None
 

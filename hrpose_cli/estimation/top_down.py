@@ -11,18 +11,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hrpose_cli.backends.backend import Backend, OnDevice, catch_out_of_memory, check_heatmaps
-from hrpose_cli.backends.device import upload
-from hrpose_cli.detection.boxes import Detector
+from hrpose_cli.backends import Backend, OnDevice, catch_out_of_memory, check_heatmaps, upload
+from hrpose_cli.detection import Detector
 from hrpose_cli.estimation.crops import CropMode, DeviceCrops, cut_crops, mirror_images, sample_crops
 from hrpose_cli.estimation.heatmaps import DECODERS, DEFAULT_DECODE_LIMIT, merge_flip, nan_where_not_finite
 from hrpose_cli.estimation.nms import drop_duplicates
 from hrpose_cli.geometry import compose_affines, heatmap_to_crop, transform_points
-from hrpose_cli.models.zoo import ModelSpec
+from hrpose_cli.models import ModelSpec
 from hrpose_cli.poses import Affine, Boxes, Crops, Floats, Frame, Image, Poses
 from hrpose_cli.skeletons import SKELETONS, Skeleton
 from hrpose_cli.timing import StageTimer
-from hrpose_cli.tracking.tracker import SEEN_SCORE, boxes_from_keypoints
+from hrpose_cli.tracking import SEEN_SCORE, boxes_from_keypoints
 
 _CropOwners = Sequence[tuple[int, int]]  # of crops: the number of a frame and of one of its boxes
 

@@ -1,0 +1,5 @@
+"""Clips, images and audio, in and out: exact times, rotation and colour."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

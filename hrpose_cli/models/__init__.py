@@ -1,0 +1,5 @@
+"""What weights are: the table of models, where their files lie, and the checkpoints of other projects."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -213,7 +213,7 @@ def _smallest_dtype(values: Tensor) -> Tensor:
 
 def load_net(spec: ModelSpec, path: Path) -> nn.Module:
     """The net of `spec` with the weights of `path`, in float32 and evaluation mode."""
-    from hrpose_cli.nets.build import build_net
+    from hrpose_cli.nets import build_net
 
     if path.suffix in EXPORTED_SUFFIXES:
         raise WeightsError(f"{path} is an exported net, which can run but holds no weights: name what it was made of")

@@ -12,7 +12,7 @@ import numpy as np
 
 from hrpose_cli.errors import FormatError, InputError
 from hrpose_cli.files import read_json
-from hrpose_cli.metrics.coco import check_lists, find_image_folder, index_coco
+from hrpose_cli.metrics import check_lists, find_image_folder, index_coco
 from hrpose_cli.skeletons import SKELETONS, Skeleton
 
 # What each list of a file must say; less than for measuring: CrowdPose's people have no area.

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hrpose_cli.estimation.heatmaps import encode_heatmaps
+from hrpose_cli.estimation import encode_heatmaps
 from hrpose_cli.geometry import PADDING, Size
-from hrpose_cli.models.zoo import ModelSpec
+from hrpose_cli.models import ModelSpec
 from hrpose_cli.skeletons import SKELETONS, Skeleton
 from hrpose_cli.training.dataset import PeopleDataset
 

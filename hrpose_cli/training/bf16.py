@@ -16,9 +16,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from hrpose_cli.backends.pytorch import GREY_LEVELS, grey_level_shift
-from hrpose_cli.nets.fast_lite_hrnet import modules_of_type
-from hrpose_cli.nets.lite_hrnet import ConvBN, LiteHRNet, replace_statistics
+from hrpose_cli.backends import GREY_LEVELS, grey_level_shift
+from hrpose_cli.nets import ConvBN, LiteHRNet, modules_of_type, replace_statistics
 
 # Rounding errors (RMS) in parts of a channel's own spread: from the first one on a channel is split,
 # from the second on it is lowered, by what all but a share of its values reach.

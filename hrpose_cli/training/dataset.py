@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from hrpose_cli.errors import InputError
-from hrpose_cli.estimation.crops import crop_bounds, warp_into_crop
+from hrpose_cli.estimation import crop_bounds, warp_into_crop
 from hrpose_cli.files import atomic_write
 from hrpose_cli.geometry import Size, box_regions, invert_affines, region_affines, transform_points
-from hrpose_cli.media.images import read_image
+from hrpose_cli.media import read_image
 from hrpose_cli.skeletons import Skeleton
 from hrpose_cli.training.annotations import AnnotationSource, has_labels, read_annotated
 from hrpose_cli.training.losses import keypoint_weights

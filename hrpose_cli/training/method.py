@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from hrpose_cli.models.zoo import ModelSpec
+from hrpose_cli.models import ModelSpec
 from hrpose_cli.training.augment import Augmentation, CropSamples, draw_samples
 from hrpose_cli.training.dataset import PeopleDataset
 from hrpose_cli.training.losses import LOSSES, PEAK_GAIN, masked_mse, tag_loss

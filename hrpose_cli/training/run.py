@@ -15,22 +15,32 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from hrpose_cli.backends.pytorch import TorchBackend, normalise_images
+from hrpose_cli.backends import TorchBackend, normalise_images
 from hrpose_cli.errors import InputError, UsageError, WeightsError
-from hrpose_cli.estimation.bottom_up import INPUT_MULTIPLE, BottomUp
-from hrpose_cli.estimation.top_down import TopDown
+from hrpose_cli.estimation import INPUT_MULTIPLE, BottomUp, TopDown
 from hrpose_cli.evaluate import METRICS, EvalProtocol, GroundTruth, keypoint_rows
 from hrpose_cli.files import atomic_write
 from hrpose_cli.geometry import Size
-from hrpose_cli.models.checkpoints import check_keys, official_keys, read_state_dict
-from hrpose_cli.models.find import describe_weights, locate_weights, read_weights_metadata, save_weights
-from hrpose_cli.models.zoo import RESNET_BLOCKS, ModelSpec
-from hrpose_cli.nets.build import build_net
-from hrpose_cli.nets.higher_hrnet import HigherHRNet
-from hrpose_cli.nets.hrnet import Trunk
-from hrpose_cli.nets.init import initialise_net, initialise_tags
-from hrpose_cli.nets.lite_hrnet import unfold_batch_norms
-from hrpose_cli.nets.simple_baseline import SimpleBaseline
+from hrpose_cli.models import (
+    RESNET_BLOCKS,
+    ModelSpec,
+    check_keys,
+    describe_weights,
+    locate_weights,
+    official_keys,
+    read_state_dict,
+    read_weights_metadata,
+    save_weights,
+)
+from hrpose_cli.nets import (
+    HigherHRNet,
+    SimpleBaseline,
+    Trunk,
+    build_net,
+    initialise_net,
+    initialise_tags,
+    unfold_batch_norms,
+)
 from hrpose_cli.skeletons import SKELETONS
 from hrpose_cli.training.augment import Augmentation, draw_samples
 from hrpose_cli.training.dataset import PeopleDataset

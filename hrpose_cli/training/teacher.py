@@ -9,13 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hrpose_cli.backends.pytorch import TorchBackend
+from hrpose_cli.backends import TorchBackend
 from hrpose_cli.errors import InputError
-from hrpose_cli.estimation.heatmaps import decode_dark, merge_flip
+from hrpose_cli.estimation import decode_dark, merge_flip
 from hrpose_cli.files import atomic_write, sha256_file
 from hrpose_cli.geometry import Size
-from hrpose_cli.models.find import find_weights, load_net
-from hrpose_cli.models.zoo import ModelSpec
+from hrpose_cli.models import ModelSpec, find_weights, load_net
 from hrpose_cli.skeletons import SKELETONS
 from hrpose_cli.training.augment import Augmentation, crop_width, draw_samples, resample_patches
 from hrpose_cli.training.dataset import PeopleDataset

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from hrpose_cli.errors import WeightsError
-from hrpose_cli.nets.lite_hrnet import ConvBN, LiteHRNet, LiteNetConfig
+from hrpose_cli.nets import ConvBN, LiteHRNet, LiteNetConfig
 
 DTYPES = {"f16": "<f2", "f32": "<f4"}
 KINDS = {"Convolution", "GroupConvolution"}

@@ -18,10 +18,10 @@ from pycocotools import mask as regions
 from torch import Tensor
 
 from hrpose_cli.errors import InputError, UsageError
-from hrpose_cli.estimation.crops import crop_bounds, warp_into_crop
+from hrpose_cli.estimation import crop_bounds, warp_into_crop
 from hrpose_cli.geometry import invert_affines, region_affines, transform_points
-from hrpose_cli.media.images import read_image
-from hrpose_cli.models.zoo import ModelSpec
+from hrpose_cli.media import read_image
+from hrpose_cli.models import ModelSpec
 from hrpose_cli.poses import Affine, Image
 from hrpose_cli.skeletons import SKELETONS, Skeleton
 from hrpose_cli.training.annotations import AnnotationSource, has_labels, read_annotated

@@ -1,0 +1,15 @@
+from .build import build_net as build_net
+from .build import fp32_parts as fp32_parts
+from .build import simplify_net as simplify_net
+from .fast_lite_hrnet import modules_of_type as modules_of_type
+from .higher_hrnet import HigherHRNet as HigherHRNet
+from .hrnet import Trunk as Trunk
+from .init import initialise_net as initialise_net
+from .init import initialise_tags as initialise_tags
+from .init import multiply_adds as multiply_adds
+from .lite_hrnet import ConvBN as ConvBN
+from .lite_hrnet import LiteHRNet as LiteHRNet
+from .lite_hrnet import LiteNetConfig as LiteNetConfig
+from .lite_hrnet import replace_statistics as replace_statistics
+from .lite_hrnet import unfold_batch_norms as unfold_batch_norms
+from .simple_baseline import SimpleBaseline as SimpleBaseline
