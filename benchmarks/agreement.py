@@ -2,8 +2,8 @@
 
     python benchmarks/agreement.py --gt person_keypoints_dev.json [--weights NAME] [--flip-test]
 
-People are those of the annotations, in their boxes. Compared are the joints that score over 0.3 in
-PyTorch fp32, in pixels of the picture.
+People are those of the annotations, in their boxes. Compared are the keypoints that score over 0.3 in
+PyTorch fp32, in pixels of the image.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from hrpose_cli.poses import Poses
 
 REFERENCE = "torch fp32"
 NEAR = {"fp32": 0.1, "bf16": 0.5, "fp16": 0.5}  # px
-SHARE = 0.99  # of the joints, that are so near
+SHARE = 0.99  # of the keypoints, that are so near
 SURE = 0.3
 PROTOCOL = EvalProtocol()
 
@@ -46,7 +46,7 @@ def estimators(settings: Settings, names: Iterable[str]) -> Iterator[tuple[str, 
 
 
 def distances(reference: Sequence[Poses], other: Sequence[Poses]) -> Any:
-    """Pixels between the joints of two runs, of those that the reference is sure of."""
+    """Pixels between the keypoints of two runs, of those that the reference is sure of."""
     pairs = zip(reference, other, strict=True)
     return np.concatenate([np.linalg.norm(b.xy - a.xy, axis=2)[a.score > SURE] for a, b in pairs])
 
@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--like")
     parser.add_argument("--flip-test", action="store_true")
     parser.add_argument("--backend", nargs="+", default=list(BACKENDS))
-    parser.add_argument("--limit", type=int, help="pictures; default: all")
+    parser.add_argument("--limit", type=int, help="images; default: all")
     arguments = parser.parse_args()
     torch.set_num_threads(thread_count())
     truth = load_coco(arguments.gt)
@@ -82,7 +82,7 @@ def main() -> None:
         ]
         ap = evaluate_coco(truth, results, image_ids=ids)["AP"]
         rows.append((name, distances(found[REFERENCE], found[name]), ap))
-    report(f"{settings.weights}, {len(rows[0][1])} joints over {SURE}", rows)
+    report(f"{settings.weights}, {len(rows[0][1])} keypoints over {SURE}", rows)
 
 
 def report(what: str, rows: Sequence[tuple[str, Any, float]]) -> None:
@@ -97,7 +97,7 @@ def report(what: str, rows: Sequence[tuple[str, Any, float]]) -> None:
     for name, px, _ in rows[1:]:
         near = NEAR.get(name.split()[1])
         if near is not None:
-            print(verdict(f"{name}, joints within {near} px,", (px <= near).mean(), SHARE))
+            print(verdict(f"{name}, keypoints within {near} px,", (px <= near).mean(), SHARE))
 
 
 if __name__ == "__main__":

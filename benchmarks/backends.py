@@ -44,7 +44,7 @@ def candidates(spec: ModelSpec, path: Path) -> Iterator[tuple[str, Run]]:
 
 
 def report(times: Mapping[str, Sequence[float]], batch: int, flops: float) -> None:
-    """times: seconds a call, one a round."""
+    """times: seconds per call, one a round."""
     peak = [2 * _side("cpu") ** 3 / t for t in times["multiply"]]
     print(f"\nbatch {batch}; fp32 matrix multiply {median(peak) / 1e9:.0f} GFLOP/s")
     rows = []

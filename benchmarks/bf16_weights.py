@@ -10,12 +10,12 @@ import argparse
 from pathlib import Path
 
 import torch
+from bf16 import for_bf16
 
 from hrpose_cli.backends import normalise_images
 from hrpose_cli.export import CalibrationImages
 from hrpose_cli.models import find_weights, load_net, read_weights_metadata, save_weights
 from hrpose_cli.nets import LiteHRNet
-from hrpose_cli.training import for_bf16
 
 CROPS = 128  # people on whom the channels are measured
 

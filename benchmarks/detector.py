@@ -2,7 +2,7 @@
 
     python benchmarks/detector.py samples/bus.jpg
 
-The picture is resized to 1280x720. A frame's time is that of all the detector does, from the frame to
+The image is resized to 1280x720. A frame's time is that of all the detector does, from the frame to
 its boxes; ratios are medians over rounds in which each has its turn.
 """
 
@@ -40,10 +40,10 @@ def detectors() -> dict[str, YoloDetector]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("picture", type=Path)
+    parser.add_argument("image", type=Path)
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
-    frame = Frame(cv2.resize(read_image(options.picture), SIZE))
+    frame = Frame(cv2.resize(read_image(options.image), SIZE))
     works = {name: lambda found=found: cost(lambda: found([frame])) for name, found in detectors().items()}
     rounds = paired(works, options.rounds)
     print(hardware())
@@ -58,7 +58,7 @@ def main() -> None:
         )
         for name, costs in rounds.items()
     ]
-    print_table(["detector", "ms a frame", "CPU ms a frame", "times as fast (CPU)", "people"], rows)
+    print_table(["detector", "ms per frame", "CPU ms per frame", "times as fast (CPU)", "people"], rows)
 
 
 if __name__ == "__main__":

@@ -82,7 +82,7 @@ def works(clip: Path, folder: Path, settings: Settings) -> Iterator[tuple[str, C
     yield "encode", partial(encode, clip, folder / "alone.mp4", frames)
     yield "whole", partial(whole, clip, folder / "whole.mp4", estimator, header)
     print(f"{estimator.backend.name} {estimator.backend.precision}; {len(frames)} frames, ", end="")
-    print(f"{sum(map(len, boxes)) / len(frames):.1f} people a frame")
+    print(f"{sum(map(len, boxes)) / len(frames):.1f} people per frame")
 
 
 def report(costs: Mapping[str, Sequence[Cost]], frames: int, cores: int) -> None:
@@ -94,7 +94,7 @@ def report(costs: Mapping[str, Sequence[Cost]], frames: int, cores: int) -> None
     for name in costs:
         rate, used = f"{frames / median(seconds[name]):.2f}", f"{ratio(cpu[name], seconds[name]):.2f}"
         rows.append((name, rate, used, f"{1e3 * median(cpu[name]) / frames:.1f}", f"{ratio(cpu[name], together):.1%}"))
-    print_table(["stage alone", "frames/s", "cores used", "CPU ms a frame", "of all CPU"], rows)
+    print_table(["stage alone", "frames/s", "cores used", "CPU ms per frame", "of all CPU"], rows)
     limits = {f"the stage {name}": seconds[name] for name in stages}
     limits[f"the {cores} cores"] = [each / cores for each in together]
     slowest = max(limits, key=lambda name: median(limits[name]))

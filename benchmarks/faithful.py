@@ -3,7 +3,7 @@
     python benchmarks/faithful.py CLIPS... [--out FOLDER] [-- --every 5 ...]
 
 Runs `hrpose video` on each clip (what follows -- is passed on) and prints what the source and the
-output have: displayed size, frames, duration, rate, rotation, sound packets, offset of the sound.
+output have: displayed size, frames, duration, rate, rotation, audio packets, offset of the audio.
 """
 
 import argparse
@@ -27,8 +27,8 @@ class Facts:
     rotation: int
     times: tuple[Fraction, ...]  # of the frames, from the first one, s
     rate: Fraction | None
-    sound: tuple[str, ...]  # a hash a stream, of all packets
-    offset: Fraction | None  # of the sound against the pictures, s
+    audio: tuple[str, ...]  # a hash a stream, of all packets
+    offset: Fraction | None  # of the audio against the images, s
 
 
 def look(path: Path) -> Facts:
@@ -63,7 +63,7 @@ def row(name: str, a: Facts, b: Facts) -> str:
     """One line of the table."""
     frame = 1 / (a.rate or 25)
     late = max((abs(s - t) for s, t in zip(a.times, b.times, strict=False)), default=Fraction(0))
-    sound = "none" if not a.sound else "identical" if a.sound == b.sound else f"{len(a.sound)} -> {len(b.sound)}"
+    audio = "none" if not a.audio else "identical" if a.audio == b.audio else f"{len(a.audio)} -> {len(b.audio)}"
     moved = "-" if a.offset is None or b.offset is None else f"{float(b.offset - a.offset) * 1000:+.1f} ms"
     cells = [
         name,
@@ -72,7 +72,7 @@ def row(name: str, a: Facts, b: Facts) -> str:
         f"{float(late / frame):.3f}",
         f"{a.rate}" + ("" if a.rate == b.rate else f" -> {b.rate}"),
         f"{a.rotation} -> {b.rotation}",
-        sound,
+        audio,
         moved,
     ]
     return f"| {' | '.join(cells)} |"
@@ -85,7 +85,7 @@ def main() -> None:
     options, more = parser.parse_known_args()
     more = more[more[:1] == ["--"] :]
     options.out.mkdir(parents=True, exist_ok=True)
-    print("| clip | size | frames | latest frame, in frames | rate | rotation | sound | offset of the sound |")
+    print("| clip | size | frames | latest frame, in frames | rate | rotation | audio | offset of the audio |")
     print("|---|---|---|---|---|---|---|---|")
     for clip in options.clips:
         out = options.out / f"{clip.stem}.mp4"

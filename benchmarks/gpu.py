@@ -8,7 +8,7 @@
 "eager fp32": the same of the net as it is (NCHW, its batch norms, torch's own settings, so with TF32) called
 from Python. "of peak": floating-point operations of the convolutions over time, as a share of a bf16 matrix
 multiply in the same round. "on top": what the upload of 1280x720 frames, crops, decoding and the way back of
-the joints add to the network. Without CUDA plain calls take the place of graphs.
+the keypoints add to the network. Without CUDA plain calls take the place of graphs.
 """
 
 import argparse
@@ -87,7 +87,7 @@ def seconds(work: Work, device: str, least: float) -> float:
 
 
 def report(times: Mapping[Case, list[float]], batch: int, flops: float, device: str) -> None:
-    """times: seconds a call, one a round, by case."""
+    """times: seconds per call, one a round, by case."""
     side = SIDES[device.partition(":")[0]]
     peak = [2 * side**3 / spent for spent in times["multiply"]]
     print(f"\nbatch {batch}: bf16 matrix multiply {np.median(peak) / 1e12:.3g} TFLOP/s, "

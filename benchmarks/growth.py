@@ -1,4 +1,4 @@
-"""Time and memory against people a frame and against the length of a clip: are they straight lines?
+"""Time and memory against people per frame and against the length of a clip: are they straight lines?
 
     python benchmarks/growth.py samples/walk.mp4
     python benchmarks/growth.py samples/walk.mp4 --people 0 1 5 --minutes 0.1 0.2 --frames 8
@@ -92,7 +92,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         common: dict[str, Any] = {"clip": arguments.clip, "folder": Path(name), "options": options}
         lines = {
-            "people a frame": (partial(with_people, frames=arguments.frames, **common), arguments.people),
+            "people per frame": (partial(with_people, frames=arguments.frames, **common), arguments.people),
             "minutes": (partial(of_length, **common), arguments.minutes),
         }
         for what, (measure, points) in lines.items():

@@ -1,11 +1,11 @@
-"""How steady and how late One-Euro is: a person who stands still, and a joint that swings.
+"""How steady and how late One-Euro is: a person who stands still, and a keypoint that swings.
 
-python benchmarks/jitter.py [--picture samples/bus.jpg]
+python benchmarks/jitter.py [--image samples/bus.jpg]
 
-still   a body 200 px high; joints with Gaussian noise of 1.5 px an axis, and the whole body shifted by
-        -1, 0 or 1 px an axis from frame to frame. The figure is the mean frame-to-frame motion of the
-        measured joints over that of the smoothed ones.
-swing   the same body with one joint on a sine of 1 Hz and an amplitude of 10 % of the height, without
+still   a body 200 px high; keypoints with Gaussian noise of 1.5 px per axis, and the whole body shifted by
+        -1, 0 or 1 px per axis from frame to frame. The figure is the mean frame-to-frame motion of the
+        measured keypoints over that of the smoothed ones.
+swing   the same body with one keypoint on a sine of 1 Hz and an amplitude of 10 % of the height, without
         noise and with it. The figures are the mean and the largest distance from the true place, in %
         of the height, after the first second.
 """
@@ -21,7 +21,7 @@ from hrpose_cli.poses import PoseRecord, Poses
 from hrpose_cli.tracking import OneEuro, Tracker
 
 Doubles = NDArray[np.float64]
-HEIGHT, NOISE, JOINTS = 200.0, 1.5, 17
+HEIGHT, NOISE, KEYPOINTS = 200.0, 1.5, 17
 GREY = 3.0  # grey levels of noise, of a camera in a room
 RATES = (25, 30, 60)
 SECONDS = 5
@@ -29,18 +29,18 @@ SECONDS = 5
 
 def body(frames: int) -> Doubles:
     """(F, K, 2) px of a body that does not move."""
-    place = np.random.default_rng(1).uniform((60, 100), (140, 100 + HEIGHT), (JOINTS, 2))
+    place = np.random.default_rng(1).uniform((60, 100), (140, 100 + HEIGHT), (KEYPOINTS, 2))
     return np.tile(place, (frames, 1, 1))
 
 
 def trembling(xy: Doubles, rng: np.random.Generator) -> Doubles:
-    """Joints (F, K, 2) as a network might measure them."""
+    """Keypoints (F, K, 2) as a network might measure them."""
     shift = rng.integers(-1, 2, (len(xy), 1, 2))
     return xy + shift + rng.normal(0, NOISE, xy.shape)
 
 
 def swinging(frames: int, rate: float) -> Doubles:
-    """(F, K, 2) px of a body whose joint 9 swings."""
+    """(F, K, 2) px of a body whose keypoint 9 swings."""
     xy = body(frames)
     xy[:, 9, 0] += 0.1 * HEIGHT * np.sin(2 * np.pi * np.arange(frames) / rate)
     return xy
@@ -48,9 +48,9 @@ def swinging(frames: int, rate: float) -> Doubles:
 
 def smoothed(xy: Doubles, rate: float, smoother: OneEuro) -> Doubles:
     """(F, K, 2) after the filter."""
-    score, box = np.ones((1, JOINTS), np.float32), np.asarray([[60, 100, 140, 100 + HEIGHT]], np.float32)
+    score, box = np.ones((1, KEYPOINTS), np.float32), np.asarray([[60, 100, 140, 100 + HEIGHT]], np.float32)
     one = np.ones(1, np.int64)
-    people = [Poses(joints[None].astype(np.float32), score, box, score[:, 0], ids=one) for joints in xy]
+    people = [Poses(keypoints[None].astype(np.float32), score, box, score[:, 0], track_ids=one) for keypoints in xy]
     return np.stack([smoother(poses, frame / rate).xy[0] for frame, poses in enumerate(people)]).astype(np.float64)
 
 
@@ -66,7 +66,7 @@ def rest(rate: float, smoother: OneEuro) -> float:
 
 
 def lag(rate: float, smoother: OneEuro, *, noisy: bool = False) -> tuple[float, float]:
-    """Mean and largest distance of the swinging joint from the truth, in parts of the height."""
+    """Mean and largest distance of the swinging keypoint from the truth, in parts of the height."""
     true = swinging(round(SECONDS * rate), rate)
     measured = trembling(true, np.random.default_rng(3)) if noisy else true
     error = np.linalg.norm(smoothed(measured, rate, smoother) - true, axis=-1)[round(rate) :, 9] / HEIGHT
@@ -74,7 +74,7 @@ def lag(rate: float, smoother: OneEuro, *, noisy: bool = False) -> tuple[float, 
 
 
 def photograph(path: Path, frames: int = 40, rate: float = 30.0) -> tuple[int, float, float]:
-    """The same through detector and net: people in all frames, px a frame of their sure joints, and smoothed."""
+    """The same through detector and net: people in all frames, px per frame of their sure keypoints, and smoothed."""
     from hrpose_cli import PoseEstimator
 
     rng, estimator, tracker, smoother = np.random.default_rng(4), PoseEstimator(), Tracker(), OneEuro()
@@ -85,7 +85,7 @@ def photograph(path: Path, frames: int = 40, rate: float = 30.0) -> tuple[int, f
         found = estimator(np.clip(moved, 0, 255).astype(np.uint8))
         people = tracker(PoseRecord(found, index, (image.shape[1], image.shape[0]), index / rate))
         poses = smoother(people, index / rate)
-        seen.append({int(person): poses[[row]] for row, person in enumerate(people.ids.tolist())})
+        seen.append({int(person): poses[[row]] for row, person in enumerate(people.track_ids.tolist())})
     stayed = [person for person in seen[0] if all(person in frame for frame in seen)]
     raw, smooth = (np.stack([[getattr(f[p], n)[0] for p in stayed] for f in seen]) for n in ("raw", "xy"))
     sure = np.stack([[f[p].score[0] for p in stayed] for f in seen]).min(axis=0) >= 0.3  # (N, K)
@@ -94,7 +94,7 @@ def photograph(path: Path, frames: int = 40, rate: float = 30.0) -> tuple[int, f
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--picture", type=Path, help="a still picture of people, through the shipped net as well")
+    parser.add_argument("--image", type=Path, help="a still image of people, through the shipped net as well")
     arguments = parser.parse_args()
     print("| frames/s | still: times less motion | swing: mean, largest error in % | with noise |")
     print("|---|---|---|---|")
@@ -102,9 +102,9 @@ def main() -> None:
         clean, noisy = (lag(rate, OneEuro(), noisy=noisy) for noisy in (False, True))
         cells = [" ".join(f"{100 * error:.2f}" for error in errors) for errors in (clean, noisy)]
         print(f"| {rate} | {rest(rate, OneEuro()):.1f} | {' | '.join(cells)} |")
-    if arguments.picture:
-        people, raw, smooth = photograph(arguments.picture)
-        print(f"{people} people, {raw:.2f} px a frame, smoothed {smooth:.2f}: {raw / smooth:.1f} times less")
+    if arguments.image:
+        people, raw, smooth = photograph(arguments.image)
+        print(f"{people} people, {raw:.2f} px per frame, smoothed {smooth:.2f}: {raw / smooth:.1f} times less")
 
 
 if __name__ == "__main__":

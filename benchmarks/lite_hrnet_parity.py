@@ -14,13 +14,13 @@ from pathlib import Path
 import numpy as np
 import openvino
 import torch
+from tinypose import read_ir
 from torch import Tensor
 
 from hrpose_cli.backends.pytorch import _MEAN, _STD
 from hrpose_cli.estimation import cut_crops
 from hrpose_cli.media import read_image
 from hrpose_cli.nets import LiteHRNet
-from hrpose_cli.training import read_ir
 
 SIZE = (192, 256)
 LIMIT = 1e-5
@@ -43,32 +43,32 @@ def crop(path: Path, box: list[float]) -> np.ndarray:
 
 
 def reference(xml: Path) -> Callable[[Tensor], np.ndarray]:
-    """OpenVINO in full precision, one picture at a time."""
+    """OpenVINO in full precision, one image at a time."""
     net = openvino.Core().compile_model(xml, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    return lambda pictures: np.concatenate([net(picture[None].numpy())[0] for picture in pictures])
+    return lambda images: np.concatenate([net(image[None].numpy())[0] for image in images])
 
 
 def main() -> int:
     """Compare and print; the exit code says whether all is within the limit."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("xml", type=Path)
-    parser.add_argument("coco", type=Path, nargs="*", help="annotations and the folder of their pictures")
-    parser.add_argument("--count", type=int, default=32, help="pictures of each kind")
+    parser.add_argument("coco", type=Path, nargs="*", help="annotations and the folder of their images")
+    parser.add_argument("--count", type=int, default=32, help="images of each kind")
     options = parser.parse_args()
     net = LiteHRNet().eval()
     net.load_state_dict(read_ir(options.xml))
     openvino_net = reference(options.xml)
     torch.manual_seed(0)
-    pictures = {"noise": torch.randn(options.count, 3, 256, 192)}
+    images = {"noise": torch.randn(options.count, 3, 256, 192)}
     if options.coco:
-        pictures["crops"] = crops(*options.coco, options.count)
+        images["crops"] = crops(*options.coco, options.count)
     worst = 0.0
-    for name, batch in pictures.items():
+    for name, batch in images.items():
         with torch.inference_mode():
             ours = net(batch).numpy()
         error = float(np.abs(ours - openvino_net(batch)).max())
         worst = max(worst, error)
-        print(f"{name}: {len(batch)} pictures, {ours.shape[1:]} heatmaps up to {ours.max():.3f}, error {error:.1e}")
+        print(f"{name}: {len(batch)} images, {ours.shape[1:]} heatmaps up to {ours.max():.3f}, error {error:.1e}")
     return int(worst > LIMIT)
 
 

@@ -47,7 +47,7 @@ def chosen(arguments: argparse.Namespace) -> Iterator[tuple[ModelSpec, Path]]:
 
 
 def eager(net: nn.Module, color: str) -> Callable[[Tensor], Tensor]:
-    """The net as it is, for pictures (N, h, w, 3): batch norms and all, NCHW in memory."""
+    """The net as it is, for images (N, h, w, 3): batch norms and all, NCHW in memory."""
 
     @torch.inference_mode()
     def run(images: Tensor) -> Tensor:

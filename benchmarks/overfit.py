@@ -2,7 +2,7 @@
 
     python benchmarks/overfit.py PERSON_KEYPOINTS.json --minutes 20
 
-The small HRNet at 128x96 from chance, no augmentation; prints the mean OKS of its own joints on the
+The small HRNet at 128x96 from chance, no augmentation; prints the mean OKS of its own keypoints on the
 people it was shown, and ends when it passes the bound.
 """
 
@@ -25,12 +25,12 @@ SIZE = (96, 128)
 
 
 def areas(source: AnnotationSource) -> torch.Tensor:
-    """(N,) of the annotations that `load_people` keeps, px^2."""
+    """(N,) of the annotations that `load_mpii` keeps, px^2."""
     return torch.tensor([row["area"] for _, rows in _read_labelled(source, COCO) for row in rows])
 
 
 def mean_oks(training: Training, area: torch.Tensor, box_width: torch.Tensor) -> float:
-    """Of the averaged net's joints on crops that are not augmented. box_width: (N,) picture px of the padded box."""
+    """Of the averaged net's keypoints on crops that are not augmented. box_width: (N,) image px of the padded box."""
     people, net = training.people, _averaged_net(training)
     errors = []
     with torch.inference_mode():
@@ -39,8 +39,8 @@ def mean_oks(training: Training, area: torch.Tensor, box_width: torch.Tensor) ->
             points = decode_dark(net(normalise_images(crops)), training.spec.kernel)[0]
             step = people.width / SIZE[0]
             found = (points * 4 - torch.tensor(SIZE) / 2) * step + people.side / 2
-            errors.append((found - people.joints[part]).square().sum(-1))
-    scale = (people.side / (_PATCH_WIDTHS * box_width))[:, None]  # patch px a picture px
+            errors.append((found - people.keypoints[part]).square().sum(-1))
+    scale = (people.side / (_PATCH_WIDTHS * box_width))[:, None]  # patch px per image px
     away = torch.cat(errors) / scale.square()
     alike = torch.exp(-away / (2 * area[:, None] * (2 * torch.tensor(COCO.sigmas)) ** 2))
     return float(((alike * people.labelled).sum(1) / people.labelled.sum(1)).mean())
@@ -68,9 +68,7 @@ def main() -> None:
         spec = new_spec("overfit", "hrnet-small", SIZE)
         recipe = Recipe(minutes=options.minutes, batch=20, warmup=50, average=0.98, precision="bf16")
         people = everyone.part(some)
-        training = Training(
-            build_start_net(spec, None, people), spec, people, recipe, Path(folder), how=Augmentation.none()
-        )
+        training = Training(build_start_net(spec), spec, people, recipe, Path(folder), how=Augmentation.none())
         area, box_width = areas(source)[some], widths(source)[some]
         for row in training.run():
             if row["epoch"] % 10 == 0 or training.way() >= 1:

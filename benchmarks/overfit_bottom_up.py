@@ -1,11 +1,11 @@
-"""Can `training` teach a bottom-up net a handful of pictures by heart? It must, in 25 minutes on two CPU cores.
+"""Can `training` teach a bottom-up net a handful of images by heart? It must, in 25 minutes on two CPU cores.
 
     python benchmarks/overfit_bottom_up.py PERSON_KEYPOINTS.json --out own.safetensors --minutes 20
 
-The small HigherHRNet at 192x192 from chance on pictures of two to four large people, slightly zoomed
-and moved so that the whole picture is seen; prints the AP of `BottomUp` on them, and ends when it
-passes the bound. The weights are kept: hrpose image PICTURE --weights own.safetensors. They know neither
-mirrors nor other scales: leave --flip-test and --scales out, and say --no-flip-test to hrpose eval.
+The small HigherHRNet at 192x192 from chance on images of two to four large people, slightly zoomed
+and moved so that the whole image is seen; prints the AP of `BottomUp` on them, and ends when it
+passes the bound. The weights are kept: hrpose image IMAGE --weights own.safetensors. They know neither
+mirrors nor other scales: leave --flip-test and --scales out, and use --no-flip-test to hrpose eval.
 """
 
 import argparse
@@ -25,17 +25,17 @@ from hrpose_cli.training import AnnotationSource, Recipe, Training
 from hrpose_cli.training.run import _averaged_net, _save_best, build_start_net, new_spec
 from hrpose_cli.training.whole_images import ImageAugmentation, ImageDataset, _ImagePage, load_images
 
-# 4:3 pictures fill an input of 256x192. At 256x256 they leave black stripes, since the long side is rounded up to a
-# multiple of 64; what the net sees there, a little above the threshold, took joints away from people.
+# 4:3 images fill an input of 256x192. At 256x256 they leave black stripes, since the long side is rounded up to a
+# multiple of 64; what the net sees there, a little above the threshold, took keypoints away from people.
 SIZE = (192, 192)
-# A square input of the picture's short side never shows both ends of a picture, whose people would then never
+# A square input of the image's short side never shows both ends of an image, whose people would then never
 # be told apart: so up to more than its long side is shown.
-LONGEST = 4 / 3  # of the pictures' short sides
+LONGEST = 4 / 3  # of the images' short sides
 GENTLE = ImageAugmentation(smallest=0.95, largest=1.4, rotation=0, shift=0.15, flipped=0)
 
 
 def suits(page: _ImagePage) -> bool:
-    """Whether a picture has nothing to ignore, and two to four people, all large and nearly all labelled."""
+    """Whether an image has nothing to ignore, and two to four people, all large and nearly all labelled."""
     seen = page.people[..., 2] > 0  # (P, K)
     if not 2 <= len(seen) <= 4 or page.ignored is not None or seen.sum(1).min() < 12:
         return False
@@ -44,7 +44,7 @@ def suits(page: _ImagePage) -> bool:
 
 
 def handful(annotations: Path, truth: Any, most: int) -> tuple[ImageDataset, list[int]]:
-    """The first pictures that suit, and their ids in the file, of which `truth` is the content."""
+    """The first images that suit, and their ids in the file, of which `truth` is the content."""
     rows = {row["file_name"]: row for row in truth.dataset["images"]}
     pages = load_images([AnnotationSource(annotations)], COCO).pages
     chosen = [page for page in pages if suits(page) and compact(rows[page.path.name])][:most]
@@ -52,13 +52,13 @@ def handful(annotations: Path, truth: Any, most: int) -> tuple[ImageDataset, lis
 
 
 def compact(row: dict[str, Any]) -> bool:
-    """Whether a picture is no longer than the net sees in training."""
+    """Whether an image is no longer than the net sees in training."""
     sides = row["width"], row["height"]
     return max(sides) <= LONGEST * min(sides)
 
 
 def precision(training: Training, annotations: Path, truth: Any, ids: list[int]) -> float:
-    """COCO's AP of the averaged net on the pictures `ids`, without flip test: mirrors were not learned."""
+    """COCO's AP of the averaged net on the images `ids`, without flip test: mirrors were not learned."""
     estimator = BottomUp(TorchBackend(_averaged_net(training)), training.spec)
     rows = keypoint_rows(read_annotated_frames(truth, annotations, ids, None), estimator, EvalProtocol())
     return evaluate_coco(truth, [row for part in rows for row in part], image_ids=ids)["AP"]
@@ -67,21 +67,21 @@ def precision(training: Training, annotations: Path, truth: Any, ids: list[int])
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("annotations", type=Path)
-    parser.add_argument("--pictures", type=int, default=3)
+    parser.add_argument("--images", type=int, default=3)
     parser.add_argument("--minutes", type=float, default=22)
     parser.add_argument("--bound", type=float, default=0.99)
     parser.add_argument("--out", type=Path, default=Path("overfit-bottom-up.safetensors"))
     options = parser.parse_args()
     torch.manual_seed(0)
     truth = load_coco(options.annotations)
-    pictures, ids = handful(options.annotations, truth, options.pictures)
-    print(", ".join(pictures.names))
+    images, ids = handful(options.annotations, truth, options.images)
+    print(", ".join(images.names))
     spec = new_spec(options.out.stem, "higher-hrnet-small", SIZE)
     recipe = Recipe(
-        minutes=options.minutes, batch=len(pictures), rate=2e-3, warmup=20, average=0.98, tags=0.1, precision="bf16"
+        minutes=options.minutes, batch=len(images), rate=2e-3, warmup=20, average=0.98, tags=0.1, precision="bf16"
     )
     with tempfile.TemporaryDirectory() as folder:
-        training = Training(build_start_net(spec, None, pictures), spec, pictures, recipe, Path(folder), how=GENTLE)
+        training = Training(build_start_net(spec), spec, images, recipe, Path(folder), how=GENTLE)
         for row in training.run():
             if row["epoch"] % 100 and training.way() < 1:
                 continue

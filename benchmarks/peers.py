@@ -83,7 +83,7 @@ class Plain:
                 for image, write in read_and_write(self.clip, Path(folder, "out.mp4")):
                     found = yolo.predict(image, conf=CONFIDENCE, iou=IOU, classes=[person], verbose=False)[0]
                     for box in found.boxes.xyxy.numpy():
-                        draw(image, *joints(net, spec, image, box))
+                        draw(image, *keypoints(net, spec, image, box))
                     write(image)
                     people, frames = people + len(found), frames + 1
             return frames, people
@@ -131,7 +131,7 @@ def read_and_write(clip: Path, target: Path) -> Iterator[tuple[Any, Callable[[An
     writer.release()
 
 
-def joints(net: Callable[[Any], Any], spec: Any, image: Any, box: Any) -> tuple[Any, Any]:
+def keypoints(net: Callable[[Any], Any], spec: Any, image: Any, box: Any) -> tuple[Any, Any]:
     """(K, 2) pixels and (K,) scores of one person."""
     import torch
 
@@ -148,7 +148,7 @@ def joints(net: Callable[[Any], Any], spec: Any, image: Any, box: Any) -> tuple[
 
 
 def dark(heatmap: Any, kernel: int) -> tuple[float, float]:
-    """DARK as its authors write it, one joint at a time."""
+    """DARK as its authors write it, one keypoint at a time."""
     height, width = heatmap.shape
     y, x = np.unravel_index(heatmap.argmax(), heatmap.shape)
     if not (1 < x < width - 2 and 1 < y < height - 2):
@@ -193,7 +193,7 @@ def checkpoint(target: Path) -> Path:
 
 def report_speed(costs: dict[str, list[Cost]], bounds: dict[str, float]) -> None:
     plain = [each.seconds for each in costs[PLAIN]]
-    columns = ["candidate", "times the plain peer", "frames/s", "people a frame", "CPU s a frame", "peak MB"]
+    columns = ["candidate", "times the plain peer", "frames/s", "people per frame", "CPU s per frame", "peak MB"]
     rows = []
     for name, each in costs.items():
         frames, people = each[0].result
@@ -209,7 +209,7 @@ def report_speed(costs: dict[str, list[Cost]], bounds: dict[str, float]) -> None
 
 
 def report_precision(annotations: Path, weights: str, peer: Path) -> None:
-    """Average precision of both on annotated pictures, each with its own boxes."""
+    """Average precision of both on annotated images, each with its own boxes."""
     from hrpose_cli.api import Settings, build_estimator
     from hrpose_cli.evaluate import EvalProtocol, keypoint_rows, read_annotated_frames
     from hrpose_cli.metrics import evaluate_coco, load_coco
@@ -227,7 +227,7 @@ def report_precision(annotations: Path, weights: str, peer: Path) -> None:
 
 
 def peer_rows(yolo: Any, frame: Any) -> list[dict[str, Any]]:
-    """COCO's rows of one picture."""
+    """COCO's rows of one image."""
     found = yolo.predict(np.ascontiguousarray(frame.image[..., ::-1]), conf=LOW, verbose=False)[0]
     people = zip(found.keypoints.data.numpy(), found.boxes.conf.numpy(), strict=True)
     basis = {"image_id": frame.index, "category_id": 1}

@@ -4,7 +4,7 @@
     python benchmarks/share.py --weights default --batch 8
 
 With the flip test crops, mirroring, merge and decoding are set against two passes of the network;
-without it crops and decoding against one. The crops come from a 1280x720 picture.
+without it crops and decoding against one. The crops come from a 1280x720 image.
 """
 
 import argparse
@@ -28,7 +28,7 @@ WIDTH, HEIGHT = 1280, 720
 
 
 def boxes(count: int) -> Any:
-    """(count, 4) people between 100 and 600 px high, anywhere in the picture."""
+    """(count, 4) people between 100 and 600 px high, anywhere in the image."""
     tall, across, down = np.random.default_rng(0).uniform(0, 1, (3, count)) * [[500], [1], [1]]
     tall += 100
     x, y = across * (WIDTH - tall / 3), down * (HEIGHT - tall)
@@ -37,8 +37,8 @@ def boxes(count: int) -> Any:
 
 def stages(spec: ModelSpec, nets: Mapping[str, Callable[[Any], Any]], batch: int) -> Iterator[tuple[str, Any]]:
     """The work of each stage, by name."""
-    picture = np.random.default_rng(1).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
-    cut = partial(cut_crops, picture, boxes(batch), spec.input_size, geometry=spec.geometry, padding=spec.padding)
+    image = np.random.default_rng(1).integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+    cut = partial(cut_crops, image, boxes(batch), spec.input_size, geometry=spec.geometry, padding=spec.padding)
     images = cut().images
     heatmaps = torch.rand(batch, len(SKELETONS[spec.skeleton]), spec.input_size[1] // 4, spec.input_size[0] // 4)
     mirror = torch.from_numpy(SKELETONS[spec.skeleton].mirror)
@@ -59,7 +59,7 @@ def networks(spec: ModelSpec, path: Any, precisions: Sequence[str], backend: str
 
 
 def report(times: Mapping[str, list[float]], precisions: Sequence[str], batch: int) -> None:
-    """times: seconds a batch, one a round, by stage."""
+    """times: seconds per batch, one a round, by stage."""
     work = [name for name in times if name not in precisions]
     rows, verdicts = [], []
     for precision, net in ((name, np.asarray(times[name])) for name in precisions):

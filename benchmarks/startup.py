@@ -1,4 +1,4 @@
-"""How long `hrpose image` takes on one picture: wall time, and CPU seconds outside the networks.
+"""How long `hrpose image` takes on one image: wall time, and CPU seconds outside the networks.
 
     python benchmarks/startup.py samples/bus.jpg
 
@@ -47,27 +47,27 @@ def one_start(arguments: list[str], report: Path) -> None:
     report.write_text(json.dumps(sum(spent)))
 
 
-def start(picture: Path, folder: Path, options: list[str]) -> Cost:
+def start(image: Path, folder: Path, options: list[str]) -> Cost:
     """What one start took; its result are the CPU seconds of the networks."""
     report = folder / "networks.json"
-    command = [sys.executable, __file__, str(picture), "--report", str(report)]
-    command += ["image", str(picture), "--out", str(folder / "out.jpg"), "--quiet", *options]
+    command = [sys.executable, __file__, str(image), "--report", str(report)]
+    command += ["image", str(image), "--out", str(folder / "out.jpg"), "--quiet", *options]
     found = command_cost(command, env=os.environ | {"HRPOSE_CACHE": str(folder / "cache")})
     return Cost(found.seconds, found.cpu, found.peak, json.loads(report.read_text()))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("picture", type=Path)
+    parser.add_argument("image", type=Path)
     parser.add_argument("--report", type=Path, help=argparse.SUPPRESS)  # in the process of one start
     parser.add_argument("--starts", type=int, default=5, help="after the first")
     arguments, options = parser.parse_known_args()
     if arguments.report:
         one_start(options, arguments.report)
         return
-    print(f"hrpose image {arguments.picture.name} {' '.join(options)}\n{hardware()}")
+    print(f"hrpose image {arguments.image.name} {' '.join(options)}\n{hardware()}")
     with tempfile.TemporaryDirectory() as name:
-        costs = [start(arguments.picture, Path(name), options) for _ in range(1 + arguments.starts)]
+        costs = [start(arguments.image, Path(name), options) for _ in range(1 + arguments.starts)]
     columns = ["start", "wall s", "CPU s outside the networks", "CPU s of the networks", "peak MB"]
     rows = [
         (i, f"{c.seconds:.2f}", f"{c.cpu - c.result:.2f}", f"{c.result:.2f}", f"{c.peak:.0f}")

@@ -47,7 +47,7 @@ class Settings:
 
     weights: str = "default"  # a name of `hrpose weights list` or a path
     like: str | None = None  # the name whose input size, geometry and decoding an unknown file shares
-    detector: str = DEFAULT_DETECTOR  # a name, a path to a .pt, or "none": one person fills the picture
+    detector: str = DEFAULT_DETECTOR  # a name, a path to a .pt, or "none": one person fills the image
     boxes: str | None = None  # a COCO file of boxes to use instead of a detector
     device: str = "auto"
     backend: str = "auto"  # a row of BACKENDS
@@ -60,7 +60,7 @@ class Settings:
     nms_oks: float = 0.7  # of people more alike than this only the best is kept; 1: everyone
     decode_limit: float | None = DEFAULT_DECODE_LIMIT  # heatmap px, the longest sub-pixel step an axis; None: any
     method: str = "auto"  # "top-down" or "bottom-up"; auto: by the weights
-    scales: tuple[float, ...] = (1.0,)  # of the picture, for bottom-up
+    scales: tuple[float, ...] = (1.0,)  # of the image, for bottom-up
     download: bool = False  # fetch weights of the table that are not here yet
 
     def __post_init__(self) -> None:
@@ -114,7 +114,7 @@ def _check_method(settings: Settings, spec: ModelSpec) -> None:
     """InputError if the weights work another way than `settings` want, or have no use for one of them."""
     if settings.method not in {"auto", spec.method}:
         example = next(row.name for row in MODELS.values() if row.method == settings.method)
-        raise UsageError(f"{spec.name} works {spec.method}: leave --method out, or say --weights, such as {example}")
+        raise UsageError(f"{spec.name} works {spec.method}: leave --method out, or use --weights, such as {example}")
     foreign = ((other, name) for other, names in _SETTINGS_BY_METHOD.items() if other != spec.method for name in names)
     for other, name in foreign:
         if getattr(settings, name) not in (getattr(Settings, name), "none"):  # no detector is what they have
@@ -123,10 +123,10 @@ def _check_method(settings: Settings, spec: ModelSpec) -> None:
 
 
 def _build_bottom_up(settings: Settings, spec: ModelSpec, path: Path, device: str) -> BottomUp:
-    """The estimator for a net that sees whole pictures."""
+    """The estimator for a net that sees whole images."""
     from hrpose_cli.estimation import build_backend
 
-    # Pictures come in all sizes, and only PyTorch takes them as they come.
+    # Images come in all sizes, and only PyTorch takes them as they come.
     backend = "torch" if settings.backend == "auto" else settings.backend
     return BottomUp(
         backend=build_backend(spec, path, device=device, backend=backend, precision=settings.precision),
@@ -177,8 +177,8 @@ def provenance(settings: Settings, estimator: TopDown | BottomUp) -> dict[str, A
         "device": backend.device,
         "precision": backend.precision,
         "options": asdict(settings) | {"decode": estimator.decode},
-        "scores": "joint: height of its heatmap peak, clipped to 0..1; "
-        "person: box score x mean of the joint scores above 0.2",
+        "scores": "keypoint: height of its heatmap peak, clipped to 0..1; "
+        "person: box score x mean of the keypoint scores above 0.2",
     }
 
 
@@ -190,15 +190,15 @@ def _describe_box_source(settings: Settings, detector: Detector) -> dict[str, An
         return facts | {"score": detector.confidence, "nms_iou": detector.iou, "long_side": LONG_SIDE}
     if settings.boxes is not None:
         return {"name": Path(settings.boxes).name, "sha256": sha256_file(Path(settings.boxes))}
-    return {"name": "the whole picture"}
+    return {"name": "the whole image"}
 
 
 class PoseEstimator:
-    """Poses of pictures, in one call.
+    """Poses of images, in one call.
 
         estimator = PoseEstimator()
         poses = estimator("photo.jpg")
-        poses.xy  # (people, joints, 2) pixels
+        poses.xy  # (people, keypoints, 2) pixels
 
     Keyword arguments are the fields of `Settings`.
     """
@@ -208,37 +208,37 @@ class PoseEstimator:
         self.estimator = build_estimator(self.settings)
 
     def __call__(self, source: Any) -> Any:
-        """Poses of one picture (a path, an RGB uint8 array (H, W, 3), or PIL's), or a list for many."""
+        """Poses of one image (a path, an RGB uint8 array (H, W, 3), or PIL's), or a list for many."""
         several = isinstance(source, Iterable) and not isinstance(source, (str, bytes))
         one = not several or hasattr(source, "__array_interface__")
         return self.many([source])[0] if one else self.many(source)
 
     def many(self, sources: Iterable[str | Path | Image]) -> list[Poses]:
-        """The poses of each picture."""
+        """The poses of each image."""
         from hrpose_cli.estimation import estimate_frames
 
         frames = (read_frame(source, i) for i, source in enumerate(sources))
         return [poses for _, poses in estimate_frames(frames, self.estimator)]
 
     def draw(self, source: str | Path | Image, poses: Poses) -> Image:
-        """A copy of the picture with the poses on it."""
+        """A copy of the image with the poses on it."""
         from hrpose_cli.draw import draw_poses
 
         if not isinstance(poses, Poses):
-            raise InputError(f"what is drawn must be the Poses of one picture, but is {type(poses).__name__}")
+            raise InputError(f"what is drawn must be the Poses of one image, but is {type(poses).__name__}")
         return draw_poses(read_frame(source, 0).image, poses)
 
 
 def read_frame(source: str | Path | Image, index: int) -> Frame:
-    """A frame of a file or an array; InputError if it is no RGB picture."""
+    """A frame of a file or an array; InputError if it is no RGB image."""
     from hrpose_cli.media import read_image
 
     if isinstance(source, (str, Path)):
         return Frame(read_image(Path(source)), index, name=Path(source).name)
     if not hasattr(source, "__array_interface__"):  # a tensor has none: its channels may come first, in floats
         what = type(source).__name__
-        raise InputError(f"a picture must be a path, an RGB array (H, W, 3) of uint8 or PIL's, but is {what}")
+        raise InputError(f"an image must be a path, an RGB array (H, W, 3) of uint8 or PIL's, but is {what}")
     try:
         return Frame(np.asarray(source), index)
     except ValueError as error:
-        raise InputError(f"an array must be an RGB picture (H, W, 3) of uint8: {error}") from error
+        raise InputError(f"an array must be an RGB image (H, W, 3) of uint8: {error}") from error

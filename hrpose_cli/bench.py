@@ -1,4 +1,4 @@
-"""How fast a pipeline is on this machine: the net by batch size, each stage alone, clips by people a frame.
+"""How fast a pipeline is on this machine: the net by batch size, each stage alone, clips by people per frame.
 
 The measure of a net is its share of a matrix multiply in the same precision, timed in the same rounds:
 whatever else the machine does then hits both.
@@ -43,9 +43,9 @@ _Step = tuple[str, str, Callable[[], object]]  # a name, what it goes by, and th
 class BatchRow:
     """The net alone at one batch size."""
 
-    size: int  # crops; bottom-up: pictures of `ModelSpec.input_size`
-    persons: float  # a second; bottom-up: pictures
-    peak: float | None  # floating-point operations a second of the matrix multiply; None: torch has none for it
+    size: int  # crops; bottom-up: images of `ModelSpec.input_size`
+    persons: float  # a second; bottom-up: images
+    peak: float | None  # floating-point operations per second of the matrix multiply; None: torch has none for it
     share: float | None  # of the peak that the net's convolutions reach
 
 
@@ -64,7 +64,7 @@ class ClipRow:
 
     people: int  # in every frame; bottom-up: as many as were found, in the mean
     frames: int
-    rate: float  # frames a second
+    rate: float  # frames per second
     share: float | None  # of the peak that the net's convolutions reach; None: not known
     stages: dict[str, float]  # seconds of each stage over those of the run; stages overlap
     memory: float | None  # MB, the most that the process held until then
@@ -76,7 +76,7 @@ class Measurements:
     """All that was measured."""
 
     size: tuple[int, int]  # (width, height) of the clip
-    operations: int  # of the net's convolutions for one crop or picture, without a flip test
+    operations: int  # of the net's convolutions for one crop or image, without a flip test
     threads: int  # of a CPU
     batches: tuple[BatchRow, ...]
     stages: tuple[StageRow, ...]
@@ -177,7 +177,7 @@ def measure_speed(
 ) -> Measurements:
     """Batches of `sizes`, stages, and runs of about `seconds` with each number of `people` a frame of a clip.
 
-    None: with those who are in the picture, the only ones that a bottom-up net finds.
+    None: with those who are in the image, the only ones that a bottom-up net finds.
     """
     estimator = replace(estimator, nms_oks=1.0)  # made-up people may be alike, and everyone costs
     with open_source() as source:  # a clip that cannot be read is said before the work
@@ -238,12 +238,12 @@ def _steps(estimator: TopDown, frames: Sequence[Frame], boxes: Sequence[Boxes]) 
     yield "detect", "frames", lambda: estimator.detector(frames)
     yield "crop", "persons", lambda: list(estimator.batches(frames, boxes, owners))
     yield "network", "persons", lambda: [estimator.maps(part.images) for part in crops]
-    yield "joints", "persons", lambda: [estimator.joints(m, c.to_frame) for m, c in zip(maps, crops, strict=True)]
+    yield "joints", "persons", lambda: [estimator.keypoints(m, c.to_frame) for m, c in zip(maps, crops, strict=True)]
     yield "draw", "frames", lambda: [draw_poses(f.image, found) for f, found in zip(frames, poses, strict=True)]
 
 
 def _whole_steps(estimator: BottomUp, frames: Sequence[Frame]) -> Iterator[_Step]:
-    """The same for a net that sees whole pictures."""
+    """The same for a net that sees whole images."""
     poses = estimator(frames)
     yield "network", "frames", lambda: [list(estimator.views(frame.image)) for frame in frames]
     yield "network and groups", "frames", lambda: estimator(frames)
@@ -276,7 +276,7 @@ def _run(
     if done.stopped:  # what was measured until then is not what was asked for
         raise KeyboardInterrupt
     share = None
-    if net.peak and isinstance(counted, TopDown):  # pictures differ in size from the net's
+    if net.peak and isinstance(counted, TopDown):  # images differ in size from the net's
         share = done.people * (1 + counted.flip_test) * _operations(counted.spec) / took / net.peak
     return ClipRow(
         round(done.people / done.frames), done.frames, done.frames / took, share,

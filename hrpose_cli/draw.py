@@ -1,7 +1,7 @@
-"""Poses onto a copy of a picture, and heatmaps over the crop that they were made from.
+"""Poses onto a copy of an image, and heatmaps over the crop that they were made from.
 
 Everything is drawn straight onto one canvas as anti-aliased convex polygons: there is no blend over the
-whole picture, so thirty people cost a few milliseconds. (cv2's own thick lines know whole widths only,
+whole image, so thirty people cost a few milliseconds. (cv2's own thick lines know whole widths only,
 and its small circles are stars.) A transparent canvas starts as zeros, RGBA, and gets opaque colours:
 cv2's anti-aliasing then leaves premultiplied colour and the right alpha.
 """
@@ -33,22 +33,22 @@ _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _FONT_HEIGHT = 22  # px of a capital at scale 1
 
 _SHIFT = 4  # fractional bits that cv2 takes
-_FAR_PIXELS = 1 << 17  # px: no picture is larger (JPEG ends at 65,535), and cv2 walks along what lies outside
+_FAR_PIXELS = 1 << 17  # px: no image is larger (JPEG ends at 65,535), and cv2 walks along what lies outside
 _COLOR_SPREAD = 1.4  # px that cv2's anti-aliasing adds to the width of a polygon (measured)
-_CORNERS = 24  # of a joint's disc
-_FINE_SIGMA = 0.05  # joints with a smaller OKS sigma (the face) sit close together and are drawn finer
+_CORNERS = 24  # of a keypoint's disc
+_FINE_SIGMA = 0.05  # keypoints with a smaller OKS sigma (the face) sit close together and are drawn finer
 
 
 @dataclass(frozen=True)
 class DrawStyle:
     """How people are drawn."""
 
-    threshold: float = 0.3  # joints that score less are left out
+    threshold: float = 0.3  # keypoints that score less are left out
     boxes: bool = False
     scores: bool = False  # the person's score, and the identity where there is one
     background: Literal["keep", "black", "transparent"] = "keep"
     colors: Literal["side", "person"] = "side"
-    thickness: float = 1.0  # factor on line widths and joint radii
+    thickness: float = 1.0  # factor on line widths and keypoint radii
 
 
 DEFAULT_STYLE = DrawStyle()
@@ -93,14 +93,14 @@ def _palette(poses: Poses, i: int, style: DrawStyle) -> dict[str, _Color]:
     """The colour of each side of person `i`."""
     if style.colors == "side":
         return _SIDE_COLORS
-    identity = i if poses.ids is None else int(poses.ids[i])
+    identity = i if poses.track_ids is None else int(poses.track_ids[i])
     return dict.fromkeys(_SIDE_COLORS, _PERSON_COLORS[identity % len(_PERSON_COLORS)])
 
 
 def _line_widths(poses: Poses, shown: _Bools, size: tuple[int, int]) -> Floats:
-    """(N,) px: from the diagonal of each person's box, within bounds that the picture's `size` sets.
+    """(N,) px: from the diagonal of each person's box, within bounds that the image's `size` sets.
 
-    Where a box is empty (some pose files have none) the extent of the joints shown takes its place.
+    Where a box is empty (some pose files have none) the extent of the keypoints shown takes its place.
     """
     inside = np.clip(poses.xy, -_FAR_PIXELS, _FAR_PIXELS)
     low = np.where(shown[..., None], inside, _FAR_PIXELS).min(axis=1)
@@ -122,7 +122,7 @@ def _rgba(color: _Color) -> tuple[int, int, int, int]:
 def _draw_people(
     canvas: Image, poses: Poses, shown: _Bools, width: Floats, order: Sequence[tuple[int, dict[str, _Color]]]
 ) -> None:
-    """Limbs, then joints, each on a thin dark outline that separates it from any ground."""
+    """Limbs, then keypoints, each on a thin dark outline that separates it from any ground."""
     skeleton = poses.skeleton
     fine = np.where(np.asarray(skeleton.sigmas) < _FINE_SIGMA, 0.6, 1).astype(np.float32)  # (K,)
     ends = np.asarray(skeleton.limbs)  # (L, 2)
@@ -130,15 +130,15 @@ def _draw_people(
     disc = np.maximum(width[:, None] * fine * 1.7, 2.4)  # (N, K) diameters
     rim = np.maximum(width * 0.6, 1.1)[:, None]  # (N, 1) what the outline adds
     limbs = _limbs(poses.xy, ends, line + rim), _limbs(poses.xy, ends, line)  # (N, L, 4, 2)
-    joints = _discs(poses.xy, disc + rim), _discs(poses.xy, disc)  # (N, K, CORNERS, 2)
+    keypoints = _discs(poses.xy, disc + rim), _discs(poses.xy, disc)  # (N, K, CORNERS, 2)
     sides = _limb_sides(skeleton)
     for i, palette in order:
         for limb in np.flatnonzero(shown[i][ends].all(axis=1)):
             _fill(canvas, limbs[0][i, limb], _SHADOW_COLOR)
             _fill(canvas, limbs[1][i, limb], palette[sides[limb]])
         for k in np.flatnonzero(shown[i]):
-            _fill(canvas, joints[0][i, k], _SHADOW_COLOR)
-            _fill(canvas, joints[1][i, k], palette[skeleton.sides[k]])
+            _fill(canvas, keypoints[0][i, k], _SHADOW_COLOR)
+            _fill(canvas, keypoints[1][i, k], palette[skeleton.sides[k]])
 
 
 def _fill(canvas: Image, polygon: _Fixed, color: _Color) -> None:
@@ -152,7 +152,7 @@ def _limb_sides(skeleton: Skeleton) -> list[str]:
 
 
 def _limbs(xy: Floats, ends: NDArray[np.intp], width: Floats) -> _Fixed:
-    """Rectangles (N, L, 4, 2) of `width` (N, L) px between the joints `ends` (L, 2) of `xy` (N, K, 2)."""
+    """Rectangles (N, L, 4, 2) of `width` (N, L) px between the keypoints `ends` (L, 2) of `xy` (N, K, 2)."""
     points = np.clip(xy, -_FAR_PIXELS, _FAR_PIXELS)[:, ends]  # (N, L, 2, 2)
     start, end = points[:, :, 0], points[:, :, 1]
     along = (end - start) / np.maximum(np.linalg.norm(end - start, axis=-1, keepdims=True), 1e-6)
@@ -181,11 +181,11 @@ def _draw_box(canvas: Image, box: Floats, width: float, color: _Color) -> None:
 
 def _label(poses: Poses, i: int) -> str:
     score = f"{poses.person_score[i]:.2f}"
-    return score if poses.ids is None else f"#{poses.ids[i]} {score}"
+    return score if poses.track_ids is None else f"#{poses.track_ids[i]} {score}"
 
 
 def _draw_label(canvas: Image, text: str, box: Floats, width: float, color: _Color) -> None:
-    """`text` on a dark plate above the box's first corner, but inside of the picture."""
+    """`text` on a dark plate above the box's first corner, but inside of the image."""
     height = round(max(2.5 * width, 7, min(canvas.shape[:2]) / 120))
     scale, pad = height / _FONT_HEIGHT, max(2, height // 4)
     thickness = max(1, round(scale))
@@ -200,15 +200,15 @@ def _draw_label(canvas: Image, text: str, box: Floats, width: float, color: _Col
 def draw_heatmaps(crop: Image, heatmaps: Floats, skeleton: Skeleton, *, geometry: Geometry = "classic") -> Image:
     """A panel (rows, columns of tiles) of one person's heatmaps (K, h/4, w/4) over the crop (h, w, 3).
 
-    A tile names its joint, gives the height of its peak and crosses the arg-max; colours are relative to
-    the highest peak of all, so that a weak joint looks weak. The first tile is the crop itself.
+    A tile names its keypoint, gives the height of its peak and crosses the arg-max; colours are relative to
+    the highest peak of all, so that a weak keypoint looks weak. The first tile is the crop itself.
     """
     size = crop.shape[1], crop.shape[0]
     grey = cv2.cvtColor(cv2.cvtColor(np.ascontiguousarray(crop), cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     affine = heatmap_to_crop((heatmaps.shape[2], heatmaps.shape[1]), size, geometry)
     top = max(float(heatmaps.max()), 1e-6)
     tiles = [_captioned(np.array(crop, order="C"), "crop")]
-    for name, heatmap in zip(skeleton.joints, heatmaps, strict=True):
+    for name, heatmap in zip(skeleton.keypoints, heatmaps, strict=True):
         heat = cv2.warpAffine(heatmap / top, affine, size, flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
         y, x = np.unravel_index(heatmap.argmax(), heatmap.shape)
         tile = _cross(_heated(grey, heat), transform_points(affine, [[x, y]])[0])

@@ -1,10 +1,10 @@
 """Every error that a user can cause or meet.
 
 HRPoseError             what the command line turns into one red line and exit code 1, or 2 for a UsageError
-├── InputError          a picture, box file, annotation file or value that cannot be used
+├── InputError          an image, box file, annotation file or value that cannot be used
 │   └── UsageError      options that no file and no machine could make right
 ├── WeightsError        weights that are missing, unknown, damaged or made for another net
-├── MediaError          video or sound that cannot be read or written
+├── MediaError          video or audio that cannot be read or written
 ├── FormatError         a pose file that does not hold what its format promises
 └── BackendError        a device, precision or runtime that this machine does not offer
 
@@ -25,7 +25,7 @@ class HRPoseError(Exception):
 
 
 class InputError(HRPoseError):
-    """A picture, box file, annotation file or value that cannot be used."""
+    """An image, box file, annotation file or value that cannot be used."""
 
 
 class UsageError(InputError):
@@ -37,7 +37,7 @@ class WeightsError(HRPoseError):
 
 
 class MediaError(HRPoseError):
-    """Video or sound that cannot be read or written."""
+    """Video or audio that cannot be read or written."""
 
 
 class FormatError(HRPoseError):

@@ -43,14 +43,14 @@ from hrpose_cli.skeletons import MPII, SKELETONS, Skeleton
 class EvalProtocol:
     """How poses become scored people. The defaults are those of the papers' tables."""
 
-    rescore: bool = True  # person score = box score x mean of the joint scores above `joint_score`
-    joint_score: float = 0.2
+    rescore: bool = True  # person score = box score x mean of the keypoint scores above `keypoint_score`
+    keypoint_score: float = 0.2
     nms: str = "hard"  # hard, soft or none
     oks: float = 0.9  # threshold of the NMS
 
 
 def ground_truth_boxes(truth: Any, geometry: Geometry) -> GivenBoxes:
-    """The annotated boxes of people with labelled joints, cleaned as the authors' loaders do."""
+    """The annotated boxes of people with labelled keypoints, cleaned as the authors' loaders do."""
     boxes: dict[int, Boxes] = {}
     for image in truth.loadImgs(truth.getImgIds()):
         rows = [
@@ -66,19 +66,19 @@ def ground_truth_boxes(truth: Any, geometry: Geometry) -> GivenBoxes:
 
 
 def check_skeleton(truth: Any, skeleton: Skeleton) -> None:
-    """Raise InputError unless the annotated people have as many joints as the weights give."""
-    joints = {len(row["keypoints"]) // 3 for row in truth.dataset["annotations"] if row.get("keypoints")}
-    if joints and joints != {len(skeleton)}:
-        have = " or ".join(map(str, sorted(joints)))
+    """Raise InputError unless the annotated people have as many keypoints as the weights give."""
+    keypoints = {len(row["keypoints"]) // 3 for row in truth.dataset["annotations"] if row.get("keypoints")}
+    if keypoints and keypoints != {len(skeleton)}:
+        have = " or ".join(map(str, sorted(keypoints)))
         raise InputError(
-            f"the weights give {len(skeleton)} joints ({skeleton.name}), but the annotated people have {have}"
+            f"the weights give {len(skeleton)} keypoints ({skeleton.name}), but the annotated people have {have}"
         )
 
 
 def read_annotated_frames(
     truth: Any, annotations: Path, image_ids: Sequence[int], folder: Path | None
 ) -> Iterator[Frame]:
-    """The pictures of an annotation file; a frame's index is its image id."""
+    """The images of an annotation file; a frame's index is its image id."""
     images = truth.loadImgs(list(image_ids))
     place = find_image_folder(annotations, [image["file_name"] for image in images[:1]], folder)
     for image in images:
@@ -87,7 +87,7 @@ def read_annotated_frames(
 
 def _rank_people(poses: Poses, spec: ModelSpec, protocol: EvalProtocol) -> Poses:
     """Poses ranked and thinned by the protocol; `box_score` still holds the detector's score."""
-    score = poses.rescore(protocol.joint_score) if protocol.rescore else poses.box_score
+    score = poses.rescore(protocol.keypoint_score) if protocol.rescore else poses.box_score
     if protocol.nms == "none" or not len(poses):
         return poses[np.argsort(-score, kind="stable")]
     similarity = pose_similarity(poses.xy, poses.box, spec.input_size, spec.geometry, poses.skeleton.sigmas)
@@ -95,8 +95,8 @@ def _rank_people(poses: Poses, spec: ModelSpec, protocol: EvalProtocol) -> Poses
 
 
 def _result_rows(poses: Poses, image_id: int, protocol: EvalProtocol) -> list[dict[str, Any]]:
-    """COCOeval's rows of one picture."""
-    score = poses.rescore(protocol.joint_score) if protocol.rescore else poses.box_score
+    """COCOeval's rows of one image."""
+    score = poses.rescore(protocol.keypoint_score) if protocol.rescore else poses.box_score
     return [row | {"score": float(s)} for row, s in zip(coco_results(poses, image_id), score, strict=True)]
 
 
@@ -108,14 +108,14 @@ def adapt_protocol(protocol: EvalProtocol, estimator: TopDown | BottomUp) -> Eva
 def keypoint_rows(
     frames: Iterable[Frame], estimator: TopDown | BottomUp, protocol: EvalProtocol
 ) -> Iterator[list[dict[str, Any]]]:
-    """COCOeval's rows, one list a picture; nobody is thinned out but by the protocol."""
+    """COCOeval's rows, one list per image; nobody is thinned out but by the protocol."""
     protocol, estimator = adapt_protocol(protocol, estimator), replace(estimator, nms_oks=1.0)
     for frame, poses in estimate_frames(frames, estimator):
         yield _result_rows(_rank_people(poses, estimator.spec, protocol), frame.index, protocol)
 
 
 def box_rows(frames: Iterable[Frame], detector: Detector) -> Iterator[list[dict[str, Any]]]:
-    """COCOeval's rows of the detector's boxes, one list a picture."""
+    """COCOeval's rows of the detector's boxes, one list per image."""
     for frame in frames:
         boxes = detector([frame])[0]
         corner, size = boxes.xyxy[:, :2], boxes.xyxy[:, 2:] - boxes.xyxy[:, :2]
@@ -133,10 +133,10 @@ class GroundTruth(Interface):
         """What the index of a frame and the image_id of a row may be."""
 
     def folder(self, given: Path | None, **more: Any) -> Path:
-        """Where the pictures lie; InputError if that is nowhere. `more` as for `picture_folder`."""
+        """Where the images lie; InputError if that is nowhere. `more` as for `find_image_folder`."""
 
     def frames(self, folder: Path | None) -> Iterator[Frame]:
-        """The annotated pictures; `folder` as for `picture_folder`."""
+        """The annotated images; `folder` as for `find_image_folder`."""
 
     def boxes(self, geometry: Geometry) -> GivenBoxes:
         """The annotated boxes of each frame."""
@@ -201,9 +201,9 @@ class _MpiiGroundTruth:
         return GivenBoxes({}, mpii_boxes(self.people, geometry))
 
     def check(self, spec: ModelSpec) -> None:
-        advice = f"say --weights {RECOMMENDED[MPII.name]}"
+        advice = f"use --weights {RECOMMENDED[MPII.name]}"
         if spec.skeleton != MPII.name:
-            raise InputError(f"the weights give the joints of {spec.skeleton}, PCKh measures MPII's: {advice}")
+            raise InputError(f"the weights give the keypoints of {spec.skeleton}, PCKh measures MPII's: {advice}")
         if spec.method == "bottom-up":
             raise InputError(f"{spec.name} finds people itself, PCKh measures those that MPII says: {advice}")
 

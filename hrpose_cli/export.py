@@ -34,7 +34,7 @@ from hrpose_cli.metrics import evaluate_coco, load_coco
 from hrpose_cli.models import METADATA_SECTION, ModelSpec, describe_weights, load_net
 from hrpose_cli.poses import Crops, Frame, Image
 
-_SURE_SCORE = 0.3  # joints that score less are not compared, unless all do
+_SURE_SCORE = 0.3  # keypoints that score less are not compared, unless all do
 _COMPARED_CROPS = 64  # real crops
 _CALIBRATION_CROPS = 300  # real crops, on which the ranges of int8 are measured
 _EXPORT_PRECISIONS = ("fp32", "fp16", "int8")
@@ -45,10 +45,10 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True)
 class CalibrationImages:
-    """Pictures with people: a folder, where the default detector finds them, or COCO annotations."""
+    """Images with people: a folder, where the default detector finds them, or COCO annotations."""
 
     path: Path
-    images: Path | None = None  # folder of the annotated pictures; None: found beside the annotations
+    images: Path | None = None  # folder of the annotated images; None: found beside the annotations
 
     def crops(self, net: torch.nn.Module, spec: ModelSpec, most: int = _CALIBRATION_CROPS) -> Image:
         """At most `most` people (N, h, w, 3) from everywhere in the set, as the net's estimator cuts them."""
@@ -86,7 +86,7 @@ def _collect_crops(frames: Iterable[Frame], estimator: TopDown, most: int, path:
 
 @dataclass(frozen=True)
 class ExportTarget:
-    """A file to export to. batch: crops a call; None: any number. calibrate: of int8, people to measure ranges on."""
+    """A file to export to. batch: crops per call; None: any number. calibrate: of int8, people to measure ranges on."""
 
     format: str  # a row of FORMATS
     path: Path
@@ -101,7 +101,7 @@ class ExportTarget:
         offered = _EXPORT_PRECISIONS if self.format == "openvino" else _EXPORT_PRECISIONS[:2]
         check_precision(f"an export to {self.format}", self.precision, offered)
         if (self.precision == "int8") != (self.calibrate is not None):
-            what = "a folder of pictures or COCO annotations, on whose people the ranges are measured"
+            what = "a folder of images or COCO annotations, on whose people the ranges are measured"
             raise UsageError(f"--precision int8 and --calibrate belong together: --calibrate is {what}")
 
 
@@ -111,8 +111,8 @@ class Parity:
 
     crops: int
     heatmap: float  # the largest difference of two values
-    joint: float  # the largest distance of two joints, px of the crop
-    joints: int  # that were compared
+    keypoint: float  # the largest distance of two keypoints, px of the crop
+    keypoints: int  # that were compared
 
 
 def export_net(spec: ModelSpec, weights: Path, target: ExportTarget) -> None:
@@ -215,7 +215,7 @@ def compare_nets(reference: TopDown, other: TopDown, images: Image) -> Parity:
     """Both nets on the same crops (N, h, w, 3)."""
     crops = Crops(images, np.tile(np.eye(2, 3, dtype=np.float32), (len(images), 1, 1)))
     maps = [estimator.heatmaps(crops).cpu() for estimator in (reference, other)]
-    (xy, score), (xy_other, _) = (reference.joints(m, crops.to_frame) for m in maps)
+    (xy, score), (xy_other, _) = (reference.keypoints(m, crops.to_frame) for m in maps)
     sure = score >= _SURE_SCORE if (score >= _SURE_SCORE).any() else np.ones_like(score, bool)
     distance = np.linalg.norm(xy - xy_other, axis=-1)[sure]
     return Parity(len(images), float((maps[0] - maps[1]).abs().max()), float(distance.max()), int(sure.sum()))
@@ -230,7 +230,7 @@ def make_synthetic_crops(size: _Size, count: int = 8) -> Image:
 
 @dataclass(frozen=True)
 class AnnotatedImages:
-    """A COCO file with its pictures, to compare nets on."""
+    """A COCO file with its images, to compare nets on."""
 
     path: Path
     images: Path | None = None

@@ -28,7 +28,7 @@ PADDING = 1.25  # every repository of the family enlarges the 3:4 box by this mu
 
 
 def clean_boxes(xyxy: ArrayLike, size: Size, geometry: Geometry = "classic") -> NDArray[np.float64]:
-    """Annotated boxes (N, 4) clipped to a picture of `size` as the authors' data loaders do.
+    """Annotated boxes (N, 4) clipped to an image of `size` as the authors' data loaders do.
 
     Their boxes are x, y, w, h with x2 = x + w - 1; "classic" then takes w = x2 - x1, one pixel less
     than annotated, "dark" counts it back in. Detections are used as they are. "udp" (mmpose) is as
@@ -42,7 +42,7 @@ def clean_boxes(xyxy: ArrayLike, size: Size, geometry: Geometry = "classic") -> 
 
 
 def keypoint_extents(xy: NDArray[Any], seen: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Least and largest coordinates (N, 2) of the joints (N, K, 2) that were seen (N, K); infinite if none was."""
+    """Least and largest coordinates (N, 2) of the keypoints (N, K, 2) that were seen (N, K); infinite if none was."""
     low = np.where(seen[..., None], xy, np.inf).min(axis=1, initial=np.inf)
     high = np.where(seen[..., None], xy, -np.inf).max(axis=1, initial=-np.inf)
     return low, high
@@ -133,7 +133,7 @@ def oks(
     """Object keypoint similarity of every pose with every other: (N, N), the form used for NMS.
 
     xy: (N, K, 2) px; area: (N,) px^2, of the padded box; sigmas: (K,). The scale is the mean of both
-    areas. With `visible` (N, K) only joints visible in both count, and a pair without any gives 0.
+    areas. With `visible` (N, K) only keypoints visible in both count, and a pair without any gives 0.
     HRNet, lib/nms/nms.py, `oks_iou`; float64 as there.
     """
     points, areas = np.asarray(xy, np.float64), np.asarray(area, np.float64)

@@ -45,7 +45,7 @@ def _allowed_cpus() -> int:
 
 
 def limit_threads() -> None:
-    """Have what uses OpenMP, as PyTorch does, start no more threads than `cores`; by itself it knows nothing of groups.
+    """Limit OpenMP, which PyTorch uses, to `cpu_count` threads; by itself it knows nothing of control groups.
 
     To be called before that is imported.
     """

@@ -1,9 +1,9 @@
 """What flows from stage to stage, and the conventions, said once for the whole package.
 
-Pictures are RGB, HWC, uint8. Boxes are (x1, y1, x2, y2); points are (x, y); sizes are
+Images are RGB, HWC, uint8. Boxes are (x1, y1, x2, y2); points are (x, y); sizes are
 (width, height). Coordinates are frame pixels, 0-based: the centre of the first pixel is 0.
-Arrays are float32, but for affines, which stay float64: float32 would cost a 12,000-pixel picture
-its third decimal. Nobody in the picture is N = 0, never None. All arrays of one object share N.
+Arrays are float32, but for affines, which stay float64: float32 would cost a 12,000-pixel image
+its third decimal. Nobody in the image is N = 0, never None. All arrays of one object share N.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ def _check_shape(owner: object, field: str, shape: tuple[int | str, ...]) -> Non
 
 @dataclass(frozen=True)
 class Frame:
-    """One picture of a source."""
+    """One image of a source."""
 
     image: Image  # (H, W, 3)
     index: int = 0  # its number in the source; in an evaluation the COCO image id
-    time: float | None = None  # seconds; a picture has none
+    time: float | None = None  # seconds; an image has none
     name: str = ""  # file name, where there is one
 
     def __post_init__(self) -> None:
@@ -93,22 +93,22 @@ class Crops:
 
 @dataclass(frozen=True)
 class Poses:
-    """N people in one frame, K joints each."""
+    """N people in one frame, K keypoints each."""
 
     xy: Floats  # (N, K, 2)
-    score: Floats  # (N, K) in 0..1: the height of the joint's heatmap peak, clipped
+    score: Floats  # (N, K) in 0..1: the height of the keypoint's heatmap peak, clipped
     box: Floats  # (N, 4)
     box_score: Floats  # (N,) in 0..1
     sigma: Floats | None = None  # (N, K) px
-    ids: NDArray[np.int64] | None = None  # (N,) identities
-    raw: Floats | None = None  # (N, K, 2) px, the joints as they were measured, where xy is smoothed
-    filled: NDArray[np.bool_] | None = None  # (N, K) joints that no picture showed: held or interpolated
+    track_ids: NDArray[np.int64] | None = None  # (N,) identities
+    raw: Floats | None = None  # (N, K, 2) px, the keypoints as they were measured, where xy is smoothed
+    filled: NDArray[np.bool_] | None = None  # (N, K) keypoints that no image showed: held or interpolated
     skeleton: Skeleton = COCO
 
     def __post_init__(self) -> None:
         n, k = len(self.xy), len(self.skeleton)
         shapes: dict[str, tuple[int | str, ...]] = {
-            "xy": (n, k, 2), "score": (n, k), "box": (n, 4), "box_score": (n,), "sigma": (n, k), "ids": (n,),
+            "xy": (n, k, 2), "score": (n, k), "box": (n, 4), "box_score": (n,), "sigma": (n, k), "track_ids": (n,),
             "raw": (n, k, 2), "filled": (n, k),
         }  # fmt: skip
         for name, shape in shapes.items():
@@ -132,18 +132,18 @@ class Poses:
 
     @property
     def person_score(self) -> Floats:
-        """(N,) box score times the mean of the joint scores above 0.2, as HRNet rescores people."""
+        """(N,) box score times the mean of the keypoint scores above 0.2, as HRNet rescores people."""
         return self.rescore(0.2)
 
     def rescore(self, threshold: float) -> Floats:
-        """(N,) box score times the mean of the joint scores above `threshold`, 0 where none is."""
+        """(N,) box score times the mean of the keypoint scores above `threshold`, 0 where none is."""
         counted = self.score > threshold
         total = np.where(counted, self.score, 0).sum(axis=1, dtype=np.float64)
         mean = total / np.maximum(counted.sum(axis=1), 1)
         return np.asarray(mean * self.box_score, np.float32)
 
     def unsure(self, threshold: float) -> int:
-        """How many people have no joint that scores at least `threshold`, so that nothing of them is drawn."""
+        """How many people have no keypoint that scores at least `threshold`, so that nothing of them is drawn."""
         return int((self.score < threshold).all(axis=1).sum())
 
     def best(self, *, at_least: float = 0.0, most: int | None = None) -> Poses:
@@ -158,11 +158,11 @@ class PoseHeader:
 
     info: Mapping[str, Any] = field(default_factory=dict)  # what made the poses: `api.provenance`
     skeleton: Skeleton = COCO
-    source: str = ""  # name of the clip; "" for pictures, whose records have their own names
+    source: str = ""  # name of the clip; "" for images, whose records have their own names
     size: tuple[int, int] | None = None  # (width, height) of the clip
-    rate: Fraction | None = None  # mean frames a second of the clip
-    threshold: float = 0.3  # a joint that scores less counts as hidden
-    numbered: bool = False  # every picture is called by a number of its own, as COCO's are
+    rate: Fraction | None = None  # mean frames per second of the clip
+    threshold: float = 0.3  # a keypoint that scores less counts as hidden
+    numbered: bool = False  # every image is called by a number of its own, as COCO's are
     first_frame: str = ""  # a hash of its pixels, by which a clip is known again
 
 
@@ -173,7 +173,7 @@ class PoseRecord:
     poses: Poses
     index: int  # of the frame in its source, from 0
     size: tuple[int, int]  # (width, height)
-    time: float | None = None  # seconds; a picture has none
+    time: float | None = None  # seconds; an image has none
     name: str = ""  # file name, where the frame has one of its own
 
     @classmethod

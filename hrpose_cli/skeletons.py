@@ -1,4 +1,4 @@
-"""Skeletons as data: joint names, limbs, sides and the constants that papers give for each."""
+"""Skeletons as data: keypoint names, limbs, sides and the constants that papers give for each."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,22 +9,22 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Skeleton:
-    """K joints and what is known of them. Indices are 0-based."""
+    """K keypoints and what is known of them. Indices are 0-based."""
 
     name: str
-    joints: tuple[str, ...]  # (K,) names
-    limbs: tuple[tuple[int, int], ...]  # joints to connect when drawing
-    pairs: tuple[tuple[int, int], ...]  # (left, right) joints that a mirror swaps
+    keypoints: tuple[str, ...]  # (K,) names
+    limbs: tuple[tuple[int, int], ...]  # keypoints to connect when drawing
+    pairs: tuple[tuple[int, int], ...]  # (left, right) keypoints that a mirror swaps
     sigmas: tuple[float, ...]  # (K,) OKS falloff constants
-    upper: frozenset[int]  # joints of the upper body half (half-body augmentation)
-    joint_weights: tuple[float, ...]  # (K,) optional loss weights
+    upper: frozenset[int]  # keypoints of the upper body half (half-body augmentation)
+    keypoint_weights: tuple[float, ...]  # (K,) optional loss weights
 
     def __len__(self) -> int:
-        return len(self.joints)
+        return len(self.keypoints)
 
     @cached_property
     def mirror(self) -> NDArray[np.intp]:
-        """(K,) the joint that each joint becomes in a mirrored picture."""
+        """(K,) the keypoint that each keypoint becomes in a mirrored image."""
         order = np.arange(len(self))
         for left, right in self.pairs:
             order[[left, right]] = right, left
@@ -41,7 +41,7 @@ class Skeleton:
 # https://cocodataset.org/#keypoints-eval; the limbs are those of the annotation files, 0-based.
 COCO = Skeleton(
     name="coco",
-    joints=(
+    keypoints=(
         "nose", "left_eye", "right_eye", "left_ear", "right_ear",
         "left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist",
         "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle",
@@ -56,14 +56,14 @@ COCO = Skeleton(
         0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089,
     ),
     upper=frozenset(range(11)),
-    joint_weights=(1, 1, 1, 1, 1, 1, 1, 1.2, 1.2, 1.5, 1.5, 1, 1, 1.2, 1.2, 1.5, 1.5),
+    keypoint_weights=(1, 1, 1, 1, 1, 1, 1, 1.2, 1.2, 1.5, 1.5, 1, 1, 1.2, 1.2, 1.5, 1.5),
 )  # fmt: skip
 
 # Andriluka et al. 2014, in the order of the HRNet authors' files. MPII is scored by PCKh, not OKS;
-# the sigmas are COCO's of the same joint (head and neck: CrowdPose's) so that tracking and NMS work.
+# the sigmas are COCO's of the same keypoint (head and neck: CrowdPose's) so that tracking and NMS work.
 MPII = Skeleton(
     name="mpii",
-    joints=(
+    keypoints=(
         "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle",
         "pelvis", "thorax", "upper_neck", "head_top",
         "right_wrist", "right_elbow", "right_shoulder", "left_shoulder", "left_elbow", "left_wrist",
@@ -78,13 +78,13 @@ MPII = Skeleton(
         0.062, 0.072, 0.079, 0.079, 0.072, 0.062,
     ),
     upper=frozenset(range(7, 16)),
-    joint_weights=(1.5, 1.2, 1, 1, 1.2, 1.5, 1, 1, 1, 1, 1.5, 1.2, 1, 1, 1.2, 1.5),
+    keypoint_weights=(1.5, 1.2, 1, 1, 1.2, 1.5, 1, 1, 1, 1, 1.5, 1.2, 1, 1, 1.2, 1.5),
 )  # fmt: skip
 
 # Li et al. 2019; sigmas from the CrowdPose evaluation code.
 CROWDPOSE = Skeleton(
     name="crowdpose",
-    joints=(
+    keypoints=(
         "left_shoulder", "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist",
         "left_hip", "right_hip", "left_knee", "right_knee", "left_ankle", "right_ankle", "head", "neck",
     ),
@@ -97,7 +97,7 @@ CROWDPOSE = Skeleton(
         0.079, 0.079, 0.072, 0.072, 0.062, 0.062, 0.107, 0.107, 0.087, 0.087, 0.089, 0.089, 0.079, 0.079,
     ),
     upper=frozenset({0, 1, 2, 3, 4, 5, 12, 13}),
-    joint_weights=(1, 1, 1.2, 1.2, 1.5, 1.5, 1, 1, 1.2, 1.2, 1.5, 1.5, 1, 1),
+    keypoint_weights=(1, 1, 1.2, 1.2, 1.5, 1.5, 1, 1, 1.2, 1.2, 1.5, 1.5, 1, 1),
 )  # fmt: skip
 
 SKELETONS = {skeleton.name: skeleton for skeleton in (COCO, MPII, CROWDPOSE)}

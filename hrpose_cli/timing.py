@@ -13,24 +13,24 @@ _T = TypeVar("_T")
 
 
 class StageTimer:
-    """Adds up seconds and pictures by stage; stages that overlap each count whole."""
+    """Adds up seconds and images by stage; stages that overlap each count whole."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
-        self.pictures: dict[str, int] = defaultdict(int)
+        self.images: dict[str, int] = defaultdict(int)
         self._lock = threading.Lock()
         self._began = time.perf_counter()
 
     @contextmanager
-    def __call__(self, stage: str, pictures: int = 1) -> Iterator[None]:
-        """Count the block to `stage`, as the work on so many pictures."""
+    def __call__(self, stage: str, images: int = 1) -> Iterator[None]:
+        """Count the block to `stage`, as the work on so many images."""
         began = time.perf_counter()
         try:
             yield
         finally:
             with self._lock:
                 self.seconds[stage] += time.perf_counter() - began
-                self.pictures[stage] += pictures
+                self.images[stage] += images
 
     @property
     def total(self) -> float:
@@ -39,8 +39,8 @@ class StageTimer:
 
     @property
     def rates(self) -> dict[str, float]:
-        """Pictures a second by stage, of stages that took any time."""
-        return {stage: self.pictures[stage] / spent for stage, spent in self.seconds.items() if spent > 1e-3}
+        """Images a second by stage, of stages that took any time."""
+        return {stage: self.images[stage] / spent for stage, spent in self.seconds.items() if spent > 1e-3}
 
     def each(self, stage: str, items: Iterable[_T]) -> Iterator[_T]:
         """`items`, with the time that each takes to come counted to `stage`."""

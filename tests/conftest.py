@@ -55,7 +55,7 @@ def net() -> HRNet:
 
 @pytest.fixture(scope="session")
 def tiny(net: HRNet) -> TopDown:
-    """One person who fills the picture, found by a net that knows nothing."""
+    """One person who fills the image, found by a net that knows nothing."""
     return TopDown(WholeImage(), TorchBackend(net), spec())
 
 
@@ -86,7 +86,7 @@ def bottom_up_file(folder: Path, skeleton: str) -> Path:
 
 @pytest.fixture
 def photo(tmp_path: Path) -> Path:
-    """A small picture with something on it."""
+    """A small image with something on it."""
     from PIL import Image
 
     y, x = np.mgrid[:90, :70]

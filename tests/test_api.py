@@ -25,10 +25,10 @@ def estimator(weights_file: Path) -> PoseEstimator:
 def test_a_path_and_an_array_give_the_same_poses(estimator: PoseEstimator, photo: Path) -> None:
     from PIL import Image
 
-    with Image.open(photo) as picture:
-        array, of_picture = np.asarray(picture), estimator(picture)
+    with Image.open(photo) as image:
+        array, of_image = np.asarray(image), estimator(image)
     of_path, of_array = estimator(photo), estimator(array)
-    assert_array_equal(of_picture.xy, of_array.xy)
+    assert_array_equal(of_image.xy, of_array.xy)
     assert isinstance(of_path, Poses)
     assert of_path.xy.shape == (1, 17, 2)
     assert_array_equal(of_path.xy, of_array.xy)
@@ -44,7 +44,7 @@ def test_people_can_be_taken_one_by_one(estimator: PoseEstimator, photo: Path) -
     assert [one.xy.shape for one in poses] == [(1, 17, 2)] * 2
 
 
-def test_drawing_leaves_the_picture_alone(estimator: PoseEstimator, photo: Path) -> None:
+def test_drawing_leaves_the_image_alone(estimator: PoseEstimator, photo: Path) -> None:
     poses = estimator(photo)
     assert estimator.draw(photo, poses).shape == (90, 70, 3)
     array = np.zeros((90, 70, 3), np.uint8)
@@ -57,12 +57,12 @@ def test_drawing_leaves_the_picture_alone(estimator: PoseEstimator, photo: Path)
     [np.zeros((5, 5)), np.zeros((5, 5, 4), np.uint8), np.zeros((5, 5, 3), np.float32), np.zeros((0, 9, 3), np.uint8)],
 )
 def test_an_array_of_another_kind_is_refused(estimator: PoseEstimator, wrong: np.ndarray) -> None:
-    with pytest.raises(InputError, match=r"RGB picture"):
+    with pytest.raises(InputError, match=r"RGB image"):
         estimator(wrong)
 
 
 @pytest.mark.parametrize("wrong", [None, 3, b"any", torch.zeros(5, 5, 3, dtype=torch.uint8)])
-def test_what_is_no_picture_is_refused_in_one_line(estimator: PoseEstimator, wrong: Any) -> None:
+def test_what_is_no_image_is_refused_in_one_line(estimator: PoseEstimator, wrong: Any) -> None:
     for call in (estimator, lambda source: estimator([source]), lambda source: estimator.draw(source, Poses.none())):
         with pytest.raises(InputError, match=rf"a path, an RGB array .* but is {type(wrong).__name__}"):
             call(wrong)
@@ -70,7 +70,7 @@ def test_what_is_no_picture_is_refused_in_one_line(estimator: PoseEstimator, wro
 
 @pytest.mark.parametrize("wrong", [None, [Poses.none()], np.zeros((1, 17, 2))])
 def test_what_is_no_poses_is_not_drawn(estimator: PoseEstimator, photo: Path, wrong: Any) -> None:
-    with pytest.raises(InputError, match=f"the Poses of one picture, but is {type(wrong).__name__}"):
+    with pytest.raises(InputError, match=f"the Poses of one image, but is {type(wrong).__name__}"):
         estimator.draw(photo, wrong)
 
 
@@ -89,14 +89,14 @@ def test_settings_are_checked(wrong: dict[str, object]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"method": "top-down"}, "leave --method out, or say --weights, such as hrnet-"),
+        ({"method": "top-down"}, "leave --method out, or use --weights, such as hrnet-"),
         ({"boxes": "boxes.json"}, "--boxes is for top-down weights"),
         ({"detector": "person.pt"}, "--detector is for top-down weights"),
         ({"crop": "pad"}, "--crop is for top-down weights"),
         ({"batch_size": 4}, "--batch-size is for top-down weights"),
     ],
 )
-def test_what_whole_pictures_have_no_use_for_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+def test_what_whole_images_have_no_use_for_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         build_estimator(Settings(weights=str(bottom_up_file(tmp_path, "coco")), device="cpu", **change))
 
@@ -116,10 +116,10 @@ def test_poses_do_not_depend_on_what_else_is_estimated() -> None:
     from hrpose_cli.files import shipped_folder
     from hrpose_cli.media.images import read_image
 
-    picture = read_image(shipped_folder("samples") / "bus.jpg")
-    others = [np.ascontiguousarray(picture[:, ::-1]), np.ascontiguousarray(picture[:600])]
+    image = read_image(shipped_folder("samples") / "bus.jpg")
+    others = [np.ascontiguousarray(image[:, ::-1]), np.ascontiguousarray(image[:600])]
     estimator = PoseEstimator(device="cpu")
-    alone, together = estimator(picture), estimator([others[0], picture, others[1]])[1]
+    alone, together = estimator(image), estimator([others[0], image, others[1]])[1]
     assert_array_equal(alone.box, together.box)
     assert_allclose(alone.xy, together.xy, atol=1e-3)
 
@@ -130,8 +130,8 @@ def test_what_is_shipped_finds_the_people_of_the_sample() -> None:
 
     poses = PoseEstimator(device="cpu")(shipped_folder("samples") / "bus.jpg")
     assert len(poses) >= 3
-    left, right = (poses.skeleton.joints.index(f"{side}_ankle") for side in ("left", "right"))
-    nose = poses.skeleton.joints.index("nose")
+    left, right = (poses.skeleton.keypoints.index(f"{side}_ankle") for side in ("left", "right"))
+    nose = poses.skeleton.keypoints.index("nose")
     whole = poses[(poses.box[:, 3] - poses.box[:, 1]) > 400]
     assert (whole.xy[:, [left, right], 1].mean(axis=1) > whole.xy[:, nose, 1] + 200).all()
 

@@ -27,7 +27,13 @@ NET = bench.BatchRow(8, persons=100.0, peak=2e9, share=0.5)
 
 @pytest.fixture(autouse=True)
 def little(monkeypatch: pytest.MonkeyPatch) -> Any:
-    for name, value in {"SIDES": {"cpu": 16, "cuda": 32}, "ROUNDS": 1, "AT_ONCE": 2, "ENCODED": 3, "FEWEST": 1}.items():
+    for name, value in {
+        "_SIDES": {"cpu": 16, "cuda": 32},
+        "_ROUNDS": 1,
+        "_AT_ONCE": 2,
+        "_ENCODED": 3,
+        "_FEWEST": 1,
+    }.items():
         monkeypatch.setattr(bench, name, value)
 
 
@@ -95,7 +101,7 @@ def test_all_that_a_run_goes_through_is_measured(tiny: TopDown) -> None:
     assert asdict(found)["operations"] == bench._operations(tiny.spec) > 1e6
 
 
-def test_a_net_for_whole_pictures_finds_who_is_there(tmp_path: Path) -> None:
+def test_a_net_for_whole_images_finds_who_is_there(tmp_path: Path) -> None:
     whole = build_estimator(Settings(weights=str(bottom_up_file(tmp_path, "coco")), device="cpu"))
     found = bench.measure_speed(whole, open_walk, sizes=(1,), people=(None,), seconds=0.01)
     assert [stage.name for stage in found.stages] == ["decode", "network", "network and groups", "draw", "encode"]
@@ -111,7 +117,7 @@ def test_a_clip_that_is_not_there_is_said_first(tiny: TopDown, monkeypatch: pyte
 
 
 def test_a_flip_test_is_twice_the_work(tiny: TopDown, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench.Stopwatch, "total", 2.0)
+    monkeypatch.setattr(bench.StageTimer, "total", 2.0)
     once, twice = (bench._run(replace(tiny, flip_test=flip), open_walk, 2, 3, NET) for flip in (False, True))
     assert once.rate == 1.5
     assert once.share == pytest.approx(3 * 2 * bench._operations(tiny.spec) / 2.0 / 2e9)
@@ -126,7 +132,7 @@ def test_without_a_peak_there_is_no_share(tiny: TopDown, monkeypatch: pytest.Mon
 
 
 def test_ctrl_c_ends_it(tiny: TopDown, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "annotate", lambda *_, **__: ClipSummary("walk.mp4", stopped=True))
+    monkeypatch.setattr(bench, "annotate_clip", lambda *_, **__: ClipSummary("walk.mp4", stopped=True))
     with pytest.raises(KeyboardInterrupt):
         bench._run(tiny, open_walk, 1, 1, NET)
 

@@ -8,7 +8,7 @@ from hrpose_cli.draw import _PERSON_COLORS, _SIDE_COLORS, DrawStyle, draw_heatma
 from hrpose_cli.poses import Poses
 from hrpose_cli.skeletons import COCO, CROWDPOSE, MPII, SKELETONS, Skeleton
 
-# A person of 100 px seen from the front: their right side is on the left of the picture.
+# A person of 100 px seen from the front: their right side is on the left of the image.
 STANDING = np.asarray(
     [
         (50, 10), (53, 7), (47, 7), (57, 9), (43, 9), (65, 25), (35, 25), (72, 42), (28, 42),
@@ -38,19 +38,19 @@ def joined(*people: Poses) -> Poses:
     return Poses(*arrays)
 
 
-def picture(width: int = 100, height: int = 110, grey: int = 128) -> np.ndarray:
+def image(width: int = 100, height: int = 110, grey: int = 128) -> np.ndarray:
     return np.full((height, width, 3), grey, np.uint8)
 
 
 def middle(poses: Poses, a: int, b: int) -> tuple[int, int]:
-    """(row, column) half way between two joints."""
+    """(row, column) half way between two keypoints."""
     x, y = np.rint(poses.xy[0, [a, b]].mean(axis=0)).astype(int)
     return y, x
 
 
 def shin(width: int, height: int, poses: Poses, **style: float) -> float:
     """Width of a shin with its outline, in px."""
-    drawn = draw_poses(picture(width, height), poses, style=DrawStyle(background="transparent", **style))
+    drawn = draw_poses(image(width, height), poses, style=DrawStyle(background="transparent", **style))
     y, x = middle(poses, LEFT_KNEE, LEFT_ANKLE)
     reach = round(np.ptp(poses.xy[0, :, 1]) / 9)  # not as far as the other shin
     return float(drawn[y, max(x - reach, 0) : x + reach, 3].sum() / 255)
@@ -59,13 +59,13 @@ def shin(width: int, height: int, poses: Poses, **style: float) -> float:
 @pytest.mark.parametrize("background", BACKGROUNDS)
 @pytest.mark.parametrize("name", SKELETONS)
 def test_shape_and_type(name: str, background: str) -> None:
-    image, skeleton = picture(), SKELETONS[name]
+    picture, skeleton = image(), SKELETONS[name]
     style = DrawStyle(background=background, boxes=True, scores=True)
-    drawn = draw_poses(image, anyone(skeleton), style=style)
+    drawn = draw_poses(picture, anyone(skeleton), style=style)
     assert drawn.dtype == np.uint8
     assert drawn.shape == (110, 100, 4 if background == "transparent" else 3)
-    assert (image == 128).all()
-    assert (drawn[..., :3] != draw_poses(image, Poses.none(skeleton), style=style)[..., :3]).any()
+    assert (picture == 128).all()
+    assert (drawn[..., :3] != draw_poses(picture, Poses.none(skeleton), style=style)[..., :3]).any()
 
 
 def test_nobody() -> None:
@@ -93,7 +93,7 @@ def test_only_rgb_bytes(image: np.ndarray) -> None:
 
 def test_sides_have_their_colors() -> None:
     poses = person(4)
-    drawn = draw_poses(picture(400, 440), poses)
+    drawn = draw_poses(image(400, 440), poses)
     assert tuple(drawn[middle(poses, LEFT_KNEE, LEFT_ANKLE)]) == _SIDE_COLORS["left"]
     assert tuple(drawn[middle(poses, RIGHT_KNEE, RIGHT_KNEE)]) == _SIDE_COLORS["right"]
     assert tuple(drawn[middle(poses, 5, 6)]) == _SIDE_COLORS["middle"]
@@ -105,35 +105,35 @@ def test_limb_from_the_middle_takes_the_side(skeleton: Skeleton, limb: tuple[int
     poses.xy[0, limb, :] = (20, 50), (80, 50)
     poses.score[:] = 0
     poses.score[0, limb] = 1
-    assert tuple(draw_poses(picture(), poses, style=DrawStyle(thickness=3))[50, 50]) == _SIDE_COLORS[side]
+    assert tuple(draw_poses(image(), poses, style=DrawStyle(thickness=3))[50, 50]) == _SIDE_COLORS[side]
 
 
 def test_people_have_their_colors() -> None:
     poses = joined(person(4), person(4, (300, 0)))
     style = DrawStyle(colors="person")
     spots = [middle(poses[i : i + 1], LEFT_KNEE, LEFT_ANKLE) for i in range(2)]
-    by_index = draw_poses(picture(700, 440), poses, style=style)
+    by_index = draw_poses(image(700, 440), poses, style=style)
     assert [tuple(by_index[s]) for s in spots] == list(_PERSON_COLORS[:2])
     ids = np.asarray([3, 3 + len(_PERSON_COLORS)])
-    by_id = draw_poses(picture(700, 440), replace(poses, ids=ids), style=style)
+    by_id = draw_poses(image(700, 440), replace(poses, track_ids=ids), style=style)
     assert [tuple(by_id[s]) for s in spots] == [_PERSON_COLORS[3]] * 2
 
 
-def test_threshold_leaves_joints_out() -> None:
+def test_threshold_leaves_keypoints_out() -> None:
     poses = person()
     poses.score[0, LEFT_ANKLE] = 0.29
-    drawn = draw_poses(picture(), poses)
-    without = draw_poses(picture(), person())
+    drawn = draw_poses(image(), poses)
+    without = draw_poses(image(), person())
     x, y = STANDING[LEFT_ANKLE].astype(int)
     assert (drawn[y - 4 : y + 5, x - 4 : x + 5] == 128).all()
     assert (drawn[middle(poses, LEFT_KNEE, LEFT_ANKLE)] == 128).all()
     assert (without[y, x] != 128).any()
-    assert (draw_poses(picture(), poses, style=DrawStyle(threshold=0.95)) == 128).all()
+    assert (draw_poses(image(), poses, style=DrawStyle(threshold=0.95)) == 128).all()
 
 
 def test_alpha() -> None:
     poses = person(4)
-    drawn = draw_poses(picture(400, 440), poses, style=DrawStyle(background="transparent"))
+    drawn = draw_poses(image(400, 440), poses, style=DrawStyle(background="transparent"))
     alpha = drawn[..., 3]
     assert alpha[middle(poses, LEFT_KNEE, LEFT_ANKLE)] == 255
     assert ((alpha > 0) & (alpha < 255)).sum() > 100  # anti-aliased
@@ -142,27 +142,27 @@ def test_alpha() -> None:
 
 
 @pytest.mark.parametrize("grey", [0, 90, 255])
-def test_transparent_over_a_picture_is_the_picture_drawn_on(grey: int) -> None:
-    image, poses = picture(400, 440, grey), person(4)
-    layer = draw_poses(image, poses, style=DrawStyle(background="transparent")).astype(float)
+def test_transparent_over_a_image_is_the_image_drawn_on(grey: int) -> None:
+    under, poses = image(400, 440, grey), person(4)
+    layer = draw_poses(under, poses, style=DrawStyle(background="transparent")).astype(float)
     alpha = layer[..., 3:] / 255
-    over = layer[..., :3] * alpha + image * (1 - alpha)
-    np.testing.assert_allclose(over, draw_poses(image, poses), atol=10)  # roundings add up
+    over = layer[..., :3] * alpha + under * (1 - alpha)
+    np.testing.assert_allclose(over, draw_poses(under, poses), atol=10)  # roundings add up
 
 
-def test_black_is_the_picture_of_a_black_ground() -> None:
-    black = draw_poses(picture(), person(), style=DrawStyle(background="black"))
-    np.testing.assert_array_equal(black, draw_poses(picture(grey=0), person()))
+def test_black_is_the_image_of_a_black_ground() -> None:
+    black = draw_poses(image(), person(), style=DrawStyle(background="black"))
+    np.testing.assert_array_equal(black, draw_poses(image(grey=0), person()))
 
 
-def test_a_mirrored_person_is_the_mirrored_picture() -> None:
+def test_a_mirrored_person_is_the_mirrored_image() -> None:
     width = 101
     poses = person()
     mirrored = replace(poses, xy=poses.xy.copy(), box=poses.box.copy())
     mirrored.xy[..., 0] = width - 1 - poses.xy[..., 0]
     mirrored.box[:, [0, 2]] = width - 1 - poses.box[:, [2, 0]]
     style = DrawStyle(background="transparent", colors="person")
-    there, back = (draw_poses(picture(width), p, style=style)[..., 3].astype(float) for p in (poses, mirrored))
+    there, back = (draw_poses(image(width), p, style=style)[..., 3].astype(float) for p in (poses, mirrored))
     difference = np.abs(cv2.blur(there - back[:, ::-1], (5, 5)))  # cv2 rounds edges to one side
     assert difference.max() < 60
     assert there.sum() == pytest.approx(back.sum(), rel=0.03)
@@ -182,11 +182,11 @@ def test_thickness_is_a_factor() -> None:
     assert thin < usual - 1 < thick - 4
 
 
-def test_lines_grow_with_the_picture() -> None:
+def test_lines_grow_with_the_image() -> None:
     assert shin(3000, 2000, person()) > 1.5 * shin(300, 200, person())
 
 
-def test_without_boxes_the_joints_give_the_size() -> None:
+def test_without_boxes_the_keypoints_give_the_size() -> None:
     poses = person(4)
     poses.box[:] = 0
     assert shin(440, 440, poses) == pytest.approx(shin(440, 440, person(4)), rel=0.2)
@@ -194,9 +194,9 @@ def test_without_boxes_the_joints_give_the_size() -> None:
 
 def test_large_people_cover_small_ones() -> None:
     large, small = person(4), person(1, (200, 300))
-    alone = draw_poses(picture(400, 440), joined(large))
-    both = draw_poses(picture(400, 440), joined(large, small))
-    cover = draw_poses(picture(400, 440), large, style=DrawStyle(background="transparent"))[..., 3] == 255
+    alone = draw_poses(image(400, 440), joined(large))
+    both = draw_poses(image(400, 440), joined(large, small))
+    cover = draw_poses(image(400, 440), large, style=DrawStyle(background="transparent"))[..., 3] == 255
     np.testing.assert_array_equal(both[cover], alone[cover])
 
 
@@ -207,43 +207,43 @@ def test_absurd_coordinates(far: float, background: str) -> None:
     poses = joined(person(), person())
     poses.xy[0, ::2] = far
     poses.box[1] = -far, far, far, -far
-    draw_poses(picture(), poses, style=style)
+    draw_poses(image(), poses, style=style)
     poses.box[:] = 0
-    draw_poses(picture(), poses, style=style)
+    draw_poses(image(), poses, style=style)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 200), (200, 1), (7, 5)])
-def test_tiny_pictures(size: tuple[int, int]) -> None:
+def test_tiny_images(size: tuple[int, int]) -> None:
     style = DrawStyle(boxes=True, scores=True)
-    assert draw_poses(picture(*size), person(), style=style).shape == (size[1], size[0], 3)
+    assert draw_poses(image(*size), person(), style=style).shape == (size[1], size[0], 3)
 
 
-def test_a_picture_may_be_as_wide_as_jpeg_can_be() -> None:
+def test_a_image_may_be_as_wide_as_jpeg_can_be() -> None:
     poses = person()
     poses.xy[..., 0] += 65_000
-    columns = np.flatnonzero((draw_poses(picture(65_500, 130), poses) != 128).any(axis=(0, 2)))
+    columns = np.flatnonzero((draw_poses(image(65_500, 130), poses) != 128).any(axis=(0, 2)))
     assert 65_000 < columns[0] < columns[-1] < 65_200
 
 
-def test_a_limb_to_far_away_starts_in_the_picture() -> None:
+def test_a_limb_to_far_away_starts_in_the_image() -> None:
     poses = person()
     poses.xy[0, LEFT_ANKLE] = 61, 9000
-    drawn = draw_poses(picture(), poses)
+    drawn = draw_poses(image(), poses)
     assert (drawn[100:, 61] != 128).any(axis=-1).all()
 
 
 def test_boxes_and_labels() -> None:
     poses = person(3, (100, 60))
-    plain = draw_poses(picture(500, 500), poses)
-    boxed = draw_poses(picture(500, 500), poses, style=DrawStyle(boxes=True))
-    labelled = draw_poses(picture(500, 500), poses, style=DrawStyle(scores=True))
+    plain = draw_poses(image(500, 500), poses)
+    boxed = draw_poses(image(500, 500), poses, style=DrawStyle(boxes=True))
+    labelled = draw_poses(image(500, 500), poses, style=DrawStyle(scores=True))
     x1, y1, x2, _ = poses.box[0].astype(int)
     assert (boxed[y1, x1 : x2 + 1] == _SIDE_COLORS["middle"]).all()
     changed = np.argwhere((labelled != plain).any(axis=-1))
     assert changed[:, 0].max() <= y1
     assert changed[:, 0].min() > y1 - 30
     assert changed[:, 1].min() >= x1
-    longer = draw_poses(picture(500, 500), replace(poses, ids=np.asarray([7])), style=DrawStyle(scores=True))
+    longer = draw_poses(image(500, 500), replace(poses, track_ids=np.asarray([7])), style=DrawStyle(scores=True))
     assert (longer != plain).sum() > (labelled != plain).sum()
 
 
@@ -270,5 +270,5 @@ def test_heatmap_panel() -> None:
 @pytest.mark.parametrize("level", [0, -1])
 def test_heatmaps_without_a_peak(level: float) -> None:
     heatmaps = np.full((14, 32, 24), level, np.float32)
-    panel = draw_heatmaps(picture(96, 128), heatmaps, CROWDPOSE, geometry="udp")
+    panel = draw_heatmaps(image(96, 128), heatmaps, CROWDPOSE, geometry="udp")
     assert panel.shape[2] == 3

@@ -30,8 +30,8 @@ def people(t: int) -> Poses:
     rows = OKS["eval/all_boxes"][mine]  # centre, scale / 200, area, score
     half = rows[:, 2:4] * 200 / 1.25 / 2
     box = np.concatenate([rows[:, :2] - half, rows[:, :2] + half], axis=1)
-    joints = OKS["kpts"][mine].astype(np.float32)
-    return Poses(joints[..., :2], joints[..., 2], box.astype(np.float32), rows[:, 5].astype(np.float32))
+    keypoints = OKS["kpts"][mine].astype(np.float32)
+    return Poses(keypoints[..., :2], keypoints[..., 2], box.astype(np.float32), rows[:, 5].astype(np.float32))
 
 
 @pytest.mark.parametrize(("nms", "key"), [("hard", "evaluate"), ("soft", "evaluate_soft")])
@@ -73,7 +73,7 @@ def test_only_the_protocol_thins_out_whom_a_top_down_net_found(tiny: TopDown, nm
     assert [len(rows) for rows in evaluate.keypoint_rows(frames, net, evaluate.EvalProtocol(nms="none"))] == [2]
 
 
-def test_truth_boxes_are_cleaned_and_people_without_joints_left_out() -> None:
+def test_truth_boxes_are_cleaned_and_people_without_keypoints_left_out() -> None:
     def person(bbox: list[float], **more: object) -> dict[str, object]:
         return {"bbox": bbox, "category_id": 1, "iscrowd": 0, "area": 9.0, "keypoints": [0, 0, 0, 5, 5, 2]} | more
 
@@ -91,11 +91,11 @@ def test_truth_boxes_are_cleaned_and_people_without_joints_left_out() -> None:
 
 
 @pytest.mark.parametrize("place", ["annotations/images", "annotations", "val2017", "images/val2017", "images"])
-def test_pictures_are_found_beside_the_annotations(tmp_path: Path, place: str) -> None:
+def test_images_are_found_beside_the_annotations(tmp_path: Path, place: str) -> None:
     annotations = tmp_path / "annotations" / "person_keypoints_val2017.json"
     for folder in (annotations.parent, tmp_path / place):
         folder.mkdir(parents=True, exist_ok=True)
     (tmp_path / place / "a.jpg").touch()
-    assert evaluate.picture_folder(annotations, ["a.jpg"]) == tmp_path / place
+    assert evaluate.find_image_folder(annotations, ["a.jpg"]) == tmp_path / place
     with pytest.raises(InputError, match="--images DIR"):
-        evaluate.picture_folder(annotations, ["b.jpg"])
+        evaluate.find_image_folder(annotations, ["b.jpg"])

@@ -68,7 +68,7 @@ def test_an_exported_net_is_found_and_gives_the_same(
 def test_a_full_disk_is_one_line_and_leaves_nothing(weights_file: Path, tmp_path: Path, format: str) -> None:
     resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))  # bytes a file
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))  # bytes per file
     try:
         with pytest.raises(InputError, match=r"cannot write .*out\..*: \w+"):
             exported(tmp_path, weights_file, format)
@@ -92,8 +92,8 @@ def test_half_precision_halves_the_file(weights_file: Path, tmp_path: Path, form
 def test_parity_counts_what_is_sure(tiny: TopDown) -> None:
     images = make_synthetic_crops((96, 128), 3)
     same = compare_nets(tiny, tiny, images)
-    assert (same.crops, same.heatmap, same.joint) == (3, 0, 0)
-    assert 0 < same.joints <= 3 * 17
+    assert (same.crops, same.heatmap, same.keypoint) == (3, 0, 0)
+    assert 0 < same.keypoints <= 3 * 17
     assert_array_equal(images, make_synthetic_crops((96, 128), 3))
 
 
@@ -105,9 +105,9 @@ def test_what_cannot_be_exported_is_one_line(weights_file: Path, tmp_path: Path)
     with pytest.raises(BackendError, match="--precision fp32 or fp16"):
         ExportTarget("onnx", tmp_path / "net.onnx", precision="int8", calibrate=CalibrationImages(tmp_path))
     for unlike in (ExportTarget("openvino", tmp_path / "net.xml"), ExportTarget("torchscript", tmp_path / "net.ts")):
-        with pytest.raises(InputError, match="--calibrate is a folder of pictures"):
+        with pytest.raises(InputError, match="--calibrate is a folder of images"):
             replace(unlike, calibrate=CalibrationImages(tmp_path))
-    with pytest.raises(InputError, match="--calibrate is a folder of pictures"):
+    with pytest.raises(InputError, match="--calibrate is a folder of images"):
         ExportTarget("openvino", tmp_path / "net.xml", precision="int8")
     path = exported(tmp_path, weights_file, "torchscript")
     with pytest.raises(WeightsError, match="exported net"):
@@ -121,15 +121,15 @@ def test_a_net_that_may_run_in_bf16_is_compared_in_fp32(
 ) -> None:
     path = exported(tmp_path, weights_file, "openvino")
     monkeypatch.setattr("hrpose_cli.estimation.precision._AP_LOSSES", {sha256_file(weights_file): {"bf16": 0.0}})
-    monkeypatch.setattr("hrpose_cli.backends.openvino.openvino_precisions", lambda: ("fp32", "bf16"))
+    monkeypatch.setattr("hrpose_cli.backends.openvino_precisions", lambda: ("fp32", "bf16"))
     assert backends.choose_backend(path, "cpu", "auto", "auto") == ("openvino", "bf16")
     assert build_parity_estimators(spec(), weights_file, path)[1].backend.precision == "fp32"
 
 
 @pytest.fixture
-def pictures(tmp_path: Path) -> Path:
-    """A folder of three pictures on which nets can be calibrated."""
-    folder = tmp_path / "pictures"
+def images(tmp_path: Path) -> Path:
+    """A folder of three images on which nets can be calibrated."""
+    folder = tmp_path / "images"
     folder.mkdir()
     for i, crop in enumerate(make_synthetic_crops((96, 128), 3)):
         Image.fromarray(crop).save(folder / f"{i}.png")
@@ -138,12 +138,12 @@ def pictures(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("batch", [None, 2])
 def test_int8_is_calibrated_and_runs(
-    net: HRNet, weights_file: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int | None
+    net: HRNet, weights_file: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int | None
 ) -> None:
     pytest.importorskip("nncf")
     monkeypatch.setattr("hrpose_cli.export.build_detector", lambda settings, device: WholeImage())
     path = exported(
-        tmp_path, weights_file, "openvino", precision="int8", batch=batch, calibrate=CalibrationImages(pictures)
+        tmp_path, weights_file, "openvino", precision="int8", batch=batch, calibrate=CalibrationImages(images)
     )
     facts = inspect_weights(path)
     assert (facts["precision"], facts["calibration_crops"]) == ("int8", "3")
@@ -158,16 +158,16 @@ def test_int8_is_calibrated_and_runs(
 
 
 def test_an_int8_net_beside_its_weights_is_found(
-    weights_file: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    weights_file: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("openvino")
-    monkeypatch.setattr("hrpose_cli.backends.quantize.import_nncf", lambda: None)
-    monkeypatch.setattr("hrpose_cli.backends.quantize.quantize_model", lambda model, crops: model)
+    monkeypatch.setattr("hrpose_cli.backends.import_nncf", lambda: None)
+    monkeypatch.setattr("hrpose_cli.backends.quantize_model", lambda model, crops: model)
     monkeypatch.setattr("hrpose_cli.export.build_detector", lambda settings, device: WholeImage())
     weights = Path(shutil.copy(weights_file, tmp_path))
     assert find_quantized_file(weights) is None
     name = default_export_name(find_weights(str(weights))[0], "openvino", "int8")
-    export_net(spec(), weights, ExportTarget("openvino", tmp_path / name, "int8", None, CalibrationImages(pictures)))
+    export_net(spec(), weights, ExportTarget("openvino", tmp_path / name, "int8", None, CalibrationImages(images)))
     assert find_quantized_file(weights) == tmp_path / name
     assert backends.build_backend(spec(), weights, device="cpu", precision="int8").precision == "int8"
     weights.write_bytes(weights.read_bytes() + b"other")
@@ -175,22 +175,22 @@ def test_an_int8_net_beside_its_weights_is_found(
 
 
 def test_int8_without_its_package_is_one_line(
-    weights_file: Path, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    weights_file: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from hrpose_cli.backends import quantize
 
     quantize.import_nncf.cache_clear()
     monkeypatch.setitem(sys.modules, "nncf", None)
     with pytest.raises(BackendError, match=r"pip install 'hrpose\[quantize\]'"):
-        exported(tmp_path, weights_file, "openvino", precision="int8", calibrate=CalibrationImages(pictures))
+        exported(tmp_path, weights_file, "openvino", precision="int8", calibrate=CalibrationImages(images))
 
 
 SILENT = """
 import socket, sys
 tried = []
 socket.getaddrinfo = socket.socket.connect = lambda *arguments, **_: tried.append(arguments)
-from hrpose_cli.backends.quantize import quantizer
-nncf = quantizer()
+from hrpose_cli.backends.quantize import import_nncf
+nncf = import_nncf()
 assert type(nncf.telemetry.telemetry).__name__ == "MagicMock", nncf.telemetry.telemetry
 assert not [name for name in sys.modules if name.startswith("openvino_telemetry.")]
 assert not tried, tried
@@ -208,7 +208,7 @@ def test_the_quantizer_reports_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "intel").exists()
 
 
-def test_pictures_are_taken_from_the_whole_set() -> None:
+def test_images_are_taken_from_the_whole_set() -> None:
     assert _spread_evenly(range(10), 300) == range(10)
     assert list(_spread_evenly(range(2064), 300))[:3] == [0, 6, 12]
 
@@ -237,7 +237,7 @@ def test_another_programs_net_is_not_run_blindly(weights_file: Path, tmp_path: P
         backends.build_backend(spec(), path, device="cpu")
 
 
-def test_synthetic_crops_are_pictures() -> None:
+def test_synthetic_crops_are_images() -> None:
     images = make_synthetic_crops((192, 256), 2)
     assert images.shape == (2, 256, 192, 3)
     assert images.dtype == np.uint8

@@ -54,7 +54,7 @@ def test_affines_are_the_authors(i: int, name: geometry.Geometry, prefix: str, k
     [("classic", "hr", "pts_img"), ("dark", "dark", "pts_img"), ("udp", "mm0", "pts_img_udp")],
 )
 @pytest.mark.parametrize("i", CASES)
-def test_points_go_back_to_the_picture_as_the_authors_send_them(
+def test_points_go_back_to_the_image_as_the_authors_send_them(
     i: int, name: geometry.Geometry, prefix: str, key: str
 ) -> None:
     size = tuple(WARP["out_wh"][i])

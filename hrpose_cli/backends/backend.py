@@ -72,4 +72,4 @@ def check_precision(who: str, precision: str, offered: tuple[str, ...]) -> None:
 def check_cpu_only(who: str, device: str) -> None:
     """Raise BackendError unless `device` is the CPU, which is all that `who` runs on here."""
     if device != "cpu":
-        raise BackendError(f"{who} runs on the CPU here: say --device cpu, or --backend torch for {device}")
+        raise BackendError(f"{who} runs on the CPU here: use --device cpu, or --backend torch for {device}")

@@ -10,16 +10,16 @@ from hrpose_cli.poses import Image
 
 # What is compiled or tuned for one size is worth it for few: torch.compile gives up after eight of a net.
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
-_CHEAP_BATCH = 32  # so many pictures hardly fill a card: empty ones among them cost less than a second call
+_CHEAP_BATCH = 32  # so many images hardly fill a card: empty ones among them cost less than a second call
 
 
 def fixed_batch_size(count: int) -> int:
-    """The smallest of SIZES that holds `count` pictures; `count` itself above them all."""
+    """The smallest of SIZES that holds `count` images; `count` itself above them all."""
     return next((size for size in _BATCH_SIZES if size >= count), count)
 
 
 def split_batch(count: int) -> list[int]:
-    """How many of `count` pictures to run at a time, so that little of each `fixed_size` is empty: 33 are 32 and 1."""
+    """Batch sizes for `count` images that leave little of each `fixed_batch_size` empty: 33 become 32 and 1."""
     size = fixed_batch_size(count)
     if size in _BATCH_SIZES and (size <= _CHEAP_BATCH or 4 * count > 3 * size):
         return [count]
@@ -28,21 +28,21 @@ def split_batch(count: int) -> list[int]:
 
 
 def pad_batch(images: Image, size: int) -> Image:
-    """(N, h, w, 3) -> (size, h, w, 3), black pictures after the given ones."""
+    """(N, h, w, 3) -> (size, h, w, 3), black images after the given ones."""
     if len(images) == size:
         return images
     return np.concatenate([images, np.zeros((size - len(images), *images.shape[1:]), np.uint8)])
 
 
 def split_evenly(images: Image, workers: int, most: int) -> list[Image]:
-    """Pictures (N, h, w, 3) in parts of at most `most`, as even as can be and as many for each of `workers`."""
+    """Images (N, h, w, 3) in parts of at most `most`, as even as can be and as many for each of `workers`."""
     rounds = -(-len(images) // (workers * most))
     size = -(-len(images) // (workers * rounds)) if rounds else 1
     return [images[start : start + size] for start in range(0, len(images), size)]
 
 
 def run_in_batches(run: Callable[[Image], Tensor], images: Image, most: int, *, fill: bool = False) -> Tensor:
-    """Heatmaps (N, K, h/4, w/4) of at most `most` pictures at a time, or with `fill` always of that many."""
+    """Heatmaps (N, K, h/4, w/4) of at most `most` images at a time, or with `fill` always of that many."""
     parts = [images[start : start + most] for start in range(0, len(images), most)]
     return join_heatmaps([run(pad_batch(part, most) if fill else part)[: len(part)] for part in parts])
 

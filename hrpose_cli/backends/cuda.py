@@ -26,7 +26,7 @@ from hrpose_cli.poses import Image
 _ARITHMETIC_FLAGS = threading.Lock()  # of cuDNN: all backends of a process have the same ones
 _WARM_UP_RUNS = 3  # calls before a capture, in which cuDNN chooses and cuBLAS takes its workspace
 
-# A net and the tensor that holds its pictures -> what runs the net on whatever lies in that tensor then.
+# A net and the tensor that holds its images -> what runs the net on whatever lies in that tensor then.
 # The result lies in the same place every time.
 _GraphReplay = Callable[[], Tensor]
 _Capture = Callable[[nn.Module, Tensor], _GraphReplay]
@@ -50,8 +50,8 @@ class _CapturedGraph:
 class _CudaBackend:
     """A net on a CUDA card. Nothing here waits for the card but the capture of a batch size seen first.
 
-    crops: (width, height) of the pictures that graphs are captured for. Others run without, and None
-    says that all do: bottom-up nets see pictures of any size, and each size would need its own graph.
+    crops: (width, height) of the images that graphs are captured for. Others run without, and None
+    says that all do: bottom-up nets see images of any size, and each size would need its own graph.
     Where a capture fails the net runs without graphs from then on, `no_graphs` says why, and so does a
     warning. compiled: by `torch.compile`, which makes one kernel of several and is captured like any net.
     """
@@ -73,7 +73,7 @@ class _CudaBackend:
         self.precision = precision
         net = move_to_device(runnable_net(net, color=color, precision=precision), device)
         self.net = CompiledNet(net) if compiled else net
-        self.no_graphs = None if crops else "this net takes pictures of any size"
+        self.no_graphs = None if crops else "this net takes images of any size"
         self._shape = (crops[1], crops[0], 3) if crops else ()
         self._capture = capture or _Graphs()
         self._recorded: dict[int, _CapturedGraph] = {}

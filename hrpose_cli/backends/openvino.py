@@ -155,7 +155,7 @@ def find_quantized_file(path: Path) -> Path | None:
 def _raise_missing(path: Path) -> NoReturn:
     raise BackendError(
         f"there is no int8 net of {path} beside it: make one with hrpose export {path} --format openvino "
-        "--precision int8 --calibrate PICTURES, and give that to --weights"
+        "--precision int8 --calibrate IMAGES, and give that to --weights"
     )
 
 

@@ -18,7 +18,7 @@ from hrpose_cli.models import EXPORTED_SUFFIXES, ModelSpec, load_net, read_expor
 from hrpose_cli.nets import fp32_parts, simplify_net
 from hrpose_cli.poses import Image
 
-# ImageNet statistics of pictures in 0..1, in RGB order; every repository of the family uses them.
+# ImageNet statistics of images in 0..1, in RGB order; every repository of the family uses them.
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
 GREY_LEVELS = 255 * torch.tensor([_MEAN, _STD])  # (2, 3) the same in grey levels
@@ -36,12 +36,12 @@ def normalise_images(images: Tensor, color: str = "rgb") -> Tensor:
 
 
 def _standardise(images: Tensor, mean: Tensor, std: Tensor, color: str) -> Tensor:
-    """`normalise` with given statistics (1, 3, 1, 1)."""
+    """`normalise_images` with given statistics (1, 3, 1, 1)."""
     return ((images.flip(1) if color == "bgr" else images) - mean) / std
 
 
 class NormalisedNet(nn.Module):
-    """A net that takes uint8 RGB pictures (N, h, w, 3) and gives float32; the net itself takes and gives `dtype`.
+    """A net that takes uint8 RGB images (N, h, w, 3) and gives float32; the net itself takes and gives `dtype`.
 
     levels: (2, 3), what is taken from the grey levels and what they are then divided by.
     """
@@ -80,8 +80,8 @@ def _take_whole_grey_levels(net: nn.Module) -> Tensor:
     """Let the first convolution of a folded net standardise, so that it takes whole numbers; changes `net`.
 
     bf16 has 8 digits: they hold every grey level less a whole number, but round what is standardised, which
-    was a third of all that a net lost in bf16. Gives the (2, 3) levels for `Normalised`. Beyond the
-    picture, where a convolution reads zeros, these now stand for up to half a grey level more or less.
+    was a third of all that a net lost in bf16. Gives the (2, 3) levels for `NormalisedNet`. Beyond the
+    image, where a convolution reads zeros, these now stand for up to half a grey level more or less.
     """
     first = next(m for m in net.modules() if isinstance(m, nn.Conv2d) and m.in_channels == 3)
     assert first.bias is not None, "a batch norm was folded into it"
@@ -91,7 +91,7 @@ def _take_whole_grey_levels(net: nn.Module) -> Tensor:
 
 
 def grey_level_shift(weight: Tensor) -> Tensor:
-    """(O,) what a convolution (O, 3, h, w) of standardised pictures gives for one of grey levels round(mean)."""
+    """(O,) what a convolution (O, 3, h, w) of standardised images gives for one of grey levels round(mean)."""
     mean, std = GREY_LEVELS.double()
     shift: Tensor = (weight * ((mean.round() - mean) / std).view(3, 1, 1)).sum((1, 2, 3))
     return shift
@@ -102,7 +102,7 @@ def runnable_net(
 ) -> NormalisedNet:
     """A simplified and folded copy of `net` with all that lies between uint8 crops and float32 heatmaps.
 
-    whole_levels: whether `take_whole_levels`; None: in bf16.
+    whole_levels: whether `_take_whole_grey_levels`; None: in bf16.
     """
     folded, dtype = _fold_batch_norms(simplify_net(net)), DTYPES[precision]
     whole = precision == "bf16" if whole_levels is None else whole_levels

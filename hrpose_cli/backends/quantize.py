@@ -30,7 +30,7 @@ def import_nncf() -> Any:
 def quantize_model(model: Any, crops: Image) -> Any:
     """OpenVINO's graph `model` with weights and activations of 8 bits, ranges measured on `crops` (N, h, w, 3).
 
-    The last convolution stays as it is: its output is the heatmaps, whose flanks tell a joint's place
+    The last convolution stays as it is: its output is the heatmaps, whose flanks tell a keypoint's place
     to a fraction of a pixel. So do the operations of FLOATING, where branches of unlike ranges meet.
     "mixed" gives activations a range that need not be symmetric about 0.
     """

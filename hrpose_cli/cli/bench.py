@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from hrpose_cli.bench import BatchRow, ClipRow, Measurements, StageRow
 
-# Batches, and people a frame, of each method: those in a whole picture are there and cannot be made up.
+# Batches, and people per frame, of each method: those in a whole image are there and cannot be made up.
 _USUAL: dict[str, tuple[Sequence[int], Sequence[int | None]]] = {
     "top-down": ((1, 8, 32), (0, 1, 5, 20, 50)),
     "bottom-up": ((1,), (None,)),
@@ -35,11 +35,11 @@ def bench(
     flip_test: opt.FlipTest = False,
     batches: Annotated[
         str | None,
-        typer.Option(help="Crops a batch, or pictures, with commas between.", show_default="1,8,32; bottom-up 1"),
+        typer.Option(help="Crops a batch, or images, with commas between.", show_default="1,8,32; bottom-up 1"),
     ] = None,
     people: Annotated[
         str | None,
-        typer.Option(help="Made-up people a frame, with commas between; top-down only.", show_default="0,1,5,20,50"),
+        typer.Option(help="Made-up people per frame, with commas between; top-down only.", show_default="0,1,5,20,50"),
     ] = None,
     video: Annotated[Path | None, typer.Option(help="Clip whose first frames to use. Default: a shipped one.")] = None,
     seconds: Annotated[float, typer.Option(min=0.1, help="For each number of people, about.")] = 5.0,
@@ -47,7 +47,7 @@ def bench(
     download: opt.Download = False,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Measure persons/s of the net, frames/s of each stage, and both from file to file by people a frame."""
+    """Measure persons/s of the net, frames/s of each stage, and both from file to file by people per frame."""
     from hrpose_cli.api import build_estimator, provenance
     from hrpose_cli.bench import measure_speed
     from hrpose_cli.cli.report import Report, describe_net
@@ -63,7 +63,7 @@ def bench(
     with report.bar() as bar:
         estimator = build_estimator(settings, bar=bar)
     if counts and estimator.spec.method == "bottom-up":
-        raise UsageError(f"{estimator.spec.name} finds who is in the picture: leave --people out")
+        raise UsageError(f"{estimator.spec.name} finds who is in the image: leave --people out")
     usual_sizes, usual_counts = _USUAL[estimator.spec.method]
     source = partial(open_clip, str(clip))
     found = measure_speed(estimator, source, sizes or usual_sizes, counts or usual_counts, seconds)
@@ -78,7 +78,7 @@ def _show(found: Measurements, what: str) -> None:
     """Three tables on the standard output."""
     from hrpose_cli.cli.report import print_table
 
-    print_table(_of_batches(found.batches), f"{what}, {found.operations / 1e9:.2f} GFLOP a crop or picture")
+    print_table(_of_batches(found.batches), f"{what}, {found.operations / 1e9:.2f} GFLOP a crop or image")
     print_table(_of_stages(found.stages), "\neach stage alone")
     print_table(_of_runs(found.runs), "\nfrom file to file; a stage: its share of the time, stages overlap")
 

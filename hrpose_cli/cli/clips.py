@@ -85,8 +85,8 @@ def _name_input(what: str) -> str:
     if what.isdecimal() and not path.exists():
         return f"camera{what}"
     if any(c in path.name for c in "%*?["):
-        return path.resolve().parent.name or "pictures"
-    return path.resolve().name or "pictures" if path.is_dir() else path.stem
+        return path.resolve().parent.name or "images"
+    return path.resolve().name or "images" if path.is_dir() else path.stem
 
 
 @contextmanager

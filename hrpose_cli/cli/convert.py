@@ -78,7 +78,7 @@ def _describe_losses(said: set[str], source: PoseFormat, target: PoseFormat, lef
     from hrpose_cli.formats import BOXES, FACTS, SIZES
 
     lost = [fact for fact in FACTS if fact in said & target.loses - source.loses]
-    made = {BOXES: "boxes are drawn around the joints", SIZES: "picture sizes are 0"}
+    made = {BOXES: "boxes are drawn around the keypoints", SIZES: "image sizes are 0"}
     missing = [text for fact, text in made.items() if fact in source.loses - target.loses]
     parts = [f"left out of {source.name}: {', '.join(left)}"] if left else []
     parts += [f"{target.name} has no place for {', '.join(lost)}"] if lost else []

@@ -27,7 +27,7 @@ def evaluate(
     gt: Annotated[
         Path, typer.Option(help="Annotations: person_keypoints_*.json; MPII's valid.json, gt_valid.mat beside it.")
     ],
-    images: Annotated[Path | None, typer.Option(help="Folder of the pictures. Default: found beside --gt.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the images. Default: found beside --gt.")] = None,
     boxes: Annotated[
         str | None, typer.Option(help="gt, detector, or a COCO detection file. Default: gt; for bbox: detector.")
     ] = None,
@@ -40,7 +40,7 @@ def evaluate(
         Path | None,
         typer.Option(help="Write the result rows to this .json; - prints them.", rich_help_panel=opt.OUTPUT),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N pictures.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N images.")] = None,
     ablation: Annotated[
         Literal["decode"] | None, typer.Option(help="One row each for arg-max, quarter offset and DARK.")
     ] = None,
@@ -66,7 +66,7 @@ def evaluate(
     precision: opt.Precision = "auto",
     box_score: opt.BoxScore = 0.05,
     rescore: Annotated[
-        bool, typer.Option(help="Person score = box score x mean joint score above 0.2.", rich_help_panel=_PROTOCOL)
+        bool, typer.Option(help="Person score = box score x mean keypoint score above 0.2.", rich_help_panel=_PROTOCOL)
     ] = True,
     nms: Annotated[
         Literal["hard", "soft", "none"], typer.Option(help="OKS-NMS of people.", rich_help_panel=_PROTOCOL)
@@ -77,7 +77,7 @@ def evaluate(
     download: opt.Download = False,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Measure on annotated pictures how good the joints are; the defaults are the papers' protocol."""
+    """Measure on annotated images how good the keypoints are; the defaults are the papers' protocol."""
     from hrpose_cli.cli.outputs import check_targets
     from hrpose_cli.cli.report import Report
     from hrpose_cli.detection import read_boxes
@@ -93,7 +93,7 @@ def evaluate(
     if metric == "pckh" and boxes not in {None, "gt"}:
         raise UsageError("PCKh is measured on people cropped by MPII's own centre and scale: leave --boxes out")
     measure = METRICS[metric](gt, limit)
-    counted = f"{len(measure.ids)} {'people' if metric == 'pckh' else 'pictures'}"
+    counted = f"{len(measure.ids)} {'people' if metric == 'pckh' else 'images'}"
     if settings.boxes is not None and predictions is None:
         _note_missing(report, "boxes", read_boxes(Path(settings.boxes)).by_index, measure.ids, counted)
     runs = [replace(settings, weights=n, decode=d) for n, d in product(nets, _ABLATION if ablation else [decode])]
@@ -110,7 +110,7 @@ def evaluate(
             parts, title = (
                 _score_boxes(run, frames, boxes)
                 if metric == "bbox"
-                else _score_joints(run, frames, boxes, protocol, measure)
+                else _score_keypoints(run, frames, boxes, protocol, measure)
             )
             rows = [row for part in report.track(parts, len(measure.ids)) for row in part]
         scores = measure.score(rows).items()
@@ -140,7 +140,7 @@ def _score_boxes(settings: Settings, frames: Iterable[Frame], boxes: str | None)
     return box_rows(frames, detector), f"boxes by {source}"
 
 
-def _score_joints(
+def _score_keypoints(
     settings: Settings, frames: Iterable[Frame], boxes: str | None, protocol: EvalProtocol, measure: GroundTruth
 ) -> tuple[Iterator[list[Any]], str]:
     """Rows of the whole pipeline, and what they belong to."""

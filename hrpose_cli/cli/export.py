@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from hrpose_cli.estimation import TopDown
-    from hrpose_cli.export import AnnotatedImages as Pictures
+    from hrpose_cli.export import AnnotatedImages as Images
     from hrpose_cli.export import Parity
 
 
@@ -27,13 +27,13 @@ def export(
     ] = "fp32",
     calibrate: Annotated[
         Path | None,
-        typer.Option(help="For int8: folder of pictures, or COCO annotations, whose people show the ranges."),
+        typer.Option(help="For int8: folder of images, or COCO annotations, whose people show the ranges."),
     ] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Crops a call. Default: 1; int8: any.")] = None,
-    dynamic_batch: Annotated[bool, typer.Option("--dynamic-batch", help="Any number of crops a call.")] = False,
+    dynamic_batch: Annotated[bool, typer.Option("--dynamic-batch", help="Any number of crops per call.")] = False,
     gt: Annotated[Path | None, typer.Option(help="COCO annotations: compare on real crops too, with AP.")] = None,
-    images: Annotated[Path | None, typer.Option(help="Folder of the pictures. Default: found beside --gt.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N pictures of --gt.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Folder of the images. Default: found beside --gt.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N images of --gt.")] = None,
     like: opt.Like = None,
     download: opt.Download = False,
     quiet: opt.Quiet = False,
@@ -66,7 +66,7 @@ def export(
     _show(report.console, target.path, *both, data=AnnotatedImages(gt, images, limit) if gt else None)
 
 
-def _show(console: Console, path: Path, reference: TopDown, other: TopDown, *, data: Pictures | None) -> None:
+def _show(console: Console, path: Path, reference: TopDown, other: TopDown, *, data: Images | None) -> None:
     """Compare, and print what was found."""
     from hrpose_cli.export import compare_annotated, compare_nets, make_synthetic_crops
 
@@ -85,5 +85,5 @@ def _line(what: str, parity: Parity) -> str:
     """One comparison."""
     return (
         f"{parity.crops} {what}: heatmaps differ by at most {parity.heatmap:.1e}, "
-        f"{parity.joints} joints by at most {parity.joint:.3f} px"
+        f"{parity.keypoints} keypoints by at most {parity.keypoint:.3f} px"
     )

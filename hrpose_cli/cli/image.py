@@ -1,4 +1,4 @@
-"""`hrpose image`: pictures in, annotated pictures and JSON out."""
+"""`hrpose image`: images in, annotated images and JSON out."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def image(
     json: Annotated[
         str | None,
         typer.Option(
-            help="COCO dictionary of all pictures; - prints it. Where all are called by numbers, as COCO's are, "
+            help="COCO dictionary of all images; - prints it. Where all are called by numbers, as COCO's are, "
             "these are their ids; else they are counted from 1.",
             rich_help_panel=opt.OUTPUT,
         ),
@@ -35,9 +35,7 @@ def image(
             rich_help_panel=opt.OUTPUT,
         ),
     ] = None,
-    no_image: Annotated[
-        bool, typer.Option("--no-image", help="Write no pictures.", rich_help_panel=opt.OUTPUT)
-    ] = False,
+    no_image: Annotated[bool, typer.Option("--no-image", help="Write no images.", rich_help_panel=opt.OUTPUT)] = False,
     heatmaps: Annotated[
         bool, typer.Option("--heatmaps", help="Also a panel of each person's heatmaps.", rich_help_panel=opt.OUTPUT)
     ] = False,
@@ -68,7 +66,7 @@ def image(
     download: opt.Download = False,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Find the people of pictures; write NAME.pose.jpg or .png for each, and JSON if asked for."""
+    """Find the people of images; write NAME.pose.jpg or .png for each, and JSON if asked for."""
     from hrpose_cli.api import build_estimator, provenance
     from hrpose_cli.cli.outputs import ImageOutputs, PoseNames, check_targets, read_images
     from hrpose_cli.cli.report import Report
@@ -78,8 +76,8 @@ def image(
 
     report, settings, style = Report(quiet=quiet), opt.read_settings(locals()), opt.read_style(locals())
     paths = report.expand(inputs, recursive=recursive)
-    outputs = ImageOutputs.plan(paths, out, style, pictures=not no_image, heatmaps=heatmaps)
-    lacking = {TIMES: "pictures have none, name another format"}
+    outputs = ImageOutputs.plan(paths, out, style, images=not no_image, heatmaps=heatmaps)
+    lacking = {TIMES: "images have none, name another format"}
     files = PoseNames(poses or (), json, lacking=lacking).files(Path("poses"))
     targets = [json_results, *(f.path for f in files), *([] if no_image else outputs.targets)]
     check_targets([*paths, boxes], targets, folders=[f.path for f in files if f.folder], made=out)

@@ -49,7 +49,7 @@ app = typer.Typer(cls=_Commands, no_args_is_help=True, pretty_exceptions_enable=
 def _main(
     _: Annotated[bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)] = False,
 ) -> None:
-    """Find people in pictures and video and give each a skeleton."""
+    """Find people in images and video and give each a skeleton."""
     limit_threads()
 
 

@@ -30,7 +30,7 @@ Like = Annotated[
 ]
 Method = Annotated[
     Literal["auto", "top-down", "bottom-up"],
-    typer.Option(help="Boxes first, or all joints at once; auto: as the weights do.", rich_help_panel=MODEL),
+    typer.Option(help="Boxes first, or all keypoints at once; auto: as the weights do.", rich_help_panel=MODEL),
 ]
 Scales = Annotated[
     str, typer.Option(help="Sizes at which bottom-up nets look, such as 0.5,1,2.", rich_help_panel=MODEL)
@@ -40,7 +40,7 @@ DetectorName = Annotated[
     typer.Option(
         "--detector",
         help="Shipped detector, path to an ultralytics YOLO .pt (a pickle: it can run code, so only one you trust), "
-        "or none: one person fills the picture.",
+        "or none: one person fills the image.",
         rich_help_panel=MODEL,
     ),
 ]
@@ -66,7 +66,7 @@ Device = Annotated[
 ]
 Decode = Annotated[
     Literal["argmax", "quarter", "dark", "udp"] | None,
-    typer.Option(help="Heatmaps to joints; by default what fits the weights.", rich_help_panel=MODEL),
+    typer.Option(help="Heatmaps to keypoints; by default what fits the weights.", rich_help_panel=MODEL),
 ]
 FlipTest = Annotated[
     bool,
@@ -128,11 +128,11 @@ MinScore = Annotated[
 KeypointScore = Annotated[
     float,
     typer.Option(
-        min=0, max=1, help="Joints that score less are not drawn and have v = 1 in JSON.", rich_help_panel=_PEOPLE
+        min=0, max=1, help="Keypoints that score less are not drawn and have v = 1 in JSON.", rich_help_panel=_PEOPLE
     ),
 ]
 MaxPeople = Annotated[
-    int | None, typer.Option(min=1, help="At most this many people a picture, best first.", rich_help_panel=_PEOPLE)
+    int | None, typer.Option(min=1, help="At most this many people per image, best first.", rich_help_panel=_PEOPLE)
 ]
 Background = Annotated[
     Literal["keep", "black", "transparent"], typer.Option(help="What skeletons are drawn on.", rich_help_panel=OUTPUT)
@@ -167,7 +167,7 @@ PicturePoseFiles = Annotated[
     list[str] | None,
     typer.Option(
         "--poses",
-        help="Pose file of all pictures: .jsonl, .json (COCO), .csv, .npz, or FOLDER/ (OpenPose); - prints JSON "
+        help="Pose file of all images: .jsonl, .json (COCO), .csv, .npz, or FOLDER/ (OpenPose); - prints JSON "
         "Lines. Can be said again.",
         rich_help_panel=OUTPUT,
     ),
@@ -187,7 +187,7 @@ Scale = Annotated[
     str | None, typer.Option(help="Size of the clip written: a factor, or WIDTHxHEIGHT.", rich_help_panel=OUTPUT)
 ]
 Trim = Annotated[str | None, typer.Option(help="START:END in seconds; either may be left out.")]
-Rate = Annotated[float | None, typer.Option(min=0.01, help="Frames a second of a folder of pictures.")]
+Rate = Annotated[float | None, typer.Option(min=0.01, help="Frames a second of a folder of images.")]
 Download = Annotated[
     bool, typer.Option("--download", help="Fetch the weights if they are not here yet.", rich_help_panel=MODEL)
 ]

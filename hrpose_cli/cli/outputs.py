@@ -28,13 +28,13 @@ _TRANSPARENT_SUFFIXES = {".png", ".webp", ".tif", ".tiff", ".avif"}  # suffixes 
 def read_images(
     paths: Sequence[str], detector: Detector | None, failed: Callable[[Exception], None]
 ) -> Iterator[Frame]:
-    """The pictures that can be read, numbered by their place in `paths`; the others are reported."""
+    """The images that can be read, numbered by their place in `paths`; the others are reported."""
     for index, path in enumerate(paths):
         try:
             source, title = (sys.stdin.buffer.read(), "the standard input") if path == STDIN else (Path(path), path)
             frame = Frame(read_image(source, name=title), index, name=path)
             if isinstance(detector, GivenBoxes):
-                detector.find(frame)  # a picture that the box file does not know is left out
+                detector.find(frame)  # an image that the box file does not know is left out
             yield frame
         except HRPoseError as error:
             failed(error)
@@ -150,17 +150,17 @@ class ImageOutputs:
     targets: Sequence[Path]  # one an input
     style: DrawStyle
     inputs: frozenset[object]  # their identities
-    pictures: bool = True
+    images: bool = True
     heatmaps: bool = False
 
     @classmethod
     def plan(cls, paths: Sequence[str], out: str | None, style: DrawStyle, **what: bool) -> ImageOutputs:
-        """Where each input's picture goes; `what` are the fields pictures and heatmaps."""
-        folder = out is None or names_folder(out, sorted(IMAGE_SUFFIXES), "pictures")
+        """Where each input's image goes; `what` are the fields images and heatmaps."""
+        folder = out is None or names_folder(out, sorted(IMAGE_SUFFIXES), "images")
         if not folder and len(paths) > 1:
-            raise UsageError(f"--out {out} names one file, but there are {len(paths)} pictures: name a folder")
+            raise UsageError(f"--out {out} names one file, but there are {len(paths)} images: name a folder")
         if out is not None and folder and Path(out).is_file():
-            raise UsageError(f"--out {out} is a file: name a folder, or a picture file")
+            raise UsageError(f"--out {out} is a file: name a folder, or an image file")
         targets = _number_targets(paths, Path(out or ""), style) if folder else [Path(out or "")]
         if style.background == "transparent" and any(t.suffix.lower() not in _TRANSPARENT_SUFFIXES for t in targets):
             raise UsageError(f"{targets[0]} cannot be transparent: name a .png file")
@@ -175,7 +175,7 @@ class ImageOutputs:
         """Draw what was asked for; returns the names of the files for the summary."""
         target = self.targets[frame.index]
         written = []
-        if self.pictures:
+        if self.images:
             write_image(target, draw_poses(frame.image, poses, style=self.style))
             written.append(str(target))
         if self.heatmaps and isinstance(estimator, TopDown) and len(poses):

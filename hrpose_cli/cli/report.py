@@ -46,7 +46,7 @@ def format_rate(number: float) -> str:
 
 def _note_not_drawn(unsure: int) -> str:
     """Behind a number of people: how many of them are in the files, but have nothing to draw."""
-    return f" ({unsure} without a sure joint)" if unsure else ""
+    return f" ({unsure} without a sure keypoint)" if unsure else ""
 
 
 def print_error(error: Exception) -> None:
@@ -110,7 +110,7 @@ class Report:
         self.console.print(f"note: {text}")
 
     def expand(self, inputs: list[str], *, recursive: bool) -> list[str]:
-        """The pictures that arguments name; an argument that names none is a failure of its own."""
+        """The images that arguments name; an argument that names none is a failure of its own."""
         from hrpose_cli.media import find_images
 
         return find_images(inputs, recursive=recursive, on_error=self.failed, on_note=self.note)
@@ -151,7 +151,7 @@ class Report:
                 bar.update(task, rate=f"{speed:.1f}/s" if speed else "")
 
     def found(self, name: str, poses: Poses, written: str, *, threshold: float) -> None:
-        """One finished picture; joints that score at least `threshold` are drawn."""
+        """One finished image; keypoints that score at least `threshold` are drawn."""
         self.finished += 1
         best = f"{poses.person_score.max():.2f}" if len(poses) else "-"
         self.rows.append((Path(name).name, len(poses), poses.unsure(threshold), best, written))
@@ -168,7 +168,7 @@ class Report:
         for note in done.notes:
             self.note(note)
         rates = ", ".join(f"{stage} {format_rate(rate)}" for stage, rate in watch.rates.items())
-        self.console.print(f"pictures/s by stage: {rates}; all {format_rate(done.frames / watch.total)}", style="dim")
+        self.console.print(f"images/s by stage: {rates}; all {format_rate(done.frames / watch.total)}", style="dim")
         if done.damage:
             self.failed(MediaError(f"{done.name} is damaged: {done.damage}; the rest was done"))
         if done.stopped:
@@ -179,7 +179,7 @@ class Report:
         from rich.table import Table
         from rich.text import Text
 
-        table = Table("picture", "people", "best", "written", box=None, pad_edge=False)
+        table = Table("image", "people", "best", "written", box=None, pad_edge=False)
         for name, people, unsure, best, written in self.rows[:_LISTED_FILES]:
             cells = (name, f"{people}{_note_not_drawn(unsure)}", best, written)
             table.add_row(*map(Text, cells))  # Text: a name is no markup
@@ -187,7 +187,7 @@ class Report:
             self.console.print(table, soft_wrap=False)
         if len(self.rows) > _LISTED_FILES:
             people, unsure = sum(row[1] for row in self.rows), sum(row[2] for row in self.rows)
-            all_people = f"{people} people{_note_not_drawn(unsure)} in {len(self.rows)} pictures"
+            all_people = f"{people} people{_note_not_drawn(unsure)} in {len(self.rows)} images"
             self.console.print(f"... and {len(self.rows) - _LISTED_FILES} more: {all_people}")
 
     def made_with(self, info: dict[str, Any], hint: str | None = None) -> None:
@@ -200,7 +200,7 @@ class Report:
     def close(self, info: dict[str, Any], hint: str | None = None, *, written: Sequence[Path] = ()) -> None:
         """Print the summary, if anything was done; exit with an error code if anything failed.
 
-        written: the files of all pictures.
+        written: the files of all images.
         """
         self.table()
         if written:

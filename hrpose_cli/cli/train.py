@@ -22,7 +22,7 @@ _RECIPE, _TOP_DOWN = "Recipe", "Recipe, top-down only"
 _ONLY = {
     "top-down": {
         "teacher": "--teacher", "distil": "--distil", "padding": "--padding", "encoding": "--encoding",
-        "occluded": "--occluded", "joint_weights": "--joint-weights",
+        "occluded": "--occluded", "keypoint_weights": "--keypoint-weights",
     },
     "bottom-up": {"tags": "--tag-weight"},
 }  # fmt: skip
@@ -35,7 +35,7 @@ def train(
     ],
     out: Annotated[Path, typer.Option(help="Folder for checkpoints, the log and the weights.")],
     images: Annotated[
-        Path | None, typer.Option(help="Folder of the pictures of --data.", show_default="found beside each file")
+        Path | None, typer.Option(help="Folder of the images of --data.", show_default="found beside each file")
     ] = None,
     net: Annotated[
         str | None,
@@ -47,7 +47,7 @@ def train(
     ] = None,
     method: Annotated[
         Literal["top-down", "bottom-up"] | None,
-        typer.Option(help="One person a crop, or whole pictures; by default as the net does.", show_default=False),
+        typer.Option(help="One person a crop, or whole images; by default as the net does.", show_default=False),
     ] = None,
     size: Annotated[
         str | None,
@@ -58,13 +58,11 @@ def train(
         ),
     ] = None,
     skeleton: Annotated[
-        Literal["coco", "crowdpose", "mpii"], typer.Option(help="Whose joints the annotated people have.")
+        Literal["coco", "crowdpose", "mpii"], typer.Option(help="Whose keypoints the annotated people have.")
     ] = "coco",
     init: Annotated[
         str | None,
-        typer.Option(
-            help="Start from weights: a name of `hrpose weights list`, a file of any key style, or an OpenVINO .xml."
-        ),
+        typer.Option(help="Start from weights: a name of `hrpose weights list`, or a file of any key style."),
     ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the last checkpoint in --out, by the same recipe.")
@@ -75,7 +73,7 @@ def train(
     ] = None,
     val_images: Annotated[
         Path | None,
-        typer.Option(help="Folder of the pictures of --val.", show_default="found beside it, else that of --images"),
+        typer.Option(help="Folder of the images of --val.", show_default="found beside it, else that of --images"),
     ] = None,
     val_every: Annotated[int, typer.Option(min=1, help="Epochs between measurements.")] = 5,
     save_every: Annotated[float, typer.Option(min=0, help="Minutes between checkpoints.")] = 5,
@@ -94,7 +92,7 @@ def train(
     accumulate: Annotated[int, typer.Option(min=1, help="Batches a step.", rich_help_panel=_RECIPE)] = 1,
     rate: Annotated[float, typer.Option("--lr", min=0, help="Learning rate.", rich_help_panel=_RECIPE)] = 1e-3,
     teacher: Annotated[
-        str | None, typer.Option(help="Weights whose joints fill what is not labelled.", rich_help_panel=_TOP_DOWN)
+        str | None, typer.Option(help="Weights whose keypoints fill what is not labelled.", rich_help_panel=_TOP_DOWN)
     ] = None,
     padding: Annotated[
         float, typer.Option(min=1, max=2, help="How much larger than its 3:4 box a crop is.", rich_help_panel=_TOP_DOWN)
@@ -104,11 +102,13 @@ def train(
         Literal["mse", "ohkm", "peaked"], typer.Option(help="ohkm: top-down only.", rich_help_panel=_RECIPE)
     ] = "peaked",
     encoding: Annotated[Literal["unbiased", "biased"], typer.Option(rich_help_panel=_TOP_DOWN)] = "unbiased",
-    occluded: Annotated[float, typer.Option(min=0, help="Weight of hidden joints.", rich_help_panel=_TOP_DOWN)] = 1.0,
-    joint_weights: Annotated[
+    occluded: Annotated[
+        float, typer.Option(min=0, help="Weight of hidden keypoints.", rich_help_panel=_TOP_DOWN)
+    ] = 1.0,
+    keypoint_weights: Annotated[
         bool,
         typer.Option(
-            "--joint-weights", help="Elbows and knees weigh 1.2, wrists and ankles 1.5.", rich_help_panel=_TOP_DOWN
+            "--keypoint-weights", help="Elbows and knees weigh 1.2, wrists and ankles 1.5.", rich_help_panel=_TOP_DOWN
         ),
     ] = False,
     tags: Annotated[
@@ -174,7 +174,7 @@ def train(
     spec = new_spec(out.resolve().name, name, _parse_size(size) if size else None, skeleton, padding=padding)
     val_images = _val_folder(val, val_images, images, spec)
     begin = find_start(init, spec) if init else None
-    load = _loader(data, images, spec, out / "cache", occluded=occluded, by_joint=joint_weights)
+    load = _loader(data, images, spec, out / "cache", occluded=occluded, by_keypoint=keypoint_weights)
     if find_spec("matplotlib") is None:
         report.console.print("note: curves.png needs matplotlib: pip install 'hrpose[train]'")
     taught = Teacher.load(teacher, spec, where) if teacher else None
@@ -185,13 +185,11 @@ def train(
         if taught and isinstance(people, PeopleDataset):
             people = run_first(partial(fill_labels, people, spec, taught, out / "cache"))
         target = taught if distil else None
-        training = Training(
-            build_start_net(spec, begin, people), spec, people, recipe, out, teacher=target, device=where
-        )
+        training = Training(build_start_net(spec, begin), spec, people, recipe, out, teacher=target, device=where)
         training.start(resume=resume)
         report.console.print(
-            f"{len(people)} {'pictures' if way == 'bottom-up' else 'people'}, "
-            f"{training.steps_an_epoch} steps an epoch, from step {training.progress.step}"
+            f"{len(people)} {'images' if way == 'bottom-up' else 'people'}, "
+            f"{training.steps_an_epoch} steps per epoch, from step {training.progress.step}"
         )
         for row in train_epochs(training, val, val_every, save_every, val_images=val_images):
             report.console.print("  ".join(f"{key} {value:.5g}" for key, value in row.items()))
@@ -201,7 +199,7 @@ def train(
 
 
 def _val_folder(val: Path | None, given: Path | None, images: Path | None, spec: ModelSpec) -> Path | None:
-    """Where the pictures of --val lie; InputError, before the training, if they are nowhere or not to be measured."""
+    """Where the images of --val lie; InputError, before the training, if they are nowhere or not to be measured."""
     from hrpose_cli.training import (
         open_validation,
     )
@@ -209,7 +207,7 @@ def _val_folder(val: Path | None, given: Path | None, images: Path | None, spec:
     if val is not None:
         return open_validation(val, spec).folder(given, instead=images, option="--val-images")
     if given is not None:
-        raise UsageError("--val-images is the folder of the pictures of --val: name that file too")
+        raise UsageError("--val-images is the folder of the images of --val: name that file too")
     return None
 
 
@@ -235,7 +233,7 @@ def _refuse_what_cannot_be(context: typer.Context, device: str) -> None:
     if options["distil"] and not options["teacher"]:
         raise UsageError("--distil weighs the heatmaps of a teacher: name it with --teacher")
     if options["norms"] == "sync" and not device.startswith("cuda"):
-        raise BackendError(f"--norms sync needs a CUDA device, not {device}: say --norms batch or frozen")
+        raise BackendError(f"--norms sync needs a CUDA device, not {device}: use --norms batch or frozen")
     if options["out"].is_file():
         raise UsageError(f"--out {options['out']} is a file: name a folder")
 
@@ -243,7 +241,7 @@ def _refuse_what_cannot_be(context: typer.Context, device: str) -> None:
 def _loader(
     data: list[str], images: Path | None, spec: ModelSpec, cache: Path, **weights: Any
 ) -> Callable[[], PeopleDataset | ImageDataset]:
-    """What reads the annotated people, or for bottom-up nets the pictures. weights: as for `load_people`."""
+    """What reads the annotated people, or for bottom-up nets the images. weights: as for `load_mpii`."""
     from hrpose_cli.skeletons import SKELETONS
     from hrpose_cli.training import load_images, load_people
 
@@ -271,7 +269,7 @@ def _parse_size(text: str) -> tuple[int, int]:
 
 
 def _parse_source(text: str, images: Path | None) -> AnnotationSource:
-    """An annotation file whose pictures lie in `images`, and after @ how far its labels are trusted."""
+    """An annotation file whose images lie in `images`, and after @ how far its labels are trusted."""
     from hrpose_cli.training import AnnotationSource
 
     name, _, trust = text.rpartition("@") if "@" in text else (text, "", "1")

@@ -20,7 +20,7 @@ _MOTION = "From frame to frame"
 def video(
     inputs: Annotated[
         list[str],
-        typer.Argument(help="Clips, - for a pipe, a folder or pattern of pictures, an address, a camera's number."),
+        typer.Argument(help="Clips, - for a pipe, a folder or pattern of images, an address, a camera's number."),
     ],
     out: opt.VideoOut = None,
     poses: opt.PoseFiles = None,
@@ -57,7 +57,7 @@ def video(
     detect_every: Annotated[
         int,
         typer.Option(
-            min=1, help="Detect in every Nth frame looked at; follow the joints between.", rich_help_panel=_MOTION
+            min=1, help="Detect in every Nth frame looked at; follow the keypoints between.", rich_help_panel=_MOTION
         ),
     ] = 1,
     track: Annotated[
@@ -65,11 +65,11 @@ def video(
     ] = True,
     smooth: Annotated[
         Literal["none", "one-euro", "offline"] | None,
-        typer.Option(help="Steady joints; offline: without lag. Default: one-euro.", rich_help_panel=_MOTION),
+        typer.Option(help="Steady keypoints; offline: without lag. Default: one-euro.", rich_help_panel=_MOTION),
     ] = None,
     cutoff: Annotated[
         float | None,
-        typer.Option(min=0.01, help="Hz: of joints at rest (one-euro), of all (offline).", rich_help_panel=_MOTION),
+        typer.Option(min=0.01, help="Hz: of keypoints at rest (one-euro), of all (offline).", rich_help_panel=_MOTION),
     ] = None,
     weights: opt.Weights = "default",
     like: opt.Like = None,
@@ -98,7 +98,7 @@ def video(
     download: opt.Download = False,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Find the people of clips; write each with their skeletons, same size, time and sound."""
+    """Find the people of clips; write each with their skeletons, same size, time and audio."""
     from hrpose_cli.api import build_estimator, provenance
     from hrpose_cli.cli import clips
     from hrpose_cli.cli.outputs import PoseNames

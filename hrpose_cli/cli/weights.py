@@ -50,7 +50,7 @@ def _where(spec: ModelSpec) -> str:
     return "fetched" if (cache_dir() / spec.file).is_file() else "to fetch"
 
 
-@app.command(epilog="Example: hrpose weights get hrnet-w32-256x192-dark")
+@app.command("get", epilog="Example: hrpose weights get hrnet-w32-256x192-dark")
 def _get(names: _Names) -> None:
     """Fetch models into the cache (HRPOSE_CACHE, or the user's cache folder)."""
     from hrpose_cli.cli.report import Report
@@ -67,7 +67,7 @@ def _get(names: _Names) -> None:
     report.end()
 
 
-@app.command(epilog="Example: hrpose weights verify")
+@app.command("verify", epilog="Example: hrpose weights verify")
 def _verify() -> None:
     """Check every fetched file against the hash recorded when it was fetched."""
     from hrpose_cli.cli.report import Report
@@ -86,7 +86,7 @@ def _verify() -> None:
     report.end()
 
 
-@app.command(epilog="Example: hrpose weights path default")
+@app.command("path", epilog="Example: hrpose weights path default")
 def _path(name: Annotated[str, typer.Argument(help="A name, or default.")] = "default") -> None:
     """Print where the file of a model lies."""
     from hrpose_cli.models import find_weights
@@ -94,7 +94,7 @@ def _path(name: Annotated[str, typer.Argument(help="A name, or default.")] = "de
     typer.echo(find_weights(name)[1])
 
 
-@app.command(epilog="Example: hrpose weights info pose_hrnet_w32_256x192.pth")
+@app.command("info", epilog="Example: hrpose weights info pose_hrnet_w32_256x192.pth")
 def _info(weights: Annotated[str, typer.Argument(help="A file of weights, or a name.")]) -> None:
     """Print what a file of weights says of itself."""
     from hrpose_cli.models import inspect_weights, locate_weights

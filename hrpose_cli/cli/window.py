@@ -15,7 +15,7 @@ _QUIT = (ord("q"), 27)  # and Escape
 
 
 class Window:
-    """Shows RGB pictures as they come; q, Escape or closing it stops the run like Ctrl-C.
+    """Shows RGB images as they come; q, Escape or closing it stops the run like Ctrl-C.
 
     All calls must come from the main thread, as OpenCV demands.
     """

@@ -49,7 +49,7 @@ class _Overlay:
     bare: int = 0  # frames without a record
 
     def over(self, frames: Iterable[VideoFrame]) -> Generator[tuple[VideoFrame, Poses | None]]:
-        """`matched`; InputError for poses of a picture of another size."""
+        """`matched`; InputError for poses of an image of another size."""
         coming = self.checked()
         for frame, poses in match_frames(frames, coming):
             self.frames += 1

@@ -28,7 +28,7 @@ def find_resumable_file(files: Sequence[PoseFile]) -> PoseFile:
     """The JSON Lines file among `files`: the one that an interrupted run can be resumed from."""
     for file in filter(_is_resumable, files):
         return file
-    raise UsageError("an interrupted run is resumed from its JSON Lines file: say --poses NAME.jsonl, as at first")
+    raise UsageError("an interrupted run is resumed from its JSON Lines file: use --poses NAME.jsonl, as at first")
 
 
 def truncate_to_chunk(files: Sequence[PoseFile], header: PoseHeader, way: MotionOptions) -> int:
@@ -61,7 +61,7 @@ def read_saved_poses(files: Sequence[PoseFile], frames: int, way: MotionOptions)
     _, records = read_jsonl(find_resumable_file(files).path)
     for record in islice(records, 0, frames, way.every):
         poses = record.poses
-        yield replace(poses, xy=poses.xy if poses.raw is None else poses.raw, raw=None, ids=None)
+        yield replace(poses, xy=poses.xy if poses.raw is None else poses.raw, raw=None, track_ids=None)
 
 
 @dataclass

@@ -57,7 +57,7 @@ class ClipSummary:
     name: str
     frames: int = 0
     people: int = 0  # of all frames together
-    unsure: int = 0  # of these, without a joint that is drawn
+    unsure: int = 0  # of these, without a keypoint that is drawn
     seen: Counter[int] = field(default_factory=Counter)  # frames of each identity
     resumed: int = 0  # frames that an interrupted run had done
     notes: list[str] = field(default_factory=list)
@@ -68,7 +68,7 @@ class ClipSummary:
         self.frames += 1
         self.people += len(poses)
         self.unsure += poses.unsure(threshold)
-        self.seen.update([] if poses.ids is None else poses.ids.tolist())
+        self.seen.update([] if poses.track_ids is None else poses.track_ids.tolist())
 
     @property
     def tracks(self) -> int:
@@ -147,7 +147,7 @@ def _check_waiting_frames(clip: Clip, way: MotionOptions) -> None:
     if way.between == "linear" and waiting > free_memory("cpu") // MEMORY_FRACTION:
         raise UsageError(
             f"--every {way.every} would hold {waiting / 1e9:.1f} GB of frames while it waits for the next pose: "
-            "say --between hold, which does not wait, or look at more frames"
+            "use --between hold, which does not wait, or look at more frames"
         )
 
 
@@ -156,7 +156,7 @@ def _check_offline_smoothing(source: ClipSource, way: MotionOptions, *, resume: 
     if not source.repeatable:
         raise UsageError(f"--smooth offline reads a clip twice, which {source.name} cannot be: save it to a file")
     if resume:
-        raise UsageError("smoothing over whole tracks cannot be resumed: say --smooth none or one-euro")
+        raise UsageError("smoothing over whole tracks cannot be resumed: use --smooth none or one-euro")
     check_cutoff(way.cutoff or DEFAULT_CUTOFF, float(source.clip.rate) / way.every)
 
 
@@ -241,7 +241,7 @@ def _open_video_writer(outputs: ClipOutputs, clip: Clip) -> AbstractContextManag
 def _draw_in_background(
     outputs: ClipOutputs, sink: VideoWriter | None, watch: StageTimer, shown: list[Image]
 ) -> AbstractContextManager[BackgroundConsumer[_Pair] | None]:
-    """A thread that draws and encodes, if anybody looks at what is drawn; the last picture is in `shown`."""
+    """A thread that draws and encodes, if anybody looks at what is drawn; the last image is in `shown`."""
     if sink is None and outputs.view is None:
         return nullcontext()
 

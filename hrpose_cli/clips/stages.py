@@ -2,7 +2,7 @@
 
     measure -> follow -> bridge
 
-A frame travels with its poses; None stands for those of a frame that was skipped, until `bridge`
+A frame travels with its poses; None stands for those of a frame that was skipped, until `fill_skipped`
 fills them in. Memory does not grow with the number of frames.
 """
 
@@ -98,16 +98,16 @@ class MotionOptions:
 
     every: int = 1  # frames from one that is looked at to the next
     between: _FillMethod = "linear"  # how the others get poses
-    detect_every: int = 1  # frames that are looked at from one detection to the next, if `Following` does them
+    detect_every: int = 1  # frames that are looked at from one detection to the next, if `DetectEveryN` does them
     track: bool = True
     smooth: str = "one-euro"  # "none", or "offline": over whole tracks, whose poses are held in memory
     cutoff: float | None = None  # Hz of the filter; None: its own
 
     def __post_init__(self) -> None:
         if self.smooth != "none" and not self.track:
-            raise UsageError("smoothing follows people from frame to frame: it needs tracking, or say --smooth none")
+            raise UsageError("smoothing follows people from frame to frame: it needs tracking, or use --smooth none")
         if self.smooth == "none" and self.cutoff is not None:
-            raise UsageError("a cut-off needs a filter: say --smooth one-euro or offline")
+            raise UsageError("a cut-off needs a filter: use --smooth one-euro or offline")
 
     @property
     def filter(self) -> dict[str, float]:

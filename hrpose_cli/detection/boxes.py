@@ -24,7 +24,7 @@ class Detector(Protocol):
 
 
 class WholeImage:
-    """One person who fills the picture; for pictures that are already crops."""
+    """One person who fills the image; for images that are already crops."""
 
     def __call__(self, frames: Sequence[Frame]) -> list[Boxes]:
         return [Boxes(np.array([[0, 0, *frame.size]], np.float32), np.ones(1, np.float32)) for frame in frames]
@@ -35,7 +35,7 @@ class GivenBoxes:
     """Boxes that somebody else found, looked up by file name or by frame index."""
 
     by_name: Mapping[str, Boxes]
-    by_index: Mapping[int, Boxes]  # of all pictures that the file speaks of
+    by_index: Mapping[int, Boxes]  # of all images that the file speaks of
 
     def __call__(self, frames: Sequence[Frame]) -> list[Boxes]:
         return [self.find(frame) for frame in frames]
@@ -43,7 +43,7 @@ class GivenBoxes:
     def find(self, frame: Frame) -> Boxes:
         """The frame's boxes, by its name or the number in it; of a video, by its index.
 
-        Raises InputError for a picture that the file cannot be speaking of.
+        Raises InputError for an image that the file cannot be speaking of.
         """
         if not frame.name:
             return self.by_index.get(frame.index, Boxes.none())
@@ -51,13 +51,13 @@ class GivenBoxes:
         if path.name in self.by_name:
             return self.by_name[path.name]
         if self.by_name or not path.stem.isdecimal():
-            known = ", ".join(list(self.by_name)[:3]) or "pictures by number only"
+            known = ", ".join(list(self.by_name)[:3]) or "images by number only"
             raise InputError(f"{frame.name} is not in the box file, which knows {known}")
         return self.by_index.get(int(path.stem), Boxes.none())
 
 
 def read_boxes(path: Path) -> GivenBoxes:
-    """Person boxes of a COCO file: a list of detections, or annotations with their pictures."""
+    """Person boxes of a COCO file: a list of detections, or annotations with their images."""
     content = read_json(path, "boxes")
     try:
         rows = content["annotations"] if isinstance(content, dict) else content
@@ -67,7 +67,7 @@ def read_boxes(path: Path) -> GivenBoxes:
             if row.get("category_id", 1) == 1 and not row.get("iscrowd"):
                 score = row.get("box_score", row.get("score", 1.0))  # "score" of our own files is the person's
                 groups[int(row["image_id"])].append((*row["bbox"], score))
-        nobody = {int(image["id"]): Boxes.none() for image in images}  # so that all known pictures have an index
+        nobody = {int(image["id"]): Boxes.none() for image in images}  # so that all known images have an index
         boxes = nobody | {i: boxes_from_xywh(np.array(rows, np.float64)) for i, rows in groups.items()}
         # Frames of a video are found by their index: they all have the name of the clip.
         frames = {int(i["id"]): int(i["frame_index"]) for i in images if "frame_index" in i}

@@ -25,10 +25,10 @@ from collections.abc import Iterator
 from typing import cast
 
 DEFAULT_DETECTOR = "person-yolo11n"
-_TRACED = (160, 128)  # width and height of the picture that a trace follows; any other size is as good
+_TRACED = (160, 128)  # width and height of the image that a trace follows; any other size is as good
 _ONE_EACH, _ANCHORS = "one_each", "anchors"  # outputs that need no NMS, or need it
 
-# B pictures (h, w, 3) -> (B, A, 5): corners x1, y1, x2, y2 in pixels and the person's score of each anchor.
+# B images (h, w, 3) -> (B, A, 5): corners x1, y1, x2, y2 in pixels and the person's score of each anchor.
 _BoxNetwork = Callable[[Sequence[Image]], Floats]
 
 
@@ -43,7 +43,7 @@ class YoloDetector:
     one_each: bool = False  # the network itself sees to it that nobody is found twice
     confidence: float = 0.25
     iou: float = 0.6  # of NMS
-    batch_size: int = 1  # pictures
+    batch_size: int = 1  # images
     sha256: str = ""
 
     def __call__(self, frames: Sequence[Frame]) -> list[Boxes]:
@@ -58,7 +58,7 @@ class YoloDetector:
         return [found[i] for i in range(len(frames))]
 
     def select(self, rows: Floats) -> Boxes:
-        """Confident boxes (N, 4) of the anchors (A, 5) of one picture after NMS, best first."""
+        """Confident boxes (N, 4) of the anchors (A, 5) of one image after NMS, best first."""
         rows = rows[rows[:, 4] >= self.confidence]
         rows = rows[np.argsort(-rows[:, 4], kind="stable")]
         boxes = Boxes(rows[:, :4], rows[:, 4])
@@ -100,7 +100,7 @@ def load_detector(
     from hrpose_cli.detection.yolo_net import read_person_net
 
     net = read_person_net(path)
-    # A CPU gains little from a batch, and alone a picture's boxes are the same to the last bit.
+    # A CPU gains little from a batch, and alone an image's boxes are the same to the last bit.
     return YoloDetector(
         _TorchNetwork(net, device), one_each=net.one_each, batch_size=1 if device == "cpu" else 8, **facts
     )
@@ -130,21 +130,21 @@ class _TorchNetwork:
         self.device = device
 
     @torch.inference_mode()
-    def __call__(self, pictures: Sequence[Image]) -> Floats:
-        rows: Floats = self.net(upload(np.stack(pictures), self.device)).cpu().numpy()
+    def __call__(self, images: Sequence[Image]) -> Floats:
+        rows: Floats = self.net(upload(np.stack(images), self.device)).cpu().numpy()
         return rows
 
 
 class _OpenVINONetwork:
-    """A network in OpenVINO, which sees one picture at a time on each thread."""
+    """A network in OpenVINO, which sees one image at a time on each thread."""
 
     def __init__(self, model: Any) -> None:
         from hrpose_cli.backends import RequestStreams
 
         self.streams = RequestStreams(model)
 
-    def __call__(self, pictures: Sequence[Image]) -> Floats:
-        return np.concatenate(self.streams([picture[None] for picture in pictures]))
+    def __call__(self, images: Sequence[Image]) -> Floats:
+        return np.concatenate(self.streams([image[None] for image in images]))
 
 
 def _load_openvino_model(path: Path, sha256: str, precision: str) -> Any:
@@ -159,7 +159,7 @@ def _load_openvino_model(path: Path, sha256: str, precision: str) -> Any:
 
 
 def _convert_to_openvino(path: Path) -> Any:
-    """OpenVINO's graph of the network of a file, for one picture of any size; its output's name says its kind."""
+    """OpenVINO's graph of the network of a file, for one image of any size; its output's name says its kind."""
     from hrpose_cli.backends import import_openvino, trace_net
     from hrpose_cli.detection.yolo_net import read_person_net
 
@@ -177,14 +177,14 @@ _BOX_GRID = 8  # steps of a box a pixel
 
 @dataclass(frozen=True)
 class _Letterbox:
-    """A picture resized to a long side of 640 px and padded with grey to multiples of 32."""
+    """An image resized to a long side of 640 px and padded with grey to multiples of 32."""
 
     image: Image  # (h, w, 3)
-    scale: tuple[float, float]  # letterbox px a picture px, x and y
-    offset: tuple[int, int]  # of the picture inside, px
+    scale: tuple[float, float]  # letterbox px per image px, x and y
+    offset: tuple[int, int]  # of the image inside, px
 
     def undo(self, boxes: Boxes, size: tuple[int, int]) -> Boxes:
-        """Boxes in picture pixels, clipped to it; what has no area left is dropped.
+        """Boxes in image pixels, clipped to it; what has no area left is dropped.
 
         Rounded to 1/8 px: finer is noise, and the way in which floats add up in a batch of another
         size must not change the pixels of a crop.
@@ -208,7 +208,7 @@ def _fit_letterbox(image: Image) -> _Letterbox:
 
 
 def _halve_image(image: Image) -> tuple[Image, int]:
-    """A large picture as the means of squares of its pixels, and their side: the power of 2 that leaves the net enough.
+    """A large image as the means of squares of its pixels, and their side: the power of 2 that leaves the net enough.
 
     Bilinear samples of it as it is would skip most of it, and the means of any other squares take
     six times as long.
@@ -222,7 +222,7 @@ def _halve_image(image: Image) -> tuple[Image, int]:
 
 
 def _batch_by_shape(boxes: Sequence[_Letterbox], most: int) -> Iterator[list[tuple[int, _Letterbox]]]:
-    """Batches of at most `most` numbered pictures of one shape."""
+    """Batches of at most `most` numbered images of one shape."""
     groups: dict[tuple[int, ...], list[tuple[int, _Letterbox]]] = defaultdict(list)
     for i, box in enumerate(boxes):
         groups[box.image.shape].append((i, box))

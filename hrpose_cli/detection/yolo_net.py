@@ -31,7 +31,7 @@ _PATCHED_CONVOLUTIONS = [
 
 
 class PersonNet(nn.Module):
-    """A network that takes pictures and says of each of its anchors where a person is, and how surely."""
+    """A network that takes images and says of each of its anchors where a person is, and how surely."""
 
     def __init__(self, net: nn.Module, person: int = 0) -> None:
         super().__init__()
@@ -43,9 +43,9 @@ class PersonNet(nn.Module):
         if self.one_each:
             head.postprocess = _anchors_first  # not the best 300 of all classes, of which few are people
 
-    def forward(self, pictures: Tensor) -> Tensor:
+    def forward(self, images: Tensor) -> Tensor:
         """(B, h, w, 3) uint8 -> (B, A, 5): x1, y1, x2, y2 in pixels and the person's score."""
-        output = self.net(pictures.permute(0, 3, 1, 2).float() / 255)
+        output = self.net(images.permute(0, 3, 1, 2).float() / 255)
         while not isinstance(output, Tensor):  # what training needs comes behind
             output = output[0]
         rows = output if self.one_each else output.transpose(1, 2)  # (B, A, 4 + classes + keypoints)

@@ -1,4 +1,4 @@
-"""The bottom-up estimator: all people of a picture at once, without a detector.
+"""The bottom-up estimator: all people of an image at once, without a detector.
 
 Resizing, flip test, several scales and projection are those of HigherHRNet (tools/valid.py,
 lib/utils/transforms.py, lib/core/inference.py), with everything projected to the input size of scale 1;
@@ -31,7 +31,7 @@ _Doubles = NDArray[np.float64]
 
 _FIXED_SIZE_BACKENDS = {"openvino", "onnx"}  # backends whose nets are made for one size of input
 INPUT_MULTIPLE = 64  # px, what the sides of the smallest input are multiples of; those of every input, of 32
-_MARGIN = 0.09  # of the joints' longer side, from them to the edge of their box
+_MARGIN = 0.09  # of the keypoints' longer side, from them to the edge of their box
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,13 @@ class _ScaledOutput:
     """What the net says of one frame at one scale."""
 
     maps: Tensor  # (1, 2K, h, w) K heatmaps and K tags
-    mirrored: Tensor | None  # the same of the mirrored picture
+    mirrored: Tensor | None  # the same of the mirrored image
     scale: float
 
 
 @dataclass(frozen=True)
 class BottomUp:
-    """Heatmaps and tags of the whole picture, whose peaks are grouped into people.
+    """Heatmaps and tags of the whole image, whose peaks are grouped into people.
 
     The short side of a frame becomes that of `spec.input_size`, times each of `scales`.
     """
@@ -66,7 +66,7 @@ class BottomUp:
         _check_scales(self.scales)
         if self.backend.name in _FIXED_SIZE_BACKENDS:
             raise BackendError(
-                f"{self.backend.name} runs inputs of one size, but pictures have many: use --backend torch"
+                f"{self.backend.name} runs inputs of one size, but images have many: use --backend torch"
             )
         if self.decode not in GROUP_DECODERS:
             raise UsageError(f"bottom-up weights decode by {', '.join(GROUP_DECODERS)}, not {self.decode}")
@@ -92,28 +92,28 @@ class BottomUp:
 
     @property
     def aligned(self) -> bool:
-        """Whether corners of pictures, inputs and maps lie on each other, as UDP has it."""
+        """Whether corners of images, inputs and maps lie on each other, as UDP has it."""
         return self.spec.geometry == "udp"
 
-    def input_size(self, picture: Size, scale: float) -> Size:
+    def input_size(self, image: Size, scale: float) -> Size:
         """(width, height) of the net's input at `scale`."""
-        return _net_input_size(picture, self.short_side, scale, min(self.scales))
+        return _net_input_size(image, self.short_side, scale, min(self.scales))
 
-    def map_size(self, picture: Size) -> Size:
+    def map_size(self, image: Size) -> Size:
         """(width, height) of the maps in which people are looked for: as the input at scale 1.
 
         Those of UDP are as the net gives them at the largest scale.
         """
         if not self.aligned:
-            return self.input_size(picture, 1.0)
-        width, height = self.input_size(picture, max(self.scales))
+            return self.input_size(image, 1.0)
+        width, height = self.input_size(image, max(self.scales))
         return width // 2, height // 2
 
-    def affine(self, picture: Size, size: Size) -> Affine:
-        """(2, 3) from the pixels of a picture to those of inputs or maps of `size`."""
+    def affine(self, image: Size, size: Size) -> Affine:
+        """(2, 3) from the pixels of an image to those of inputs or maps of `size`."""
         if self.aligned:
-            return _corner_aligned_affine(picture, size, self.input_size(picture, min(self.scales)))
-        return _image_to_input_affine(picture, size)
+            return _corner_aligned_affine(image, size, self.input_size(image, min(self.scales)))
+        return _image_to_input_affine(image, size)
 
     @property
     def short_side(self) -> int:
@@ -134,14 +134,14 @@ class BottomUp:
         """Groups (P, K, 3 + T) with their scores (P,) as people of a frame of `size`.
 
         The box score is such that `person_score` is the authors' score of a group, the mean over all
-        joints: it says how much of a person was seen.
+        keypoints: it says how much of a person was seen.
         """
         score = np.clip(people[..., 2], 0, 1, dtype=np.float32)
         xy = transform_points(to_frame, people[..., :2])
         box = _boxes_around_keypoints(xy, score > self.rules.threshold, size)
-        middle = (box[:, None, :2] + box[:, None, 2:]) / 2  # where a joint that is nowhere does no harm
-        joints: Floats = np.where((score > 0)[..., None], xy, middle).astype(np.float32)
-        poses = Poses(joints, score, box, np.ones(len(xy), np.float32), skeleton=self.skeleton)
+        middle = (box[:, None, :2] + box[:, None, 2:]) / 2  # where a keypoint that is nowhere does no harm
+        keypoints: Floats = np.where((score > 0)[..., None], xy, middle).astype(np.float32)
+        poses = Poses(keypoints, score, box, np.ones(len(xy), np.float32), skeleton=self.skeleton)
         share = np.clip(scores, 0, 1) / np.where(poses.person_score > 0, poses.person_score, 1)
         poses = replace(poses, box_score=np.minimum(share, 1).astype(np.float32))
         return drop_duplicates(poses[poses.box_score >= self.least], self.nms_oks)
@@ -157,14 +157,14 @@ def _check_scales(scales: Sequence[float]) -> None:
         raise UsageError("every scale must be 1, 1.5, 2, ... times the smallest one")
 
 
-def _net_input_size(picture: Size, short: int, scale: float, smallest: float) -> Size:
-    """(width, height) of the input at `scale` for a picture of (width, height).
+def _net_input_size(image: Size, short: int, scale: float, smallest: float) -> Size:
+    """(width, height) of the input at `scale` for an image of (width, height).
 
     short: the short side at scale 1. All scales are multiples of the smallest, whose long side is
     rounded up to 64 px: HigherHRNet, `get_multi_scale_size`.
     """
     side = _round_up_to_multiple(smallest * short)
-    width, height = picture
+    width, height = image
     long = _round_up_to_multiple(side / min(width, height) * max(width, height))
     ends = int(side * scale / smallest), int(long * scale / smallest)
     return ends if width < height else ends[::-1]
@@ -175,25 +175,25 @@ def _round_up_to_multiple(length: float) -> int:
     return int((length + INPUT_MULTIPLE - 1) // INPUT_MULTIPLE * INPUT_MULTIPLE)
 
 
-def _image_to_input_affine(picture: Size, size: Size) -> Affine:
-    """(2, 3) affine from the pixels of a picture to those of an input of `size`, both (width, height).
+def _image_to_input_affine(image: Size, size: Size) -> Affine:
+    """(2, 3) affine from the pixels of an image to those of an input of `size`, both (width, height).
 
     The short sides coincide, the long one has black borders, to half a pixel the same on both ends.
     """
-    width, height = picture
+    width, height = image
     center = np.array([[int(width / 2 + 0.5), int(height / 2 + 0.5)]])
     side = width / size[0] if width < height else height / size[1]
     affine: Affine = region_affines(center, np.array([size]) * side, size)[0]
     return affine
 
 
-def _corner_aligned_affine(picture: Size, size: Size, smallest: Size) -> Affine:
+def _corner_aligned_affine(image: Size, size: Size, smallest: Size) -> Affine:
     """The same for UDP: the upper left pixels coincide, and so do the lower right ones but for the border.
 
     smallest: of the input at the smallest scale, whose shape decides. mmpose 0.x,
     mmpose/datasets/pipelines/bottom_up_transform.py, `_resize_align_multi_scale_udp`.
     """
-    shown = (np.array([smallest]) - 1.0) * (min(picture) - 1) / (min(smallest) - 1)  # picture px between corners
+    shown = (np.array([smallest]) - 1.0) * (min(image) - 1) / (min(smallest) - 1)  # image px between corners
     affine: Affine = region_affines(shown / 2, shown, size, "udp")[0]
     return affine
 
@@ -203,21 +203,21 @@ def _merge_scales(
 ) -> tuple[Tensor, Tensor]:
     """Heatmaps (K, h, w) and tags (K, T, h, w) of one frame, resized to `size` (width, height).
 
-    Heatmaps are the mean over scales and mirror images. Tags of the picture and of its mirror image are
+    Heatmaps are the mean over scales and mirror images. Tags of the image and of its mirror image are
     kept side by side, T = 2, because nothing makes them alike; they are those of scale 1.
-    mirror: (K,) the joint that each joint becomes in a mirror; corners: as for `resize`.
+    mirror: (K,) the keypoint that each keypoint becomes in a mirror; corners: as for `_resize_maps`.
     """
-    joints = len(mirror)
+    keypoints = len(mirror)
     heatmaps: list[Tensor] = []
     tags: list[Tensor] = []
     for view in views:
         maps = [view.maps]
         if view.mirrored is not None:
             back = view.mirrored.flip(-1)
-            maps.append(torch.cat([back[:, mirror], back[:, joints + mirror]], dim=1))
-        heatmaps.append(_resize_maps(torch.stack([m[:, :joints] for m in maps]).mean(0), size, corners=corners))
+            maps.append(torch.cat([back[:, mirror], back[:, keypoints + mirror]], dim=1))
+        heatmaps.append(_resize_maps(torch.stack([m[:, :keypoints] for m in maps]).mean(0), size, corners=corners))
         if view.scale == 1 or len(views) == 1:
-            tags = [_resize_maps(m[:, joints:], size, corners=corners) for m in maps]
+            tags = [_resize_maps(m[:, keypoints:], size, corners=corners) for m in maps]
     return torch.stack(heatmaps).mean(0)[0], torch.stack(tags, dim=2)[0]
 
 
@@ -227,9 +227,9 @@ def _resize_maps(maps: Tensor, size: Size, *, corners: bool = False) -> Tensor:
 
 
 def _boxes_around_keypoints(xy: _Doubles, seen: NDArray[np.bool_], size: Size) -> Floats:
-    """(N, 4) boxes around the joints (N, K, 2) that were seen (N, K), in a picture of `size`.
+    """(N, 4) boxes around the keypoints (N, K, 2) that were seen (N, K), in an image of `size`.
 
-    A body is larger than its joints by about the margin.
+    A body is larger than its keypoints by about the margin.
     """
     low, high = keypoint_extents(xy, seen)
     edge = _MARGIN * (high - low).max(axis=1, initial=0, keepdims=True)

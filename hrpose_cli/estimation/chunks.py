@@ -15,7 +15,7 @@ AnyFrame = TypeVar("AnyFrame", bound=Frame)
 CHUNK_FRAMES = 16  # frames that share batches
 
 
-# Of pictures: large ones come in smaller chunks. Nets wait for decoder and encoder at the end of every
+# Of images: large ones come in smaller chunks. Nets wait for decoder and encoder at the end of every
 # chunk that does not fit between two stages.
 _CHUNK_BYTES = MAX_WAITING_BYTES
 

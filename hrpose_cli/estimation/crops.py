@@ -35,7 +35,7 @@ _Doubles = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class DeviceCrops:
-    """`Crops` whose pictures lie on a device."""
+    """`Crops` whose images lie on a device."""
 
     images: Tensor  # (N, h, w, 3) uint8
     to_frame: Affine  # (N, 2, 3) crop pixels -> frame pixels
@@ -57,7 +57,7 @@ def cut_crops(
 
     Every box is widened to the shape of the crop and enlarged by `padding`. "context" fills the crop with
     what surrounds the box, "pad" keeps the box's own pixels and leaves the rest black, which hides
-    neighbours. Black is also what lies outside the picture.
+    neighbours. Black is also what lies outside the image.
     """
     boxes = np.asarray(xyxy, np.float64).reshape(-1, 4)
     to_crop = _crop_affines(boxes, size, geometry, padding)
@@ -88,7 +88,7 @@ def warp_into_crop(out: Image, image: Image, affine: Affine, bounds: _Doubles) -
     """Resample the part of `image` inside `bounds` into `out`; what is outside stays black.
 
     Cutting the part out first keeps cv2 below its 32,767 px limit and its work independent of the
-    size of the picture.
+    size of the image.
     """
     x1, y1, x2, y2 = _touched_pixels(bounds, image.shape)
     if x2 <= x1 or y2 <= y1:
@@ -100,7 +100,7 @@ def warp_into_crop(out: Image, image: Image, affine: Affine, bounds: _Doubles) -
 
 
 def _touched_pixels(bounds: _Doubles, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
-    """x1, y1, x2, y2 of the pixels of a picture of `shape` (H, W, ...) that `bounds` (4,) touches."""
+    """x1, y1, x2, y2 of the pixels of an image of `shape` (H, W, ...) that `bounds` (4,) touches."""
     height, width = shape[:2]
     x1, y1 = np.clip(np.floor(bounds[:2]), 0, (width, height)).astype(int)
     x2, y2 = np.clip(np.ceil(bounds[2:]), 0, (width, height)).astype(int)
@@ -108,7 +108,7 @@ def _touched_pixels(bounds: _Doubles, shape: tuple[int, ...]) -> tuple[int, int,
 
 
 def mirror_images(images: Image | Tensor) -> Image | Tensor:
-    """Pictures (N, h, w, 3), left and right exchanged."""
+    """Images (N, h, w, 3), left and right exchanged."""
     if isinstance(images, Tensor):
         return images.flip(2)
     # A hundred times as fast as numpy's copy of a reversed view.
@@ -147,7 +147,7 @@ def _sample_bilinear(frame: Tensor, to_frame: Affine, bounds: _Doubles, size: Si
     part = frame[y1:y2, x1:x2].permute(2, 0, 1)[None].float()  # (1, 3, y2 - y1, x2 - x1)
     ways = compose_affines(_to_unit_square((x1, y1), (x2 - x1, y2 - y1)), to_frame)
     places = _sampling_grid(upload(ways.astype(np.float32), str(frame.device)), size)  # (N, h, w, 2)
-    # All crops as one tall picture, since the samples of one batch come from one frame.
+    # All crops as one tall image, since the samples of one batch come from one frame.
     places = places.view(1, n * height, width, 2)
     found = F.grid_sample(part, places, mode="bilinear", padding_mode="zeros", align_corners=False)
     return found.round().to(torch.uint8).view(3, n, height, width).permute(1, 2, 3, 0).contiguous()

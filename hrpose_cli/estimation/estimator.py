@@ -8,7 +8,7 @@ from hrpose_cli.poses import Frame, Poses
 
 
 class Estimator(Protocol):
-    """Finds people and their joints."""
+    """Finds people and their keypoints."""
 
     def __call__(self, frames: Sequence[Frame]) -> list[Poses]:
         """The poses of each frame."""

@@ -1,12 +1,12 @@
 """Peaks and tags to people, for nets that see everyone at once (HigherHRNet).
 
 Newell et al., Associative Embedding, NIPS 2017, section 3.2, in the form of the HigherHRNet authors
-(lib/core/group.py): joints are taken one kind after the other, and each peak goes to the person whose
-mean tag is nearest, by one assignment a kind. Here scipy's assignment solves what their munkres does,
+(lib/core/group.py): keypoints are taken one kind after the other, and each peak goes to the person whose
+mean tag is nearest, by one assignment per kind. Here scipy's assignment solves what their munkres does,
 without the columns of 1e10 that pad their matrices and cost them the last digits of the scores.
 
-People are (P, K, 3 + T) float32: x, y, score and T tags of each joint, zeros where it is missing.
-Coordinates are pixels of the heatmaps; after `settle` a pixel's middle is at `SubpixelSteps.middle`.
+People are (P, K, 3 + T) float32: x, y, score and T tags of each keypoint, zeros where it is missing.
+Coordinates are pixels of the heatmaps; after `_refine_positions` a pixel's middle is at `SubpixelSteps.middle`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from hrpose_cli.estimation.heatmaps import (
 from hrpose_cli.poses import Floats
 
 # The head first, because it is seen most often. The authors' order is written for COCO; for other
-# skeletons they use as much of it as there are joints, whatever those are called.
+# skeletons they use as much of it as there are keypoints, whatever those are called.
 _KEYPOINT_ORDER = (0, 1, 2, 3, 4, 5, 6, 11, 12, 7, 8, 9, 10, 13, 14, 15, 16)
 
 
@@ -40,17 +40,17 @@ _KEYPOINT_ORDER = (0, 1, 2, 3, 4, 5, 6, 11, 12, 7, 8, 9, 10, 13, 14, 15, 16)
 class GroupingRules:
     """What makes a peak, and a person; the defaults are the authors'."""
 
-    most: int = 30  # peaks of one joint, and people to choose from
-    threshold: float = 0.1  # score above which a peak is a joint
-    distance: float = 1.0  # of tags, below which a joint belongs to a person
+    most: int = 30  # peaks of one keypoint, and people to choose from
+    threshold: float = 0.1  # score above which a peak is a keypoint
+    distance: float = 1.0  # of tags, below which a keypoint belongs to a person
     kernel: int = 5  # side of the square in which a peak must be the highest pixel, odd
 
 
 GROUP_DECODERS = ("argmax", "quarter", "dark", "udp")
-_SQUARE_SIDE = 16  # px of a square to look through for a missing joint
+_SQUARE_SIDE = 16  # px of a square to look through for a missing keypoint
 _PEOPLE_PER_CHUNK = 64  # people for whom to look at once
 
-# Where, within its pixel's neighbourhood, a joint lies: heatmaps (K, h, w), joints (n,) and pixels
+# Where, within its pixel's neighbourhood, a keypoint lies: heatmaps (K, h, w), keypoints (n,) and pixels
 # (n, 2) to offsets (n, 2).
 _SubpixelStep = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -60,7 +60,7 @@ def group_keypoints(
 ) -> tuple[Floats, Floats]:
     """People (P, K, 3 + T) of heatmaps (K, h, w) and tags (K, T, h, w), and their scores (P,).
 
-    A person's score is the mean over all joints, a missing one counting 0, before the missing ones are
+    A person's score is the mean over all keypoints, a missing one counting 0, before the missing ones are
     looked for: HigherHRNet, `HeatmapParser.parse`.
     """
     rules, steps = rules or GroupingRules(), steps or SubpixelSteps()
@@ -70,54 +70,54 @@ def group_keypoints(
 
 
 def _top_peaks(heatmaps: Tensor, tags: Tensor, rules: GroupingRules) -> list[Floats]:
-    """For each of the K joints (R, 3 + T) x, y, score and tags of its highest peaks, highest first.
+    """For each of the K keypoints (R, 3 + T) x, y, score and tags of its highest peaks, highest first.
 
     heatmaps: (K, h, w); tags: (K, T, h, w). Few pixels are above the threshold, and of those fewer and
     fewer above one neighbour after the other: much cheaper than the authors' max-pooling of all maps.
     """
     bottom, right = heatmaps.shape[-2] - 1, heatmaps.shape[-1] - 1
-    joint, y, x = torch.nonzero(heatmaps > rules.threshold, as_tuple=True)
+    keypoint, y, x = torch.nonzero(heatmaps > rules.threshold, as_tuple=True)
     reach = range(-(rules.kernel // 2), rules.kernel // 2 + 1)
     for dy, dx in sorted(product(reach, reach), key=lambda step: abs(step[0]) + abs(step[1])):
-        beside = heatmaps[joint, (y + dy).clamp(0, bottom), (x + dx).clamp(0, right)]
-        highest = heatmaps[joint, y, x] >= beside
-        joint, y, x = joint[highest], y[highest], x[highest]
-    columns = [x[:, None], y[:, None], heatmaps[joint, y, x][:, None], tags[joint, :, y, x]]
+        beside = heatmaps[keypoint, (y + dy).clamp(0, bottom), (x + dx).clamp(0, right)]
+        highest = heatmaps[keypoint, y, x] >= beside
+        keypoint, y, x = keypoint[highest], y[highest], x[highest]
+    columns = [x[:, None], y[:, None], heatmaps[keypoint, y, x][:, None], tags[keypoint, :, y, x]]
     rows = torch.cat([c.float() for c in columns], dim=1).cpu().numpy()
-    rows, joints = rows[order := np.argsort(-rows[:, 2], kind="stable")], joint.cpu().numpy()[order]
-    return [rows[joints == k][: rules.most] for k in range(len(heatmaps))]
+    rows, keypoints = rows[order := np.argsort(-rows[:, 2], kind="stable")], keypoint.cpu().numpy()[order]
+    return [rows[keypoints == k][: rules.most] for k in range(len(heatmaps))]
 
 
 def _match_peaks(peaks: list[Floats], rules: GroupingRules) -> Floats:
     """People (P, K, 3 + T) in the order in which they turn up; x and y are whole pixels.
 
-    peaks: as `top_peaks` gives them. People are told apart by the first tag of the joint that they were
-    found by, so that two with exactly the same are one, the later joint replacing the earlier, as in
+    peaks: as `_top_peaks` gives them. People are told apart by the first tag of the keypoint that they were
+    found by, so that two with exactly the same are one, the later keypoint replacing the earlier, as in
     the authors' code.
     """
     most, width = sum(map(len, peaks)), peaks[0].shape[1]
     people = np.zeros((most, len(peaks), width), np.float32)
     sums, seen = np.zeros((most, width - 3), np.float32), np.zeros((most, 1), np.float32)
     numbers: dict[float, int] = {}
-    for joint in (k for k in _KEYPOINT_ORDER if k < len(peaks)):
+    for keypoint in (k for k in _KEYPOINT_ORDER if k < len(peaks)):
         known = min(len(numbers), rules.most)
         means = np.asarray(sums[:known] / seen[:known], np.float32)
-        owners = _assign_to_people(peaks[joint], means, rules.distance)
-        for row, owner in zip(peaks[joint], owners, strict=True):
+        owners = _assign_to_people(peaks[keypoint], means, rules.distance)
+        for row, owner in zip(peaks[keypoint], owners, strict=True):
             person = owner
             if owner < 0:
                 person = numbers.setdefault(float(row[3]), len(numbers))
                 sums[person], seen[person] = 0, 0
-            people[person, joint] = row
+            people[person, keypoint] = row
             sums[person] += row[3:]
             seen[person] += 1
     return people[: len(numbers)]
 
 
 def _assign_to_people(rows: Floats, people: Floats, limit: float) -> list[int]:
-    """For each joint of `rows` (R, 3 + T) the person whose mean tag in `people` (P, T) is its own, or -1.
+    """For each keypoint of `rows` (R, 3 + T) the person whose mean tag in `people` (P, T) is its own, or -1.
 
-    The nearest whole distance decides, then the score. Every joint and every person is used once.
+    The nearest whole distance decides, then the score. Every keypoint and every person is used once.
     """
     owners = np.full(len(rows), -1)
     if len(rows) and len(people):
@@ -129,55 +129,55 @@ def _assign_to_people(rows: Floats, people: Floats, limit: float) -> list[int]:
 
 
 def _refine_positions(people: Floats, heatmaps: Tensor, steps: SubpixelSteps) -> Floats:
-    """The same people with sub-pixel joints."""
-    person, joint = np.nonzero(people[..., 2] > 0)
-    settled, xy = people.copy(), people[person, joint, :2].astype(np.int64)
-    settled[person, joint, :2] = _subpixel_positions(heatmaps, joint, xy, steps.peaks) + steps.middle
+    """The same people with sub-pixel keypoints."""
+    person, keypoint = np.nonzero(people[..., 2] > 0)
+    settled, xy = people.copy(), people[person, keypoint, :2].astype(np.int64)
+    settled[person, keypoint, :2] = _subpixel_positions(heatmaps, keypoint, xy, steps.peaks) + steps.middle
     return settled
 
 
 def _subpixel_positions(
-    heatmaps: Tensor, joint: NDArray[np.int64], xy: NDArray[np.int64], step: _SubpixelStep
+    heatmaps: Tensor, keypoint: NDArray[np.int64], xy: NDArray[np.int64], step: _SubpixelStep
 ) -> Floats:
-    """(n, 2) positions for the pixels (n, 2) of joints (n,)."""
-    where = torch.from_numpy(joint).to(heatmaps.device), torch.from_numpy(xy).to(heatmaps.device)
+    """(n, 2) positions for the pixels (n, 2) of keypoints (n,)."""
+    where = torch.from_numpy(keypoint).to(heatmaps.device), torch.from_numpy(xy).to(heatmaps.device)
     return np.asarray(xy + step(heatmaps, *where).cpu().numpy(), np.float32)
 
 
 def _find_missing_keypoints(people: Floats, heatmaps: Tensor, tags: Tensor, steps: SubpixelSteps) -> Floats:
-    """The same people with their missing joints, where the heatmap is above 0 at the likeliest place.
+    """The same people with their missing keypoints, where the heatmap is above 0 at the likeliest place.
 
     That is where heat minus the rounded distance from the person's mean tag is highest.
     """
-    person, joint = np.nonzero(people[..., 2] == 0)
+    person, keypoint = np.nonzero(people[..., 2] == 0)
     if len(person) == 0:
         return people
     present = (people[..., 2] > 0)[..., None]
     means = (people[..., 3:] * present).sum(axis=1) / present.sum(axis=1, dtype=np.float32)  # (P, T)
-    index = _likeliest_pixels(heatmaps, tags, joint, torch.from_numpy(means[person]).to(tags.device))
-    score = heatmaps.flatten(1)[torch.from_numpy(joint).to(index.device), index].cpu().numpy()
+    index = _likeliest_pixels(heatmaps, tags, keypoint, torch.from_numpy(means[person]).to(tags.device))
+    score = heatmaps.flatten(1)[torch.from_numpy(keypoint).to(index.device), index].cpu().numpy()
     good = score > 0
-    person, joint, place = person[good], joint[good], index.cpu().numpy()[good]
+    person, keypoint, place = person[good], keypoint[good], index.cpu().numpy()[good]
     xy = np.stack([place % heatmaps.shape[-1], place // heatmaps.shape[-1]], axis=1)
     refined = people.copy()
-    refined[person, joint, :2] = _subpixel_positions(heatmaps, joint, xy, steps.missing) + steps.middle
-    refined[person, joint, 2] = score[good]
+    refined[person, keypoint, :2] = _subpixel_positions(heatmaps, keypoint, xy, steps.missing) + steps.middle
+    refined[person, keypoint, 2] = score[good]
     return refined
 
 
-def _likeliest_pixels(heatmaps: Tensor, tags: Tensor, joint: NDArray[np.int64], means: Tensor) -> Tensor:
-    """(n,) flat index of the pixel where joints (n,) of people with mean tags (n, T) most likely are."""
-    found = torch.zeros(len(joint), dtype=torch.long, device=heatmaps.device)
-    for k in np.unique(joint):
+def _likeliest_pixels(heatmaps: Tensor, tags: Tensor, keypoint: NDArray[np.int64], means: Tensor) -> Tensor:
+    """(n,) flat index of the pixel where keypoints (n,) of people with mean tags (n, T) most likely are."""
+    found = torch.zeros(len(keypoint), dtype=torch.long, device=heatmaps.device)
+    for k in np.unique(keypoint):
         squares = _Squares.of(heatmaps[k], tags[k])
-        for part in np.array_split(np.flatnonzero(joint == k), 1 + (joint == k).sum() // _PEOPLE_PER_CHUNK):
+        for part in np.array_split(np.flatnonzero(keypoint == k), 1 + (keypoint == k).sum() // _PEOPLE_PER_CHUNK):
             found[part] = squares.search(means[part])
     return found
 
 
 @dataclass(frozen=True)
 class _Squares:
-    """One joint's maps cut into B squares of S pixels, with what bounds the likelihood in each.
+    """One keypoint's maps cut into B squares of S pixels, with what bounds the likelihood in each.
 
     Most squares need no look: their highest pixel, and the tag of theirs that is nearest to the
     person's, together are already less likely than the best pixel of the most promising square.
@@ -235,27 +235,27 @@ def _rounded_tag_distance(difference: Tensor) -> Tensor:
 # Sub-pixel steps ---------------------------------------------------------------------------------
 
 
-def _no_step(heatmaps: Tensor, joint: Tensor, xy: Tensor) -> Tensor:
+def _no_step(heatmaps: Tensor, keypoint: Tensor, xy: Tensor) -> Tensor:
     """The pixel as it is."""
     return torch.zeros_like(xy, dtype=torch.float32)
 
 
-def _quarter_step(heatmaps: Tensor, joint: Tensor, xy: Tensor) -> Tensor:
+def _quarter_step(heatmaps: Tensor, keypoint: Tensor, xy: Tensor) -> Tensor:
     """A quarter pixel towards the higher neighbour on each axis, down where both are equal."""
-    around = _patches_around(heatmaps, joint, xy, 1)
+    around = _patches_around(heatmaps, keypoint, xy, 1)
     slope = torch.stack([around[:, 1, 2] - around[:, 1, 0], around[:, 2, 1] - around[:, 0, 1]], dim=-1)
     return torch.where(slope > 0, 0.25, -0.25)
 
 
 def _dark_step(
-    heatmaps: Tensor, joint: Tensor, xy: Tensor, *, kernel: int = 11, limit: float | None = DEFAULT_DECODE_LIMIT
+    heatmaps: Tensor, keypoint: Tensor, xy: Tensor, *, kernel: int = 11, limit: float | None = DEFAULT_DECODE_LIMIT
 ) -> Tensor:
-    """DARK's Newton step on the logarithm of the blurred heatmap; arguments as for `heatmaps.dark`.
+    """DARK's Newton step on the logarithm of the blurred heatmap; arguments as for `decode_dark`.
 
-    Only what the step looks at is blurred, so its cost grows with the people, not with the picture.
+    Only what the step looks at is blurred, so its cost grows with the people, not with the image.
     """
     radius = 2 + kernel // 2
-    around = modulate_heatmaps(_patches_around(heatmaps, joint, xy, radius)[None], kernel)[0]
+    around = modulate_heatmaps(_patches_around(heatmaps, keypoint, xy, radius)[None], kernel)[0]
     log = around[:, radius - 2 : radius + 3, radius - 2 : radius + 3].to(decode_dtype(heatmaps)).clamp(min=1e-10).log()
     gradient = 0.5 * torch.stack([log[:, 2, 3] - log[:, 2, 1], log[:, 3, 2] - log[:, 1, 2]], dim=-1)
     dxx = 0.25 * (log[:, 2, 4] - 2 * log[:, 2, 2] + log[:, 2, 0])
@@ -265,15 +265,15 @@ def _dark_step(
 
 
 def _udp_step(
-    heatmaps: Tensor, joint: Tensor, xy: Tensor, *, kernel: int = 3, limit: float | None = DEFAULT_DECODE_LIMIT
+    heatmaps: Tensor, keypoint: Tensor, xy: Tensor, *, kernel: int = 3, limit: float | None = DEFAULT_DECODE_LIMIT
 ) -> Tensor:
-    """UDP's Newton step, whose derivatives are one pixel wide; arguments as for `heatmaps.udp`.
+    """UDP's Newton step, whose derivatives are one pixel wide; arguments as for `_decode_udp`.
 
     mmpose 0.x, `post_dark`, of which the last two pixels at a border differ: here the edge repeats in the blur.
     """
     reach = kernel // 2
     blur = blur_matrix(2 * reach + 3, kernel, heatmaps.device, decode_dtype(heatmaps))[reach : reach + 3]
-    around = blur @ _patches_around(heatmaps, joint, xy, reach + 1).to(blur.dtype) @ blur.T  # (n, 3, 3)
+    around = blur @ _patches_around(heatmaps, keypoint, xy, reach + 1).to(blur.dtype) @ blur.T  # (n, 3, 3)
     log = around.clamp(1e-3, 50).log()
     middle, right, left, below, above = log[:, 1, 1], log[:, 1, 2], log[:, 1, 0], log[:, 2, 1], log[:, 0, 1]
     gradient = 0.5 * torch.stack([right - left, below - above], dim=-1)
@@ -284,15 +284,15 @@ def _udp_step(
 
 @dataclass(frozen=True)
 class SubpixelSteps:
-    """From pixels to the joints in them."""
+    """From pixels to the keypoints in them."""
 
     peaks: _SubpixelStep = _quarter_step
-    missing: _SubpixelStep = _quarter_step  # of the pixels that were found by looking for a joint
-    middle: float = 0.5  # px, where in its pixel a joint is that no step moves: targets were rounded down
+    missing: _SubpixelStep = _quarter_step  # of the pixels that were found by looking for a keypoint
+    middle: float = 0.5  # px, where in its pixel a keypoint is that no step moves: targets were rounded down
 
     @classmethod
     def of(cls, decode: str, kernel: int, limit: float | None, geometry: str = "classic") -> SubpixelSteps:
-        """Those of one of `DECODINGS`; UDP's authors move missing joints by quarters, and round nothing."""
+        """Those of one of `GROUP_DECODERS`; UDP's authors move missing keypoints by quarters, and round nothing."""
         named: dict[str, _SubpixelStep] = {
             "argmax": _no_step,
             "quarter": _quarter_step,
@@ -303,10 +303,10 @@ class SubpixelSteps:
         return cls(named[decode], missing, 0.0 if geometry == "udp" else 0.5)
 
 
-def _patches_around(heatmaps: Tensor, joint: Tensor, xy: Tensor, radius: int) -> Tensor:
+def _patches_around(heatmaps: Tensor, keypoint: Tensor, xy: Tensor, radius: int) -> Tensor:
     """Squares of heatmaps (K, h, w) around pixels (n, 2): (n, 2r+1, 2r+1); beyond the border the edge repeats."""
     height, width = heatmaps.shape[-2:]
     steps = torch.arange(-radius, radius + 1, device=heatmaps.device)
     x = (xy[:, 0, None] + steps).clamp(0, width - 1)  # (n, 2r+1)
     y = (xy[:, 1, None] + steps).clamp(0, height - 1)
-    return heatmaps[joint[:, None, None], y[:, :, None], x[:, None, :]]
+    return heatmaps[keypoint[:, None, None], y[:, :, None], x[:, None, :]]

@@ -1,12 +1,12 @@
-"""Joints to heatmaps and heatmaps to joints, on tensors, on their device.
+"""Keypoints to heatmaps and heatmaps to keypoints, on tensors, on their device.
 
-No loop runs over people or joints, and nothing here waits for a GPU: constants are kept there, and
+No loop runs over people or keypoints, and nothing here waits for a GPU: constants are kept there, and
 no step needs to know a number from it. Coordinates are heatmap pixels (x, y); `geometry` takes them
-to the crop and the picture.
+to the crop and the image.
 
-Encoding   biased    Gaussian around the rounded joint, cut off at 3 sigma (HRNet, SimpleBaseline)
-           unbiased  Gaussian around the joint itself, over the whole map (DARK, equation 8 ff.)
-           udp       Gaussian around the joint itself, cut off at 3 sigma (mmpose 1.x `UDPHeatmap`)
+Encoding   biased    Gaussian around the rounded keypoint, cut off at 3 sigma (HRNet, SimpleBaseline)
+           unbiased  Gaussian around the keypoint itself, over the whole map (DARK, equation 8 ff.)
+           udp       Gaussian around the keypoint itself, cut off at 3 sigma (mmpose 1.x `UDPHeatmap`)
 Decoding   argmax    the highest pixel
            quarter   a quarter pixel from there towards the higher neighbour (HRNet)
            dark      blur, logarithm, one Newton step (Zhang et al. 2020, section 3.1)
@@ -19,7 +19,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-DEFAULT_DECODE_LIMIT = 1.0  # heatmap px an axis
+DEFAULT_DECODE_LIMIT = 1.0  # heatmap px per axis
 
 # cv2.getGaussianKernel does not compute these but looks them up.
 _FIXED_KERNELS = {
@@ -33,7 +33,7 @@ _FIXED_KERNELS = {
 def merge_flip(heatmaps: Tensor, flipped: Tensor, mirror: Tensor, *, shift: bool) -> Tensor:
     """Mean of the heatmaps of crops and of their mirror images, both (N, K, h, w).
 
-    mirror: (K,) the joint that each joint becomes in a mirror (`Skeleton.mirror`). `shift` moves the
+    mirror: (K,) the keypoint that each keypoint becomes in a mirror (`Skeleton.mirror`). `shift` moves the
     mirrored-back map one column to the right, its first column kept, which the classic geometry
     needs (HRNet, lib/core/function.py, `SHIFT_HEATMAP`).
     """
@@ -152,7 +152,7 @@ def newton_step(gradient: Tensor, dxx: Tensor, dyy: Tensor, dxy: Tensor, limit: 
 
 
 def _log_pixels_around(heatmaps: Tensor, xy: Tensor, radius: int, *, low: float, high: float | None = None) -> Tensor:
-    """Logarithm of the clipped `neighbours` (N, K, 2r+1, 2r+1).
+    """Logarithm of the clipped `_pixels_around` (N, K, 2r+1, 2r+1).
 
     Rounded once, to float32, like the authors' numpy: the derivatives subtract nearly equal numbers.
     """
@@ -163,7 +163,7 @@ def _log_pixels_around(heatmaps: Tensor, xy: Tensor, radius: int, *, low: float,
 def decode_dtype(tensor: Tensor) -> torch.dtype:
     """float64 on a CPU, in which the authors' numpy computes; float32 on a GPU.
 
-    A consumer GPU takes 32 to 64 times as long in float64, and MPS has none. The joints of the reference
+    A consumer GPU takes 32 to 64 times as long in float64, and MPS has none. The keypoints of the reference
     maps move by less than 3e-5 heatmap px (1e-4 where the Hessian is singular and no limit is set).
     """
     return torch.float64 if tensor.device.type == "cpu" else torch.float32
@@ -172,7 +172,7 @@ def decode_dtype(tensor: Tensor) -> torch.dtype:
 def modulate_heatmaps(heatmaps: Tensor, kernel: int) -> Tensor:
     """Blur (N, K, h, w) with zeros outside, then scale each map back to its old maximum.
 
-    DARK, equation 9 f. The blur runs in `precise` numbers, as the authors' does.
+    DARK, equation 9 f. The blur runs in `decode_dtype` numbers, as the authors' does.
     """
     dtype = decode_dtype(heatmaps)
     rows, columns = (blur_matrix(n, kernel, heatmaps.device, dtype) for n in heatmaps.shape[-2:])
@@ -208,25 +208,27 @@ def _gaussian_kernel(kernel: int) -> Tensor:
 
 
 def encode_heatmaps(
-    joints: Tensor, visible: Tensor, size: tuple[int, int], *, sigma: float = 2.0, encoding: str = "unbiased"
+    keypoints: Tensor, visible: Tensor, size: tuple[int, int], *, sigma: float = 2.0, encoding: str = "unbiased"
 ) -> tuple[Tensor, Tensor]:
     """Target heatmaps (N, K, h, w) and target weights (N, K), both float32.
 
-    joints: (N, K, 2) heatmap px; visible: (N, K), drawn where above 0.5; size: (width, height);
-    sigma: px, 2 for 64x48, 3 for 96x72, 1 for 32x24. The weight is the visibility, and 0 for a joint
+    keypoints: (N, K, 2) heatmap px; visible: (N, K), drawn where above 0.5; size: (width, height);
+    sigma: px, 2 for 64x48, 3 for 96x72, 1 for 32x24. The weight is the visibility, and 0 for a keypoint
     whose 3-sigma patch lies outside the map. HRNet and DarkPose, `JointsDataset.generate_target`.
     """
-    joints = joints.double()
+    keypoints = keypoints.double()
     radius = 3 * sigma
-    nearest = (joints + 0.5).trunc()
+    nearest = (keypoints + 0.5).trunc()
     low, high = (
-        (joints - radius, joints + radius + 1) if encoding == "unbiased" else (nearest - radius, nearest + radius + 1)
+        (keypoints - radius, keypoints + radius + 1)
+        if encoding == "unbiased"
+        else (nearest - radius, nearest + radius + 1)
     )
-    bound = torch.tensor(size, device=joints.device)
+    bound = torch.tensor(size, device=keypoints.device)
     weight = visible * ((low.trunc() < bound) & (high.trunc() >= 0)).all(-1)
-    dx, dy = (torch.arange(n, device=joints.device, dtype=torch.float64) for n in size)
-    center = nearest if encoding == "biased" else joints
-    # A Gaussian is separable as well: one row and one column a joint.
+    dx, dy = (torch.arange(n, device=keypoints.device, dtype=torch.float64) for n in size)
+    center = nearest if encoding == "biased" else keypoints
+    # A Gaussian is separable as well: one row and one column per keypoint.
     row, column = (torch.exp(-((d - center[..., i, None]) ** 2) / (2 * sigma**2)) for i, d in enumerate((dx, dy)))
     if encoding != "unbiased":
         row = row * ((dx - nearest[..., 0, None]).abs() <= radius)

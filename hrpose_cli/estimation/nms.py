@@ -6,9 +6,9 @@ from numpy.typing import ArrayLike, NDArray
 from hrpose_cli.geometry import Geometry, Size, box_regions, oks
 from hrpose_cli.poses import Poses
 
-_SOFT_MOST = 20  # people an image that `soft_oks_nms` keeps
-_SEEN_SCORE = 0.2  # score of a joint that is not just guessed
-_SHARED_FRACTION = 3  # joints that two people must both show to be taken for one
+_SOFT_MOST = 20  # people per image that `_soft_oks_nms` keeps
+_SEEN_SCORE = 0.2  # score of a keypoint that is not just guessed
+_SHARED_FRACTION = 3  # keypoints that two people must both show to be taken for one
 
 
 def _padded_area(boxes: ArrayLike, crop: Size, geometry: Geometry) -> NDArray[np.float64]:
@@ -54,14 +54,14 @@ NMS_METHODS = {"hard": _oks_nms, "soft": _soft_oks_nms}
 def pose_similarity(
     xy: ArrayLike, boxes: ArrayLike, crop: Size, geometry: Geometry, sigmas: ArrayLike
 ) -> NDArray[np.float64]:
-    """(N, N) OKS of the people of one picture, on the scale of their padded boxes."""
+    """(N, N) OKS of the people of one image, on the scale of their padded boxes."""
     return oks(xy, _padded_area(boxes, crop, geometry), sigmas)
 
 
 def drop_duplicates(poses: Poses, threshold: float) -> Poses:
     """The people but for those who are over `threshold` like a better one: somebody found twice.
 
-    Likeness is OKS on the scale of the boxes, over the joints that both show: of the others a net makes a
+    Likeness is OKS on the scale of the boxes, over the keypoints that both show: of the others a net makes a
     guess, which is another for another box.
     """
     if len(poses) < 2:

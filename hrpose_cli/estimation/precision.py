@@ -1,4 +1,4 @@
-"""Whether a net finds the same joints with fewer digits: tried on the people of the samples, once a net."""
+"""Whether a net finds the same keypoints with fewer digits: tried on the people of the samples, once a net."""
 
 from __future__ import annotations
 
@@ -33,10 +33,11 @@ _CLIP_BOXES = {
 }
 _PADDINGS = (0.8, 1.0, 1.25)  # times the net's own
 _BATCH = 8
-_SURE_SCORE = 0.3  # joints that score less are not compared
+_SURE_SCORE = 0.3  # keypoints that score less are not compared
 _FEWEST_KEYPOINTS = 100  # of them; with less a net cannot be judged by these people
 _NEAR_PIXELS = 0.5  # crop pixels
-# Of the joints that must be so near. What moves farther are mostly joints that a weak net sees in two places: nets that
+# Of the keypoints that must be so near. What moves farther are mostly keypoints that a weak net sees in two
+# places: nets that
 # keep 97.5 to 99.5 % lost .0009 AP on coco_dev with flip at most; the light net in int8 loses .0077 and keeps 39 %.
 _AGREEING_FRACTION = 0.99
 _LOG = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ _BackendMaker = Callable[[str], Backend]  # of a precision
 
 
 def _agreeing_precision(spec: ModelSpec, make: _BackendMaker, precisions: Sequence[str], facts: dict[str, str]) -> str:
-    """The first of `precisions` in which a net finds the joints that it finds in fp32, or else fp32.
+    """The first of `precisions` in which a net finds the keypoints that it finds in fp32, or else fp32.
 
     facts: what the answer depends on, by which it is kept.
     """
@@ -57,7 +58,7 @@ def _agreeing_precision(spec: ModelSpec, make: _BackendMaker, precisions: Sequen
 
 
 def _try_precisions(spec: ModelSpec, make: _BackendMaker, precisions: Sequence[str]) -> str:
-    """`agreeing`, tried now."""
+    """`_agreeing_precision`, tried now."""
     _LOG.info("trying whether %s may run in %s, once", spec.name, " or ".join(precisions))
     images = _sample_crops(spec)
     want, score = _decode_crops(spec, make("fp32"), images)
@@ -65,7 +66,7 @@ def _try_precisions(spec: ModelSpec, make: _BackendMaker, precisions: Sequence[s
     for precision in precisions if sure.sum() >= _FEWEST_KEYPOINTS else ():
         found, _ = _decode_crops(spec, make(precision), images)
         share = float((np.linalg.norm(found - want, axis=-1)[sure] <= _NEAR_PIXELS).mean())
-        _LOG.info("in %s %.1f %% of its joints are where they are in fp32", precision, 100 * share)
+        _LOG.info("in %s %.1f %% of its keypoints are where they are in fp32", precision, 100 * share)
         if share >= _AGREEING_FRACTION:
             return precision
     return "fp32"
@@ -88,8 +89,8 @@ def _sample_images() -> Iterator[tuple[Image, Sequence[Sequence[int]]]]:
 
 
 def _decode_crops(spec: ModelSpec, backend: Backend, images: Image) -> tuple[Floats, Floats]:
-    """Joints (N, K, 2) in crop pixels, and their scores (N, K)."""
-    with catch_out_of_memory(backend, "say --precision fp32"):
+    """Keypoints (N, K, 2) in crop pixels, and their scores (N, K)."""
+    with catch_out_of_memory(backend, "use --precision fp32"):
         heatmaps = torch.cat([backend(images[i : i + _BATCH]).cpu() for i in range(0, len(images), _BATCH)])
     xy, score = DECODERS[spec.decode](heatmaps, spec.kernel, DEFAULT_DECODE_LIMIT)
     return (xy * (spec.input_size[0] / heatmaps.shape[-1])).numpy(), score.numpy()
@@ -111,7 +112,7 @@ _BACKENDS_BY_SUFFIX = {
 def _try_faster_precision(
     spec: ModelSpec, path: Path, make: Callable[[str], Backend], backend: str, device: str
 ) -> str:
-    """The fastest precision, among those whose loss nobody measured, in which the net still finds the same joints."""
+    """The fastest precision, among those not measured yet, in which the net still finds the same keypoints."""
     if spec.method != "top-down" or own_precision(path, backend):
         return "fp32"
     known = _measured_losses(path)
@@ -176,8 +177,8 @@ def _is_available(path: Path, precision: str) -> bool:
     return path.suffix not in EXPORTED_SUFFIXES and find_quantized_file(path) is not None
 
 
-# By the SHA-256 of a file of weights: average precision on coco_dev (208 held-out pictures) in fp32, minus
-# that in each precision; of joints with ground-truth boxes and flip test, of a detector's boxes for itself.
+# By the SHA-256 of a file of weights: average precision on coco_dev (208 held-out images) in fp32, minus
+# that in each precision; of keypoints with ground-truth boxes and flip test, of a detector's boxes for itself.
 # What is not here was not measured.
 _AP_LOSSES: dict[str, dict[str, float]] = {
     # lite-hrnet-256x192: .6793 in fp32
@@ -212,7 +213,7 @@ def _weights_hash(path: Path) -> str:
 def build_backend(
     spec: ModelSpec, path: Path, *, device: str, backend: str = "auto", precision: str = "auto"
 ) -> Backend:
-    """What runs the net of `spec` in the file `path` on a torch device; "auto": see `choose` and `try_faster`."""
+    """The backend that runs the net of `spec` in the file `path` on a torch device."""
     name, chosen = choose_backend(path, device, backend, precision)
     make = partial(BACKENDS[name], spec, path, device)
     return make(

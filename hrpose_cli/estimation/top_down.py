@@ -28,9 +28,9 @@ _CropOwners = Sequence[tuple[int, int]]  # of crops: the number of a frame and o
 
 @dataclass(frozen=True)
 class TopDown:
-    """Boxes first, then one crop a person; crops of all people of all frames share batches.
+    """Boxes first, then one crop per person; crops of all people of all frames share batches.
 
-    With a backend that is `OnDevice` only frames go to the device and joints come back: crops are cut,
+    With a backend that is `OnDevice` only frames go to the device and keypoints come back: crops are cut,
     mirrored, run and decoded there, and it is waited for once, when everything has been asked of it.
     """
 
@@ -59,7 +59,7 @@ class TopDown:
             return self.detector(frames)
 
     def estimate(self, frames: Sequence[Frame], boxes: Sequence[Boxes]) -> list[Poses]:
-        """Poses of the people in `boxes`, one Boxes a frame; who has two boxes comes out once."""
+        """Poses of the people in `boxes`, one Boxes per frame; who has two boxes comes out once."""
         owners = [(i, j) for i, found in enumerate(boxes) for j in range(len(found))]
         k = len(self.skeleton)
         xy, score = np.zeros((0, k, 2), np.float32), np.zeros((0, k), np.float32)
@@ -104,7 +104,7 @@ class TopDown:
         return {"size": spec.input_size, "geometry": spec.geometry, "padding": spec.padding, "mode": self.crop_mode}
 
     def read(self, batches: Iterable[Crops | DeviceCrops]) -> tuple[Floats, Floats]:
-        """Joints (M, K, 2) in frame pixels of all crops, and their scores (M, K)."""
+        """Keypoints (M, K, 2) in frame pixels of all crops, and their scores (M, K)."""
         points, ways = [], []
         for crops in batches:
             heatmaps = self.maps(crops.images)
@@ -119,7 +119,7 @@ class TopDown:
         return heatmaps
 
     def maps(self, images: Image | Tensor) -> Tensor:
-        """`heatmaps` of pictures (M, h, w, 3), before anyone has looked whether they are numbers."""
+        """`heatmaps` of images (M, h, w, 3), before anyone has looked whether they are numbers."""
         heatmaps = self.run(images)
         if not self.flip_test:
             return heatmaps
@@ -127,14 +127,14 @@ class TopDown:
         return merge_flip(heatmaps, self.run(mirror_images(images)), mirror, shift=self.spec.flip_shift)
 
     def run(self, images: Image | Tensor) -> Tensor:
-        """What the net makes of pictures, wherever they lie."""
+        """What the net makes of images, wherever they lie."""
         if isinstance(images, np.ndarray):
             return self.backend(images)
         assert isinstance(self.backend, OnDevice), "crops are on a device only if the backend takes them there"
         return self.backend.on_device(images)
 
-    def joints(self, heatmaps: Tensor, to_frame: Affine) -> tuple[Floats, Floats]:
-        """Joints (M, K, 2) in frame pixels and their scores (M, K) in 0..1."""
+    def keypoints(self, heatmaps: Tensor, to_frame: Affine) -> tuple[Floats, Floats]:
+        """Keypoints (M, K, 2) in frame pixels and their scores (M, K) in 0..1."""
         return self.located(self.decoded(heatmaps), self.way(heatmaps, to_frame))
 
     def decoded(self, heatmaps: Tensor) -> Tensor:
@@ -148,7 +148,7 @@ class TopDown:
         return compose_affines(to_frame, heatmap_to_crop(size, self.spec.input_size, self.spec.geometry))
 
     def located(self, points: Tensor, way: Affine) -> tuple[Floats, Floats]:
-        """`decoded` joints in frame pixels (M, K, 2) and their scores (M, K)."""
+        """`decoded` keypoints in frame pixels (M, K, 2) and their scores (M, K)."""
         found = points.cpu()
         check_heatmaps(self.backend, found)
         xy = transform_points(way, found[..., :2].numpy())
@@ -162,13 +162,13 @@ def _group_by_frame(owners: _CropOwners) -> Iterator[tuple[int, list[int]]]:
 
 @lru_cache(maxsize=32)
 def _mirror_on_device(skeleton: str, device: torch.device) -> Tensor:
-    """(K,) the joint that each joint becomes in a mirror, kept on a device."""
+    """(K,) the keypoint that each keypoint becomes in a mirror, kept on a device."""
     return torch.from_numpy(SKELETONS[skeleton].mirror).to(device)
 
 
 @dataclass(frozen=True)
 class DetectEveryN:
-    """Detects people only now and then; between, looks for them around their last joints.
+    """Detects people only now and then; between, looks for them around their last keypoints.
 
     The first frame of every call is one to detect in, so that nothing is remembered from call to call.
     """
@@ -184,6 +184,6 @@ class DetectEveryN:
             else:
                 boxes = boxes_from_keypoints(found[-1], frame.size)
                 poses = self.base.estimate([frame], [boxes])[0]
-                # Where nobody is any more a net still gives joints, but hardly any that it is sure of.
+                # Where nobody is any more a net still gives keypoints, but hardly any that it is sure of.
                 found.append(poses[(poses.score >= SEEN_SCORE).sum(axis=1) >= 3])
         return found

@@ -1,8 +1,8 @@
 """COCO JSON: one dictionary that `pycocotools.COCO` loads, and the plain results list of COCOeval.
 
 Beside COCO's own keys an annotation has `box_score` and `keypoint_scores`, and where there is
-something to say `track_id`, `raw_keypoints` (the joints before smoothing, as triples like
-`keypoints`) and `filled` (1 for each joint that no picture showed). Images that are frames of a
+something to say `track_id`, `raw_keypoints` (the keypoints before smoothing, as triples like
+`keypoints`) and `filled` (1 for each keypoint that no image showed). Images that are frames of a
 video have `frame_index` and `time` in seconds, and `videos` says its name, size and `frame_rate`, a
 fraction such as "30000/1001". Coordinates are rounded to 3 decimals. The id of an image is the number
 that its file is called by where all files are, as COCO's; else images are counted from 1.
@@ -36,29 +36,29 @@ _LISTS = {"info", "videos", "images", "annotations", "categories"}
 
 
 def _category_entry(skeleton: Skeleton) -> dict[str, Any]:
-    """The category entry; COCO counts the joints of its limbs from 1."""
+    """The category entry; COCO counts the keypoints of its limbs from 1."""
     return {
         "id": _PERSON_CATEGORY,
         "name": "person",
         "supercategory": "person",
-        "keypoints": list(skeleton.joints),
+        "keypoints": list(skeleton.keypoints),
         "skeleton": [[a + 1, b + 1] for a, b in skeleton.limbs],
     }
 
 
 def has_numeric_names(names: Sequence[str]) -> bool:
-    """Whether every picture is called by a number of its own, as COCO's are: 000000000139.jpg."""
+    """Whether every image is called by a number of its own, as COCO's are: 000000000139.jpg."""
     stems = [Path(name).stem for name in names]
     return bool(stems) and all(map(str.isdecimal, stems)) and len(set(map(int, stems))) == len(stems)
 
 
 def coco_image_id(header: PoseHeader, name: str, count: int) -> int:
-    """The number that the picture is called by, where all are; else its own, counted from 1."""
+    """The number that the image is called by, where all are; else its own, counted from 1."""
     return int(Path(name).stem) if header.numbered and name else count
 
 
 def _image_entry(frame: Frame | PoseRecord, image_id: int, name: str) -> dict[str, Any]:
-    """One picture called `name`; frames, which have no name of their own, say their index and time as well."""
+    """One image called `name`; frames, which have no name of their own, say their index and time as well."""
     width, height = frame.size
     entry = {"id": image_id, "file_name": name, "width": width, "height": height}
     if frame.time is not None:
@@ -79,7 +79,7 @@ def _video_entries(header: PoseHeader) -> dict[str, Any]:
 def _annotation_entries(
     poses: Poses, image_id: int, *, first_id: int = 1, threshold: float = 0.3
 ) -> list[dict[str, Any]]:
-    """One entry a person: v is 2 for joints scoring at least `threshold`, 1 below it, 0 for those `unlabelled`."""
+    """One entry per person: v is 2 for keypoints scoring at least `threshold`, 1 below it, 0 if unlabelled."""
     visible = np.where(_unlabelled_keypoints(poses), 0, np.where(poses.score >= threshold, 2, 1))
     return [
         {
@@ -101,15 +101,15 @@ def _annotation_entries(
 
 
 def _unlabelled_keypoints(poses: Poses) -> NDArray[np.bool_]:
-    """(N, K) joints of which nothing is known: no place, or as annotators leave them no score, at 0, 0."""
+    """(N, K) keypoints of which nothing is known: no place, or as annotators leave them no score, at 0, 0."""
     return np.asarray((poses.score == 0) & (poses.xy == 0).all(axis=2) | ~np.isfinite(poses.xy).all(axis=2))
 
 
 def _extra_fields(poses: Poses, i: int, visible: Any) -> dict[str, Any]:
     """What only tracked and smoothed people have."""
     entry: dict[str, Any] = {}
-    if poses.ids is not None:
-        entry["track_id"] = int(poses.ids[i])
+    if poses.track_ids is not None:
+        entry["track_id"] = int(poses.track_ids[i])
     if poses.raw is not None:
         entry["raw_keypoints"] = _to_triples(poses.raw[i], visible)
     if poses.filled is not None and poses.filled[i].any():
@@ -118,7 +118,7 @@ def _extra_fields(poses: Poses, i: int, visible: Any) -> dict[str, Any]:
 
 
 def coco_results(poses: Poses, image_id: int) -> list[dict[str, Any]]:
-    """Rows of COCOeval's results list; the third number of a joint is its score."""
+    """Rows of COCOeval's results list; the third number of a keypoint is its score."""
     return [
         {
             "image_id": image_id,
@@ -174,22 +174,22 @@ def open_coco(path: Path, header: PoseHeader) -> Iterator[_StreamWriter]:
 
 
 def read_coco(path: Path) -> tuple[PoseHeader, Iterator[PoseRecord]]:
-    """Any COCO keypoint file of a known skeleton, ground truth as well, where labelled joints score 1; no crowds.
+    """Any COCO keypoint file of a known skeleton, ground truth as well, where labelled keypoints score 1; no crowds.
 
     A dictionary that hrpose wrote gives back its people but for sigmas and rounding.
     """
     content = read_json(path, "COCO poses")
     with name_damage(_FORMAT_NAME, path):
         if not isinstance(content, dict):
-            raise FormatError("it is a list, which names no pictures, and no COCO dictionary")
-        joints = next((c["keypoints"] for c in content["categories"] if "keypoints" in c), COCO.joints)
+            raise FormatError("it is a list, which names no images, and no COCO dictionary")
+        keypoints = next((c["keypoints"] for c in content["categories"] if "keypoints" in c), COCO.keypoints)
         images = content["images"]
         people = defaultdict(list)
         for row in content["annotations"]:
             people[row["image_id"]].append(row)
         header = PoseHeader(
             content.get("info") or {},
-            skeleton_from_names(joints),
+            skeleton_from_names(keypoints),
             _read_clip_name(content.get("videos"), images),
             _read_clip_size(images),
             _read_rate(content.get("videos")),
@@ -200,19 +200,19 @@ def read_coco(path: Path) -> tuple[PoseHeader, Iterator[PoseRecord]]:
 
 
 def _ids_are_names(images: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the ids are the numbers that the pictures are called by."""
+    """Whether the ids are the numbers that the images are called by."""
     names = [entry["file_name"] for entry in images]
     return has_numeric_names(names) and [int(Path(name).stem) for name in names] == [entry["id"] for entry in images]
 
 
 def _read_clip_name(videos: Any, images: Sequence[Mapping[str, Any]]) -> str:
-    """What `videos` calls the one clip, or else what its first frame is called; "" for pictures."""
+    """What `videos` calls the one clip, or else what its first frame is called; "" for images."""
     named = [video["name"] for video in videos or () if isinstance(video, dict) and "name" in video]
     return named[0] if len(named) == 1 else next((i["file_name"] for i in images if "frame_index" in i), "")
 
 
 def _read_clip_size(images: Sequence[Mapping[str, Any]]) -> tuple[int, int] | None:
-    """(width, height) of the frames of a video; pictures have each their own."""
+    """(width, height) of the frames of a video; images have each their own."""
     sizes = {(int(entry["width"]), int(entry["height"])) for entry in images if "frame_index" in entry}
     return sizes.pop() if len(sizes) == 1 else None
 
@@ -244,7 +244,7 @@ def _read_records(
 
 
 def _is_person(row: Mapping[str, Any]) -> bool:
-    """Whether an annotation is one person with joints, known or not; a crowd is no person."""
+    """Whether an annotation is one person with keypoints, known or not; a crowd is no person."""
     return "keypoints" in row and not row.get("iscrowd")
 
 
@@ -252,9 +252,9 @@ def _read_poses(rows: Sequence[Mapping[str, Any]], skeleton: Skeleton) -> Poses:
     """The people of one image; what one of them has and another lacks is filled up or dropped."""
     if not rows:
         return Poses.none(skeleton)
-    joints = np.stack([_read_triples(row["keypoints"]) for row in rows])  # (N, K, 3)
-    labelled = joints[..., 2] > 0
-    xy = to_float32(joints[..., :2])
+    keypoints = np.stack([_read_triples(row["keypoints"]) for row in rows])  # (N, K, 3)
+    labelled = keypoints[..., 2] > 0
+    xy = to_float32(keypoints[..., :2])
     score = to_float32([row.get("keypoint_scores", seen) for row, seen in zip(rows, labelled, strict=True)])
     tracked = all("track_id" in row for row in rows)
     smoothed, held = (any(key in row for row in rows) for key in ("raw_keypoints", "filled"))
@@ -263,7 +263,7 @@ def _read_poses(rows: Sequence[Mapping[str, Any]], skeleton: Skeleton) -> Poses:
         score,
         _read_boxes(rows, xy, score),
         to_float32([row.get("box_score", row.get("score", 1)) for row in rows]),
-        ids=np.array([row["track_id"] for row in rows], np.int64) if tracked else None,
+        track_ids=np.array([row["track_id"] for row in rows], np.int64) if tracked else None,
         raw=to_float32([_read_triples(row.get("raw_keypoints", row["keypoints"]))[:, :2] for row in rows])
         if smoothed
         else None,
@@ -278,7 +278,7 @@ def _read_triples(flat: Sequence[float]) -> Any:
 
 
 def _read_boxes(rows: Sequence[Mapping[str, Any]], xy: Floats, score: Floats) -> Floats:
-    """(N, 4) boxes; around the joints where a row has none."""
+    """(N, 4) boxes; around the keypoints where a row has none."""
     around = boxes_around(xy, score)
     xywh = np.array([row.get("bbox", (0, 0, 0, 0)) for row in rows], np.float64)  # (N, 4)
     box = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
@@ -286,16 +286,16 @@ def _read_boxes(rows: Sequence[Mapping[str, Any]], xy: Floats, score: Floats) ->
 
 
 def unread_coco_fields(path: Path) -> list[str]:
-    """What `read` leaves out, in plain words."""
+    """What `read_coco` leaves out, in plain words."""
     content = read_json(path, "COCO poses")
     images, rows = content["images"], content["annotations"]
     foreign = [row for row in rows if "box_score" not in row]  # hrpose writes one, and the area of the box
     seen = [row.get("keypoints", ())[2::3] for row in foreign if not row.get("iscrowd")]
     kinds = {
-        "annotations without joints": any("keypoints" not in row for row in rows),
+        "annotations without keypoints": any("keypoints" not in row for row in rows),
         "crowds": any(row.get("iscrowd") for row in rows),
         "areas (those of the boxes take their place)": any("area" in row for row in foreign),
-        "that labelled joints are hidden": any(1 in each for each in seen),
+        "that labelled keypoints are hidden": any(1 in each for each in seen),
         "ids of annotations": [row.get("id") for row in rows] != [*range(1, len(rows) + 1)],
         "ids of images": not _ids_are_names(images)
         and [image["id"] for image in images] != [*range(1, len(images) + 1)],
@@ -320,7 +320,7 @@ def _box_to_xywh(box: Any) -> list[float]:
 
 
 def _to_triples(xy: Any, third: Any) -> list[float | int]:
-    """x1, y1, v1, x2, ... as COCO lists joints."""
+    """x1, y1, v1, x2, ... as COCO lists keypoints."""
     return [
         value
         for (x, y), v in zip(xy.tolist(), third.tolist(), strict=True)

@@ -1,8 +1,8 @@
-"""CSV in long form: a row a joint, so that a group-by of any table program finds what it wants.
+"""CSV in long form: a row per keypoint, so that a group-by of any table program finds what it wants.
 
-Columns, always the same: frame, time (s; empty for pictures), track (empty where nobody was followed),
-keypoint, x, y (px), score, raw_x, raw_y (the joint before smoothing; empty where nothing was
-smoothed), filled (1: no picture showed the joint) and tracked (0 where track is empty). Boxes, sizes
+Columns, always the same: frame, time (s; empty for images), track (empty where nobody was followed),
+keypoint, x, y (px), score, raw_x, raw_y (the keypoint before smoothing; empty where nothing was
+smoothed), filled (1: no image showed the keypoint) and tracked (0 where track is empty). Boxes, sizes
 and frames without people have no row. Numbers read back to the very same float32.
 """
 
@@ -62,13 +62,13 @@ def open_csv(path: Path, header: PoseHeader) -> Iterator[_RowWriter]:
 
 
 def _person_rows(record: PoseRecord, i: int) -> list[tuple[Any, ...]]:
-    """A row a joint."""
+    """A row per keypoint."""
     poses, k = record.poses, len(record.poses.skeleton)
-    track = None if poses.ids is None else int(poses.ids[i])
+    track = None if poses.track_ids is None else int(poses.track_ids[i])
     raw = [(None, None)] * k if poses.raw is None else shortest_decimals(poses.raw[i])
     filled = np.zeros(k, int) if poses.filled is None else poses.filled[i].astype(int)
-    joints = zip(
-        poses.skeleton.joints,
+    keypoints = zip(
+        poses.skeleton.keypoints,
         shortest_decimals(poses.xy[i]),
         shortest_decimals(poses.score[i]),
         raw,
@@ -76,13 +76,13 @@ def _person_rows(record: PoseRecord, i: int) -> list[tuple[Any, ...]]:
         strict=True,
     )
     return [
-        (record.index, record.time, track, name, *xy, score, *raw_xy, held, int(poses.ids is not None))
-        for name, xy, score, raw_xy, held in joints
+        (record.index, record.time, track, name, *xy, score, *raw_xy, held, int(poses.track_ids is not None))
+        for name, xy, score, raw_xy, held in keypoints
     ]
 
 
 def read_csv(path: Path) -> tuple[PoseHeader, Iterator[PoseRecord]]:
-    """Poses with boxes around the joints, a box score of 1, and pictures of unknown size."""
+    """Poses with boxes around the keypoints, a box score of 1, and images of unknown size."""
     rows = _read_rows(path)
     with name_damage(_FORMAT_NAME, path):
         next(rows)  # the names of the columns
@@ -103,7 +103,7 @@ def _read_rows(path: Path) -> Iterator[_Row]:
 
 
 def _split_people(rows: Iterator[_Row]) -> Iterator[list[_Row]]:
-    """The rows of one person in one frame, at a time; where they have no track, the first joint begins the next."""
+    """The rows of one person in one frame, at a time; where they have no track, the first keypoint begins the next."""
     for (_, track), group in groupby(rows, key=lambda row: (row["frame"], row["track"])):
         person: list[_Row] = []
         for row in group:
@@ -127,9 +127,9 @@ def _read_records(path: Path, rows: Iterator[_Row], skeleton: Skeleton) -> Itera
 
 def _read_record(frame: Sequence[Sequence[_Row]], skeleton: Skeleton) -> PoseRecord:
     for person in frame:
-        if tuple(row["keypoint"] for row in person) != skeleton.joints:
+        if tuple(row["keypoint"] for row in person) != skeleton.keypoints:
             who = f"track {person[0]['track']}" if person[0]["track"] else "everybody"
-            raise FormatError(f"frame {person[0]['frame']} has not every joint of {who} once")
+            raise FormatError(f"frame {person[0]['frame']} has not every keypoint of {who} once")
     xy, score, raw = (
         _read_column(frame, "x", "y"),
         _read_column(frame, "score")[..., 0],
@@ -142,7 +142,7 @@ def _read_record(frame: Sequence[Sequence[_Row]], skeleton: Skeleton) -> PoseRec
         score,
         boxes_around(xy, score),
         np.ones(len(xy), np.float32),
-        ids=np.array([int(person[0]["track"]) for person in frame]) if first["tracked"] == "1" else None,
+        track_ids=np.array([int(person[0]["track"]) for person in frame]) if first["tracked"] == "1" else None,
         raw=raw if first["raw_x"] else None,
         filled=filled if filled.any() else None,
         skeleton=skeleton,

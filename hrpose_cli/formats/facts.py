@@ -1,4 +1,4 @@
-"""What formats share: the header as JSON, skeletons by their joints, numbers as short text."""
+"""What formats share: the header as JSON, skeletons by their keypoints, numbers as short text."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ _DAMAGE_ERRORS = (
     TypeError, ValueError, LookupError, AttributeError, EOFError, RecursionError, csv.Error, BadZipFile, zlib.error
 )  # fmt: skip
 _VERSION = 1  # of the header below and of the lines of `jsonl`
-UNKNOWN_SIZE = (0, 0)  # the size of pictures in formats that do not say it
+UNKNOWN_SIZE = (0, 0)  # the size of images in formats that do not say it
 
 # What a format may have no place for, in the order in which `hrpose convert` lists it.
 BOXES = "boxes and their scores"
 SCORES = "scores"
 TRACK_IDS = "identities"
-RAW = "raw joints"
-FILLED = "marks of filled joints"
+RAW = "raw keypoints"
+FILLED = "marks of filled keypoints"
 SIGMA = "sigmas"
 EMPTY = "frames without people"
 TIMES = "times"
-NAMES = "picture names"
-SIZES = "picture sizes"
+NAMES = "image names"
+SIZES = "image sizes"
 RATE = "the frame rate"
 INFO = "what made the poses"
 DIGITS = "digits beyond the third decimal"
@@ -47,7 +47,7 @@ def facts_in(header: PoseHeader, record: PoseRecord) -> set[str]:
     """The facts of one record and its header."""
     poses = record.poses
     there = {
-        TRACK_IDS: poses.ids is not None,
+        TRACK_IDS: poses.track_ids is not None,
         RAW: poses.raw is not None,
         FILLED: poses.filled is not None and bool(poses.filled.any()),
         SIGMA: poses.sigma is not None,
@@ -64,7 +64,7 @@ def header_to_json(header: PoseHeader) -> dict[str, Any]:
         "version": _VERSION,
         "info": dict(header.info),
         "skeleton": header.skeleton.name,
-        "joints": list(header.skeleton.joints),
+        "joints": list(header.skeleton.keypoints),
         "source": header.source,
         "size": header.size,
         "rate": None if header.rate is None else str(header.rate),
@@ -90,16 +90,18 @@ def header_from_json(content: Mapping[str, Any]) -> PoseHeader:
     )
 
 
-def skeleton_from_names(joints: Sequence[str]) -> Skeleton:
-    """The skeleton whose joints have these names."""
+def skeleton_from_names(keypoints: Sequence[str]) -> Skeleton:
+    """The skeleton whose keypoints have these names."""
     for skeleton in SKELETONS.values():
-        if skeleton.joints == tuple(joints):
+        if skeleton.keypoints == tuple(keypoints):
             return skeleton
-    raise FormatError(f"its {len(joints)} joints are those of no skeleton that hrpose knows: {', '.join(SKELETONS)}")
+    raise FormatError(
+        f"its {len(keypoints)} keypoints are those of no skeleton that hrpose knows: {', '.join(SKELETONS)}"
+    )
 
 
 def boxes_around(xy: Floats, score: Floats) -> Floats:
-    """(N, 4) boxes around the joints that have a score, for formats that keep none."""
+    """(N, 4) boxes around the keypoints that have a score, for formats that keep none."""
     low, high = keypoint_extents(xy, score > 0)
     box = np.concatenate([low, high], axis=1)  # (N, 4)
     return np.where(np.isfinite(box), box, 0).astype(np.float32)
@@ -116,7 +118,7 @@ def shortest_decimals(values: Floats) -> Any:
 
 
 def to_float32(values: ArrayLike) -> NDArray[np.float32]:
-    """What `shortest` wrote."""
+    """What `shortest_decimals` wrote."""
     return np.array(values, np.float32)
 
 

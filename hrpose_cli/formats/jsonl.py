@@ -1,10 +1,10 @@
-"""JSON Lines: the header, then a line a frame, each flushed: what is on disk can be used after a crash.
+"""JSON Lines: the header, then a line per frame, each flushed: what is on disk can be used after a crash.
 
 The file has its own name from the start. Keys have a fixed order, and those without a value are
 left out: `name` and `size` of a frame where they are the clip's, `id`, `raw`, `sigma` and `filled`
 of a person. Numbers are float32 in the shortest form that reads back to the very same float32, so
 that a run that resumes from the file gives what it would have given without the crash; null is not
-a finite number. `filled` has 1 for each joint that no picture showed. `score` of a person follows
+a finite number. `filled` has 1 for each keypoint that no image showed. `score` of a person follows
 from the other numbers and is not read.
 """
 
@@ -29,7 +29,7 @@ _FORMAT_NAME = "JSON Lines file of hrpose"
 
 
 class _LineWriter:
-    """Writes a line a frame."""
+    """Writes a line per frame."""
 
     def __init__(self, file: IO[bytes], header: PoseHeader) -> None:
         self.file = file
@@ -53,7 +53,7 @@ class _LineWriter:
 
 @contextmanager
 def open_jsonl(path: Path, header: PoseHeader, *, append: bool = False) -> Iterator[_LineWriter]:
-    """A new file, or more lines for one that `complete` knows to end with a whole line."""
+    """A new file, or more lines for one that `whole_record_ends` knows to end with a whole line."""
     with _open_file(path, "ab" if append else "wb") as file:
         lines = _LineWriter(file, header)
         if not append:
@@ -72,9 +72,9 @@ def _open_file(path: Path, mode: str) -> Iterator[IO[Any]]:
 
 
 def _person_entries(poses: Poses) -> list[dict[str, Any]]:
-    """An object a person."""
+    """An object per person."""
     columns = {
-        "id": None if poses.ids is None else poses.ids.tolist(),
+        "id": None if poses.track_ids is None else poses.track_ids.tolist(),
         "box": shortest_decimals(poses.box),
         "box_score": shortest_decimals(poses.box_score),
         "score": shortest_decimals(poses.person_score),
@@ -122,7 +122,7 @@ def _read_poses(people: Sequence[Mapping[str, Any]], header: PoseHeader) -> Pose
         to_float32(columns["box"]),
         to_float32(columns["box_score"]),
         sigma=to_float32(columns["sigma"]) if "sigma" in columns else None,
-        ids=np.array(columns["id"], np.int64) if "id" in columns else None,
+        track_ids=np.array(columns["id"], np.int64) if "id" in columns else None,
         raw=to_float32(columns["raw"]) if "raw" in columns else None,
         filled=np.array(columns["filled"], np.bool_) if "filled" in columns else None,
         skeleton=header.skeleton,

@@ -1,10 +1,10 @@
 """NPZ: arrays for NumPy, which `np.load` reads without pickle; the same ones in every file.
 
-A row a person, M in all: `xy` (M, K, 2) px, `score` (M, K), `box` (M, 4), `box_score` (M,), `sigma`
+A row per person, M in all: `xy` (M, K, 2) px, `score` (M, K), `box` (M, 4), `box_score` (M,), `sigma`
 (M, K) px, `raw` (M, K, 2) px, `filled` (M, K), `track` (M,), `frame` (M,), `time` (M,) s. A row a
 frame, F in all, also of frames without people: `frames` (F,) numbers, `times` (F,) s, `sizes`
-(F, 2) width and height, `people` (F,) how many rows the frame has, `names` (F,) of pictures. And
-`joints` (K,) names and `header`, JSON in a string. What is not there is NaN, -1 (track), False or "".
+(F, 2) width and height, `people` (F,) how many rows the frame has, `names` (F,) of images. And
+`keypoints` (K,) names and `header`, JSON in a string. What is not there is NaN, -1 (track), False or "".
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class _ArrayWriter:
             for column in self.columns.values():
                 column.save(archive)
             self.save_names(archive)
-            for name, array in (("joints", np.array(self.header.skeleton.joints)), ("header", np.array(facts))):
+            for name, array in (("joints", np.array(self.header.skeleton.keypoints)), ("header", np.array(facts))):
                 with _write_member(archive, name) as file:
                     np.lib.format.write_array(file, array, allow_pickle=False)
 
@@ -129,7 +129,7 @@ def _person_rows(record: PoseRecord) -> _Arrays:
         "sigma": np.full_like(poses.score, np.nan) if poses.sigma is None else poses.sigma,
         "raw": np.full_like(poses.xy, np.nan) if poses.raw is None else poses.raw,
         "filled": np.zeros(poses.score.shape, np.bool_) if poses.filled is None else poses.filled,
-        "track": np.full(n, -1, np.int64) if poses.ids is None else poses.ids,
+        "track": np.full(n, -1, np.int64) if poses.track_ids is None else poses.track_ids,
         "frame": np.full(n, record.index, np.int64),
         "time": np.full(n, time, np.float64),
         "frames": np.array([record.index], np.int64),
@@ -167,7 +167,7 @@ def _read_poses(arrays: Mapping[str, NDArray[Any]], header: PoseHeader) -> Poses
         arrays["box"],
         arrays["box_score"],
         sigma=None if np.isnan(sigma).all() else sigma,
-        ids=None if (track < 0).all() else track,
+        track_ids=None if (track < 0).all() else track,
         raw=None if np.isnan(raw).all() else raw,
         filled=filled if filled.any() else None,
         skeleton=header.skeleton,

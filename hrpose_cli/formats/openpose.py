@@ -1,9 +1,9 @@
 """A folder of OpenPose JSON files (version 1.3), one a frame: NAME_000000000012_keypoints.json.
 
-NAME is the clip's, or the picture's if there is none, without its suffix. `pose_keypoints_2d` has x, y and score of
-each joint in the order of the skeleton, which is COCO-17 as Pose2Sim knows it by "COCO_17" and which
-each file spells out in `joints`, a key that other readers pass over. COCO-18 and BODY_25 would need
-joints that no net here finds. `person_id` is the track, or -1. A joint that is not known is 0, 0, 0.
+NAME is the clip's, or the image's if there is none, without its suffix. `pose_keypoints_2d` has x, y and score of
+each keypoint in the order of the skeleton, which is COCO-17 as Pose2Sim knows it by "COCO_17" and which
+each file spells out in `keypoints`, a key that other readers pass over. COCO-18 and BODY_25 would need
+keypoints that no net here finds. `person_id` is the track, or -1. A keypoint that is not known is 0, 0, 0.
 Files of an earlier run with the same NAME are removed first; each file is whole from the start.
 Boxes, times and sizes have no place.
 """
@@ -37,7 +37,7 @@ _FILE_ENDING = "_keypoints.json"
 _NUMBER = re.compile(r"_(\d{12})" + re.escape(_FILE_ENDING) + "$")
 _FORMAT_NAME = "OpenPose JSON file"
 _UNREAD_PARTS = tuple(f"{part}_keypoints_{d}d" for d in (2, 3) for part in ("pose", "face", "hand_left", "hand_right"))
-# Where OpenPose's own layouts have the joints of COCO-17, by the number of their joints.
+# Where OpenPose's own layouts have the keypoints of COCO-17, by the number of their keypoints.
 _LAYOUTS = {
     17: tuple(range(17)),
     18: (0, 15, 14, 17, 16, 5, 2, 6, 3, 7, 4, 11, 8, 12, 9, 13, 10),
@@ -48,7 +48,7 @@ _LAYOUTS = {
 _BEYOND_LAYOUT = {
     18: ["the neck"],
     25: ["the neck", "the middle of the hips", "the feet"],
-}  # joints of no place in COCO-17
+}  # keypoints of no place in COCO-17
 
 
 class _FolderWriter:
@@ -69,7 +69,7 @@ class _FolderWriter:
             file.unlink()
         content = {
             "version": 1.3,
-            "joints": record.poses.skeleton.joints,
+            "joints": record.poses.skeleton.keypoints,
             "people": [_person_entry(record.poses, i) for i in range(len(record.poses))],
         }
         with atomic_write(self.folder / f"{name}_{record.index:012d}{_FILE_ENDING}") as temporary:
@@ -84,14 +84,16 @@ def open_openpose(path: Path, header: PoseHeader) -> Iterator[_FolderWriter]:
 
 
 def _person_entry(poses: Poses, i: int) -> dict[str, Any]:
-    joints = np.concatenate([poses.xy[i], poses.score[i, :, None]], axis=1)  # (K, 3)
-    known = np.where(np.isfinite(joints).all(axis=1, keepdims=True), joints, 0).astype(np.float32)
-    entry = {"person_id": [-1 if poses.ids is None else int(poses.ids[i])]} | {part: [] for part in _UNREAD_PARTS}
+    keypoints = np.concatenate([poses.xy[i], poses.score[i, :, None]], axis=1)  # (K, 3)
+    known = np.where(np.isfinite(keypoints).all(axis=1, keepdims=True), keypoints, 0).astype(np.float32)
+    entry = {"person_id": [-1 if poses.track_ids is None else int(poses.track_ids[i])]} | {
+        part: [] for part in _UNREAD_PARTS
+    }
     return entry | {"pose_keypoints_2d": shortest_decimals(known.ravel())}
 
 
 def read_openpose(path: Path) -> tuple[PoseHeader, Iterator[PoseRecord]]:
-    """Poses with boxes around the joints, a box score of 1, and no time; frames are numbered by the names.
+    """Poses with boxes around the keypoints, a box score of 1, and no time; frames are numbered by the names.
 
     COCO-18 and BODY_25 become COCO-17: the neck, the middle of the hips and the feet are left out.
     """
@@ -104,20 +106,20 @@ def read_openpose(path: Path) -> tuple[PoseHeader, Iterator[PoseRecord]]:
         raise FormatError(f"{path} holds no OpenPose JSON: its files would end in {_FILE_ENDING}")
     content = read_json(files[0], "OpenPose keypoints")
     with name_damage(_FORMAT_NAME, files[0]):
-        joints = content.get("joints")
-        skeleton = skeleton_from_names(joints) if joints else COCO
+        keypoints = content.get("joints")
+        skeleton = skeleton_from_names(keypoints) if keypoints else COCO
     return PoseHeader(skeleton=skeleton, source=_common_name(files)), _read_records(files, skeleton)
 
 
 def unread_openpose_fields(path: Path) -> list[str]:
-    """What `read` leaves out, in plain words, by the first frame that shows anybody."""
+    """What `read_openpose` leaves out, in plain words, by the first frame that shows anybody."""
     files = sorted(file for file in path.iterdir() if file.name.endswith(_FILE_ENDING))
     frames = (read_json(file, "OpenPose keypoints")["people"] for file in files)
     people: list[dict[str, Any]] = next(filter(None, frames), [])
     layouts = {len(person["pose_keypoints_2d"]) // 3 for person in people}
-    beyond = [joint for layout in layouts for joint in _BEYOND_LAYOUT.get(layout, ())]
+    beyond = [keypoint for layout in layouts for keypoint in _BEYOND_LAYOUT.get(layout, ())]
     kinds = {part.rsplit("_keypoints_")[0] for part in _UNREAD_PARTS[1:] if any(any(p.get(part, ())) for p in people)}
-    names = {"pose": "joints in 3D", "face": "faces", "hand_left": "left hands", "hand_right": "right hands"}
+    names = {"pose": "keypoints in 3D", "face": "faces", "hand_left": "left hands", "hand_right": "right hands"}
     return beyond + [name for kind, name in names.items() if kind in kinds]
 
 
@@ -140,18 +142,20 @@ def _read_poses(people: Sequence[Mapping[str, Any]], skeleton: Skeleton) -> Pose
     if not people:
         return Poses.none(skeleton)
     flat = [np.reshape(to_float32(person["pose_keypoints_2d"]), (-1, 3)) for person in people]
-    joints = np.stack([_list_in_order(row, skeleton) for row in flat])  # (N, K, 3)
-    xy, score = joints[..., :2], joints[..., 2]
-    ids = np.array([np.ravel(person.get("person_id", -1))[0] for person in people], np.int64)
-    tracked = bool((ids >= 0).all())
+    keypoints = np.stack([_list_in_order(row, skeleton) for row in flat])  # (N, K, 3)
+    xy, score = keypoints[..., :2], keypoints[..., 2]
+    track_ids = np.array([np.ravel(person.get("person_id", -1))[0] for person in people], np.int64)
+    tracked = bool((track_ids >= 0).all())
     boxes = boxes_around(xy, score)
-    return Poses(xy, score, boxes, np.ones(len(xy), np.float32), ids=ids if tracked else None, skeleton=skeleton)
+    return Poses(
+        xy, score, boxes, np.ones(len(xy), np.float32), track_ids=track_ids if tracked else None, skeleton=skeleton
+    )
 
 
-def _list_in_order(joints: Any, skeleton: Skeleton) -> Any:
+def _list_in_order(keypoints: Any, skeleton: Skeleton) -> Any:
     """(K, 3) in the order of the skeleton."""
-    if skeleton is not COCO and len(joints) == len(skeleton):
-        return joints
-    if skeleton is not COCO or len(joints) not in _LAYOUTS:
-        raise FormatError(f"people with {len(joints)} joints are not known: it takes 17, 18 or 25")
-    return joints[list(_LAYOUTS[len(joints)])]
+    if skeleton is not COCO and len(keypoints) == len(skeleton):
+        return keypoints
+    if skeleton is not COCO or len(keypoints) not in _LAYOUTS:
+        raise FormatError(f"people with {len(keypoints)} keypoints are not known: it takes 17, 18 or 25")
+    return keypoints[list(_LAYOUTS[len(keypoints)])]

@@ -1,4 +1,4 @@
-"""Pose files: one module a format, opened by the suffix of a name or the name of a format."""
+"""Pose files: one module per format, opened by the suffix of a name or the name of a format."""
 
 from __future__ import annotations
 

@@ -2,9 +2,9 @@
 
 NAME.trc for one track, NAME_track1.trc, NAME_track2.trc, ... for several; files of these names from
 an earlier run go. Who has no identity is a trajectory only if nobody else is in the clip. X is right and Y up,
-as motion capture has it: y = height - 1 - y of the picture, so that 0 is its last row; Z is 0. Units
+as motion capture has it: y = height - 1 - y of the image, so that 0 is its last row; Z is 0. Units
 are px, or m where a scale is given. Rows go from the first frame of the track to its last, numbered
-as in the clip; joints that are not known (no score, or nobody there) have empty fields. Scores,
+as in the clip; keypoints that are not known (no score, or nobody there) have empty fields. Scores,
 boxes and marks have no place.
 """
 
@@ -91,7 +91,7 @@ class _TrackWriter:
 
     def time(self, record: PoseRecord) -> float:
         if record.time is None and self.header.rate is None:
-            raise InputError("TRC needs the time of each frame or a frame rate, which pictures do not have")
+            raise InputError("TRC needs the time of each frame or a frame rate, which images do not have")
         return record.index / float(self.header.rate or 1) if record.time is None else record.time
 
     def finish(self) -> None:
@@ -111,15 +111,15 @@ class _TrackWriter:
 
     def head(self, name: str, track: _Track) -> str:
         """The five lines before the rows, as Pose2Sim writes them."""
-        joints, rate = self.header.skeleton.joints, f"{self.rate():.6f}"
+        keypoints, rate = self.header.skeleton.keypoints, f"{self.rate():.6f}"
         units = "m" if self.metres else "px"
-        facts = (rate, rate, track.length, len(joints), units, rate, track.first.index, track.length)
+        facts = (rate, rate, track.length, len(keypoints), units, rate, track.first.index, track.length)
         lines = (
             f"PathFileType\t4\t(X/Y/Z)\t{name}",
             _HEADER_FIELDS.replace(" ", "\t"),
             "\t".join(map(str, facts)),
-            "Frame#\tTime\t" + "\t\t\t".join(joints) + "\t\t",
-            "\t\t" + "\t".join(f"X{k}\tY{k}\tZ{k}" for k in range(1, len(joints) + 1)),
+            "Frame#\tTime\t" + "\t\t\t".join(keypoints) + "\t\t",
+            "\t\t" + "\t".join(f"X{k}\tY{k}\tZ{k}" for k in range(1, len(keypoints) + 1)),
         )
         return "".join(f"{line}\n" for line in lines)
 
@@ -150,7 +150,7 @@ class _TrackWriter:
 def _number_file(record: PoseRecord, known: Collection[int]) -> dict[int, int]:
     """Track -> place of the person in the frame; InputError if somebody's place in the `known` tracks is a guess."""
     poses = record.poses
-    tracks = [_UNTRACKED] * len(poses) if poses.ids is None else poses.ids.tolist()
+    tracks = [_UNTRACKED] * len(poses) if poses.track_ids is None else poses.track_ids.tolist()
     everyone = {*known, *tracks}
     if _UNTRACKED in everyone and (len(tracks) > 1 or len(everyone) > 1):
         raise InputError(
@@ -161,17 +161,17 @@ def _number_file(record: PoseRecord, known: Collection[int]) -> dict[int, int]:
 
 
 def _to_y_up(record: PoseRecord, metres: float | None) -> NDArray[np.float64]:
-    """(N, K, 2) joints with y up, in pixels or metres, NaN where they are not known."""
+    """(N, K, 2) keypoints with y up, in pixels or metres, NaN where they are not known."""
     height = record.size[1]
     if not height:
-        raise InputError("TRC needs the height of the picture, which this format does not say: convert from another")
+        raise InputError("TRC needs the height of the image, which this format does not say: convert from another")
     xy = record.poses.xy.astype(np.float64)
     points = np.stack([xy[..., 0], height - 1 - xy[..., 1]], axis=-1) * (metres or 1)
     return np.where((record.poses.score > 0)[..., None], points, np.nan)
 
 
 def _format_fields(points: NDArray[np.float64], digits: int) -> str:
-    """x, y and z of (K, 2) joints; nothing where one is not known."""
+    """x, y and z of (K, 2) keypoints; nothing where one is not known."""
     return "\t".join(f"{x:.{digits}f}\t{y:.{digits}f}\t0" if np.isfinite(x + y) else "\t\t" for x, y in points.tolist())
 
 

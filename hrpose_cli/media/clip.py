@@ -32,25 +32,25 @@ class Clip:
     """A video as a player shows it: upright, and with time 0 where a player has it.
 
     Of a trimmed clip time 0 is its first frame. Nothing here says where the frames come from: a
-    camera or a folder of pictures makes one too.
+    camera or a folder of images makes one too.
     """
 
     size: tuple[int, int]  # (width, height) as displayed
-    rate: Fraction  # frames a second: of a variable rate the mean
+    rate: Fraction  # frames per second: of a variable rate the mean
     time_base: Fraction  # seconds of one tick of VideoFrame.pts
     frames: int | None = None
     frames_exact: bool = False  # False: `frames` is an estimate from duration and rate
     duration: Fraction | None = None  # seconds
     sample_aspect: Fraction = Fraction(1)  # width over height of one displayed pixel
     colour: Colour = Colour()
-    path: Path | None = None  # where the sound is copied from
+    path: Path | None = None  # where the audio is copied from
     address: str | None = None  # the same, when it is no file: a URL that can be read a second time
     audio: tuple[str, ...] = ()  # codec of each audio stream: "aac", "opus", ...
     subtitles: tuple[str, ...] = ()  # the same: "mov_text", "subrip", "pgssub", ...
     others: tuple[str, ...] = ()  # further streams, in plain words
     origin: Fraction = Fraction(0)  # seconds of the file's own clock at time 0
-    trimmed: bool = False  # what sounds before time 0 is left out
-    end: Fraction | None = None  # seconds: what sounds after it is left out
+    trimmed: bool = False  # audio before time 0 is left out
+    end: Fraction | None = None  # seconds; audio after it is left out
 
     @property
     def has_audio(self) -> bool:
@@ -58,7 +58,7 @@ class Clip:
 
     @property
     def again(self) -> str | None:
-        """What ffmpeg opens for all but the pictures."""
+        """What ffmpeg opens for all but the images."""
         return self.address if self.path is None else f"file:{self.path}"
 
 

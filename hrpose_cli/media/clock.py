@@ -6,7 +6,7 @@ from collections import deque
 from fractions import Fraction
 from math import gcd
 
-_LARGEST_TIME_SCALE = 10_000_000  # ticks a second; MP4 holds 32 bits of them, and players fewer
+_LARGEST_TIME_SCALE = 10_000_000  # ticks per second; MP4 holds 32 bits of them, and players fewer
 
 
 def _common_tick(a: Fraction, b: Fraction) -> Fraction:

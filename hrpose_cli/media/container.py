@@ -1,4 +1,4 @@
-"""What ffmpeg is asked to open, and what its container says of the pictures in it."""
+"""What ffmpeg is asked to open, and what its container says of the images in it."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _STARTS_ANYWHERE = 0x200  # ffmpeg's AVFMT_TS_DISCONT: time stamps do not begin 
 
 @dataclass(frozen=True)
 class MediaInput:
-    """Where moving pictures come from: a file, a pipe, an address or a device."""
+    """Where moving images come from: a file, a pipe, an address or a device."""
 
     title: str  # what messages call it
     what: Any  # ffmpeg's name of it, or a binary file object
-    path: Path | None = None  # where the sound is copied from
+    path: Path | None = None  # where the audio is copied from
     address: str | None = None  # the same, when it is no file
     format: str | None = None  # ffmpeg's name of it; None: by content
     options: Mapping[str, str] = field(default_factory=dict)
@@ -61,23 +61,23 @@ def open_container(source: MediaInput) -> av.container.InputContainer:
 
 
 def find_video_stream(container: av.container.InputContainer, title: str) -> VideoStream:
-    """The first stream of moving pictures; the cover of a song is none."""
+    """The first stream of moving images; the cover of a song is none."""
     if container.format.name in _TEXT_FORMATS:
         raise MediaError(f"{title}: not a video that can be read")
     for stream in container.streams.video:
         if not stream.disposition & Disposition.attached_pic:
             return stream
-    kind = "sound only" if container.streams.audio else "nothing that can be shown"
+    kind = "audio only" if container.streams.audio else "nothing that can be shown"
     raise MediaError(f"{title}: there is no video in it, {kind}")
 
 
 def describe_other_streams(container: av.container.InputContainer, shown: VideoStream) -> tuple[str, ...]:
-    """What lies beside the pictures, the sound and the subtitles, in plain words."""
+    """What lies beside the images, the audio and the subtitles, in plain words."""
     found = []
     for stream in container.streams:
         if stream.type == "video" and stream.index != shown.index:
             cover = stream.disposition & Disposition.attached_pic
-            found.append("a cover picture" if cover else "another video stream")
+            found.append("a cover image" if cover else "another video stream")
         elif stream.type == "attachment":
             found.append("an attachment")
         elif stream.type == "data" and not container.chapters():  # with them it is the names of the chapters

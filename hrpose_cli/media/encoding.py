@@ -1,4 +1,4 @@
-"""How new pictures are encoded, and which container holds what."""
+"""How new images are encoded, and which container holds what."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Container:
 
     muxer: str
     codecs: tuple[str, ...]
-    sound: str = "aac"  # for sound that has to be encoded again
+    audio: str = "aac"  # for audio that has to be encoded again
     text: str | None = None  # for subtitles that have to
 
 
@@ -70,10 +70,10 @@ CONTAINERS = {
     ".m4v": _MP4,
     ".mov": Container("mov", ("h264", "hevc", "h264_nvenc", "hevc_nvenc", "prores"), text="mov_text"),
     ".mkv": Container("matroska", ("h264", "hevc", "h264_nvenc", "hevc_nvenc", "vp9", "prores"), text="subrip"),
-    ".webm": Container("webm", ("vp9",), sound="libopus", text="webvtt"),
+    ".webm": Container("webm", ("vp9",), audio="libopus", text="webvtt"),
     ".gif": Container("gif", ("gif",)),
 }
-_TRANSPARENT_PRESETS = {".mov": "prores", ".mkv": "prores", ".webm": "vp9"}  # default codec of transparent pictures
+_TRANSPARENT_PRESETS = {".mov": "prores", ".mkv": "prores", ".webm": "vp9"}  # default codec of transparent images
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Encoding:
     crf: int | None = None  # less is better
     preset: str | None = None  # in the encoder's own words: veryfast, p5, for vp9 0..8
     scale: _Scale | None = None
-    alpha: bool = False  # pictures are RGBA
+    alpha: bool = False  # images are RGBA
 
     def codec_for(self, path: Path) -> _Codec:
         """UsageError, before any work, for what `path` cannot hold; MediaError for what this machine cannot encode."""
@@ -106,7 +106,7 @@ class Encoding:
         return codec
 
     def arguments(self, codec: _Codec, clip: Clip, size: tuple[int, int]) -> list[str]:
-        """ffmpeg's, for pictures of `clip` that become `size`."""
+        """ffmpeg's, for images of `clip` that become `size`."""
         chosen = ["-c:v", codec.encoder, *codec.fixed]
         if codec.quality:
             option, usual = codec.quality
@@ -121,7 +121,7 @@ class Encoding:
         return codec.odd if size[0] % 2 or size[1] % 2 else codec.pixels
 
     def notes(self, codec: _Codec, size: tuple[int, int]) -> list[str]:
-        """What is unusual about the pictures.
+        """What is unusual about the images.
 
         H.264 and HEVC crop in steps of a colour sample. Only without subsampling that is one pixel;
         what else there is (MP4's clean aperture) players ignore or round, and cut real lines off.
@@ -200,7 +200,7 @@ def _image_filter(clip: Clip, size: tuple[int, int], pixels: str) -> str:
 
 
 def _scaled_aspect(clip: Clip, size: tuple[int, int]) -> Fraction:
-    """The shape of a pixel by which the picture keeps its own; what rounding to pixels did is no change."""
+    """The shape of a pixel by which the image keeps its own; what rounding to pixels did is no change."""
     (width, height), (new_width, new_height) = clip.size, size
     stretched = Fraction(width * new_height, height * new_width)
     close = abs(stretched - 1) <= Fraction(2, min(size))

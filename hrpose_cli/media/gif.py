@@ -1,4 +1,4 @@
-"""Animated GIF: 256 colours for the whole clip, times in hundredths of a second, no sound."""
+"""Animated GIF: 256 colours for the whole clip, times in hundredths of a second, no audio."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ class GifTimes:
         notes = ["times are rounded to 1/100 s, as GIF wants them"] if self.rounded else []
         if self.dropped:
             notes.append(f"{self.dropped} frames left out: GIF shows at most 50 a second")
-        has = [what for what, there in (("sound", self._clip.audio), ("subtitles", self._clip.subtitles)) if there]
+        has = [what for what, there in (("audio", self._clip.audio), ("subtitles", self._clip.subtitles)) if there]
         return notes + ([f"a GIF holds no {' or '.join(has)}"] if has else [])
 
 
-def write_gif(pictures: Path, target: Path, final_delay: int) -> None:
+def write_gif(images: Path, target: Path, final_delay: int) -> None:
     """Two passes over the clip: in one, ffmpeg would hold all of it in memory."""
     palette = target.with_name(f"{target.name}.palette.png")
-    source = ["-i", f"file:{pictures}"]
+    source = ["-i", f"file:{images}"]
     try:
         run_ffmpeg([*source, "-vf", "palettegen", "-frames:v", "1", "-update", "1", "-f", "image2", f"file:{palette}"])
         use = ["-i", f"file:{palette}", "-lavfi", "[0:v][1:v]paletteuse", "-fps_mode", "passthrough"]

@@ -1,4 +1,4 @@
-"""A folder of numbered pictures as a clip."""
+"""A folder of numbered images as a clip."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ _NUMBER = re.compile(r"%(0(\d+))?d")  # of a pattern such as img_%04d.png
 
 
 class ImageSequence(ClipSource):
-    """The pictures of a folder, a glob or a pattern like img_%04d.png, in the order of their numbers.
+    """The images of a folder, a glob or a pattern like img_%04d.png, in the order of their numbers.
 
-    Like `VideoSource`, with `rate` pictures a second (30 if None, and a note says so). A number that
-    is missing leaves no gap in time; a note says that too. MediaError for a picture that cannot be
+    Like `VideoReader`, with `rate` images per second (30 if None, and a note says so). A number that
+    is missing leaves no gap in time; a note says that too. MediaError for an image that cannot be
     read or has another size than the first.
     """
 
     def __init__(self, what: str, *, rate: Fraction | None = None, trim: Trim = WHOLE_CLIP) -> None:
         folder = Path(what) if Path(what).is_dir() else Path(what).parent
-        self.name = folder.resolve().name or "pictures"
+        self.name = folder.resolve().name or "images"
         self.path = Path(what)
         names, beyond = _list_frames(what)
         rate_used = rate or _DEFAULT_RATE
         self._kept = [(i, Path(n)) for i, n in enumerate(names) if is_in_trim(i / rate_used, trim)]
         if not self._kept:
-            raise MediaError(f"{what}: none of its {len(names)} pictures lies in the time asked for")
+            raise MediaError(f"{what}: none of its {len(names)} images lies in the time asked for")
         first = _read_frame(self._kept[0][1])
         duration = len(self._kept) / rate_used
         size = (first.shape[1], first.shape[0])
         self.clip = Clip(size, rate_used, 1 / rate_used, len(self._kept), frames_exact=True, duration=duration)
-        self.notes = [] if rate else [f"pictures have no times: taken as {_DEFAULT_RATE} a second"]
+        self.notes = [] if rate else [f"images have no times: taken as {_DEFAULT_RATE} a second"]
         self.notes += [describe_unreadable(beyond)] if beyond else []
         missing = _missing_numbers(names)
         if missing:
-            self.notes.append(f"{missing} numbers are missing: the pictures around them follow each other at once")
+            self.notes.append(f"{missing} numbers are missing: the images around them follow each other at once")
 
     def __iter__(self) -> Iterator[VideoFrame]:
         width, height = self.clip.size
@@ -49,12 +49,12 @@ class ImageSequence(ClipSource):
             image = _read_frame(path)
             if image.shape[:2] != (height, width):
                 got = f"{image.shape[1]}x{image.shape[0]}"
-                raise MediaError(f"{path} is {got}, but the first picture {width}x{height}: frames need one size")
+                raise MediaError(f"{path} is {got}, but the first image {width}x{height}: frames need one size")
             yield VideoFrame(image, index, float(index / self.clip.rate), path.name, pts=pts)
 
 
 def _list_frames(what: str) -> tuple[list[str], list[str]]:
-    """The names of the pictures, 10 after 9, and of those among them that cannot be read."""
+    """The names of the images, 10 after 9, and of those among them that cannot be read."""
     try:
         found, beyond = expand_input(_NUMBER.sub("*", what), recursive=False)
     except InputError as error:
@@ -62,7 +62,7 @@ def _list_frames(what: str) -> tuple[list[str], list[str]]:
     wanted = re.compile(r"\d+".join(re.escape(part) for part in _NUMBER.split(what)[:: _NUMBER.groups + 1]) + r"\Z")
     names = [name for name in found if not _NUMBER.search(what) or wanted.match(name)]
     if not names:
-        raise MediaError(f"{what}: no picture is named so")
+        raise MediaError(f"{what}: no image is named so")
     return names, beyond
 
 
@@ -74,7 +74,7 @@ def _read_frame(path: Path) -> Image:
 
 
 def _missing_numbers(names: list[str]) -> int:
-    """How many numbers between the first and the last have no picture; 0 where names have none."""
+    """How many numbers between the first and the last have no image; 0 where names have none."""
     numbers = [int(found[-1]) for name in names if (found := re.findall(r"\d+", Path(name).stem))]
     if len(numbers) != len(names):
         return 0

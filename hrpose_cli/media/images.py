@@ -1,4 +1,4 @@
-"""Pictures in and out, upright and in RGB, whatever they were.
+"""Images in and out, upright and in RGB, whatever they were.
 
 Pillow reads, because it notices a truncated file, which OpenCV fills with grey.
 """
@@ -33,7 +33,7 @@ _READABLE_SUFFIXES = IMAGE_SUFFIXES | {
     ".pgm",
     ".tga",
 }  # looked for in folders
-# Pictures that Pillow cannot read, or of which it reads a thumbnail only, as of raw files that are TIFF as well.
+# Images that Pillow cannot read, or of which it reads a thumbnail only, as of raw files that are TIFF as well.
 _UNREADABLE_SUFFIXES = (
     ".heic",
     ".heif",
@@ -57,20 +57,20 @@ _OPEN_LOCK = threading.Lock()
 def read_image(source: Path | bytes, *, name: str | None = None) -> Image:
     """(H, W, 3) uint8 RGB of a file or of its bytes, turned upright by its EXIF orientation.
 
-    Grey, CMYK, palette and 16-bit pictures become RGB. What is transparent becomes white, as every
+    Grey, CMYK, palette and 16-bit images become RGB. What is transparent becomes white, as every
     browser and viewer shows it (the colour stored there is often chance). Of an animation the first
-    frame counts. Raises InputError, which calls the picture `name`.
+    frame counts. Raises InputError, which calls the image `name`.
     """
-    title = name or str(source if isinstance(source, Path) else "the picture")
+    title = name or str(source if isinstance(source, Path) else "the image")
     if isinstance(source, Path) and source.is_dir():
-        raise InputError(f"{title} is a folder, not a picture")
+        raise InputError(f"{title} is a folder, not an image")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata, which does not matter here
-            with _open_image(source) as picture:
-                _check_size(picture, title)
-                picture.load()
-                return _to_rgb(_turn_upright(picture))
+            with _open_image(source) as image:
+                _check_size(image, title)
+                image.load()
+                return _to_rgb(_turn_upright(image))
     except InputError:
         raise
     except FileNotFoundError as error:
@@ -89,7 +89,7 @@ def _describe_unknown(title: str) -> str:
     suffix = Path(title).suffix.lower()
     if suffix in _UNREADABLE_SUFFIXES:
         return f"is {suffix[1:].upper()}, which cannot be read: save it as JPEG or PNG"
-    return "is not a picture, or of a kind that cannot be read"
+    return "is not an image, or of a kind that cannot be read"
 
 
 def _open_image(source: Path | bytes) -> PIL.Image.Image:
@@ -102,39 +102,39 @@ def _open_image(source: Path | bytes) -> PIL.Image.Image:
             PIL.Image.MAX_IMAGE_PIXELS = limit
 
 
-def _check_size(picture: PIL.Image.Image, title: str) -> None:
-    if picture.width * picture.height > _MOST_PIXELS:
-        raise InputError(f"{title} claims {picture.width}x{picture.height} pixels: too large to be read")
+def _check_size(image: PIL.Image.Image, title: str) -> None:
+    if image.width * image.height > _MOST_PIXELS:
+        raise InputError(f"{title} claims {image.width}x{image.height} pixels: too large to be read")
 
 
-def _turn_upright(picture: PIL.Image.Image) -> PIL.Image.Image:
+def _turn_upright(image: PIL.Image.Image) -> PIL.Image.Image:
     try:
-        return ImageOps.exif_transpose(picture)
+        return ImageOps.exif_transpose(image)
     except Exception:  # damaged EXIF says nothing, and the pixels are there
-        return picture
+        return image
 
 
-def _to_rgb(picture: PIL.Image.Image) -> Image:
-    """(H, W, 3) of a Pillow picture of any mode."""
-    if picture.mode.startswith("I") or picture.mode == "F":  # Pillow would clip these, not scale them
-        white = 65535 if picture.mode != "F" else 1.0  # floats go from 0 to 1, whole numbers to 16 bits
-        grey = np.asarray(picture).astype(np.float64) * (255 / white)
+def _to_rgb(image: PIL.Image.Image) -> Image:
+    """(H, W, 3) of a Pillow image of any mode."""
+    if image.mode.startswith("I") or image.mode == "F":  # Pillow would clip these, not scale them
+        white = 65535 if image.mode != "F" else 1.0  # floats go from 0 to 1, whole numbers to 16 bits
+        grey = np.asarray(image).astype(np.float64) * (255 / white)
         return np.repeat(np.clip(np.rint(grey), 0, 255).astype(np.uint8)[..., None], 3, axis=2)
-    if picture.has_transparency_data:
-        clear = picture.convert("RGBA")
-        picture = PIL.Image.alpha_composite(PIL.Image.new("RGBA", clear.size, "white"), clear)
-    return np.array(picture.convert("RGB"))
+    if image.has_transparency_data:
+        clear = image.convert("RGBA")
+        image = PIL.Image.alpha_composite(PIL.Image.new("RGBA", clear.size, "white"), clear)
+    return np.array(image.convert("RGB"))
 
 
 def write_image(path: Path, image: Image, *, quality: int = 95) -> None:
     """Write (H, W, 3) RGB or (H, W, 4) RGBA by the suffix of `path`; whole or not at all.
 
     Missing folders are made. `quality` (1..100) is that of JPEG, WebP and AVIF. Raises InputError
-    for a suffix that is no picture's, for RGBA as JPEG, and when the disk refuses.
+    for a suffix that is no image's, for RGBA as JPEG, and when the disk refuses.
     """
     suffix = path.suffix.lower()
     if suffix not in IMAGE_SUFFIXES:
-        raise InputError(f"{path}: pictures are written as {', '.join(sorted(IMAGE_SUFFIXES))}")
+        raise InputError(f"{path}: images are written as {', '.join(sorted(IMAGE_SUFFIXES))}")
     if image.shape[2] == 4 and suffix in _OPAQUE_SUFFIXES:
         raise InputError(f"{path}: JPEG cannot be transparent, name a .png file")
     # At less than 4:4:4, JPEG's default, thin coloured limbs lose their colour. TIFF refuses both words.
@@ -153,17 +153,17 @@ def find_images(
     on_error: Callable[[Exception], None],
     on_note: Callable[[str], None] = lambda _: None,
 ) -> list[str]:
-    """The pictures that files, folders, globs and `-` name, in that order and each once.
+    """The images that files, folders, globs and `-` name, in that order and each once.
 
     An input that names none is reported to `on_error` and the others are found all the same; so are,
-    to `on_note`, pictures among them that cannot be read.
+    to `on_note`, images among them that cannot be read.
     """
     found: dict[str, None] = {}
     beyond: set[str] = set()
     for name in inputs:
         try:
-            pictures, others = expand_input(name, recursive=recursive, advice="; --recursive looks deeper")
-            found |= dict.fromkeys(pictures)
+            images, others = expand_input(name, recursive=recursive, advice="; --recursive looks deeper")
+            found |= dict.fromkeys(images)
             beyond.update(others)
         except InputError as error:
             on_error(error)
@@ -173,7 +173,7 @@ def find_images(
 
 
 def expand_input(name: str, *, recursive: bool, advice: str = "") -> tuple[list[str], list[str]]:
-    """The pictures that one argument names, one at least, and those among them that cannot be read.
+    """The images that one argument names, one at least, and those among them that cannot be read.
 
     A file is taken at its word, whatever its suffix. advice: for a folder that is not searched to its end.
     """
@@ -183,27 +183,27 @@ def expand_input(name: str, *, recursive: bool, advice: str = "") -> tuple[list[
     try:
         if path.is_dir():
             paths = [str(p) for p in (path.rglob("*") if recursive else path.iterdir())]
-            nothing = f"{name}: no picture in this folder" + ("" if recursive else advice)
+            nothing = f"{name}: no image in this folder" + ("" if recursive else advice)
         else:
             paths = glob.glob(name, recursive=recursive)  # noqa: PTH207  Path.glob takes no absolute pattern
-            nothing = f"{name}: no such file, and no picture is named so"
+            nothing = f"{name}: no such file, and no image is named so"
     except OSError as error:
         raise InputError(f"{name} cannot be searched: {error.strerror}") from error
-    pictures = sorted((p for p in paths if _is_input_image(Path(p), _READABLE_SUFFIXES)), key=_natural_key)
+    images = sorted((p for p in paths if _is_input_image(Path(p), _READABLE_SUFFIXES)), key=_natural_key)
     beyond = [p for p in paths if _is_input_image(Path(p), _UNREADABLE_SUFFIXES)]
-    if not pictures:
+    if not images:
         raise InputError(f"{nothing}; {describe_unreadable(beyond)}" if beyond else nothing)
-    return pictures, beyond
+    return images, beyond
 
 
 def describe_unreadable(names: Collection[str]) -> str:
-    """One line about pictures that cannot be read."""
+    """One line about images that cannot be read."""
     kinds = ", ".join(sorted({Path(name).suffix.lower() for name in names}))
     return f"{len(names)} file{'s' * (len(names) != 1)} left out: {kinds} (save as JPEG or PNG)"
 
 
 def _is_input_image(path: Path, suffixes: Collection[str]) -> bool:
-    """Whether a file that was not named itself is a picture of these kinds, and none that this tool wrote."""
+    """Whether a file that was not named itself is an image of these kinds, and none that this tool wrote."""
     ours = path.stem.endswith(".pose") or ".heatmaps-" in path.name
     return path.suffix.lower() in suffixes and not ours and not path.name.startswith(".") and path.is_file()
 

@@ -1,4 +1,4 @@
-"""Whatever moves, opened by its name: a file, a pipe, pictures, an address, a camera."""
+"""Whatever moves, opened by its name: a file, a pipe, images, an address, a camera."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def open_clip(what: str, *, trim: Trim = WHOLE_CLIP, rate: Fraction | None = Non
     """The frames of what a user names, as a context manager.
 
     - a video file;
-    - `-`: the standard input, which is kept in a temporary file as it comes, so that its sound is
+    - `-`: the standard input, which is kept in a temporary file as it comes, so that its audio is
       copied like that of a file;
-    - a folder of pictures, a pattern (img_%04d.png) or a glob, at `rate` frames a second;
-    - an address (http, https, rtsp, ...), read by ffmpeg; the sound of a finite one is copied by
+    - a folder of images, a pattern (img_%04d.png) or a glob, at `rate` frames per second;
+    - an address (http, https, rtsp, ...), read by ffmpeg; the audio of a finite one is copied by
       reading it again, a live one has none;
     - a number: the camera of that number, in its own times.
 
@@ -48,7 +48,7 @@ def open_clip(what: str, *, trim: Trim = WHOLE_CLIP, rate: Fraction | None = Non
     ):
         return ImageSequence(what, rate=rate, trim=trim)
     if rate is not None:
-        raise UsageError(f"{what} has a rate of its own: a rate can be given to a folder of pictures only")
+        raise UsageError(f"{what} has a rate of its own: a rate can be given to a folder of images only")
     if what == STDIN:
         return _PipedSource(trim=trim)
     if ADDRESS_PATTERN.match(what):
@@ -94,7 +94,7 @@ class _PipedSource(VideoReader):
 
 
 def _address_input(what: str) -> MediaInput:
-    # Over UDP, the default of RTSP, packets get lost and with them pictures.
+    # Over UDP, the default of RTSP, packets get lost and with them images.
     options = {"rtsp_transport": "tcp"} if what.lower().startswith("rtsp") else {}
     return MediaInput(what, what, address=what, options=options, timeout=_PATIENCE)
 

@@ -1,7 +1,7 @@
-"""New pictures and all else of the source into one file: sound, subtitles, title, chapters.
+"""New images and all else of the source into one file: audio, subtitles, title, chapters.
 
-This comes after the pictures are encoded, and by copying, so that a damaged sound costs no picture,
-and a run that was stopped can have its sound cut at the last picture.
+This comes after the images are encoded, and by copying, so that a damaged audio costs no image,
+and a run that was stopped can have its audio cut at the last image.
 """
 
 from __future__ import annotations
@@ -32,14 +32,12 @@ class _MuxPlan(NamedTuple):
     damage: str = ""  # what of the source is lost because it cannot be read
 
 
-def mux_clip(
-    pictures: Path, clip: Clip, target: Path, container: Container, *, end: Fraction | None = None
-) -> _MuxPlan:
+def mux_clip(images: Path, clip: Clip, target: Path, container: Container, *, end: Fraction | None = None) -> _MuxPlan:
     """Write `target`; returns the way that went, with what had to differ from the source.
 
-    `end` (seconds) cuts the sound. MediaError if not even the pictures can be written.
+    `end` (seconds) cuts the audio. MediaError if not even the images can be written.
     """
-    # A picture keeps its time on the clock of the output, so 0 is where a trimmed clip begins.
+    # An image keeps its time on the clock of the output, so 0 is where a trimmed clip begins.
     cut = ["-copypriorss", "0", "-ss", "0"] if clip.trimmed else []
     cut += [] if end is None else ["-to", f"{float(end):.6f}"]
     # The index at the front lets a browser start before it has the whole file.
@@ -48,7 +46,7 @@ def mux_clip(
     failure: MediaError | None = None
     for way in _mux_plans(clip, container):
         try:
-            run_ffmpeg(["-copyts", "-i", f"file:{pictures}", *way.arguments, *outlet])
+            run_ffmpeg(["-copyts", "-i", f"file:{images}", *way.arguments, *outlet])
             return way
         except MediaError as error:
             if "No space left" in str(error):
@@ -59,24 +57,24 @@ def mux_clip(
 
 def _mux_plans(clip: Clip, container: Container) -> Iterator[_MuxPlan]:
     """The best first; a later one is for when it fails."""
-    pictures = ["-map", "0:v", "-c", "copy"]
+    images = ["-map", "0:v", "-c", "copy"]
     if clip.again is not None:
-        source = ["-itsoffset", f"{-float(clip.origin):.6f}", "-i", clip.again, *pictures]
+        source = ["-itsoffset", f"{-float(clip.origin):.6f}", "-i", clip.again, *images]
         source += ["-map_metadata", "1", "-map_chapters", "1"]
         held = _supported_codecs(container.muxer)
-        (sound, sound_notes), (text, text_notes) = (
+        (audio, audio_notes), (text, text_notes) = (
             _audio_arguments(clip, container, held),
             _subtitle_arguments(clip, container, held),
         )
         left = _note_left_out(clip.others)
-        yield _MuxPlan([*source, *sound, *text], [*sound_notes, *text_notes, *left])
+        yield _MuxPlan([*source, *audio, *text], [*audio_notes, *text_notes, *left])
         if clip.subtitles:
-            yield _MuxPlan([*source, *sound], [*sound_notes, "the subtitles cannot be copied and were left out", *left])
+            yield _MuxPlan([*source, *audio], [*audio_notes, "the subtitles cannot be copied and were left out", *left])
         if clip.has_audio:
-            note = f"the sound could not be copied and was re-encoded to {container.sound.removeprefix('lib')}"
-            yield _MuxPlan([*source, "-map", "1:a", "-c:a", container.sound], [note, *_note_no_subtitles(clip), *left])
-    silent = "the sound cannot be read and was left out" if clip.has_audio else ""
-    yield _MuxPlan(pictures, [*_note_no_subtitles(clip), *_note_left_out(clip.others)], silent)
+            note = f"the audio could not be copied and was re-encoded to {container.audio.removeprefix('lib')}"
+            yield _MuxPlan([*source, "-map", "1:a", "-c:a", container.audio], [note, *_note_no_subtitles(clip), *left])
+    silent = "the audio cannot be read and was left out" if clip.has_audio else ""
+    yield _MuxPlan(images, [*_note_no_subtitles(clip), *_note_left_out(clip.others)], silent)
 
 
 def _note_no_subtitles(clip: Clip) -> list[str]:
@@ -89,13 +87,13 @@ def _supported_codecs(muxer: str) -> set[str]:
 
 
 def _audio_arguments(clip: Clip, container: Container, held: set[str]) -> _StreamArguments:
-    """All sound; streams which the container cannot hold are encoded again."""
+    """All audio; streams which the container cannot hold are encoded again."""
     arguments, notes = ["-map", "1:a?"], []
-    usual = container.sound.removeprefix("lib")
+    usual = container.audio.removeprefix("lib")
     for number, codec in enumerate(clip.audio):
         if codec not in held:
-            arguments += [f"-c:a:{number}", container.sound]
-            notes.append(f"sound {number + 1} re-encoded from {codec} to {usual}: {container.muxer} cannot hold it")
+            arguments += [f"-c:a:{number}", container.audio]
+            notes.append(f"audio {number + 1} re-encoded from {codec} to {usual}: {container.muxer} cannot hold it")
     return arguments, notes
 
 
@@ -117,7 +115,7 @@ def _subtitle_arguments(clip: Clip, container: Container, held: set[str]) -> _St
 
 
 def _note_left_out(others: tuple[str, ...]) -> list[str]:
-    """A line on the streams that are neither pictures nor sound nor subtitles."""
+    """A line on the streams that are neither images nor audio nor subtitles."""
     if not others:
         return []
     counted = [what if n == 1 else f"{what} ({n} times)" for what, n in Counter(others).items()]

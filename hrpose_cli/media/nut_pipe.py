@@ -1,4 +1,4 @@
-"""Raw pictures with exact times into ffmpeg, in the NUT format: the one that carries both."""
+"""Raw images with exact times into ffmpeg, in the NUT format: the one that carries both."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A decoded picture as it is stored -> as a player shows it: upright, progressive, in RGB."""
+"""A decoded image as it is stored -> as a player shows it: upright, progressive, in RGB."""
 
 from __future__ import annotations
 
@@ -49,15 +49,13 @@ def rgb_options(colour: Colour) -> dict[str, int]:
     }
 
 
-def interleave_rgb(picture: av.VideoFrame) -> Image:
-    """(H, W, 3) RGB of a picture in planes ("gbrp").
+def interleave_rgb(image: av.VideoFrame) -> Image:
+    """(H, W, 3) RGB of an image in planes ("gbrp").
 
     swscale's own way to interleaved RGB takes three times as long.
     """
-    rows = [
-        np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size) for plane in picture.planes
-    ]
-    green, blue, red = (row[:, : picture.width] for row in rows)
+    rows = [np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size) for plane in image.planes]
+    green, blue, red = (row[:, : image.width] for row in rows)
     return cast(Image, cv2.merge([red, green, blue]))
 
 
@@ -65,7 +63,7 @@ _Turn = tuple[bool, bool, bool]  # transpose, then mirror left-right, then mirro
 
 
 def read_orientation(frame: av.VideoFrame) -> _Turn:
-    """How to turn the stored picture upright; rounded to right angles, as players do.
+    """How to turn the stored image upright; rounded to right angles, as players do.
 
     The display matrix maps stored (x, y) to displayed (a x + c y, b x + d y).
     """
@@ -92,24 +90,24 @@ def apply_turn(image: Image, how: _Turn) -> Image:
 
 
 def deinterlace_frames(
-    pictures: Iterator[av.VideoFrame], stream: VideoStream, on_first: Callable[[], None]
+    images: Iterator[av.VideoFrame], stream: VideoStream, on_first: Callable[[], None]
 ) -> Iterator[av.VideoFrame]:
-    """Each picture once, at its own time; the interlaced ones without their comb.
+    """Each image once, at its own time; the interlaced ones without their comb.
 
-    bwdif makes one full picture of the first field of each, with the help of its neighbours. Until
-    the first interlaced picture, when `on_first` is called, nothing is touched.
+    bwdif makes one full image of the first field of each, with the help of its neighbours. Until
+    the first interlaced image, when `on_first` is called, nothing is touched.
     """
     graph: Graph | None = None
     waiting: deque[int | None] = deque()  # times of what is in the filter, which has a finer clock
-    for picture in pictures:
-        if graph is None and not picture.interlaced_frame:
-            yield picture
+    for image in images:
+        if graph is None and not image.interlaced_frame:
+            yield image
             continue
         if graph is None:
             graph = _build_deinterlacer(stream)
             on_first()
-        waiting.append(picture.pts)
-        graph.push(picture)
+        waiting.append(image.pts)
+        graph.push(image)
         yield from _pull_filtered(graph, waiting)
     if graph is not None:
         graph.vpush(None)
@@ -130,9 +128,9 @@ def _pull_filtered(graph: Graph, waiting: deque[int | None]) -> Iterator[av.Vide
     """What has come out, with the times of what went in."""
     while True:
         try:
-            picture = graph.vpull()
+            image = graph.vpull()
         except (av.BlockingIOError, av.EOFError):
             return
-        assert picture is not None
-        picture.pts = waiting.popleft()
-        yield picture
+        assert image is not None
+        image.pts = waiting.popleft()
+        yield image

@@ -1,6 +1,6 @@
 """A video, frame by frame, as a player shows it: upright, in its own colours, at its own times.
 
-PyAV reads, because OpenCV and imageio-ffmpeg lose exact times, round 23.976 frames a second and
+PyAV reads, because OpenCV and imageio-ffmpeg lose exact times, round 23.976 frames per second and
 have changed their mind about rotation from version to version. Reading only goes forward: seeking
 gives other frames than asked for in too many files.
 """
@@ -45,9 +45,9 @@ from hrpose_cli.poses import Image
 
 
 class _Decoded(NamedTuple):
-    """A picture with its number and time in the source."""
+    """An image with its number and time in the source."""
 
-    picture: av.VideoFrame
+    image: av.VideoFrame
     number: int
     pts: int
 
@@ -64,7 +64,7 @@ class VideoReader(ClipSource):
 
     `trim` keeps the frames from its start to its end (seconds of the clip as a player counts them);
     the others are decoded and dropped. The first one kept becomes time 0 of `clip`, so that what is
-    written from it plays at once, with its own sound; `frame.time` and `frame.index` go on to say
+    written from it plays at once, with its own audio; `frame.time` and `frame.index` go on to say
     time and number in the source, so that poses can be laid over it. Interlaced frames come
     deinterlaced, one for one; `notes` says so.
     """
@@ -89,11 +89,11 @@ class VideoReader(ClipSource):
             self._first = first = next(self._decoded, None)
             if first is None:
                 raise MediaError(f"{source.title}: {self._nothing()}")
-            self._turn = read_orientation(first.picture)
+            self._turn = read_orientation(first.image)
             self._start_pts = first.pts if trim[0] else 0
-            self.clip = _trim_clip(self._describe(first.picture, source), trim, first.pts, self._clock.first_time)
+            self.clip = _trim_clip(self._describe(first.image, source), trim, first.pts, self._clock.first_time)
             self._colours = rgb_options(self.clip.colour)
-            depth = max(component.bits for component in first.picture.format.components)
+            depth = max(component.bits for component in first.image.format.components)
             if depth > 8:
                 self.notes.append(f"the clip has {depth} bits a colour, of which 8 are read")
         except BaseException:
@@ -136,11 +136,11 @@ class VideoReader(ClipSource):
 
     def _timed(self) -> Iterator[_Decoded]:
         """The frames inside the trim, numbered as in the source."""
-        pictures = deinterlace_frames(self._decode(), self._stream, self._say_interlaced)
-        for index, picture in enumerate(pictures):
-            pts = self._clock.pts(picture.pts)
+        images = deinterlace_frames(self._decode(), self._stream, self._say_interlaced)
+        for index, image in enumerate(images):
+            pts = self._clock.pts(image.pts)
             if is_in_trim(self._clock.last_time, self._trim):
-                yield _Decoded(picture, index, pts)
+                yield _Decoded(image, index, pts)
             elif self._trim[1] is not None and self._clock.last_time >= self._trim[1]:
                 return
 
@@ -162,23 +162,23 @@ class VideoReader(ClipSource):
 
     def _decode_packet(self, packet: av.Packet[VideoStream]) -> list[av.VideoFrame]:
         try:
-            pictures = packet.decode()
+            images = packet.decode()
         except av.FFmpegError:
             self.damaged += 1
             self._clock.lost_packet()
             return []
-        self.damaged += packet.is_corrupt or sum(picture.is_corrupt for picture in pictures)
-        return pictures
+        self.damaged += packet.is_corrupt or sum(image.is_corrupt for image in images)
+        return images
 
     def _frame(self, decoded: _Decoded) -> VideoFrame:
         time = float(decoded.pts * self.clip.time_base)
-        return VideoFrame(self._image(decoded.picture), decoded.number, time, pts=decoded.pts - self._start_pts)
+        return VideoFrame(self._image(decoded.image), decoded.number, time, pts=decoded.pts - self._start_pts)
 
-    def _image(self, picture: av.VideoFrame) -> Image:
+    def _image(self, image: av.VideoFrame) -> Image:
         # A size that changes in mid-stream is scaled to the first one, as players do.
         width, height = displayed_size(self.clip.size, self._turn)
         return apply_turn(
-            interleave_rgb(self._to_rgb.reformat(picture, width, height, "gbrp", **self._colours)), self._turn
+            interleave_rgb(self._to_rgb.reformat(image, width, height, "gbrp", **self._colours)), self._turn
         )
 
     def _describe(self, first: av.VideoFrame, source: MediaInput) -> Clip:

@@ -1,4 +1,4 @@
-"""A copy of a clip with new pictures: same frames, times, rate, colours, pixel shape and sound."""
+"""A copy of a clip with new images: same frames, times, rate, colours, pixel shape and audio."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hrpose_cli.poses import Image
 
 
 class VideoWriter:
-    """Writes pictures as a new version of `clip`; a context manager.
+    """Writes images as a new version of `clip`; a context manager.
 
         with VideoSource(path) as source, VideoSink(out, source.clip) as sink:
             for frame in source:
@@ -27,12 +27,12 @@ class VideoWriter:
 
     The suffix of `path` chooses the container: .mp4, .m4v, .mov, .mkv (all H.264), .webm (VP9) or
     .gif; `encoding` chooses the rest, of which `crf` is the shorthand. With `encoding.alpha` the
-    pictures are RGBA and become ProRes 4444 (.mov) or VP9 (.webm); `encoding.scale` is that of the
+    images are RGBA and become ProRes 4444 (.mov) or VP9 (.webm); `encoding.scale` is that of the
     file, not of what is written.
 
     The file appears under its name when the block ends; missing folders are made. When it ends by
     Ctrl-C (KeyboardInterrupt, GeneratorExit), what was done until then becomes a complete clip, its
-    sound cut to the pictures; any other exception leaves no file. `notes` says afterwards, in plain
+    audio cut to the images; any other exception leaves no file. `notes` says afterwards, in plain
     words, what had to differ from the source, and `damage` what of it could not be read any more.
     UsageError for a name that cannot be; MediaError when ffmpeg or the disk fails.
     """
@@ -57,15 +57,15 @@ class VideoWriter:
             self._whole.touch()  # what cannot be written is said before the work, not after it
         except OSError as error:
             raise MediaError(f"{path} cannot be written: {error.strerror}") from error
-        self._pictures = self._whole.with_name(f"{self._whole.name}.pictures{self._suffix()}")
-        self._exit.callback(self._pictures.unlink, missing_ok=True)
+        self._images = self._whole.with_name(f"{self._whole.name}.images{self._suffix()}")
+        self._exit.callback(self._images.unlink, missing_ok=True)
 
     def __enter__(self) -> VideoWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         if kind is None or issubclass(kind, KeyboardInterrupt | GeneratorExit):
-            self.close(cut_sound=kind is not None)
+            self.close(cut_audio=kind is not None)
         else:
             self.abort()
 
@@ -81,18 +81,18 @@ class VideoWriter:
         self._last = pts
         self.frames += 1
 
-    def close(self, *, cut_sound: bool = False) -> None:
-        """Finish the file; with `cut_sound` without what the source sounds after the last frame."""
+    def close(self, *, cut_audio: bool = False) -> None:
+        """Finish the file; with `cut_audio` without the audio after the last frame."""
         if self._pipe is None or not self.frames:
             self.abort()
-            if cut_sound:
+            if cut_audio:
                 return  # stopped before the first frame: there is nothing to keep
             raise MediaError(f"{self.path}: not one frame was written")
         try:
             try:
-                self._finish(self._pipe, cut_sound)
+                self._finish(self._pipe, cut_audio)
             except KeyboardInterrupt:  # all frames are there: only a second Ctrl-C gives them up
-                self._finish(self._pipe, cut_sound)
+                self._finish(self._pipe, cut_audio)
                 raise
         finally:
             self.abort()  # does nothing to a finished file
@@ -104,7 +104,7 @@ class VideoWriter:
         self._exit.__exit__(MediaError, MediaError("given up"), None)
 
     def _suffix(self) -> str:
-        """Of the file for the pictures alone: MP4 has the finest times, but no transparent VP9 and no ProRes."""
+        """Of the file for the images alone: MP4 has the finest times, but no transparent VP9 and no ProRes."""
         special = self._encoding.alpha or self._codec.encoder == "prores_ks"
         if not special:
             return ".mp4"
@@ -116,18 +116,18 @@ class VideoWriter:
         self.notes += encoding.notes(self._codec, new)
         arguments = encoding.arguments(self._codec, replace(self.clip, size=size), new)
         arguments += ["-fps_mode", "passthrough", "-enc_time_base", f"{tick.numerator}:{tick.denominator}"]
-        outlet = [*arguments, f"file:{self._pictures}"]
+        outlet = [*arguments, f"file:{self._images}"]
         return FramePipe(outlet, size, self.clip.rate, tick, alpha=encoding.alpha)
 
-    def _finish(self, pipe: FramePipe, cut_sound: bool) -> None:
+    def _finish(self, pipe: FramePipe, cut_audio: bool) -> None:
         pipe.finish()
         if self._gif:
-            write_gif(self._pictures, self._whole, self._gif.final_delay)
+            write_gif(self._images, self._whole, self._gif.final_delay)
             notes = self._gif.notes
         else:
             end = self._last * self.clip.time_base + 1 / self.clip.rate
             way = mux_clip(
-                self._pictures, self.clip, self._whole, find_container(self.path), end=self._end(end, cut_sound)
+                self._images, self.clip, self._whole, find_container(self.path), end=self._end(end, cut_audio)
             )
             notes, self.damage = way.notes, way.damage
         try:
@@ -136,11 +136,11 @@ class VideoWriter:
             raise MediaError(f"{self.path} cannot be written: {error.strerror}") from error
         self.notes += notes
 
-    def _end(self, pictures_end: Fraction, cut_sound: bool) -> Fraction | None:
-        """Seconds at which the sound ends, None for its own end."""
-        if cut_sound:
-            return pictures_end
-        return None if self.clip.end is None else max(self.clip.end, pictures_end)
+    def _end(self, images_end: Fraction, cut_audio: bool) -> Fraction | None:
+        """Seconds at which the audio ends, None for its own end."""
+        if cut_audio:
+            return images_end
+        return None if self.clip.end is None else max(self.clip.end, images_end)
 
 
 def _check_target(path: Path, clip: Clip) -> None:

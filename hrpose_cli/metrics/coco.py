@@ -35,7 +35,7 @@ def load_coco(path: Path) -> Any:
 
 
 def _complete_annotations(people: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Annotations with all that pycocotools reads: who has no joints has none that is labelled, and is no crowd."""
+    """Annotations with all that pycocotools reads: who has no keypoints has none that is labelled, and is no crowd."""
     none = [0] * max((len(row.get("keypoints") or ()) for row in people), default=0)
     filled = [{"iscrowd": 0} | row | {"keypoints": row.get("keypoints") or none} for row in people]
     return [{"num_keypoints": sum(v > 0 for v in row["keypoints"][2::3])} | row for row in filled]
@@ -76,8 +76,8 @@ def evaluate_coco(
 ) -> dict[str, float]:  # fmt: skip
     """COCO's numbers for result rows, by name; -1 where the ground truth has nothing to measure.
 
-    truth: from `load_annotations`; sigmas: (K,) of another skeleton than COCO's; image_ids: the
-    pictures to count, all by default. Rows without any person give 0.
+    truth: from `load_coco`; sigmas: (K,) of another skeleton than COCO's; image_ids: the
+    images to count, all by default. Rows without any person give 0.
     """
     from pycocotools.cocoeval import COCOeval
 
@@ -87,9 +87,9 @@ def evaluate_coco(
     unknown = {row["image_id"] for row in rows} - set(truth.getImgIds())
     if unknown:
         raise FormatError(
-            f"the predictions name {len(unknown)} pictures that the annotations lack, such as {min(unknown)}"
+            f"the predictions name {len(unknown)} images that the annotations lack, such as {min(unknown)}"
         )
-    # A person's area is that of its joints, as in the authors' results; a box would take its place.
+    # A person's area is that of its keypoints, as in the authors' results; a box would take its place.
     counted = [{k: v for k, v in row.items() if metric == "bbox" or k != "bbox"} for row in rows]
     with contextlib.redirect_stdout(io.StringIO()):
         run = COCOeval(truth, truth.loadRes(counted), metric)
@@ -114,7 +114,7 @@ def _check_rows(truth: Any, rows: Sequence[dict[str, Any]], metric: _Metric) -> 
         found = {len(row["keypoints"]) for row in rows}
         if len(annotated | found) != 1:
             raise FormatError(
-                f"the predictions have {sorted(n // 3 for n in found)} joints, "
+                f"the predictions have {sorted(n // 3 for n in found)} keypoints, "
                 f"the annotations {sorted(n // 3 for n in annotated) or 'none'}"
             )
 
@@ -127,7 +127,7 @@ def find_image_folder(
     instead: Path | None = None,
     option: str = "--images",
 ) -> Path:
-    """Where the pictures of an annotation file lie: `given`, or the usual places beside the file, or `instead`.
+    """Where the images of an annotation file lie: `given`, or the usual places beside the file, or `instead`.
 
     option: by which a user names the folder.
     """
@@ -141,5 +141,5 @@ def find_image_folder(
             return place
     where = given or f"the usual places beside {annotations}"
     raise InputError(
-        f"the pictures, such as {names[0] if names else '(none listed)'}, are not in {where}: say {option} DIR"
+        f"the images, such as {names[0] if names else '(none listed)'}, are not in {where}: use {option} DIR"
     )

@@ -1,7 +1,7 @@
-"""CrowdPose's AP, on 14 joints and split by how crowded a picture is (Li et al. 2019).
+"""CrowdPose's AP, on 14 keypoints and split by how crowded an image is (Li et al. 2019).
 
 Its evaluation code is COCO's but for three things: its own sigmas, a person's area is 0.53 of the
-box whatever the annotation says, and AP is also given for easy, medium and hard pictures. So
+box whatever the annotation says, and AP is also given for easy, medium and hard images. So
 pycocotools computes all of it, from annotations with that area.
 """
 
@@ -38,7 +38,7 @@ def evaluate_crowdpose(
 ) -> dict[str, float]:
     """CrowdPose's numbers for result rows, by name; -1 where there is nothing to measure.
 
-    truth: from `load_annotations`; image_ids: the pictures to count, all by default. The authors
+    truth: from `load_crowdpose`; image_ids: the images to count, all by default. The authors
     round the last three to four digits.
     """
     if not rows:

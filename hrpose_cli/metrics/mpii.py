@@ -1,7 +1,7 @@
 """MPII's files: who is where, how people are cropped, and what PCKh needs beside that.
 
 The annotation JSON is the one of the HRNet and SimpleBaseline authors (`annot/valid.json`): a list of
-people with `image`, `center`, `scale`, `joints` and `joints_vis`. Head boxes and missing joints are
+people with `image`, `center`, `scale`, `keypoints` and `joints_vis`. Head boxes and missing keypoints are
 in their `annot/gt_valid.mat`. MPII counts pixels from 1; what leaves this module counts from 0.
 """
 
@@ -24,7 +24,7 @@ from hrpose_cli.skeletons import MPII
 
 _KEYPOINT_COUNT = len(MPII)
 _SCALE_PIXELS = 200.0  # px of a person of scale 1
-_CENTER_SHIFT = 15.0  # px a unit of scale: the centre is moved towards the feet
+_CENTER_SHIFT = 15.0  # px per unit of scale: the centre is moved towards the feet
 
 
 @dataclass(frozen=True)
@@ -40,16 +40,16 @@ class MpiiPerson:
 class HeadTruth:
     """What PCKh measures against, for N people."""
 
-    joints: NDArray[np.float64]  # (N, 16, 2) px from 0
+    keypoints: NDArray[np.float64]  # (N, 16, 2) px from 0
     visible: NDArray[np.bool_]  # (N, 16)
     head: NDArray[np.float64]  # (N,) px, the size that errors are measured in
 
     def __len__(self) -> int:
-        return len(self.joints)
+        return len(self.keypoints)
 
     def errors(self, found: ArrayLike) -> KeypointErrors:
-        """(N, 16) errors of joints (N, 16, 2) in head sizes, for `pck.pckh`."""
-        return relative_errors(found, self.joints, self.head, visible=self.visible)
+        """(N, 16) errors of keypoints (N, 16, 2) in head sizes, for `pck.pckh`."""
+        return relative_errors(found, self.keypoints, self.head, visible=self.visible)
 
 
 def load_mpii(path: Path) -> list[MpiiPerson]:
@@ -71,7 +71,7 @@ def _read_person(row: dict[str, Any]) -> MpiiPerson:
 def _person_regions(people: Sequence[MpiiPerson]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Centres (N, 2) and sizes (N, 2) px of the squares to crop, as `geometry.region_affines` takes them.
 
-    The centre goes 15 px a unit of scale down and the square is padded by 1.25, so that no limb is
+    The centre goes 15 px per unit of scale down and the square is padded by 1.25, so that no limb is
     cut; neither where the centre is unknown. HRNet, lib/dataset/mpii.py, `_get_db`.
     """
     center = np.array([one.center for one in people], np.float64).reshape(-1, 2)
@@ -99,13 +99,17 @@ def mpii_truth_path(annotations: Path) -> Path:
 def load_mpii_truth(path: Path, people: int) -> HeadTruth:
     """The `people` of the authors' `gt_valid.mat`, in the order of `valid.json`."""
     if not path.is_file():
-        raise InputError(f"PCKh needs {path}: the head boxes and missing joints, which the annotation JSON lacks")
+        raise InputError(f"PCKh needs {path}: the head boxes and missing keypoints, which the annotation JSON lacks")
     content = _load_mat(path)
     try:
-        joints, missing = content["pos_gt_src"], content["jnt_missing"]  # (16, 2, N), (16, N)
+        keypoints, missing = content["pos_gt_src"], content["jnt_missing"]  # (16, 2, N), (16, N)
         head = content["headboxes_src"]  # (2 corners, 2, N)
-        n = joints.shape[-1]
-        if joints.shape != (_KEYPOINT_COUNT, 2, n) or missing.shape != (_KEYPOINT_COUNT, n) or head.shape != (2, 2, n):
+        n = keypoints.shape[-1]
+        if (
+            keypoints.shape != (_KEYPOINT_COUNT, 2, n)
+            or missing.shape != (_KEYPOINT_COUNT, n)
+            or head.shape != (2, 2, n)
+        ):
             raise ValueError
     except (KeyError, ValueError, AttributeError) as error:
         wanted = "pos_gt_src (16, 2, N), jnt_missing (16, N), headboxes_src (2, 2, N)"
@@ -113,7 +117,7 @@ def load_mpii_truth(path: Path, people: int) -> HeadTruth:
     if n != people:
         raise FormatError(f"{path} has {n} people, but the annotations {people}: are they of another split?")
     sizes = head_sizes(head.reshape(4, n).T)
-    return HeadTruth(joints.transpose(2, 0, 1).astype(np.float64) - 1, missing.T == 0, sizes)
+    return HeadTruth(keypoints.transpose(2, 0, 1).astype(np.float64) - 1, missing.T == 0, sizes)
 
 
 def _load_mat(path: Path) -> dict[str, Any]:
@@ -133,14 +137,14 @@ def _load_mat(path: Path) -> dict[str, Any]:
 
 
 def load_mpii_predictions(path: Path, people: int) -> list[dict[str, Any]]:
-    """Rows for `joints_of`, of a result JSON or of the authors' pred.mat, which counts pixels from 1."""
+    """Rows for `predicted_keypoints`, of a result JSON or of the authors' pred.mat, which counts pixels from 1."""
     if path.suffix != ".mat":
         return load_coco_results(path)
     found = np.asarray(_load_mat(path).get("preds"), np.float64)
     if found.shape != (people, _KEYPOINT_COUNT, 2):
         raise FormatError(f"{path} must hold preds of shape ({people}, {_KEYPOINT_COUNT}, 2), but has {found.shape}")
-    joints = np.concatenate([found - 1, np.ones((people, _KEYPOINT_COUNT, 1))], axis=2).reshape(people, -1).tolist()
-    return [{"image_id": i, "keypoints": flat, "score": 1.0} for i, flat in enumerate(joints)]
+    keypoints = np.concatenate([found - 1, np.ones((people, _KEYPOINT_COUNT, 1))], axis=2).reshape(people, -1).tolist()
+    return [{"image_id": i, "keypoints": flat, "score": 1.0} for i, flat in enumerate(keypoints)]
 
 
 def predicted_keypoints(rows: Sequence[dict[str, Any]], people: int) -> NDArray[np.float64]:
@@ -154,6 +158,6 @@ def predicted_keypoints(rows: Sequence[dict[str, Any]], people: int) -> NDArray[
         if not isinstance(number, int) or not 0 <= number < people:
             raise FormatError(f"the predictions name person {number}, but the annotations have 0 to {people - 1}")
         if len(flat) != 3 * _KEYPOINT_COUNT:
-            raise FormatError(f"the predictions have {len(flat) // 3} joints, MPII has {_KEYPOINT_COUNT}")
+            raise FormatError(f"the predictions have {len(flat) // 3} keypoints, MPII has {_KEYPOINT_COUNT}")
         found[number] = np.reshape(flat, (_KEYPOINT_COUNT, 3))[:, :2]
     return found

@@ -1,7 +1,7 @@
 """OCHuman's annotations as COCO's, whose AP scores them (Zhang et al. 2019, Pose2Seg).
 
-The data set is published twice: as COCO files (val: the first 2,500 pictures, test: the rest), which
-are read as they are, and as one file of its own format, of which only people with both joints and
+The data set is published twice: as COCO files (val: the first 2,500 images, test: the rest), which
+are read as they are, and as one file of its own format, of which only people with both keypoints and
 a mask count. Its area is that of the box.
 """
 
@@ -32,9 +32,9 @@ def load_ochuman(path: Path) -> Any:
 def _to_coco(content: dict[str, Any]) -> dict[str, Any]:
     """OCHuman's own format as COCO's, numbered as the authors' converter numbers: ids count from 1.
 
-    Masks are left out, since no joint is scored by them. OCHumanApi, ochuman.py, `toCocoFormart`.
+    Masks are left out, since no keypoint is scored by them. OCHumanApi, ochuman.py, `toCocoFormart`.
     """
-    order = [content["keypoint_names"].index(name) for name in COCO.joints]
+    order = [content["keypoint_names"].index(name) for name in COCO.keypoints]
     images: list[dict[str, Any]] = []
     people: list[dict[str, Any]] = []
     for image in sorted(content["images"], key=lambda image: image["image_id"]):
@@ -46,9 +46,9 @@ def _to_coco(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_person(one: dict[str, Any], order: Sequence[int], image_id: int, number: int) -> dict[str, Any]:
-    """One person's entry; `order` is where the joints of COCO stand in the row."""
+    """One person's entry; `order` is where the keypoints of COCO stand in the row."""
     x1, y1, x2, y2 = one["bbox"]
-    joints = [one["keypoints"][3 * k : 3 * k + 3] for k in order]
+    keypoints = [one["keypoints"][3 * k : 3 * k + 3] for k in order]
     return {
         "id": number,
         "image_id": image_id,
@@ -56,6 +56,6 @@ def _read_person(one: dict[str, Any], order: Sequence[int], image_id: int, numbe
         "iscrowd": 0,
         "bbox": [x1, y1, x2 - x1, y2 - y1],
         "area": (x2 - x1) * (y2 - y1),
-        "keypoints": [value for x, y, v in joints for value in (x, y, _SEEN_FLAGS[int(v)])],
-        "num_keypoints": sum(v > 0 for _, _, v in joints),
+        "keypoints": [value for x, y, v in keypoints for value in (x, y, _SEEN_FLAGS[int(v)])],
+        "num_keypoints": sum(v > 0 for _, _, v in keypoints),
     }

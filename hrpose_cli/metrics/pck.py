@@ -1,7 +1,7 @@
-"""The share of joints that lie close enough: PCK, MPII's PCKh, the area under their curve, and the mean error.
+"""The share of keypoints that lie close enough: PCK, MPII's PCKh, the area under their curve, and the mean error.
 
-All of them begin with `relative_errors`. A joint "within" a threshold may lie on it, as in MPII's
-own evaluation; mmpose wants it below, which shows in AUC alone: perfect joints have 1 here.
+All of them begin with `relative_errors`. A keypoint "within" a threshold may lie on it, as in MPII's
+own evaluation; mmpose wants it below, which shows in AUC alone: perfect keypoints have 1 here.
 """
 
 import numpy as np
@@ -27,10 +27,10 @@ PCKH_THRESHOLDS = {
 def relative_errors(
     found: ArrayLike, truth: ArrayLike, scale: ArrayLike = 1.0, *, visible: ArrayLike = True
 ) -> KeypointErrors:
-    """(N, K) distances of joints in units of each person's `scale`; nan for joints that do not count.
+    """(N, K) distances of keypoints in units of each person's `scale`; nan for keypoints that do not count.
 
     found, truth: (N, K, 2) px; scale: (N,) px or a number, people without a positive one do not
-    count; visible: (N, K). Joints that were not found may be nan or infinite: they are infinitely far away.
+    count; visible: (N, K). Keypoints that were not found may be nan or infinite: they are infinitely far away.
     """
     distance = np.linalg.norm(np.asarray(found, np.float64) - np.asarray(truth, np.float64), axis=-1)  # (N, K)
     distance = np.where(np.isnan(distance), np.inf, distance)
@@ -39,26 +39,26 @@ def relative_errors(
     return np.asarray(np.divide(distance, size, out=np.full(distance.shape, np.nan), where=counted))
 
 
-def _pck_by_joint(errors: KeypointErrors, threshold: float) -> NDArray[np.float64]:
-    """(K,) share of each joint's people within `threshold`; -1 for joints that nobody has."""
+def _pck_by_keypoint(errors: KeypointErrors, threshold: float) -> NDArray[np.float64]:
+    """(K,) share of each keypoint's people within `threshold`; -1 for keypoints that nobody has."""
     counted = (~np.isnan(errors)).sum(axis=0)
     within = (errors <= threshold).sum(axis=0)
     return np.where(counted > 0, within / np.maximum(counted, 1), -1.0)
 
 
 def _pck(errors: KeypointErrors, threshold: float = 0.5) -> float:
-    """Mean of `pck_by_joint` over the joints that somebody has, each weighing the same; 0 without any."""
-    shares = _pck_by_joint(errors, threshold)
+    """Mean of `_pck_by_keypoint` over the keypoints that somebody has, each weighing the same; 0 without any."""
+    shares = _pck_by_keypoint(errors, threshold)
     return float(shares[shares >= 0].mean()) if (shares >= 0).any() else 0.0
 
 
 def _auc(errors: KeypointErrors, steps: int = 20) -> float:
-    """Mean of `pck` over the thresholds 0, 1 / steps, ..., (steps - 1) / steps."""
+    """Mean of `_pck` over the thresholds 0, 1 / steps, ..., (steps - 1) / steps."""
     return float(np.mean([_pck(errors, i / steps) for i in range(steps)]))
 
 
 def _epe(errors: KeypointErrors) -> float:
-    """Mean error of all joints: pixels if `errors` were made with a scale of 1. 0 without any joint."""
+    """Mean error of all keypoints: pixels if `errors` were made with a scale of 1. 0 without any keypoint."""
     counted = errors[~np.isnan(errors)]
     return float(counted.mean()) if counted.size else 0.0
 
@@ -70,13 +70,13 @@ def head_sizes(boxes: ArrayLike) -> NDArray[np.float64]:
 
 
 def pckh(errors: KeypointErrors, threshold: float = 0.5) -> dict[str, float]:
-    """MPII's numbers as fractions: joints of both sides averaged, and the mean over all joints counted.
+    """MPII's numbers as fractions: keypoints of both sides averaged, and the mean over all keypoints counted.
 
-    errors: (N, 16) in head sizes. The mean weighs each joint by how often it is visible. -1 where
+    errors: (N, 16) in head sizes. The mean weighs each keypoint by how often it is visible. -1 where
     nothing can be measured. HRNet, lib/dataset/mpii.py, `evaluate`.
     """
-    shares = _pck_by_joint(errors, threshold)
-    groups = {name: shares[list(joints)] for name, joints in _KEYPOINT_GROUPS.items()}
+    shares = _pck_by_keypoint(errors, threshold)
+    groups = {name: shares[list(keypoints)] for name, keypoints in _KEYPOINT_GROUPS.items()}
     sides = {name: float(both.mean()) if (both >= 0).all() else -1.0 for name, both in groups.items()}
     counted = np.delete(errors, _UNCOUNTED_KEYPOINTS, axis=1)
     measured = counted[~np.isnan(counted)]

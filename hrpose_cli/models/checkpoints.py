@@ -54,7 +54,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def read_torch_file(path: Path) -> Any:
-    """What `torch.save` wrote; tensors and plain Python only, everything else becomes `Ignored`.
+    """What `torch.save` wrote; tensors and plain Python only, everything else becomes `_Ignored`.
 
     The files of mmpose 1.x keep numpy arrays in their `meta`, training checkpoints of HRNet a numpy
     score, and torch refuses both whole.
@@ -125,7 +125,7 @@ def check_keys(path: Path, want: Mapping[str, Tensor], got: Mapping[str, Tensor]
         instead = _ARCHITECTURE_NAMES.get(wanted or "", "the net that is wanted")
         raise WeightsError(
             f"{path} holds {_ARCHITECTURE_NAMES[given]}, not {instead}: "
-            "say --like NAME of such a model (hrpose weights list)"
+            "use --like NAME of such a model (hrpose weights list)"
         )
     missing = [k for k in want if k not in got and not k.endswith("num_batches_tracked")]
     left = [k for k in got if k not in want]

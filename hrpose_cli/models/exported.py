@@ -19,7 +19,7 @@ class _ExportInfo:
     """How a net was exported."""
 
     precision: str
-    batch: int | None  # crops a call; None: any number
+    batch: int | None  # crops per call; None: any number
 
 
 def read_export_metadata(path: Path) -> dict[str, str]:

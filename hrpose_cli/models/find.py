@@ -34,7 +34,7 @@ def find_weights(
     """What `name_or_path` is and where it lies; nothing is fetched unless `download` says so.
 
     A path is known by its own metadata, by its name, or is said to be `like` a model. fast: as for
-    `default_name`; bar: as for `fetch.fetch`.
+    `default_weights`; bar: as for `fetch.fetch`.
     """
     name = default_weights(fast=fast) if name_or_path == "default" else str(name_or_path)
     if name in shipped_models():
@@ -89,7 +89,7 @@ def downloaded_file(spec: ModelSpec, *, download: bool = False, bar: Any = False
     if spec.url is None:
         raise WeightsError(
             f"{spec.name} has no fixed address: get {spec.file or 'it'} from its authors ({spec.source}), "
-            f"then say --weights FILE --like {spec.name}"
+            f"then use --weights FILE --like {spec.name}"
         )
     if download:
         return fetch.download_weights(spec.url, sha256_prefix=spec.sha256_prefix, bar=bar)
@@ -149,7 +149,7 @@ def _check_published(path: Path, row: ModelSpec) -> None:
     if prefix and not sha256(path).startswith(prefix):
         raise WeightsError(
             f"{path} is not the published file of this name, whose hash begins {prefix}: "
-            f"fetch it again, or if it is your own say --like {row.name}"
+            f"fetch it again, or if it is your own use --like {row.name}"
         )
 
 

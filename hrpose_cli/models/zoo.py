@@ -27,7 +27,7 @@ _HIGHER = "https://github.com/HRNet/HigherHRNet-Human-Pose-Estimation"
 
 _Size = tuple[int, int]
 _SMALL, _LARGE, _SQUARE, _TINY = (192, 256), (288, 384), (256, 256), (96, 128)
-_WHOLE = (512, 512)  # of whole pictures, whose short side becomes that of the input size
+_WHOLE = (512, 512)  # of whole images, whose short side becomes that of the input size
 RESNET_BLOCKS = {50: [3, 4, 6, 3], 101: [3, 4, 23, 3], 152: [3, 8, 36, 3]}  # depth: blocks of each layer
 
 
@@ -68,7 +68,7 @@ class ModelSpec:
 
     @property
     def method(self) -> str:
-        """How people are found: boxes first, or all joints of the picture at once."""
+        """How people are found: boxes first, or all joints of the image at once."""
         return "bottom-up" if self.architecture == "higher_hrnet" else "top-down"
 
     def metadata(self) -> dict[str, str]:

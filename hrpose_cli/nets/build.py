@@ -36,7 +36,7 @@ def simplify_net(net: nn.Module) -> nn.Module:
 
 
 def fp32_parts(net: nn.Module) -> re.Pattern[str] | None:
-    """What is found in the names of those layers of the `simplified` net that a format of few digits harms most."""
+    """What is found in the names of those layers of the `simplify_net` net that a format of few digits harms most."""
     if isinstance(net, LiteHRNet):
         return FastLiteHRNet.delicate
     return Trunk.delicate if isinstance(net, Trunk) else None

@@ -23,7 +23,7 @@ _EMPTY = -1
 
 
 class FastLiteHRNet(nn.Module):
-    """`LiteHRNet` for evaluation: (N, 3, H, W) normalised pictures -> the same (N, K, H/4, W/4) heatmaps."""
+    """`LiteHRNet` for evaluation: (N, 3, H, W) normalised images -> the same (N, K, H/4, W/4) heatmaps."""
 
     # In float32 these parts, a 25th of the work, keep two thirds of what the net loses in bf16.
     delicate = re.compile(r"stem\.(branch1|expand_conv|depthwise_conv|linear_conv)|cat|steps\.0\.transition")
@@ -77,7 +77,7 @@ class _WideStem(nn.Module):
 
 
 def _stem_order(channels: int) -> Tensor:
-    """Of what leaves `WideStem`: the left branch has the even channels."""
+    """Of what leaves `_WideStem`: the left branch has the even channels."""
     return torch.cat([torch.arange(0, channels, 2), torch.arange(1, channels, 2)])
 
 
@@ -104,7 +104,7 @@ class _InPlaceUnit(nn.Module):
 
 
 def _order_after_unit(order: Tensor) -> Tensor:
-    """Of what leaves a `StillUnit`: shuffled, what passes would be the even channels and what is new the odd ones."""
+    """Order after an `_InPlaceUnit`: shuffled, kept channels would be the even ones and new channels the odd ones."""
     half = len(order) // 2
     return torch.where(order < half, 2 * order, 2 * (order - half) + 1)
 
@@ -123,7 +123,7 @@ class _TransitionAndStage(nn.Module):
 
 
 class _InPlaceExchange(nn.Module):
-    """`ExchangeUnit` of `StillUnit`s."""
+    """`_ExchangeUnit` of `_InPlaceUnit`s."""
 
     def __init__(self, unit: ExchangeUnit, orders: list[Tensor]) -> None:
         """orders: of what enters each branch; afterwards of what leaves it."""

@@ -31,7 +31,7 @@ _CONFIGS = {
 
 
 class HigherHRNet(Trunk):
-    """(N, 3, H, W) normalised pictures; H and W multiples of 32.
+    """(N, 3, H, W) normalised images; H and W multiples of 32.
 
     In training the outputs of both resolutions come out, as `outputs` gives them, because each has
     its own loss; otherwise they are merged: (N, 2K, H/2, W/2), K heatmaps and K tags.

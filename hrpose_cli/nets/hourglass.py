@@ -32,7 +32,7 @@ _CONFIGS = {
 
 
 class HourglassNet(nn.Module):
-    """(N, 3, H, W) normalised pictures -> (N, K, H/4, W/4) heatmaps; H and W multiples of 4, at least 64.
+    """(N, 3, H, W) normalised images -> (N, K, H/4, W/4) heatmaps; H and W multiples of 4, at least 64.
 
     In training the heatmaps of every stack come out, first stack first, as a list, because each has
     its own loss (section 3.2, intermediate supervision); otherwise those of the last stack alone.

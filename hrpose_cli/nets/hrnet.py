@@ -60,7 +60,7 @@ class Trunk(nn.Module):
         self.stage4 = _build_stage(widths, modules[2], config.blocks, last=True)
 
     def features(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W) normalised pictures -> (N, C, H/4, W/4)."""
+        """(N, 3, H, W) normalised images -> (N, C, H/4, W/4)."""
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.relu(self.bn2(self.conv2(x)))  # (N, 64, H/4, W/4)
         branches = self.stage2(apply_transition(self.transition1, [self.layer1(x)]))
@@ -69,7 +69,7 @@ class Trunk(nn.Module):
 
 
 class HRNet(Trunk):
-    """(N, 3, H, W) normalised pictures -> (N, K, H/4, W/4) heatmaps; H and W multiples of 32."""
+    """(N, 3, H, W) normalised images -> (N, K, H/4, W/4) heatmaps; H and W multiples of 32."""
 
     def __init__(self, config: NetConfig = _CONFIGS["hrnet-w32"]) -> None:
         super().__init__(config)

@@ -28,7 +28,7 @@ def initialise_net(net: nn.Module) -> None:
 
 
 def multiply_adds(net: nn.Module, size: tuple[int, int]) -> int:
-    """Multiply-adds of the convolutions for one picture of `size` (width, height) in pixels."""
+    """Multiply-adds of the convolutions for one image of `size` (width, height) in pixels."""
     total = 0
 
     def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:

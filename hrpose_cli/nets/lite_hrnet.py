@@ -2,7 +2,7 @@
 
 Yu et al., Lite-HRNet: A Lightweight High-Resolution Network, CVPR 2021, section 3.1 and table 1
 ("wider naive": shuffle blocks of ShuffleNet V2, no conditional channel weighting, 40 channels
-first). Module names are those of the authors' files. The head and the sum in `ExchangeUnit` are
+first). Module names are those of the authors' files. The head and the sum in `_ExchangeUnit` are
 PaddleDetection's PP-TinyPose, so that its weights can be the start of a training.
 """
 
@@ -42,7 +42,7 @@ _CONFIGS = {
 
 
 class LiteHRNet(nn.Module):
-    """(N, 3, H, W) normalised pictures -> (N, K, H/4, W/4) heatmaps; H and W multiples of 32."""
+    """(N, 3, H, W) normalised images -> (N, K, H/4, W/4) heatmaps; H and W multiples of 32."""
 
     def __init__(self, config: LiteNetConfig = _CONFIGS["lite-hrnet"]) -> None:
         super().__init__()
@@ -219,7 +219,7 @@ def unfold_batch_norms(net: _AnyNet, batches: Iterable[Tensor]) -> _AnyNet:
     """A copy whose batch norms have the statistics measured on `batches`, and the same function in eval.
 
     A net whose batch norms were folded has the identity in their place, and in training mode would
-    become another net at the first step. With measured statistics both modes agree on such pictures.
+    become another net at the first step. With measured statistics both modes agree on such images.
     batches: of (N, 3, H, W), normalised.
     """
     net = copy.deepcopy(net)

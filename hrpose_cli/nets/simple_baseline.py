@@ -32,7 +32,7 @@ _CONFIGS = {
 
 
 class SimpleBaseline(nn.Module):
-    """(N, 3, H, W) normalised pictures -> (N, K, H/4, W/4) heatmaps; H and W multiples of 32."""
+    """(N, 3, H, W) normalised images -> (N, K, H/4, W/4) heatmaps; H and W multiples of 32."""
 
     def __init__(self, config: SimpleNetConfig = _CONFIGS["resnet50"]) -> None:
         super().__init__()

@@ -1,12 +1,12 @@
-"""Steady joints: a filter that runs with the clip, one for whole tracks, and poses between poses.
+"""Steady keypoints: a filter that runs with the clip, one for whole tracks, and poses between poses.
 
 one-euro  Casiez, Roussel and Vogel, "1 EUR Filter", CHI 2012: a low-pass whose cut-off rises with
-          speed, so that a still joint does not tremble and a fast one hardly lags. Speeds are counted
+          speed, so that a still keypoint does not tremble and a fast one hardly lags. Speeds are counted
           in body sizes a second, so that near and far people are treated alike.
 offline   A Butterworth low-pass run forwards and backwards over whole tracks, which does not lag: the
           filter of biomechanics (Winter, "Biomechanics and Motor Control of Human Movement").
 
-Everything counts in seconds of the clip. What was measured stays in `raw`; what no picture showed is
+Everything counts in seconds of the clip. What was measured stays in `raw`; what no image showed is
 marked in `filled`. Poses whose `raw` is set are smoothed from it, so saved ones can be replayed.
 """
 
@@ -29,7 +29,7 @@ _Bools = NDArray[np.bool_]
 _Ints = NDArray[np.int64]
 
 DEFAULT_CUTOFF = 6.0  # Hz, as biomechanics has it for the movements of people
-_TRUSTED_SCORE = 0.2  # score from which a joint's place is believed
+_TRUSTED_SCORE = 0.2  # score from which a keypoint's place is believed
 _SIZE_CUTOFF = 0.2  # Hz, of a body's size
 _LEAP_SIZES = 0.5  # body sizes: whoever moves further from one frame to the next is elsewhere, or someone else
 _BLENDED_FIELDS = ("xy", "score", "box", "box_score", "sigma", "raw")  # fields of poses that have values between values
@@ -54,26 +54,26 @@ class _FilterState:
         return _FilterState(*(getattr(self, f.name)[rows] for f in fields(self)))
 
     @classmethod
-    def unknown(cls, people: int, joints: int) -> _FilterState:
-        points, one = np.full((people, joints, 2), np.nan), np.full(people, np.nan)
-        return cls(points, points, np.full((people, joints, 2, 3), np.nan), points, points[..., 0], one, one)
+    def unknown(cls, people: int, keypoints: int) -> _FilterState:
+        points, one = np.full((people, keypoints, 2), np.nan), np.full(people, np.nan)
+        return cls(points, points, np.full((people, keypoints, 2, 3), np.nan), points, points[..., 0], one, one)
 
     def join(self, other: _FilterState) -> _FilterState:
         return _FilterState(*(np.concatenate([getattr(self, f.name), getattr(other, f.name)]) for f in fields(self)))
 
 
 class OneEuro:
-    """Smooths the joints of every identity, frame after frame.
+    """Smooths the keypoints of every identity, frame after frame.
 
-    cutoff: Hz, of a joint at rest; gain: Hz that the cut-off rises for each body size a second;
-    speed_cutoff: Hz, of the speeds; trusted: least score of a joint to be believed; gap: seconds
-    without a measurement after which a joint or a person starts afresh.
+    cutoff: Hz, of a keypoint at rest; gain: Hz that the cut-off rises for each body size a second;
+    speed_cutoff: Hz, of the speeds; trusted: least score of a keypoint to be believed; gap: seconds
+    without a measurement after which a keypoint or a person starts afresh.
 
-    One thing is not in the paper: a speed is the median of three steps. Networks flip a joint to another
+    One thing is not in the paper: a speed is the median of three steps. Networks flip a keypoint to another
     place for a frame, and that is no motion to follow.
 
-    A joint that is not trusted keeps its measured place, which its score says is a guess, and leaves
-    the filter alone: it would drag the joint off, and a held place would look more certain than it is.
+    A keypoint that is not trusted keeps its measured place, which its score says is a guess, and leaves
+    the filter alone: it would drag the keypoint off, and a held place would look more certain than it is.
     """
 
     def __init__(
@@ -82,24 +82,24 @@ class OneEuro:
     ) -> None:  # fmt: skip
         self.cutoff, self.gain, self.speed_cutoff = cutoff, gain, speed_cutoff
         self.trusted, self.gap = trusted, gap
-        self._ids = np.zeros(0, np.int64)
+        self._track_ids = np.zeros(0, np.int64)
         self._state: _FilterState | None = None
 
     def __call__(self, poses: Poses, time: float) -> Poses:
-        """`poses`, which have ids, with smoothed `xy` and what was measured in `raw`. time: seconds."""
+        """`poses`, which have track_ids, with smoothed `xy` and what was measured in `raw`. time: seconds."""
         if len(poses) == 0:
             return poses
-        if poses.ids is None:
-            raise ValueError("smoothing needs poses with ids")
+        if poses.track_ids is None:
+            raise ValueError("smoothing needs poses with track_ids")
         raw = _measured_xy(poses)
         trust = (poses.score >= self.trusted)[..., None]  # (N, K, 1)
-        before = self._recall(poses.ids, poses.score.shape[1])
+        before = self._recall(poses.track_ids, poses.score.shape[1])
         state = self._step(before, np.where(trust, raw, np.nan), _body_sizes(poses.box), time)
-        self._remember(poses.ids, state, time)
+        self._remember(poses.track_ids, state, time)
         return replace(poses, xy=np.where(trust, state.xy, raw).astype(np.float32), raw=raw)
 
     def _step(self, before: _FilterState, xy: _Doubles, size: _Doubles, time: float) -> _FilterState:
-        """The state after joints (N, K, 2), NaN where not trusted, of bodies of `size` (N,)."""
+        """The state after keypoints (N, K, 2), NaN where not trusted, of bodies of `size` (N,)."""
         before = _forget_old(before, xy, size, time - self.gap, time)
         size = _move_towards(before.size, size, _low_pass_fraction(_SIZE_CUTOFF, time - before.seen))
         step = (time - before.time)[..., None]  # (N, K, 1)
@@ -119,19 +119,19 @@ class OneEuro:
             np.full(len(size), time),
         )
 
-    def _recall(self, ids: NDArray[np.int64], joints: int) -> _FilterState:
-        """What is known of the people `ids`, in their order."""
-        state = _FilterState.unknown(0, joints) if self._state is None else self._state
-        rows = {int(person): row for row, person in enumerate(self._ids)}
+    def _recall(self, track_ids: NDArray[np.int64], keypoints: int) -> _FilterState:
+        """What is known of the people `track_ids`, in their order."""
+        state = _FilterState.unknown(0, keypoints) if self._state is None else self._state
+        rows = {int(person): row for row, person in enumerate(self._track_ids)}
         last = len(rows)  # the row of someone unknown
-        return state.join(_FilterState.unknown(1, joints))[[rows.get(int(person), last) for person in ids]]
+        return state.join(_FilterState.unknown(1, keypoints))[[rows.get(int(person), last) for person in track_ids]]
 
-    def _remember(self, ids: NDArray[np.int64], state: _FilterState, time: float) -> None:
-        """Keep the state of the people `ids` and of those who left within the gap."""
+    def _remember(self, track_ids: NDArray[np.int64], state: _FilterState, time: float) -> None:
+        """Keep the state of the people `track_ids` and of those who left within the gap."""
         if self._state is not None:
-            absent = ~np.isin(self._ids, ids) & (np.abs(time - self._state.seen) <= self.gap)
-            ids, state = np.concatenate([self._ids[absent], ids]), self._state[absent].join(state)
-        self._ids, self._state = ids, state
+            absent = ~np.isin(self._track_ids, track_ids) & (np.abs(time - self._state.seen) <= self.gap)
+            track_ids, state = np.concatenate([self._track_ids[absent], track_ids]), self._state[absent].join(state)
+        self._track_ids, self._state = track_ids, state
 
 
 def _forget_old(state: _FilterState, xy: _Doubles, sizes: _Doubles, since: float, now: float) -> _FilterState:
@@ -146,7 +146,7 @@ def _forget_old(state: _FilterState, xy: _Doubles, sizes: _Doubles, since: float
 
 
 def _has_leapt(before: _Doubles, now: _Doubles, size: _Doubles) -> _Bools:
-    """(N,) whether more than half of a body's joints moved further than anyone can."""
+    """(N,) whether more than half of a body's keypoints moved further than anyone can."""
     away = np.linalg.norm(now - before, axis=2)  # (N, K), NaN where unknown
     far = away > _LEAP_SIZES * size[:, None]
     return np.asarray(far.sum(axis=1) * 2 > (~np.isnan(away)).sum(axis=1))
@@ -175,14 +175,14 @@ def _body_sizes(box: Floats) -> _Doubles:
 def smooth_offline(
     records: Sequence[PoseRecord], *, cutoff: float = DEFAULT_CUTOFF, gap: float = 0.2, trusted: float = _TRUSTED_SCORE
 ) -> list[PoseRecord]:
-    """All records of a clip, whose poses have ids, with every track low-passed at `cutoff` Hz without lag.
+    """All records of a clip, whose poses have track_ids, with every track low-passed at `cutoff` Hz without lag.
 
-    A person or joint (score under `trusted`) that is missing for at most `gap` seconds, from the last
+    A person or keypoint (score under `trusted`) that is missing for at most `gap` seconds, from the last
     measurement to the next, is interpolated, score included, and marked in `filled`: monotone cubic
     (PCHIP), which cannot overshoot. Longer gaps split a track. A part shorter than the filter's padding
-    passes as it is, and so does a joint where it is not trusted. Irregular times are put on a uniform
+    passes as it is, and so does a keypoint where it is not trusted. Irregular times are put on a uniform
     grid of as many steps for the filter, and taken back, by PCHIP as well. InputError if the clip has
-    too few frames a second for `cutoff`.
+    too few frames per second for `cutoff`.
     """
     times = _clip_times(records)
     if len(times) < 2 or not any(len(r.poses) for r in records):
@@ -191,8 +191,8 @@ def smooth_offline(
     check_cutoff(cutoff, 1 / step)
     gap = max(gap, 1.5 * step) * (1 + 1e-6)  # neighbouring frames are never a gap
     rows = _TrackRows.of(records)
-    assert rows.poses.ids is not None
-    tracks = [rows[rows.poses.ids == person] for person in np.unique(rows.poses.ids)]
+    assert rows.poses.track_ids is not None
+    tracks = [rows[rows.poses.track_ids == person] for person in np.unique(rows.poses.track_ids)]
     whole = [_fill_gaps(track, times, gap) for track in tracks]
     return _regroup_by_frame(
         records, [_smooth_track(track, times[track.frame], cutoff, gap, trusted) for track in whole]
@@ -200,19 +200,19 @@ def smooth_offline(
 
 
 def check_cutoff(cutoff: float, rate: float) -> None:
-    """Raise InputError unless a clip of `rate` frames a second can be low-passed at `cutoff` Hz."""
+    """Raise InputError unless a clip of `rate` frames per second can be low-passed at `cutoff` Hz."""
     least = 2 * cutoff / _TWO_PASS_FACTOR
     if rate <= least:
         raise InputError(
-            f"smoothing at {cutoff:g} Hz needs more than {least:.3g} looked-at frames a second, not {rate:.4g}: "
+            f"smoothing at {cutoff:g} Hz needs more than {least:.3g} looked-at frames per second, not {rate:.4g}: "
             f"look at more of them, or choose --cutoff below {rate / 2 * _TWO_PASS_FACTOR:.3g}"
         )
 
 
 def _clip_times(records: Sequence[PoseRecord]) -> _Doubles:
     """(F,) s, of records of a clip."""
-    if any(r.time is None or (len(r.poses) and r.poses.ids is None) for r in records):
-        raise ValueError("smoothing needs records with times, and poses with ids")
+    if any(r.time is None or (len(r.poses) and r.poses.track_ids is None) for r in records):
+        raise ValueError("smoothing needs records with times, and poses with track_ids")
     return np.asarray([r.time for r in records], np.float64)
 
 
@@ -279,19 +279,19 @@ def _interpolate_linear(at: _Doubles, times: _Doubles, values: Floats) -> Floats
 
 
 def _smooth_track(track: _TrackRows, times: _Doubles, cutoff: float, gap: float, trusted: float) -> _TrackRows:
-    """One person's rows at `times`, low-passed joint by joint; what `gap` allows is interpolated first."""
+    """One person's rows at `times`, low-passed keypoint by keypoint; what `gap` allows is interpolated first."""
     poses = track.poses
     xy, raw, score, filled = (np.array(a) for a in (poses.xy, poses.raw, poses.score, _filled_marks(poses)))
     known = ~filled & (poses.score >= trusted)  # (M, K)
-    for joint in range(known.shape[1]):
-        for rows in _split_at_gaps(np.flatnonzero(known[:, joint]), times, gap):
+    for keypoint in range(known.shape[1]):
+        for rows in _split_at_gaps(np.flatnonzero(known[:, keypoint]), times, gap):
             part = np.arange(rows[0], rows[-1] + 1)
-            points = _interpolate_cubic(times[part], times[rows], poses.xy[rows, joint])
-            xy[part, joint] = _low_pass_butterworth(times[part], points, cutoff)
-            missing = filled[part, joint]  # no picture at all, so there is no measurement to keep
-            raw[part[missing], joint] = points[missing]
-            score[part, joint] = np.interp(times[part], times[rows], poses.score[rows, joint])
-            filled[part, joint] = ~known[part, joint]
+            points = _interpolate_cubic(times[part], times[rows], poses.xy[rows, keypoint])
+            xy[part, keypoint] = _low_pass_butterworth(times[part], points, cutoff)
+            missing = filled[part, keypoint]  # no image at all, so there is no measurement to keep
+            raw[part[missing], keypoint] = points[missing]
+            score[part, keypoint] = np.interp(times[part], times[rows], poses.score[rows, keypoint])
+            filled[part, keypoint] = ~known[part, keypoint]
     return replace(track, poses=replace(poses, xy=xy, raw=raw, score=score, filled=filled))
 
 
@@ -344,14 +344,14 @@ def interpolate_poses(
     "hold" repeats those before. "linear" moves who is in both, by identity; who is in one of them only
     is shown as there, in the half next to it. Without `after` or identities there is nothing to move to.
     """
-    if how == "hold" or after is None or before.ids is None or after.ids is None:
+    if how == "hold" or after is None or before.track_ids is None or after.track_ids is None:
         return _mark_filled(before)
-    both, first, second = np.intersect1d(before.ids, after.ids, return_indices=True)
+    both, first, second = np.intersect1d(before.track_ids, after.track_ids, return_indices=True)
     first, second = first[np.argsort(first)], second[np.argsort(first)]
     moved = _blend_poses(before[first], after[second], part)
     near = before if part < 0.5 else after
-    assert near.ids is not None
-    return _concat_poses([_mark_filled(p) for p in (moved, near[~np.isin(near.ids, both)])])
+    assert near.track_ids is not None
+    return _concat_poses([_mark_filled(p) for p in (moved, near[~np.isin(near.track_ids, both)])])
 
 
 def _mark_filled(poses: Poses) -> Poses:

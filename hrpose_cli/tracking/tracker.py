@@ -1,9 +1,9 @@
-"""Who is who from frame to frame, from boxes and joints alone.
+"""Who is who from frame to frame, from boxes and keypoints alone.
 
 Association as in ByteTrack (Zhang et al., ECCV 2022): sure detections choose their track first, then the
 others. Two more steps give people who were hidden their identity back, and look after tracks that are
 only a few frames old. Likeness is box IoU and, with less weight, OKS between the pose that a track's
-motion predicts and the one that was found: joints tell which of two boxes on one person is the usual one.
+motion predicts and the one that was found: keypoints tell which of two boxes on one person is the usual one.
 
 Time is the clip's, in seconds, so that a clip gives the same identities at any frame rate. Nothing is
 global and nothing random: the same poses give the same identities again, in a resumed run as well.
@@ -26,12 +26,12 @@ _Ints = NDArray[np.int64]
 _Bools = NDArray[np.bool_]
 _IndexPairs = tuple[_Ints, _Ints]  # rows and columns that belong together
 
-_FRAME_SECONDS = 1 / 25  # s, where pictures have no time
-SEEN_SCORE = 0.2  # score of a joint that says where a body is
-_KEYPOINT_WEIGHT = 0.3  # weight of the joints' likeness beside that of the boxes
+_FRAME_SECONDS = 1 / 25  # s, where images have no time
+SEEN_SCORE = 0.2  # score of a keypoint that says where a body is
+_KEYPOINT_WEIGHT = 0.3  # weight of the keypoints' likeness beside that of the boxes
 _FIRM_FRAMES = 3  # frames in which someone was found before they come first: a person found twice is two for a frame
 _DOUBLE_IOU = 0.3  # IoU from which two boxes may be of one person
-_SIGMA_FACTOR = 4.0  # factor on the OKS sigmas: people move between frames, and joints are not annotated ones
+_SIGMA_FACTOR = 4.0  # factor on the OKS sigmas: people move between frames, and keypoints are not annotated ones
 _VELOCITY_SECONDS = 0.5  # s, the time constant of a track's velocity
 
 
@@ -39,7 +39,7 @@ _VELOCITY_SECONDS = 0.5  # s, the time constant of a track's velocity
 class _Tracks:
     """What is remembered of T people."""
 
-    poses: Poses  # as last seen, with ids
+    poses: Poses  # as last seen, with track_ids
     velocity: _Doubles  # (T, 2) px/s
     seen: _Doubles  # (T,) s
     count: _Ints  # (T,) in how many frames
@@ -53,7 +53,7 @@ class _Tracks:
 
     @classmethod
     def none(cls, skeleton: Skeleton) -> _Tracks:
-        nobody = replace(Poses.none(skeleton), ids=np.zeros(0, np.int64))
+        nobody = replace(Poses.none(skeleton), track_ids=np.zeros(0, np.int64))
         return cls(nobody, np.zeros((0, 2)), np.zeros(0), np.zeros(0, np.int64))
 
     def at(self, time: float) -> Poses:
@@ -78,7 +78,7 @@ class Tracker:
         self.last = -np.inf  # s, the frame before; its people are remembered, however long ago it was
 
     def __call__(self, record: PoseRecord) -> Poses:
-        """The people of `record`, all of them and in the same order, with `ids`."""
+        """The people of `record`, all of them and in the same order, with `track_ids`."""
         time = record.index * _FRAME_SECONDS if record.time is None else record.time
         poses = _with_measured_xy(record.poses)
         tracks = self.tracks or _Tracks.none(poses.skeleton)
@@ -86,9 +86,9 @@ class Tracker:
         pairs = self.pair(tracks, poses, time)
         if _scene_changed(tracks, poses, pairs):
             tracks, pairs = _Tracks.none(poses.skeleton), _NO_PAIRS
-        ids = self.name(tracks, pairs, len(poses))
-        self.tracks, self.last = _update_tracks(tracks, replace(poses, ids=ids), pairs, time), time
-        return replace(record.poses, ids=ids)
+        track_ids = self.name(tracks, pairs, len(poses))
+        self.tracks, self.last = _update_tracks(tracks, replace(poses, track_ids=track_ids), pairs, time), time
+        return replace(record.poses, track_ids=track_ids)
 
     def pair(self, tracks: _Tracks, poses: Poses, time: float) -> _IndexPairs:
         """Tracks and people that belong together: the sure, the unsure, who was hidden, and who is new."""
@@ -107,13 +107,13 @@ class Tracker:
 
     def name(self, tracks: _Tracks, pairs: _IndexPairs, people: int) -> _Ints:
         """(N,) the identity of everyone: that of their track, or a new one."""
-        ids = np.zeros(people, np.int64)
-        assert tracks.poses.ids is not None
-        ids[pairs[1]] = tracks.poses.ids[pairs[0]]
-        new = ids == 0
-        ids[new] = self.next + np.arange(new.sum())
+        track_ids = np.zeros(people, np.int64)
+        assert tracks.poses.track_ids is not None
+        track_ids[pairs[1]] = tracks.poses.track_ids[pairs[0]]
+        new = track_ids == 0
+        track_ids[new] = self.next + np.arange(new.sum())
         self.next += int(new.sum())
-        return ids
+        return track_ids
 
 
 _NO_PAIRS: _IndexPairs = (np.zeros(0, np.int64), np.zeros(0, np.int64))
@@ -121,19 +121,19 @@ _EPSILON = 1e-6  # a nearness above nothing
 
 
 def _with_measured_xy(poses: Poses) -> Poses:
-    """The joints as they were found, so that saved and smoothed poses give the same tracks again."""
+    """The keypoints as they were found, so that saved and smoothed poses give the same tracks again."""
     return poses if poses.raw is None else replace(poses, xy=poses.raw, raw=None)
 
 
 def _track_similarity(predicted: Poses, poses: Poses) -> _Doubles:
-    """(T, N) in 0..1: the boxes' IoU and the joints' OKS, weighted."""
+    """(T, N) in 0..1: the boxes' IoU and the keypoints' OKS, weighted."""
     return (1 - _KEYPOINT_WEIGHT) * box_iou(predicted.box, poses.box) + _KEYPOINT_WEIGHT * _keypoint_similarity(
         predicted, poses
     )
 
 
 def _keypoint_similarity(predicted: Poses, poses: Poses) -> _Doubles:
-    """(T, N) OKS over the joints that both show."""
+    """(T, N) OKS over the keypoints that both show."""
     first = len(predicted)
     xy, score = (np.concatenate([getattr(p, name) for p in (predicted, poses)]) for name in ("xy", "score"))
     area = np.prod(_box_sizes(np.concatenate([predicted.box, poses.box])), axis=1)
@@ -199,7 +199,7 @@ def _track_velocities(before: _Tracks, poses: Poses, time: float) -> _Doubles:
 
 def _concat_tracked(first: Poses, second: Poses) -> Poses:
     """What tracks need of two groups of people, one after the other."""
-    names = ("xy", "score", "box", "box_score", "ids")
+    names = ("xy", "score", "box", "box_score", "track_ids")
     arrays = {name: np.concatenate([getattr(first, name), getattr(second, name)]) for name in names}
     return Poses(**arrays, skeleton=second.skeleton)
 
@@ -214,9 +214,9 @@ def _box_sizes(box: Floats) -> Floats:
 
 
 def boxes_from_keypoints(poses: Poses, size: Size, *, threshold: float = SEEN_SCORE, padding: float = 0.09) -> Boxes:
-    """Where to look for the same people in the next frame: around their joints, within a picture of `size`.
+    """Where to look for the same people in the next frame: around their keypoints, within an image of `size`.
 
-    padding: on each side, in parts of the longer side of the joints' own box. Joints that score under
+    padding: on each side, in parts of the longer side of the keypoints' own box. Keypoints that score under
     `threshold` do not count; who shows fewer than three keeps the box. Who is outside is left out.
     """
     seen = poses.score >= threshold  # (N, K)

@@ -1,7 +1,6 @@
 from .annotations import AnnotationSource as AnnotationSource
 from .augment import Augmentation as Augmentation
 from .augment import draw_samples as draw_samples
-from .bf16 import for_bf16 as for_bf16
 from .dataset import PeopleDataset as PeopleDataset
 from .dataset import load_people as load_people
 from .loop import CHECKPOINT_FILE as CHECKPOINT_FILE
@@ -21,6 +20,5 @@ from .run import run_first as run_first
 from .run import train_epochs as train_epochs
 from .teacher import Teacher as Teacher
 from .teacher import fill_labels as fill_labels
-from .tinypose import read_ir as read_ir
 from .whole_images import ImageDataset as ImageDataset
 from .whole_images import load_images as load_images

@@ -1,4 +1,4 @@
-"""Annotation files in COCO's format, for any skeleton whose joints they name."""
+"""Annotation files in COCO's format, for any skeleton whose keypoints they name."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ class AnnotationSource:
     """One annotation file."""
 
     annotations: Path
-    images: Path | None = None  # the folder of its pictures; None: found beside it
+    images: Path | None = None  # the folder of its images; None: found beside it
     trust: float = 1.0  # 0..1
 
 
 def read_annotated(source: AnnotationSource, skeleton: Skeleton) -> Iterator[tuple[Path, dict[str, Any], list[Any]]]:
-    """Each picture of a source, its row in the file, and all annotations of it."""
+    """Each image of a source, its row in the file, and all annotations of it."""
     truth = _open_annotations(source.annotations, skeleton)
     images = truth.loadImgs(truth.getImgIds())
     folder = find_image_folder(source.annotations, [image["file_name"] for image in images[:1]], source.images)
@@ -43,23 +43,23 @@ def read_annotated(source: AnnotationSource, skeleton: Skeleton) -> Iterator[tup
 
 
 def _open_annotations(path: Path, skeleton: Skeleton) -> Any:
-    """The `pycocotools.coco.COCO` of a file; InputError if it names other joints than `skeleton` has.
+    """The `pycocotools.coco.COCO` of a file; InputError if it names other keypoints than `skeleton` has.
 
-    FormatError if one of its annotations cannot be used. Those of pictures that it does not list, as
-    files have them of which somebody kept a part of the pictures, are left out, and counted in the log.
+    FormatError if one of its annotations cannot be used. Those of images that it does not list, as
+    files have them of which somebody kept a part of the images, are left out, and counted in the log.
     """
     content = read_json(path, "annotations")
     check_lists(content, path, _REQUIRED_KEYS, "COCO")
     for category in content["categories"]:
-        joints = _plain_names(category.get("keypoints") or skeleton.joints)
-        if joints != _plain_names(skeleton.joints):
-            fitting = [other.name for other in SKELETONS.values() if joints == _plain_names(other.joints)]
-            advice = f"say --skeleton {fitting[0]}" if fitting else f"only {', '.join(SKELETONS)} can be trained"
-            raise InputError(f"{path} has not the joints of {skeleton.name}, but {len(joints)} others: {advice}")
+        keypoints = _plain_names(category.get("keypoints") or skeleton.keypoints)
+        if keypoints != _plain_names(skeleton.keypoints):
+            fitting = [other.name for other in SKELETONS.values() if keypoints == _plain_names(other.keypoints)]
+            advice = f"use --skeleton {fitting[0]}" if fitting else f"only {', '.join(SKELETONS)} can be trained"
+            raise InputError(f"{path} has not the keypoints of {skeleton.name}, but {len(keypoints)} others: {advice}")
     listed = {image["id"] for image in content["images"]}
     rows = [row for row in content["annotations"] if row["image_id"] in listed]
     if lost := len(content["annotations"]) - len(rows):
-        _LOG.info("%s: %d annotations are of pictures that it does not list, and left out", path, lost)
+        _LOG.info("%s: %d annotations are of images that it does not list, and left out", path, lost)
     _check_people(rows, path, skeleton)
     return index_coco(content | {"annotations": rows})
 
@@ -77,7 +77,7 @@ def _describe_fault(row: dict[str, Any], skeleton: Skeleton) -> str:
     if not _is_finite_list(row["bbox"], 4):
         return "a bbox that is not 4 finite numbers"
     if row.get("keypoints") and not _is_finite_list(row["keypoints"], count):
-        return f"keypoints that are not {count} finite numbers, x, y and v of each joint of {skeleton.name}"
+        return f"keypoints that are not {count} finite numbers, x, y and v of each keypoint of {skeleton.name}"
     return ""
 
 
@@ -91,10 +91,10 @@ def _is_finite_list(values: Any, count: int) -> bool:
 
 
 def has_labels(row: dict[str, Any]) -> bool:
-    """Whether an annotation says where one of its joints is."""
+    """Whether an annotation says where one of its keypoints is."""
     return any((row.get("keypoints") or [])[2::3])
 
 
 def _plain_names(names: Sequence[str]) -> list[str]:
-    """Names of joints as skeletons have them, however they are written."""
+    """Names of keypoints as skeletons have them, however they are written."""
     return [name.strip().lower().replace(" ", "_").replace("-", "_") for name in names]

@@ -2,7 +2,7 @@
 
 A person is kept as a patch that holds more than its box; the affine takes crop pixels to patch
 pixels, so that crop, rotation, scale, translation and mirror cost one resampling (`grid_sample`)
-and the joints move by the very same numbers. Order of HRNet: half body, scale, rotation, flip.
+and the keypoints move by the very same numbers. Order of HRNet: half body, scale, rotation, flip.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Augmentation:
     rotated: float = 0.6  # share of samples
     shift: float = 0.04  # standard deviation, of the crop's sides
     flipped: float = 0.5  # share
-    half_body: float = 0.3  # share, of people with more than 8 joints
+    half_body: float = 0.3  # share, of people with more than 8 keypoints
     light: float = 0.3  # reach of brightness, contrast and saturation
     patches: float = 0.2  # share that gets an occluding rectangle
 
@@ -52,38 +52,38 @@ class _Regions:
 
 
 def _half_body(
-    joints: Tensor, visible: Tensor, skeleton: Skeleton, prefer_upper: Tensor, aspect: float, *, extra: float = 0.0
+    keypoints: Tensor, visible: Tensor, skeleton: Skeleton, prefer_upper: Tensor, aspect: float, *, extra: float = 0.0
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Centres (N, 2) and sizes (N, 2) of one body half, and where (N,) there is one to show.
 
-    joints: (N, K, 2); visible: (N, K) bool; prefer_upper: (N,) bool; aspect: width / height; extra:
+    keypoints: (N, K, 2); visible: (N, K) bool; prefer_upper: (N,) bool; aspect: width / height; extra:
     1 for DarkPose, whose boxes count pixels. HRNet, `JointsDataset.half_body_transform`.
     """
-    upper = torch.tensor([k in skeleton.upper for k in range(len(skeleton))], device=joints.device)
+    upper = torch.tensor([k in skeleton.upper for k in range(len(skeleton))], device=keypoints.device)
     halves = torch.stack([visible & upper, visible & ~upper])  # (2, N, K)
     counts = halves.sum(-1)
     take_upper = (prefer_upper & (counts[0] > 2)) | (counts[1] <= 2)
     chosen = torch.where(take_upper[:, None], halves[0], halves[1])[..., None]  # (N, K, 1)
     number = chosen.sum(1)
-    center = (joints * chosen).sum(1) / number.clamp_min(1)
-    low = torch.where(chosen, joints, torch.inf).amin(1)
-    high = torch.where(chosen, joints, -torch.inf).amax(1)
+    center = (keypoints * chosen).sum(1) / number.clamp_min(1)
+    low = torch.where(chosen, keypoints, torch.inf).amin(1)
+    high = torch.where(chosen, keypoints, -torch.inf).amax(1)
     span = high - low + extra
     width = torch.maximum(span[:, 0], span[:, 1] * aspect) * _HALF_BODY_SCALE
     return center, torch.stack([width, width / aspect], -1), number[:, 0] >= 2
 
 
 def _random_regions(
-    center: Tensor, width: Tensor, joints: Tensor, visible: Tensor, skeleton: Skeleton, crop: Size, how: Augmentation
+    center: Tensor, width: Tensor, keypoints: Tensor, visible: Tensor, skeleton: Skeleton, crop: Size, how: Augmentation
 ) -> _Regions:
     """Regions for one epoch's look at N people.
 
-    center (N, 2) and width (N,): of the padded boxes; joints (N, K, 2) and visible (N, K): in patch
+    center (N, 2) and width (N,): of the padded boxes; keypoints (N, K, 2) and visible (N, K): in patch
     pixels; crop: (width, height).
     """
     n, aspect = len(center), crop[0] / crop[1]
     chance = torch.rand(4, n)
-    body_center, body_size, possible = _half_body(joints, visible, skeleton, torch.randn(n) < 0.5, aspect)
+    body_center, body_size, possible = _half_body(keypoints, visible, skeleton, torch.randn(n) < 0.5, aspect)
     half = possible & (visible.sum(1) > 8) & (chance[0] < how.half_body)
     center = torch.where(half[:, None], body_center, center)
     width = torch.where(half, body_size[:, 0], width)
@@ -103,7 +103,7 @@ def _crop_to_patch(regions: _Regions, crop: Size) -> Tensor:
     width, height = crop
     turn = torch.deg2rad(regions.degrees)
     cos, sin = turn.cos(), turn.sin()
-    step = regions.width / width  # patch px a crop px
+    step = regions.width / width  # patch px per crop px
     rotation = torch.stack([torch.stack([cos, -sin], -1), torch.stack([sin, cos], -1)], -2)  # (N, 2, 2)
     linear = rotation * step[:, None, None]
     offset = regions.center - (linear @ torch.tensor([width / 2, height / 2]))
@@ -114,14 +114,16 @@ def _crop_to_patch(regions: _Regions, crop: Size) -> Tensor:
     return torch.cat([linear, offset[..., None]], -1)
 
 
-def _move_keypoints(joints: Tensor, to_patch: Tensor, mirrored: Tensor, mirror: Tensor) -> Tensor:
-    """Joints (N, K, 2) of the patch in crop pixels, left and right swapped where `mirrored` (N,)."""
-    moved = torch.linalg.solve(to_patch[:, :, :2], (joints - to_patch[:, None, :, 2]).transpose(1, 2)).transpose(1, 2)
+def _move_keypoints(keypoints: Tensor, to_patch: Tensor, mirrored: Tensor, mirror: Tensor) -> Tensor:
+    """Keypoints (N, K, 2) of the patch in crop pixels, left and right swapped where `mirrored` (N,)."""
+    moved = torch.linalg.solve(to_patch[:, :, :2], (keypoints - to_patch[:, None, :, 2]).transpose(1, 2)).transpose(
+        1, 2
+    )
     return _swap_sides(moved, mirrored, mirror)
 
 
 def _swap_sides(values: Tensor, mirrored: Tensor, mirror: Tensor) -> Tensor:
-    """(N, K, ...) with the joints of mirrored samples exchanged; mirror: (K,) `Skeleton.mirror`."""
+    """(N, K, ...) with the keypoints of mirrored samples exchanged; mirror: (K,) `Skeleton.mirror`."""
     shape = (-1,) + (1,) * (values.ndim - 1)
     return torch.where(mirrored.view(shape), values[:, mirror], values)
 
@@ -186,14 +188,14 @@ def draw_samples(
     same for all devices.
     """
     skeleton, crop = SKELETONS[spec.skeleton], spec.input_size
-    joints, labelled = people.joints[chosen], people.labelled[chosen]
+    keypoints, labelled = people.keypoints[chosen], people.labelled[chosen]
     n = len(chosen)
     center, width = torch.full((n, 2), people.side / 2), torch.full((n,), crop_width(people, spec))
-    regions = _random_regions(center, width, joints, labelled, skeleton, crop, how)
+    regions = _random_regions(center, width, keypoints, labelled, skeleton, crop, how)
     to_patch, mirror = _crop_to_patch(regions, crop), torch.from_numpy(skeleton.mirror)
     patches = people.patches[chosen].permute(0, 3, 1, 2).float() / 255
     crops = _add_occluders(_change_light(resample_patches(patches, to_patch.to(patches.device), crop), how), how)
-    moved = _move_keypoints(joints, to_patch, regions.mirrored, mirror)
+    moved = _move_keypoints(keypoints, to_patch, regions.mirrored, mirror)
     weight = _swap_sides(people.weight[chosen], regions.mirrored, mirror)
     size = crop[0] // 4, crop[1] // 4
     moved, weight = moved.to(crops.device), weight.to(crops.device)

@@ -30,10 +30,10 @@ class PeopleDataset:
     """N people. All patches have the same side P; the person's padded box is in the middle."""
 
     patches: Tensor  # (N, P, P, 3) uint8
-    joints: Tensor  # (N, K, 2) float32, patch px
+    keypoints: Tensor  # (N, K, 2) float32, patch px
     labelled: Tensor  # (N, K) bool, by a person
-    weight: Tensor  # (N, K) float32, of the joint in the loss; 0: nothing is known of it
-    names: tuple[str, ...]  # (N,) picture files
+    weight: Tensor  # (N, K) float32, of the keypoint in the loss; 0: nothing is known of it
+    names: tuple[str, ...]  # (N,) image files
     key: str = ""  # changes with whatever changes the people
 
     def __len__(self) -> int:
@@ -57,7 +57,7 @@ class PeopleDataset:
         """The people of an index tensor."""
         names = tuple(self.names[int(i)] for i in keep)
         return PeopleDataset(
-            self.patches[keep], self.joints[keep], self.labelled[keep], self.weight[keep], names, self.key
+            self.patches[keep], self.keypoints[keep], self.labelled[keep], self.weight[keep], names, self.key
         )
 
 
@@ -68,32 +68,32 @@ def load_people(
     cache: Path,
     *,
     occluded: float = 1.0,
-    by_joint: bool = False,
+    by_keypoint: bool = False,
 ) -> PeopleDataset:
     """The labelled people of `sources` for nets that see `crop` (width, height).
 
-    occluded: the weight of joints that are labelled but hidden. by_joint: whether elbows, wrists,
-    knees and ankles weigh more, as `Skeleton.joint_weights` says.
+    occluded: the weight of keypoints that are labelled but hidden. by_keypoint: whether elbows, wrists,
+    knees and ankles weigh more, as `Skeleton.keypoint_weights` says.
 
     The patches are kept in the folder `cache` and read from there the next time; the processes of
     one training share that memory.
     """
     key = _fingerprint(sources, crop, skeleton)
-    patches, labels = cache / f"people-{key}.npy", cache / f"people-{key}.npz"
+    patches, labels = cache / f"people-{key}.npy", cache / f"labels-{key}.npz"
     if not labels.is_file():
         _write_people(sources, crop, skeleton, patches, labels)
     with np.load(labels) as stored:
-        joints, visible, trust = (torch.from_numpy(stored[name]) for name in ("joints", "visible", "trust"))
+        keypoints, visible, trust = (torch.from_numpy(stored[name]) for name in ("keypoints", "visible", "trust"))
         names = tuple(stored["names"].tolist())
     # Mapped copy-on-write, since torch has no read-only tensors; nobody writes.
     mapped = torch.from_numpy(np.load(patches, mmap_mode="c"))
-    more = torch.tensor(skeleton.joint_weights) if by_joint else None
-    weight = keypoint_weights(visible, occluded=occluded, by_joint=more) * trust[:, None]
-    return PeopleDataset(mapped, joints, visible > 0, weight, names, key)
+    more = torch.tensor(skeleton.keypoint_weights) if by_keypoint else None
+    weight = keypoint_weights(visible, occluded=occluded, by_keypoint=more) * trust[:, None]
+    return PeopleDataset(mapped, keypoints, visible > 0, weight, names, key)
 
 
 def _fingerprint(sources: Sequence[AnnotationSource], crop: Size, skeleton: Skeleton) -> str:
-    """Eight digits that change with whatever changes the patches, but for a picture that is replaced by another.
+    """Eight digits that change with whatever changes the patches, but for an image that is replaced by another.
 
     Looking at each would need the annotation files, whose reading takes longer than that of the patches.
     """
@@ -112,9 +112,9 @@ def _write_people(
     plans = [list(_read_labelled(source, skeleton)) for source in sources]
     count = sum(len(rows) for plan in plans for _, rows in plan)
     if not count:
-        raise InputError("the annotation files label no person with a joint of this skeleton")
+        raise InputError("the annotation files label no person with a keypoint of this skeleton")
     side = round(crop[0] * _PATCH_WIDTHS)
-    joints, visible = np.zeros((count, len(skeleton), 2), np.float32), np.zeros((count, len(skeleton)), np.float32)
+    keypoints, visible = np.zeros((count, len(skeleton), 2), np.float32), np.zeros((count, len(skeleton)), np.float32)
     trust, names, n = np.zeros(count, np.float32), [], 0
     with atomic_write(patches) as temporary:
         stored = np.lib.format.open_memmap(temporary, "w+", np.uint8, (count, side, side, 3))
@@ -122,18 +122,18 @@ def _write_people(
             for path, rows in plan:
                 image = read_image(path)
                 for row in rows:
-                    stored[n], joints[n], visible[n] = _cut_patch(image, row, crop, side)
+                    stored[n], keypoints[n], visible[n] = _cut_patch(image, row, crop, side)
                     trust[n] = source.trust
                     names.append(path.name)
                     n += 1
         stored.flush()
         del stored
     with atomic_write(labels) as temporary:
-        np.savez(temporary, joints=joints, visible=visible, trust=trust, names=np.array(names))
+        np.savez(temporary, keypoints=keypoints, visible=visible, trust=trust, names=np.array(names))
 
 
 def _read_labelled(source: AnnotationSource, skeleton: Skeleton) -> Iterator[tuple[Path, list[Any]]]:
-    """Each picture with the people of it that have a box and a labelled joint."""
+    """Each image with the people of it that have a box and a labelled keypoint."""
     for path, _, everyone in read_annotated(source, skeleton):
         rows = [row for row in everyone if _is_usable(row)]
         if rows:
@@ -146,7 +146,7 @@ def _is_usable(row: Any) -> bool:
 
 
 def _cut_patch(image: Any, row: Any, crop: Size, side: int) -> tuple[Any, Any, Any]:
-    """Patch (side, side, 3), joints (K, 2) in its pixels and v (K,) of one annotation."""
+    """Patch (side, side, 3), keypoints (K, 2) in its pixels and v (K,) of one annotation."""
     x, y, w, h = row["bbox"]
     center, region = box_regions([[x, y, x + w, y + h]], crop)
     to_patch = region_affines(center, np.repeat(region[:, :1] * _PATCH_WIDTHS, 2, axis=1), (side, side))

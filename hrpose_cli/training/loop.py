@@ -89,10 +89,10 @@ class Training:
         self.model = DistributedDataParallel(self.net) if self.world > 1 else self.net
 
     def check_people(self) -> None:
-        """Raise InputError if there are too few people, or pictures, for one step."""
+        """Raise InputError if there are too few people, or images, for one step."""
         recipe, need = self.recipe, self.recipe.batch * self.parts
         if len(self.people) < need:
-            what = "pictures" if self.spec.method == "bottom-up" else "people"
+            what = "images" if self.spec.method == "bottom-up" else "people"
             raise InputError(
                 f"there are {len(self.people)} {what}, but a step takes {need}, --batch {recipe.batch} x "
                 f"--accumulate {recipe.accumulate} x {self.world} processes: lower one of these"
@@ -183,7 +183,7 @@ class Training:
         return order[start : start + self.recipe.batch]
 
     def loss(self, samples: TrainingBatch) -> Tensor:
-        """The method's loss; a loss that is no number stops the training with the pictures it came from."""
+        """The method's loss; a loss that is no number stops the training with the images it came from."""
         with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
             outputs = self.outputs(samples.crops)
         value = self.method.loss(outputs, samples, self.recipe)
@@ -192,7 +192,7 @@ class Training:
             taught = replace(samples, target=self.teacher(samples.crops), weight=torch.ones_like(samples.weight))
             value = value + self.recipe.distil * self.method.loss(outputs, taught, self.recipe)
         if not torch.isfinite(value):
-            raise InputError(f"the loss is no longer a number at step {self.progress.step}: {self.pictures()}")
+            raise InputError(f"the loss is no longer a number at step {self.progress.step}: {self.images()}")
         return value
 
     def outputs(self, crops: Tensor) -> list[Tensor]:
@@ -200,7 +200,7 @@ class Training:
         found = self.model(normalise_images(crops, self.spec.color))
         return [maps.float() for maps in (found if isinstance(found, list) else [found])]
 
-    def pictures(self) -> str:
+    def images(self) -> str:
         """The files of the current step."""
         chosen = torch.cat([self.chosen(part) for part in range(self.parts)])
         return ", ".join(sorted({self.people.names[int(i)] for i in chosen}))
@@ -224,7 +224,7 @@ class Training:
         if resume:
             self.resume()
         elif (self.out / CHECKPOINT_FILE).is_file():
-            raise InputError(f"{self.out} holds a training: say --resume, or name another --out")
+            raise InputError(f"{self.out} holds a training: use --resume, or name another --out")
 
     def resume(self) -> None:
         """Go on from the last checkpoint of `out`, if there is one, by the same recipe, for as long as is wanted."""

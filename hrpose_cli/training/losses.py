@@ -1,9 +1,9 @@
-"""What a net is trained to make small. Heatmaps and tags are (N, K, h, w), joint weights (N, K)."""
+"""What a net is trained to make small. Heatmaps and tags are (N, K, h, w), keypoint weights (N, K)."""
 
 import torch
 from torch import Tensor
 
-PEAK_GAIN = 9.0  # how much more than the rest the middle of a peak counts in `peaked_mse`
+PEAK_GAIN = 9.0  # how much more than the rest the middle of a peak counts in `_peaked_mse`
 
 
 def _keypoint_errors(output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
@@ -15,12 +15,12 @@ def _keypoint_errors(output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
 
 
 def _keypoint_mse(output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """The mean of `joint_errors` over samples and joints."""
+    """The mean of `_keypoint_errors` over samples and keypoints."""
     return _keypoint_errors(output, target, weight).mean()
 
 
 def _keypoint_ohkm(output: Tensor, target: Tensor, weight: Tensor, *, hardest: int = 8) -> Tensor:
-    """Online hard keypoint mining: the mean of each sample's `hardest` joint errors.
+    """Online hard keypoint mining: the mean of each sample's `hardest` keypoint errors.
 
     HRNet, lib/core/loss.py, `JointsOHKMMSELoss`.
     """
@@ -28,7 +28,7 @@ def _keypoint_ohkm(output: Tensor, target: Tensor, weight: Tensor, *, hardest: i
 
 
 def _peaked_mse(output: Tensor, target: Tensor, weight: Tensor, *, gain: float = PEAK_GAIN) -> Tensor:
-    """Joint errors whose pixels count 1 + gain x target times.
+    """Keypoint errors whose pixels count 1 + gain x target times.
 
     Nearly all of a target is zero, and a net that starts from chance first learns to say zero
     everywhere; weighing the peaks takes it off that plateau.
@@ -41,9 +41,9 @@ LOSSES = {"mse": _keypoint_mse, "ohkm": _keypoint_ohkm, "peaked": _peaked_mse}
 
 
 def masked_mse(output: Tensor, target: Tensor, mask: Tensor, *, gain: float = 0.0) -> Tensor:
-    """(N,): the mean over joints and pixels of (p - t)^2, 0 where the mask (N, h, w) is 0.
+    """(N,): the mean over keypoints and pixels of (p - t)^2, 0 where the mask (N, h, w) is 0.
 
-    HigherHRNet, lib/core/loss.py, `HeatmapLoss`; gain: as for `peaked_mse`, 0 for the authors.
+    HigherHRNet, lib/core/loss.py, `HeatmapLoss`; gain: as for `_peaked_mse`, 0 for the authors.
     """
     pixels = (output - target).square() * mask[:, None]
     return (pixels if gain == 0 else pixels * (1 + gain * target)).mean((1, 2, 3))
@@ -52,28 +52,28 @@ def masked_mse(output: Tensor, target: Tensor, mask: Tensor, *, gain: float = 0.
 def tag_loss(tags: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
     """How far the tags of one person lie apart, and how near those of different people: pull and push, (N,).
 
-    tags: (N, K, h, w); places: (N, P, K) int64, the flat pixel index of each joint of up to P people,
+    tags: (N, K, h, w); places: (N, P, K) int64, the flat pixel index of each keypoint of up to P people,
     -1 where there is none. Newell et al., Associative Embedding, NIPS 2017, section 3.2, with the
     normalisation of HigherHRNet, lib/core/loss.py, `AELoss`.
     """
     labelled = places >= 0
     found = tags.flatten(2).gather(2, places.clamp(min=0).transpose(1, 2)).transpose(1, 2)  # (N, P, K)
-    joints = labelled.sum(2)
-    people = joints > 0  # (N, P)
+    keypoints = labelled.sum(2)
+    people = keypoints > 0  # (N, P)
     count = people.sum(1)  # (N,)
-    means = (found * labelled).sum(2) / joints.clamp(min=1)  # (N, P)
-    spread = ((found - means[..., None]).square() * labelled).sum(2) / joints.clamp(min=1)
+    means = (found * labelled).sum(2) / keypoints.clamp(min=1)  # (N, P)
+    spread = ((found - means[..., None]).square() * labelled).sum(2) / keypoints.clamp(min=1)
     alike = torch.exp(-(means[:, :, None] - means[:, None]).square())  # (N, P, P)
     pairs = people[:, :, None] & people[:, None] & ~torch.eye(people.shape[1], dtype=torch.bool, device=tags.device)
     push = 0.5 * (alike * pairs).sum((1, 2)) / (count * (count - 1)).clamp(min=1)
     return spread.sum(1) / count.clamp(min=1), push
 
 
-def keypoint_weights(visible: Tensor, *, occluded: float = 1.0, by_joint: Tensor | None = None) -> Tensor:
-    """(N, K) weights of labelled joints from COCO's v (0 absent, 1 hidden, 2 seen).
+def keypoint_weights(visible: Tensor, *, occluded: float = 1.0, by_keypoint: Tensor | None = None) -> Tensor:
+    """(N, K) weights of labelled keypoints from COCO's v (0 absent, 1 hidden, 2 seen).
 
-    occluded: the weight of hidden joints. by_joint: (K,), such as the 1, 1.2, 1.5 of
-    `Skeleton.joint_weights`; the published models were trained without.
+    occluded: the weight of hidden keypoints. by_keypoint: (K,), such as the 1, 1.2, 1.5 of
+    `Skeleton.keypoint_weights`; the published models were trained without.
     """
     weight = torch.where(visible >= 2, 1.0, torch.where(visible >= 1, occluded, 0.0))
-    return weight if by_joint is None else weight * by_joint
+    return weight if by_keypoint is None else weight * by_keypoint

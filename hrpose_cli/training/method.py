@@ -30,7 +30,7 @@ class _TrainingMethod:
     """One way of finding people, for the loop."""
 
     augmentation: Callable[[], Any]  # the usual one
-    draw: Callable[..., TrainingBatch]  # (people or pictures, chosen (N,), spec, augmentation, recipe)
+    draw: Callable[..., TrainingBatch]  # (people or images, chosen (N,), spec, augmentation, recipe)
     loss: Callable[..., Tensor]  # (outputs of the net, batch, recipe) -> a number
 
 
@@ -47,18 +47,18 @@ def _crop_loss(outputs: list[Tensor], samples: CropSamples, recipe: Recipe) -> T
 
 
 def _draw_image_samples(
-    pictures: ImageDataset, chosen: Tensor, spec: ModelSpec, how: ImageAugmentation, _: Recipe
+    images: ImageDataset, chosen: Tensor, spec: ModelSpec, how: ImageAugmentation, _: Recipe
 ) -> ImageSamples:
-    return draw_images(pictures, chosen, spec, how)
+    return draw_images(images, chosen, spec, how)
 
 
 def _image_loss(outputs: list[Tensor], samples: ImageSamples, recipe: Recipe) -> Tensor:
     """Heatmaps of both sizes, and tags at 1/4; HigherHRNet, lib/core/loss.py, `MultiLossFactory`."""
     low, high = outputs
-    joints, gain = high.shape[1], PEAK_GAIN if recipe.loss == "peaked" else 0.0
-    maps = zip([low[:, :joints], high], samples.targets, samples.masks, strict=True)
+    keypoints, gain = high.shape[1], PEAK_GAIN if recipe.loss == "peaked" else 0.0
+    maps = zip([low[:, :keypoints], high], samples.targets, samples.masks, strict=True)
     heat = torch.stack([masked_mse(*each, gain=gain) for each in maps]).sum(0)  # (N,)
-    pull, push = tag_loss(low[:, joints:], samples.places)
+    pull, push = tag_loss(low[:, keypoints:], samples.places)
     return (heat + recipe.tags * (pull + push)).mean()
 
 

@@ -16,8 +16,8 @@ class Recipe:
 
     epochs: float | None = 210
     minutes: float | None = None  # instead of epochs: the schedule ends when the time does
-    batch: int = 32  # samples a part
-    accumulate: int = 1  # parts a step and process
+    batch: int = 32  # samples per part
+    accumulate: int = 1  # parts per step and process
     rate: float = 1e-3  # learning rate after the warm-up
     final: float = 0.01  # what is left of it at the end of a cosine
     warmup: int = 200  # steps

@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import nn
 
-from hrpose_cli.backends import TorchBackend, normalise_images
+from hrpose_cli.backends import TorchBackend
 from hrpose_cli.errors import InputError, UsageError, WeightsError
 from hrpose_cli.estimation import INPUT_MULTIPLE, BottomUp, TopDown
 from hrpose_cli.evaluate import METRICS, EvalProtocol, GroundTruth, keypoint_rows
@@ -39,14 +39,9 @@ from hrpose_cli.nets import (
     build_net,
     initialise_net,
     initialise_tags,
-    unfold_batch_norms,
 )
 from hrpose_cli.skeletons import SKELETONS
-from hrpose_cli.training.augment import Augmentation, draw_samples
-from hrpose_cli.training.dataset import PeopleDataset
 from hrpose_cli.training.loop import LOG_FILE, Training
-from hrpose_cli.training.tinypose import read_ir
-from hrpose_cli.training.whole_images import ImageDataset
 
 _T = TypeVar("_T")
 
@@ -70,13 +65,12 @@ _TRAINABLE_NETS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 _DEFAULT_NETS = {"top-down": "hrnet-small", "bottom-up": "higher-hrnet-small"}  # net of a method
 _DEFAULT_INPUTS = {"top-down": (96, 128), "bottom-up": (512, 512)}  # (width, height)
-DEFAULT_BATCHES = {"top-down": 32, "bottom-up": 8}  # whole pictures take more memory: published are 12 a GPU
+DEFAULT_BATCHES = {"top-down": 32, "bottom-up": 8}  # whole images take more memory: published are 12 a GPU
 _SIGMAS = {32: (1.0, 3), 64: (2.0, 11), 96: (3.0, 17)}  # by the heatmap's height: target sigma, blur kernel
-_STATISTICS_CROPS = 256  # crops on which the batch norms of folded weights are measured
 
 
 def choose_net(net: str | None, method: str | None) -> tuple[str, str]:
-    """A net of `NETS` and its method, from what was said of them."""
+    """A net of `_TRAINABLE_NETS` and its method, from what was said of them."""
     name = net or _DEFAULT_NETS[method or "top-down"]
     if name not in _TRAINABLE_NETS:
         raise UsageError(f"no net is called {name!r}: use {', '.join(_TRAINABLE_NETS)}")
@@ -107,7 +101,7 @@ def _top_down_spec(size: Size) -> dict[str, Any]:
 
 
 def _bottom_up_spec(size: Size) -> dict[str, Any]:
-    """What all sizes of whole pictures have in common."""
+    """What all sizes of whole images have in common."""
     if size[0] != size[1] or size[0] % INPUT_MULTIPLE:
         raise UsageError(
             f"an input of {size[1]}x{size[0]} cannot be trained bottom-up: use 256x256, 512x512 or 640x640"
@@ -124,12 +118,12 @@ def find_start(init: str, spec: ModelSpec) -> Path:
         nets = " or ".join(
             name for name, (architecture, _) in _TRAINABLE_NETS.items() if architecture == own.architecture
         )
-        raise WeightsError(f"{path.name} does not fit this net: say --net {nets} --input {own.size}")
+        raise WeightsError(f"{path.name} does not fit this net: use --net {nets} --input {own.size}")
     return path
 
 
-def build_start_net(spec: ModelSpec, path: Path | None, people: PeopleDataset | ImageDataset) -> nn.Module:
-    """The net of `spec`, from chance or from a file: weights of any key style, or an OpenVINO graph."""
+def build_start_net(spec: ModelSpec, path: Path | None = None) -> nn.Module:
+    """The net of `spec`, random or with the weights of a file in any key style."""
     net = build_net(spec.architecture, spec.net)
     if path is None:
         if isinstance(net, (Trunk, SimpleBaseline)):  # the others start as torch makes them, like their authors'
@@ -137,25 +131,10 @@ def build_start_net(spec: ModelSpec, path: Path | None, people: PeopleDataset | 
         if isinstance(net, HigherHRNet):
             initialise_tags(net)
         return net
-    state = read_ir(path) if path.suffix == ".xml" else official_keys(read_state_dict(path))
+    state = official_keys(read_state_dict(path))
     check_keys(path, net.state_dict(), state)
     net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in state.items()}, strict=False)
-    if path.suffix == ".xml":  # whose batch norms were folded away; without statistics training wrecks it
-        assert isinstance(people, PeopleDataset), "a Lite-HRNet is trained top-down"
-        net = unfold_batch_norms(net, _read_plain_batches(people, spec))
     return net
-
-
-def _read_plain_batches(
-    people: PeopleDataset, spec: ModelSpec, most: int = _STATISTICS_CROPS, size: int = 32
-) -> list[Tensor]:
-    """Normalised crops (32, 3, h, w) of the first people, not augmented."""
-    count = min(most, len(people))
-    parts = [torch.arange(i, min(i + size, count)) for i in range(0, count, size)]
-    return [
-        normalise_images(draw_samples(people, part, spec, Augmentation.none()).crops, spec.color).cpu()
-        for part in parts
-    ]
 
 
 def _averaged_net(training: Training) -> nn.Module:
@@ -248,7 +227,7 @@ def train_epochs(
 ) -> Iterator[Mapping[str, float]]:
     """Train to the end; after every epoch a line of the log, now and then AP and the best weights.
 
-    save_every: minutes between checkpoints, which come after every epoch as well. val_images: as for `measure`.
+    save_every: minutes between checkpoints, which come after every epoch as well. val_images: as for `_measure_ap`.
     """
     best = best_weights_file(training)
     if val is None and training.progress.best >= 0:
@@ -269,7 +248,7 @@ def train_epochs(
         yield row | ({"AP": numbers["AP"]} if numbers else {})
 
 
-def _draw_curves(log: Path, picture: Path) -> None:
+def _draw_curves(log: Path, image: Path) -> None:
     """Loss and average precision over the samples seen, as a PNG; nothing where matplotlib is not installed."""
     try:
         from matplotlib.figure import Figure
@@ -285,5 +264,5 @@ def _draw_curves(log: Path, picture: Path) -> None:
         right = left.twinx()
         right.plot([row["samples"] for row in measured], [row["AP"] for row in measured], "o-", color="tab:orange")
         right.set(ylabel="average precision")
-    with atomic_write(picture) as temporary:
+    with atomic_write(image) as temporary:
         figure.savefig(temporary, dpi=120)

@@ -1,4 +1,4 @@
-"""A finished net that another one learns from: its joints fill labels, its heatmaps are a second target."""
+"""A finished net that another one learns from: its keypoints fill labels, its heatmaps are a second target."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hrpose_cli.skeletons import SKELETONS
 from hrpose_cli.training.augment import Augmentation, crop_width, draw_samples, resample_patches
 from hrpose_cli.training.dataset import PeopleDataset
 
-_TRUSTED_SCORE = 0.4  # a teacher's joint counts from this score on
+_TRUSTED_SCORE = 0.4  # a teacher's keypoint counts from this score on
 _FILLED_WEIGHT = 0.5  # what it then weighs, times the score
 
 
@@ -54,7 +54,7 @@ def _describe_misfit(teacher: ModelSpec, student: ModelSpec) -> str:
     if teacher.geometry != "classic":
         return f"its geometry is {teacher.geometry}, a training's is classic"
     if teacher.skeleton != student.skeleton:
-        return f"its joints are {teacher.skeleton}'s, not {student.skeleton}'s"
+        return f"its keypoints are {teacher.skeleton}'s, not {student.skeleton}'s"
     (w, h), (width, height) = teacher.input_size, student.input_size
     if w * height != width * h:
         return f"its input of {teacher.size} has another shape than {student.size}"
@@ -71,32 +71,32 @@ def _rescale_images(images: Tensor, size: Size) -> Tensor:
 
 
 def fill_labels(people: PeopleDataset, spec: ModelSpec, teacher: Teacher, cache: Path) -> PeopleDataset:
-    """People whose unlabelled joints are the teacher's; kept in the folder `cache` for the next time."""
-    path = cache / f"filled-{people.key}-{sha256_file(teacher.path)[:8]}-{spec.padding:g}.npz"
+    """People whose unlabelled keypoints are the teacher's; kept in the folder `cache` for the next time."""
+    path = cache / f"taught-{people.key}-{sha256_file(teacher.path)[:8]}-{spec.padding:g}.npz"
     if not path.is_file():
-        joints, score = _predict_labels(people, spec, teacher)
+        keypoints, score = _predict_labels(people, spec, teacher)
         with atomic_write(path) as temporary:
-            np.savez(temporary, joints=joints, score=score)
+            np.savez(temporary, keypoints=keypoints, score=score)
     with np.load(path) as stored:
-        joints, score = (torch.from_numpy(stored[name]) for name in ("joints", "score"))
+        keypoints, score = (torch.from_numpy(stored[name]) for name in ("keypoints", "score"))
     unknown = ~people.labelled & (score > _TRUSTED_SCORE)
     return replace(
         people,
-        joints=torch.where(unknown[..., None], joints, people.joints),
+        keypoints=torch.where(unknown[..., None], keypoints, people.keypoints),
         weight=torch.where(unknown, _FILLED_WEIGHT * score.clamp(max=1), people.weight),
     )
 
 
 def _predict_labels(people: PeopleDataset, spec: ModelSpec, teacher: Teacher) -> tuple[Tensor, Tensor]:
-    """The teacher's joints (N, K, 2) in patch px and their scores (N, K), with flip test and DARK."""
+    """The teacher's keypoints (N, K, 2) in patch px and their scores (N, K), with flip test and DARK."""
     size = spec.input_size
-    step = crop_width(people, spec) / size[0] * 4  # patch px a heatmap px
+    step = crop_width(people, spec) / size[0] * 4  # patch px per heatmap px
     mirror = torch.from_numpy(SKELETONS[spec.skeleton].mirror)
-    joints, scores = [], []
+    keypoints, scores = [], []
     for part in torch.arange(len(people)).split(32):
         crops = draw_samples(people, part, spec, Augmentation.none()).crops
         maps = merge_flip(teacher(crops), teacher(crops.flip(-1)), mirror.to(crops.device), shift=True)
         points, score = (x.cpu() for x in decode_dark(maps, spec.kernel))
-        joints.append((points - torch.tensor(size) / 8) * step + people.side / 2)
+        keypoints.append((points - torch.tensor(size) / 8) * step + people.side / 2)
         scores.append(score)
-    return torch.cat(joints), torch.cat(scores)
+    return torch.cat(keypoints), torch.cat(scores)

@@ -54,7 +54,7 @@ def test_tables_and_json(run: Any, tmp_path: Path) -> None:
     result = run("--json", tmp_path / "bench.json", "--people", "5", "--batches", "1,8", "--seconds", 2)
     assert result.exit_code == 0, result.output
     assert run.asked == [((1, 8), (5,), 2.0)]
-    assert "walk.mp4 640x360, tiny (torch fp32 on cpu), 1.50 GFLOP a crop or picture" in result.stdout
+    assert "walk.mp4 640x360, tiny (torch fp32 on cpu), 1.50 GFLOP a crop or image" in result.stdout
     for row in (["1", "20.0", "100", "30%"], ["8", "40.0", "-", "-"], ["network", "40", "persons"]):
         assert row in rows(result.stdout)
     assert ["5", "16", "7.5", "25%", "10%", "88%", "512"] in rows(result.stdout)
@@ -71,11 +71,11 @@ def test_json_alone(run: Any) -> None:
     assert run.asked == [((1, 8, 32), (0, 1, 5, 20, 50), 5.0)]
 
 
-def test_whole_pictures(run: Any, tmp_path: Path) -> None:
+def test_whole_images(run: Any, tmp_path: Path) -> None:
     whole = ["--weights", bottom_up_file(tmp_path, "coco")]
     run(*whole)
     assert run.asked == [((1,), (None,), 5.0)]
-    assert "finds who is in the picture: leave --people out" in wrong_usage(run(*whole, "--people", 2))
+    assert "finds who is in the image: leave --people out" in wrong_usage(run(*whole, "--people", 2))
 
 
 @pytest.mark.parametrize(

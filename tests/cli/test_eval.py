@@ -1,4 +1,4 @@
-"""`hrpose eval` on a data set of two pictures."""
+"""`hrpose eval` on a data set of two images."""
 
 import json
 import re
@@ -18,7 +18,7 @@ from tests.conftest import bottom_up_file, clean_failure, wrong_usage
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Two pictures with one person each, laid out as COCO is."""
+    """Two images with one person each, laid out as COCO is."""
     (tmp_path / "annotations").mkdir()
     (tmp_path / "val2017").mkdir()
     rng = np.random.default_rng(0)
@@ -26,10 +26,10 @@ def data(tmp_path: Path) -> Path:
     for i in (3, 7):
         Image.fromarray(rng.integers(0, 255, (120, 100, 3), np.uint8)).save(tmp_path / "val2017" / f"{i:012}.png")
         images.append({"id": i, "file_name": f"{i:012}.png", "width": 100, "height": 120})
-        joints = np.concatenate([rng.uniform(20, 80, (17, 2)), np.full((17, 1), 2)], axis=1)
+        keypoints = np.concatenate([rng.uniform(20, 80, (17, 2)), np.full((17, 1), 2)], axis=1)
         people.append(
             {"id": i, "image_id": i, "category_id": 1, "bbox": [10, 10, 80, 100], "area": 8000, "iscrowd": 0,
-             "num_keypoints": 17, "keypoints": joints.ravel().tolist()}
+             "num_keypoints": 17, "keypoints": keypoints.ravel().tolist()}
         )  # fmt: skip
     categories = [{"id": 1, "name": "person"}]
     path = tmp_path / "annotations" / "person_keypoints_val2017.json"
@@ -78,7 +78,7 @@ def test_ground_truth_boxes_run_the_whole_protocol(
     assert numbers(again.output) == numbers(result.output)
 
 
-def test_boxes_of_a_file_limit_and_pictures_elsewhere(hrpose: Any, data: Path, tmp_path: Path) -> None:
+def test_boxes_of_a_file_limit_and_images_elsewhere(hrpose: Any, data: Path, tmp_path: Path) -> None:
     (tmp_path / "boxes.json").write_text(json.dumps(rows(data)))
     (data.parents[1] / "val2017").rename(tmp_path / "elsewhere")
     missing = hrpose("--gt", data, "--boxes", tmp_path / "boxes.json")
@@ -86,27 +86,27 @@ def test_boxes_of_a_file_limit_and_pictures_elsewhere(hrpose: Any, data: Path, t
     assert "--images DIR" in missing.output
     result = hrpose("--gt", data, "--boxes", tmp_path / "boxes.json", "--images", tmp_path / "elsewhere", "--limit", 1)
     assert result.exit_code == 0, result.output
-    assert "on 1 pictures" in result.output
+    assert "on 1 images" in result.output
 
 
-def test_files_of_other_pictures_are_said(hrpose: Any, data: Path, tmp_path: Path) -> None:
+def test_files_of_other_images_are_said(hrpose: Any, data: Path, tmp_path: Path) -> None:
     content = json.loads(data.read_text())
     seven = {"images": content["images"][1:], "annotations": []}  # where nobody is found
     other = {"images": [row | {"id": row["id"] + 90} for row in content["images"]], "annotations": []}
     path = tmp_path / "boxes.json"
     for known, note in (
         (rows(data), ""),
-        (rows(data)[:1], "note: boxes for 1 of 2 pictures\n"),
+        (rows(data)[:1], "note: boxes for 1 of 2 images\n"),
         (content | {"annotations": []}, ""),
-        (seven, "note: boxes for 1 of 2 pictures\n"),
-        (other, "note: boxes for 0 of 2 pictures\n"),
+        (seven, "note: boxes for 1 of 2 images\n"),
+        (other, "note: boxes for 0 of 2 images\n"),
     ):
         path.write_text(json.dumps(known))
         result = hrpose("--gt", data, "--boxes", path)
         assert result.exit_code == 0, result.output
         assert [line for line in result.stderr.splitlines(keepends=True) if "note:" in line] == [note] * bool(note)
     path.write_text(json.dumps(rows(data)[:1]))
-    assert hrpose("--gt", data, "--predictions", path).stderr == "note: rows for 1 of 2 pictures\n"
+    assert hrpose("--gt", data, "--predictions", path).stderr == "note: rows for 1 of 2 images\n"
     assert hrpose("--gt", data, "--predictions", path, "--limit", 1).stderr == ""
 
 
@@ -144,8 +144,8 @@ def test_files_that_lack_something_say_what(hrpose: Any, data: Path, tmp_path: P
         (["--gt", data, "--predictions", short], "10"),
         (["--gt", change(data, "annotations", "area"), "--predictions", good], "area"),
         (["--gt", change(data, "images", "width")], "width"),
-        (["--gt", change(data, "annotations", "keypoints"), "--predictions", good], "joints"),
-        (["--gt", change(data, "annotations", "keypoints", [1] * 48)], "17 joints"),
+        (["--gt", change(data, "annotations", "keypoints"), "--predictions", good], "keypoints"),
+        (["--gt", change(data, "annotations", "keypoints", [1] * 48)], "17 keypoints"),
     ]
     for arguments, message in cases:
         assert message in clean_failure(hrpose(*arguments)), arguments
@@ -168,28 +168,32 @@ def test_an_ablation_is_one_table(hrpose: Any, data: Path, weights_file: Path) -
 
 @pytest.fixture
 def mpii(tmp_path: Path) -> Path:
-    """Two people of one picture, laid out as the HRNet authors lay out MPII."""
+    """Two people of one image, laid out as the HRNet authors lay out MPII."""
     (tmp_path / "annot").mkdir()
     (tmp_path / "images").mkdir()
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 255, (120, 100, 3), np.uint8)).save(tmp_path / "images" / "a.png")
     people = [{"image": "a.png", "center": [40 + i, 50], "scale": 0.4} for i in range(2)]
     heads = np.array([[[30, 30], [10, 10]], [[40, 40], [20, 20]]])  # (corners, xy, people)
-    truth = {"pos_gt_src": joints(2).transpose(1, 2, 0) + 1, "jnt_missing": np.zeros((16, 2)), "headboxes_src": heads}
+    truth = {
+        "pos_gt_src": keypoints(2).transpose(1, 2, 0) + 1,
+        "jnt_missing": np.zeros((16, 2)),
+        "headboxes_src": heads,
+    }
     savemat(tmp_path / "annot" / "gt_valid.mat", truth)
     path = tmp_path / "annot" / "valid.json"
     path.write_text(json.dumps(people))
     return path
 
 
-def joints(people: int) -> Any:
+def keypoints(people: int) -> Any:
     """(N, 16, 2) px from 0."""
     return np.random.default_rng(1).uniform(20, 80, (people, 16, 2))
 
 
 def test_pckh_of_files(hrpose: Any, mpii: Path, tmp_path: Path) -> None:
-    savemat(tmp_path / "pred.mat", {"preds": joints(2) + 1})
-    flat = np.concatenate([joints(2), np.ones((2, 16, 1))], axis=2).reshape(2, -1)
+    savemat(tmp_path / "pred.mat", {"preds": keypoints(2) + 1})
+    flat = np.concatenate([keypoints(2), np.ones((2, 16, 1))], axis=2).reshape(2, -1)
     listed = [{"image_id": i, "keypoints": row.tolist(), "score": 1} for i, row in enumerate(flat)]
     (tmp_path / "rows.json").write_text(json.dumps(listed))
     for name in ("pred.mat", "rows.json"):
@@ -234,11 +238,11 @@ def test_a_bottom_up_run(data: Path, tmp_path: Path) -> None:
 def test_pckh_of_a_net_that_takes_no_boxes_is_refused(mpii: Path, tmp_path: Path) -> None:
     weights = bottom_up_file(tmp_path, "mpii")
     result = CliRunner().invoke(app, ["eval", "--gt", str(mpii), "--metric", "pckh", "--weights", str(weights)])
-    assert "whole-mpii finds people itself, PCKh measures those that MPII says: say --weights" in clean_failure(result)
+    assert "whole-mpii finds people itself, PCKh measures those that MPII says: use --weights" in clean_failure(result)
 
 
 def crowd(data: Path) -> Path:
-    """The two pictures with 14 joints and a crowdIndex, but without areas."""
+    """The two images with 14 keypoints and a crowdIndex, but without areas."""
     content = json.loads(data.read_text())
     for image in content["images"]:
         image["crowdIndex"] = 0.1 * image["id"]
@@ -267,9 +271,9 @@ def test_a_metric_says_what_it_needs(hrpose: Any, data: Path, mpii: Path, tmp_pa
         ([data, "crowdpose"], "crowdIndex"),
         ([data, "pckh"], "no MPII annotation file"),
         ([mpii, "coco"], "no COCO annotation file"),
-        ([mpii, "pckh"], "the weights give the joints of coco, PCKh measures MPII's: say --weights"),
+        ([mpii, "pckh"], "the weights give the keypoints of coco, PCKh measures MPII's: use --weights"),
         ([alone, "pckh"], "PCKh needs"),
-        ([crowd(data), "crowdpose"], "17 joints"),
+        ([crowd(data), "crowdpose"], "17 keypoints"),
     ]
     for (gt, metric), message in cases:
         assert message in clean_failure(hrpose("--gt", gt, "--metric", metric)), metric

@@ -26,15 +26,15 @@ def run(*arguments: object) -> Any:
 
 @pytest.fixture
 def people(tmp_path: Path) -> Path:
-    """A COCO file of one picture with one person."""
+    """A COCO file of one image with one person."""
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 255, (120, 100, 3), np.uint8)).save(tmp_path / "1.png")
-    joints = np.concatenate([rng.uniform(20, 80, (17, 2)), np.full((17, 1), 2)], axis=1).ravel().tolist()
+    keypoints = np.concatenate([rng.uniform(20, 80, (17, 2)), np.full((17, 1), 2)], axis=1).ravel().tolist()
     person = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [10, 10, 80, 100], "area": 8000, "iscrowd": 0}
     content = {
         "info": {},
         "images": [{"id": 1, "file_name": "1.png", "width": 100, "height": 120}],
-        "annotations": [person | {"num_keypoints": 17, "keypoints": joints}],
+        "annotations": [person | {"num_keypoints": 17, "keypoints": keypoints}],
         "categories": [{"id": 1, "name": "person"}],
     }
     path = tmp_path / "people.json"
@@ -76,9 +76,9 @@ def test_wrong_use_is_one_line(weights_file: Path) -> None:
 
 def test_int8_needs_people_to_be_calibrated_on(weights_file: Path, people: Path, photo: Path) -> None:
     export = ["export", weights_file, "--format", "openvino", "--precision", "int8"]
-    assert "--calibrate is a folder of pictures or COCO annotations" in wrong_usage(run(*export))
+    assert "--calibrate is a folder of images or COCO annotations" in wrong_usage(run(*export))
     wanted = ["--weights", weights_file, "--detector", "none", "--device", "cpu", "--precision", "int8"]
-    assert "--calibrate PICTURES" in clean_failure(run("image", photo, *wanted))
+    assert "--calibrate IMAGES" in clean_failure(run("image", photo, *wanted))
     pytest.importorskip("nncf")
     result = run(*export, "--calibrate", people)
     assert result.exit_code == 0, result.output

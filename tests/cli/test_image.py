@@ -11,14 +11,14 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from hrpose_cli import formats
 from hrpose_cli.cli.main import app
-from hrpose_cli.formats import coco
 from tests.conftest import clean_failure, wrong_usage
 
 
 @pytest.fixture
 def hrpose(weights_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Runs `hrpose image` in an empty folder, on the tiny net, the whole picture being one person."""
+    """Runs `hrpose image` in an empty folder, on the tiny net, the whole image being one person."""
     folder = tmp_path / "work"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -31,15 +31,15 @@ def hrpose(weights_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def pixels(name: str) -> np.ndarray:
-    with Image.open(name) as picture:
-        return np.asarray(picture)
+    with Image.open(name) as image:
+        return np.asarray(image)
 
 
 def names() -> list[str]:
     return sorted(str(p) for p in Path().rglob("*") if p.is_file())
 
 
-def test_a_picture_gives_a_picture_and_json(hrpose: Any, photo: Path) -> None:
+def test_a_image_gives_a_image_and_json(hrpose: Any, photo: Path) -> None:
     result = hrpose(photo, "--json", "poses.json", "--json-results", "rows.json")
     assert result.exit_code == 0, result.output
     assert names() == ["photo.pose.png", "poses.json", "rows.json"]
@@ -70,7 +70,7 @@ def test_a_list_of_results_grows_only_where_it_is_wanted(
     hrpose: Any, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = []
-    monkeypatch.setattr(coco, "coco_results", lambda *_: made.append("rows") or [])
+    monkeypatch.setattr(formats, "coco_results", lambda *_: made.append("rows") or [])
     for options in ((), ("--json-results", "rows.json")):
         assert hrpose(photo, "--json", "poses.json", *options).exit_code == 0
         assert made == ["rows"] * (len(options) // 2)
@@ -82,12 +82,12 @@ def test_two_runs_give_the_same_bytes_and_order_or_batch_does_not_matter(hrpose:
         assert hrpose(photo, photo.with_name("other.png"), "--json", f"{name}.json", *options).exit_code == 0
     assert Path("a.json").read_bytes() == Path("b.json").read_bytes()
     hrpose(photo, "--json", "alone.json")
-    joints = {
+    keypoints = {
         name: np.array(json.loads(Path(f"{name}.json").read_text())["annotations"][0]["keypoints"])
         for name in ("a", "c", "alone")
     }
-    np.testing.assert_allclose(joints["a"], joints["c"], atol=2e-3)
-    np.testing.assert_allclose(joints["a"], joints["alone"], atol=2e-3)
+    np.testing.assert_allclose(keypoints["a"], keypoints["c"], atol=2e-3)
+    np.testing.assert_allclose(keypoints["a"], keypoints["alone"], atol=2e-3)
 
 
 @pytest.mark.parametrize(
@@ -98,13 +98,11 @@ def test_two_runs_give_the_same_bytes_and_order_or_batch_does_not_matter(hrpose:
         (["0139", "139"], [1, 2]),  # which one would be 139?
     ],
 )
-def test_pictures_called_by_numbers_have_these_as_ids(
-    hrpose: Any, photo: Path, stems: list[str], ids: list[int]
-) -> None:
-    pictures = [photo.with_name(f"{stem}.jpg") for stem in stems]
-    for path in pictures:
+def test_images_called_by_numbers_have_these_as_ids(hrpose: Any, photo: Path, stems: list[str], ids: list[int]) -> None:
+    images = [photo.with_name(f"{stem}.jpg") for stem in stems]
+    for path in images:
         path.write_bytes(photo.read_bytes())
-    result = hrpose(*pictures, "--no-image", "--json", "a.json", "--json-results", "rows.json", "--poses", "a.jsonl")
+    result = hrpose(*images, "--no-image", "--json", "a.json", "--json-results", "rows.json", "--poses", "a.jsonl")
     assert result.exit_code == 0, result.output
     assert [row["image_id"] for row in json.loads(Path("rows.json").read_text())] == ids
     for source in ("a.jsonl", "a.json"):  # and keep them when they are converted
@@ -126,7 +124,7 @@ def test_standard_input(hrpose: Any, photo: Path) -> None:
     assert names() == ["stdin.pose.jpg"]
 
 
-def test_out_is_a_file_for_one_picture_and_a_folder_for_many(hrpose: Any, photo: Path) -> None:
+def test_out_is_a_file_for_one_image_and_a_folder_for_many(hrpose: Any, photo: Path) -> None:
     assert hrpose(photo, "--out", "x.jpg").exit_code == 0
     assert names() == ["x.jpg"]
     other = photo.with_name("b c é.png")
@@ -164,7 +162,7 @@ def test_nobody_is_an_empty_result(hrpose: Any, photo: Path) -> None:
     assert np.array_equal(pixels("photo.pose.png"), pixels(str(photo)))
 
 
-def test_transparent_pictures_are_png(hrpose: Any, photo: Path) -> None:
+def test_transparent_images_are_png(hrpose: Any, photo: Path) -> None:
     jpg = photo.with_suffix(".jpg")
     Image.fromarray(pixels(str(photo))).save(jpg)
     assert hrpose(jpg, "--background", "transparent").exit_code == 0
@@ -190,7 +188,7 @@ def bad_inputs(folder: Path, photo: Path) -> list[Path]:
     content = photo.read_bytes()
     Image.fromarray(pixels(str(photo))).save(folder / "cut.jpg")
     files = {
-        "text.jpg": b"I am not a picture",
+        "text.jpg": b"I am not an image",
         "zero.png": b"",
         "cut.jpg": (folder / "cut.jpg").read_bytes()[:-300],
         "cut.png": content[: len(content) // 2],
@@ -200,7 +198,7 @@ def bad_inputs(folder: Path, photo: Path) -> list[Path]:
     return [folder / name for name in files] + [folder / "missing.png"]
 
 
-def test_bad_pictures_are_a_line_each_and_the_rest_is_done(hrpose: Any, photo: Path, tmp_path: Path) -> None:
+def test_bad_images_are_a_line_each_and_the_rest_is_done(hrpose: Any, photo: Path, tmp_path: Path) -> None:
     folder = tmp_path / "bad"
     folder.mkdir()
     bad = bad_inputs(folder, photo)
@@ -215,20 +213,20 @@ def test_bad_pictures_are_a_line_each_and_the_rest_is_done(hrpose: Any, photo: P
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "CMYK", "I;16", "P", "1", "LA"])
-def test_every_kind_of_picture(hrpose: Any, photo: Path, mode: str) -> None:
-    picture = Image.fromarray(pixels(str(photo)))
+def test_every_kind_of_image(hrpose: Any, photo: Path, mode: str) -> None:
+    image = Image.fromarray(pixels(str(photo)))
     if mode == "I;16":
-        picture = Image.fromarray((np.asarray(picture.convert("L")).astype(np.uint16)) * 257)
+        image = Image.fromarray((np.asarray(image.convert("L")).astype(np.uint16)) * 257)
     else:
-        picture = picture.convert(mode)
+        image = image.convert(mode)
     path = photo.with_name("kind.tif" if mode == "CMYK" else "kind.png")
-    picture.save(path)
+    image.save(path)
     result = hrpose(path)
     assert result.exit_code == 0, result.output
     assert pixels("kind.pose.png").shape == (90, 70, 3)
 
 
-def test_tiny_and_long_pictures(hrpose: Any, photo: Path) -> None:
+def test_tiny_and_long_images(hrpose: Any, photo: Path) -> None:
     for size in ((1, 1), (12000, 40)):
         Image.new("RGB", size, (90, 90, 90)).save(photo)
         result = hrpose(photo)
@@ -276,7 +274,7 @@ def test_out_that_cannot_be_meant_is_said_before_the_work(hrpose: Any, photo: Pa
     assert names() == ["run.1/photo.pose.png", "run.1/poses.json", "x"]
 
 
-def test_pictures_that_cannot_be_read_are_a_note(hrpose: Any, photo: Path) -> None:
+def test_images_that_cannot_be_read_are_a_note(hrpose: Any, photo: Path) -> None:
     photo.with_name("b.heic").write_bytes(b"any")
     result = hrpose(photo.parent)
     assert result.exit_code == 0, result.output
@@ -287,7 +285,7 @@ def test_pictures_that_cannot_be_read_are_a_note(hrpose: Any, photo: Path) -> No
 
 def test_a_format_that_needs_times_is_refused_before_the_work(hrpose: Any, photo: Path) -> None:
     line = wrong_usage(hrpose(photo, "--poses", "p.csv", "--poses", "p.trc"))
-    assert "p.trc: trc needs times: pictures have none, name another format" in line
+    assert "p.trc: trc needs times: images have none, name another format" in line
     assert names() == []
     assert ".trc" not in hrpose("--help").output
 
@@ -301,13 +299,13 @@ def test_nothing_found_is_one_line_and_no_summary(hrpose: Any) -> None:
 def test_people_of_whom_nothing_is_drawn_are_counted_apart(hrpose: Any, photo: Path) -> None:
     assert "without" not in hrpose(photo, "--keypoint-score", 0).stderr
     result = hrpose(photo, "--keypoint-score", 1)
-    assert result.stderr.splitlines()[1].split("  ")[1] == "1 (1 without a sure joint)"
+    assert result.stderr.splitlines()[1].split("  ")[1] == "1 (1 without a sure keypoint)"
     assert np.array_equal(pixels("photo.pose.png"), pixels(str(photo)))
     many = [photo.with_name(f"{i}.png") for i in range(21)]
     for path in many:
         path.write_bytes(photo.read_bytes())
     result = hrpose(*many, "--keypoint-score", 1, "--no-image")
-    assert "... and 1 more: 21 people (21 without a sure joint) in 21 pictures" in result.stderr
+    assert "... and 1 more: 21 people (21 without a sure keypoint) in 21 images" in result.stderr
 
 
 def test_names_are_no_markup(hrpose: Any, photo: Path) -> None:
@@ -334,15 +332,15 @@ def test_ctrl_c_keeps_what_was_done(hrpose: Any, photo: Path, monkeypatch: pytes
 def test_who_has_two_boxes_is_found_once_unless_all_are_wanted(hrpose: Any, photo: Path) -> None:
     row = {"image_id": 7, "category_id": 1, "bbox": [1, 2, 60, 80], "score": 0.5}
     Path("boxes.json").write_text(json.dumps([row, row | {"score": 0.9}]))
-    picture = photo.rename(photo.with_name("7.png"))
+    image = photo.rename(photo.with_name("7.png"))
     for options, people in {(): 1, ("--nms-oks", 1): 2}.items():
-        assert hrpose(picture, "--boxes", "boxes.json", "--json", "poses.json", *options).exit_code == 0
+        assert hrpose(image, "--boxes", "boxes.json", "--json", "poses.json", *options).exit_code == 0
         document = json.loads(Path("poses.json").read_text())
         assert [len(document["annotations"]), document["annotations"][0]["box_score"]] == [people, 0.9]
         assert document["info"]["options"]["nms_oks"] == (1 if options else 0.7)
 
 
-def test_a_box_file_that_does_not_know_a_picture_says_so(hrpose: Any, photo: Path) -> None:
+def test_a_box_file_that_does_not_know_a_image_says_so(hrpose: Any, photo: Path) -> None:
     number = photo.with_name("000007.png")
     number.write_bytes(photo.read_bytes())
     Path("boxes.json").write_text('[{"image_id": 7, "category_id": 1, "bbox": [1, 2, 30, 40], "score": 0.5}]')

@@ -19,7 +19,7 @@ from tests.conftest import clean_failure, wrong_usage
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Two people on one picture."""
+    """Two people on one image."""
     rng = np.random.default_rng(0)
     Image.fromarray(rng.integers(0, 255, (160, 200, 3), np.uint8)).save(tmp_path / "a.png")
     people = [
@@ -100,31 +100,31 @@ def test_a_training_starts_from_weights_by_their_name(data: Path, tmp_path: Path
         np.testing.assert_allclose(trained.state_dict()[key], value, rtol=2e-3, atol=1e-4, err_msg=key)
 
 
-def test_pictures_elsewhere_can_be_named(data: Path, tmp_path: Path) -> None:
+def test_images_elsewhere_can_be_named(data: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "a.png").rename(tmp_path / "elsewhere" / "a.png")
     common = ["--data", data, "--batch", 2, "--epochs", 1]
-    assert "say --images DIR" in clean_failure(run(*common, "--out", tmp_path / "no"))
+    assert "use --images DIR" in clean_failure(run(*common, "--out", tmp_path / "no"))
     result = run(*common, "--out", tmp_path / "out", "--images", tmp_path / "elsewhere")
     assert result.exit_code == 0, result.output
 
 
-def test_pictures_to_measure_on_are_found_before_the_training(data: Path, tmp_path: Path) -> None:
-    val, pictures = tmp_path / "val" / "val.json", tmp_path / "val" / "of val"
-    pictures.mkdir(parents=True)
+def test_images_to_measure_on_are_found_before_the_training(data: Path, tmp_path: Path) -> None:
+    val, images = tmp_path / "val" / "val.json", tmp_path / "val" / "of val"
+    images.mkdir(parents=True)
     content = json.loads(data.read_text())
     content["images"][0]["file_name"] = "b.png"
     val.write_text(json.dumps(content))
-    (pictures / "b.png").write_bytes((tmp_path / "a.png").read_bytes())
+    (images / "b.png").write_bytes((tmp_path / "a.png").read_bytes())
     common = ["--data", data, "--batch", 2, "--epochs", 1, "--val", val]
     for more in ([], ["--images", tmp_path], ["--val-images", tmp_path]):
         line = clean_failure(run(*common, "--out", tmp_path / "no", *more))
-        assert "the pictures, such as b.png, are not in" in line
-        assert line.endswith("say --val-images DIR")
+        assert "the images, such as b.png, are not in" in line
+        assert line.endswith("use --val-images DIR")
     assert not (tmp_path / "no").exists()
-    assert run(*common, "--out", tmp_path / "out", "--val-images", pictures).exit_code == 0
-    (pictures / "a.png").write_bytes((tmp_path / "a.png").read_bytes())
-    assert run(*common, "--out", tmp_path / "again", "--images", pictures).exit_code == 0
+    assert run(*common, "--out", tmp_path / "out", "--val-images", images).exit_code == 0
+    (images / "a.png").write_bytes((tmp_path / "a.png").read_bytes())
+    assert run(*common, "--out", tmp_path / "again", "--images", images).exit_code == 0
 
 
 def test_a_bottom_up_training_leaves_weights_for_image(data: Path, tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_a_bottom_up_training_leaves_weights_for_image(data: Path, tmp_path: Pat
         "--val", data,
     )  # fmt: skip
     assert result.exit_code == 0, result.output
-    assert "1 pictures" in result.output
+    assert "1 images" in result.output
     spec, _ = find_weights(str(out / "whole.safetensors"))
     assert (spec.architecture, spec.input_size, spec.decode) == ("higher_hrnet", (64, 64), "quarter")
     image = ["image", data.parent / "a.png", "--weights", out / "whole.safetensors", "--json", poses, "--out", out]
@@ -145,23 +145,23 @@ def test_a_bottom_up_training_leaves_weights_for_image(data: Path, tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("method", "have", "need"),
-    [("top-down", "2 people", "64, --batch 32"), ("bottom-up", "1 pictures", "16, --batch 8")],
+    [("top-down", "2 people", "64, --batch 32"), ("bottom-up", "1 images", "16, --batch 8")],
 )
 def test_too_few_for_a_step_are_refused(data: Path, tmp_path: Path, method: str, have: str, need: str) -> None:
-    """Whole pictures come in smaller batches."""
+    """Whole images come in smaller batches."""
     line = clean_failure(run("--method", method, "--data", data, "--out", tmp_path / "run", "--accumulate", 2))
     assert f"there are {have}, but a step takes {need} x --accumulate 2 x 1 processes: lower one of these" in line
 
 
 def test_people_of_another_skeleton_are_trained_with_it(data: Path, tmp_path: Path) -> None:
     content = json.loads(data.read_text())
-    content["categories"][0]["keypoints"] = list(CROWDPOSE.joints)
+    content["categories"][0]["keypoints"] = list(CROWDPOSE.keypoints)
     for row in content["annotations"]:
         del row["area"]  # as in CrowdPose's files
         row["keypoints"] = row["keypoints"][: 3 * 14]
     data.write_text(json.dumps(content))
     common = ["--data", data, "--out", tmp_path / "run", "--batch", 2, "--epochs", 1]
-    assert "say --skeleton crowdpose" in clean_failure(run(*common))
+    assert "use --skeleton crowdpose" in clean_failure(run(*common))
     assert run(*common, "--skeleton", "crowdpose").exit_code == 0
     spec, _ = find_weights(str(tmp_path / "run" / "run.safetensors"))
     assert (spec.skeleton, spec.net["joints"]) == ("crowdpose", 14)
@@ -171,7 +171,7 @@ def test_people_of_another_skeleton_are_trained_with_it(data: Path, tmp_path: Pa
     ("arguments", "message"),
     [
         (["--net", "higher-hrnet-w32", "--teacher", "any"], "--teacher is for top-down nets"),
-        (["--method", "bottom-up", "--joint-weights"], "--joint-weights is for top-down nets"),
+        (["--method", "bottom-up", "--keypoint-weights"], "--keypoint-weights is for top-down nets"),
         (["--method", "bottom-up", "--padding", "1.25"], "--padding is for top-down nets"),
         (["--method", "bottom-up", "--loss", "ohkm"], "--loss ohkm is for top-down nets"),
         (["--method", "bottom-up", "--net", "hrnet-w32"], "hrnet-w32 is trained top-down"),
@@ -200,7 +200,7 @@ def test_wrong_use_is_one_line(data: Path, tmp_path: Path, arguments: list[str],
         (["--norms", "sync", "--device", "cpu"], "needs a CUDA device, not cpu"),
         (
             ["--init", "default"],
-            "lite-hrnet-256x192.safetensors does not fit this net: say --net lite-hrnet --input 256x192",
+            "lite-hrnet-256x192.safetensors does not fit this net: use --net lite-hrnet --input 256x192",
         ),
     ],
 )

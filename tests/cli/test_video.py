@@ -103,20 +103,20 @@ def test_the_name_is_made_up_and_a_clip_is_optional(hrpose: Any, clip: Path) -> 
     assert [p.name for p in Path().iterdir()] == ["a clip.pose.mp4"]
 
 
-def test_a_frame_has_the_joints_of_the_same_picture(hrpose: Any, tmp_path: Path, weights_file: Path) -> None:
+def test_a_frame_has_the_keypoints_of_the_same_image(hrpose: Any, tmp_path: Path, weights_file: Path) -> None:
     """Alone, among others or as a video: the pixels decide, and nothing else."""
     y, x = np.mgrid[:90, :70]
-    picture = np.stack([x * 3, y * 2, x + y], axis=-1).astype(np.uint8)
+    image = np.stack([x * 3, y * 2, x + y], axis=-1).astype(np.uint8)
     with av.open(str(tmp_path / "one.mkv"), "w") as container:
         stream = container.add_stream("libx264rgb", rate=RATE, options={"qp": "0"})
         stream.width, stream.height, stream.pix_fmt = 70, 90, "rgb24"
-        container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode(None))
     assert hrpose(tmp_path / "one.mkv", "--no-video", "--json", "video.json").exit_code == 0
-    joints = np.reshape(json.loads(Path("video.json").read_text())["annotations"][0]["keypoints"], (17, 3))
+    keypoints = np.reshape(json.loads(Path("video.json").read_text())["annotations"][0]["keypoints"], (17, 3))
     estimator = PoseEstimator(weights=str(weights_file), detector="none", device="cpu")
-    for poses in (estimator(picture), estimator([picture, picture[::-1], picture])[2]):
-        np.testing.assert_allclose(joints[:, :2], poses.xy[0], atol=1.5e-3)
+    for poses in (estimator(image), estimator([image, image[::-1], image])[2]):
+        np.testing.assert_allclose(keypoints[:, :2], poses.xy[0], atol=1.5e-3)
 
 
 @pytest.mark.parametrize(
@@ -235,7 +235,7 @@ def test_an_input_that_vanishes_is_a_failure(hrpose: Any, clip: Path, monkeypatc
     assert len(Path("p.jsonl").read_text().splitlines()) == len(decoded(Path("x.mp4"))) + 1 == FRAMES + 1
 
 
-def test_a_picture_that_vanishes_keeps_the_poses_before_it(
+def test_a_image_that_vanishes_keeps_the_poses_before_it(
     hrpose: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from hrpose_cli.media import image_sequence as series
@@ -248,7 +248,7 @@ def test_a_picture_that_vanishes_keeps_the_poses_before_it(
         return read(path)
 
     monkeypatch.setattr(series, "_read_frame", reading)
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     folder.mkdir()
     for i in range(20):
         Image.new("RGB", (64, 48), (10 * i, 0, 0)).save(folder / f"{i:02d}.png")
@@ -315,12 +315,12 @@ def test_a_suffix_names_a_pose_file_like_the_clip(hrpose: Any, clip: Path) -> No
     )
     assert len(list(Path("op").iterdir())) == FRAMES
     assert "7 frames, 7 poses, 1 track, smoothing one-euro, " in result.stderr
-    assert "pictures/s by stage: decode" in result.stderr
+    assert "images/s by stage: decode" in result.stderr
 
 
 def test_poses_of_which_nothing_is_drawn_are_counted_apart(hrpose: Any, clip: Path) -> None:
     result = hrpose(clip, "--no-video", "--poses", "p.jsonl", "--keypoint-score", 1)
-    assert "7 frames, 7 poses (7 without a sure joint), 1 track" in result.stderr
+    assert "7 frames, 7 poses (7 without a sure keypoint), 1 track" in result.stderr
     again = CliRunner().invoke(app, ["render", "p.jsonl", str(clip), "--keypoint-score", "0"])
     assert "7 frames, 7 poses, 1 track" in again.stderr
 
@@ -369,7 +369,7 @@ def test_a_killed_run_is_resumed_and_leaves_nothing(hrpose: Any, clip: Path) -> 
     killed = subprocess.Popen([sys.executable, "-c", ""])
     killed.wait()
     if os.name == "posix":
-        Path(f".{killed.pid}.x.mp4.pictures.mp4").touch()
+        Path(f".{killed.pid}.x.mp4.images.mp4").touch()
     result = hrpose(*arguments, "--resume")
     assert result.exit_code == 0, result.output
     assert [Path(name).read_bytes() for name in ("p.jsonl", "p.json")] == whole
@@ -452,7 +452,7 @@ def test_what_cannot_be_is_said_in_one_line(hrpose: Any, clip: Path, options: li
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [(["--smooth", "offline", "--every", "9"], "frames a second"), (["--show"], "needs a display")],
+    [(["--smooth", "offline", "--every", "9"], "frames per second"), (["--show"], "needs a display")],
 )
 def test_what_this_clip_or_machine_cannot_is_one_line(
     hrpose: Any, clip: Path, options: list[str], message: str, monkeypatch: pytest.MonkeyPatch
@@ -502,8 +502,8 @@ def test_poses_that_are_not_of_the_clip_are_said(hrpose: Any, clip: Path, photo:
     Path("more.jsonl").write_text("\n".join([*lines, lines[-1].replace('"frame":2', '"frame":99'), ""]))
     result = CliRunner().invoke(app, ["render", "more.jsonl", str(clip), "--out", "x.mp4"])
     assert "note: 1 of the 4 frames in more.jsonl are none of the clip's" in result.stderr
-    picture = ["image", str(photo), "--weights", str(weights_file), "--detector", "none", "--device", "cpu"]
-    result = CliRunner().invoke(app, [*picture, "--no-image", "--json", "other.json"])
+    image = ["image", str(photo), "--weights", str(weights_file), "--detector", "none", "--device", "cpu"]
+    result = CliRunner().invoke(app, [*image, "--no-image", "--json", "other.json"])
     assert "written: other.json" in result.stderr, result.output
     result = CliRunner().invoke(app, ["render", "other.json", str(clip), "--out", "y.mp4"])
     assert "poses of (70, 90), not of (64, 48)" in clean_failure(result)

@@ -23,11 +23,11 @@ H264 = ("-c:v", "libx264", "-preset", "veryfast", "-g", "12")
 
 def image(index: int, size: tuple[int, int] = (WIDTH, HEIGHT)) -> np.ndarray:
     """(H, W, 3): four colours, told apart in any orientation; the last quarter counts the frames."""
-    picture = np.zeros((size[1], size[0], 3), np.uint8)
+    image = np.zeros((size[1], size[0], 3), np.uint8)
     y, x = size[1] // 2 & ~1, size[0] // 2 & ~1
-    picture[:y, :x], picture[:y, x:], picture[y:, :x] = (200, 40, 30), (30, 170, 60), (50, 60, 200)
-    picture[y:, x:] = 40 + 6 * (index % 30)
-    return picture
+    image[:y, :x], image[:y, x:], image[y:, :x] = (200, 40, 30), (30, 170, 60), (50, 60, 200)
+    image[y:, x:] = 40 + 6 * (index % 30)
+    return image
 
 
 def ffmpeg(*arguments: str | Path, data: bytes | None = None) -> bytes:
@@ -40,14 +40,14 @@ def film(
     frames: int,
     *options: str,
     rate: str = "25",
-    sound: float = 0,
+    audio: float = 0,
     size: tuple[int, int] = (WIDTH, HEIGHT),
     codec: Sequence[str] = (*H264, "-pix_fmt", "yuv420p"),
 ) -> Path:
-    """A clip of `image`s, with `sound` seconds of it."""
+    """A clip of `image`s, with `audio` seconds of it."""
     data = b"".join(image(i, size).tobytes() for i in range(frames))
     raw = ("-f", "rawvideo", "-pixel_format", "rgb24", "-video_size", f"{size[0]}x{size[1]}", "-framerate", rate)
-    sine = [s.format(sound) for s in SINE] if sound else []
+    sine = [s.format(audio) for s in SINE] if audio else []
     ffmpeg(*raw, "-i", "pipe:0", *sine, *codec, *options, path, data=data)
     return path
 
@@ -67,12 +67,12 @@ def times(path: Path) -> list[Fraction]:
 
 
 def packets(path: Path) -> list[list[tuple[bytes, Fraction]]]:
-    """Content and time of every sound packet, stream by stream."""
-    sound = []
+    """Content and time of every audio packet, stream by stream."""
+    audio = []
     with av.open(str(path)) as container:
         streams = len(container.streams.audio)
     for number in range(streams):
         with av.open(str(path)) as container:
             demuxed = container.demux(container.streams.audio[number])
-            sound.append([(bytes(p), p.pts * p.time_base) for p in demuxed if p.size])
-    return sound
+            audio.append([(bytes(p), p.pts * p.time_base) for p in demuxed if p.size])
+    return audio

@@ -1,4 +1,4 @@
-"""What clips are written as: codecs, containers, transparency, scale; and what they carry besides pictures."""
+"""What clips are written as: codecs, containers, transparency, scale; and what they carry besides images."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -20,8 +20,8 @@ BASE = Clip(size=(64, 48), rate=Fraction(25), time_base=Fraction(1, 25))
 
 @pytest.fixture(scope="module")
 def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """10 frames at 24000/1001 with AAC sound."""
-    return film(tmp_path_factory.mktemp("clips") / "short.mp4", 10, rate="24000/1001", sound=0.5, size=(64, 48))
+    """10 frames at 24000/1001 with AAC audio."""
+    return film(tmp_path_factory.mktemp("clips") / "short.mp4", 10, rate="24000/1001", audio=0.5, size=(64, 48))
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def short(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("a.mkv", {}, "h264", "yuv420p", []),
         ("a.mp4", {"codec": "vp9", "preset": "8"}, "vp9", "yuv420p", []),
         ("a.mov", {"codec": "prores"}, "prores", "yuv422p10le", []),
-        ("a.webm", {"preset": "8"}, "vp9", "yuv420p", ["sound 1 re-encoded from aac to opus: webm cannot hold it"]),
+        ("a.webm", {"preset": "8"}, "vp9", "yuv420p", ["audio 1 re-encoded from aac to opus: webm cannot hold it"]),
     ],
 )
 def test_every_container_keeps_frames_and_times(
@@ -69,7 +69,7 @@ ODD = {"a.webm": None, "a.mkv": "vp9", "a.mov": "prores", "a.gif": None}
 
 
 @pytest.mark.parametrize("name", ["a.mov", "a.webm", "a.mkv"])
-def test_transparent_pictures_stay_so(short: Path, tmp_path: Path, name: str) -> None:
+def test_transparent_images_stay_so(short: Path, tmp_path: Path, name: str) -> None:
     with VideoReader(short) as source, VideoWriter(tmp_path / name, source.clip, Encoding(alpha=True)) as sink:
         for frame in source:
             alpha = np.zeros((48, 64, 1), np.uint8)
@@ -124,7 +124,7 @@ def test_a_card_that_is_not_there_is_said_before_the_work(
         (0.5, (64, 48), (32, 24), 1),
         (0.3, (64, 48), (20, 14), 1),
         (2.0, (33, 57), (66, 114), 1),
-        ((64, 24), (64, 48), (64, 24), Fraction(1, 2)),  # pixels get flat, the picture keeps its shape
+        ((64, 24), (64, 48), (64, 24), Fraction(1, 2)),  # pixels get flat, the image keeps its shape
         ((34, 58), (33, 57), (34, 58), 1),
     ],
 )
@@ -167,7 +167,7 @@ def test_gif_times(rate: Fraction, base: Fraction, pts: list[int], want: list[in
 
 def test_a_gif_keeps_length_and_says_what_it_cannot(short: Path, tmp_path: Path) -> None:
     sink = copy(short, tmp_path / "a.gif")
-    assert sink.notes == ["times are rounded to 1/100 s, as GIF wants them", "a GIF holds no sound"]
+    assert sink.notes == ["times are rounded to 1/100 s, as GIF wants them", "a GIF holds no audio"]
     assert times(tmp_path / "a.gif") == [Fraction(round(Fraction(100100 * i, 24000)), 100) for i in range(10)]
     with VideoReader(tmp_path / "a.gif") as source:
         assert source.clip.duration == Fraction(42, 100)
@@ -175,7 +175,7 @@ def test_a_gif_keeps_length_and_says_what_it_cannot(short: Path, tmp_path: Path)
     assert [p.name for p in tmp_path.iterdir()] == ["a.gif"]
 
 
-# All that is no picture
+# All that is no image
 
 SRT = "1\n00:00:00,100 --> 00:00:00,300\nhello\n\n2\n00:00:00,600 --> 00:00:00,900\nworld\n\n"
 CHAPTERS = (
@@ -187,9 +187,9 @@ CHAPTERS = (
 
 @pytest.fixture(scope="module")
 def rich(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """25 frames, two sounds of 1.2 s, subtitles, chapters, a title, a font, as Matroska."""
+    """25 frames, two audios of 1.2 s, subtitles, chapters, a title, a font, as Matroska."""
     folder = tmp_path_factory.mktemp("rich")
-    film(folder / "film.mp4", 25, sound=1.2, size=(64, 48))
+    film(folder / "film.mp4", 25, audio=1.2, size=(64, 48))
     for name, text in [("s.srt", SRT), ("c.txt", CHAPTERS), ("font.ttf", "no font")]:
         (folder / name).write_text(text)
     inputs = [x for name in ("film.mp4", "s.srt", "c.txt") for x in ("-i", folder / name)]
@@ -219,8 +219,8 @@ def rich(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ["opus", "opus"],
             ["webvtt", "webvtt"],
             [
-                "sound 1 re-encoded from aac to opus: webm cannot hold it",
-                "sound 2 re-encoded from mp3float to opus: webm cannot hold it",
+                "audio 1 re-encoded from aac to opus: webm cannot hold it",
+                "audio 2 re-encoded from mp3float to opus: webm cannot hold it",
                 "subtitles 1 rewritten from srt to webvtt",
                 "subtitles 2 rewritten from ssa to webvtt",
                 "left out: an attachment",
@@ -228,7 +228,7 @@ def rich(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ),
     ],
 )
-def test_sound_subtitles_chapters_and_title_are_kept(
+def test_audio_subtitles_chapters_and_title_are_kept(
     rich: Path, tmp_path: Path, name: str, audio: list[str], subtitles: list[str], notes: list[str]
 ) -> None:
     out = tmp_path / name
@@ -259,9 +259,9 @@ def test_a_part_has_the_subtitles_and_chapters_of_its_time(rich: Path, tmp_path:
     assert "00:00:00,160" in text
     assert "world" in text
     assert "hello" not in text
-    for sound in packets(out):
-        assert -0.03 < sound[0][1] < 0.03
-        assert sound[-1][1] == pytest.approx(0.36, abs=0.06)
+    for audio in packets(out):
+        assert -0.03 < audio[0][1] < 0.03
+        assert audio[-1][1] == pytest.approx(0.36, abs=0.06)
 
 
 def test_a_round_trip_through_mp4_says_nothing_of_its_chapter_names(rich: Path, tmp_path: Path) -> None:
@@ -277,4 +277,4 @@ def test_bitmap_subtitles_and_covers_are_said_to_be_left_out(short: Path, tmp_pa
            "color=size=64x48:rate=1:duration=1[cover]", "-map", "0:v", "-map", "0:a", "-map", "[cover]",
            "-c:v:0", "copy", "-c:a", "copy", "-c:v:1", "png", "-disposition:v:1", "attached_pic",
            "-frames:v:1", "1", path.with_suffix(".mp4"))  # fmt: skip
-    assert copy(path.with_suffix(".mp4"), tmp_path / "out.mp4").notes == ["left out: a cover picture"]
+    assert copy(path.with_suffix(".mp4"), tmp_path / "out.mp4").notes == ["left out: a cover image"]

@@ -89,10 +89,10 @@ def test_ctrl_c_while_a_pipe_is_waited_for_is_obeyed(plain: Path, monkeypatch: p
         list(source)
 
 
-# Pictures
+# Images
 
 
-def pictures(folder: Path, numbers: list[int], size: tuple[int, int] = (48, 32)) -> Path:
+def images(folder: Path, numbers: list[int], size: tuple[int, int] = (48, 32)) -> Path:
     folder.mkdir(exist_ok=True)
     for number in numbers:
         Image.fromarray(image(number, size)).save(folder / f"img_{number}.png")
@@ -100,8 +100,8 @@ def pictures(folder: Path, numbers: list[int], size: tuple[int, int] = (48, 32))
 
 
 @pytest.mark.parametrize("pattern", ["", "img_%d.png", "*.png"])
-def test_pictures_are_a_clip(tmp_path: Path, pattern: str) -> None:
-    folder = pictures(tmp_path / "walk", [8, 9, 10])
+def test_images_are_a_clip(tmp_path: Path, pattern: str) -> None:
+    folder = images(tmp_path / "walk", [8, 9, 10])
     with open_clip(str(folder / pattern), rate=Fraction(10)) as source:
         assert (source.clip.frames, source.clip.duration, source.notes) == (3, Fraction(3, 10), [])
         frames = list(source)
@@ -112,12 +112,12 @@ def test_pictures_are_a_clip(tmp_path: Path, pattern: str) -> None:
     assert times(tmp_path / "out.mp4") == [Fraction(i, 10) for i in range(3)]
 
 
-def test_what_is_assumed_of_pictures_is_said(tmp_path: Path) -> None:
-    folder = pictures(tmp_path / "walk", [1, 2, 5])
+def test_what_is_assumed_of_images_is_said(tmp_path: Path) -> None:
+    folder = images(tmp_path / "walk", [1, 2, 5])
     with open_clip(str(folder / "img_%d.png"), trim=(Fraction(1, 30), None)) as source:
         assert [(f.pts, f.index) for f in source] == [(0, 1), (1, 2)]
     assert source.clip.rate == 30
-    assert source.notes[0] == "pictures have no times: taken as 30 a second"
+    assert source.notes[0] == "images have no times: taken as 30 a second"
     assert source.notes[1].startswith("2 numbers are missing")
     (folder / "img_6.heic").touch()
     with open_clip(str(folder)) as source:
@@ -215,7 +215,7 @@ def test_a_camera_begins_when_it_is_opened() -> None:
         ("rtsp://127.0.0.1:9/x", None, r"rtsp://127.0.0.1:9/x: not a video that can be read \(Connection refused"),
         ("http://127.0.0.1:9/x", None, r"not a video that can be read \(Connection refused"),
         ("nowhere.mp4", None, "nowhere.mp4: no such file"),
-        ("img_%04d.png", None, "no picture is named so"),
+        ("img_%04d.png", None, "no image is named so"),
     ],
 )
 def test_what_cannot_be_opened_is_one_line(
@@ -236,22 +236,22 @@ def test_an_old_pyav_cannot_list_cameras(monkeypatch: pytest.MonkeyPatch) -> Non
         inputs._dshow_camera(0)
 
 
-def test_pictures_that_are_no_clip_are_one_line(tmp_path: Path) -> None:
-    folder = pictures(tmp_path / "walk", [1, 2])
-    pictures(folder, [3], (48, 34))
-    with pytest.raises(MediaError, match=r"img_3\.png is 48x34, but the first picture 48x32"):
+def test_images_that_are_no_clip_are_one_line(tmp_path: Path) -> None:
+    folder = images(tmp_path / "walk", [1, 2])
+    images(folder, [3], (48, 34))
+    with pytest.raises(MediaError, match=r"img_3\.png is 48x34, but the first image 48x32"):
         list(open_clip(str(folder)))
-    (folder / "img_3.png").write_bytes(b"no picture")
-    with pytest.raises(MediaError, match=r"img_3\.png is not a picture"):
+    (folder / "img_3.png").write_bytes(b"no image")
+    with pytest.raises(MediaError, match=r"img_3\.png is not an image"):
         list(open_clip(str(folder)))
     with pytest.raises(MediaError, match="time asked for"):
         open_clip(str(folder), trim=(Fraction(9), None))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(MediaError, match="no picture in this folder"):
+    with pytest.raises(MediaError, match="no image in this folder"):
         open_clip(str(tmp_path / "empty"))
 
 
-def test_a_rate_is_for_pictures(plain: Path) -> None:
+def test_a_rate_is_for_images(plain: Path) -> None:
     with pytest.raises(InputError, match="has a rate of its own"):
         open_clip(str(plain), rate=Fraction(10))
 
@@ -274,8 +274,8 @@ def test_a_rate_is_for_pictures(plain: Path) -> None:
     ],
 )  # fmt: skip
 def test_every_common_kind_of_file_is_read(tmp_path: Path, name: str, options: list[str]) -> None:
-    with_sound = "-c:a" in options
-    path = film(tmp_path / name, 10, *options, codec=(), sound=0.4 if with_sound else 0)
+    with_audio = "-c:a" in options
+    path = film(tmp_path / name, 10, *options, codec=(), audio=0.4 if with_audio else 0)
     sink = copy(path, tmp_path / "out.mp4")
     assert times(tmp_path / "out.mp4") == times(path)
     assert len(times(path)) == 10
@@ -306,9 +306,9 @@ def test_interlaced_clips_lose_their_comb_and_nothing_else(tmp_path: Path, name:
     assert all(comb(f.image) < before / 4 for f, (_, _, before) in zip(frames, stored, strict=True))
 
 
-def comb(picture: np.ndarray) -> float:
+def comb(image: np.ndarray) -> float:
     """How much a line differs from the next."""
-    return float(np.abs(np.diff(picture.astype(int), axis=0)).mean())
+    return float(np.abs(np.diff(image.astype(int), axis=0)).mean())
 
 
 # A part of a clip
@@ -323,7 +323,7 @@ def comb(picture: np.ndarray) -> float:
         ((Fraction(52, 100), Fraction(53, 100)), range(13, 14)),
     ],
 )
-def test_a_part_keeps_its_frames_and_its_sound(
+def test_a_part_keeps_its_frames_and_its_audio(
     plain: Path, tmp_path: Path, trim: tuple[Fraction | None, Fraction | None], kept: range
 ) -> None:
     with VideoReader(plain, trim=trim) as source:
@@ -338,14 +338,14 @@ def test_a_part_keeps_its_frames_and_its_sound(
     start = Fraction(kept[0], 25)
     whole = dict(packets(plain)[0])
     part = packets(out)[0]
-    assert all(abs(whole[data] - start - time) < MS for data, time in part)  # in step with the pictures
+    assert all(abs(whole[data] - start - time) < MS for data, time in part)  # in step with the images
     end = min(trim[1] or Fraction(2), Fraction(2))
     assert (0 if trim[0] else -0.025) <= part[0][1] < 0.025  # AAC begins before 0
     assert part[-1][1] == pytest.approx(end - start, abs=0.05)
 
 
 def test_a_part_of_a_clip_that_starts_late(tmp_path: Path) -> None:
-    path = film(tmp_path / "late.mp4", 20, "-output_ts_offset", "5", sound=0.8)
+    path = film(tmp_path / "late.mp4", 20, "-output_ts_offset", "5", audio=0.8)
     with VideoReader(path, trim=(Fraction(52, 10), None)) as source:
         assert (source.clip.frames, source.clip.duration) == (15, Fraction(3, 5))
         assert [f.time for f in source] == pytest.approx([5.2 + i / 25 for i in range(15)])

@@ -1,4 +1,4 @@
-"""A clip read and written again: same frames, times, rate, colours, shape and sound."""
+"""A clip read and written again: same frames, times, rate, colours, shape and audio."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ from tests.media.clips import MS, copy, ffmpeg, film, image, packets, times
 
 
 def test_a_clip_is_described_before_it_is_read(tmp_path: Path) -> None:
-    path = film(tmp_path / "ä clip: 100%.mp4", 24, rate="24000/1001", sound=1)
+    path = film(tmp_path / "ä clip: 100%.mp4", 24, rate="24000/1001", audio=1)
     with VideoReader(path) as source:
         clip = source.clip
         frames = list(source)
@@ -126,7 +126,7 @@ def no_clip(folder: Path, plain: Path, kind: str) -> Path:
     path = folder / f"{kind}.mp4"
     if kind == "folder":
         path.mkdir()
-    elif kind == "sound":
+    elif kind == "audio":
         ffmpeg("-i", plain, "-vn", "-c", "copy", path)
     elif kind == "cover":
         path = path.with_suffix(".mp3")
@@ -140,7 +140,7 @@ def no_clip(folder: Path, plain: Path, kind: str) -> Path:
 @pytest.mark.parametrize(
     ("kind", "message"),
     [("missing", "no such file"), ("folder", "a folder"), ("empty", "empty"), ("text", "not a video"),
-     ("headless", "not a video"), ("sound", "sound only"), ("cover", "sound only")],
+     ("headless", "not a video"), ("audio", "audio only"), ("cover", "audio only")],
 )  # fmt: skip
 def test_what_is_no_video_is_one_line(tmp_path: Path, plain: Path, kind: str, message: str) -> None:
     path = no_clip(tmp_path, plain, kind)
@@ -181,21 +181,21 @@ def test_a_clip_damaged_in_the_middle_is_read_to_its_end(plain: Path, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("name", "frames", "rate", "sound", "options"),
+    ("name", "frames", "rate", "audio", "options"),
     [
         ("film.mp4", 24, "24000/1001", 1, []),
         ("silent.mp4", 10, "25", 0, []),
         ("one.mp4", 1, "60", 0, []),
-        ("long sound.mp4", 10, "25", 2, []),
-        ("short sound.mov", 25, "25", 0.4, ["-c:a", "pcm_s16le"]),
+        ("long audio.mp4", 10, "25", 2, []),
+        ("short audio.mov", 25, "25", 0.4, ["-c:a", "pcm_s16le"]),
         ("opus.mkv", 25, "25", 1, ["-c:a", "libopus"]),
         ("offset.mp4", 10, "24000/1001", 1, ["-output_ts_offset", "5"]),
     ],
 )
-def test_a_copy_keeps_frames_times_rate_and_sound(
-    tmp_path: Path, name: str, frames: int, rate: str, sound: float, options: list[str]
+def test_a_copy_keeps_frames_times_rate_and_audio(
+    tmp_path: Path, name: str, frames: int, rate: str, audio: float, options: list[str]
 ) -> None:
-    path = film(tmp_path / name, frames, *options, rate=rate, sound=sound)
+    path = film(tmp_path / name, frames, *options, rate=rate, audio=audio)
     out = tmp_path / "new" / "out.mp4"
     sink = copy(path, out)
     with VideoReader(path) as a, VideoReader(out) as b:
@@ -213,8 +213,8 @@ def test_a_copy_keeps_frames_times_rate_and_sound(
     assert [p.name for p in out.parent.iterdir()] == ["out.mp4"]
 
 
-def test_sound_that_starts_before_the_pictures_still_does(plain: Path, tmp_path: Path) -> None:
-    path = tmp_path / "late.ts"  # its clock starts at 1.4 s, its pictures half a second after the sound
+def test_audio_that_starts_before_the_images_still_does(plain: Path, tmp_path: Path) -> None:
+    path = tmp_path / "late.ts"  # its clock starts at 1.4 s, its images half a second after the audio
     ffmpeg("-itsoffset", "0.5", "-i", plain, "-i", plain, "-map", "0:v", "-map", "1:a", "-c", "copy", path)
     copy(path, tmp_path / "out.mp4")
     assert times(tmp_path / "out.mp4")[0] == times(path)[0] == pytest.approx(0.5, abs=0.03)
@@ -292,32 +292,32 @@ def test_the_shape_of_pixels_is_kept(tmp_path: Path, turned: list[str], aspect: 
             assert source.clip.sample_aspect == aspect
 
 
-def test_sound_that_the_container_refuses_is_encoded_again_and_said(plain: Path, tmp_path: Path) -> None:
+def test_audio_that_the_container_refuses_is_encoded_again_and_said(plain: Path, tmp_path: Path) -> None:
     path = tmp_path / "two.mkv"
     ffmpeg("-i", plain, "-map", "0:v", "-map", "0:a", "-map", "0:a", "-c", "copy", "-c:a:1", "wmav2", path)
     sink = copy(path, tmp_path / "out.mp4")
-    assert sink.notes == ["sound 2 re-encoded from wmav2 to aac: mp4 cannot hold it"]
+    assert sink.notes == ["audio 2 re-encoded from wmav2 to aac: mp4 cannot hold it"]
     old, new = packets(path), packets(tmp_path / "out.mp4")
     assert [data for data, _ in old[0]] == [data for data, _ in new[0]]
     assert len(new) == 2
 
 
-def test_damaged_sound_costs_no_picture(plain: Path, tmp_path: Path) -> None:
+def test_damaged_audio_costs_no_image(plain: Path, tmp_path: Path) -> None:
     path = tmp_path / "damaged.ts"
     ffmpeg("-i", plain, "-c", "copy", path)
     with av.open(str(path)) as container:
         pid = container.streams.audio[0].id
     data = bytearray(path.read_bytes())
-    sound = [i for i in range(0, len(data), 188) if (data[i + 1] & 31) << 8 | data[i + 2] == pid]
-    for start in sound[len(sound) // 2 :][:2]:
+    audio = [i for i in range(0, len(data), 188) if (data[i + 1] & 31) << 8 | data[i + 2] == pid]
+    for start in audio[len(audio) // 2 :][:2]:
         data[start + 30 : start + 188] = b"\xaa" * 158
     path.write_bytes(data)
     sink = copy(path, tmp_path / "out.mp4")
-    assert sink.notes == ["the sound could not be copied and was re-encoded to aac"]
+    assert sink.notes == ["the audio could not be copied and was re-encoded to aac"]
     assert times(tmp_path / "out.mp4") == times(path)
 
 
-def test_a_source_that_vanishes_costs_the_sound_only(plain: Path, tmp_path: Path) -> None:
+def test_a_source_that_vanishes_costs_the_audio_only(plain: Path, tmp_path: Path) -> None:
     path = tmp_path / "gone.mp4"
     path.write_bytes(plain.read_bytes())
     with VideoReader(path) as source, VideoWriter(tmp_path / "out.mp4", source.clip) as sink:
@@ -325,7 +325,7 @@ def test_a_source_that_vanishes_costs_the_sound_only(plain: Path, tmp_path: Path
             sink.write(frame.image, frame.pts)
             path.unlink(missing_ok=True)
         assert source.damage == "the file vanished during the run"
-    assert (sink.notes, sink.damage) == ([], "the sound cannot be read and was left out")
+    assert (sink.notes, sink.damage) == ([], "the audio cannot be read and was left out")
     assert times(tmp_path / "out.mp4") == times(plain)
 
 
@@ -366,7 +366,7 @@ def test_ctrl_c_leaves_a_playable_clip(plain: Path, tmp_path: Path, error: type[
     assert times(tmp_path / "out.mp4") == [Fraction(i, 25) for i in range(20)]
     old, new = packets(plain)[0], packets(tmp_path / "out.mp4")[0]
     assert new == old[: len(new)]
-    assert 0.75 < new[-1][1] < 0.8  # the sound ends with the pictures
+    assert 0.75 < new[-1][1] < 0.8  # the audio ends with the images
     assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"]
 
 
@@ -383,7 +383,7 @@ def test_ctrl_c_while_the_file_is_finished_is_obeyed_the_second_time(
             raise interrupts.pop()
         return join.mux_clip(*arguments, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(sink, "join", interrupted)
+    monkeypatch.setattr(sink, "mux_clip", interrupted)
     with pytest.raises(KeyboardInterrupt):
         copy(plain, tmp_path / "out.mp4")
     assert len(times(tmp_path / "out.mp4")) == 50
@@ -419,7 +419,7 @@ def test_a_killed_encoder_is_an_error_and_leaves_nothing(plain: Path, tmp_path: 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
 def test_a_full_disk_is_one_line_and_leaves_nothing(plain: Path, tmp_path: Path) -> None:
     def fill(sink: VideoWriter) -> None:
-        sink._pictures.symlink_to("/dev/full")
+        sink._images.symlink_to("/dev/full")
 
     with pytest.raises(MediaError, match="No space left on device") as caught:
         break_off(plain, tmp_path / "out.mp4", 0, fill)
@@ -427,7 +427,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(plain: Path, tmp_path: Path)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_no_sound_is_given_up_for_a_full_disk(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_audio_is_given_up_for_a_full_disk(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from hrpose_cli.media import mux as join
 
     tried = []
@@ -436,7 +436,7 @@ def test_no_sound_is_given_up_for_a_full_disk(plain: Path, tmp_path: Path, monke
         tried.append(arguments)
         raise MediaError("ffmpeg stopped early (exit code 228): No space left on device")
 
-    monkeypatch.setattr(join, "run", full)
+    monkeypatch.setattr(join, "run_ffmpeg", full)
     with pytest.raises(MediaError, match="No space left"):
         copy(plain, tmp_path / "out.mp4")
     assert len(tried) == 1

@@ -35,7 +35,7 @@ def state_dict(net: torch.nn.Module) -> dict[str, Tensor]:
     return {k: torch.from_numpy(np.asarray(weight(k, tuple(v.shape)))) for k, v in net.state_dict().items()}
 
 
-def picture(tag: str) -> Tensor:
+def image(tag: str) -> Tensor:
     """The normalised input of a tag such as "2x3x128x96"."""
     n, c, h, w = map(int, tag.split("x"))
     block = uniform(f"block:{tag}", (n, c, h // 16, w // 16)).repeat(16, 2).repeat(16, 3)

@@ -1,0 +1,301 @@
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose
+
+from hrpose_cli.clips.render import render_clip
+from hrpose_cli.clips.run import ClipOutputs, ClipSummary, annotate_clip
+from hrpose_cli.clips.stages import MotionOptions
+from hrpose_cli.draw import DrawStyle
+from hrpose_cli.errors import InputError, MediaError, UsageError
+from hrpose_cli.estimation.estimator import Estimator, TopPeople
+from hrpose_cli.estimation.top_down import DetectEveryN, TopDown
+from hrpose_cli.formats import pose_file as formats
+from hrpose_cli.formats.pose_file import PoseFile
+from hrpose_cli.media.encoding import Encoding
+from hrpose_cli.media.video_reader import VideoReader
+from hrpose_cli.poses import Boxes, Frame, PoseHeader, Poses
+from tests.media.clips import film
+
+FRAMES = 34
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return film(tmp_path_factory.mktemp("clip") / "clip.mp4", FRAMES)
+
+
+class Watched:
+    """Remembers which frames another estimator was given."""
+
+    def __init__(self, base: Estimator) -> None:
+        self.base, self.seen = base, list[int]()
+
+    def __call__(self, frames: Sequence[Frame]) -> list[Poses]:
+        self.seen += [frame.index for frame in frames]
+        return self.base(frames)
+
+
+def run(
+    clip: Path, estimator: Estimator, folder: Path, *names: str, video: str | None = None, **more: Any
+) -> ClipSummary:
+    poses = tuple(PoseFile(folder / name, formats.find_format(name).name) for name in names)
+    outputs = ClipOutputs(folder / video if video else None, poses, **more.pop("outputs", {}))
+    return annotate_clip(partial(VideoReader, clip), estimator, outputs, PoseHeader({"by": "a test"}), **more)
+
+
+def images(path: Path) -> np.ndarray:
+    with av.open(str(path)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+def test_every_output_has_every_frame(clip: Path, tiny: TopDown, tmp_path: Path) -> None:
+    done = run(clip, tiny, tmp_path, "p.jsonl", "p.json", "p.csv", "p.npz", "of/", video="out.mp4")
+    assert (done.frames, done.people, done.seen, done.tracks, done.damage) == (FRAMES, FRAMES, {1: FRAMES}, 1, "")
+    assert len(images(tmp_path / "out.mp4")) == FRAMES
+    header, records = formats.read_pose_file(tmp_path / "p.jsonl")
+    assert (header.source, header.size, header.rate) == ("clip.mp4", (96, 64), 25)
+    times = [record.time for record in records]
+    assert_allclose(times, np.arange(FRAMES) / 25)
+    document = json.loads((tmp_path / "p.json").read_text())
+    assert [image["time"] for image in document["images"]] == pytest.approx(times)
+    assert {row["track_id"] for row in document["annotations"]} == {1}
+    assert len(list((tmp_path / "of").iterdir())) == FRAMES
+
+
+@pytest.mark.parametrize(
+    "way", [MotionOptions(), MotionOptions(every=3), MotionOptions(every=2, between="hold", smooth="none")]
+)
+def test_a_run_that_was_interrupted_anywhere_gives_the_same_bytes(
+    clip: Path, tiny: TopDown, tmp_path: Path, way: MotionOptions
+) -> None:
+    names = ("p.jsonl", "p.json", "p.csv")
+    run(clip, tiny, tmp_path / "whole", *names, way=way)
+    whole = [(tmp_path / "whole" / name).read_bytes() for name in names]
+    lines = whole[0].splitlines(keepends=True)
+    header = len(lines[0])
+    again = tmp_path / "again"
+    again.mkdir()
+    # Cut as a crash would: before the header is whole, after it, between lines, within the last one.
+    for size in (header // 2, header, len(b"".join(lines[:18])), len(whole[0]) - 9):
+        (again / "p.jsonl").write_bytes(whole[0][:size])
+        estimator = Watched(tiny)
+        done = run(clip, estimator, again, *names, way=way, resume=True)
+        assert [(again / name).read_bytes() for name in names] == whole
+        written = max(whole[0][:size].count(b"\n") - 1, 0)
+        assert written - 16 * way.every < done.resumed <= written
+        assert min(estimator.seen, default=FRAMES) >= done.resumed
+        assert done.frames == FRAMES
+
+
+def test_another_run_is_not_resumed(clip: Path, tiny: TopDown, tmp_path: Path) -> None:
+    run(clip, tiny, tmp_path, "p.jsonl")
+    before = (tmp_path / "p.jsonl").read_bytes()
+    outputs = ClipOutputs(None, (PoseFile.of(str(tmp_path / "p.jsonl")),))
+    with pytest.raises(InputError, match="another clip, --trim, options"):
+        annotate_clip(partial(VideoReader, clip), tiny, outputs, PoseHeader({"by": "someone else"}), resume=True)
+    for info in ({"by": "a test", "now": 1}, {}):
+        with pytest.raises(InputError, match=r"version \((now|by)\)"):
+            annotate_clip(partial(VideoReader, clip), tiny, outputs, PoseHeader(info), resume=True)
+    other = film(tmp_path / "clip.mp4", FRAMES, "-vf", "negate")  # of the same name, size and rate
+    with pytest.raises(InputError, match="another clip"):
+        run(other, tiny, tmp_path, "p.jsonl", resume=True)
+    assert (tmp_path / "p.jsonl").read_bytes() == before
+    with pytest.raises(InputError, match=r"--poses NAME\.jsonl"):
+        run(clip, tiny, tmp_path, "p.csv", resume=True)
+
+
+def test_frames_that_wait_have_to_fit_the_memory(
+    clip: Path, tiny: TopDown, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hrpose_cli.clips.run.free_memory", lambda _: 4 * 10 * 3 * 96 * 64)  # ten frames are a fourth
+    with pytest.raises(UsageError, match="--between hold"):
+        run(clip, tiny, tmp_path, "p.jsonl", way=MotionOptions(every=11))
+    for way in (MotionOptions(every=10), MotionOptions(every=11, between="hold")):
+        assert run(clip, tiny, tmp_path, "p.jsonl", way=way).frames == FRAMES
+
+
+def test_offline_smoothing_keeps_what_was_measured(clip: Path, tiny: TopDown, tmp_path: Path) -> None:
+    run(clip, tiny, tmp_path, "raw.jsonl", way=MotionOptions(smooth="none"))
+    run(clip, tiny, tmp_path, "steady.jsonl", video="out.mp4", way=MotionOptions(smooth="offline"))
+    raw, steady = (
+        [r.poses for r in formats.read_pose_file(tmp_path / name)[1]] for name in ("raw.jsonl", "steady.jsonl")
+    )
+    assert len(raw) == len(steady) == len(images(tmp_path / "out.mp4")) == FRAMES
+    for before, after in zip(raw, steady, strict=True):
+        np.testing.assert_array_equal(after.raw, before.xy)
+
+
+def test_a_filter_that_the_rate_forbids_is_refused_before_the_work(clip: Path, tiny: TopDown, tmp_path: Path) -> None:
+    estimator = Watched(tiny)
+    with pytest.raises(InputError, match="frames per second"):
+        run(clip, estimator, tmp_path, "p.jsonl", way=MotionOptions(every=5, smooth="offline"))
+    assert not estimator.seen
+
+
+def test_saved_poses_are_drawn_as_the_run_drew_them(clip: Path, tiny: TopDown, tmp_path: Path) -> None:
+    run(clip, tiny, tmp_path, "p.jsonl", video="first.mp4")
+    with VideoReader(clip) as source:
+        assert render_clip(source, tmp_path / "p.jsonl", ClipOutputs(tmp_path / "again.mp4")).frames == FRAMES
+    np.testing.assert_array_equal(images(tmp_path / "first.mp4"), images(tmp_path / "again.mp4"))
+    other = film(tmp_path / "other.mp4", 2, size=(64, 64))
+    with VideoReader(other) as source, pytest.raises(InputError, match="choose the right clip"):
+        render_clip(source, tmp_path / "p.jsonl", ClipOutputs(tmp_path / "wrong.mp4"))
+
+
+def test_side_by_side_and_transparent(clip: Path, tiny: TopDown, tmp_path: Path) -> None:
+    run(clip, tiny, tmp_path, video="pair.mp4", outputs={"side_by_side": True})
+    both = images(tmp_path / "pair.mp4")
+    assert both.shape == (FRAMES, 64, 192, 3)
+    assert np.median(abs(both[0, :, :96].astype(int) - images(clip)[0])) <= 2
+    clear = DrawStyle(background="transparent")
+    run(clip, tiny, tmp_path, video="clear.mov", outputs={"style": clear, "encoding": Encoding(alpha=True)})
+    with av.open(str(tmp_path / "clear.mov")) as container:
+        assert container.streams.video[0].pix_fmt.startswith("yuva444p")
+    with pytest.raises(InputError, match="choose one"):
+        ClipOutputs(side_by_side=True, style=clear)
+
+
+class Failing:
+    """Works for one chunk and then fails."""
+
+    def __init__(self, base: Estimator, error: BaseException) -> None:
+        self.base, self.error, self.calls = base, error, 0
+
+    def __call__(self, frames: Sequence[Frame]) -> list[Poses]:
+        self.calls += 1
+        if self.calls > 1:
+            raise self.error
+        return self.base(frames)
+
+
+@pytest.mark.parametrize("error", [MediaError("the net is gone"), MemoryError("too much")])
+def test_after_a_failure_the_poses_so_far_are_there(
+    clip: Path, tiny: TopDown, tmp_path: Path, error: Exception
+) -> None:
+    with pytest.raises(type(error)):
+        run(clip, Failing(tiny, error), tmp_path, "p.jsonl", "p.csv", "p.json", video="out.mp4")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["p.csv", "p.json", "p.jsonl"]
+    assert len(list(formats.read_pose_file(tmp_path / "p.jsonl")[1])) == 16
+    assert len(json.loads((tmp_path / "p.json").read_text())["images"]) == 16
+    assert not [t for t in threading.enumerate() if t.name in ("ahead", "behind")]
+
+
+def test_ctrl_c_keeps_poses_and_clip(clip: Path, tiny: TopDown, tmp_path: Path) -> None:
+    done = run(clip, Failing(tiny, KeyboardInterrupt()), tmp_path, "p.jsonl", "p.csv", video="out.mp4")
+    assert (done.stopped, done.frames) == (True, 16)
+    assert len(list(formats.read_pose_file(tmp_path / "p.csv")[1])) == len(images(tmp_path / "out.mp4")) == 16
+
+
+class Closing(VideoReader):
+    """Remembers which threads were alive when it was closed."""
+
+    alive: list[str]
+
+    def close(self) -> None:
+        Closing.alive = [t.name for t in threading.enumerate() if t.name in ("ahead", "behind")]
+        super().close()
+
+
+@pytest.mark.parametrize("error", [MediaError("the net is gone"), KeyboardInterrupt()])
+@pytest.mark.parametrize("smooth", ["one-euro", "offline"])
+def test_no_thread_decodes_from_a_source_that_is_closed(
+    clip: Path, tiny: TopDown, tmp_path: Path, error: BaseException, smooth: str
+) -> None:
+    failing = Failing(tiny, error)
+    failing.calls = 1  # fails at once
+    with pytest.raises(type(error)):
+        annotate_clip(
+            partial(Closing, clip),
+            failing,
+            ClipOutputs(tmp_path / "x.mp4"),
+            PoseHeader(),
+            way=MotionOptions(smooth=smooth),
+        )
+    assert Closing.alive == []
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="asks the system which processes run")
+def test_what_a_killed_run_left_goes_with_the_next_one(clip: Path, tiny: TopDown, tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    (tmp_path / "of").mkdir()
+    left = ("p.json", "p.trc", "p.trc.k2x", "out.mp4", "out.mp4.images.mp4")
+    for name in (*left, f"of/.{gone.pid}.clip_{0:012d}_keypoints.json"):
+        (tmp_path / (name if "/" in name else f".{gone.pid}.{name}")).touch()
+    run(clip, tiny, tmp_path, "p.json", "p.trc", "of/", video="out.mp4")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["of", "out.mp4", "p.json", "p.trc"]
+    assert len(list((tmp_path / "of").iterdir())) == FRAMES
+
+
+def test_an_input_that_vanishes_is_said_and_what_was_read_is_kept(clip: Path, tiny: TopDown, tmp_path: Path) -> None:
+    path = tmp_path / "gone.mp4"
+    path.write_bytes(clip.read_bytes())
+
+    class Vanishing(Watched):
+        def __call__(self, frames: Sequence[Frame]) -> list[Poses]:
+            path.unlink(missing_ok=True)
+            return super().__call__(frames)
+
+    done = run(path, Vanishing(tiny), tmp_path, "p.jsonl", video="out.mp4")
+    assert done.damage == "the file vanished during the run"
+    assert len(list(formats.read_pose_file(tmp_path / "p.jsonl")[1])) == len(images(tmp_path / "out.mp4")) == FRAMES
+
+
+def test_a_run_that_fails_at_once_leaves_the_files_of_the_one_before(clip: Path, tiny: TopDown, tmp_path: Path) -> None:
+    run(clip, tiny, tmp_path, "p.jsonl", "p.json")
+    before = [(tmp_path / name).read_bytes() for name in ("p.jsonl", "p.json")]
+    failing = Failing(tiny, MediaError("no"))
+    failing.calls = 1
+    with pytest.raises(MediaError):
+        run(clip, failing, tmp_path, "p.jsonl", "p.json")
+    assert [(tmp_path / name).read_bytes() for name in ("p.jsonl", "p.json")] == before
+
+
+def test_of_two_line_files_one_is_resumed_and_the_other_written_anew(clip: Path, tiny: TopDown, tmp_path: Path) -> None:
+    run(clip, tiny, tmp_path, "a.jsonl", "b.jsonl")
+    whole = (tmp_path / "a.jsonl").read_bytes()
+    for name in ("a.jsonl", "b.jsonl"):
+        (tmp_path / name).write_bytes(b"".join(whole.splitlines(keepends=True)[:30]))
+    run(clip, tiny, tmp_path, "a.jsonl", "b.jsonl", resume=True)
+    assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "b.jsonl").read_bytes() == whole
+
+
+def test_detection_keeps_its_rhythm_over_chunks(clip: Path, tiny: TopDown, tmp_path: Path) -> None:
+    watched = Watched(tiny)
+    watched.estimate = tiny.estimate  # type: ignore[attr-defined]
+    run(clip, DetectEveryN(watched, 10), tmp_path, "p.jsonl", way=MotionOptions(detect_every=10))  # type: ignore[arg-type]
+    assert watched.seen == [0, 10, 20, 30]
+
+
+def test_nobody_is_lost_when_smoothing_has_no_identities() -> None:
+    with pytest.raises(InputError, match="needs tracking"):
+        MotionOptions(track=False)
+    assert MotionOptions(track=False, smooth="none").smooth == "none"
+
+
+def test_people_are_followed_between_detections(tiny: TopDown) -> None:
+    class Counted:
+        calls = 0
+
+        def __call__(self, frames: Sequence[Frame]) -> list[Boxes]:
+            self.calls += len(frames)
+            return [Boxes(np.array([[5, 5, 60, 60]], np.float32), np.ones(1, np.float32)) for _ in frames]
+
+    counted = Counted()
+    following = DetectEveryN(replace(tiny, detector=counted), 4)
+    found = following([Frame(np.full((64, 64, 3), 9, np.uint8), i) for i in range(10)])
+    assert (len(found), counted.calls) == (10, 3)
+    assert len(TopPeople(following, at_least=2.0)([Frame(np.full((64, 64, 3), 9, np.uint8))])[0]) == 0

@@ -1,0 +1,113 @@
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hrpose_cli import threads as overlap
+from hrpose_cli.clips import stages as pipeline
+from hrpose_cli.estimation import chunks
+from hrpose_cli.poses import Frame, PoseRecord, Poses
+
+
+def frames(n: int) -> list[Frame]:
+    return [Frame(np.zeros((10, 10, 3), np.uint8), i) for i in range(n)]
+
+
+@pytest.mark.parametrize(("n", "most", "sizes"), [(0, 3, []), (3, 3, [3]), (7, 3, [3, 3, 1])])
+def test_chunks_hold_so_many_frames(n: int, most: int, sizes: list[int]) -> None:
+    assert [len(part) for part in chunks.split_into_chunks(frames(n), most)] == sizes
+
+
+def test_large_images_come_in_smaller_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunks, "_CHUNK_BYTES", 700)  # a frame has 300
+    assert [len(part) for part in chunks.split_into_chunks(frames(5), 16)] == [2, 2, 1]
+    monkeypatch.setattr(chunks, "_CHUNK_BYTES", 100)
+    assert [len(part) for part in chunks.split_into_chunks(frames(2), 16)] == [1, 1]
+
+
+def test_a_whole_chunk_may_wait_for_the_next_stage() -> None:
+    assert chunks._CHUNK_BYTES <= overlap.MAX_WAITING_BYTES
+
+
+def test_each_frame_keeps_its_poses_and_frames_are_read_only_when_needed() -> None:
+    read: list[int] = []
+
+    def source() -> object:
+        for frame in frames(6):
+            read.append(frame.index)
+            yield frame
+
+    def nobody(part: list[Frame]) -> list[Poses]:
+        return [Poses.none() for _ in part]
+
+    results = chunks.estimate_frames(source(), nobody, chunk=2)  # type: ignore[arg-type]
+    frame, poses = next(results)
+    assert (frame.index, len(poses), read) == (0, 0, [0, 1, 2])
+    assert [frame.index for frame, _ in results] == [1, 2, 3, 4, 5]
+
+
+def person(x: float) -> Poses:
+    xy = np.full((1, 17, 2), x, np.float32)
+    one = np.ones(1, np.float32)
+    box = np.array([[x - 20, x - 20, x + 20, x + 20]], np.float32)
+    return Poses(xy, np.ones((1, 17), np.float32), box, one, track_ids=np.ones(1, np.int64))
+
+
+class Counting:
+    """Someone who stands at the index of the frame; remembers which frames came together."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[int]] = []
+
+    def __call__(self, frames: Sequence[Frame]) -> list[Poses]:
+        self.calls.append([frame.index for frame in frames])
+        return [person(frame.index) for frame in frames]
+
+
+@pytest.mark.parametrize(("every", "first"), [(1, list(range(16))), (3, list(range(0, 48, 3)))])
+def test_only_every_nth_frame_is_looked_at(every: int, first: list[int]) -> None:
+    look = Counting()
+    found = list(pipeline.estimate_clip(frames(60), look, every=every))
+    assert look.calls[0] == first
+    assert [frame.index for frame, poses in found if poses is not None] == list(range(0, 60, every))
+
+
+@pytest.mark.parametrize("every", [1, 2, 3, 7])
+@pytest.mark.parametrize("room", [300, 5 * 300, 1 << 30])
+@pytest.mark.parametrize("done", [0, 1, 17, 33, 59])
+def test_what_is_saved_is_not_computed_again(every: int, room: int, done: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chunks, "_CHUNK_BYTES", room)
+    whole, rest = Counting(), Counting()
+    everything = list(pipeline.estimate_clip(frames(60), whole, every=every))
+    start = chunks.frames_in_whole_chunks(done, (10, 10), every=every)
+    assert start <= done
+    saved = [poses for _, poses in everything[:start] if poses is not None]
+    again = list(pipeline.estimate_clip(frames(60), rest, every=every, saved=saved))
+    assert [None if p is None else p.xy[0, 0, 0] for _, p in again] == [
+        None if p is None else p.xy[0, 0, 0] for _, p in everything
+    ]
+    # The chunks that are left are those of the whole run, so their batches are the same.
+    assert [call for call in rest.calls if call] == [call for call in whole.calls if call and call[0] >= start]
+
+
+@pytest.mark.parametrize(("how", "last"), [("linear", [0, 1, 2, 3, 4, 4]), ("hold", [0, 0, 2, 2, 4, 4])])
+def test_gaps_between_measured_frames_are_bridged_and_marked(how: str, last: list[int]) -> None:
+    pairs = list(pipeline.fill_skipped(pipeline.estimate_clip(frames(6), Counting(), every=2), how))
+    assert [frame.index for frame, _ in pairs] == list(range(6))
+    assert [poses.xy[0, 0, 0] for _, poses in pairs] == last
+    assert [poses.filled is not None and bool(poses.filled.all()) for _, poses in pairs] == [False, True] * 3
+
+
+def test_only_measured_frames_are_followed() -> None:
+    seen: list[int] = []
+
+    def identify(record: PoseRecord) -> Poses:
+        seen.append(record.index)
+        return replace(record.poses, track_ids=np.full(1, 7))
+
+    pairs = pipeline.follow_people(
+        pipeline.estimate_clip(frames(5), Counting(), every=2), identify, lambda poses, _: poses
+    )
+    assert [None if p is None else p.track_ids.tolist() for _, p in pairs] == [[7], None, [7], None, [7]]
+    assert seen == [0, 2, 4]

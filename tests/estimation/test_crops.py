@@ -1,0 +1,143 @@
+import cv2
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+
+from hrpose_cli import geometry
+from hrpose_cli.estimation import crops
+from tests.reference import load
+
+WARP = load("warp")
+EXACT = int(cv2.__version__.partition(".")[0]) >= 5  # OpenCV 4 samples on a grid of 1/32 px
+AUTHORS = WARP["crop/out_256x192_cv5" if EXACT else "crop/out_256x192"]
+
+
+@pytest.mark.parametrize("i", range(4))
+def test_pixels_are_the_authors(i: int) -> None:
+    out = np.zeros((256, 192, 3), np.uint8)
+    size = WARP["crop/scale"][i : i + 1] * 200.0
+    to_crop = geometry.region_affines(WARP["crop/center"][i : i + 1], size, (192, 256), degrees=WARP["crop/rot_deg"][i])
+    image = WARP["crop/image_rgb"]
+    bounds = crops.crop_bounds(geometry.invert_affines(to_crop), (192, 256))[0]
+    crops.warp_into_crop(out, image, to_crop[0], bounds)
+    # Our affine is the closed form, theirs went through float32 points.
+    difference = np.abs(out.astype(int) - AUTHORS[i])
+    assert difference.max() <= (1 if EXACT else 6)
+    assert (difference > 0).mean() < 0.01
+
+
+@pytest.mark.parametrize("mode", crops.CROP_MODES)
+@pytest.mark.parametrize("name", geometry.GEOMETRIES)
+def test_shapes_and_nobody(mode: crops.CropMode, name: geometry.Geometry) -> None:
+    image = np.full((50, 40, 3), 200, np.uint8)
+    found = crops.cut_crops(image, [[1, 2, 30, 40], [-90, -90, -80, -70]], (96, 128), geometry=name, mode=mode)
+    assert found.images.shape == (2, 128, 96, 3)
+    assert found.images[0].max() == 200
+    assert found.images[1].max() == 0  # a box outside the image is black
+    assert len(crops.cut_crops(image, np.zeros((0, 4)), (96, 128), geometry=name, mode=mode)) == 0
+
+
+def test_pad_hides_what_is_outside_the_box() -> None:
+    image = np.full((100, 100, 3), 255, np.uint8)
+    image[30:70, 40:60] = 100
+    box = [[40, 30, 60, 70]]
+    context, pad = (crops.cut_crops(image, box, (96, 128), mode=mode).images[0] for mode in crops.CROP_MODES)
+    assert context.max() == 255
+    assert pad.max() == 100
+    assert_array_equal(context[64, 48], pad[64, 48])
+    assert (pad[:, :10] == 0).all()
+
+
+@pytest.mark.parametrize("name", geometry.GEOMETRIES)
+def test_a_sliver_of_a_box_stays_finite(name: geometry.Geometry) -> None:
+    found = crops.cut_crops(np.zeros((9, 9, 3), np.uint8), [[4, 4, 4.1, 4.1], [0, 0, 0.8, 1]], (96, 128), geometry=name)
+    assert np.isfinite(found.to_frame).all()
+
+
+def test_a_crop_does_not_depend_on_its_neighbours_or_its_image() -> None:
+    image = np.random.default_rng(0).integers(0, 255, (300, 400, 3), np.uint8)
+    boxes = np.array([[10, 20, 90, 200], [150, 90, 300, 280]])
+    together = crops.cut_crops(image, boxes, (96, 128))
+    alone = crops.cut_crops(image, boxes[1:], (96, 128))
+    assert_array_equal(together.images[1], alone.images[0])
+    shifted = crops.cut_crops(np.pad(image, ((7, 0), (5, 0), (0, 0))), boxes[1:] + np.array([5, 7, 5, 7]), (96, 128))
+    assert_allclose(shifted.to_frame[0, :, 2] - alone.to_frame[0, :, 2], [5, 7])
+
+
+@pytest.mark.parametrize("padding", [1.0, 1.25, 1.5])
+def test_padding_is_how_much_larger_a_crop_is_than_its_box(padding: float) -> None:
+    image = np.zeros((300, 300, 3), np.uint8)
+    crop = crops.cut_crops(image, [[100, 80, 160, 160]], (96, 128), padding=padding)  # a box of 3:4
+    corners = geometry.transform_points(crop.to_frame[0], np.array([[0, 0], [96, 128]]))
+    assert_allclose(corners[1] - corners[0], [60 * padding, 80 * padding])
+    assert_allclose(corners.mean(axis=0), [130, 120])
+
+
+@pytest.mark.parametrize("images", [WARP["crop/image_rgb"][None], AUTHORS])
+def test_mirrored_images(images: np.ndarray) -> None:
+    assert_array_equal(crops.mirror_images(images), images[:, :, ::-1])
+    assert_array_equal(crops.mirror_images(torch.from_numpy(images)), images[:, :, ::-1])
+
+
+# On a device -------------------------------------------------------------------------------------
+
+
+def assert_same_images(found: torch.Tensor, want: np.ndarray) -> None:
+    """Within one grey level on 99.9 % of the values, whatever OpenCV there is."""
+    assert found.dtype == torch.uint8
+    assert found.is_contiguous()
+    difference = np.abs(found.numpy().astype(int) - want)
+    assert (difference > (1 if EXACT else 6)).mean() <= 1e-3
+
+
+@pytest.mark.parametrize("mode", crops.CROP_MODES)
+@pytest.mark.parametrize("name", geometry.GEOMETRIES)
+@pytest.mark.parametrize("size", [(37, 53), (321, 203), (640, 481)], ids=str)
+def test_a_device_cuts_the_same_crops(mode: crops.CropMode, name: geometry.Geometry, size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(sum(size))
+    image = np.rot90(rng.integers(0, 256, (*size, 3), np.uint8))  # of odd sides, and not contiguous
+    corner = rng.uniform(-60, max(size) + 20, (24, 2))
+    boxes = np.concatenate([corner, corner + rng.uniform(0.1, 300, (24, 2))], axis=1)
+    boxes = np.concatenate([boxes, [[0, 0, size[1], size[0]], [-900, -900, -800, -700]]])
+    for padding in (1.0, 1.25):
+        want = crops.cut_crops(image, boxes, (96, 128), geometry=name, mode=mode, padding=padding)
+        frame = crops.upload(image, "cpu")
+        found = crops.sample_crops(frame, boxes, (96, 128), geometry=name, mode=mode, padding=padding)
+        assert_same_images(found.images, want.images)
+        assert_array_equal(found.to_frame, want.to_frame)
+
+
+@pytest.mark.parametrize("i", range(4))
+def test_a_device_samples_the_authors_pixels(i: int) -> None:
+    scale, center = WARP["crop/scale"][i : i + 1] * 200.0, WARP["crop/center"][i : i + 1]
+    to_crop = geometry.region_affines(center, scale, (192, 256), degrees=WARP["crop/rot_deg"][i])
+    image = torch.from_numpy(WARP["crop/image_rgb"])
+    bounds = np.array([0, 0, image.shape[1], image.shape[0]], float)
+    assert_same_images(
+        crops._sample_bilinear(image, geometry.invert_affines(to_crop), bounds, (192, 256)), AUTHORS[i][None]
+    )
+
+
+def test_a_device_is_exact_far_from_the_corner_of_a_large_image() -> None:
+    image = np.zeros((400, 12_000, 3), np.uint8)
+    image[:, 11_000:] = np.random.default_rng(0).integers(0, 256, (400, 1000, 3), np.uint8)
+    boxes = [[11_200.3, 40, 11_290, 200], [20, 30, 90, 90]]
+    found = crops.sample_crops(crops.upload(image, "cpu"), boxes, (96, 128))
+    assert_same_images(found.images, crops.cut_crops(image, boxes, (96, 128)).images)
+
+
+@pytest.mark.parametrize("mode", crops.CROP_MODES)
+def test_nobody_on_a_device(mode: crops.CropMode) -> None:
+    found = crops.sample_crops(torch.zeros(20, 30, 3, dtype=torch.uint8), np.zeros((0, 4)), (96, 128), mode=mode)
+    assert len(found) == 0
+    assert found.images.shape == (0, 128, 96, 3)
+
+
+def test_what_cannot_be_written_to_can_be_uploaded() -> None:
+    image = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)[:, ::-1]
+    image.flags.writeable = False
+    there = crops.upload(image, "cpu")
+    assert_array_equal(there, image)
+    there[0] = 7
+    assert image[0, 0, 0] == 9

@@ -1,0 +1,250 @@
+"""Images of every kind read as the same pixels; what is none is one clear line."""
+
+import io
+import struct
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from PIL import Image, features
+
+from hrpose_cli.errors import InputError
+from hrpose_cli.media.images import IMAGE_SUFFIXES, find_images, read_image, write_image
+
+SEED = np.random.default_rng(3).integers(0, 256, (5, 7, 3), np.uint8)
+
+
+def blocks(height: int = 48, width: int = 64) -> np.ndarray:
+    """(H, W, 3): four flat colours, which every format keeps within a few levels."""
+    image = np.zeros((height, width, 3), np.uint8)
+    image[: height // 2, : width // 2] = 200, 30, 40
+    image[: height // 2, width // 2 :] = 20, 180, 60
+    image[height // 2 :, : width // 2] = 40, 60, 190
+    image[height // 2 :, width // 2 :] = 220, 210, 200
+    return image
+
+
+def encoded(image: Image.Image, kind: str, **options: object) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+# What a camera stores for an upright image, by EXIF orientation: the inverse of what a reader must do.
+STORED: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    1: lambda a: a,
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a),
+    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+    8: lambda a: np.rot90(a, -1),
+}
+
+
+@pytest.mark.parametrize("orientation", STORED)
+def test_exif_orientation_is_applied(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = Image.fromarray(np.ascontiguousarray(STORED[orientation](SEED)))
+    assert_array_equal(read_image(encoded(stored, "PNG", exif=exif)), SEED)
+
+
+def test_damaged_exif_costs_nothing() -> None:
+    data = encoded(Image.fromarray(SEED), "PNG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff garbage")
+    assert_array_equal(read_image(data), SEED)
+
+
+GREY = Image.fromarray(np.full((2, 3), 77, np.uint8))
+DEEP = Image.fromarray(np.full((2, 3), 77 * 257, np.uint16))
+CLEAR = Image.new("RGBA", (3, 2), (10, 20, 30, 0))
+
+
+@pytest.mark.parametrize(
+    ("image", "kind", "want"),
+    [
+        (GREY, "PNG", (77, 77, 77)),
+        (DEEP, "PNG", (77, 77, 77)),  # 16 bits are scaled, not clipped
+        (DEEP, "TIFF", (77, 77, 77)),
+        (Image.new("F", (3, 2), 0.2), "TIFF", (51, 51, 51)),
+        (Image.new("1", (3, 2), 1), "PNG", (255, 255, 255)),
+        (Image.new("CMYK", (3, 2), (0, 255, 255, 0)), "TIFF", (255, 0, 0)),
+        (Image.new("RGB", (3, 2), (9, 8, 7)).quantize(), "GIF", (9, 8, 7)),
+        (CLEAR, "PNG", (255, 255, 255)),  # as every viewer shows it
+        (Image.new("RGBA", (3, 2), (0, 100, 200, 128)), "PNG", (127, 177, 227)),
+        (Image.new("LA", (3, 2), (50, 255)), "PNG", (50, 50, 50)),
+    ],
+)
+def test_every_mode_becomes_rgb(image: Image.Image, kind: str, want: tuple[int, int, int]) -> None:
+    image = read_image(encoded(image, kind))
+    assert image.dtype == np.uint8
+    assert_array_equal(image, np.broadcast_to(np.uint8(want), (2, 3, 3)))
+
+
+def test_cmyk_jpeg() -> None:
+    image = read_image(encoded(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG"))
+    assert np.abs(image - np.float64([255, 0, 0])).max() < 8
+
+
+def test_of_an_animation_the_first_frame_counts() -> None:
+    first, second = Image.new("RGB", (4, 4), (255, 0, 0)), Image.new("RGB", (4, 4), (0, 0, 255))
+    for kind in ("GIF", "WEBP", "TIFF"):
+        image = read_image(encoded(first, kind, save_all=True, append_images=[second]))
+        assert image[0, 0, 0] > 250, kind
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 12000), (12000, 1)])
+def test_extreme_sizes(shape: tuple[int, int]) -> None:
+    assert read_image(encoded(Image.new("RGB", shape[::-1]), "PNG")).shape == (*shape, 3)
+
+
+def claiming(width: int, height: int) -> bytes:
+    """A PNG whose header claims a size that its data does not have."""
+    data = bytearray(encoded(Image.new("1", (8, 8)), "PNG"))
+    data[16:24] = struct.pack(">II", width, height)
+    data[29:33] = struct.pack(">I", zlib.crc32(data[12:29]))
+    return bytes(data)
+
+
+NOISE = Image.fromarray(np.random.default_rng(1).integers(0, 256, (48, 64, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "no such file"),
+        (b"", "empty"),
+        (b"I am a text", "not an image"),
+        (encoded(NOISE, "JPEG")[:-200], "damaged: image file is truncated"),
+        (encoded(NOISE, "PNG")[:-200], "damaged: image file is truncated"),
+        (claiming(14000, 14000), "damaged"),  # beyond Pillow's own limit, which no longer counts
+        (claiming(100_000, 100_000), "too large"),
+    ],
+)
+def test_what_is_no_image_is_one_line(tmp_path: Path, content: bytes | None, message: str) -> None:
+    path = tmp_path / "été 1.jpg"
+    if content is not None:
+        path.write_bytes(content)
+    limit = Image.MAX_IMAGE_PIXELS
+    with pytest.raises(InputError, match=message) as caught:
+        read_image(path, name="été 1.jpg")
+    assert str(caught.value).startswith("été 1.jpg")
+    assert "\n" not in str(caught.value)
+    assert limit == Image.MAX_IMAGE_PIXELS
+
+
+def test_a_folder_is_no_image(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="folder"):
+        read_image(tmp_path)
+
+
+def test_damaged_bytes_never_crash() -> None:
+    chance = np.random.default_rng(0)
+    for kind in ("JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP"):
+        data = encoded(Image.fromarray(blocks()), kind)
+        for _ in range(40):
+            damaged = bytearray(data)
+            for place in chance.integers(0, len(data), 5):
+                damaged[place] = chance.integers(256)
+            try:
+                assert read_image(bytes(damaged)).shape[2] == 3
+            except InputError as error:
+                assert str(error).startswith("the image")  # noqa: PT017  damage may also go unseen
+
+
+@pytest.mark.parametrize("suffix", sorted(IMAGE_SUFFIXES))
+def test_written_images_come_back(tmp_path: Path, suffix: str) -> None:
+    if suffix == ".avif" and not features.check("avif"):
+        pytest.skip("this Pillow has no AVIF")
+    path = tmp_path / "new folder" / f"été 1{suffix.upper()}"
+    write_image(path, blocks())
+    error = np.abs(read_image(path).astype(int) - blocks())
+    assert error.mean() < 2
+    if suffix not in {".webp"}:  # which has half the colour resolution
+        assert error.max() < 24
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_alpha_is_written_where_it_can_be(tmp_path: Path) -> None:
+    image = np.dstack([SEED, SEED[..., :1]])
+    write_image(tmp_path / "x.png", image)
+    assert_array_equal(np.asarray(Image.open(tmp_path / "x.png")), image)
+    with pytest.raises(InputError, match="transparent"):
+        write_image(tmp_path / "x.jpg", image)
+
+
+def test_what_cannot_be_written_leaves_the_old_file(tmp_path: Path) -> None:
+    (tmp_path / "x.webp").write_bytes(b"old")
+    with pytest.raises(InputError, match=r"x\.webp"):
+        write_image(tmp_path / "x.webp", np.zeros((1, 17000, 3), np.uint8))  # WebP ends at 16383
+    assert (tmp_path / "x.webp").read_bytes() == b"old"
+    with pytest.raises(InputError, match="written as"):
+        write_image(tmp_path / "x.xyz", SEED)
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="cannot write"):
+        write_image(tmp_path / "file" / "x.png", SEED)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "x.webp"]
+
+
+@pytest.fixture
+def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ["b 10.jpg", "b 9.JPG", "é.png", "a.txt", "b 9.pose.jpg", ".hidden.png", "deep/c.webp", "empty/x.txt"]:
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "in" / name).touch()
+    (tmp_path / "[1].png").touch()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("inputs", "recursive", "found", "errors"),
+    [
+        (["in"], False, ["in/b 9.JPG", "in/b 10.jpg", "in/é.png"], 0),
+        (["in"], True, ["in/b 9.JPG", "in/b 10.jpg", "in/deep/c.webp", "in/é.png"], 0),
+        (["in/*.jpg", "in/b*"], False, ["in/b 10.jpg", "in/b 9.JPG"], 0),
+        (["in/**/*"], True, ["in/b 9.JPG", "in/b 10.jpg", "in/deep/c.webp", "in/é.png"], 0),
+        (["in/a.txt", "-", "[1].png"], False, ["in/a.txt", "-", "[1].png"], 0),  # a file is taken at its word
+        (["in/b 9.pose.jpg"], False, ["in/b 9.pose.jpg"], 0),
+        (["missing.jpg", "in/é.png", "in/*.bmp", "in/empty"], False, ["in/é.png"], 3),
+    ],
+)
+def test_inputs_are_found(tree: Path, inputs: list[str], recursive: bool, found: list[str], errors: int) -> None:
+    failed: list[Exception] = []
+    names = find_images(inputs, recursive=recursive, on_error=failed.append)
+    assert [Path(name).as_posix() for name in names] == found
+    assert len(failed) == errors
+    assert all(isinstance(error, InputError) for error in failed)
+
+
+def test_other_kinds_are_found_by_their_names_and_read(tmp_path: Path) -> None:
+    kinds = {"jpe": "JPEG", "jfif": "JPEG", "mpo": "MPO", "ppm": "PPM", "pgm": "PPM", "tga": "TGA"}
+    kinds |= {"jp2": "JPEG2000", "j2k": "JPEG2000"} if features.check("jpg_2000") else {}
+    for suffix, kind in kinds.items():
+        Image.fromarray(blocks()).save(tmp_path / f"a.{suffix}", kind)
+    names = find_images([str(tmp_path)], on_error=pytest.fail)
+    assert {Path(name).suffix[1:] for name in names} == set(kinds)
+    for name in names:
+        assert np.abs(read_image(Path(name)).astype(int) - blocks()).mean() < 4
+
+
+def test_kinds_that_cannot_be_read_are_said(tree: Path) -> None:
+    for name in ("in/x.HEIC", "in/y.heic", "in/deep/z.cr2", "in/.w.heic", "empty/x.heif"):
+        (tree / name).parent.mkdir(exist_ok=True)
+        (tree / name).write_bytes(b"any")
+    notes: list[str] = []
+    for recursive in (False, True):
+        names = find_images(["in", "in/*.*"], recursive=recursive, on_error=pytest.fail, on_note=notes.append)
+        assert len(names) == 3 + recursive
+    find_images(["in/*.png", "in/x.HEIC"], on_error=pytest.fail, on_note=notes.append)
+    assert notes == [
+        "2 files left out: .heic (save as JPEG or PNG)", "3 files left out: .cr2, .heic (save as JPEG or PNG)"
+    ]  # fmt: skip
+    failed: list[Exception] = []
+    find_images(["empty"], on_error=failed.append, on_note=pytest.fail)
+    assert "no image in this folder; --recursive looks deeper; 1 file left out: .heif" in str(failed[0])
+    with pytest.raises(InputError, match=r"x\.HEIC is HEIC, which cannot be read: save it as JPEG or PNG"):
+        read_image(Path("in/x.HEIC"))

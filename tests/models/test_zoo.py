@@ -1,0 +1,96 @@
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hrpose_cli.models.zoo import MODELS, RECOMMENDED, ModelSpec, spec_from_metadata
+from hrpose_cli.skeletons import SKELETONS
+
+
+@pytest.mark.parametrize("row", MODELS.values(), ids=lambda row: row.name)
+def test_every_row_fits_together(row: ModelSpec) -> None:
+    assert row.name == row.name.lower()
+    assert row.size in row.name
+    assert row.net.get("joints", 17) == len(SKELETONS[row.skeleton])
+    assert row.flip_shift == (row.geometry == "classic")
+    assert (row.decode == "udp") == (row.geometry == "udp")
+    assert row.sigma == {64: 2, 96: 3, 32: 1, 128: 2, 160: 2}[row.input_size[1] // 4] or row.net == {"stacks": 8}
+    assert row.licence in {"Apache-2.0", "MIT"}
+    assert row.url is None or (row.url.endswith("/" + row.file) and len(row.sha256_prefix or "") == 8)
+    assert (row.url is None) == bool(row.source)
+
+
+def test_every_file_belongs_to_one_row() -> None:
+    files = [row.file for row in MODELS.values() if row.file]
+    assert len(set(files)) == len(files)
+    assert len(MODELS) == 61
+
+
+@pytest.mark.parametrize(
+    ("name", "facts"),
+    [
+        # the repositories differ in how the same net is to be used
+        ("hrnet-w32-256x192", {"geometry": "classic", "decode": "dark", "flip_shift": True, "kernel": 11, "ap": 0.749}),
+        ("hrnet-w48-384x288-dark", {"geometry": "classic", "flip_shift": True, "kernel": 11, "sigma": 3, "ap": 0.772}),
+        ("hrnet-w48-384x288-dark-mm0", {"geometry": "classic", "flip_shift": True, "kernel": 17, "ar": 0.82}),
+        ("hrnet-w32-256x192-udp", {"geometry": "udp", "decode": "udp", "flip_shift": False, "sigma": 2}),
+        ("hrnet-w32-mpii-256x256", {"net": {"width": 32, "joints": 16}, "input_size": (256, 256), "sigma": 2}),
+        ("hrnet-w32-crowdpose-256x192", {"net": {"width": 32, "joints": 14}, "skeleton": "crowdpose"}),
+        ("higher-hrnet-w32-512x512-udp-mm0", {"geometry": "udp", "decode": "udp", "kernel": 3, "ap": 0.678}),
+        ("official-hrnet-w48-384x288", {"file": "pose_hrnet_w48_384x288.pth", "flip_shift": True, "licence": "MIT"}),
+        ("official-dark-hrnet-w32-128x96", {"geometry": "dark", "flip_shift": False, "kernel": 3, "sigma": 1}),
+        ("official-dark-hrnet-w48-128x96", {"geometry": "dark", "kernel": 11, "input_size": (96, 128)}),
+        ("official-dark-hrnet-w32-384x288", {"geometry": "dark", "flip_shift": False, "kernel": 11, "sigma": 3}),
+    ],
+)
+def test_rows_say_how_their_file_is_used(name: str, facts: dict[str, Any]) -> None:
+    assert {key: getattr(MODELS[name], key) for key in facts} == facts
+
+
+def test_an_address_and_its_hash() -> None:
+    row = MODELS["hrnet-w32-256x192"]
+    assert row.url == (
+        "https://download.openmmlab.com/mmpose/v1/body_2d_keypoint/topdown_heatmap/coco/"
+        "td-hm_hrnet-w32_8xb64-210e_coco-256x192-81c58e40_20220909.pth"
+    )
+    assert row.sha256_prefix == "81c58e40"
+    assert MODELS["official-hrnet-w32-256x192"].sha256_prefix is None
+
+
+def test_what_is_recommended_can_be_fetched() -> None:
+    for skeleton, name in RECOMMENDED.items():
+        assert MODELS[name].skeleton == skeleton
+        assert MODELS[name].url
+
+
+@pytest.mark.parametrize("name", ["hrnet-w32-256x192-udp", "official-dark-hrnet-w32-128x96", "hrnet-w48-mpii-256x256"])
+def test_metadata_brings_a_spec_back(name: str) -> None:
+    row = MODELS[name]
+    back = spec_from_metadata(Path(f"{name}.safetensors"), row.metadata() | {"ap_coco_dev_gt_flip_dark": "0.5"})
+    assert back == replace(row, file=f"{name}.safetensors", ap=0.5, ar=None, url=None, source="")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"input": "big"},
+        {"net": "32"},
+        {"net": "{"},
+        {"geometry": "flat"},
+        {"color": "grey"},
+        {"skeleton": "horse"},
+        {"skeleton": "mpii"},
+    ],
+    ids=str,
+)
+def test_wrong_metadata_is_noticed(wrong: dict[str, str]) -> None:
+    with pytest.raises((KeyError, TypeError, ValueError)):
+        spec_from_metadata(Path("net.safetensors"), MODELS["hrnet-w32-256x192"].metadata() | wrong)
+
+
+def test_the_table_needs_no_torch() -> None:
+    code = "import sys, hrpose_cli.models as m; m.shipped_models(), m.default_weights(); print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.strip() == b"False"

@@ -1,0 +1,44 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from numpy.testing import assert_allclose
+from torch import fx
+
+from hrpose_cli.nets.fast_lite_hrnet import FastLiteHRNet, _InPlaceUnit, _order_after_unit
+from hrpose_cli.nets.lite_hrnet import LiteHRNet, LiteNetConfig, ShuffleUnit
+from tests.reference import rule
+
+
+@pytest.fixture(params=[
+    LiteNetConfig(width=8, modules=(1, 2, 1), blocks=1, stem=8, joints=3),
+    LiteNetConfig(width=4, modules=(1, 1, 1), blocks=2, stem=4, joints=14),  # first branch as the stem
+    LiteNetConfig(width=6, modules=(2, 1, 2), blocks=3, stem=8),
+])  # fmt: skip
+def net(request: pytest.FixtureRequest) -> LiteHRNet:
+    net = LiteHRNet(request.param).eval()
+    net.load_state_dict(rule.state_dict(net))
+    return net
+
+
+@torch.inference_mode()
+def test_the_heatmaps_stay_the_same(net: LiteHRNet) -> None:
+    images = torch.rand(2, 3, 96, 64) * 4 - 2
+    before = net(images)
+    assert before.std() > 0.01
+    assert_allclose(FastLiteHRNet(net)(images), before, rtol=1e-5, atol=1e-5 * before.abs().max())
+    assert_allclose(net(images), before)  # the net itself was left alone
+
+
+def test_nothing_is_shuffled_or_split(net: LiteHRNet) -> None:
+    graph = fx.symbolic_trace(FastLiteHRNet(net)).graph
+    joins = [node for node in graph.nodes if node.target in (F.channel_shuffle, torch.cat, "chunk")]
+    assert [node.target for node in joins] == [torch.cat]  # the stem's
+    assert F.channel_shuffle in {node.target for node in fx.symbolic_trace(net).graph.nodes}
+
+
+@torch.inference_mode()
+def test_a_unit_leaves_its_channels_in_the_order_that_it_says() -> None:
+    unit = ShuffleUnit(8).eval()
+    order = torch.tensor([3, 7, 0, 5, 4, 1, 6, 2])
+    x = torch.rand(1, 8, 5, 5)
+    assert_allclose(_InPlaceUnit(unit, order)(x[:, order]), unit(x)[:, _order_after_unit(order)], atol=1e-6)

@@ -1,0 +1,49 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hrpose_cli import files as leftovers
+from hrpose_cli.files import remove_stale_files
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from hrpose_cli.files import atomic_write
+with atomic_write(Path(sys.argv[1])) as temporary:
+    temporary.write_text("half")
+    os.kill(os.getpid(), 9)
+"""
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.skipif(os.name != "posix", reason="asks the system which processes run")
+def test_what_a_killed_process_left_goes_and_nothing_else(tmp_path: Path) -> None:
+    killed = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path / "a.trc")])
+    assert killed.wait() == -9
+    dead = f".{killed.pid}."
+    assert names(tmp_path) == [f"{dead}a.trc"]
+    kept = [f".{os.getpid()}.a.trc", f".{os.getppid()}.a.trc"]
+    kept += [f"{dead}b.trc", f"{dead}ba.trc", f"x{dead}a.trc", "a.trc"]
+    for name in [*kept, f"{dead}a_track7.trc", f"{dead}a.trc.palette.png"]:
+        (tmp_path / name).touch()
+    (tmp_path / f"{dead}a.trc.x1").mkdir()
+    (tmp_path / f"{dead}a.trc.x1" / "1").touch()
+    (tmp_path / f"{dead}a.trc.link").symlink_to(tmp_path / "a.trc")
+    remove_stale_files(tmp_path / "a.trc")
+    assert names(tmp_path) == sorted(kept)
+
+
+def test_a_folder_of_openpose_is_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leftovers, "_is_process_alive", lambda process: process != 8)
+    frame = "clip_000000000012_keypoints.json"
+    for name in (f".8.{frame}", f".7.{frame}", ".8.notes", frame):
+        (tmp_path / name).touch()
+    remove_stale_files(tmp_path)
+    assert names(tmp_path) == sorted([f".7.{frame}", ".8.notes", frame])
+    remove_stale_files(tmp_path / "missing" / "a.json")

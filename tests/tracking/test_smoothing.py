@@ -1,0 +1,244 @@
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from scipy.signal import butter, sosfiltfilt
+
+from benchmarks.jitter import RATES, lag, rest
+from hrpose_cli.errors import InputError
+from hrpose_cli.poses import PoseRecord, Poses
+from hrpose_cli.skeletons import COCO
+from hrpose_cli.tracking.smoothing import OneEuro, check_cutoff, interpolate_poses, smooth_offline
+
+K = len(COCO)
+RNG = np.random.default_rng(0)
+BODY = RNG.uniform((20, 20), (80, 180), (K, 2))  # px; 200 px high with its box
+
+
+def moved(x: float, y: float = 0) -> np.ndarray:
+    """(K, 2) the body elsewhere."""
+    return BODY + np.asarray([x, y])
+
+
+def people(*where: tuple[float, float], track_ids: Any = None, score: float = 0.9) -> Poses:
+    """One body for each (x, y) that it is shifted by."""
+    shift = np.asarray(where, np.float32).reshape(-1, 2)
+    box = np.tile(shift, 2) + np.asarray([0, 0, 100, 200], np.float32)
+    scores = np.full((len(shift), K), score, np.float32)
+    track_ids = np.arange(1, len(shift) + 1) if track_ids is None else np.asarray(track_ids, np.int64)
+    return Poses(
+        (BODY + shift[:, None]).astype(np.float32),
+        scores,
+        box,
+        np.full(len(shift), 0.9, np.float32),
+        track_ids=track_ids,
+    )
+
+
+def clip(path: np.ndarray, rate: float = 50.0, times: np.ndarray | None = None) -> list[PoseRecord]:
+    """One person along (F,) px; NaN where they are not found."""
+    times = np.arange(len(path)) / rate if times is None else times
+    shown = [people() if np.isnan(x) else people((x, 0)) for x in path]
+    return [PoseRecord(p, i, (640, 480), float(t)) for i, (p, t) in enumerate(zip(shown, times, strict=True))]
+
+
+def track(records: list[PoseRecord], field: str = "xy") -> np.ndarray:
+    """A field of the first person, frame by frame."""
+    return np.stack([getattr(r.poses, field)[0] for r in records])
+
+
+@pytest.mark.parametrize("rate", RATES)
+def test_one_euro_stills_a_body_and_follows_a_swing(rate: int) -> None:
+    assert rest(rate, OneEuro()) > 3.4
+    for noisy, most in ((False, 0.018), (True, 0.04)):
+        mean, largest = lag(rate, OneEuro(), noisy=noisy)
+        assert mean < 0.013
+        assert largest < most
+
+
+def test_one_euro_keeps_what_was_measured_and_repeats_itself() -> None:
+    frames = [people((x, 0), (300 - x, 5)) for x in RNG.uniform(0, 5, 20)]
+    first, again = OneEuro(), OneEuro()
+    for i, poses in enumerate(frames):
+        one = first(poses, i / 25)
+        two = again(one, i / 25)  # saved poses, smoothed already, give the same again
+        assert_array_equal(one.raw, poses.xy)
+        assert_array_equal(one.xy, two.xy)
+        assert one.xy.dtype == np.float32
+    assert np.abs(one.xy - one.raw).max() > 0.1
+
+
+def test_one_euro_knows_people_by_identity_not_by_place() -> None:
+    both, alone = OneEuro(), OneEuro()
+    for i, x in enumerate(RNG.uniform(0, 5, 20)):
+        pair = people((x, 0), (300, 0), track_ids=[7, 4])
+        order = [0, 1] if i % 2 else [1, 0]
+        wanted = alone(pair[[0]], i / 25).xy[0]
+        assert_array_equal(both(pair[order], i / 25).xy[order.index(0)], wanted)
+
+
+@pytest.mark.parametrize(
+    ("event", "time"),
+    [(people((0, 120)), 0.44), (people((6, 0)), 1.2), (people((6, 0)), 0.1), (people((6, 0), track_ids=[2]), 0.44)],
+    ids=["the body leaps", "a gap", "time runs back", "someone else"],
+)
+def test_one_euro_starts_afresh(event: Poses, time: float) -> None:
+    smoother = OneEuro()
+    for i in range(11):
+        smoother(people((i % 2, 0)), i / 25)
+    assert_array_equal(smoother(event, time).xy, event.xy)
+
+
+def test_one_euro_leaves_out_keypoints_that_are_guesses() -> None:
+    smoother, plain = OneEuro(), OneEuro()
+    for i in range(10):
+        poses = people((i % 2, 0))
+        if i == 5:
+            wild, score = poses.xy.copy(), poses.score.copy()
+            wild[0, 3], score[0, 3] = (900, 900), 0.1
+            poses = replace(poses, xy=wild, score=score)
+        result, usual = smoother(poses, i / 25), plain(people((i % 2, 0)), i / 25)
+        if i == 5:
+            assert_array_equal(result.xy[0, 3], (900, 900))
+        assert_allclose(np.delete(result.xy, 3, axis=1), np.delete(usual.xy, 3, axis=1))
+    assert np.linalg.norm(result.xy[0, 3] - usual.xy[0, 3]) < 1
+
+
+def test_one_euro_does_not_follow_a_keypoint_that_flips() -> None:
+    smoother = OneEuro()
+    flips = []
+    for i in range(60):
+        poses = people((0, 0))
+        if i % 7 == 6:
+            poses.xy[0, 9] += 40
+        flips.append(smoother(poses, i / 30))
+    away = np.stack([np.linalg.norm(p.xy[0, 9] - BODY[9]) for p in flips])
+    assert away.max() < 0.25 * 40 * 2**0.5
+
+
+def test_one_euro_with_nobody() -> None:
+    smoother = OneEuro()
+    assert len(smoother(people(), 0.0)) == 0
+    assert len(smoother(people((0, 0)), 0.1)) == 1
+    assert len(smoother(Poses.none(), 0.2)) == 0
+    with pytest.raises(ValueError, match="track_ids"):
+        smoother(replace(people((0, 0)), track_ids=None), 0.3)
+
+
+def test_offline_is_the_butterworth_of_biomechanics() -> None:
+    path = 40 * np.sin(np.arange(120) / 50 * 2 * np.pi) + RNG.normal(0, 1.5, 120)
+    records = clip(path)
+    found = track(smooth_offline(records))
+    sos = butter(2, 6 / (2**0.5 - 1) ** 0.25, fs=50, output="sos")
+    assert_allclose(found, sosfiltfilt(sos, track(records), axis=0, padlen=9), atol=1e-3)
+    assert_array_equal(track(smooth_offline(records), "raw"), track(records))
+    assert not track(smooth_offline(records), "filled").any()
+
+
+@pytest.mark.parametrize(("hertz", "left"), [(1.0, 1.0), (6.0, 0.5**0.5), (15.0, 0.0)])
+def test_offline_passes_slow_motion_without_lag(hertz: float, left: float) -> None:
+    times = np.arange(200) / 50
+    found = track(smooth_offline(clip(30 * np.sin(2 * np.pi * hertz * times))))[50:150, 0, 0] - BODY[0, 0]
+    wave = np.exp(2j * np.pi * hertz * times[50:150])
+    response = 2 * (found * wave.conj()).mean() * 1j / 30
+    assert abs(response.real - left) < 0.03
+    assert abs(response.imag) < 0.01
+
+
+def test_offline_takes_times_as_they_are() -> None:
+    times = np.arange(150) / 50 + RNG.uniform(-0.005, 0.005, 150)
+    records = clip(40 * np.sin(2 * np.pi * times), times=times)
+    assert np.abs(track(smooth_offline(records)) - track(records))[10:-10].max() < 0.3
+
+
+def test_offline_bridges_short_gaps_and_marks_them() -> None:
+    path = np.arange(80.0)
+    path[[20, 21, 22, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60]] = np.nan
+    found = smooth_offline(clip(path))
+    assert [len(r.poses) for r in found] == [1] * 50 + [0] * 11 + [1] * 19
+    assert [i for i, r in enumerate(found) if len(r.poses) and r.poses.filled.any()] == [20, 21, 22]
+    for i in (20, 21, 22):
+        assert found[i].poses.filled.all()
+        assert found[i].poses.track_ids.tolist() == [1]
+        assert_allclose(found[i].poses.xy[0], moved(i), atol=0.05)
+        assert_allclose(found[i].poses.raw[0], moved(i), atol=0.05)
+        assert_allclose(found[i].poses.box[0], (i, 0, 100 + i, 200), atol=1e-3)
+
+
+def test_offline_bridges_unsure_keypoints_and_keeps_their_measurement() -> None:
+    records = clip(np.arange(60.0))
+    for i in (30, 31):
+        poses = records[i].poses
+        xy, score = poses.xy.copy(), poses.score.copy()
+        xy[0, 5], score[0, 5] = (500, 500), 0.05
+        records[i] = replace(records[i], poses=replace(poses, xy=xy, score=score))
+    found = smooth_offline(records)
+    for i in (30, 31):
+        poses = found[i].poses
+        assert np.flatnonzero(poses.filled[0]).tolist() == [5]
+        assert_allclose(poses.xy[0, 5], BODY[5] + (i, 0), atol=0.05)
+        assert_array_equal(poses.raw[0, 5], (500, 500))
+        assert poses.score[0, 5] == pytest.approx(0.9)
+
+
+def test_offline_leaves_long_guesses_and_short_tracks_alone() -> None:
+    records = clip(np.append(RNG.uniform(0, 3, 5), np.full(20, np.nan)))
+    unsure = [replace(r, poses=replace(r.poses, score=r.poses.score * 0.1)) for r in clip(RNG.uniform(0, 3, 60))]
+    for case in (records, unsure):
+        for before, after in zip(case, smooth_offline(case), strict=True):
+            assert_array_equal(after.poses.xy, before.poses.xy)
+            assert not after.poses.filled.any()
+
+
+def test_offline_keeps_the_order_of_people_and_all_frames() -> None:
+    def frame(i: int) -> Poses:
+        both = people((i, 0), (300, 0), track_ids=[9, 2])
+        return both[[1, 0]] if i % 2 else both[[0]] if i == 10 else both
+
+    records = [PoseRecord(frame(i), i, (640, 480), i / 50, f"{i}.png") for i in range(40)]
+    found = smooth_offline(records)
+    assert [(r.index, r.name, r.time) for r in found] == [(r.index, r.name, r.time) for r in records]
+    for before, after in zip(records, found, strict=True):
+        assert after.poses.track_ids.tolist() == ([9, 2] if before.index == 10 else before.poses.track_ids.tolist())
+    again = smooth_offline(found)  # filled people are no measurements
+    assert_allclose(track(again), track(found), atol=1e-4)
+    assert again[10].poses.filled.tolist() == found[10].poses.filled.tolist()
+
+
+def test_offline_refuses_what_it_cannot_do() -> None:
+    with pytest.raises(InputError, match=r"6 Hz needs more than 15 .* not 10: .* choose --cutoff below 4.01"):
+        smooth_offline(clip(np.arange(20.0), rate=10))
+    check_cutoff(4, 10)
+    with pytest.raises(ValueError, match="times"):
+        smooth_offline([PoseRecord(people((0, 0)), 0, (9, 9))])
+    assert smooth_offline([]) == []
+    nobody = [replace(r, poses=Poses.none()) for r in clip(np.full(30, np.nan))]
+    assert [len(r.poses) for r in smooth_offline(nobody)] == [0] * 30
+    assert [len(r.poses) for r in smooth_offline(nobody[:15] + clip(np.zeros(30))[15:])] == [0] * 15 + [1] * 15
+    assert len(smooth_offline(clip(np.zeros(1)))) == 1
+
+
+def test_between_measured_frames() -> None:
+    before, after = people((0, 0), (50, 0), track_ids=[3, 1]), people((90, 8), (10, 4), track_ids=[5, 3])
+    early, late = interpolate_poses(before, after, 0.25), interpolate_poses(before, after, 0.75)
+    assert early.track_ids.tolist() == [3, 1]
+    assert late.track_ids.tolist() == [3, 5]
+    assert_allclose(early.xy[0], moved(2.5, 1), atol=1e-4)
+    assert_allclose(late.box[0], (7.5, 3, 107.5, 203))
+    assert_array_equal(late.xy[1], after.xy[0])
+    for poses in (early, late):
+        assert poses.filled.all()
+        assert_array_equal(poses.raw, poses.xy)
+
+
+@pytest.mark.parametrize("after", [None, people((10, 4), track_ids=[3])])
+def test_between_holds(after: Poses | None) -> None:
+    before = people((0, 0), track_ids=[3])
+    held = interpolate_poses(before, after, 0.5, "hold")
+    assert_array_equal(held.xy, before.xy)
+    assert held.filled.all()
+    nameless = replace(before, track_ids=None)
+    assert_array_equal(interpolate_poses(nameless, after, 0.5).xy, before.xy)
+    assert len(interpolate_poses(people(), people(), 0.5)) == 0

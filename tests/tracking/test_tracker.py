@@ -1,0 +1,159 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+
+from hrpose_cli.poses import PoseRecord, Poses
+from hrpose_cli.skeletons import COCO
+from hrpose_cli.tracking.tracker import Tracker, boxes_from_keypoints
+
+K = len(COCO)
+# A walker, 100 px high, seen from the side: ears to ankles.
+SIDE = np.asarray([
+    (9, 6), (8, 5), (8, 5), (3, 7), (3, 7), (0, 20), (2, 20), (12, 34), (-10, 34),
+    (20, 46), (-12, 47), (0, 52), (1, 52), (10, 74), (-6, 74), (14, 95), (-16, 93),
+], np.float32)  # fmt: skip
+RIGHT, LEFT = SIDE, SIDE * (-1, 1)  # who walks to the right, and to the left
+
+
+def person(x: float, y: float = 100, *, body: np.ndarray = RIGHT, size: float = 1.0, score: float = 0.9) -> Poses:
+    """Someone whose head is over x."""
+    xy = (body * size + (x, y)).astype(np.float32)[None]
+    edge = np.asarray([-5, -8, 5, 8], np.float32) * size
+    box = np.concatenate([xy.min(axis=1), xy.max(axis=1)], axis=1) + edge
+    return Poses(xy, np.full((1, K), 0.8, np.float32), box, np.full(1, score, np.float32))
+
+
+def scene(*people: Poses) -> Poses:
+    """The people in one frame."""
+    parts = people or (Poses.none(),)
+    return Poses(*(np.concatenate([getattr(p, n) for p in parts]) for n in ("xy", "score", "box", "box_score")))
+
+
+def follow(scenes: list[Poses], rate: float = 25.0, tracker: Tracker | None = None) -> list[list[int]]:
+    """The ids of each frame."""
+    tracker = tracker or Tracker()
+    found = []
+    for i, poses in enumerate(scenes):
+        result = tracker(PoseRecord(poses, i, (640, 360), i / rate))
+        assert_array_equal(result.xy, poses.xy)
+        assert result.track_ids is not None
+        assert len(set(result.track_ids.tolist())) == len(poses)
+        found.append(result.track_ids.tolist())
+    return found
+
+
+def crossing(rate: float, hidden: float, seconds: float = 4.0) -> tuple[list[Poses], list[list[int]]]:
+    """Two people walk through each other with noise, listed in changing order, and who is who.
+
+    The one behind is not found while the distance is below `hidden` px.
+    """
+    rng = np.random.default_rng(5)
+    scenes, truth = [], []
+    for i in range(round(seconds * rate)):
+        way = 100 * i / rate
+        pair = [person(100 + way), person(500 - way, 97, body=LEFT, size=0.97)]
+        noisy = [replace(p, xy=p.xy + rng.normal(0, 1.5, p.xy.shape), box=p.box + rng.normal(0, 1.5, 4)) for p in pair]
+        shown = [0] if abs(400 - 2 * way) < hidden else [0, 1] if rng.random() < 0.5 else [1, 0]
+        scenes.append(scene(*(noisy[k] for k in shown)))
+        truth.append([k + 1 for k in shown])
+    return scenes, truth
+
+
+@pytest.mark.parametrize("hidden", [0, 20, 60])
+@pytest.mark.parametrize("rate", [10, 25, 60])
+def test_people_who_walk_through_each_other_keep_their_ids(rate: float, hidden: float) -> None:
+    scenes, truth = crossing(rate, hidden)
+    found = follow(scenes, rate)
+    assert found == [[found[0][k - 1] if truth[0] == [1, 2] else found[0][2 - k] for k in row] for row in truth]
+
+
+def test_when_someone_leaves_nobody_else_changes() -> None:
+    three = [person(100), person(220), person(340)]
+    scenes = [scene(*three)] * 10 + [scene(three[0], three[2])] * 40 + [scene(three[2], three[0])] * 10
+    assert follow(scenes) == [[1, 2, 3]] * 10 + [[1, 3]] * 40 + [[3, 1]] * 10
+
+
+def test_who_comes_back_soon_is_known_and_later_is_new() -> None:
+    def away(frames: int) -> list[Poses]:
+        there = [scene(person(100), person(300 + 2 * i)) for i in range(60)]
+        return there[:10] + [scene(person(100))] * frames + there[10 + frames :]
+
+    assert follow(away(20))[-1] == [1, 2]
+    assert follow(away(40))[-1] == [1, 3]
+    assert follow(away(20), rate=10)[-1] == [1, 3]  # seconds count, not frames
+
+
+def test_frames_that_are_far_apart() -> None:
+    assert follow([scene(person(100), person(300))] * 4, rate=0.5) == [[1, 2]] * 4
+    assert follow([scene(person(100)), scene(), scene(person(100))], rate=0.5) == [[1], [], [2]]
+
+
+def test_a_person_found_twice_keeps_the_first_id() -> None:
+    usual = [scene(person(100 + 4 * i)) for i in range(30)]
+    double = [scene(person(100 + 4 * 12, 103, size=0.7, score=0.3), person(100 + 4 * 12))]
+    found = follow([*usual[:12], *double, *usual[13:]])
+    assert found[12][1] == 1
+    assert found[13:] == [[1]] * 17
+
+
+def test_an_unsure_detection_does_not_take_a_sure_ones_track() -> None:
+    found = follow([scene(person(100))] * 5 + [scene(person(100, score=0.3), person(102))])
+    assert found[-1] == [2, 1]
+    assert follow([scene(person(100, score=0.3))] * 5) == [[1]] * 5
+
+
+def test_a_second_box_on_a_passer_by_brings_nobody_back() -> None:
+    def passing(i: int) -> Poses:
+        return person(360 - 4 * i, 110)
+
+    scenes = [scene(person(300), passing(i)) for i in range(10)]
+    scenes += [scene(passing(i)) for i in range(10, 14)]
+    scenes += [scene(passing(14), person(303, 106, score=0.3))]
+    scenes += [scene(passing(i), person(300)) for i in range(15, 25)]
+    found = follow(scenes)
+    assert [row[:1] for row in found[10:]] == [[2]] * 15
+    assert [row[1] for row in found[14:]] == [3] + [1] * 10
+
+
+def test_nobody_is_the_same_after_a_cut() -> None:
+    before, after = scene(person(100), person(300)), scene(person(200, 20), person(420, 10))
+    assert follow([before] * 5 + [after] * 5) == [[1, 2]] * 5 + [[3, 4]] * 5
+
+
+def test_the_same_poses_give_the_same_ids_again() -> None:
+    scenes, _ = crossing(25, 30)
+    first = follow(scenes)
+    assert first == follow(scenes)
+    tracker = Tracker()
+    saved = [replace(p, raw=p.xy, xy=p.xy + 50) for p in scenes]  # smoothed, with what was measured
+    assert [tracker(PoseRecord(p, i, (640, 360), i / 25)).track_ids.tolist() for i, p in enumerate(saved)] == first
+
+
+def test_empty_frames_and_frames_without_times() -> None:
+    tracker = Tracker()
+    assert follow([scene(), scene(person(100)), scene(), scene(person(100))], tracker=tracker) == [[], [1], [], [1]]
+    timeless = [Tracker()(PoseRecord(scene(person(100)), i, (640, 360))) for i in range(3)]
+    assert [p.track_ids.tolist() for p in timeless] == [[1]] * 3
+    unknown = replace(scene(person(100)), score=np.zeros((1, K), np.float32))
+    assert follow([unknown] * 3) == [[1]] * 3
+
+
+def test_boxes_follow_the_keypoints() -> None:
+    people = scene(person(100), person(635, 300))
+    low, high = people.xy.min(axis=1), people.xy.max(axis=1)
+    found = boxes_from_keypoints(people, (640, 360))
+    edge = 0.09 * (high - low)[0].max()
+    assert_allclose(found.xyxy[0], [*(low[0] - edge), *(high[0] + edge)], rtol=1e-5)
+    assert found.xyxy[1, 2:].tolist() == [640, 360]
+    assert_array_equal(found.score, people.box_score)
+
+
+def test_boxes_of_people_who_hardly_show() -> None:
+    poses = person(100)
+    score = np.zeros((1, K), np.float32)
+    score[0, :2] = 0.9
+    assert_array_equal(boxes_from_keypoints(replace(poses, score=score), (640, 360)).xyxy, poses.box)
+    assert len(boxes_from_keypoints(person(900), (640, 360))) == 0
+    assert len(boxes_from_keypoints(Poses.none(), (640, 360))) == 0
