@@ -105,12 +105,8 @@ def decode_dark(
     """
     xy, score = _find_peaks(heatmaps)
     log = _log_pixels_around(modulate_heatmaps(heatmaps, kernel), xy, 2, low=1e-10)
-    gradient = 0.5 * torch.stack([log[..., 2, 3] - log[..., 2, 1], log[..., 3, 2] - log[..., 1, 2]], -1)
-    dxx = 0.25 * (log[..., 2, 4] - 2 * log[..., 2, 2] + log[..., 2, 0])
-    dyy = 0.25 * (log[..., 4, 2] - 2 * log[..., 2, 2] + log[..., 0, 2])
-    dxy = 0.25 * (log[..., 3, 3] - log[..., 1, 3] - log[..., 3, 1] + log[..., 1, 1])
     free = _is_inside(xy, (heatmaps.shape[-1], heatmaps.shape[-2]), 1, 2)
-    return (xy + newton_step(gradient, dxx, dyy, dxy, limit) * free).float(), score
+    return (xy + dark_step(log, limit) * free).float(), score
 
 
 def _decode_udp(
@@ -122,15 +118,7 @@ def _decode_udp(
     """
     xy, score = _find_peaks(heatmaps)
     log = _log_pixels_around(modulate_heatmaps(heatmaps, kernel), xy, 1, low=1e-3, high=50.0)
-    gradient = 0.5 * torch.stack([log[..., 1, 2] - log[..., 1, 0], log[..., 2, 1] - log[..., 0, 1]], -1)
-    dxx = log[..., 1, 2] - 2 * log[..., 1, 1] + log[..., 1, 0]
-    dyy = log[..., 2, 1] - 2 * log[..., 1, 1] + log[..., 0, 1]
-    dxy = 0.5 * (
-        log[..., 2, 2] - log[..., 1, 2] - log[..., 2, 1] + 2 * log[..., 1, 1] - log[..., 1, 0] - log[..., 0, 1]
-        + log[..., 0, 0]
-    )  # fmt: skip
-    epsilon = torch.finfo(torch.float32).eps
-    return (xy + newton_step(gradient, dxx + epsilon, dyy + epsilon, dxy, limit)).float(), score
+    return (xy + udp_step(log, limit, epsilon=torch.finfo(torch.float32).eps)).float(), score
 
 
 _Decoder = Callable[[Tensor, int, float | None], tuple[Tensor, Tensor]]
@@ -142,8 +130,34 @@ DECODERS: dict[str, _Decoder] = {
 }
 
 
-def newton_step(gradient: Tensor, dxx: Tensor, dyy: Tensor, dxy: Tensor, limit: float | None) -> Tensor:
-    """-H^-1 g for 2x2 Hessians: (N, K, 2), 0 where H is singular, clipped to `limit` an axis."""
+def dark_step(log: Tensor, limit: float | None) -> Tensor:
+    """DARK's Newton step in heatmap px: (..., 2) from log heatmaps (..., 5, 5) around the peaks, indexed y, x.
+
+    Derivatives are central differences and, for the second ones, of those again. limit: the longest step per
+    axis. DarkPose, lib/core/inference.py, `taylor`.
+    """
+    gradient = 0.5 * torch.stack([log[..., 2, 3] - log[..., 2, 1], log[..., 3, 2] - log[..., 1, 2]], -1)
+    dxx = 0.25 * (log[..., 2, 4] - 2 * log[..., 2, 2] + log[..., 2, 0])
+    dyy = 0.25 * (log[..., 4, 2] - 2 * log[..., 2, 2] + log[..., 0, 2])
+    dxy = 0.25 * (log[..., 3, 3] - log[..., 1, 3] - log[..., 3, 1] + log[..., 1, 1])
+    return _newton_step(gradient, dxx, dyy, dxy, limit)
+
+
+def udp_step(log: Tensor, limit: float | None, *, epsilon: float) -> Tensor:
+    """UDP's Newton step in heatmap px: (..., 2) from log heatmaps (..., 3, 3) around the peaks, indexed y, x.
+
+    epsilon: added to the second derivatives. mmpose, mmpose/codecs/utils/refinement.py.
+    """
+    middle, right, left = log[..., 1, 1], log[..., 1, 2], log[..., 1, 0]
+    below, above = log[..., 2, 1], log[..., 0, 1]
+    gradient = 0.5 * torch.stack([right - left, below - above], -1)
+    dxx, dyy = right - 2 * middle + left, below - 2 * middle + above
+    dxy = 0.5 * (log[..., 2, 2] - right - below + 2 * middle - left - above + log[..., 0, 0])
+    return _newton_step(gradient, dxx + epsilon, dyy + epsilon, dxy, limit)
+
+
+def _newton_step(gradient: Tensor, dxx: Tensor, dyy: Tensor, dxy: Tensor, limit: float | None) -> Tensor:
+    """-H^-1 g for 2x2 Hessians: (..., 2), 0 where H is singular, clipped to `limit` per axis."""
     det = dxx * dyy - dxy * dxy
     x = dxy * gradient[..., 1] - dyy * gradient[..., 0]
     y = dxy * gradient[..., 0] - dxx * gradient[..., 1]
