@@ -1,13 +1,13 @@
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
+from numpy.testing import assert_allclose, assert_array_equal
 
 from hrpose_cli import geometry
 from tests.reference import load
 
 WARP = load("warp")
 CASES = range(len(WARP["box_xywh"]))
-BOXES = np.concatenate([WARP["box_xywh"][:, :2], WARP["box_xywh"][:, :2] + WARP["box_xywh"][:, 2:]], axis=1)
+BOXES = geometry.xywh_to_xyxy(WARP["box_xywh"])
 SOURCES = {"classic": "hr", "dark": "dark"}
 
 
@@ -90,3 +90,12 @@ def test_invert_undoes(name: geometry.Geometry) -> None:
 )
 def test_box_iou(a: tuple[float, ...], b: tuple[float, ...], iou: float) -> None:
     assert_allclose(geometry.box_iou([a], [b]), [[iou]])
+
+
+def test_box_conversions() -> None:
+    xyxy = np.array([[1, 2, 4, 8], [-1, 0, 0, 0.5]], np.float32)
+    assert geometry.box_sizes(xyxy).tolist() == [[3, 6], [1, 0.5]]
+    assert geometry.box_centers(xyxy).tolist() == [[2.5, 5], [-0.5, 0.25]]
+    assert geometry.xyxy_to_xywh(xyxy).tolist() == [[1, 2, 3, 6], [-1, 0, 1, 0.5]]
+    assert_array_equal(geometry.xywh_to_xyxy(geometry.xyxy_to_xywh(xyxy)), xyxy)
+    assert geometry.xywh_to_xyxy(xyxy[0]).dtype == np.float32

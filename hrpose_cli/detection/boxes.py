@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from hrpose_cli.errors import FormatError, InputError
 from hrpose_cli.files import read_json
+from hrpose_cli.geometry import xywh_to_xyxy
 from hrpose_cli.poses import Boxes, Frame
 
 
@@ -84,5 +85,4 @@ def boxes_from_xywh(rows: NDArray[np.float64]) -> Boxes:
         raise ValueError("boxes must be numbers and scores lie in 0..1")
     rows = rows[(rows[:, 2:4] > 0).all(axis=1)]
     order = np.argsort(-rows[:, 4], kind="stable")
-    xyxy = np.concatenate([rows[:, :2], rows[:, :2] + rows[:, 2:4]], axis=1)
-    return Boxes(xyxy.astype(np.float32), rows[:, 4].astype(np.float32))[order]
+    return Boxes(xywh_to_xyxy(rows[:, :4]).astype(np.float32), rows[:, 4].astype(np.float32))[order]

@@ -23,6 +23,7 @@ from hrpose_cli.errors import FormatError
 from hrpose_cli.files import encode_utf8, read_json, to_json
 from hrpose_cli.formats.facts import UNKNOWN_SIZE, boxes_around, name_damage, skeleton_from_names, to_float32
 from hrpose_cli.formats.output import STDOUT, finish_on_interrupt, open_spool, open_stream
+from hrpose_cli.geometry import xywh_to_xyxy, xyxy_to_xywh
 from hrpose_cli.poses import Floats, Frame, PoseHeader, PoseRecord, Poses
 from hrpose_cli.skeletons import COCO, Skeleton
 
@@ -281,8 +282,7 @@ def _read_boxes(rows: Sequence[Mapping[str, Any]], xy: Floats, score: Floats) ->
     """(N, 4) boxes; around the keypoints where a row has none."""
     around = boxes_around(xy, score)
     xywh = np.array([row.get("bbox", (0, 0, 0, 0)) for row in rows], np.float64)  # (N, 4)
-    box = np.concatenate([xywh[:, :2], xywh[:, :2] + xywh[:, 2:]], axis=1)
-    return np.where([["bbox" in row] for row in rows], box, around).astype(np.float32)
+    return np.where([["bbox" in row] for row in rows], xywh_to_xyxy(xywh), around).astype(np.float32)
 
 
 def unread_coco_fields(path: Path) -> list[str]:
@@ -315,8 +315,7 @@ def _join_entries(rows: Sequence[Any], *, first: bool) -> bytes:
 
 
 def _box_to_xywh(box: Any) -> list[float]:
-    x1, y1, x2, y2 = map(float, box)
-    return [_round_number(v, 3) for v in (x1, y1, x2 - x1, y2 - y1)]
+    return [_round_number(value, 3) for value in xyxy_to_xywh(np.asarray(box, np.float64))]
 
 
 def _to_triples(xy: Any, third: Any) -> list[float | int]:

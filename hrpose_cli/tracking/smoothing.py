@@ -22,6 +22,7 @@ import scipy  # its parts are imported when they are first used, and take half a
 from numpy.typing import NDArray
 
 from hrpose_cli.errors import InputError
+from hrpose_cli.geometry import box_sizes
 from hrpose_cli.poses import Floats, PoseRecord, Poses
 
 _Doubles = NDArray[np.float64]
@@ -169,7 +170,7 @@ def _measured_xy(poses: Poses) -> Floats:
 
 def _body_sizes(box: Floats) -> _Doubles:
     """(N,) px, the longer side, which standing and lying people share; 1 at least."""
-    return np.asarray(np.maximum((box[:, 2:] - box[:, :2]).max(axis=1, initial=0), 1), np.float64)
+    return np.asarray(np.maximum(box_sizes(box).max(axis=1, initial=0), 1), np.float64)
 
 
 def smooth_offline(

@@ -17,8 +17,8 @@ import numpy as np
 import scipy  # its parts are imported when they are first used, and take half a second
 from numpy.typing import ArrayLike, NDArray
 
-from hrpose_cli.geometry import Size, box_iou, keypoint_extents, oks
-from hrpose_cli.poses import Boxes, Floats, PoseRecord, Poses
+from hrpose_cli.geometry import Size, box_centers, box_iou, box_sizes, keypoint_extents, oks
+from hrpose_cli.poses import Boxes, PoseRecord, Poses
 from hrpose_cli.skeletons import Skeleton
 
 _Doubles = NDArray[np.float64]
@@ -136,17 +136,17 @@ def _keypoint_similarity(predicted: Poses, poses: Poses) -> _Doubles:
     """(T, N) OKS over the keypoints that both show."""
     first = len(predicted)
     xy, score = (np.concatenate([getattr(p, name) for p in (predicted, poses)]) for name in ("xy", "score"))
-    area = np.prod(_box_sizes(np.concatenate([predicted.box, poses.box])), axis=1)
+    area = np.prod(box_sizes(np.concatenate([predicted.box, poses.box])), axis=1)
     alike = oks(xy, area, np.asarray(poses.skeleton.sigmas) * _SIGMA_FACTOR, visible=score >= SEEN_SCORE)
     return alike[:first, first:]
 
 
 def _track_nearness(predicted: Poses, poses: Poses) -> _Doubles:
     """(T, N) in 0..1 for who comes back: 1 in the predicted place and size, 0 from half a height away."""
-    sides = [_box_sizes(p.box).max(axis=1) for p in (predicted, poses)]  # (T,), (N,)
+    sides = [box_sizes(p.box).max(axis=1) for p in (predicted, poses)]  # (T,), (N,)
     larger = np.maximum(np.maximum(sides[0][:, None], sides[1][None]), 1)
     ratio = np.minimum(sides[0][:, None], sides[1][None]) / larger
-    away = np.linalg.norm(_box_centers(predicted.box)[:, None] - _box_centers(poses.box)[None], axis=2) / larger
+    away = np.linalg.norm(box_centers(predicted.box)[:, None] - box_centers(poses.box)[None], axis=2) / larger
     return np.asarray(np.clip(1 - 2 * away, 0, 1) * (ratio > 2 / 3))
 
 
@@ -193,7 +193,7 @@ def _update_tracks(tracks: _Tracks, poses: Poses, pairs: _IndexPairs, time: floa
 def _track_velocities(before: _Tracks, poses: Poses, time: float) -> _Doubles:
     """(N, 2) px/s of the boxes' centres, steadied, for people whose tracks were `before`."""
     step = np.maximum(time - before.seen, 1e-3)[:, None]
-    speed = (_box_centers(poses.box) - _box_centers(before.poses.box)) / step
+    speed = (box_centers(poses.box) - box_centers(before.poses.box)) / step
     return np.asarray(before.velocity + (1 - np.exp(-step / _VELOCITY_SECONDS)) * (speed - before.velocity))
 
 
@@ -202,15 +202,6 @@ def _concat_tracked(first: Poses, second: Poses) -> Poses:
     names = ("xy", "score", "box", "box_score", "track_ids")
     arrays = {name: np.concatenate([getattr(first, name), getattr(second, name)]) for name in names}
     return Poses(**arrays, skeleton=second.skeleton)
-
-
-def _box_centers(box: Floats) -> Floats:
-    return np.asarray((box[:, :2] + box[:, 2:]) / 2)
-
-
-def _box_sizes(box: Floats) -> Floats:
-    """(N, 2) widths and heights."""
-    return box[:, 2:] - box[:, :2]
 
 
 def boxes_from_keypoints(poses: Poses, size: Size, *, threshold: float = SEEN_SCORE, padding: float = 0.09) -> Boxes:
@@ -226,5 +217,5 @@ def boxes_from_keypoints(poses: Poses, size: Size, *, threshold: float = SEEN_SC
     edge = enough * padding * (high - low).max(axis=1, initial=0, keepdims=True)
     limit = np.asarray(size, np.float32)
     box = np.concatenate([np.clip(low - edge, 0, limit), np.clip(high + edge, 0, limit)], axis=1)
-    inside = (_box_sizes(box) >= 1).all(axis=1)
+    inside = (box_sizes(box) >= 1).all(axis=1)
     return Boxes(box.astype(np.float32), poses.box_score)[inside]
