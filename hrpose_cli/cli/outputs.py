@@ -16,7 +16,7 @@ from hrpose_cli.estimation import TopDown
 from hrpose_cli.files import check_writable
 from hrpose_cli.formats import POSE_FORMATS, PoseFile, find_format
 from hrpose_cli.media import IMAGE_SUFFIXES, STDIN, read_image, write_image
-from hrpose_cli.poses import Boxes, Frame, Poses
+from hrpose_cli.poses import Frame, Poses
 
 if TYPE_CHECKING:
     from hrpose_cli.estimation import BottomUp
@@ -179,7 +179,7 @@ class ImageOutputs:
             write_image(target, draw_poses(frame.image, poses, style=self.style))
             written.append(str(target))
         if self.heatmaps and isinstance(estimator, TopDown) and len(poses):
-            crops = estimator.cut([frame], [Boxes(poses.box, poses.box_score)], [(0, i) for i in range(len(poses))])
+            crops = estimator.cropper.cut(frame.image, poses.box)
             for i, (crop, maps) in enumerate(zip(crops.images, estimator.heatmaps(crops).cpu().numpy(), strict=True)):
                 panel = target.with_name(f"{target.stem.removesuffix('.pose')}.heatmaps-{i + 1}.jpg")
                 if _file_identity(panel) in self.inputs:

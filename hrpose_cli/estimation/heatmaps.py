@@ -14,10 +14,15 @@ Decoding   argmax    the highest pixel
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from hrpose_cli.geometry import Geometry, Size, compose_affines, heatmap_to_crop, transform_points
+from hrpose_cli.poses import Affine, Floats
 
 DEFAULT_DECODE_LIMIT = 1.0  # heatmap px per axis
 
@@ -54,7 +59,7 @@ def _find_peaks(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
     return xy * (score > 0)[..., None], score
 
 
-def nan_where_not_finite(heatmaps: Tensor) -> Tensor:
+def _nan_where_not_finite(heatmaps: Tensor) -> Tensor:
     """(N, K) NaN for maps with values that are not finite, else 0; for results to carry, so that nobody waits."""
     low, high = heatmaps.flatten(2).amin(2), heatmaps.flatten(2).amax(2)
     return 0 * (high - low)
@@ -128,6 +133,34 @@ DECODERS: dict[str, _Decoder] = {
     "dark": decode_dark,
     "udp": _decode_udp,
 }
+
+
+@dataclass(frozen=True)
+class HeatmapDecoder:
+    """Decodes heatmaps of crops and knows how their pixels lie in the crop."""
+
+    method: str  # a key of DECODERS
+    kernel: int  # heatmap px, side of the blur
+    limit: float | None  # heatmap px per axis, the longest sub-pixel step; see `decode_dark`
+    crop_size: Size  # (width, height)
+    geometry: Geometry = "classic"
+
+    def decode(self, heatmaps: Tensor, to_frame: Affine) -> tuple[Tensor, Affine]:
+        """Keypoints (N, K, 3) on the device of `heatmaps` (N, K, h, w), and affines (N, 2, 3) to frame pixels.
+
+        A keypoint is x and y in heatmap pixels and the score in 0..1, which is NaN where the heatmap has a
+        value that is not finite. to_frame: (N, 2, 3) from crop pixels. Nothing waits for the device here.
+        """
+        xy, score = DECODERS[self.method](heatmaps, self.kernel, self.limit)
+        points = torch.cat([xy, (score.clamp(0, 1) + _nan_where_not_finite(heatmaps))[..., None]], dim=-1)
+        size = heatmaps.shape[-1], heatmaps.shape[-2]
+        return points, compose_affines(to_frame, heatmap_to_crop(size, self.crop_size, self.geometry))
+
+
+def locate_keypoints(points: Tensor, to_frame: Affine) -> tuple[Floats, Floats]:
+    """Keypoints (N, K, 2) in frame pixels and their scores (N, K), from what `HeatmapDecoder.decode` returns."""
+    found = points.cpu().numpy()
+    return transform_points(to_frame, found[..., :2]).astype(np.float32), found[..., 2].copy()
 
 
 def dark_step(log: Tensor, limit: float | None) -> Tensor:

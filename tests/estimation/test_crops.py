@@ -103,7 +103,7 @@ def test_a_device_cuts_the_same_crops(mode: crops.CropMode, name: geometry.Geome
     for padding in (1.0, 1.25):
         want = crops.cut_crops(image, boxes, (96, 128), geometry=name, mode=mode, padding=padding)
         frame = crops.upload(image, "cpu")
-        found = crops.sample_crops(frame, boxes, (96, 128), geometry=name, mode=mode, padding=padding)
+        found = crops._sample_crops(frame, boxes, (96, 128), geometry=name, mode=mode, padding=padding)
         assert_same_images(found.images, want.images)
         assert_array_equal(found.to_frame, want.to_frame)
 
@@ -123,13 +123,13 @@ def test_a_device_is_exact_far_from_the_corner_of_a_large_image() -> None:
     image = np.zeros((400, 12_000, 3), np.uint8)
     image[:, 11_000:] = np.random.default_rng(0).integers(0, 256, (400, 1000, 3), np.uint8)
     boxes = [[11_200.3, 40, 11_290, 200], [20, 30, 90, 90]]
-    found = crops.sample_crops(crops.upload(image, "cpu"), boxes, (96, 128))
+    found = crops._sample_crops(crops.upload(image, "cpu"), boxes, (96, 128))
     assert_same_images(found.images, crops.cut_crops(image, boxes, (96, 128)).images)
 
 
 @pytest.mark.parametrize("mode", crops.CROP_MODES)
 def test_nobody_on_a_device(mode: crops.CropMode) -> None:
-    found = crops.sample_crops(torch.zeros(20, 30, 3, dtype=torch.uint8), np.zeros((0, 4)), (96, 128), mode=mode)
+    found = crops._sample_crops(torch.zeros(20, 30, 3, dtype=torch.uint8), np.zeros((0, 4)), (96, 128), mode=mode)
     assert len(found) == 0
     assert found.images.shape == (0, 128, 96, 3)
 

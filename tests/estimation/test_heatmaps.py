@@ -68,9 +68,9 @@ def test_float32_is_where_float64_is_slow_or_missing() -> None:
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
 def test_maps_that_are_not_numbers_are_known_by_one_value(value: float) -> None:
     some = torch.rand(2, 3, 8, 6) - 0.5
-    assert_array_equal(heatmaps.nan_where_not_finite(some), np.zeros((2, 3)))
+    assert_array_equal(heatmaps._nan_where_not_finite(some), np.zeros((2, 3)))
     some[1, 2, 4, 5] = value
-    assert_array_equal(torch.isnan(heatmaps.nan_where_not_finite(some)), [[False] * 3, [False, False, True]])
+    assert_array_equal(torch.isnan(heatmaps._nan_where_not_finite(some)), [[False] * 3, [False, False, True]])
 
 
 @pytest.mark.parametrize("name", SETS)
