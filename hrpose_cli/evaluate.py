@@ -9,6 +9,7 @@ from typing import Protocol as Interface
 
 import numpy as np
 
+from hrpose_cli.coco_file import find_image_folder, read_coco_results
 from hrpose_cli.detection import Detector, GivenBoxes, boxes_from_xywh
 from hrpose_cli.errors import InputError
 from hrpose_cli.estimation import NMS_METHODS, BottomUp, TopDown, estimate_frames, pose_similarity
@@ -21,9 +22,7 @@ from hrpose_cli.metrics import (
     MpiiPerson,
     evaluate_coco,
     evaluate_crowdpose,
-    find_image_folder,
     load_coco,
-    load_coco_results,
     load_crowdpose,
     load_mpii,
     load_mpii_predictions,
@@ -173,7 +172,7 @@ class _CocoGroundTruth:
         check_skeleton(self.truth, SKELETONS[spec.skeleton])
 
     def read(self, path: Path) -> list[dict[str, Any]]:
-        return load_coco_results(path)
+        return read_coco_results(path)
 
     def score(self, rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
         return {"": self.numbers(self.truth, rows, image_ids=self.ids)}

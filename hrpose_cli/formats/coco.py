@@ -19,8 +19,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose_cli.errors import FormatError
-from hrpose_cli.files import encode_utf8, read_json, to_json
+from hrpose_cli.coco_file import read_coco_file
+from hrpose_cli.files import encode_utf8, to_json
 from hrpose_cli.formats.facts import UNKNOWN_SIZE, boxes_around, name_damage, skeleton_from_names, to_float32
 from hrpose_cli.formats.output import STDOUT, finish_on_interrupt, open_spool, open_stream
 from hrpose_cli.geometry import xywh_to_xyxy, xyxy_to_xywh
@@ -29,6 +29,7 @@ from hrpose_cli.skeletons import COCO, Skeleton
 
 _PERSON_CATEGORY = 1  # COCO's category id
 _FORMAT_NAME = "COCO dictionary"
+_READ_KEYS = {"images": {"id", "file_name", "width", "height"}, "annotations": {"image_id"}, "categories": set[str]()}
 # Keys of annotations that are read, or follow from what is.
 _KEYS = {"id", "image_id", "category_id", "iscrowd", "bbox", "area", "score", "box_score", "num_keypoints"}
 _KEYS |= {"keypoints", "keypoint_scores", "track_id", "raw_keypoints", "filled"}
@@ -179,10 +180,8 @@ def read_coco(path: Path) -> tuple[PoseHeader, Iterator[PoseRecord]]:
 
     A dictionary that hrpose wrote gives back its people but for sigmas and rounding.
     """
-    content = read_json(path, "COCO poses")
+    content = read_coco_file(path, _READ_KEYS, kind=_FORMAT_NAME, what="COCO poses")
     with name_damage(_FORMAT_NAME, path):
-        if not isinstance(content, dict):
-            raise FormatError("it is a list, which names no images, and no COCO dictionary")
         keypoints = next((c["keypoints"] for c in content["categories"] if "keypoints" in c), COCO.keypoints)
         images = content["images"]
         people = defaultdict(list)
@@ -287,7 +286,7 @@ def _read_boxes(rows: Sequence[Mapping[str, Any]], xy: Floats, score: Floats) ->
 
 def unread_coco_fields(path: Path) -> list[str]:
     """What `read_coco` leaves out, in plain words."""
-    content = read_json(path, "COCO poses")
+    content = read_coco_file(path, _READ_KEYS, kind=_FORMAT_NAME, what="COCO poses")
     images, rows = content["images"], content["annotations"]
     foreign = [row for row in rows if "box_score" not in row]  # hrpose writes one, and the area of the box
     seen = [row.get("keypoints", ())[2::3] for row in foreign if not row.get("iscrowd")]
