@@ -33,6 +33,10 @@ def wrong_usage(result: Any) -> str:
     return clean_failure(result, code=2)
 
 
+def parameter_count(net: torch.nn.Module) -> int:
+    return sum(p.numel() for p in net.parameters())
+
+
 def spec() -> ModelSpec:
     """The facts of a net that is small enough to run everywhere."""
     return ModelSpec(name="tiny", architecture="hrnet", net=TINY, input_size=(96, 128), sigma=1.0, kernel=3)

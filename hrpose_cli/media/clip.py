@@ -38,8 +38,7 @@ class Clip:
     size: tuple[int, int]  # (width, height) as displayed
     rate: Fraction  # frames per second: of a variable rate the mean
     time_base: Fraction  # seconds of one tick of VideoFrame.pts
-    frames: int | None = None
-    frames_exact: bool = False  # False: `frames` is an estimate from duration and rate
+    frames: int | None = None  # counted, or estimated from duration and rate
     duration: Fraction | None = None  # seconds
     sample_aspect: Fraction = Fraction(1)  # width over height of one displayed pixel
     colour: Colour = Colour()
