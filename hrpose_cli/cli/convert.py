@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from hrpose_cli.formats import PoseFormat
-    from hrpose_cli.poses import PoseHeader, PoseRecord
+    from hrpose_cli.poses import FramePoses, PoseHeader
 
 
 def convert(
@@ -60,7 +60,7 @@ def convert(
         report.note(note)
 
 
-def _collect_facts(header: PoseHeader, records: Iterator[PoseRecord], said: set[str]) -> Iterator[PoseRecord]:
+def _collect_facts(header: PoseHeader, records: Iterator[FramePoses], said: set[str]) -> Iterator[FramePoses]:
     """The records; the facts that they hold are added to `said`."""
     from hrpose_cli.formats import facts_in
 

@@ -15,7 +15,7 @@ from hrpose_cli.errors import InputError, UsageError
 from hrpose_cli.estimation import frames_in_whole_chunks
 from hrpose_cli.files import remove_stale_files
 from hrpose_cli.formats import PoseFile, PoseWriter, header_to_json, read_jsonl, whole_record_ends
-from hrpose_cli.poses import PoseHeader, PoseRecord, Poses
+from hrpose_cli.poses import FramePoses, PoseHeader, Poses
 
 # Interrupted runs --------------------------------------------------------------------------------
 
@@ -60,8 +60,8 @@ def read_saved_poses(files: Sequence[PoseFile], frames: int, way: MotionOptions)
     """The poses as they were measured in the first `frames` frames of an interrupted run."""
     _, records = read_jsonl(find_resumable_file(files).path)
     for record in islice(records, 0, frames, way.every):
-        poses = record.poses
-        yield replace(poses, xy=poses.xy if poses.raw is None else poses.raw, raw=None, track_ids=None)
+        poses = record.people
+        yield replace(poses, xy=poses.measured_xy, raw=None, track_ids=None)
 
 
 @dataclass
@@ -71,11 +71,11 @@ class _SkippingWriter:
     inner: PoseWriter
     left: int  # frames
 
-    def write(self, record: PoseRecord) -> None:
+    def write(self, frame_poses: FramePoses) -> None:
         if self.left:
             self.left -= 1
         else:
-            self.inner.write(record)
+            self.inner.write(frame_poses)
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hrpose_cli.errors import FormatError, InputError
 from hrpose_cli.geometry import keypoint_extents
-from hrpose_cli.poses import Floats, PoseHeader, PoseRecord
+from hrpose_cli.poses import Floats, FramePoses, PoseHeader
 from hrpose_cli.skeletons import SKELETONS, Skeleton
 
 # What readers of Python and NumPy raise over content that is not what they expect.
@@ -43,9 +43,9 @@ DIGITS = "digits beyond the third decimal"
 FACTS = (BOXES, SCORES, TRACK_IDS, RAW, FILLED, SIGMA, EMPTY, TIMES, NAMES, SIZES, RATE, INFO, DIGITS)
 
 
-def facts_in(header: PoseHeader, record: PoseRecord) -> set[str]:
-    """The facts of one record and its header."""
-    poses = record.poses
+def facts_in(header: PoseHeader, frame_poses: FramePoses) -> set[str]:
+    """The facts of one frame and its header."""
+    poses = frame_poses.people
     there = {
         TRACK_IDS: poses.track_ids is not None,
         RAW: poses.raw is not None,
@@ -53,7 +53,11 @@ def facts_in(header: PoseHeader, record: PoseRecord) -> set[str]:
         SIGMA: poses.sigma is not None,
     }
     people = {BOXES, SCORES, DIGITS, *(fact for fact, found in there.items() if found)} if len(poses) else {EMPTY}
-    frame = {TIMES: record.time is not None, NAMES: record.name, SIZES: record.size != UNKNOWN_SIZE}
+    frame = {
+        TIMES: frame_poses.frame.time is not None,
+        NAMES: frame_poses.frame.name,
+        SIZES: frame_poses.frame.size != UNKNOWN_SIZE,
+    }
     frame |= {RATE: header.rate is not None, INFO: header.info}
     return people | {fact for fact, found in frame.items() if found}
 

@@ -30,7 +30,7 @@ from hrpose_cli.formats.facts import (
     skeleton_from_names,
     to_float32,
 )
-from hrpose_cli.poses import PoseHeader, PoseRecord, Poses
+from hrpose_cli.poses import FrameInfo, FramePoses, PoseHeader, Poses
 from hrpose_cli.skeletons import COCO, Skeleton
 
 _FILE_ENDING = "_keypoints.json"
@@ -62,17 +62,17 @@ class _FolderWriter:
             if number := _NUMBER.search(file.name):
                 self.old[file.name[: number.start()]].append(file)
 
-    def write(self, record: PoseRecord) -> None:
+    def write(self, frame_poses: FramePoses) -> None:
         """One more frame."""
-        name = self.name or Path(record.name).stem or "frame"
+        name = self.name or Path(frame_poses.frame.name).stem or "frame"
         for file in self.old.pop(name, ()):
             file.unlink()
         content = {
             "version": 1.3,
-            "joints": record.poses.skeleton.keypoints,
-            "people": [_person_entry(record.poses, i) for i in range(len(record.poses))],
+            "joints": frame_poses.people.skeleton.keypoints,
+            "people": [_person_entry(frame_poses.people, i) for i in range(len(frame_poses.people))],
         }
-        with atomic_write(self.folder / f"{name}_{record.index:012d}{_FILE_ENDING}") as temporary:
+        with atomic_write(self.folder / f"{name}_{frame_poses.frame.index:012d}{_FILE_ENDING}") as temporary:
             temporary.write_text(json.dumps(content), encoding="utf-8")
 
 
@@ -92,7 +92,7 @@ def _person_entry(poses: Poses, i: int) -> dict[str, Any]:
     return entry | {"pose_keypoints_2d": shortest_decimals(known.ravel())}
 
 
-def read_openpose(path: Path) -> tuple[PoseHeader, Iterator[PoseRecord]]:
+def read_openpose(path: Path) -> tuple[PoseHeader, Iterator[FramePoses]]:
     """Poses with boxes around the keypoints, a box score of 1, and no time; frames are numbered by the names.
 
     COCO-18 and BODY_25 become COCO-17: the neck, the middle of the hips and the feet are left out.
@@ -108,7 +108,7 @@ def read_openpose(path: Path) -> tuple[PoseHeader, Iterator[PoseRecord]]:
     with name_damage(_FORMAT_NAME, files[0]):
         keypoints = content.get("joints")
         skeleton = skeleton_from_names(keypoints) if keypoints else COCO
-    return PoseHeader(skeleton=skeleton, source=_common_name(files)), _read_records(files, skeleton)
+    return PoseHeader(skeleton=skeleton, source=_common_name(files)), _read_frames(files, skeleton)
 
 
 def unread_openpose_fields(path: Path) -> list[str]:
@@ -129,13 +129,13 @@ def _common_name(files: Sequence[Path]) -> str:
     return names.pop() if len(names) == 1 else ""
 
 
-def _read_records(files: Sequence[Path], skeleton: Skeleton) -> Iterator[PoseRecord]:
+def _read_frames(files: Sequence[Path], skeleton: Skeleton) -> Iterator[FramePoses]:
     for position, file in enumerate(files):
         content = read_json(file, "OpenPose keypoints")
         number = _NUMBER.search(file.name)
         with name_damage(_FORMAT_NAME, file):
             poses = _read_poses(content["people"], skeleton)
-        yield PoseRecord(poses, int(number[1]) if number else position, UNKNOWN_SIZE)
+        yield FramePoses(FrameInfo(UNKNOWN_SIZE, int(number[1]) if number else position), poses)
 
 
 def _read_poses(people: Sequence[Mapping[str, Any]], skeleton: Skeleton) -> Poses:

@@ -11,9 +11,9 @@ from typing import Any
 from hrpose_cli.errors import UsageError
 from hrpose_cli.formats import coco, csv, facts, jsonl, npz, openpose, trc
 from hrpose_cli.formats.output import STDOUT, NamedOutput, PoseWriter, WriterOpener
-from hrpose_cli.poses import PoseHeader, PoseRecord
+from hrpose_cli.poses import FramePoses, PoseHeader
 
-_FormatReader = Callable[[Path], tuple[PoseHeader, Iterator[PoseRecord]]]
+_FormatReader = Callable[[Path], tuple[PoseHeader, Iterator[FramePoses]]]
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ POSE_FORMATS = {
 
 
 def open_writer(path: Path | str, header: PoseHeader, *, format: str | None = None, **options: Any) -> NamedOutput:
-    """A context manager with `write(record)`; `-` is the standard output.
+    """A context manager with `write(frame_poses)`; `-` is the standard output.
 
     It holds no frame in memory. A file gets its name when the block ends well or by Ctrl-C and is
     not there after other exceptions, but for JSON Lines and the files of an OpenPose folder, which
@@ -119,8 +119,8 @@ def open_writers(opened: Iterable[AbstractContextManager[PoseWriter]]) -> Iterat
         failure = None  # its traceback holds this frame, and that all that the run holds
 
 
-def read_pose_file(path: Path | str, format: str | None = None) -> tuple[PoseHeader, Iterator[PoseRecord]]:
-    """The header of a pose file and its records, one after another."""
+def read_pose_file(path: Path | str, format: str | None = None) -> tuple[PoseHeader, Iterator[FramePoses]]:
+    """The header of a pose file and its frames, one after another."""
     chosen = find_format(path, format)
     if chosen.read is None:
         raise UsageError(f"{path}: {chosen.name} can only be written, since it keeps neither scores nor boxes")
