@@ -14,13 +14,11 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hrpose_cli.media import read_image
-from hrpose_cli.poses import FrameInfo, FramePoses, Poses
+from hrpose_cli.poses import Doubles, FrameInfo, FramePoses, Poses
 from hrpose_cli.tracking import OneEuro, Tracker
 
-Doubles = NDArray[np.float64]
 HEIGHT, NOISE, KEYPOINTS = 200.0, 1.5, 17
 GREY = 3.0  # grey levels of noise, of a camera in a room
 RATES = (25, 30, 60)
