@@ -37,7 +37,7 @@ def convert(
 ) -> None:
     """Write the poses of a file in another format: coco .json, .jsonl, .csv, .npz, .trc, or a folder for openpose."""
     from hrpose_cli.cli.report import Report
-    from hrpose_cli.files import check_writable, remove_stale_files
+    from hrpose_cli.files import check_writable
     from hrpose_cli.formats import PoseFile, find_format, open_writer, read_pose_file
 
     report = Report(quiet=quiet)
@@ -48,7 +48,6 @@ def convert(
     header, records = read_pose_file(source, source_format)
     if target != "-" and not PoseFile.of(target, format).folder:
         check_writable(Path(target))
-    remove_stale_files(Path(target))
     said: set[str] = set()
     with report.interruptible(), open_writer(target, header, format=format, **scale) as out:
         for record in _collect_facts(header, records, said):

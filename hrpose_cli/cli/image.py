@@ -91,7 +91,7 @@ def image(
     header = PoseHeader(info, estimator.skeleton, threshold=keypoint_score, numbered=has_numeric_names(paths))
     frames, rows = read_images(paths, getattr(estimator, "detector", None), report.failed), list[Any]()
     try:
-        with report.interruptible(), open_writers(file.opened(header) for file in files) as writers:
+        with report.interruptible(), open_writers(files, header) as writers:
             for number, (frame, every) in enumerate(
                 report.track(estimate_frames(frames, estimator), len(paths)), start=1
             ):

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hrpose_cli.clips.resume import find_resumable_file, open_resumed_writer, read_saved_poses, truncate_to_chunk
+from hrpose_cli.clips.resume import read_saved_poses, skip_done_frames, truncate_to_chunk
 from hrpose_cli.clips.stages import DEFAULT_MOTION, MotionOptions, estimate_clip, fill_skipped, follow_people
 from hrpose_cli.draw import DEFAULT_STYLE, DrawStyle, draw_poses
 from hrpose_cli.errors import UsageError
@@ -190,16 +190,14 @@ def write_clip(
 ) -> ClipSummary:
     """Write all outputs; after an error the pose files have what came before it, and the error goes on."""
     done = ClipSummary(source.name, resumed=resumed)
-    begun = find_resumable_file(outputs.poses) if resumed else None  # the file that the run is resumed from
+    files = skip_done_frames(outputs.poses, resumed) if resumed else outputs.poses
     shown: list[Image] = []  # what was drawn last: windows belong to the main thread
     with closing(pairs):
         first = next(pairs, None)  # files of an earlier run are not touched before there is something to write
         with (
             _finish_on_interrupt(done),
             _open_video_writer(outputs, source.clip) as sink,
-            open_writers(
-                open_resumed_writer(file, header, done=resumed if file is begun else 0) for file in outputs.poses
-            ) as writers,
+            open_writers(files, header) as writers,
             _draw_in_background(outputs, sink, watch, shown) as drawer,
         ):
             for frame_poses in progress(chain([first] if first else [], pairs), source.clip.frames):

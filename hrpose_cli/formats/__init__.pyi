@@ -11,7 +11,6 @@ from .facts import facts_in as facts_in
 from .facts import header_to_json as header_to_json
 from .jsonl import read_jsonl as read_jsonl
 from .jsonl import whole_record_ends as whole_record_ends
-from .output import PoseWriter as PoseWriter
 from .pose_file import POSE_FORMATS as POSE_FORMATS
 from .pose_file import PoseFile as PoseFile
 from .pose_file import PoseFormat as PoseFormat

@@ -29,11 +29,12 @@ _FORMAT_NAME = "JSON Lines file of hrpose"
 
 
 class _LineWriter:
-    """Writes a line per frame."""
+    """Writes a line per frame, except for the first `done` frames."""
 
-    def __init__(self, file: IO[bytes], header: PoseHeader) -> None:
+    def __init__(self, file: IO[bytes], header: PoseHeader, done: int = 0) -> None:
         self.file = file
         self.header = header
+        self.done = done
 
     def line(self, content: Mapping[str, Any]) -> None:
         text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -41,22 +42,26 @@ class _LineWriter:
         self.file.flush()
 
     def write(self, frame_poses: FramePoses) -> None:
-        """One more frame."""
-        facts = {
-            "frame": frame_poses.frame.index,
-            "time": frame_poses.frame.time,
-            "name": frame_poses.frame.name or None,
-            "size": None if frame_poses.frame.size == self.header.size else frame_poses.frame.size,
+        """Write one more frame."""
+        if self.done:
+            self.done -= 1
+            return
+        frame = frame_poses.frame
+        entry = {
+            "frame": frame.index,
+            "time": frame.time,
+            "name": frame.name or None,
+            "size": None if frame.size == self.header.size else frame.size,
         }
-        self.line({k: v for k, v in facts.items() if v is not None} | {"people": _person_entries(frame_poses.people)})
+        self.line({k: v for k, v in entry.items() if v is not None} | {"people": _person_entries(frame_poses.people)})
 
 
 @contextmanager
-def open_jsonl(path: Path, header: PoseHeader, *, append: bool = False) -> Iterator[_LineWriter]:
-    """A new file, or more lines for one that `whole_record_ends` knows to end with a whole line."""
-    with _open_file(path, "ab" if append else "wb") as file:
-        lines = _LineWriter(file, header)
-        if not append:
+def open_jsonl(path: Path, header: PoseHeader, *, done: int = 0) -> Iterator[_LineWriter]:
+    """A new file, or more lines for one that ends with the whole line of its first `done` frames."""
+    with _open_file(path, "ab" if done else "wb") as file:
+        lines = _LineWriter(file, header, done)
+        if not done:
             lines.line(header_to_json(header))
         yield lines
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hrpose_cli.errors import UsageError
+from hrpose_cli.files import remove_stale_files
 from hrpose_cli.formats import coco, csv, facts, jsonl, npz, openpose, trc
 from hrpose_cli.formats.output import STDOUT, NamedOutput, PoseWriter, WriterOpener
 from hrpose_cli.poses import FramePoses, PoseHeader
@@ -40,7 +41,7 @@ POSE_FORMATS = {
             "coco", ".json", coco.open_coco, coco.read_coco, frozenset({facts.SIGMA, facts.DIGITS}),
             pipes=True, unread=coco.unread_coco_fields,
         ),
-        PoseFormat("jsonl", ".jsonl", jsonl.open_jsonl, jsonl.read_jsonl, options=frozenset({"append"}), pipes=True),
+        PoseFormat("jsonl", ".jsonl", jsonl.open_jsonl, jsonl.read_jsonl, options=frozenset({"done"}), pipes=True),
         PoseFormat("csv", ".csv", csv.open_csv, csv.read_csv, frozenset({*_NO_FRAME, facts.EMPTY}), pipes=True),
         PoseFormat("npz", ".npz", npz.open_npz, npz.read_npz),
         PoseFormat(
@@ -59,55 +60,54 @@ POSE_FORMATS = {
 
 
 def open_writer(path: Path | str, header: PoseHeader, *, format: str | None = None, **options: Any) -> NamedOutput:
-    """A context manager with `write(frame_poses)`; `-` is the standard output.
+    """A context manager with `write(frame_poses)`; the path `-` is the standard output.
 
-    It holds no frame in memory. A file gets its name when the block ends well or by Ctrl-C and is
-    not there after other exceptions, but for JSON Lines and the files of an OpenPose folder, which
-    are there as they come. Options: `append=True` (jsonl), `metres_per_pixel` (trc).
+    A file gets its name when the block ends well or by Ctrl-C, and does not exist after other exceptions.
+    JSON Lines and the files of an OpenPose folder exist from the start. Options: `done`, the number of frames
+    that an interrupted run has written (jsonl); `metres_per_pixel` (trc).
     """
     chosen = find_format(path, format)
     for option in options.keys() - chosen.options:
         raise UsageError(f"{option} is no option of {chosen.name}, to which {path} would be written")
     if Path(path) == STDOUT and not chosen.pipes:
         raise UsageError(f"{chosen.name} cannot go to the standard output: name a file")
+    remove_stale_files(Path(path))
     return NamedOutput(Path(path), chosen.writer(Path(path), header, **options))
 
 
 @dataclass(frozen=True)
 class PoseFile:
-    """A pose file that is to be written."""
+    """A pose file to be written."""
 
     path: Path
     format: str
-    metres_per_pixel: float | None = None  # of formats that have it as an option
+    options: Mapping[str, Any] = field(default_factory=dict)  # of `open_writer`
 
     @classmethod
-    def of(cls, name: str, format: str | None = None, *, metres_per_pixel: float | None = None) -> PoseFile:
-        """InputError for a name of no format; other formats than TRC stay in pixels."""
+    def of(cls, name: str, format: str | None = None, **options: Any) -> PoseFile:
+        """Choose the format of a name, and keep the options that it has and that are not None."""
         chosen = find_format(name, format)
-        return cls(Path(name), chosen.name, metres_per_pixel if "metres_per_pixel" in chosen.options else None)
+        own = {key: value for key, value in options.items() if key in chosen.options and value is not None}
+        return cls(Path(name), chosen.name, own)
 
     @property
     def folder(self) -> bool:
-        """Whether it is a folder of files."""
+        """True for a folder of files."""
         return POSE_FORMATS[self.format].suffix == "/"
 
     @property
     def files(self) -> list[Path]:
-        """What was written under the name."""
+        """The files that were written under the name."""
         return POSE_FORMATS[self.format].files(self.path)
-
-    def opened(self, header: PoseHeader, **options: Any) -> NamedOutput:
-        scale = {} if self.metres_per_pixel is None else {"metres_per_pixel": self.metres_per_pixel}
-        return open_writer(self.path, header, format=self.format, **scale, **options)
 
 
 @contextmanager
-def open_writers(opened: Iterable[AbstractContextManager[PoseWriter]]) -> Iterator[list[PoseWriter]]:
-    """All writers of a run: what came before an error is kept in each of them, and the error goes on."""
+def open_writers(files: Iterable[PoseFile], header: PoseHeader) -> Iterator[list[PoseWriter]]:
+    """Writers of all pose files of a run; each keeps the frames before an error in the block, and the error goes on."""
     failure = None
     with ExitStack() as stack:
-        writers = [stack.enter_context(writer) for writer in opened]
+        opened = (open_writer(file.path, header, format=file.format, **file.options) for file in files)
+        writers: list[PoseWriter] = [stack.enter_context(writer) for writer in opened]
         try:
             yield writers
         except Exception as error:

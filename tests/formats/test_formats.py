@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -22,7 +24,14 @@ from hrpose_cli.files import write_json
 from hrpose_cli.formats import jsonl
 from hrpose_cli.formats.csv import _COLUMNS
 from hrpose_cli.formats.facts import boxes_around, shortest_decimals
-from hrpose_cli.formats.pose_file import POSE_FORMATS, find_format, open_writer, read_pose_file
+from hrpose_cli.formats.pose_file import (
+    POSE_FORMATS,
+    PoseFile,
+    find_format,
+    open_writer,
+    open_writers,
+    read_pose_file,
+)
 from hrpose_cli.poses import FrameInfo, FramePoses, PoseHeader, Poses
 from hrpose_cli.skeletons import COCO, MPII, SKELETONS, Skeleton
 
@@ -204,6 +213,35 @@ def test_binary_and_several_files_need_a_name(name: str) -> None:
 def test_options_of_other_formats_are_refused() -> None:
     with pytest.raises(InputError, match=r"metres_per_pixel is no option of csv"):
         open_writer("a.csv", HEADER, metres_per_pixel=0.1)
+
+
+def test_a_pose_file_keeps_the_options_of_its_format() -> None:
+    assert PoseFile.of("a.trc", metres_per_pixel=0.1) == PoseFile(Path("a.trc"), "trc", {"metres_per_pixel": 0.1})
+    assert PoseFile.of("a.trc", metres_per_pixel=None).options == {}
+    assert PoseFile.of("a.csv", metres_per_pixel=0.1).options == {}
+
+
+def test_open_writers_pass_the_options_on_and_keep_what_came_before_an_error(tmp_path: Path) -> None:
+    files = [PoseFile(tmp_path / "a.trc", "trc", {"metres_per_pixel": 0.01}), PoseFile(tmp_path / "a.csv", "csv")]
+
+    def run() -> None:
+        with open_writers(files, HEADER) as writers:
+            for frame_poses in ended(OSError("the encoder's")):
+                for writer in writers:
+                    writer.write(frame_poses)
+
+    with pytest.raises(OSError, match="the encoder's"):
+        run()
+    assert [len(each.people) for each in read_pose_file(tmp_path / "a.csv")[1]] == [1, 2]
+    assert "\tm\t" in (tmp_path / "a_track7.trc").read_text()
+
+
+def test_open_writer_removes_the_temporary_file_of_a_killed_run(tmp_path: Path) -> None:
+    killed = subprocess.Popen([sys.executable, "-c", ""])
+    killed.wait()
+    (tmp_path / f".{killed.pid}.a.csv").touch()
+    save(tmp_path / "a.csv", clip(1))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
 
 
 # ---- what happens when a run ends early
@@ -480,7 +518,7 @@ def test_a_cut_file_that_is_appended_to_is_the_whole_one(tmp_path: Path) -> None
     save(whole, records)
     save(path, records)
     os.truncate(path, jsonl.whole_record_ends(path)[2])  # the header and two records
-    save(path, records[2:], append=True)
+    save(path, records, done=2)
     assert path.read_bytes() == whole.read_bytes()
 
 
