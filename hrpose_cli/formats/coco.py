@@ -20,7 +20,7 @@ import numpy as np
 
 from hrpose_cli.errors import FormatError
 from hrpose_cli.files import encode_utf8, read_json, to_json
-from hrpose_cli.formats.facts import UNKNOWN_SIZE, boxes_around, name_damage, skeleton_from_names, to_float32
+from hrpose_cli.formats.header_json import UNKNOWN_SIZE, boxes_around, name_damage, skeleton_from_names, to_float32
 from hrpose_cli.formats.output import STDOUT, finish_on_interrupt, open_spool, open_stream
 from hrpose_cli.poses import Bools, Floats, Frame, FrameInfo, FramePoses, PoseHeader, Poses
 from hrpose_cli.skeletons import COCO, Skeleton
@@ -285,25 +285,18 @@ def _read_boxes(rows: Sequence[Mapping[str, Any]], xy: Floats, score: Floats) ->
 
 
 def unread_coco_fields(path: Path) -> list[str]:
-    """What `read_coco` leaves out, in plain words."""
+    """The parts of another program's file that `read_coco` leaves out, in plain words."""
     content = read_json(path, "COCO poses")
-    images, rows = content["images"], content["annotations"]
-    foreign = [row for row in rows if "box_score" not in row]  # hrpose writes one, and the area of the box
-    seen = [row.get("keypoints", ())[2::3] for row in foreign if not row.get("iscrowd")]
-    kinds = {
-        "annotations without keypoints": any("keypoints" not in row for row in rows),
-        "crowds": any(row.get("iscrowd") for row in rows),
-        "areas (those of the boxes take their place)": any("area" in row for row in foreign),
-        "that labelled keypoints are hidden": any(1 in each for each in seen),
-        "ids of annotations": [row.get("id") for row in rows] != [*range(1, len(rows) + 1)],
-        "ids of images": not _ids_are_names(images)
-        and [image["id"] for image in images] != [*range(1, len(images) + 1)],
-    }
+    rows, images = content["annotations"], content["images"]
+    keys = {key for key in content if content[key]} - _LISTS
+    image_keys, row_keys = {key for each in images for key in each}, {key for row in rows for key in row}
+    skipped = sum(not _is_person(row) for row in rows)
     return [
-        *(f'"{key}"' for key in sorted(key for key in content if content[key] and key not in _LISTS)),
-        *(f'"{key}" of images' for key in sorted({key for image in images for key in image} - _IMAGE_KEYS)),
-        *(f'"{key}" of annotations' for key in sorted({key for row in rows for key in row} - _KEYS)),
-        *(kind for kind, found in kinds.items() if found),
+        *(f'"{key}"' for key in sorted(keys)),
+        *(f'"{key}" of images' for key in sorted(image_keys - _IMAGE_KEYS)),
+        *(f'"{key}" of annotations' for key in sorted(row_keys - _KEYS)),
+        *[f"{skipped} of {len(rows)} annotations (crowds, or without keypoints)"] * bool(skipped),
+        *["ids, areas and hidden keypoints of annotators"] * any("box_score" not in row for row in rows),
     ]
 
 

@@ -19,7 +19,7 @@ from typing import IO, Any
 import numpy as np
 
 from hrpose_cli.errors import FormatError
-from hrpose_cli.formats.facts import (
+from hrpose_cli.formats.header_json import (
     UNKNOWN_SIZE,
     boxes_around,
     name_damage,

@@ -21,7 +21,7 @@ import numpy as np
 
 from hrpose_cli.errors import FormatError
 from hrpose_cli.files import encode_utf8
-from hrpose_cli.formats.facts import header_from_json, header_to_json, name_damage, shortest_decimals, to_float32
+from hrpose_cli.formats.header_json import header_from_json, header_to_json, name_damage, shortest_decimals, to_float32
 from hrpose_cli.formats.output import STDOUT
 from hrpose_cli.poses import FrameInfo, FramePoses, PoseHeader, Poses
 

@@ -20,7 +20,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose_cli.formats.facts import header_from_json, header_to_json, name_damage
+from hrpose_cli.formats.header_json import header_from_json, header_to_json, name_damage
 from hrpose_cli.formats.output import finish_on_interrupt, open_spool, open_stream
 from hrpose_cli.poses import FrameInfo, FramePoses, PoseHeader, Poses
 

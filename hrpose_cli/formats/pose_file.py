@@ -1,4 +1,4 @@
-"""Pose files: one module per format, opened by the suffix of a name or the name of a format."""
+"""Pose files: formats by name, and files opened by their suffix or the name of a format."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from hrpose_cli.errors import UsageError
 from hrpose_cli.files import remove_stale_files
-from hrpose_cli.formats import coco, csv, facts, jsonl, npz, openpose, trc
+from hrpose_cli.formats import coco, csv, jsonl, losses, npz, openpose, trc
 from hrpose_cli.formats.output import STDOUT, NamedOutput, PoseWriter, WriterOpener
 from hrpose_cli.poses import FramePoses, PoseHeader
 
@@ -23,37 +23,28 @@ class PoseFormat:
 
     name: str
     suffix: str  # "/" is a folder
-    writer: WriterOpener
+    open: WriterOpener
     read: _FormatReader | None  # None: it can only be written
-    loses: frozenset[str] = frozenset()  # which of `facts.FACTS` it has no place for
-    needs: frozenset[str] = frozenset()  # facts without which it cannot be written
-    options: frozenset[str] = frozenset()  # what its writer takes beside the header
-    pipes: bool = False  # goes to the standard output
-    unread: Callable[[Path], list[str]] | None = None  # what of a file of others `read` leaves out, in plain words
-    files: Callable[[Path], list[Path]] = lambda path: [path]  # under a name, when they are written
+    needs: frozenset[str] = frozenset()  # of `losses`: without these it cannot be written
+    options: frozenset[str] = frozenset()  # keyword arguments of `open`
+    pipes: bool = False  # can go to the standard output
+    unread: Callable[[Path], list[str]] = lambda path: []  # parts of another program's file that `read` leaves out
+    files: Callable[[Path], list[Path]] = lambda path: [path]  # files under a name, once they are written
 
 
-_NO_FRAME = {facts.BOXES, facts.SIGMA, facts.NAMES, facts.SIZES, facts.RATE, facts.INFO}
 POSE_FORMATS = {
     known.name: known
     for known in (
-        PoseFormat(
-            "coco", ".json", coco.open_coco, coco.read_coco, frozenset({facts.SIGMA, facts.DIGITS}),
-            pipes=True, unread=coco.unread_coco_fields,
-        ),
+        PoseFormat("coco", ".json", coco.open_coco, coco.read_coco, pipes=True, unread=coco.unread_coco_fields),
         PoseFormat("jsonl", ".jsonl", jsonl.open_jsonl, jsonl.read_jsonl, options=frozenset({"done"}), pipes=True),
-        PoseFormat("csv", ".csv", csv.open_csv, csv.read_csv, frozenset({*_NO_FRAME, facts.EMPTY}), pipes=True),
+        PoseFormat("csv", ".csv", csv.open_csv, csv.read_csv, pipes=True),
         PoseFormat("npz", ".npz", npz.open_npz, npz.read_npz),
         PoseFormat(
-            "trc", ".trc", trc.open_trc, None,
-            frozenset(_NO_FRAME | {facts.SCORES, facts.RAW, facts.FILLED, facts.DIGITS}),
-            needs=frozenset({facts.TRACK_IDS, facts.TIMES}), options=frozenset({"metres_per_pixel"}),
-            files=trc.list_track_files,
+            "trc", ".trc", trc.open_trc, None, needs=frozenset({losses.TRACK_IDS, losses.TIMES}),
+            options=frozenset({"metres_per_pixel"}), files=trc.list_track_files,
         ),
         PoseFormat(
-            "openpose", "/", openpose.open_openpose, openpose.read_openpose,
-            frozenset(_NO_FRAME | {facts.RAW, facts.FILLED, facts.TIMES}),
-            unread=openpose.unread_openpose_fields,
+            "openpose", "/", openpose.open_openpose, openpose.read_openpose, unread=openpose.unread_openpose_fields
         ),
     )
 }  # fmt: skip
@@ -72,7 +63,7 @@ def open_writer(path: Path | str, header: PoseHeader, *, format: str | None = No
     if Path(path) == STDOUT and not chosen.pipes:
         raise UsageError(f"{chosen.name} cannot go to the standard output: name a file")
     remove_stale_files(Path(path))
-    return NamedOutput(Path(path), chosen.writer(Path(path), header, **options))
+    return NamedOutput(Path(path), chosen.open(Path(path), header, **options))
 
 
 @dataclass(frozen=True)
@@ -120,7 +111,7 @@ def open_writers(files: Iterable[PoseFile], header: PoseHeader) -> Iterator[list
 
 
 def read_pose_file(path: Path | str, format: str | None = None) -> tuple[PoseHeader, Iterator[FramePoses]]:
-    """The header of a pose file and its frames, one after another."""
+    """The header of a pose file, and an iterator over its frames."""
     chosen = find_format(path, format)
     if chosen.read is None:
         raise UsageError(f"{path}: {chosen.name} can only be written, since it keeps neither scores nor boxes")
@@ -128,7 +119,7 @@ def read_pose_file(path: Path | str, format: str | None = None) -> tuple[PoseHea
 
 
 def find_format(path: Path | str, format: str | None = None) -> PoseFormat:
-    """The format of that name, or else of a path's suffix; a folder is OpenPose's."""
+    """The format of that name, or else the one of the path's suffix; a folder is OpenPose's."""
     folder = str(path).endswith(("/", "\\")) or Path(path).is_dir()
     suffix = "/" if folder else Path(path).suffix.lower()
     for known in POSE_FORMATS.values():

@@ -23,7 +23,8 @@ from hrpose_cli.errors import FormatError, HRPoseError, InputError
 from hrpose_cli.files import write_json
 from hrpose_cli.formats import jsonl
 from hrpose_cli.formats.csv import _COLUMNS
-from hrpose_cli.formats.facts import boxes_around, shortest_decimals
+from hrpose_cli.formats.header_json import boxes_around, shortest_decimals
+from hrpose_cli.formats.losses import LOSSES, describe_losses
 from hrpose_cli.formats.pose_file import (
     POSE_FORMATS,
     PoseFile,
@@ -103,7 +104,7 @@ def test_keypoints_come_back(tmp_path: Path, name: str, full: bool, skeleton: Sk
     save(path, records, header)
     got, again = read_pose_file(path)
     assert got.skeleton is skeleton
-    loses = POSE_FORMATS[name].loses
+    loses = LOSSES.get(name, ())
     for record, want in zip(again, records, strict=True):
         assert record.frame.index == want.frame.index
         assert record.frame.time == (None if "times" in loses else pytest.approx(want.frame.time, abs=1e-6))
@@ -242,6 +243,18 @@ def test_open_writer_removes_the_temporary_file_of_a_killed_run(tmp_path: Path) 
     (tmp_path / f".{killed.pid}.a.csv").touch()
     save(tmp_path / "a.csv", clip(1))
     assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+
+
+def test_losses_are_those_of_the_target_that_the_source_still_has() -> None:
+    assert describe_losses("jsonl", "npz") == ""
+    assert describe_losses("csv", "coco") == (
+        "coco has no place for digits beyond the third decimal; "
+        "csv does not hold everything: boxes are drawn around the keypoints, image sizes are 0"
+    )
+    assert describe_losses("openpose", "csv", ["the neck"]) == (
+        "left out of openpose: the neck; csv has no place for frames without people"
+    )
+    assert LOSSES.keys() <= POSE_FORMATS.keys()
 
 
 # ---- what happens when a run ends early
