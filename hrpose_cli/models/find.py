@@ -125,7 +125,7 @@ def describe_weights(path: Path, like: str | None = None) -> ModelSpec:
     if like is not None:
         # What is known of the other file's making and merit is not known of this one.
         return replace(
-            known_model(like), name=path.stem, file=path.name, licence="", data="", ap=None, ar=None, url=None
+            known_model(like), name=path.stem, file=path.name, licence="", data="", ap=None, url=None
         )
     facts = read_weights_metadata(path)
     if "architecture" in facts:
