@@ -112,8 +112,9 @@ WHOLE_CLIP: Trim = (None, None)
 def parse_trim(text: str) -> Trim:
     """START:END in seconds, either of which may be left out; UsageError for anything else."""
     try:
-        start, end = (Fraction(part) if part.strip() else None for part in text.split(":"))
-    except (ValueError, ZeroDivisionError) as error:
+        # By way of a float, since Fraction would write out all digits of 1e999999999.
+        start, end = (Fraction(str(float(part))) if part.strip() else None for part in text.split(":"))
+    except ValueError as error:
         raise UsageError(f"{text} is not START:END in seconds, such as 2.5:10, :10 or 2.5:") from error
     if (start or 0) < 0 or (end is not None and end <= (start or 0)):
         raise UsageError(f"{text} holds no time: START:END needs 0 <= START < END")
