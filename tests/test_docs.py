@@ -19,7 +19,8 @@ from hrpose_cli.cli import app
 from hrpose_cli.skeletons import COCO
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "samples" / "README.md", *sorted(ROOT.glob("docs/*.md"))]
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "samples/README.md", "weights/MODEL_CARD.md")]
+PAGES += sorted(ROOT.glob("docs/*.md"))
 NAMES = [str(page.relative_to(ROOT)) for page in PAGES]
 
 
