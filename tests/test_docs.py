@@ -62,6 +62,13 @@ def test_the_readme_links_to_every_page() -> None:
     assert {page.resolve() for page in PAGES[1:]} <= linked
 
 
+def test_the_readme_has_the_two_blocks_that_are_run() -> None:
+    """One installs and runs the main job; `.ci/run` runs the other."""
+    install, check = fenced_blocks((ROOT / "README.md").read_text(), "bash")
+    assert "pip install . " in install
+    assert "pytest" in check
+
+
 # Commands ----------------------------------------------------------------------------------------
 
 
