@@ -123,7 +123,7 @@ def test_commands_parse(page: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["image x --no-such-option", "video x --background pink", "imagine x", "eval", "image x --batch-size y"]
+    "line", ["image x --no-such-option", "video x --background pink", "imagine x", "eval", "video x --crf y"]
 )
 def test_wrong_commands_do_not_parse(line: str) -> None:
     (arguments,) = hrpose_arguments(f"ls *.jpg | OMP_NUM_THREADS=1 xargs hrpose {line} | head > file  # comment")
