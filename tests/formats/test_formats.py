@@ -733,7 +733,7 @@ def test_trc_of_somebody_without_an_identity_who_is_alone(tmp_path: Path) -> Non
     ],
 )
 def test_trc_needs_to_know_who_is_who(tmp_path: Path, records: list[FramePoses], frame: int) -> None:
-    with pytest.raises(InputError, match=rf"needs identities.* \(frame {frame}\)"):
+    with pytest.raises(InputError, match=rf"needs track ids.* \(frame {frame}\)"):
         save(tmp_path / "a.trc", records)
     assert list(tmp_path.iterdir()) == []
 
