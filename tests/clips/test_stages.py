@@ -1,3 +1,4 @@
+import inspect
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -6,8 +7,10 @@ import pytest
 
 from hrpose_cli import threads as overlap
 from hrpose_cli.clips import stages as pipeline
+from hrpose_cli.clips.stages import MotionOptions
 from hrpose_cli.estimation import chunks
 from hrpose_cli.poses import Frame, FramePoses, Poses
+from hrpose_cli.tracking import FILTER_DEFAULTS, OneEuro, smooth_butterworth
 
 
 def frames(n: int) -> list[Frame]:
@@ -92,7 +95,7 @@ def test_what_is_saved_is_not_computed_again(every: int, room: int, done: int, m
 
 
 @pytest.mark.parametrize(("how", "last"), [("linear", [0, 1, 2, 3, 4, 4]), ("hold", [0, 0, 2, 2, 4, 4])])
-def test_gaps_between_measured_frames_are_bridged_and_marked(how: str, last: list[int]) -> None:
+def test_fill_skipped_gives_poses_and_marks_them(how: str, last: list[int]) -> None:
     found = list(pipeline.fill_skipped(pipeline.estimate_clip(frames(6), Counting(), every=2), how))
     assert [each.frame.index for each in found] == list(range(6))
     assert [each.people.xy[0, 0, 0] for each in found] == last
@@ -109,3 +112,18 @@ def test_only_measured_frames_are_followed() -> None:
     found = pipeline.follow_people(pipeline.estimate_clip(frames(5), Counting(), every=2), track, lambda each: each)
     assert [each.poses and each.poses.track_ids.tolist() for each in found] == [[7], None, [7], None, [7]]
     assert seen == [0, 2, 4]
+
+
+@pytest.mark.parametrize("smooth", FILTER_DEFAULTS)
+def test_motion_info_holds_the_filter_parameters_that_are_used(smooth: str) -> None:
+    info = MotionOptions(smooth=smooth).info
+    assert info["smooth"] == smooth
+    assert {name: info[name] for name in info.keys() & {"cutoff", "gain", "speed_cutoff"}} == FILTER_DEFAULTS[smooth]
+    if smooth != "none":
+        assert MotionOptions(smooth=smooth, cutoff=2.5).info == info | {"cutoff": 2.5}
+
+
+def test_the_default_parameters_of_a_filter_are_those_of_its_signature() -> None:
+    assert vars(OneEuro()).items() >= FILTER_DEFAULTS["one-euro"].items()
+    cutoff = inspect.signature(smooth_butterworth).parameters["cutoff"].default
+    assert {"cutoff": cutoff} == FILTER_DEFAULTS["butterworth"]
