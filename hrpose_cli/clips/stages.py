@@ -1,8 +1,8 @@
-"""Frames through an estimator, then steps from frame to frame, each an iterator over the one before.
+"""The stages of a clip, from frames to poses without gaps, each an iterator over the stage before.
 
     estimate_clip -> follow_people -> fill_skipped
 
-Each step takes and gives FramePoses. Skipped frames have no poses until `fill_skipped` fills them in.
+Each stage gives FramePoses. Skipped frames have no poses until `fill_skipped` fills them in.
 Memory does not grow with the number of frames.
 """
 

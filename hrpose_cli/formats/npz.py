@@ -29,7 +29,7 @@ _FORMAT_NAME = "NPZ file of hrpose"
 _Arrays = dict[str, NDArray[Any]]
 
 
-class _ArrayWriter:
+class _NpzWriter:
     """Collects frames, and writes them as arrays at the end."""
 
     def __init__(self, file: IO[bytes], header: PoseHeader) -> None:
@@ -49,10 +49,10 @@ class _ArrayWriter:
 
 
 @contextmanager
-def open_npz(path: Path, header: PoseHeader) -> Iterator[_ArrayWriter]:
+def open_npz(path: Path, header: PoseHeader) -> Iterator[_NpzWriter]:
     """The file, under its name when it is complete."""
     with open_stream(path) as file:
-        out = _ArrayWriter(file, header)
+        out = _NpzWriter(file, header)
         with finish_on_interrupt(out.finish):
             yield out
 

@@ -36,7 +36,7 @@ def list_track_files(path: Path) -> list[Path]:
     return sorted(found, key=lambda each: (len(each.name), each.name))  # 2 before 10
 
 
-class _TrackWriter:
+class _TrcWriter:
     """Collects the rows of each track, and writes the files at the end."""
 
     def __init__(self, path: Path, header: PoseHeader, metres: float | None) -> None:
@@ -132,9 +132,9 @@ def _format_fields(points: Doubles, digits: int) -> str:
 
 
 @contextmanager
-def open_trc(path: Path, header: PoseHeader, *, metres_per_pixel: float | None = None) -> Iterator[_TrackWriter]:
+def open_trc(path: Path, header: PoseHeader, *, metres_per_pixel: float | None = None) -> Iterator[_TrcWriter]:
     """One file per track, each under its name when it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    out = _TrackWriter(path, header, metres_per_pixel)
+    out = _TrcWriter(path, header, metres_per_pixel)
     with finish_on_interrupt(out.finish):
         yield out

@@ -549,7 +549,7 @@ def test_the_line_of_a_frame() -> None:
         np.array([0.5], np.float32), track_ids=np.array([4]), skeleton=MPII,
     )  # fmt: skip
     header = PoseHeader(size=(8, 9), skeleton=MPII)
-    jsonl._LineWriter(out, header).write(at(one, 3, (8, 9), 0.25))
+    jsonl._JsonlWriter(out, header).write(at(one, 3, (8, 9), 0.25))
     people = {"id": 4, "box": [0, 0, 5, 9], "box_score": 0.5, "score": 0.5}
     people |= {"keypoints": [[0.1, 0.1]] * 16, "scores": [1] * 16}
     assert json.loads(out.getvalue()) == {"frame": 3, "time": 0.25, "people": [people]}
@@ -582,7 +582,7 @@ def test_csv_gives_no_track_to_people_who_were_not_followed(tmp_path: Path) -> N
     rows = list(csv.DictReader(path.read_text("utf-8").splitlines()))
     assert {(row["track"], row["tracked"], row["time"], row["raw_x"]) for row in rows} == {("", "0", "", "")}
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
-    with pytest.raises(FormatError, match="frame 0 has not every keypoint of everybody once"):
+    with pytest.raises(FormatError, match="frame 0 does not have every keypoint of everybody once"):
         list(read_pose_file(path)[1])
 
 
