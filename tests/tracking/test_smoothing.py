@@ -78,7 +78,7 @@ def test_one_euro_keeps_what_was_measured_and_repeats_itself() -> None:
     assert np.abs(one.xy - one.raw).max() > 0.1
 
 
-def test_one_euro_knows_people_by_identity_not_by_place() -> None:
+def test_one_euro_knows_people_by_track_id_not_by_place() -> None:
     both, alone = OneEuro(), OneEuro()
     for i, x in enumerate(RNG.uniform(0, 5, 20)):
         pair = people((x, 0), (300, 0), track_ids=[7, 4])
@@ -230,7 +230,7 @@ def test_butterworth_refuses_what_it_cannot_do() -> None:
     assert len(smooth_butterworth(clip(np.zeros(1)))) == 1
 
 
-def test_between_measured_frames() -> None:
+def test_interpolate_poses_moves_people_by_track_id() -> None:
     before, after = people((0, 0), (50, 0), track_ids=[3, 1]), people((90, 8), (10, 4), track_ids=[5, 3])
     early, late = interpolate_poses(before, after, 0.25), interpolate_poses(before, after, 0.75)
     assert early.track_ids.tolist() == [3, 1]
@@ -244,7 +244,7 @@ def test_between_measured_frames() -> None:
 
 
 @pytest.mark.parametrize("after", [None, people((10, 4), track_ids=[3])])
-def test_between_holds(after: Poses | None) -> None:
+def test_interpolate_poses_holds(after: Poses | None) -> None:
     before = people((0, 0), track_ids=[3])
     held = interpolate_poses(before, after, 0.5, "hold")
     assert_array_equal(held.xy, before.xy)

@@ -48,7 +48,7 @@ def follow(scenes: list[Poses], rate: float = 25.0, tracker: Tracker | None = No
 
 
 def crossing(rate: float, hidden: float, seconds: float = 4.0) -> tuple[list[Poses], list[list[int]]]:
-    """Two people walk through each other with noise, listed in changing order, and who is who.
+    """Two people walk through each other with noise, listed in changing order, and their true order.
 
     The one behind is not found while the distance is below `hidden` px.
     """
