@@ -30,17 +30,17 @@ def estimate_clip(
     chunk: int = CHUNK_FRAMES,
     saved: Iterable[Poses] = (),
 ) -> Iterator[FramePoses]:
-    """Each frame of a clip with its poses, or None for all but every `every`th.
+    """Estimate the poses of every `every`th frame of a clip; the others are skipped and have None.
 
-    chunk: how many of those are given to `estimator` at once. saved: poses of the first frames that
-    need no more work, up to the end of a chunk; the others come out as if all had been computed in one
-    run: to the last bit on a CPU, on a GPU up to rounding, since each run times anew which kernels it takes.
+    chunk: number of frames that `estimator` gets at once. saved: poses of the first frames, up to the end of
+    a chunk, that need no more work; the others come out as if all had been computed in one run: to the last
+    bit on a CPU, and up to rounding on a GPU, since each run measures anew which kernels are fastest.
     """
     known, start = iter(saved), 0
     for part in split_into_chunks(frames, chunk * every):
         skipped = [(start + i) % every > 0 for i in range(len(part))]
-        looked = [frame for frame, skip in zip(part, skipped, strict=True) if not skip]
-        found = iter(list(islice(known, len(looked))) or estimator(looked))
+        processed = [frame for frame, skip in zip(part, skipped, strict=True) if not skip]
+        found = iter(list(islice(known, len(processed))) or estimator(processed))
         yield from (FramePoses(f, None if skip else next(found)) for f, skip in zip(part, skipped, strict=True))
         start += len(part)
 

@@ -50,10 +50,10 @@ class _TrcWriter:
         """Keep one more frame."""
         place, stamp = len(self.frames), (frame_poses.frame.index, self.time(frame_poses))
         points = _to_y_up(frame_poses, self.metres)  # (N, K, 2)
-        numbers = _number_file(frame_poses, self.tracks)
+        people = _people_by_track(frame_poses, self.tracks)
         self.frames.append(stamp)
-        for number, i in numbers.items():
-            self.tracks.setdefault(number, {})[place] = _format_fields(points[i], 6 if self.metres else 3)
+        for track, i in people.items():
+            self.tracks.setdefault(track, {})[place] = _format_fields(points[i], 6 if self.metres else 3)
 
     def time(self, frame_poses: FramePoses) -> float:
         frame = frame_poses.frame
@@ -101,7 +101,7 @@ class _TrcWriter:
         return measured or 1.0
 
 
-def _number_file(frame_poses: FramePoses, known: Collection[int]) -> dict[int, int]:
+def _people_by_track(frame_poses: FramePoses, known: Collection[int]) -> dict[int, int]:
     """Track -> place of the person in the frame; InputError if some track, also a `known` one, cannot be told apart."""
     poses = frame_poses.people
     tracks = [_UNTRACKED] * len(poses) if poses.track_ids is None else poses.track_ids.tolist()
