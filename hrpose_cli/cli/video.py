@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -51,7 +51,7 @@ def video(
     every: Annotated[
         int, typer.Option(min=1, help="Look for poses in every Nth frame only.", rich_help_panel=_MOTION)
     ] = 1,
-    between: Annotated[
+    interpolation: Annotated[
         Literal["linear", "hold"], typer.Option(help="Poses of the frames left out.", rich_help_panel=_MOTION)
     ] = "linear",
     detect_every: Annotated[
@@ -64,12 +64,14 @@ def video(
         bool, typer.Option("--track/--no-track", help="Give everyone an identity.", rich_help_panel=_MOTION)
     ] = True,
     smooth: Annotated[
-        Literal["none", "one-euro", "offline"] | None,
-        typer.Option(help="Steady keypoints; offline: without lag. Default: one-euro.", rich_help_panel=_MOTION),
+        Literal["none", "one-euro", "butterworth"] | None,
+        typer.Option(help="Smooth keypoints; butterworth: without lag. Default: one-euro.", rich_help_panel=_MOTION),
     ] = None,
     cutoff: Annotated[
         float | None,
-        typer.Option(min=0.01, help="Hz: of keypoints at rest (one-euro), of all (offline).", rich_help_panel=_MOTION),
+        typer.Option(
+            min=0.01, help="Hz: of keypoints at rest (one-euro), of all (butterworth).", rich_help_panel=_MOTION
+        ),
     ] = None,
     weights: opt.Weights = "default",
     like: opt.Like = None,
@@ -109,7 +111,7 @@ def video(
 
     report, options = Report(quiet=quiet), locals()
     settings, style, encoding = opt.read_settings(options), opt.read_style(options), opt.read_encoding(options)
-    way = MotionOptions(every, between, detect_every, track, smooth or ("one-euro" if track else "none"), cutoff)
+    way = MotionOptions(every, interpolation, detect_every, track, smooth or ("one-euro" if track else "none"), cutoff)
     part = opt.read_trim(trim)
     if no_video and not (poses or json or show):
         raise UsageError("--no-video without --poses, --json or --show would write nothing")
@@ -119,7 +121,7 @@ def video(
     with report.bar() as bar:
         base = build_estimator(settings, bar=bar)
     people = {"min_score": min_score, "max_people": max_people, "keypoint_score": keypoint_score}
-    info = provenance(settings, base) | {"people": people, "motion": asdict(way) | {"trim": trim}}
+    info = provenance(settings, base) | {"people": people, "motion": way.info | {"trim": trim}}
     for plan in plans:
         watch, estimator = _timed(base, detect_every, min_score, max_people)
         with report.guard(), report.interruptible(), clips.open_window(plan.what, show=show) as view:

@@ -26,7 +26,7 @@ from hrpose_cli.media import Clip, ClipSource, Encoding, VideoFrame, VideoWriter
 from hrpose_cli.poses import FramePoses, Image, PoseHeader, Poses
 from hrpose_cli.threads import BackgroundConsumer, prefetch
 from hrpose_cli.timing import StageTimer
-from hrpose_cli.tracking import DEFAULT_CUTOFF, OneEuro, Tracker, check_cutoff, smooth_butterworth
+from hrpose_cli.tracking import OneEuro, Tracker, check_cutoff, smooth_butterworth
 
 View = Callable[[Image], object]
 _DEFAULT_ENCODING = Encoding()
@@ -102,15 +102,15 @@ def annotate_clip(
         first, frames = _hash_first_frame(frames)
         clip = source.clip
         header = replace(header, source=source.name, size=clip.size, rate=clip.rate, first_frame=first)
-        if way.smooth == "offline":
-            _check_offline_smoothing(source, way, resume=resume)
+        if way.smooth == "butterworth":
+            _check_butterworth(source, way, resume=resume)
             records = _smooth_whole_clip(frames, estimator, way)
             with open_source() as again, decode_ahead(again, watch) as frames:
-                pairs = fill_skipped(match_frames(frames, records), way.between)
+                pairs = fill_skipped(match_frames(frames, records), way.interpolation)
                 return write_clip(pairs, again, outputs, header, watch=watch, progress=progress)
         resumed = truncate_to_chunk(outputs.poses, header, way) if resume else 0
         saved = read_saved_poses(outputs.poses, resumed, way) if resumed else iter(())
-        pairs = fill_skipped(_track_and_smooth(frames, estimator, way, saved), way.between)
+        pairs = fill_skipped(_track_and_smooth(frames, estimator, way, saved), way.interpolation)
         return write_clip(pairs, source, outputs, header, resumed=resumed, watch=watch, progress=progress)
 
 
@@ -143,20 +143,20 @@ def _hash_first_frame(frames: Iterator[VideoFrame]) -> tuple[str, Iterator[Video
 def _check_waiting_frames(clip: Clip, way: MotionOptions) -> None:
     """UsageError, before the work, if the frames that wait for the next measured one do not fit the memory."""
     waiting = min(way.every, clip.frames or way.every) * 3 * clip.size[0] * clip.size[1]
-    if way.between == "linear" and waiting > free_memory("cpu") // MEMORY_FRACTION:
+    if way.interpolation == "linear" and waiting > free_memory("cpu") // MEMORY_FRACTION:
         raise UsageError(
             f"--every {way.every} would hold {waiting / 1e9:.1f} GB of frames while it waits for the next pose: "
-            "use --between hold, which does not wait, or look at more frames"
+            "use --interpolation hold, which does not wait, or look at more frames"
         )
 
 
-def _check_offline_smoothing(source: ClipSource, way: MotionOptions, *, resume: bool) -> None:
+def _check_butterworth(source: ClipSource, way: MotionOptions, *, resume: bool) -> None:
     """InputError, before the work, for what cannot be smoothed over whole tracks."""
     if not source.repeatable:
-        raise UsageError(f"--smooth offline reads a clip twice, which {source.name} cannot be: save it to a file")
+        raise UsageError(f"--smooth butterworth reads a clip twice, which {source.name} cannot be: save it to a file")
     if resume:
         raise UsageError("smoothing over whole tracks cannot be resumed: use --smooth none or one-euro")
-    check_cutoff(way.cutoff or DEFAULT_CUTOFF, float(source.clip.rate) / way.every)
+    check_cutoff(way.filter["cutoff"], float(source.clip.rate) / way.every)
 
 
 def _smooth_whole_clip(frames: Iterable[VideoFrame], estimator: Estimator, way: MotionOptions) -> list[FramePoses]:

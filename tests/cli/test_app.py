@@ -86,7 +86,7 @@ def test_options_offer_what_the_library_knows() -> None:
     assert values(options.BackendName) == {"auto", *backends.BACKENDS}
     assert values(options.Precision) == set(backends._PRECISIONS)
     assert values(options.Method) == {"auto", *methods}
-    assert offered(video.video, "between") == set(get_args(_FillMethod))
+    assert offered(video.video, "interpolation") == set(get_args(_FillMethod))
     assert offered(eval.evaluate, "metric") == set(evaluate.METRICS)
     assert offered(eval.evaluate, "nms") == {"none", *NMS_METHODS}
     assert offered(export.export, "format") == set(exporting._EXPORT_FORMATS)
