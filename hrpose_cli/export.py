@@ -23,7 +23,7 @@ from hrpose_cli.backends import (
 )
 from hrpose_cli.detection import Detector, WholeImage
 from hrpose_cli.errors import BackendError, InputError, UsageError, first_line
-from hrpose_cli.estimation import TopDown, build_backend, choose_backend, own_precision
+from hrpose_cli.estimation import TopDown, build_backend, choose_runtime, own_precision
 from hrpose_cli.evaluate import EvalProtocol, check_skeleton, ground_truth_boxes, keypoint_rows, read_annotated_frames
 from hrpose_cli.files import atomic_write, sha256_file
 from hrpose_cli.media import expand_input
@@ -191,7 +191,7 @@ def build_parity_estimators(spec: ModelSpec, weights: Path, exported: Path) -> t
     """
     reference = build_backend(spec, weights, device="cpu", backend="torch", precision="fp32")
     own = describe_weights(exported)
-    name, _ = choose_backend(exported, "cpu", "auto", "fp32")
+    name = choose_runtime(exported, own, device="cpu", precision="fp32").backend
     precision = own_precision(exported, name) or "fp32"
     other = build_backend(own, exported, device="cpu", backend=name, precision=precision)
     top_down = TopDown(WholeImage(), reference, spec, decode=spec.decode, weights=weights)

@@ -62,11 +62,6 @@ def openvino_precisions() -> tuple[str, ...]:
     return ("fp32", *(name for name in ("bf16", "fp16", "int8") if name.upper() in able))
 
 
-def has_vnni() -> bool:
-    """Whether this CPU has VNNI; sums of products of bytes overflow without, and losses were not measured so."""
-    return bool(torch.cpu._is_vnni_supported())
-
-
 def thread_count() -> int:
     """The cores that this process may use; OMP_NUM_THREADS says fewer, as it does to PyTorch."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
@@ -136,7 +131,7 @@ def build_openvino(spec: ModelSpec, path: Path, device: str, precision: str) -> 
     check_cpu_only("OpenVINO", device)
     check_precision("OpenVINO", precision, openvino_precisions())
     if precision == "int8" and path.suffix not in EXPORTED_SUFFIXES:
-        path = find_quantized_file(path) or _raise_missing(path)
+        path = _find_quantized_file(path) or _raise_missing(path)
     if path.suffix in EXPORTED_SUFFIXES:
         facts = read_export_info(path)
         _check_own_precision(path, facts.precision, precision)
@@ -145,7 +140,7 @@ def build_openvino(spec: ModelSpec, path: Path, device: str, precision: str) -> 
     return _OpenVINOBackend(net, precision=precision)
 
 
-def find_quantized_file(path: Path) -> Path | None:
+def _find_quantized_file(path: Path) -> Path | None:
     """The int8 net that `hrpose export` made of the weights in `path`, if it lies beside them."""
     beside = path.with_suffix(".int8.xml")
     made = beside.is_file() and read_export_metadata(beside).get("weights_sha256") == sha256_file(path)

@@ -44,6 +44,7 @@ class TopDown:
     limit: float | None = DEFAULT_DECODE_LIMIT  # heatmap px; see heatmaps.dark
     nms_oks: float = 1.0  # of people more alike only the best is kept; see metrics.people.distinct
     weights: Path | None = None  # the file that the backend's net came from
+    precision_reason: str = ""  # of the backend; see precision.Runtime
     watch: StageTimer = field(default_factory=StageTimer)
 
     @property
