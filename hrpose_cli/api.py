@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -41,6 +41,18 @@ _REPORTED_PACKAGES = ("torch", "ultralytics", "opencv-python", "numpy")
 _SETTINGS_BY_METHOD = {"top-down": ("boxes", "detector", "crop", "batch_size"), "bottom-up": ("scales",)}
 
 
+def _check_choice(what: str, value: str | None, allowed: Sequence[str | None]) -> None:
+    """UsageError unless `value` is among the allowed ones."""
+    if value not in allowed:
+        raise UsageError(f"there is no {what} called {value!r}: use {', '.join(filter(None, allowed))}")
+
+
+def _check_fraction(what: str, value: float) -> None:
+    """UsageError unless `value` is within 0..1."""
+    if not 0 <= value <= 1:
+        raise UsageError(f"the {what} must be within 0..1, but is {value}")
+
+
 @dataclass(frozen=True)
 class Settings:
     """Everything that decides which poses come out; the same names as the command line's options."""
@@ -68,20 +80,15 @@ class Settings:
             if not isinstance(getattr(self, name), (str, Path)):
                 more = ', or "none"' if name == "detector" else ""
                 raise UsageError(f"the {name} must be a name or a path{more}, but is {getattr(self, name)!r}")
-        if self.decode is not None and self.decode not in DECODERS:
-            raise UsageError(f"there is no decoding called {self.decode!r}: use {', '.join(DECODERS)}")
-        if self.crop not in CROP_MODES:
-            raise UsageError(f"there is no crop called {self.crop!r}: use {' or '.join(CROP_MODES)}")
-        if self.method not in {"auto", *_SETTINGS_BY_METHOD}:
-            raise UsageError(f"there is no method called {self.method!r}: use auto, {' or '.join(_SETTINGS_BY_METHOD)}")
+        _check_choice("decoding", self.decode, (None, *DECODERS))
+        _check_choice("crop", self.crop, CROP_MODES)
+        _check_choice("method", self.method, ("auto", *_SETTINGS_BY_METHOD))
+        _check_fraction("box score", self.box_score)
+        _check_fraction("OKS of people found twice", self.nms_oks)
         if self.batch_size is not None and self.batch_size < 1:
             raise UsageError(f"the batch size must be at least 1, but is {self.batch_size}")
         if self.decode_limit is not None and self.decode_limit <= 0:
             raise UsageError(f"the decode limit must be above 0, or None for none, but is {self.decode_limit}")
-        if not 0 <= self.box_score <= 1:
-            raise UsageError(f"the box score must be within 0..1, but is {self.box_score}")
-        if not 0 <= self.nms_oks <= 1:
-            raise UsageError(f"the OKS of people found twice must be within 0..1, but is {self.nms_oks}")
 
 
 def build_estimator(settings: Settings, *, bar: Any = False) -> TopDown | BottomUp:
@@ -146,7 +153,7 @@ def build_detector(settings: Settings, device: str) -> Detector:
 
 
 def provenance(settings: Settings, estimator: TopDown | BottomUp) -> dict[str, Any]:
-    """What made the poses: for the `info` of every file that is written, and for summaries."""
+    """The origin of poses, for the `info` of every file that is written, and for summaries."""
     from hrpose_cli.backends import RUNTIME_PACKAGES
 
     spec, backend = estimator.spec, estimator.backend
@@ -177,7 +184,7 @@ def provenance(settings: Settings, estimator: TopDown | BottomUp) -> dict[str, A
 
 
 def _describe_box_source(settings: Settings, detector: Detector) -> dict[str, Any]:
-    """Where the boxes come from."""
+    """The detector or the file that gives the boxes."""
     if isinstance(detector, YoloDetector):
         facts = {"name": detector.name, "sha256": detector.sha256}
         facts |= {"backend": detector.backend, "precision": detector.precision}
