@@ -1,4 +1,4 @@
-"""Nets as files for other runtimes, and how exactly those give what PyTorch gives."""
+"""Export of nets for other runtimes, and their parity with PyTorch."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class ExportTarget:
 
 @dataclass(frozen=True)
 class Parity:
-    """How far an exported net is from the same net in PyTorch in float32."""
+    """The distance of an exported net from the same net in PyTorch in float32."""
 
     crops: int
     heatmap: float  # the largest difference of two values
@@ -122,7 +122,7 @@ def export_net(spec: ModelSpec, weights: Path, target: ExportTarget) -> None:
     net = load_net(spec, weights)
     try:
         write(net, spec, facts, target)
-    except (OSError, RuntimeError) as error:  # what each runtime says of a full disk
+    except (OSError, RuntimeError) as error:  # each runtime has its own error for a full disk
         said = getattr(error, "strerror", None) or first_line(error)
         raise InputError(f"cannot write {target.path}: {said}") from error
 
@@ -154,7 +154,7 @@ def _write_openvino(net: torch.nn.Module, spec: ModelSpec, facts: dict[str, str]
     if target.calibrate:
         from hrpose_cli.backends import import_nncf, quantize_model
 
-        import_nncf()  # is it there, before the work?
+        import_nncf()  # fail before the work where it is missing
         crops = target.calibrate.crops(net, spec)
         facts, model = facts | {"calibration_crops": str(len(crops))}, quantize_model(model, crops)
     if target.batch:
