@@ -62,7 +62,7 @@ def test_a_run_is_measured_by_people_and_stage(tiny: TopDown, monkeypatch: pytes
     monkeypatch.setattr(bench.StageTimer, "total", 4.0)
     none, two = bench.measure_speed(tiny, open_walk, (0, 2), seconds=0.1)
     assert [(run.people, run.frames, run.rate) for run in (none, two)] == [(0, 2, 0.5), (2, 2, 0.5)]
-    assert two.stages.keys() == {"decode", "detect", "pose", "draw", "encode"}
+    assert two.stages.keys() >= {"decode", "detect", "pose", "draw", "encode"}
     assert all(spent > 0 for spent in two.stages.values())
 
 

@@ -111,8 +111,7 @@ def _fold_channel_shuffle(graph: Any, x: Any, groups: Any) -> Any:
     count = int(groups.node().t("value"))
     shape = graph.op("Shape", x)
     per_group = graph.op("Div", graph.op("Gather", shape, constant(1), axis_i=0), constant(count))
-    apart = graph.op(
-        "Concat", constant(0, count), per_group, constant(-1), axis_i=0
-    )  # (as it is, groups, C / groups, h w)
+    # (as it is, groups, C / groups, h w)
+    apart = graph.op("Concat", constant(0, count), per_group, constant(-1), axis_i=0)
     turned = graph.op("Transpose", graph.op("Reshape", x, apart), perm_i=[0, 2, 1, 3])
     return graph.op("Reshape", turned, shape).setType(x.type())
