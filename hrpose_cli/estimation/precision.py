@@ -64,7 +64,7 @@ class Runtime:
 def choose_runtime(
     path: Path, spec: ModelSpec | None, *, device: str, backend: str = "auto", precision: str = "auto"
 ) -> Runtime:
-    """Decide what runs the net in `path` on a torch device; spec: None for a detector.
+    """Decide on the backend and precision for the net in `path` on a torch device; spec: None for a detector.
 
     BackendError for a backend or a precision that does not exist or cannot run the file.
     """
@@ -116,7 +116,7 @@ def _choose_precision(path: Path, spec: ModelSpec, backend: str, device: str) ->
     if not faster:
         return "fp32", "nothing is faster here"
     if spec.method != "top-down":
-        return "fp32", "bottom-up nets are not tried in others"
+        return "fp32", "bottom-up nets are not tried in another"
     fractions, source = _read_recorded(path, "agreement", backend, device, faster), "recorded in the weights"
     untried = [name for name in faster if name not in fractions]
     if untried and not _agreeing(fractions):
@@ -142,9 +142,9 @@ def _choose_for_detector(path: Path, device: str, backend: str, wanted: str) -> 
 def _choose_detector_precision(path: Path, backend: str, device: str, offered: Sequence[str]) -> tuple[str, str]:
     """The fastest precision that costs a detector no box AP, and how that is known."""
     ap = _read_recorded(path, "box_ap", backend, device, offered)
-    fine = [name for name in offered[1:] if name in ap and ap.get("fp32", 1.0) - ap[name] <= _ALLOWED_AP_LOSS]
-    if fine:
-        return fine[0], f"box AP {ap[fine[0]]:.4f}, in fp32 {ap['fp32']:.4f}, recorded in the weights"
+    for name in offered[1:]:
+        if {name, "fp32"} <= ap.keys() and ap["fp32"] - ap[name] <= _ALLOWED_AP_LOSS:
+            return name, f"box AP {ap[name]:.4f}, in fp32 {ap['fp32']:.4f}, recorded in the weights"
     return "fp32", "nothing faster is recorded as equal" if offered[1:] else "nothing is faster here"
 
 
