@@ -9,9 +9,10 @@ from numpy.testing import assert_allclose
 
 from hrpose_cli.tracking.smoothing import OneEuro, _FilterState, _low_pass_butterworth
 
-PATHS = arrays(np.float64, st.tuples(st.integers(1, 40), st.just(2)), elements=st.floats(-30, 30))
+PLACES = st.integers(-5000 * 64, 5000 * 64).map(lambda place: place / 64)  # px
+PATHS = arrays(np.float64, st.tuples(st.integers(1, 40), st.just(2)), elements=PLACES)
 Filter = Callable[[np.ndarray, np.ndarray], np.ndarray]
-SHIFTS = st.tuples(st.floats(-5000, 5000), st.floats(-5000, 5000)).map(np.array)
+SHIFTS = st.tuples(PLACES, PLACES).map(np.array)
 CAMERA_RATES = st.sampled_from([18.0, 25.0, 30000 / 1001, 60.0, 240.0])  # frames per second
 
 
