@@ -47,6 +47,7 @@ HEART = Recipe(epochs=60, batch=8, rate=4e-3, final=0.05, warmup=5, average=0.5)
     ],
     ids=["simple baseline", "hourglass"],
 )
+@pytest.mark.slow
 def test_one_batch_of_crops_is_learned_by_heart(
     tmp_path: Path, architecture: str, integers: dict[str, object], recipe: Recipe
 ) -> None:
@@ -86,6 +87,7 @@ def images(folder: Path) -> ImageDataset:
     return ImageDataset(tuple(pages))
 
 
+@pytest.mark.slow
 def test_two_images_are_learned_by_heart(tmp_path: Path) -> None:
     torch.manual_seed(1)
     some = images(tmp_path)
