@@ -17,6 +17,7 @@ from hrpose_cli.draw import DrawStyle
 from hrpose_cli.errors import UsageError
 from hrpose_cli.formats import PoseFile
 from hrpose_cli.media import ADDRESS_PATTERN, CONTAINERS, STDIN, ClipSource, Encoding, Trim, open_clip
+from hrpose_cli.threads import StopFlag
 
 
 @dataclass(frozen=True)
@@ -26,12 +27,6 @@ class _ClipPlan:
     what: str  # as the user named it
     video: Path | None
     poses: tuple[PoseFile, ...] = ()
-
-    @property
-    def written(self) -> str:
-        """The files, for the summary."""
-        names = [self.video, *(name for file in self.poses for name in file.files)]
-        return "".join(f", {name}" for name in names if name is not None and str(name) != STDIN)
 
     def opener(self, trim: Trim, rate: float | None) -> Callable[[], ClipSource]:
         """Opens the clip, as often as it is called."""
@@ -90,12 +85,12 @@ def _name_input(what: str) -> str:
 
 
 @contextmanager
-def open_window(title: str, *, show: bool) -> Iterator[View | None]:
-    """A live view, if it is wanted."""
+def open_window(title: str, stop: StopFlag, *, show: bool) -> Iterator[View | None]:
+    """A live view, if it is wanted; it sets `stop`."""
     if not show:
         yield None
         return
-    view = Window(title)
+    view = Window(title, stop)
     try:
         yield view
     finally:

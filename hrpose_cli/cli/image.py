@@ -71,6 +71,7 @@ def image(
     from hrpose_cli.cli.outputs import ImageOutputs, PoseNames, check_targets, read_images
     from hrpose_cli.cli.report import Report
     from hrpose_cli.estimation import estimate_frames
+    from hrpose_cli.files import part_path
     from hrpose_cli.formats import TIMES, coco_image_id, coco_results, has_numeric_names, open_writers
     from hrpose_cli.poses import FramePoses, PoseHeader
 
@@ -90,10 +91,11 @@ def image(
     info = provenance(settings, estimator) | {"people": people}
     header = PoseHeader(info, estimator.skeleton, threshold=keypoint_score, numbered=has_numeric_names(paths))
     frames, rows = read_images(paths, getattr(estimator, "detector", None), report.failed), list[Any]()
+    complete = False
     try:
-        with report.interruptible(), open_writers(files, header) as writers:
+        with report.interruptible(), report.stop.watched(), open_writers(files, header, report.stop) as writers:
             for number, (frame, every) in enumerate(
-                report.track(estimate_frames(frames, estimator), len(paths)), start=1
+                report.track(report.stop.until(estimate_frames(frames, estimator)), len(paths)), start=1
             ):
                 found = every.best(at_least=min_score, most=max_people)
                 for file in writers:
@@ -103,8 +105,10 @@ def image(
                 with report.guard():
                     written = outputs.write(frame, found, estimator)
                     report.found(frame.name, found, written, threshold=keypoint_score)
+        complete = not report.stop.ended_early
     finally:
         if json_results is not None:
+            json_results = json_results if complete or str(json_results) == "-" else part_path(json_results)
             opt.write_json_output(json_results, rows)
-    whole = [*([json_results] if json_results else []), *(name for file in files for name in file.files)]
-    report.close(info, opt.suggest_better(estimator.spec), written=[name for name in whole if str(name) != "-"])
+    whole = [*([json_results] if json_results else []), *(path for writer in writers for path in writer.written)]
+    report.close(info, opt.suggest_better(estimator.spec), written=[path for path in whole if str(path) != "-"])

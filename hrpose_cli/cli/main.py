@@ -1,6 +1,7 @@
 """The command line: each command parses, builds, calls and prints, and nothing else."""
 
 import math
+import sys
 from functools import partial
 from typing import Annotated, Any
 
@@ -10,20 +11,31 @@ from typer.core import TyperCommand, TyperGroup
 from hrpose_cli import __version__
 from hrpose_cli.cli import bench, convert, export, image, render, train, video, weights
 from hrpose_cli.cli import eval as eval_command
-from hrpose_cli.cli.report import exit_code, print_error
+from hrpose_cli.cli.report import STOP_CODES, exit_code, print_error
 from hrpose_cli.errors import HRPoseError, UsageError
+from hrpose_cli.files import silence_stdout
 from hrpose_cli.hardware import limit_threads
+from hrpose_cli.threads import StopFlag
 
 
 class _Commands(TyperGroup):
-    """Turns what a user can cause into one red line and exit code 1, or 2 for wrong usage."""
+    """Turns errors that a user can cause, and signals, into one red line and an exit code; see `report`."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with StopFlag().on_signals():  # for commands, or parts of them, that do not look at a flag
+                result = super().invoke(ctx)
+                sys.stdout.flush()
+                return result
         except HRPoseError as error:
             print_error(error)
             raise typer.Exit(exit_code(error)) from error
+        except KeyboardInterrupt as error:
+            print_error(Exception("stopped"))
+            raise typer.Exit(STOP_CODES[error.args[0] if error.args else "interrupt"]) from error
+        except BrokenPipeError as error:  # the reader has enough, like `head`
+            silence_stdout()
+            raise typer.Exit from error
 
 
 class _Command(TyperCommand):

@@ -13,7 +13,7 @@ from hrpose_cli.detection import Detector, GivenBoxes
 from hrpose_cli.draw import DrawStyle, draw_heatmaps, draw_poses
 from hrpose_cli.errors import HRPoseError, InputError, UsageError
 from hrpose_cli.estimation import TopDown
-from hrpose_cli.files import check_writable
+from hrpose_cli.files import check_writable, part_path
 from hrpose_cli.formats import POSE_FORMATS, PoseFile, find_format
 from hrpose_cli.media import IMAGE_SUFFIXES, STDIN, read_image, write_image
 from hrpose_cli.poses import Frame, Poses
@@ -125,6 +125,9 @@ def check_targets(
     for target in targets:
         if target is None or str(target) == STDIN:
             continue
+        if _file_identity(part_path(target)) in taken:
+            name = part_path(target)
+            raise UsageError(f"{target} is called {name} until it is complete, which is an input: choose another name")
         if _file_identity(target) in taken:
             raise UsageError(f"{target} is {taken[_file_identity(target)]}: choose another name")
         if target not in folders:

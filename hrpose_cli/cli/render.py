@@ -1,4 +1,4 @@
-"""`hrpose render`: saved poses onto their clip, without a net."""
+"""`hrpose render`: saved poses drawn onto their clip, without a net."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def render(
     poses: Annotated[Path, typer.Argument(help="Pose file: .jsonl, .json, .csv, .npz or an OpenPose folder.")],
     clip: Annotated[str, typer.Argument(help="The clip.")],
     format: Annotated[
-        str | None, typer.Option(help="Of POSES, where its name does not say it: coco, jsonl, csv, npz, openpose.")
+        str | None, typer.Option(help="Format of POSES, if its name does not tell it: coco, jsonl, csv, npz, openpose.")
     ] = None,
     out: opt.VideoOut = None,
     codec: opt.Codec = None,
@@ -43,11 +43,12 @@ def render(
     style, encoding = opt.read_style(options), opt.read_encoding(options)
     (plan,) = clips.plan_clips([clip], out, PoseNames(), encoding)
     with (
+        report.guard(),
         report.interruptible(),
-        clips.open_window(clip, show=show) as view,
+        clips.open_window(clip, report.stop, show=show) as view,
         plan.opener(opt.read_trim(trim), rate)() as source,
     ):
         outputs = plan.outputs(style, encoding, side_by_side=side_by_side, view=view)
-        done = draw(source, poses, outputs, format=format, watch=watch, progress=report.track)
-        report.clip(done, plan.written, watch)
+        done = draw(source, poses, outputs, format=format, watch=watch, progress=report.track, stop=report.stop)
+        report.clip(done, watch)
     report.end()

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from hrpose_cli.cli import options as opt
 from hrpose_cli.errors import UsageError
-
-if TYPE_CHECKING:
-    from hrpose_cli.estimation import BottomUp, TopDown, TopPeople
-    from hrpose_cli.timing import StageTimer
 
 _MOTION = "From frame to frame"
 
@@ -106,8 +102,10 @@ def video(
     from hrpose_cli.cli.outputs import PoseNames
     from hrpose_cli.cli.report import Report
     from hrpose_cli.clips import MotionOptions, annotate_clip
+    from hrpose_cli.estimation import TopPeople
     from hrpose_cli.formats import TRACK_IDS
     from hrpose_cli.poses import PoseHeader
+    from hrpose_cli.timing import StageTimer
 
     report, options = Report(quiet=quiet), locals()
     settings, style, encoding = opt.read_settings(options), opt.read_style(options), opt.read_encoding(options)
@@ -122,32 +120,16 @@ def video(
         base = build_estimator(settings, bar=bar)
     people = {"min_score": min_score, "max_people": max_people, "keypoint_score": keypoint_score}
     info = provenance(settings, base) | {"people": people, "motion": way.info | {"trim": trim}}
-    for plan in plans:
-        watch, estimator = _timed(base, detect_every, min_score, max_people)
-        with report.guard(), report.interruptible(), clips.open_window(plan.what, show=show) as view:
+    for plan in report.stop.until(plans):
+        watch = StageTimer()
+        with report.guard(), report.interruptible(), clips.open_window(plan.what, report.stop, show=show) as view:
             done = annotate_clip(
                 plan.opener(part, rate),
-                estimator,
+                TopPeople(replace(base, watch=watch), min_score, max_people),
                 plan.outputs(style, encoding, side_by_side=side_by_side, view=view),
                 PoseHeader(info, base.skeleton, threshold=keypoint_score),
-                way=way, resume=resume, watch=watch, progress=report.track,
+                way=way, resume=resume, watch=watch, progress=report.track, stop=report.stop,
             )  # fmt: skip
             looked = f"poses looked for in 1 of {every} frames, " if every > 1 else ""
-            report.clip(done, plan.written, watch, f"{looked}smoothing {way.smooth}")
+            report.clip(done, watch, f"{looked}smoothing {way.smooth}")
     report.close(info, opt.suggest_better(base.spec))
-
-
-def _timed(
-    base: TopDown | BottomUp, detect_every: int, min_score: float, max_people: int | None
-) -> tuple[StageTimer, TopPeople]:
-    """The estimator of one clip, and the watch that times it."""
-    from hrpose_cli.estimation import DetectEveryN, TopDown, TopPeople
-    from hrpose_cli.timing import StageTimer
-
-    watch = StageTimer()
-    watched = replace(base, watch=watch)
-    if detect_every == 1:
-        return watch, TopPeople(watched, min_score, max_people)
-    if not isinstance(watched, TopDown):
-        raise UsageError("--detect-every is for detectors, which bottom-up weights have none: leave it out")
-    return watch, TopPeople(DetectEveryN(watched, detect_every), min_score, max_people)
