@@ -12,17 +12,19 @@ import typer
 
 from hrpose_cli.cli import options as opt
 from hrpose_cli.errors import UsageError
+from hrpose_cli.settings import MODEL, OUTPUT, Settings
 
 if TYPE_CHECKING:
-    from hrpose_cli.api import Settings
     from hrpose_cli.cli.report import Report
     from hrpose_cli.evaluate import EvalProtocol, GroundTruth
     from hrpose_cli.poses import Frame
 
 _PROTOCOL = "Protocol"
+_SETTINGS = Settings(box_score=0.05, flip_test=True)
 _ABLATION = ("argmax", "quarter", "dark")
 
 
+@opt.spread_options(leave_out=("weights", "boxes", "nms_oks"))
 def evaluate(
     gt: Annotated[
         Path, typer.Option(help="Annotations: person_keypoints_*.json; MPII's valid.json, gt_valid.mat beside it.")
@@ -38,7 +40,7 @@ def evaluate(
     ] = "coco",
     save: Annotated[
         Path | None,
-        typer.Option(help="Write the result rows to this .json; - prints them.", rich_help_panel=opt.OUTPUT),
+        typer.Option(help="Write the result rows to this .json; - prints them.", rich_help_panel=OUTPUT),
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N images.")] = None,
     ablation: Annotated[
@@ -48,23 +50,11 @@ def evaluate(
         list[str] | None,
         typer.Option(
             help="Name of `hrpose weights list`, or a path; several for one table.",
-            rich_help_panel=opt.MODEL,
+            rich_help_panel=MODEL,
             show_default="default",
         ),
     ] = None,
-    like: opt.Like = None,
-    method: opt.Method = "auto",
-    scales: opt.Scales = "1",
-    detector: opt.DetectorName = "person-yolo11n",
-    device: opt.Device = "auto",
-    decode: opt.Decode = None,
-    decode_limit: opt.DecodeLimit = 1.0,
-    flip_test: opt.FlipTest = True,
-    crop: opt.Crop = "context",
-    batch_size: opt.BatchSize = "auto",
-    backend: opt.BackendName = "auto",
-    precision: opt.Precision = "auto",
-    box_score: opt.BoxScore = 0.05,
+    settings: Settings = _SETTINGS,
     rescore: Annotated[
         bool, typer.Option(help="Person score = box score x mean keypoint score above 0.2.", rich_help_panel=_PROTOCOL)
     ] = True,
@@ -74,7 +64,6 @@ def evaluate(
     oks: Annotated[
         float, typer.Option(min=0, max=1, help="Threshold of the OKS-NMS.", rich_help_panel=_PROTOCOL)
     ] = 0.9,
-    download: opt.Download = False,
     quiet: opt.Quiet = False,
 ) -> None:
     """Measure on annotated images how good the keypoints are; the defaults are the papers' protocol."""
@@ -85,8 +74,7 @@ def evaluate(
 
     report, protocol = Report(quiet=quiet), EvalProtocol(rescore=rescore, nms=nms, oks=oks)
     nets = weights or ["default"]
-    named = {"boxes": None if boxes in {"gt", "detector"} else boxes, "weights": nets[0]}
-    settings = opt.read_settings(locals(), **named)
+    settings = replace(settings, boxes=None if boxes in {"gt", "detector"} else boxes)
     if save is not None and str(save) != "-" and save.suffix.lower() != ".json":
         raise UsageError(f"--save {save}: the rows are written as JSON, name a .json file")
     check_targets([gt, predictions, settings.boxes], [save])
@@ -96,8 +84,9 @@ def evaluate(
     counted = f"{len(measure.ids)} {'people' if metric == 'pckh' else 'images'}"
     if settings.boxes is not None and predictions is None:
         _note_missing(report, "boxes", read_boxes(Path(settings.boxes)).by_index, measure.ids, counted)
-    runs = [replace(settings, weights=n, decode=d) for n, d in product(nets, _ABLATION if ablation else [decode])]
-    if len(runs) > 1 and (predictions or save or metric == "bbox" or (ablation and decode)):
+    decodings: Sequence[Any] = _ABLATION if ablation else [settings.decode]
+    runs = [replace(settings, weights=name, decode=decode) for name, decode in product(nets, decodings)]
+    if len(runs) > 1 and (predictions or save or metric == "bbox" or (ablation and settings.decode)):
         raise UsageError("a table of several runs has no --predictions, --save, --metric bbox or --decode")
     table = []
     for run in runs:

@@ -9,6 +9,7 @@ import typer
 
 from hrpose_cli.cli import options as opt
 from hrpose_cli.errors import UsageError
+from hrpose_cli.settings import Settings
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,8 +19,10 @@ if TYPE_CHECKING:
     from hrpose_cli.export import Parity
 
 
+@opt.spread_options(only=("like", "download"))
 def export(
-    weights: Annotated[str, typer.Argument(help="Name of `hrpose weights list`, or a path.")],
+    weights: Annotated[str, typer.Argument(help="Model name from `hrpose weights list`, or path to a weights file.")],
+    settings: Settings,
     format: Annotated[Literal["onnx", "openvino", "torchscript"], typer.Option(help="What to write.")],
     out: Annotated[Path | None, typer.Option(help="File. Default: NAME.onnx, .xml, .int8.xml or .ts here.")] = None,
     precision: Annotated[
@@ -34,8 +37,6 @@ def export(
     gt: Annotated[Path | None, typer.Option(help="COCO annotations: compare on real crops too, with AP.")] = None,
     images: Annotated[Path | None, typer.Option(help="Folder of the images. Default: found beside --gt.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N images of --gt.")] = None,
-    like: opt.Like = None,
-    download: opt.Download = False,
     quiet: opt.Quiet = False,
 ) -> None:
     """Write a net for another runtime, run it there, and say how far it is from PyTorch in float32."""
@@ -55,7 +56,7 @@ def export(
         raise UsageError("--batch and --dynamic-batch exclude each other: leave one out")
     report = Report(quiet=quiet)
     with report.bar() as bar:
-        spec, path = find_weights(weights, like=like, download=download, bar=bar)
+        spec, path = find_weights(weights, like=settings.like, download=settings.download, bar=bar)
     place = out or Path(default_export_name(spec, format, precision))
     crops_a_call = None if dynamic_batch or precision == "int8" else 1
     people = CalibrationImages(calibrate, images if gt is None else None) if calibrate else None

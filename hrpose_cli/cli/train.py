@@ -77,7 +77,7 @@ def train(
     ] = None,
     val_every: Annotated[int, typer.Option(min=1, help="Epochs between measurements.")] = 5,
     save_every: Annotated[float, typer.Option(min=0, help="Minutes between checkpoints.")] = 5,
-    device: opt.Device = "auto",
+    device: str = "auto",
     epochs: Annotated[float, typer.Option(min=0, rich_help_panel=_RECIPE)] = 210,
     minutes: Annotated[
         float | None,

@@ -9,13 +9,12 @@ fills them in. Memory does not grow with the number of frames.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
-from hrpose_cli.errors import UsageError
 from hrpose_cli.estimation import CHUNK_FRAMES, AnyFrame, Estimator, split_into_chunks
 from hrpose_cli.poses import PoseRecord, Poses
+from hrpose_cli.settings import MotionOptions
 from hrpose_cli.tracking import interpolate_poses
 
 _FillMethod = Literal["linear", "hold"]
@@ -92,31 +91,9 @@ def _fill_between(
         yield frame, interpolate_poses(before[1], after[1] if after else None, share, how)
 
 
-@dataclass(frozen=True)
-class MotionOptions:
-    """How poses come from frame to frame."""
-
-    every: int = 1  # frames from one that is looked at to the next
-    between: _FillMethod = "linear"  # how the others get poses
-    detect_every: int = 1  # frames that are looked at from one detection to the next, if `DetectEveryN` does them
-    track: bool = True
-    smooth: str = "one-euro"  # "none", or "offline": over whole tracks, whose poses are held in memory
-    cutoff: float | None = None  # Hz of the filter; None: its own
-
-    def __post_init__(self) -> None:
-        if self.smooth != "none" and not self.track:
-            raise UsageError("smoothing follows people from frame to frame: it needs tracking, or use --smooth none")
-        if self.smooth == "none" and self.cutoff is not None:
-            raise UsageError("a cut-off needs a filter: use --smooth one-euro or offline")
-
-    @property
-    def filter(self) -> dict[str, float]:
-        return {} if self.cutoff is None else {"cutoff": self.cutoff}
-
-    @property
-    def chunk(self) -> int:
-        """Frames to look at at once: whole rounds of detection."""
-        return -(-CHUNK_FRAMES // self.detect_every) * self.detect_every
+def chunk_frames(motion: MotionOptions) -> int:
+    """Frames to process at once: whole rounds of detection."""
+    return -(-CHUNK_FRAMES // motion.detect_every) * motion.detect_every
 
 
 DEFAULT_MOTION = MotionOptions()
