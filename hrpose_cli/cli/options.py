@@ -53,9 +53,13 @@ class _Group:
         return self.kind(**{**self.defaults, **{k: v for k, v in values.items() if v is not _EMPTY}})
 
 
+def _option_name(field: str) -> str:
+    return f"--{field.replace('_', '-')}"
+
+
 def _parameter(name: str, kind: Any, option: Option, default: Any) -> inspect.Parameter:
     """The option of a field, as Typer wants it in a signature."""
-    names = option.names or ((f"--{name.replace('_', '-')}",) if default is False else ())
+    names = option.names or ((_option_name(name),) if default is False else ())
     if option.parse and default is not _EMPTY:
         kind, default = option.given | None, None
     elif option.parse:
@@ -70,7 +74,7 @@ def _read(name: str, option: Option, value: Any) -> Any:
     """The value of a field, or `_EMPTY` for its default."""
     if option.parse is None:
         return value
-    return _EMPTY if value is None else name_option(f"--{name.replace('_', '-')}", option.parse, value)
+    return _EMPTY if value is None else name_option([*option.names, _option_name(name)][0], option.parse, value)
 
 
 def spread_options(*, only: Collection[str] = (), leave_out: Collection[str] = ()) -> Callable[[_Command], _Command]:

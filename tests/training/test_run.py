@@ -19,24 +19,15 @@ from hrpose_cli.poses import Frame
 from hrpose_cli.training.augment import Augmentation
 from hrpose_cli.training.loop import Training
 from hrpose_cli.training.losses import tag_loss
+from hrpose_cli.training.processes import _choose_exchange, join_processes, process_device
 from hrpose_cli.training.recipe import Recipe
-from hrpose_cli.training.run import (
-    _TRAINABLE_NETS,
-    _averaged_net,
-    _choose_exchange,
-    _save_best,
-    build_start_net,
-    choose_net,
-    join_processes,
-    new_spec,
-    open_validation,
-    process_device,
-)
+from hrpose_cli.training.run import _averaged_net, _save_best, open_validation
+from hrpose_cli.training.start import _TRAINABLE_NETS, build_start_net, choose_net, new_spec
 from hrpose_cli.training.whole_images import ImageAugmentation, ImageDataset, _ImagePage
 from tests.conftest import spec
 from tests.training.training_case import people
 
-HEART = Recipe(epochs=60, batch=8, rate=4e-3, final=0.05, warmup=5, average=0.5)
+HEART = Recipe(epochs=60, batch=8, lr=4e-3, final=0.05, warmup=5, ema_decay=0.5)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +80,7 @@ def images(folder: Path) -> ImageDataset:
 def test_two_images_are_learned_by_heart(tmp_path: Path) -> None:
     torch.manual_seed(1)
     some = images(tmp_path)
-    recipe = Recipe(epochs=80, batch=2, rate=1e-2, final=0.05, warmup=5, average=0.9, tags=0.1)
+    recipe = Recipe(epochs=80, batch=2, lr=1e-2, final=0.05, warmup=5, ema_decay=0.9, tag_weight=0.1)
     net = build_start_net(BOTTOM_UP)
     case = Training(net, BOTTOM_UP, some, recipe, tmp_path, how=ImageAugmentation.none())
     losses = [row["loss"] for row in case.run()]
