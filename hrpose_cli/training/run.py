@@ -75,7 +75,7 @@ def _find_val_images(job: TrainJob, spec: ModelSpec) -> Path | None:
     """The folder of the images of --val; InputError if it does not exist or they cannot be measured."""
     if job.val is None:
         return None
-    return open_validation(job.val, spec).folder(job.val_images, instead=job.images, option="--val-images")
+    return _open_validation(job.val, spec).folder(job.val_images, instead=job.images, option="--val-images")
 
 
 def _data_loader(job: TrainJob, spec: ModelSpec) -> Callable[[], PeopleDataset | ImageDataset]:
@@ -109,7 +109,7 @@ def _averaged_net(training: Training) -> nn.Module:
 
 def _measure_ap(training: Training, annotations: Path, images: Path | None = None) -> Mapping[str, float]:
     """Measure the averaged net as `hrpose eval` does: with flip test, top-down on ground-truth boxes."""
-    spec, truth = training.spec, open_validation(annotations, training.spec)
+    spec, truth = training.spec, _open_validation(annotations, training.spec)
     backend = TorchBackend(_averaged_net(training), device=training.device, color=spec.color)
     estimator: TopDown | BottomUp
     if spec.method == "bottom-up":
@@ -121,7 +121,7 @@ def _measure_ap(training: Training, annotations: Path, images: Path | None = Non
     return truth.score([row for part in rows for row in part])[""]
 
 
-def open_validation(annotations: Path, spec: ModelSpec) -> GroundTruth:
+def _open_validation(annotations: Path, spec: ModelSpec) -> GroundTruth:
     """Open an annotation file under the metric of the skeleton; InputError if it does not fit."""
     if spec.skeleton not in METRICS:
         raise UsageError(f"--val measures {' or '.join(s for s in SKELETONS if s in METRICS)}, not {spec.skeleton}")

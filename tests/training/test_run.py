@@ -21,7 +21,7 @@ from hrpose_cli.training.loop import Training
 from hrpose_cli.training.losses import tag_loss
 from hrpose_cli.training.processes import _choose_exchange, join_processes, process_device
 from hrpose_cli.training.recipe import Recipe
-from hrpose_cli.training.run import _averaged_net, _save_best, open_validation
+from hrpose_cli.training.run import _averaged_net, _save_best, _open_validation
 from hrpose_cli.training.start import _TRAINABLE_NETS, build_start_net, choose_net, new_spec
 from hrpose_cli.training.whole_images import ImageAugmentation, ImageDataset, _ImagePage
 from tests.conftest import spec
@@ -122,7 +122,7 @@ def test_every_net_can_be_described(name: str) -> None:
 
 def test_mpii_is_not_measured_in_training(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--val measures coco or crowdpose, not mpii"):
-        open_validation(tmp_path / "any.json", replace(spec(), skeleton="mpii"))
+        _open_validation(tmp_path / "any.json", replace(spec(), skeleton="mpii"))
 
 
 @pytest.mark.parametrize(
