@@ -95,7 +95,7 @@ class Settings:
     ] = None
     device: Device = "auto"
     backend: Annotated[
-        Literal["auto", "torch", "compile", "openvino", "onnx"],
+        Literal["auto", "torch", "openvino", "onnx"],
         Option("Inference backend; auto: OpenVINO on a CPU, otherwise PyTorch.", MODEL),
     ] = "auto"
     precision: Annotated[

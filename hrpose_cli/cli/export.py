@@ -23,23 +23,35 @@ if TYPE_CHECKING:
 def export(
     weights: Annotated[str, typer.Argument(help="Model name from `hrpose weights list`, or path to a weights file.")],
     settings: Settings,
-    format: Annotated[Literal["onnx", "openvino", "torchscript"], typer.Option(help="What to write.")],
-    out: Annotated[Path | None, typer.Option(help="File. Default: NAME.onnx, .xml, .int8.xml or .ts here.")] = None,
+    format: Annotated[Literal["onnx", "openvino"], typer.Option(help="Format to write.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="File to write.", show_default="NAME.onnx, NAME.xml or NAME.int8.xml here"),
+    ] = None,
     precision: Annotated[
-        Literal["fp32", "fp16", "int8"], typer.Option(help="Of the weights; int8, for openvino: of all it computes.")
+        Literal["fp32", "fp16", "int8"],
+        typer.Option(help="Precision of the weights; int8, for openvino only, is that of the arithmetic too."),
     ] = "fp32",
     calibrate: Annotated[
         Path | None,
-        typer.Option(help="For int8: folder of images, or COCO annotations, whose people show the ranges."),
+        typer.Option(help="For int8: images or COCO annotations used to calibrate the int8 ranges."),
     ] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Crops a call. Default: 1; int8: any.")] = None,
-    dynamic_batch: Annotated[bool, typer.Option("--dynamic-batch", help="Any number of crops per call.")] = False,
-    gt: Annotated[Path | None, typer.Option(help="COCO annotations: compare on real crops too, with AP.")] = None,
-    images: Annotated[Path | None, typer.Option(help="Folder of the images. Default: found beside --gt.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N images of --gt.")] = None,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Crops per call.", show_default="1; int8: any number")
+    ] = None,
+    dynamic_batch: Annotated[
+        bool, typer.Option("--dynamic-batch", help="Accept any number of crops per call.")
+    ] = False,
+    gt: Annotated[
+        Path | None, typer.Option(help="COCO annotations: compare on the crops of their people as well, with AP.")
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of the images.", show_default="searched for beside --gt")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N images of --gt.")] = None,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Write a net for another runtime, run it there, and say how far it is from PyTorch in float32."""
+    """Export a net to another runtime, run it there, and measure how far it is from PyTorch in fp32."""
     from hrpose_cli.cli.report import Report
     from hrpose_cli.export import (
         AnnotatedImages,

@@ -120,6 +120,8 @@ def describe_weights(path: Path, like: str | None = None) -> ModelSpec:
     """The spec of a file: that of `like`, or from its own metadata, or the row of its name."""
     if not path.is_file():
         raise WeightsError(f"no weights at {path}: check the path, or see hrpose weights list")
+    if path.suffix == ".ts":
+        raise WeightsError(f"{path} is a TorchScript net, which hrpose does not run: export it to ONNX or OpenVINO")
     if like is not None:
         # What is known of the other file's making and merit is not known of this one.
         return replace(

@@ -70,11 +70,13 @@ def test_a_mistyped_command_is_wrong_usage() -> None:
         ("video x --smooth=offline", "--smooth offline", "--smooth butterworth"),
         ("train --average 0.9", "--average", "--ema-decay"),
         ("train --joint-weights", "--joint-weights", "--keypoint-weights"),
+        ("image x --backend compile", "--backend compile", "--backend torch"),
+        ("export x --format=torchscript", "--format torchscript", "--format onnx or openvino"),
     ],
 )
 def test_a_renamed_option_names_the_new_one(arguments: str, old: str, new: str) -> None:
     line = wrong_usage(CliRunner().invoke(app, arguments.split()))
-    assert line == f"error: {old} has been renamed: use {new}"
+    assert line == f"error: there is no {old} any more: use {new}"
 
 
 def test_help_imports_nothing_heavy() -> None:

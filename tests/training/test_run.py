@@ -21,7 +21,7 @@ from hrpose_cli.training.loop import Training
 from hrpose_cli.training.losses import tag_loss
 from hrpose_cli.training.processes import _choose_exchange, join_processes, process_device
 from hrpose_cli.training.recipe import Recipe
-from hrpose_cli.training.run import _averaged_net, _save_best, _open_validation
+from hrpose_cli.training.run import _averaged_net, _open_validation, _save_best
 from hrpose_cli.training.start import _TRAINABLE_NETS, build_start_net, choose_net, new_spec
 from hrpose_cli.training.whole_images import ImageAugmentation, ImageDataset, _ImagePage
 from tests.conftest import spec
