@@ -52,7 +52,7 @@ def bench(
     ] = None,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Measure persons/s of the net, frames/s of each stage, and both from file to file by people per frame."""
+    """Measure the speed of the net, of each stage alone, and of whole runs by the number of people per frame."""
     from hrpose_cli.api import build_estimator, provenance
     from hrpose_cli.bench import measure_speed
     from hrpose_cli.cli.report import Report, describe_net

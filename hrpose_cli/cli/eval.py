@@ -1,4 +1,4 @@
-"""`hrpose eval`: a run, or a result file, scored by the protocol of a data set."""
+"""`hrpose eval`: a run, or a file of results, scored by the protocol of a data set."""
 
 from __future__ import annotations
 
@@ -27,46 +27,58 @@ _ABLATION = ("argmax", "quarter", "dark")
 @opt.spread_options(leave_out=("weights", "boxes", "nms_oks"))
 def evaluate(
     gt: Annotated[
-        Path, typer.Option(help="Annotations: person_keypoints_*.json; MPII's valid.json, gt_valid.mat beside it.")
+        Path,
+        typer.Option(
+            help="Annotations: person_keypoints_*.json of COCO; for pckh valid.json of MPII beside its gt_valid.mat."
+        ),
     ],
-    images: Annotated[Path | None, typer.Option(help="Folder of the images. Default: found beside --gt.")] = None,
-    boxes: Annotated[
-        str | None, typer.Option(help="gt, detector, or a COCO detection file. Default: gt; for bbox: detector.")
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of the images.", show_default="searched for beside --gt")
     ] = None,
-    predictions: Annotated[Path | None, typer.Option(help="Score this result file; no network runs.")] = None,
+    boxes: Annotated[
+        str | None,
+        typer.Option(help="gt, detector, or a COCO detection file.", show_default="gt; for bbox: detector"),
+    ] = None,
+    predictions: Annotated[Path | None, typer.Option(help="COCO results to score; no net runs.")] = None,
     metric: Annotated[
         Literal["coco", "pckh", "crowdpose", "ochuman", "bbox"],
-        typer.Option(help="AP of COCO, CrowdPose or OCHuman, PCKh of MPII, or AP of the detector's boxes."),
+        typer.Option(help="AP of COCO, CrowdPose or OCHuman, PCKh of MPII, or AP of the detector's boxes (bbox)."),
     ] = "coco",
     save: Annotated[
         Path | None,
-        typer.Option(help="Write the result rows to this .json; - prints them.", rich_help_panel=OUTPUT),
+        typer.Option(
+            help="Write the predicted people (COCO results) to this .json, for --predictions; - prints them.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N images.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N images.")] = None,
     ablation: Annotated[
-        Literal["decode"] | None, typer.Option(help="One row each for arg-max, quarter offset and DARK.")
+        Literal["decode"] | None,
+        typer.Option(help="Compare arg-max, quarter-offset and DARK decoding in a table, one row each."),
     ] = None,
     weights: Annotated[
         list[str] | None,
         typer.Option(
-            help="Name of `hrpose weights list`, or a path; several for one table.",
+            help="Model name from `hrpose weights list`, or path to a weights file. Repeatable, for a table.",
             rich_help_panel=MODEL,
             show_default="default",
         ),
     ] = None,
     settings: Settings = _SETTINGS,
     rescore: Annotated[
-        bool, typer.Option(help="Person score = box score x mean keypoint score above 0.2.", rich_help_panel=_PROTOCOL)
+        bool,
+        typer.Option(
+            help="Multiply each box score by the mean of the keypoint scores above 0.2.", rich_help_panel=_PROTOCOL
+        ),
     ] = True,
     nms: Annotated[
-        Literal["hard", "soft", "none"], typer.Option(help="OKS-NMS of people.", rich_help_panel=_PROTOCOL)
+        Literal["hard", "soft", "none"],
+        typer.Option(help="Non-maximum suppression of people by OKS.", rich_help_panel=_PROTOCOL),
     ] = "hard",
-    oks: Annotated[
-        float, typer.Option(min=0, max=1, help="Threshold of the OKS-NMS.", rich_help_panel=_PROTOCOL)
-    ] = 0.9,
+    oks: Annotated[float, typer.Option(min=0, max=1, help="OKS threshold of --nms.", rich_help_panel=_PROTOCOL)] = 0.9,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Measure on annotated images how good the keypoints are; the defaults are the papers' protocol."""
+    """Score keypoints against annotated images; the defaults follow the protocol of the papers."""
     from hrpose_cli.cli.outputs import check_targets
     from hrpose_cli.cli.report import Report
     from hrpose_cli.detection import read_boxes
@@ -110,14 +122,14 @@ def evaluate(
 
 
 def _note_missing(report: Report, what: str, known: Container[Any], ids: Sequence[int], counted: str) -> None:
-    """Say if a file knows some of what is measured only: another data set's gives 0 without a word."""
+    """Print a note if a file covers only a part of what is measured; one of another data set would silently score 0."""
     there = sum(number in known for number in ids)
     if there < len(ids):
         report.note(f"{what} for {there} of {counted}")
 
 
 def _score_boxes(settings: Settings, frames: Iterable[Frame], boxes: str | None) -> tuple[Iterator[list[Any]], str]:
-    """Rows of the detector alone, and what they belong to."""
+    """Result rows of the detector alone, and their title."""
     from hrpose_cli.api import build_detector
     from hrpose_cli.backends import choose_device
     from hrpose_cli.evaluate import box_rows
@@ -132,7 +144,7 @@ def _score_boxes(settings: Settings, frames: Iterable[Frame], boxes: str | None)
 def _score_keypoints(
     settings: Settings, frames: Iterable[Frame], boxes: str | None, protocol: EvalProtocol, measure: GroundTruth
 ) -> tuple[Iterator[list[Any]], str]:
-    """Rows of the whole pipeline, and what they belong to."""
+    """Result rows of the whole pipeline, and their title."""
     from hrpose_cli.api import build_estimator, provenance
     from hrpose_cli.cli.report import describe_net
     from hrpose_cli.estimation import BottomUp
@@ -162,7 +174,7 @@ def _score_keypoints(
 
 
 def _show(measured: str, table: list[tuple[str, dict[str, float]]]) -> None:
-    """The numbers of each run as a row; above them what the runs are, a line each."""
+    """Print the numbers of each run as a row, under one line per run that describes it."""
     from rich.table import Table
 
     from hrpose_cli.cli.report import print_table
