@@ -77,7 +77,7 @@ def _refuse_renamed(args: list[str]) -> None:
     words = [word for arg in args for word in (arg.split("=", 1) if arg.startswith("--") else [arg])]
     for old in (*words, *(f"{option} {value}" for option, value in pairwise(words))):
         if old in _RENAMED:
-            raise UsageError(f"there is no {old} any more: use {_RENAMED[old]}")
+            raise UsageError(f"{old} no longer exists: use {_RENAMED[old]}")
 
 
 def _print_version(wanted: bool) -> None:

@@ -11,6 +11,7 @@ from hrpose_cli.errors import UsageError, WeightsError
 from hrpose_cli.estimation import INPUT_MULTIPLE
 from hrpose_cli.geometry import Size
 from hrpose_cli.models import (
+    EXPORTED_SUFFIXES,
     RESNET_BLOCKS,
     ModelSpec,
     check_keys,
@@ -89,6 +90,8 @@ def _bottom_up_spec(size: Size) -> dict[str, Any]:
 def find_start(init: str, spec: ModelSpec) -> Path:
     """The file of the weights that `init` names; WeightsError if they are of another kind of net."""
     path = locate_weights(init)
+    if path.suffix in EXPORTED_SUFFIXES:
+        raise WeightsError(f"{path} is an exported net, which cannot be trained: use the weights that it was made from")
     facts = read_weights_metadata(path) if path.suffix == ".safetensors" else {}
     if facts.get("architecture") not in {None, spec.architecture}:
         own = describe_weights(path)

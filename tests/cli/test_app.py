@@ -76,7 +76,7 @@ def test_a_mistyped_command_is_wrong_usage() -> None:
 )
 def test_a_renamed_option_names_the_new_one(arguments: str, old: str, new: str) -> None:
     line = wrong_usage(CliRunner().invoke(app, arguments.split()))
-    assert line == f"error: there is no {old} any more: use {new}"
+    assert line == f"error: {old} no longer exists: use {new}"
 
 
 def test_help_imports_nothing_heavy() -> None:

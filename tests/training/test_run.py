@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from hrpose_cli.backends.pytorch import TorchBackend
-from hrpose_cli.errors import InputError
+from hrpose_cli.errors import InputError, WeightsError
 from hrpose_cli.estimation.bottom_up import BottomUp
 from hrpose_cli.estimation.heatmaps import _decode_argmax
 from hrpose_cli.models.find import find_weights, load_net
@@ -22,7 +22,7 @@ from hrpose_cli.training.losses import tag_loss
 from hrpose_cli.training.processes import _choose_exchange, join_processes, process_device
 from hrpose_cli.training.recipe import Recipe
 from hrpose_cli.training.run import _averaged_net, _open_validation, _save_best
-from hrpose_cli.training.start import _TRAINABLE_NETS, build_start_net, choose_net, new_spec
+from hrpose_cli.training.start import _TRAINABLE_NETS, build_start_net, choose_net, find_start, new_spec
 from hrpose_cli.training.whole_images import ImageAugmentation, ImageDataset, _ImagePage
 from tests.conftest import spec
 from tests.training.training_case import people
@@ -118,6 +118,13 @@ def test_every_net_can_be_described(name: str) -> None:
     assert spec_from_metadata(Path("own"), made.metadata()).architecture == _TRAINABLE_NETS[name][0]
     with pytest.raises(InputError, match="an input of 100x100 cannot be trained"):
         new_spec("own", name, (100, 100))
+
+
+@pytest.mark.parametrize("suffix", [".xml", ".onnx"])
+def test_find_start_refuses_an_exported_net(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / f"net{suffix}").touch()
+    with pytest.raises(WeightsError, match=f"net{suffix} is an exported net, which cannot be trained"):
+        find_start(str(tmp_path / f"net{suffix}"), spec())
 
 
 def test_mpii_is_not_measured_in_training(tmp_path: Path) -> None:
