@@ -69,7 +69,7 @@ def main() -> None:
         spec = new_spec("overfit", "hrnet-small", SIZE)
         recipe = Recipe(minutes=options.minutes, batch=20, warmup=50, ema_decay=0.98, precision="bf16")
         people = everyone.part(some)
-        training = Training(build_start_net(spec), spec, people, recipe, Path(folder), how=Augmentation.none())
+        training = Training(build_start_net(spec), spec, people, recipe, Path(folder), augmentation=Augmentation.none())
         area, box_width = areas(source)[some], widths(source)[some]
         for row in training.run():
             if row["epoch"] % 10 == 0 or training.schedule_fraction() >= 1:

@@ -82,7 +82,7 @@ def main() -> None:
         minutes=options.minutes, batch=len(images), lr=2e-3, warmup=20, ema_decay=0.98, tag_weight=0.1, precision="bf16"
     )
     with tempfile.TemporaryDirectory() as folder:
-        training = Training(build_start_net(spec), spec, images, recipe, Path(folder), how=GENTLE)
+        training = Training(build_start_net(spec), spec, images, recipe, Path(folder), augmentation=GENTLE)
         for row in training.run():
             if row["epoch"] % 100 and training.schedule_fraction() < 1:
                 continue

@@ -184,7 +184,7 @@ class PeopleOptions:
 
 @dataclass(frozen=True)
 class MotionOptions:
-    """How poses are tracked, smoothed and interpolated from frame to frame."""
+    """Tracking, smoothing and interpolation of poses from frame to frame."""
 
     every: Annotated[int, Option("Estimate poses in every Nth frame only.", _MOTION, 1)] = 1
     interpolation: Annotated[
@@ -231,7 +231,7 @@ class MotionOptions:
 
 @dataclass(frozen=True)
 class DrawOptions:
-    """How people are drawn."""
+    """The look of the drawn people."""
 
     background: Annotated[
         Literal["keep", "black", "transparent"], Option("What the skeletons are drawn on.", OUTPUT)
@@ -300,7 +300,7 @@ class ClipPoseNames(PoseNames):
 
 @dataclass(frozen=True)
 class VideoOutput:
-    """Where the annotated clip goes."""
+    """The annotated clip."""
 
     out: Annotated[
         str | None,
@@ -318,7 +318,7 @@ class VideoOutput:
 
 @dataclass(frozen=True)
 class EncodingOptions:
-    """How a clip is encoded."""
+    """The encoding of the annotated clip."""
 
     codec: Annotated[
         str | None,
@@ -331,7 +331,7 @@ class EncodingOptions:
 
 @dataclass(frozen=True)
 class ClipOptions:
-    """How a clip is read."""
+    """The part of a clip that is read, and its rate."""
 
     trim: Annotated[str | None, Option("START:END in seconds; either may be omitted.")] = None
     rate: Annotated[float | None, Option("Frames per second of a folder of images.", None, 0.01)] = None

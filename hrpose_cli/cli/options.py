@@ -1,4 +1,4 @@
-"""How a command gets its options from the dataclasses that declare them, and helpers that commands share."""
+"""Options of a command from the dataclasses that declare them, and helpers that several commands use."""
 
 from __future__ import annotations
 

@@ -204,7 +204,7 @@ def _number_targets(paths: Sequence[str], folder: Path, style: DrawStyle) -> lis
 
 
 def unused_name(taken: set[str], stem: str, suffix: str = "") -> str:
-    """A name that is not `taken` yet, as it now is: with -2, -3, ... behind a stem that comes again."""
+    """A name that is not in `taken`, and is added to it; a stem that comes again gets -2, -3, ..."""
     names = (f"{stem}{again}{suffix}" for again in chain([""], (f"-{n}" for n in count(2))))
     name = next(name for name in names if name.casefold() not in taken)
     taken.add(name.casefold())

@@ -70,7 +70,7 @@ class Training:
     people: PeopleDataset | ImageDataset
     recipe: Recipe
     out: Path
-    how: Augmentation | ImageAugmentation | None = None  # None: the default of the method
+    augmentation: Augmentation | ImageAugmentation | None = None  # None: the default of the method
     teacher: Callable[[Tensor], Tensor] | None = None  # crops (N, 3, h, w) in 0..255 -> heatmaps
     device: str = "cpu"
 
@@ -78,7 +78,7 @@ class Training:
         self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         self.progress = _Progress()
         self.method = TRAINING_METHODS[self.spec.method]
-        self.how = self.how or self.method.augmentation()
+        self.augmentation = self.augmentation or self.method.augmentation()
         self.batch = self.recipe.batch or self.method.batch
         self.recipe = replace(self.recipe, batch=self.batch)
         self.check_people()
@@ -174,7 +174,7 @@ class Training:
         """Part `part` of the current step."""
         chosen = self.chosen(part)
         torch.manual_seed(hash((self.recipe.seed, self.progress.step, part)) % 2**63)
-        return self.method.draw(self.people, chosen, self.spec, self.how, self.recipe)
+        return self.method.draw(self.people, chosen, self.spec, self.augmentation, self.recipe)
 
     def chosen(self, part: int) -> Tensor:
         """The people (N,) of a part; every epoch has a new order."""

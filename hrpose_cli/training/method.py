@@ -36,9 +36,9 @@ class _TrainingMethod:
 
 
 def _draw_crop_samples(
-    people: PeopleDataset, chosen: Tensor, spec: ModelSpec, how: Augmentation, recipe: Recipe
+    people: PeopleDataset, chosen: Tensor, spec: ModelSpec, augmentation: Augmentation, recipe: Recipe
 ) -> CropSamples:
-    return draw_samples(people, chosen, spec, how, encoding=recipe.encoding)
+    return draw_samples(people, chosen, spec, augmentation, encoding=recipe.encoding)
 
 
 def _crop_loss(outputs: list[Tensor], samples: CropSamples, recipe: Recipe) -> Tensor:
@@ -48,9 +48,9 @@ def _crop_loss(outputs: list[Tensor], samples: CropSamples, recipe: Recipe) -> T
 
 
 def _draw_image_samples(
-    images: ImageDataset, chosen: Tensor, spec: ModelSpec, how: ImageAugmentation, _: Recipe
+    images: ImageDataset, chosen: Tensor, spec: ModelSpec, augmentation: ImageAugmentation, _: Recipe
 ) -> ImageSamples:
-    return draw_images(images, chosen, spec, how)
+    return draw_images(images, chosen, spec, augmentation)
 
 
 def _image_loss(outputs: list[Tensor], samples: ImageSamples, recipe: Recipe) -> Tensor:

@@ -26,7 +26,7 @@ from tests.training.training_case import GENTLE, QUICK, people, training
 
 def test_one_batch_is_learned_by_heart(tmp_path: Path) -> None:
     recipe = replace(QUICK, epochs=50, batch=8, lr=4e-3, final=0.025, warmup=5)
-    case = training(tmp_path, recipe, width=16, how=Augmentation.none())
+    case = training(tmp_path, recipe, width=16, augmentation=Augmentation.none())
     case.people = case.people.part(torch.arange(8))
     losses = [row["loss"] for row in case.run()]
     assert losses[-1] < 0.1 * losses[0]

@@ -44,7 +44,7 @@ def test_one_batch_of_crops_is_learned_by_heart(
     torch.manual_seed(1)
     own = replace(spec(), architecture=architecture, net=integers)
     few = people().part(torch.arange(8))
-    case = Training(build_start_net(own), own, few, recipe, tmp_path, how=Augmentation.none())
+    case = Training(build_start_net(own), own, few, recipe, tmp_path, augmentation=Augmentation.none())
     losses = [row["loss"] for row in case.run()]
     assert losses[-1] < 0.25 * losses[0]
     samples = case.samples(0)
@@ -82,7 +82,7 @@ def test_two_images_are_learned_by_heart(tmp_path: Path) -> None:
     some = images(tmp_path)
     recipe = Recipe(epochs=80, batch=2, lr=1e-2, final=0.05, warmup=5, ema_decay=0.9, tag_weight=0.1)
     net = build_start_net(BOTTOM_UP)
-    case = Training(net, BOTTOM_UP, some, recipe, tmp_path, how=ImageAugmentation.none())
+    case = Training(net, BOTTOM_UP, some, recipe, tmp_path, augmentation=ImageAugmentation.none())
     losses = [row["loss"] for row in case.run()]
     assert losses[-1] < 0.1 * losses[0]
     samples = case.samples(0)

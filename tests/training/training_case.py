@@ -39,7 +39,7 @@ def training(out: Path, recipe: Recipe = QUICK, *, width: int = 4, **more: Any) 
     torch.manual_seed(1)
     net = HRNet(NetConfig(**(TINY | {"width": width})))
     initialise_net(net)
-    return Training(net, spec(), people(), recipe, out, **{"how": Augmentation(half_body=0)} | more)
+    return Training(net, spec(), people(), recipe, out, **{"augmentation": Augmentation(half_body=0)} | more)
 
 
 def endless(out: Path) -> None:
