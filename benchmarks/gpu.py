@@ -67,7 +67,7 @@ def works(spec: ModelSpec, path: Path, arguments: argparse.Namespace, batch: int
         )  # fmt: skip
         for flip in (False, True):
             estimator = TopDown(WholeImage(), backend, spec, decode=spec.decode, flip_test=flip, batch_size=batch)
-            yield (precision, flip, "network"), partial(estimator.maps, crops)
+            yield (precision, flip, "network"), partial(estimator.net, crops)
             yield (precision, flip, "whole"), partial(estimator.estimate, frames, people)
 
 

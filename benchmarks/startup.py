@@ -38,11 +38,11 @@ def counted(call: Callable[..., Any], spent: list[float]) -> Callable[..., Any]:
 def one_start(arguments: list[str], report: Path) -> None:
     """The command in this process; then what its networks took."""
     from hrpose_cli.cli.main import app
-    from hrpose_cli.estimation import TopDown
+    from hrpose_cli.estimation import TopDown, flip_test
 
     spent: list[float] = []
-    for stage in ("detect", "run"):
-        setattr(TopDown, stage, counted(getattr(TopDown, stage), spent))
+    for owner, name in ((TopDown, "detect"), (flip_test, "_run_net")):
+        setattr(owner, name, counted(getattr(owner, name), spent))
     app(arguments, standalone_mode=False)
     report.write_text(json.dumps(sum(spent)))
 

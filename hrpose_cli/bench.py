@@ -23,7 +23,7 @@ from hrpose_cli.backends import DTYPES, Backend, thread_count
 from hrpose_cli.clips import ClipOutputs, annotate_clip
 from hrpose_cli.detection import Detector
 from hrpose_cli.draw import draw_poses
-from hrpose_cli.estimation import BottomUp, TopDown
+from hrpose_cli.estimation import BottomUp, TopDown, locate_keypoints
 from hrpose_cli.media import Clip, ClipSource, VideoFrame, VideoWriter
 from hrpose_cli.models import ModelSpec
 from hrpose_cli.nets import build_net, multiply_adds
@@ -231,14 +231,17 @@ def _decoded(open_source: Callable[[], ClipSource]) -> tuple[list[VideoFrame], C
 
 def _steps(estimator: TopDown, frames: Sequence[Frame], boxes: Sequence[Boxes]) -> Iterator[_Step]:
     """What is done with decoded frames: a name, what it goes by, and the work."""
-    owners = [(i, j) for i, found in enumerate(boxes) for j in range(len(found))]
-    crops = list(estimator.batches(frames, boxes, owners))
-    maps = [estimator.maps(part.images) for part in crops]
+    crops = list(estimator.crops(frames, boxes))
+    maps = [estimator.net(part.images) for part in crops]
     poses = estimator.estimate(frames, boxes)
     yield "detect", "frames", lambda: estimator.detector(frames)
-    yield "crop", "persons", lambda: list(estimator.batches(frames, boxes, owners))
-    yield "network", "persons", lambda: [estimator.maps(part.images) for part in crops]
-    yield "joints", "persons", lambda: [estimator.keypoints(m, c.to_frame) for m, c in zip(maps, crops, strict=True)]
+    yield "crop", "persons", lambda: list(estimator.crops(frames, boxes))
+    yield "network", "persons", lambda: [estimator.net(part.images) for part in crops]
+    yield (
+        "joints",
+        "persons",
+        lambda: [locate_keypoints(*estimator.decoder.decode(m, c.to_frame)) for m, c in zip(maps, crops, strict=True)],
+    )
     yield "draw", "frames", lambda: [draw_poses(f.image, found) for f, found in zip(frames, poses, strict=True)]
 
 

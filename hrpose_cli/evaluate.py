@@ -9,11 +9,12 @@ from typing import Protocol as Interface
 
 import numpy as np
 
+from hrpose_cli.coco_file import find_image_folder, read_coco_results
 from hrpose_cli.detection import Detector, GivenBoxes, boxes_from_xywh
 from hrpose_cli.errors import InputError
 from hrpose_cli.estimation import NMS_METHODS, BottomUp, TopDown, estimate_frames, pose_similarity
 from hrpose_cli.formats import coco_results
-from hrpose_cli.geometry import Geometry, clean_boxes
+from hrpose_cli.geometry import Geometry, clean_boxes, xyxy_to_xywh
 from hrpose_cli.media import read_image
 from hrpose_cli.metrics import (
     PCKH_THRESHOLDS,
@@ -21,9 +22,7 @@ from hrpose_cli.metrics import (
     MpiiPerson,
     evaluate_coco,
     evaluate_crowdpose,
-    find_image_folder,
     load_coco,
-    load_coco_results,
     load_crowdpose,
     load_mpii,
     load_mpii_predictions,
@@ -118,10 +117,9 @@ def box_rows(frames: Iterable[Frame], detector: Detector) -> Iterator[list[dict[
     """COCOeval's rows of the detector's boxes, one list per image."""
     for frame in frames:
         boxes = detector([frame])[0]
-        corner, size = boxes.xyxy[:, :2], boxes.xyxy[:, 2:] - boxes.xyxy[:, :2]
         yield [
-            {"image_id": frame.index, "category_id": 1, "bbox": [*map(float, (*c, *s))], "score": float(score)}
-            for c, s, score in zip(corner, size, boxes.score, strict=True)
+            {"image_id": frame.index, "category_id": 1, "bbox": xywh.tolist(), "score": float(score)}
+            for xywh, score in zip(xyxy_to_xywh(boxes.xyxy), boxes.score, strict=True)
         ]
 
 
@@ -174,7 +172,7 @@ class _CocoGroundTruth:
         check_skeleton(self.truth, SKELETONS[spec.skeleton])
 
     def read(self, path: Path) -> list[dict[str, Any]]:
-        return load_coco_results(path)
+        return read_coco_results(path)
 
     def score(self, rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
         return {"": self.numbers(self.truth, rows, image_ids=self.ids)}

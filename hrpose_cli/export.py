@@ -23,7 +23,7 @@ from hrpose_cli.backends import (
 )
 from hrpose_cli.detection import Detector, WholeImage
 from hrpose_cli.errors import BackendError, InputError, UsageError, first_line
-from hrpose_cli.estimation import TopDown, build_backend, choose_backend, own_precision
+from hrpose_cli.estimation import TopDown, build_backend, choose_backend, locate_keypoints, own_precision
 from hrpose_cli.evaluate import EvalProtocol, check_skeleton, ground_truth_boxes, keypoint_rows, read_annotated_frames
 from hrpose_cli.files import atomic_write, sha256_file
 from hrpose_cli.media import expand_input
@@ -71,9 +71,8 @@ def _collect_crops(frames: Iterable[Frame], estimator: TopDown, most: int, path:
     """The first `most` people in `frames` of `path`, as the estimator sees them (N, h, w, 3)."""
     found: list[Image] = []
     for frame in frames:
-        boxes = estimator.detector([frame])
-        owners = [(0, i) for i in range(len(boxes[0]))]
-        found += [estimator.cut([frame], boxes, owners).images] if owners else []
+        (boxes,) = estimator.detector([frame])
+        found += [estimator.cropper.cut(frame.image, boxes.xyxy).images] if len(boxes) else []
         if sum(map(len, found)) >= most:
             break
     if not found:
@@ -202,7 +201,7 @@ def compare_nets(reference: TopDown, other: TopDown, images: Image) -> Parity:
     """Both nets on the same crops (N, h, w, 3)."""
     crops = Crops(images, np.tile(np.eye(2, 3, dtype=np.float32), (len(images), 1, 1)))
     maps = [estimator.heatmaps(crops).cpu() for estimator in (reference, other)]
-    (xy, score), (xy_other, _) = (reference.keypoints(m, crops.to_frame) for m in maps)
+    (xy, score), (xy_other, _) = (locate_keypoints(*reference.decoder.decode(m, crops.to_frame)) for m in maps)
     sure = score >= _SURE_SCORE if (score >= _SURE_SCORE).any() else np.ones_like(score, bool)
     distance = np.linalg.norm(xy - xy_other, axis=-1)[sure]
     return Parity(len(images), float((maps[0] - maps[1]).abs().max()), float(distance.max()), int(sure.sum()))

@@ -27,6 +27,26 @@ GEOMETRIES: tuple[Geometry, ...] = ("classic", "dark", "udp")
 PADDING = 1.25  # every repository of the family enlarges the 3:4 box by this much
 
 
+def box_sizes(xyxy: NDArray[Any]) -> NDArray[Any]:
+    """Widths and heights (..., 2) of boxes (..., 4)."""
+    return np.asarray(xyxy[..., 2:] - xyxy[..., :2])
+
+
+def box_centers(xyxy: NDArray[Any]) -> NDArray[Any]:
+    """Centres (..., 2) of boxes (..., 4)."""
+    return np.asarray((xyxy[..., :2] + xyxy[..., 2:]) / 2)
+
+
+def xyxy_to_xywh(xyxy: NDArray[Any]) -> NDArray[Any]:
+    """Boxes (..., 4) as x, y, width and height, as COCO files have them."""
+    return np.concatenate([xyxy[..., :2], box_sizes(xyxy)], axis=-1)
+
+
+def xywh_to_xyxy(xywh: NDArray[Any]) -> NDArray[Any]:
+    """Boxes (..., 4) of x, y, width and height as x1, y1, x2, y2."""
+    return np.concatenate([xywh[..., :2], xywh[..., :2] + xywh[..., 2:]], axis=-1)
+
+
 def clean_boxes(xyxy: ArrayLike, size: Size, geometry: Geometry = "classic") -> NDArray[np.float64]:
     """Annotated boxes (N, 4) clipped to an image of `size` as the authors' data loaders do.
 
@@ -36,7 +56,7 @@ def clean_boxes(xyxy: ArrayLike, size: Size, geometry: Geometry = "classic") -> 
     """
     box = np.asarray(xyxy, np.float64)
     low = np.maximum(box[:, :2], 0)
-    span = np.maximum(box[:, 2:] - box[:, :2] - 1, 0)
+    span = np.maximum(box_sizes(box) - 1, 0)
     high = np.minimum(low + span, np.asarray(size) - 1)
     return np.concatenate([low, high + (geometry == "dark")], axis=1)
 
@@ -57,7 +77,7 @@ def box_regions(
     sides are multiplied by `padding`.
     """
     box = np.asarray(xyxy, np.float64).reshape(-1, 4)
-    span = box[:, 2:] - box[:, :2]
+    span = box_sizes(box)
     center = box[:, :2] + (span - (geometry == "dark")) / 2
     aspect = crop[0] / crop[1]
     width = np.maximum(span[:, 0], span[:, 1] * aspect)
@@ -123,7 +143,7 @@ def box_iou(a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
     first, second = np.asarray(a, np.float64)[:, None], np.asarray(b, np.float64)[None]
     overlap = np.minimum(first[..., 2:], second[..., 2:]) - np.maximum(first[..., :2], second[..., :2])
     shared = np.clip(overlap, 0, None).prod(-1)
-    union = (first[..., 2:] - first[..., :2]).prod(-1) + (second[..., 2:] - second[..., :2]).prod(-1) - shared
+    union = box_sizes(first).prod(-1) + box_sizes(second).prod(-1) - shared
     return np.asarray(np.divide(shared, union, out=np.zeros_like(shared), where=union > 0))
 
 

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +11,6 @@ from numpy.testing import assert_allclose
 
 from hrpose_cli import evaluate
 from hrpose_cli.detection.boxes import GivenBoxes
-from hrpose_cli.errors import InputError
 from hrpose_cli.estimation.bottom_up import BottomUp
 from hrpose_cli.estimation.top_down import TopDown
 from hrpose_cli.poses import Boxes, Frame, Poses
@@ -88,14 +86,3 @@ def test_truth_boxes_are_cleaned_and_people_without_keypoints_left_out() -> None
     boxes = evaluate.ground_truth_boxes(truth, "classic").by_index[4]
     assert boxes.xyxy.tolist() == [[0, 3, 19, 29]]
     assert evaluate.ground_truth_boxes(truth, "dark").by_index[4].xyxy.tolist() == [[0, 3, 20, 30]]
-
-
-@pytest.mark.parametrize("place", ["annotations/images", "annotations", "val2017", "images/val2017", "images"])
-def test_images_are_found_beside_the_annotations(tmp_path: Path, place: str) -> None:
-    annotations = tmp_path / "annotations" / "person_keypoints_val2017.json"
-    for folder in (annotations.parent, tmp_path / place):
-        folder.mkdir(parents=True, exist_ok=True)
-    (tmp_path / place / "a.jpg").touch()
-    assert evaluate.find_image_folder(annotations, ["a.jpg"]) == tmp_path / place
-    with pytest.raises(InputError, match="--images DIR"):
-        evaluate.find_image_folder(annotations, ["b.jpg"])

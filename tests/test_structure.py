@@ -16,6 +16,7 @@ LAYERS = """
     errors skeletons hardware timing threads
     poses files settings
     geometry
+    coco_file
     nets media formats draw metrics tracking
     models
     backends

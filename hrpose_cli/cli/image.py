@@ -56,7 +56,7 @@ def image(
     from hrpose_cli.cli.report import Report
     from hrpose_cli.estimation import TopPeople, estimate_frames
     from hrpose_cli.formats import TIMES, coco_image_id, coco_results, has_numeric_names, open_writers
-    from hrpose_cli.poses import PoseHeader, PoseRecord
+    from hrpose_cli.poses import FramePoses, PoseHeader
 
     report, style = Report(quiet=quiet), build_style(drawing, people, tracked=False)
     paths = report.expand(inputs, recursive=recursive)
@@ -75,10 +75,10 @@ def image(
     frames, rows = read_images(paths, getattr(estimator, "detector", None), report.failed), list[Any]()
     found = estimate_frames(frames, TopPeople(estimator, people.min_score, people.max_people))
     try:
-        with report.interruptible(), open_writers(file.opened(header) for file in files) as writers:
+        with report.interruptible(), open_writers(files, header) as writers:
             for number, (frame, best) in enumerate(report.track(found, len(paths)), start=1):
                 for file in writers:
-                    file.write(PoseRecord.of(frame, best))
+                    file.write(FramePoses(frame, best))
                 if json_results is not None:
                     rows += coco_results(best, coco_image_id(header, frame.name, number))
                 with report.guard():

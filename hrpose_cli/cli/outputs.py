@@ -16,7 +16,7 @@ from hrpose_cli.estimation import TopDown
 from hrpose_cli.files import check_writable
 from hrpose_cli.formats import POSE_FORMATS, PoseFile, find_format
 from hrpose_cli.media import IMAGE_SUFFIXES, STDIN, read_image, write_image
-from hrpose_cli.poses import Boxes, Frame, Poses
+from hrpose_cli.poses import Frame, Poses
 from hrpose_cli.settings import DrawOptions, PeopleOptions, PoseNames
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def name_pose_files(names: PoseNames, beside: Path, lacking: Mapping[str, str]) 
         PoseFile.of(f"{beside}{name}" if is_suffix(name) else name, format, metres_per_pixel=names.metres_per_pixel)
         for name, format in entries
     ]
-    if names.metres_per_pixel is not None and all(file.metres_per_pixel is None for file in files):
+    if names.metres_per_pixel is not None and not any("metres_per_pixel" in file.options for file in files):
         raise UsageError("--metres-per-pixel is for TRC: name such a file, such as --poses .trc")
     for file, fact in product(files, lacking):
         if fact in POSE_FORMATS[file.format].needs:
@@ -182,7 +182,7 @@ class ImageOutputs:
             write_image(target, draw_poses(frame.image, poses, style=self.style))
             written.append(str(target))
         if self.heatmaps and isinstance(estimator, TopDown) and len(poses):
-            crops = estimator.cut([frame], [Boxes(poses.box, poses.box_score)], [(0, i) for i in range(len(poses))])
+            crops = estimator.cropper.cut(frame.image, poses.box)
             for i, (crop, maps) in enumerate(zip(crops.images, estimator.heatmaps(crops).cpu().numpy(), strict=True)):
                 panel = target.with_name(f"{target.stem.removesuffix('.pose')}.heatmaps-{i + 1}.jpg")
                 if _file_identity(panel) in self.inputs:

@@ -15,6 +15,7 @@ import torch
 from hrpose_cli.backends import check_cpu_only, upload
 from hrpose_cli.errors import BackendError, WeightsError, first_line
 from hrpose_cli.files import sha256_file, shipped_folder
+from hrpose_cli.geometry import xyxy_to_xywh
 from hrpose_cli.poses import Boxes, Floats, Frame, Image
 
 if TYPE_CHECKING:
@@ -67,8 +68,7 @@ class YoloDetector:
 
 def _suppress_overlaps(boxes: Boxes, iou: float) -> list[int]:
     """Indices of the boxes that overlap no better one by more than `iou`, best first."""
-    corner, size = boxes.xyxy[:, :2], boxes.xyxy[:, 2:] - boxes.xyxy[:, :2]
-    kept = cv2.dnn.NMSBoxes(np.concatenate([corner, size], axis=1), boxes.score, 0.0, iou)  # type: ignore[arg-type]
+    kept = cv2.dnn.NMSBoxes(xyxy_to_xywh(boxes.xyxy), boxes.score, 0.0, iou)  # type: ignore[arg-type]
     return [int(i) for i in kept]
 
 

@@ -17,6 +17,7 @@ from .heatmaps import DECODERS as DECODERS
 from .heatmaps import DEFAULT_DECODE_LIMIT as DEFAULT_DECODE_LIMIT
 from .heatmaps import decode_dark as decode_dark
 from .heatmaps import encode_heatmaps as encode_heatmaps
+from .heatmaps import locate_keypoints as locate_keypoints
 from .heatmaps import merge_flip as merge_flip
 from .nms import NMS_METHODS as NMS_METHODS
 from .nms import pose_similarity as pose_similarity

@@ -21,7 +21,7 @@ from hrpose_cli.estimation.crops import warp_into_crop
 from hrpose_cli.estimation.grouping import GROUP_DECODERS, GroupingRules, SubpixelSteps, group_keypoints
 from hrpose_cli.estimation.heatmaps import DEFAULT_DECODE_LIMIT
 from hrpose_cli.estimation.nms import drop_duplicates
-from hrpose_cli.geometry import Size, invert_affines, keypoint_extents, region_affines, transform_points
+from hrpose_cli.geometry import Size, box_centers, invert_affines, keypoint_extents, region_affines, transform_points
 from hrpose_cli.models import ModelSpec
 from hrpose_cli.poses import Affine, Floats, Frame, Image, Poses
 from hrpose_cli.skeletons import SKELETONS, Skeleton
@@ -139,7 +139,7 @@ class BottomUp:
         score = np.clip(people[..., 2], 0, 1, dtype=np.float32)
         xy = transform_points(to_frame, people[..., :2])
         box = _boxes_around_keypoints(xy, score > self.rules.threshold, size)
-        middle = (box[:, None, :2] + box[:, None, 2:]) / 2  # where a keypoint that is nowhere does no harm
+        middle = box_centers(box)[:, None]  # where a keypoint that is nowhere does no harm
         keypoints: Floats = np.where((score > 0)[..., None], xy, middle).astype(np.float32)
         poses = Poses(keypoints, score, box, np.ones(len(xy), np.float32), skeleton=self.skeleton)
         share = np.clip(scores, 0, 1) / np.where(poses.person_score > 0, poses.person_score, 1)

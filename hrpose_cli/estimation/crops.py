@@ -1,11 +1,14 @@
-"""Boxes to network inputs, each with the exact way back to its frame; on the CPU, or on a GPU with the frame there.
+"""Boxes to crops, each with the exact affine back to its frame: on the CPU, or on the device that holds the frame.
 
 Resampling is cv2.warpAffine's bilinear one. OpenCV 5 computes it exactly; OpenCV 4 rounds
 coordinates to 1/32 px and differs from that by up to 6 grey levels at edges. Every number that
 this project publishes holds for OpenCV 5. On a GPU grid_sample does the same within one grey level.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import groupby
 from typing import Literal
 
 import cv2
@@ -26,7 +29,7 @@ from hrpose_cli.geometry import (
     region_affines,
     transform_points,
 )
-from hrpose_cli.poses import Affine, Crops, Image
+from hrpose_cli.poses import Affine, Boxes, Crops, Floats, Frame, Image
 
 CropMode = Literal["context", "pad"]
 CROP_MODES: tuple[CropMode, ...] = ("context", "pad")
@@ -42,6 +45,47 @@ class DeviceCrops:
 
     def __len__(self) -> int:
         return len(self.images)
+
+
+@dataclass(frozen=True)
+class Cropper:
+    """Cuts people out of frames; the fields are the arguments of `cut_crops`."""
+
+    size: Size  # (width, height) of a crop
+    geometry: Geometry = "classic"
+    padding: float = PADDING
+    mode: CropMode = "context"
+
+    def cut(self, image: Image, xyxy: ArrayLike) -> Crops:
+        """One crop for each box (N, 4) of `image` (H, W, 3)."""
+        return cut_crops(image, xyxy, self.size, geometry=self.geometry, padding=self.padding, mode=self.mode)
+
+    def sample(self, frame: Tensor, xyxy: ArrayLike) -> DeviceCrops:
+        """`cut` from a frame (H, W, 3) on a device, where the crops stay."""
+        return _sample_crops(frame, xyxy, self.size, geometry=self.geometry, padding=self.padding, mode=self.mode)
+
+    def cut_batches(self, frames: Sequence[Frame], boxes: Sequence[Boxes], most: int) -> Iterator[Crops]:
+        """The crops of all people, frame by frame, at most `most` at a time. boxes: those of each frame."""
+        for batch in _split_into_batches(boxes, most):
+            parts = [self.cut(frames[i].image, xyxy) for i, xyxy in batch]
+            yield Crops(np.concatenate([p.images for p in parts]), np.concatenate([p.to_frame for p in parts]))
+
+    def sample_batches(
+        self, frames: Sequence[Frame], boxes: Sequence[Boxes], most: int, device: str
+    ) -> Iterator[DeviceCrops]:
+        """`cut_batches` on a device. Each frame goes there once, even if two batches share its people."""
+        on_device = lru_cache(maxsize=1)(lambda i: upload(frames[i].image, device))
+        for batch in _split_into_batches(boxes, most):
+            parts = [self.sample(on_device(i), xyxy) for i, xyxy in batch]
+            yield DeviceCrops(torch.cat([p.images for p in parts]), np.concatenate([p.to_frame for p in parts]))
+
+
+def _split_into_batches(boxes: Sequence[Boxes], most: int) -> Iterator[list[tuple[int, Floats]]]:
+    """Batches of at most `most` people: for each frame in one, its number and the boxes (n, 4) to crop there."""
+    people = [(i, j) for i, found in enumerate(boxes) for j in range(len(found))]
+    for start in range(0, len(people), most):
+        frames = groupby(people[start : start + most], key=lambda person: person[0])
+        yield [(i, boxes[i].xyxy[[j for _, j in group]]) for i, group in frames]
 
 
 def cut_crops(
@@ -116,7 +160,7 @@ def mirror_images(images: Image | Tensor) -> Image | Tensor:
     return np.asarray(flipped, np.uint8).reshape(images.shape)
 
 
-def sample_crops(
+def _sample_crops(
     frame: Tensor,
     xyxy: ArrayLike,
     size: Size,

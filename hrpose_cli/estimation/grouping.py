@@ -25,9 +25,10 @@ from torch import Tensor
 from hrpose_cli.estimation.heatmaps import (
     DEFAULT_DECODE_LIMIT,
     blur_matrix,
+    dark_step,
     decode_dtype,
     modulate_heatmaps,
-    newton_step,
+    udp_step,
 )
 from hrpose_cli.poses import Floats
 
@@ -257,11 +258,7 @@ def _dark_step(
     radius = 2 + kernel // 2
     around = modulate_heatmaps(_patches_around(heatmaps, keypoint, xy, radius)[None], kernel)[0]
     log = around[:, radius - 2 : radius + 3, radius - 2 : radius + 3].to(decode_dtype(heatmaps)).clamp(min=1e-10).log()
-    gradient = 0.5 * torch.stack([log[:, 2, 3] - log[:, 2, 1], log[:, 3, 2] - log[:, 1, 2]], dim=-1)
-    dxx = 0.25 * (log[:, 2, 4] - 2 * log[:, 2, 2] + log[:, 2, 0])
-    dyy = 0.25 * (log[:, 4, 2] - 2 * log[:, 2, 2] + log[:, 0, 2])
-    dxy = 0.25 * (log[:, 3, 3] - log[:, 1, 3] - log[:, 3, 1] + log[:, 1, 1])
-    return newton_step(gradient, dxx, dyy, dxy, limit)
+    return dark_step(log, limit)
 
 
 def _udp_step(
@@ -274,12 +271,7 @@ def _udp_step(
     reach = kernel // 2
     blur = blur_matrix(2 * reach + 3, kernel, heatmaps.device, decode_dtype(heatmaps))[reach : reach + 3]
     around = blur @ _patches_around(heatmaps, keypoint, xy, reach + 1).to(blur.dtype) @ blur.T  # (n, 3, 3)
-    log = around.clamp(1e-3, 50).log()
-    middle, right, left, below, above = log[:, 1, 1], log[:, 1, 2], log[:, 1, 0], log[:, 2, 1], log[:, 0, 1]
-    gradient = 0.5 * torch.stack([right - left, below - above], dim=-1)
-    dxx, dyy = right - 2 * middle + left, below - 2 * middle + above
-    dxy = 0.5 * (log[:, 2, 2] - right - below + 2 * middle - left - above + log[:, 0, 0])
-    return newton_step(gradient, dxx + 1e-8, dyy + 1e-8, dxy, limit)
+    return udp_step(around.clamp(1e-3, 50).log(), limit, epsilon=1e-8)
 
 
 @dataclass(frozen=True)

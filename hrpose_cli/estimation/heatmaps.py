@@ -14,10 +14,15 @@ Decoding   argmax    the highest pixel
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 
+import numpy as np
 import torch
 from torch import Tensor
+
+from hrpose_cli.geometry import Geometry, Size, compose_affines, heatmap_to_crop, transform_points
+from hrpose_cli.poses import Affine, Floats
 
 DEFAULT_DECODE_LIMIT = 1.0  # heatmap px per axis
 
@@ -54,7 +59,7 @@ def _find_peaks(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
     return xy * (score > 0)[..., None], score
 
 
-def nan_where_not_finite(heatmaps: Tensor) -> Tensor:
+def _nan_where_not_finite(heatmaps: Tensor) -> Tensor:
     """(N, K) NaN for maps with values that are not finite, else 0; for results to carry, so that nobody waits."""
     low, high = heatmaps.flatten(2).amin(2), heatmaps.flatten(2).amax(2)
     return 0 * (high - low)
@@ -105,12 +110,8 @@ def decode_dark(
     """
     xy, score = _find_peaks(heatmaps)
     log = _log_pixels_around(modulate_heatmaps(heatmaps, kernel), xy, 2, low=1e-10)
-    gradient = 0.5 * torch.stack([log[..., 2, 3] - log[..., 2, 1], log[..., 3, 2] - log[..., 1, 2]], -1)
-    dxx = 0.25 * (log[..., 2, 4] - 2 * log[..., 2, 2] + log[..., 2, 0])
-    dyy = 0.25 * (log[..., 4, 2] - 2 * log[..., 2, 2] + log[..., 0, 2])
-    dxy = 0.25 * (log[..., 3, 3] - log[..., 1, 3] - log[..., 3, 1] + log[..., 1, 1])
     free = _is_inside(xy, (heatmaps.shape[-1], heatmaps.shape[-2]), 1, 2)
-    return (xy + newton_step(gradient, dxx, dyy, dxy, limit) * free).float(), score
+    return (xy + dark_step(log, limit) * free).float(), score
 
 
 def _decode_udp(
@@ -122,15 +123,7 @@ def _decode_udp(
     """
     xy, score = _find_peaks(heatmaps)
     log = _log_pixels_around(modulate_heatmaps(heatmaps, kernel), xy, 1, low=1e-3, high=50.0)
-    gradient = 0.5 * torch.stack([log[..., 1, 2] - log[..., 1, 0], log[..., 2, 1] - log[..., 0, 1]], -1)
-    dxx = log[..., 1, 2] - 2 * log[..., 1, 1] + log[..., 1, 0]
-    dyy = log[..., 2, 1] - 2 * log[..., 1, 1] + log[..., 0, 1]
-    dxy = 0.5 * (
-        log[..., 2, 2] - log[..., 1, 2] - log[..., 2, 1] + 2 * log[..., 1, 1] - log[..., 1, 0] - log[..., 0, 1]
-        + log[..., 0, 0]
-    )  # fmt: skip
-    epsilon = torch.finfo(torch.float32).eps
-    return (xy + newton_step(gradient, dxx + epsilon, dyy + epsilon, dxy, limit)).float(), score
+    return (xy + udp_step(log, limit, epsilon=torch.finfo(torch.float32).eps)).float(), score
 
 
 _Decoder = Callable[[Tensor, int, float | None], tuple[Tensor, Tensor]]
@@ -142,8 +135,62 @@ DECODERS: dict[str, _Decoder] = {
 }
 
 
-def newton_step(gradient: Tensor, dxx: Tensor, dyy: Tensor, dxy: Tensor, limit: float | None) -> Tensor:
-    """-H^-1 g for 2x2 Hessians: (N, K, 2), 0 where H is singular, clipped to `limit` an axis."""
+@dataclass(frozen=True)
+class HeatmapDecoder:
+    """Decodes heatmaps of crops and knows how their pixels lie in the crop."""
+
+    method: str  # a key of DECODERS
+    kernel: int  # heatmap px, side of the blur
+    limit: float | None  # heatmap px per axis, the longest sub-pixel step; see `decode_dark`
+    crop_size: Size  # (width, height)
+    geometry: Geometry = "classic"
+
+    def decode(self, heatmaps: Tensor, to_frame: Affine) -> tuple[Tensor, Affine]:
+        """Keypoints (N, K, 3) on the device of `heatmaps` (N, K, h, w), and affines (N, 2, 3) to frame pixels.
+
+        A keypoint is x and y in heatmap pixels and the score in 0..1, which is NaN where the heatmap has a
+        value that is not finite. to_frame: (N, 2, 3) from crop pixels. Nothing waits for the device here.
+        """
+        xy, score = DECODERS[self.method](heatmaps, self.kernel, self.limit)
+        points = torch.cat([xy, (score.clamp(0, 1) + _nan_where_not_finite(heatmaps))[..., None]], dim=-1)
+        size = heatmaps.shape[-1], heatmaps.shape[-2]
+        return points, compose_affines(to_frame, heatmap_to_crop(size, self.crop_size, self.geometry))
+
+
+def locate_keypoints(points: Tensor, to_frame: Affine) -> tuple[Floats, Floats]:
+    """Keypoints (N, K, 2) in frame pixels and their scores (N, K), from what `HeatmapDecoder.decode` returns."""
+    found = points.cpu().numpy()
+    return transform_points(to_frame, found[..., :2]).astype(np.float32), found[..., 2].copy()
+
+
+def dark_step(log: Tensor, limit: float | None) -> Tensor:
+    """DARK's Newton step in heatmap px: (..., 2) from log heatmaps (..., 5, 5) around the peaks, indexed y, x.
+
+    Derivatives are central differences and, for the second ones, of those again. limit: the longest step per
+    axis. DarkPose, lib/core/inference.py, `taylor`.
+    """
+    gradient = 0.5 * torch.stack([log[..., 2, 3] - log[..., 2, 1], log[..., 3, 2] - log[..., 1, 2]], -1)
+    dxx = 0.25 * (log[..., 2, 4] - 2 * log[..., 2, 2] + log[..., 2, 0])
+    dyy = 0.25 * (log[..., 4, 2] - 2 * log[..., 2, 2] + log[..., 0, 2])
+    dxy = 0.25 * (log[..., 3, 3] - log[..., 1, 3] - log[..., 3, 1] + log[..., 1, 1])
+    return _newton_step(gradient, dxx, dyy, dxy, limit)
+
+
+def udp_step(log: Tensor, limit: float | None, *, epsilon: float) -> Tensor:
+    """UDP's Newton step in heatmap px: (..., 2) from log heatmaps (..., 3, 3) around the peaks, indexed y, x.
+
+    epsilon: added to the second derivatives. mmpose, mmpose/codecs/utils/refinement.py.
+    """
+    middle, right, left = log[..., 1, 1], log[..., 1, 2], log[..., 1, 0]
+    below, above = log[..., 2, 1], log[..., 0, 1]
+    gradient = 0.5 * torch.stack([right - left, below - above], -1)
+    dxx, dyy = right - 2 * middle + left, below - 2 * middle + above
+    dxy = 0.5 * (log[..., 2, 2] - right - below + 2 * middle - left - above + log[..., 0, 0])
+    return _newton_step(gradient, dxx + epsilon, dyy + epsilon, dxy, limit)
+
+
+def _newton_step(gradient: Tensor, dxx: Tensor, dyy: Tensor, dxy: Tensor, limit: float | None) -> Tensor:
+    """-H^-1 g for 2x2 Hessians: (..., 2), 0 where H is singular, clipped to `limit` per axis."""
     det = dxx * dyy - dxy * dxy
     x = dxy * gradient[..., 1] - dyy * gradient[..., 0]
     y = dxy * gradient[..., 0] - dxx * gradient[..., 1]

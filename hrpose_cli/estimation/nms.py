@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hrpose_cli.geometry import Geometry, Size, box_regions, oks
+from hrpose_cli.geometry import Geometry, Size, box_regions, box_sizes, oks
 from hrpose_cli.poses import Poses
 
 _SOFT_MOST = 20  # people per image that `_soft_oks_nms` keeps
@@ -67,7 +67,7 @@ def drop_duplicates(poses: Poses, threshold: float) -> Poses:
     if len(poses) < 2:
         return poses
     seen = poses.score >= _SEEN_SCORE  # (N, K)
-    area = (poses.box[:, 2:] - poses.box[:, :2]).prod(axis=1)
+    area = box_sizes(poses.box).prod(axis=1)
     alike = oks(poses.xy, area, poses.skeleton.sigmas, visible=seen)
     shared = (seen[:, None] & seen[None]).sum(axis=-1)  # (N, N)
     keep = _oks_nms(np.where(shared >= _SHARED_FRACTION, alike, 0), poses.person_score, threshold)

@@ -1,9 +1,5 @@
-from .coco import check_lists as check_lists
 from .coco import evaluate_coco as evaluate_coco
-from .coco import find_image_folder as find_image_folder
-from .coco import index_coco as index_coco
 from .coco import load_coco as load_coco
-from .coco import load_coco_results as load_coco_results
 from .crowdpose import evaluate_crowdpose as evaluate_crowdpose
 from .crowdpose import load_crowdpose as load_crowdpose
 from .mpii import HeadTruth as HeadTruth

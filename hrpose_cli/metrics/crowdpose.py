@@ -9,28 +9,26 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hrpose_cli.files import read_json
+from hrpose_cli.coco_file import ANNOTATION_KEYS, index_coco, read_coco_file
 from hrpose_cli.metrics import coco
 from hrpose_cli.skeletons import CROWDPOSE
 
 _AREA_FRACTION = 0.53  # of the box
 _CROWD_LEVELS = {"easy": (0.0, 0.2), "medium": (0.2, 0.8), "hard": (0.8, float("inf"))}  # crowdIndex from, and below
 _OVERALL = ("AP", "AP50", "AP75", "AR", "AR50", "AR75")
-# What each list of an annotation file must say.
 _REQUIRED_KEYS = {
-    "images": {"id", "file_name", "width", "height", "crowdIndex"},
-    "annotations": {"id", "image_id", "category_id", "iscrowd", "bbox", "keypoints", "num_keypoints"},
-    "categories": {"id"},
+    **ANNOTATION_KEYS,
+    "images": ANNOTATION_KEYS["images"] | {"crowdIndex"},
+    "annotations": ANNOTATION_KEYS["annotations"] | {"iscrowd", "keypoints", "num_keypoints"},
 }
 _METRIC_NAMES = (*_OVERALL, *(f"AP {name}" for name in _CROWD_LEVELS))
 
 
 def load_crowdpose(path: Path) -> Any:
     """The `pycocotools.coco.COCO` of a CrowdPose annotation file, with the area that its AP uses."""
-    content = read_json(path, "annotations")
-    coco.check_lists(content, path, _REQUIRED_KEYS, "CrowdPose")
+    content = read_coco_file(path, _REQUIRED_KEYS, kind="CrowdPose annotation file")
     people = [row | {"area": row["bbox"][2] * row["bbox"][3] * _AREA_FRACTION} for row in content["annotations"]]
-    return coco.index_coco(content | {"annotations": people})
+    return index_coco(content | {"annotations": people})
 
 
 def evaluate_crowdpose(

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hrpose_cli.coco_file import read_coco_results
 from hrpose_cli.errors import FormatError, InputError
 from hrpose_cli.files import read_json
 from hrpose_cli.geometry import PADDING, Geometry
-from hrpose_cli.metrics.coco import load_coco_results
 from hrpose_cli.metrics.pck import KeypointErrors, head_sizes, relative_errors
 from hrpose_cli.poses import Boxes
 from hrpose_cli.skeletons import MPII
@@ -139,7 +139,7 @@ def _load_mat(path: Path) -> dict[str, Any]:
 def load_mpii_predictions(path: Path, people: int) -> list[dict[str, Any]]:
     """Rows for `predicted_keypoints`, of a result JSON or of the authors' pred.mat, which counts pixels from 1."""
     if path.suffix != ".mat":
-        return load_coco_results(path)
+        return read_coco_results(path)
     found = np.asarray(_load_mat(path).get("preds"), np.float64)
     if found.shape != (people, _KEYPOINT_COUNT, 2):
         raise FormatError(f"{path} must hold preds of shape ({people}, {_KEYPOINT_COUNT}, 2), but has {found.shape}")

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hrpose_cli.coco_file import index_coco
 from hrpose_cli.errors import FormatError
 from hrpose_cli.files import read_json
-from hrpose_cli.metrics import coco
+from hrpose_cli.metrics.coco import index_coco_truth
 from hrpose_cli.skeletons import COCO
 
 # Own: 0 missing, 1 visible, 2 hidden by oneself, 3 hidden by others. COCO: 2 visible, 1 hidden.
@@ -22,9 +23,9 @@ def load_ochuman(path: Path) -> Any:
     """The `pycocotools.coco.COCO` of OCHuman annotations in either format."""
     content = read_json(path, "annotations")
     if not isinstance(content, dict) or "keypoint_names" not in content:
-        return coco.load_coco(path)
+        return index_coco_truth(content, path)
     try:
-        return coco.index_coco(_to_coco(content))
+        return index_coco(_to_coco(content))
     except (KeyError, TypeError, ValueError) as error:
         raise FormatError(f"{path} is no OCHuman annotation file: {error!r}") from error
 

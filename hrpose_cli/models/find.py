@@ -124,9 +124,7 @@ def describe_weights(path: Path, like: str | None = None) -> ModelSpec:
         raise WeightsError(f"{path} is a TorchScript net, which hrpose does not run: export it to ONNX or OpenVINO")
     if like is not None:
         # What is known of the other file's making and merit is not known of this one.
-        return replace(
-            known_model(like), name=path.stem, file=path.name, licence="", data="", ap=None, ar=None, url=None
-        )
+        return replace(known_model(like), name=path.stem, file=path.name, licence="", data="", ap=None, url=None)
     facts = read_weights_metadata(path)
     if "architecture" in facts:
         try:

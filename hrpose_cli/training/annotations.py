@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,18 +9,15 @@ from typing import Any
 
 import numpy as np
 
+from hrpose_cli.coco_file import (
+    ANNOTATION_KEYS,
+    drop_unlisted_images,
+    find_image_folder,
+    index_coco,
+    read_coco_file,
+)
 from hrpose_cli.errors import FormatError, InputError
-from hrpose_cli.files import read_json
-from hrpose_cli.metrics import check_lists, find_image_folder, index_coco
 from hrpose_cli.skeletons import SKELETONS, Skeleton
-
-# What each list of a file must say; less than for measuring: CrowdPose's people have no area.
-_REQUIRED_KEYS = {
-    "images": {"id", "file_name", "width", "height"},
-    "annotations": {"id", "image_id", "category_id", "bbox"},
-    "categories": {"id"},
-}
-_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -46,22 +42,18 @@ def _open_annotations(path: Path, skeleton: Skeleton) -> Any:
     """The `pycocotools.coco.COCO` of a file; InputError if it names other keypoints than `skeleton` has.
 
     FormatError if one of its annotations cannot be used. Those of images that it does not list, as
-    files have them of which somebody kept a part of the images, are left out, and counted in the log.
+    files have them of which somebody kept a part of the images, are left out, and the log counts them.
     """
-    content = read_json(path, "annotations")
-    check_lists(content, path, _REQUIRED_KEYS, "COCO")
+    content = read_coco_file(path, ANNOTATION_KEYS)
     for category in content["categories"]:
         keypoints = _plain_names(category.get("keypoints") or skeleton.keypoints)
         if keypoints != _plain_names(skeleton.keypoints):
             fitting = [other.name for other in SKELETONS.values() if keypoints == _plain_names(other.keypoints)]
             advice = f"use --skeleton {fitting[0]}" if fitting else f"only {', '.join(SKELETONS)} can be trained"
             raise InputError(f"{path} has not the keypoints of {skeleton.name}, but {len(keypoints)} others: {advice}")
-    listed = {image["id"] for image in content["images"]}
-    rows = [row for row in content["annotations"] if row["image_id"] in listed]
-    if lost := len(content["annotations"]) - len(rows):
-        _LOG.info("%s: %d annotations are of images that it does not list, and left out", path, lost)
-    _check_people(rows, path, skeleton)
-    return index_coco(content | {"annotations": rows})
+    content = drop_unlisted_images(content, path)
+    _check_people(content["annotations"], path, skeleton)
+    return index_coco(content)
 
 
 def _check_people(rows: Sequence[dict[str, Any]], path: Path, skeleton: Skeleton) -> None:

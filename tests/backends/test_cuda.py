@@ -22,9 +22,10 @@ from hrpose_cli.backends.device import upload
 from hrpose_cli.backends.pytorch import TorchBackend
 from hrpose_cli.detection.boxes import WholeImage
 from hrpose_cli.estimation import precision as backends
-from hrpose_cli.estimation.crops import CROP_MODES, CropMode, mirror_images, sample_crops
+from hrpose_cli.estimation.crops import CROP_MODES, CropMode, _sample_crops, mirror_images
+from hrpose_cli.estimation.flip_test import _mirror_on_device
 from hrpose_cli.estimation.heatmaps import DECODERS, merge_flip
-from hrpose_cli.estimation.top_down import TopDown, _mirror_on_device
+from hrpose_cli.estimation.top_down import TopDown
 from hrpose_cli.nets.hrnet import HRNet
 from hrpose_cli.poses import Boxes, Frame
 from tests.conftest import spec
@@ -254,8 +255,8 @@ def test_nothing_waits_before_the_keypoints_come_back(net: HRNet, decode: str, m
     boxes = Boxes(np.array([[5, 5, 60, 80], [20, 1, 50, 90]], np.float32), np.ones(2, np.float32))
 
     def work() -> Tensor:
-        (crops,) = made.batches([frame], [boxes], [(0, 0), (0, 1)])
-        return made.decoded(made.maps(crops.images))
+        (crops,) = made.crops([frame], [boxes])
+        return made.decoder.decode(made.net(crops.images), crops.to_frame)[0]
 
     work()  # constants go there once, and a capture waits
     with Waits() as waits:
@@ -280,7 +281,8 @@ def test_nothing_is_left_on_the_cpu_or_fetched_from_there(
     def work() -> tuple[Tensor, Tensor]:
         frame, heatmaps = empty(np.zeros((50, 40, 3), np.uint8), CARD), torch.empty(2, 17, 32, 24, device=CARD)
         merged = merge_flip(heatmaps, heatmaps, _mirror_on_device("coco", CARD), shift=True)
-        return mirror_images(sample_crops(frame, [[1, 2, 30, 40]], **made.placing).images), made.decoded(merged)
+        images = mirror_images(made.cropper.sample(frame, [[1, 2, 30, 40]]).images)
+        return images, made.decoder.decode(merged, np.zeros((2, 2, 3)))[0]
 
     with FakeTensorMode(allow_non_fake_inputs=True):
         work()  # constants go there once
@@ -328,5 +330,5 @@ def test_a_card_cuts_the_crops_of_the_cpu() -> None:
 
     image = np.random.default_rng(0).integers(0, 256, (481, 641, 3), np.uint8)
     boxes = [[10, 20, 90, 200], [-30, 90, 300, 280], [500, 400, 700, 500]]
-    found = sample_crops(upload(image, "cuda"), boxes, (192, 256)).images.cpu().numpy()
+    found = _sample_crops(upload(image, "cuda"), boxes, (192, 256)).images.cpu().numpy()
     assert (np.abs(found.astype(int) - cut_crops(image, boxes, (192, 256)).images) > 1).mean() <= 1e-3

@@ -73,3 +73,15 @@ def test_a_bad_box_file_is_one_line(tmp_path: Path, text: str) -> None:
     path.write_text(text)
     with pytest.raises(FormatError, match=r"boxes\.json"):
         detect.read_boxes(path)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"bbox": [1, 2, 3]}, {"bbox": [1, 2, 3, 4, 5]}, {"bbox": 7}, {"bbox": [1, 2, "x", 4]}, {"score": 2},
+                {"score": None}, {"image_id": "a.jpg"}, {"image_id": float("inf")}],
+)  # fmt: skip
+def test_a_bad_value_in_a_box_file_is_one_line(tmp_path: Path, changes: dict[str, object]) -> None:
+    path = tmp_path / "boxes.json"
+    row = {"image_id": 7, "bbox": [1, 2, 3, 4], "score": 0.5} | changes
+    path.write_text(json.dumps([row] * 5))
+    with pytest.raises(FormatError, match=r"boxes\.json holds boxes that cannot be used"):
+        detect.read_boxes(path)
