@@ -438,7 +438,7 @@ def test_the_format_can_be_said(hrpose: Any, clip: Path, options: list[str], wri
         (["--codec", "vp9", "--out", "x.mov"], "cannot hold vp9"),
         (["--background", "transparent", "--out", "x.mp4"], "cannot be transparent"),
         (["--no-track", "--smooth", "one-euro"], "needs tracking"),
-        (["--no-track", "--poses", ".csv", "--poses", "p.trc"], "p.trc: trc needs identities: leave --no-track out"),
+        (["--no-track", "--poses", ".csv", "--poses", "p.trc"], "p.trc: trc needs track ids: leave --no-track out"),
         (["--smooth", "butterworth", "--resume", "--poses", ".jsonl"], "cannot be resumed"),
         (["--rate", "5"], "a rate of its own"),
         (["--no-video"], "would write nothing"),
