@@ -37,10 +37,9 @@ class Option:
 def check_choices(options: Any) -> None:
     """Raise UsageError for a field of a dataclass whose value is none of its Literal type."""
     for name, hint in get_type_hints(type(options)).items():
-        parts = [hint] if get_origin(hint) is Literal else [part for part in get_args(hint) if part is not type(None)]
-        known = [value for part in parts if get_origin(part) is Literal for value in get_args(part)]
-        value = getattr(options, name)
-        if known and value not in known and not (value is None and hint not in parts):
+        known = [value for part in (hint, *get_args(hint)) if get_origin(part) is Literal for value in get_args(part)]
+        value, optional = getattr(options, name), type(None) in get_args(hint)
+        if known and value not in known and not (optional and value is None):
             raise UsageError(f"there is no {name.replace('_', ' ')} called {value!r}: use {', '.join(known)}")
 
 

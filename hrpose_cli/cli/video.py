@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -54,7 +54,7 @@ def video(
     from hrpose_cli.cli import clips
     from hrpose_cli.cli.outputs import build_style
     from hrpose_cli.cli.report import Report
-    from hrpose_cli.clips import annotate_clip
+    from hrpose_cli.clips import annotate_clip, describe_motion
     from hrpose_cli.formats import TRACK_IDS
     from hrpose_cli.poses import PoseHeader
 
@@ -67,7 +67,8 @@ def video(
     clips.check_plans(plans, [*inputs, settings.boxes], output.out)
     with report.bar() as bar:
         base = build_estimator(settings, bar=bar)
-    info = provenance(settings, base) | {"people": asdict(people), "motion": _describe_motion(motion, reading.trim)}
+    motion_info = describe_motion(motion) | {"trim": reading.trim}
+    info = provenance(settings, base) | {"people": asdict(people), "motion": motion_info}
     for plan in plans:
         watch, estimator = _timed(base, motion.detect_every, people)
         with report.guard(), report.interruptible(), clips.open_window(plan.what, show=output.show) as view:
@@ -81,12 +82,6 @@ def video(
             processed = f"1 of {motion.every} frames processed, " if motion.every > 1 else ""
             report.clip(done, plan.written, watch, f"{processed}smoothing {motion.smooth}")
     report.close(info, opt.suggest_better(base.spec))
-
-
-def _describe_motion(motion: MotionOptions, trim: str | None) -> dict[str, Any]:
-    """The motion options for `info`, under the keys that pose files have had from the start."""
-    facts = {"between" if name == "interpolation" else name: value for name, value in asdict(motion).items()}
-    return facts | {"trim": trim}
 
 
 def _timed(base: TopDown | BottomUp, detect_every: int, people: PeopleOptions) -> tuple[StageTimer, TopPeople]:

@@ -16,7 +16,14 @@ from pathlib import Path
 import numpy as np
 
 from hrpose_cli.clips.resume import read_saved_poses, skip_done_frames, truncate_to_chunk
-from hrpose_cli.clips.stages import DEFAULT_MOTION, chunk_frames, estimate_clip, fill_skipped, follow_people
+from hrpose_cli.clips.stages import (
+    DEFAULT_MOTION,
+    chunk_frames,
+    estimate_clip,
+    fill_skipped,
+    filter_parameters,
+    follow_people,
+)
 from hrpose_cli.draw import DEFAULT_STYLE, DrawStyle, draw_poses
 from hrpose_cli.errors import UsageError
 from hrpose_cli.estimation import Estimator
@@ -27,7 +34,7 @@ from hrpose_cli.poses import FramePoses, Image, PoseHeader, Poses
 from hrpose_cli.settings import MotionOptions
 from hrpose_cli.threads import BackgroundConsumer, prefetch
 from hrpose_cli.timing import StageTimer
-from hrpose_cli.tracking import DEFAULT_CUTOFF, OneEuro, Tracker, check_cutoff, smooth_butterworth
+from hrpose_cli.tracking import OneEuro, Tracker, check_cutoff, smooth_butterworth
 
 View = Callable[[Image], object]
 _DEFAULT_ENCODING = Encoding()
@@ -104,7 +111,7 @@ def annotate_clip(
         clip = source.clip
         header = replace(header, source=source.name, size=clip.size, rate=clip.rate, first_frame=first)
         if way.smooth == "butterworth":
-            _check_offline_smoothing(source, way, resume=resume)
+            _check_butterworth(source, way, resume=resume)
             records = _smooth_whole_clip(frames, estimator, way)
             with open_source() as again, decode_ahead(again, watch) as frames:
                 pairs = fill_skipped(match_frames(frames, records), way.interpolation)
@@ -130,7 +137,7 @@ def _track_and_smooth(
     found = estimate_clip(frames, estimator, every=way.every, chunk=chunk_frames(way), saved=saved)
     if not way.track:
         return found
-    return follow_people(found, Tracker(), OneEuro(**way.filter) if way.smooth == "one-euro" else None)
+    return follow_people(found, Tracker(), OneEuro(**filter_parameters(way)) if way.smooth == "one-euro" else None)
 
 
 def _hash_first_frame(frames: Iterator[VideoFrame]) -> tuple[str, Iterator[VideoFrame]]:
@@ -151,19 +158,21 @@ def _check_waiting_frames(clip: Clip, way: MotionOptions) -> None:
         )
 
 
-def _check_offline_smoothing(source: ClipSource, way: MotionOptions, *, resume: bool) -> None:
+def _check_butterworth(source: ClipSource, way: MotionOptions, *, resume: bool) -> None:
     """InputError, before the work, for what cannot be smoothed over whole tracks."""
     if not source.repeatable:
         raise UsageError(f"--smooth butterworth reads a clip twice, which {source.name} cannot be: save it to a file")
     if resume:
         raise UsageError("smoothing over whole tracks cannot be resumed: use --smooth none or one-euro")
-    check_cutoff(way.cutoff or DEFAULT_CUTOFF, float(source.clip.rate) / way.every)
+    check_cutoff(filter_parameters(way)["cutoff"], float(source.clip.rate) / way.every)
 
 
 def _smooth_whole_clip(frames: Iterable[VideoFrame], estimator: Estimator, way: MotionOptions) -> list[FramePoses]:
     """The poses of a whole clip, smoothed without lag."""
     found = _track_and_smooth(frames, estimator, way)
-    return smooth_butterworth([each.without_pixels() for each in found if each.poses is not None], **way.filter)
+    return smooth_butterworth(
+        [each.without_pixels() for each in found if each.poses is not None], **filter_parameters(way)
+    )
 
 
 def match_frames(frames: Iterable[VideoFrame], saved: Iterable[FramePoses]) -> Iterator[FramePoses]:

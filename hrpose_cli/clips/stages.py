@@ -1,21 +1,22 @@
-"""Frames through an estimator, then steps from frame to frame, each an iterator over the one before.
+"""The stages of a clip, from frames to poses without gaps, each an iterator over the stage before.
 
     estimate_clip -> follow_people -> fill_skipped
 
-Each step takes and gives FramePoses. Skipped frames have no poses until `fill_skipped` fills them in.
+Each stage gives FramePoses. Skipped frames have no poses until `fill_skipped` fills them in.
 Memory does not grow with the number of frames.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
+from dataclasses import asdict
 from itertools import islice
-from typing import Literal
+from typing import Any, Literal
 
 from hrpose_cli.estimation import CHUNK_FRAMES, Estimator, split_into_chunks
 from hrpose_cli.poses import Frame, FramePoses, Poses
 from hrpose_cli.settings import MotionOptions
-from hrpose_cli.tracking import interpolate_poses
+from hrpose_cli.tracking import FILTER_DEFAULTS, interpolate_poses
 
 _FillMethod = Literal["linear", "hold"]
 _Stage = Callable[[FramePoses], FramePoses]
@@ -29,17 +30,17 @@ def estimate_clip(
     chunk: int = CHUNK_FRAMES,
     saved: Iterable[Poses] = (),
 ) -> Iterator[FramePoses]:
-    """Each frame of a clip with its poses, or None for all but every `every`th.
+    """Estimate the poses of every `every`th frame of a clip; the others are skipped and have None.
 
-    chunk: how many of those are given to `estimator` at once. saved: poses of the first frames that
-    need no more work, up to the end of a chunk; the others come out as if all had been computed in one
-    run: to the last bit on a CPU, on a GPU up to rounding, since each run times anew which kernels it takes.
+    chunk: number of frames that `estimator` gets at once. saved: poses of the first frames, up to the end of
+    a chunk, that need no more work; the others come out as if all had been computed in one run: to the last
+    bit on a CPU, and up to rounding on a GPU, since each run measures anew which kernels are fastest.
     """
     known, start = iter(saved), 0
     for part in split_into_chunks(frames, chunk * every):
         skipped = [(start + i) % every > 0 for i in range(len(part))]
-        looked = [frame for frame, skip in zip(part, skipped, strict=True) if not skip]
-        found = iter(list(islice(known, len(looked))) or estimator(looked))
+        processed = [frame for frame, skip in zip(part, skipped, strict=True) if not skip]
+        found = iter(list(islice(known, len(processed))) or estimator(processed))
         yield from (FramePoses(f, None if skip else next(found)) for f, skip in zip(part, skipped, strict=True))
         start += len(part)
 
@@ -81,8 +82,18 @@ def _fill_between(
         yield FramePoses(each.frame, poses)
 
 
+def filter_parameters(motion: MotionOptions) -> dict[str, float]:
+    """The parameters of the filter, defaults included."""
+    return FILTER_DEFAULTS[motion.smooth or "none"] | ({} if motion.cutoff is None else {"cutoff": motion.cutoff})
+
+
+def describe_motion(motion: MotionOptions) -> dict[str, Any]:
+    """The motion options for the header of a file, with the parameters of the filter."""
+    return {name: value for name, value in asdict(motion).items() if name != "cutoff"} | filter_parameters(motion)
+
+
 def chunk_frames(motion: MotionOptions) -> int:
-    """Frames to process at once: whole rounds of detection."""
+    """Number of frames to process at once: whole rounds of detection."""
     return -(-CHUNK_FRAMES // motion.detect_every) * motion.detect_every
 
 

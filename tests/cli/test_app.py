@@ -131,6 +131,7 @@ def test_options_offer_what_the_library_knows() -> None:
     from hrpose_cli.estimation import precision as backends
     from hrpose_cli.estimation.nms import NMS_METHODS
     from hrpose_cli.models.zoo import MODELS
+    from hrpose_cli.tracking import FILTER_DEFAULTS
     from hrpose_cli.training.losses import LOSSES
 
     methods = {spec.method for spec in MODELS.values()}
@@ -141,6 +142,10 @@ def test_options_offer_what_the_library_knows() -> None:
     assert offered(Settings, "method") == {"auto", *methods}
     assert (Settings.detector, Settings.decode_limit) == (yolo.DEFAULT_DETECTOR, heatmaps.DEFAULT_DECODE_LIMIT)
     assert offered(MotionOptions, "interpolation") == set(get_args(_FillMethod))
+    assert offered(MotionOptions, "smooth") == set(FILTER_DEFAULTS)
+    cutoff: Any = get_type_hints(MotionOptions, include_extras=True)["cutoff"]
+    shown = [f"{name} {facts['cutoff']:g}" for name, facts in FILTER_DEFAULTS.items() if facts]
+    assert cutoff.__metadata__[0].shown == "; ".join(shown)
     assert offered(eval.evaluate, "metric") == set(evaluate.METRICS)
     assert offered(eval.evaluate, "nms") == {"none", *NMS_METHODS}
     assert offered(export.export, "format") == set(exporting._EXPORT_FORMATS)

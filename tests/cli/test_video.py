@@ -464,7 +464,25 @@ def test_what_this_clip_or_machine_cannot_is_one_line(
     assert not list(Path().glob("*.mp4"))
 
 
-def test_what_comes_once_is_not_smoothed_offline(hrpose: Any, clip: Path) -> None:
+@pytest.mark.parametrize(
+    ("options", "used"),
+    [
+        ([], {"smooth": "one-euro", "cutoff": 0.5, "gain": 15.0, "speed_cutoff": 4.0}),
+        (["--smooth", "butterworth"], {"smooth": "butterworth", "cutoff": 6.0}),
+        (["--smooth", "butterworth", "--cutoff", "3"], {"smooth": "butterworth", "cutoff": 3.0}),
+        (["--no-track", "--interpolation", "hold"], {"smooth": "none"}),
+    ],
+)
+def test_the_header_holds_the_motion_settings_that_were_used(
+    hrpose: Any, clip: Path, options: list[str], used: dict[str, Any]
+) -> None:
+    assert hrpose(clip, "--no-video", "--poses", "p.jsonl", *options).exit_code == 0
+    motion = formats.read_pose_file(Path("p.jsonl"))[0].info["motion"]
+    shared = {"every": 1, "interpolation": "hold" if "hold" in options else "linear", "detect_every": 1, "trim": None}
+    assert motion == shared | {"track": "--no-track" not in options} | used
+
+
+def test_what_comes_once_is_not_smoothed_by_butterworth(hrpose: Any, clip: Path) -> None:
     assert "twice" in wrong_usage(hrpose("-", "--smooth", "butterworth", stdin=clip.read_bytes()))
     assert "camera 0" in clean_failure(hrpose("0"))
 

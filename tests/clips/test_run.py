@@ -126,11 +126,11 @@ def test_frames_that_wait_have_to_fit_the_memory(
         assert run(clip, tiny, tmp_path, "p.jsonl", way=way).frames == FRAMES
 
 
-def test_offline_smoothing_keeps_what_was_measured(clip: Path, tiny: TopDown, tmp_path: Path) -> None:
+def test_butterworth_keeps_what_was_measured(clip: Path, tiny: TopDown, tmp_path: Path) -> None:
     run(clip, tiny, tmp_path, "raw.jsonl", way=MotionOptions(smooth="none"))
-    run(clip, tiny, tmp_path, "steady.jsonl", video="out.mp4", way=MotionOptions(smooth="butterworth"))
+    run(clip, tiny, tmp_path, "smooth.jsonl", video="out.mp4", way=MotionOptions(smooth="butterworth"))
     raw, steady = (
-        [r.poses for r in formats.read_pose_file(tmp_path / name)[1]] for name in ("raw.jsonl", "steady.jsonl")
+        [r.poses for r in formats.read_pose_file(tmp_path / name)[1]] for name in ("raw.jsonl", "smooth.jsonl")
     )
     assert len(raw) == len(steady) == len(images(tmp_path / "out.mp4")) == FRAMES
     for before, after in zip(raw, steady, strict=True):
