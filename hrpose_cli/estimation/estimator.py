@@ -19,8 +19,8 @@ class TopPeople:
     """Another estimator's people, without those who score too little or are too many."""
 
     base: Estimator
-    at_least: float = 0.0
-    most: int | None = None
+    min_score: float = 0.0
+    max_people: int | None = None
 
     def __call__(self, frames: Sequence[Frame]) -> list[Poses]:
-        return [poses.best(at_least=self.at_least, most=self.most) for poses in self.base(frames)]
+        return [poses.best(min_score=self.min_score, max_people=self.max_people) for poses in self.base(frames)]
