@@ -1,4 +1,4 @@
-"""`hrpose export`: weights in, a file for another runtime out, and how well both agree."""
+"""`hrpose export`: weights in, a file for another runtime out, and a parity report."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def export(
 
 
 def _show(console: Console, path: Path, reference: TopDown, other: TopDown, *, data: Images | None) -> None:
-    """Compare, and print what was found."""
+    """Compare both nets, and print the differences."""
     from hrpose_cli.export import compare_annotated, compare_nets, make_synthetic_crops
 
     backend = other.backend

@@ -41,6 +41,7 @@ class YoloDetector:
     name: str
     backend: str = "torch"
     precision: str = "fp32"
+    precision_reason: str = ""
     one_each: bool = False  # the network itself sees to it that nobody is found twice
     confidence: float = 0.25
     iou: float = 0.6  # of NMS
