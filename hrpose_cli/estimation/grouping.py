@@ -178,10 +178,11 @@ def _likeliest_pixels(heatmaps: Tensor, tags: Tensor, keypoint: NDArray[np.int64
 
 @dataclass(frozen=True)
 class _Squares:
-    """One keypoint's maps cut into B squares of S pixels, with what bounds the likelihood in each.
+    """One keypoint's maps cut into B squares of S pixels, for a search by branch and bound.
 
-    Most squares need no look: their highest pixel, and the tag of theirs that is nearest to the
-    person's, together are already less likely than the best pixel of the most promising square.
+    The likelihood of a pixel is its heat minus the rounded distance of its tags from the person's mean tags.
+    In a square it is at most that of the highest heat with the nearest tags, even if no one pixel has both;
+    most squares need no look, because a pixel that was looked at is already likelier than that.
     """
 
     heat: Tensor  # (B, S)
@@ -197,22 +198,29 @@ class _Squares:
 
     def search(self, means: Tensor) -> Tensor:
         """(n,) index of the likeliest pixel for people with mean tags (n, T), the first of equals."""
-        low, high = self.tags.amin(2), self.tags.amax(2)  # (T, B)
-        mean = means.T[:, :, None]  # (T, n, 1)
-        nearest = torch.maximum(low[:, None] - mean, mean - high[:, None]).clamp(min=0)  # (T, n, B)
-        heat, peak = self.heat.max(1)  # (B,)
-        at_peaks = self.tags.gather(2, peak.expand(len(self.tags), 1, -1).mT)[..., 0]  # (T, B)
-        bound = heat - _rounded_tag_distance(nearest)  # (n, B)
-        least = (heat - _rounded_tag_distance(at_peaks[:, None] - mean)).amax(1, keepdim=True)
-        person, square = torch.nonzero(bound >= least, as_tuple=True)
-        value, place = self.likelihood(person, square, means).max(1)
-        best = torch.full((len(means),), -torch.inf, device=value.device).scatter_reduce(0, person, value, "amax")
-        equal = value == best[person]
-        index = torch.full((len(means),), self.index.numel(), device=value.device)
-        return index.scatter_reduce(0, person[equal], self.index[square, place][equal], "amin")
+        reachable = self.upper_bounds(means) >= self.known_likelihoods(means).amax(1, keepdim=True)  # (n, B)
+        person, square = torch.nonzero(reachable, as_tuple=True)  # (m,) pairs to look at, at least one per person
+        likelihood, place = self.likelihoods(person, square, means).max(1)  # (m,), the best pixel of each square
+        best = likelihood.new_full((len(means),), -torch.inf).scatter_reduce(0, person, likelihood, "amax")
+        wins = likelihood == best[person]
+        pixel = self.index[square, place][wins]
+        return pixel.new_full((len(means),), self.index.numel()).scatter_reduce(0, person[wins], pixel, "amin")
 
-    def likelihood(self, person: Tensor, square: Tensor, means: Tensor) -> Tensor:
-        """(m, S) in the squares (m,) for the people (m,)."""
+    def upper_bounds(self, means: Tensor) -> Tensor:
+        """(n, B) likelihood that no pixel of a square exceeds."""
+        mean = means.T[:, :, None]  # (T, n, 1)
+        low, high = self.tags.amin(2)[:, None], self.tags.amax(2)[:, None]  # (T, 1, B)
+        nearest = torch.maximum(low - mean, mean - high).clamp(min=0)  # (T, n, B)
+        return self.heat.amax(1) - _rounded_tag_distance(nearest)
+
+    def known_likelihoods(self, means: Tensor) -> Tensor:
+        """(n, B) likelihood of one pixel of each square, that of the highest heat."""
+        heat, peak = self.heat.max(1)  # (B,)
+        tags = self.tags.gather(2, peak.expand(len(self.tags), 1, -1).mT)  # (T, B, 1)
+        return heat - _rounded_tag_distance(tags.mT - means.T[:, :, None])
+
+    def likelihoods(self, person: Tensor, square: Tensor, means: Tensor) -> Tensor:
+        """(m, S) likelihood of all pixels of the squares (m,) for the people (m,)."""
         return self.heat[square] - _rounded_tag_distance(self.tags[:, square] - means[person].T[..., None])
 
 
