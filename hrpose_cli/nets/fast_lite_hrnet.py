@@ -39,7 +39,10 @@ class FastLiteHRNet(nn.Module):
             feeds = [orders[min(i, len(orders) - 1)] for i in range(len(transition))]
             orders = [_order_after_layer(layer, order) for layer, order in zip(transition, feeds, strict=True)]
             grown = _permute_each(transition, feeds, orders)
-            units = [_InPlaceExchange(unit, orders) for unit in modules_of_type(stage, ExchangeUnit)]
+            units: list[_InPlaceExchange] = []
+            for unit in modules_of_type(stage, ExchangeUnit):
+                units.append(_InPlaceExchange(unit, orders))
+                orders = units[-1].orders
             self.steps.append(_TransitionAndStage(grown, ExchangeStage(*units)))
         self.head_layer, down = net.head_layer, orders[::-1]
         ends = [*down[1:], torch.arange(len(down[-1]))]
@@ -123,22 +126,19 @@ class _TransitionAndStage(nn.Module):
 
 
 class _InPlaceExchange(nn.Module):
-    """`_ExchangeUnit` of `_InPlaceUnit`s."""
+    """`ExchangeUnit` of `_InPlaceUnit`s. `orders` is of the channels that leave each branch."""
 
-    def __init__(self, unit: ExchangeUnit, orders: list[Tensor]) -> None:
-        """orders: of what enters each branch; afterwards of what leaves it."""
+    def __init__(self, unit: ExchangeUnit, orders: Sequence[Tensor]) -> None:
+        """orders: of the channels that enter each branch."""
         super().__init__()
-        self.layers = nn.ModuleList()
-        for i, layer in enumerate(unit.layers):
-            blocks = modules_of_type(layer, ShuffleUnit)
-            # Nothing but the sum reads branch 0 itself, and that adds it twice.
-            gains = [1.0] * (len(blocks) - 1) + [2.0 if i == 0 else 1.0]
-            still = nn.Sequential()
-            for block, gain in zip(blocks, gains, strict=True):
-                still.append(_InPlaceUnit(block, orders[i], gain=gain))
-                orders[i] = _order_after_unit(orders[i])
-            self.layers.append(still)
-        self.sums = nn.ModuleList(_BranchSum(row, orders, i) for i, row in enumerate(unit.fuse_layers))
+        # Nothing but the sum reads branch 0 itself, and that adds it twice.
+        branches = [
+            _in_place_branch(layer, order, gain=2 if i == 0 else 1)
+            for i, (layer, order) in enumerate(zip(unit.layers, orders, strict=True))
+        ]
+        self.layers = nn.ModuleList(layer for layer, _ in branches)
+        self.orders = [order for _, order in branches]
+        self.sums = nn.ModuleList(_BranchSum(row, self.orders, i) for i, row in enumerate(unit.fuse_layers))
 
     def forward(self, inputs: list[Tensor]) -> list[Tensor]:
         branches = [layer(x) for layer, x in zip(self.layers, inputs, strict=True)]
@@ -147,6 +147,15 @@ class _InPlaceExchange(nn.Module):
             sums.append(branch_sum(branches))
             branches = [sums[0], *branches[1:]]
         return [F.relu(x) for x in sums]
+
+
+def _in_place_branch(layer: nn.Module, order: Tensor, *, gain: float) -> tuple[nn.Sequential, Tensor]:
+    """The `ShuffleUnit`s of a branch as `_InPlaceUnit`s, the last one times `gain`, and the order behind them."""
+    units, branch = modules_of_type(layer, ShuffleUnit), nn.Sequential()
+    for i, unit in enumerate(units):
+        branch.append(_InPlaceUnit(unit, order, gain=gain if i == len(units) - 1 else 1))
+        order = _order_after_unit(order)
+    return branch, order
 
 
 class _BranchSum(nn.Module):
