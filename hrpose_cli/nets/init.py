@@ -1,4 +1,4 @@
-"""How the authors of each net start it, and its size in parameters and multiply-adds."""
+"""Initial weights of nets, and their size in parameters and multiply-adds."""
 
 import torch
 from torch import Tensor, nn
@@ -11,11 +11,11 @@ def _parameter_count(net: nn.Module) -> int:
 
 
 def initialise_net(net: nn.Module) -> None:
-    """A start without pre-training: He et al. 2015 (fan out), and outputs that are nearly zero.
+    """Set weights for a training from scratch: He et al. 2015 (fan out), and outputs that are nearly zero.
 
-    For the nets whose last layers are called `final_layer` or `final_layers`. The authors start from
-    ImageNet, or with every convolution N(0, 0.001), which needs many epochs before it leaves the
-    all-zero answer; their last layers are as here.
+    For nets whose last layers are called `final_layer` or `final_layers`. The authors start from ImageNet,
+    or with every convolution N(0, 0.001), which needs many epochs to leave the all-zero answer; they
+    initialise the last layers as here.
     """
     for name, module in net.named_modules():
         if not isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
@@ -49,6 +49,6 @@ def multiply_adds(net: nn.Module, size: tuple[int, int]) -> int:
 
 
 def initialise_tags(net: HigherHRNet) -> None:
-    """Tags that differ from the start: where all are alike, nothing pushes people apart."""
+    """Set weights whose tags differ from the start: if all were alike, nothing would push people apart."""
     low = net.final_layers[0]
     nn.init.normal_(low.weight[net.config.joints :], std=0.1)  # type: ignore[index]
