@@ -292,12 +292,12 @@ class GroundTruth(Protocol):
         """The rows of a file of predictions."""
 
     def score(self, rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
-        """Tables by name, "" for the only one, each of numbers by name."""
+        """Tables of numbers by name; a single table has the name ""."""
 
 
 @dataclass(frozen=True)
 class _CocoGroundTruth:
-    """Average precision, on annotations that pycocotools holds."""
+    """Average precision on annotations in COCO's format. truth: a pycocotools COCO."""
 
     path: Path
     truth: Any
@@ -327,7 +327,7 @@ class _CocoGroundTruth:
 
 @dataclass(frozen=True)
 class _MpiiGroundTruth:
-    """PCKh: MPII's people, each in a frame of its own, whose index is the person's number in the file."""
+    """PCKh on MPII's people, each in a frame whose index is the person's number in the file."""
 
     path: Path
     people: Sequence[MpiiPerson]
@@ -351,7 +351,7 @@ class _MpiiGroundTruth:
         if spec.skeleton != MPII.name:
             raise InputError(f"the weights give the keypoints of {spec.skeleton}, PCKh measures MPII's: {advice}")
         if spec.method == "bottom-up":
-            raise InputError(f"{spec.name} finds people itself, PCKh measures those that MPII says: {advice}")
+            raise InputError(f"{spec.name} finds people itself, but PCKh measures the people of MPII's file: {advice}")
 
     def read(self, path: Path) -> _Rows:
         return load_mpii_predictions(path, len(self.people))
@@ -371,7 +371,7 @@ def _load_mpii_truth(path: Path, limit: int | None = None) -> _MpiiGroundTruth:
 def _load_coco_truth(
     load: Callable[[Path], Any], numbers: Callable[..., dict[str, float]], path: Path, limit: int | None = None
 ) -> _CocoGroundTruth:
-    """Annotations that `load` reads, as `numbers` scores them."""
+    """Ground truth from the file that `load` reads, scored by `numbers`."""
     truth = load(path)
     return _CocoGroundTruth(path, truth, truth.getImgIds()[:limit], numbers)
 

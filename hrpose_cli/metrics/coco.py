@@ -1,4 +1,4 @@
-"""COCO's numbers, computed by pycocotools, the reference."""
+"""COCO's average precision and recall, computed by pycocotools, the reference."""
 
 import contextlib
 import io
