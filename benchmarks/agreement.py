@@ -3,7 +3,7 @@
     python benchmarks/agreement.py --gt person_keypoints_dev.json [--weights NAME] [--flip-test]
 
 People are those of the annotations, in their boxes. Compared are the keypoints that score over 0.3 in
-PyTorch fp32, in pixels of the image.
+PyTorch fp32, in pixels of the crop.
 """
 
 import argparse
@@ -22,7 +22,9 @@ from hrpose_cli.errors import BackendError
 from hrpose_cli.estimation import TopDown, estimate_frames
 from hrpose_cli.estimation.precision import _PRECISIONS
 from hrpose_cli.evaluate import EvalProtocol, _rank_people, _result_rows, ground_truth_boxes, read_annotated_frames
+from hrpose_cli.geometry import box_regions
 from hrpose_cli.metrics import evaluate_coco, load_coco
+from hrpose_cli.models import ModelSpec
 from hrpose_cli.poses import Poses
 
 REFERENCE = "torch fp32"
@@ -45,10 +47,18 @@ def estimators(settings: Settings, names: Iterable[str]) -> Iterator[tuple[str, 
         yield f"{name} {precision}", made
 
 
-def distances(reference: Sequence[Poses], other: Sequence[Poses]) -> Any:
-    """Pixels between the keypoints of two runs, of those that the reference is sure of."""
+def distances(reference: Sequence[Poses], other: Sequence[Poses], spec: ModelSpec) -> Any:
+    """Crop pixels between the keypoints of two runs, of those that the reference is sure of."""
     pairs = zip(reference, other, strict=True)
-    return np.concatenate([np.linalg.norm(b.xy - a.xy, axis=2)[a.score > SURE] for a, b in pairs])
+    return np.concatenate(
+        [(np.linalg.norm(b.xy - a.xy, axis=2) * crop_scales(a, spec)[:, None])[a.score > SURE] for a, b in pairs]
+    )
+
+
+def crop_scales(poses: Poses, spec: ModelSpec) -> Any:
+    """(N,) crop pixels per image pixel."""
+    _, sizes = box_regions(poses.box, spec.input_size, spec.geometry, padding=spec.padding)
+    return spec.input_size[0] / sizes[:, 0]
 
 
 def main() -> None:
@@ -81,7 +91,7 @@ def main() -> None:
             for row in _result_rows(_rank_people(poses, given.spec, PROTOCOL), frame.index, PROTOCOL)
         ]
         ap = evaluate_coco(truth, results, image_ids=ids)["AP"]
-        rows.append((name, distances(found[REFERENCE], found[name]), ap))
+        rows.append((name, distances(found[REFERENCE], found[name], given.spec), ap))
     report(f"{settings.weights}, {len(rows[0][1])} keypoints over {SURE}", rows)
 
 

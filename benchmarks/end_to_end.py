@@ -27,7 +27,7 @@ from hrpose_cli.clips import ClipOutputs, annotate_clip, fill_skipped, follow_pe
 from hrpose_cli.draw import DrawStyle, draw_poses
 from hrpose_cli.estimation import CHUNK_FRAMES, TopDown
 from hrpose_cli.media import VideoWriter, open_clip
-from hrpose_cli.poses import Boxes, Frame, PoseHeader, Poses
+from hrpose_cli.poses import Boxes, Frame, FramePoses, PoseHeader, Poses
 from hrpose_cli.tracking import OneEuro, Tracker
 
 BOUND = 0.85  # of what the slowest resource allows
@@ -53,13 +53,13 @@ def pose(estimator: TopDown, frames: Sequence[Frame], boxes: Sequence[Boxes]) ->
     return found
 
 
-def track(pairs: Sequence[tuple[Any, Poses]]) -> list[tuple[Any, Poses]]:
-    return list(fill_skipped(follow_people(pairs, Tracker(), OneEuro())))
+def track(frames: Sequence[FramePoses]) -> list[FramePoses]:
+    return list(fill_skipped(follow_people(frames, Tracker(), OneEuro())))
 
 
-def draw(pairs: Sequence[tuple[Any, Poses]]) -> None:
-    for frame, poses in pairs:
-        draw_poses(frame.image, poses, style=STYLE)
+def draw(frames: Sequence[FramePoses]) -> None:
+    for each in frames:
+        draw_poses(each.frame.image, each.people, style=STYLE)
 
 
 def whole(clip: Path, target: Path, estimator: TopDown, header: PoseHeader) -> None:
@@ -73,12 +73,12 @@ def works(clip: Path, folder: Path, settings: Settings) -> Iterator[tuple[str, C
     header = PoseHeader(provenance(settings, estimator), estimator.skeleton)
     frames = decode(clip)
     boxes = estimator.detect(frames)
-    pairs = track(list(zip(frames, pose(estimator, frames, boxes), strict=True)))
+    tracked = track([*map(FramePoses, frames, pose(estimator, frames, boxes))])
     yield "decode", partial(decode, clip)
     yield "detect", partial(estimator.detect, frames)
     yield "pose", partial(pose, estimator, frames, boxes)
-    yield "follow", partial(track, pairs)
-    yield "draw", partial(draw, pairs)
+    yield "follow", partial(track, tracked)
+    yield "draw", partial(draw, tracked)
     yield "encode", partial(encode, clip, folder / "alone.mp4", frames)
     yield "whole", partial(whole, clip, folder / "whole.mp4", estimator, header)
     print(f"{estimator.backend.name} {estimator.backend.precision}; {len(frames)} frames, ", end="")

@@ -14,13 +14,11 @@ import argparse
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hrpose_cli.media import read_image
-from hrpose_cli.poses import PoseRecord, Poses
+from hrpose_cli.poses import Doubles, FrameInfo, FramePoses, Poses
 from hrpose_cli.tracking import OneEuro, Tracker
 
-Doubles = NDArray[np.float64]
 HEIGHT, NOISE, KEYPOINTS = 200.0, 1.5, 17
 GREY = 3.0  # grey levels of noise, of a camera in a room
 RATES = (25, 30, 60)
@@ -51,7 +49,8 @@ def smoothed(xy: Doubles, rate: float, smoother: OneEuro) -> Doubles:
     score, box = np.ones((1, KEYPOINTS), np.float32), np.asarray([[60, 100, 140, 100 + HEIGHT]], np.float32)
     one = np.ones(1, np.int64)
     people = [Poses(keypoints[None].astype(np.float32), score, box, score[:, 0], track_ids=one) for keypoints in xy]
-    return np.stack([smoother(poses, frame / rate).xy[0] for frame, poses in enumerate(people)]).astype(np.float64)
+    frames = [FramePoses(FrameInfo((320, 240), i, i / rate), poses) for i, poses in enumerate(people)]
+    return np.stack([smoother(each).people.xy[0] for each in frames]).astype(np.float64)
 
 
 def motion(xy: Doubles) -> float:
@@ -83,9 +82,9 @@ def photograph(path: Path, frames: int = 40, rate: float = 30.0) -> tuple[int, f
     for index in range(frames):
         moved = np.roll(image, tuple(rng.integers(-1, 2, 2)), axis=(0, 1)) + rng.normal(0, GREY, image.shape)
         found = estimator(np.clip(moved, 0, 255).astype(np.uint8))
-        people = tracker(PoseRecord(found, index, (image.shape[1], image.shape[0]), index / rate))
-        poses = smoother(people, index / rate)
-        seen.append({int(person): poses[[row]] for row, person in enumerate(people.track_ids.tolist())})
+        frame = FrameInfo((image.shape[1], image.shape[0]), index, index / rate)
+        poses = smoother(tracker(FramePoses(frame, found))).people
+        seen.append({int(person): poses[[row]] for row, person in enumerate(poses.track_ids.tolist())})
     stayed = [person for person in seen[0] if all(person in frame for frame in seen)]
     raw, smooth = (np.stack([[getattr(f[p], n)[0] for p in stayed] for f in seen]) for n in ("raw", "xy"))
     sure = np.stack([[f[p].score[0] for p in stayed] for f in seen]).min(axis=0) >= 0.3  # (N, K)

@@ -15,11 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrpose_cli.geometry import Geometry, heatmap_to_crop, transform_points
-from hrpose_cli.poses import Floats, Frame, Image, Poses
+from hrpose_cli.poses import Bools, Floats, Frame, Image, Poses
 from hrpose_cli.skeletons import Skeleton
 
 _Color = tuple[int, int, int]
-_Bools = NDArray[np.bool_]
 _Fixed = NDArray[np.int32]  # pixels in 1 / 2**SHIFT
 
 # Apart in every common colour blindness: blue and orange by hue, yellow from both by lightness.
@@ -97,7 +96,7 @@ def _palette(poses: Poses, i: int, style: DrawStyle) -> dict[str, _Color]:
     return dict.fromkeys(_SIDE_COLORS, _PERSON_COLORS[identity % len(_PERSON_COLORS)])
 
 
-def _line_widths(poses: Poses, shown: _Bools, size: tuple[int, int]) -> Floats:
+def _line_widths(poses: Poses, shown: Bools, size: tuple[int, int]) -> Floats:
     """(N,) px: from the diagonal of each person's box, within bounds that the image's `size` sets.
 
     Where a box is empty (some pose files have none) the extent of the keypoints shown takes its place.
@@ -120,7 +119,7 @@ def _rgba(color: _Color) -> tuple[int, int, int, int]:
 
 
 def _draw_people(
-    canvas: Image, poses: Poses, shown: _Bools, width: Floats, order: Sequence[tuple[int, dict[str, _Color]]]
+    canvas: Image, poses: Poses, shown: Bools, width: Floats, order: Sequence[tuple[int, dict[str, _Color]]]
 ) -> None:
     """Limbs, then keypoints, each on a thin dark outline that separates it from any ground."""
     skeleton = poses.skeleton

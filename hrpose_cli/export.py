@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,7 +18,6 @@ from hrpose_cli.backends import (
     NormalisedNet,
     TorchBackend,
     check_precision,
-    ignore_tracing_warnings,
     runnable_net,
     trace_net,
 )
@@ -171,20 +168,10 @@ def _write_openvino(net: torch.nn.Module, spec: ModelSpec, facts: dict[str, str]
             shutil.move(path, target.path.with_suffix(path.suffix))
 
 
-def _write_torchscript(net: torch.nn.Module, spec: ModelSpec, facts: dict[str, str], target: ExportTarget) -> None:
-    module = trace_net(_exportable_net(net, spec, target.precision), spec.input_size, target.batch or 1)
-    content = io.BytesIO()  # torch aborts the process where it cannot write to a file of its own
-    with ignore_tracing_warnings():
-        torch.jit.save(module, content, _extra_files={METADATA_SECTION: json.dumps(facts)})
-    with atomic_write(target.path) as temporary:
-        temporary.write_bytes(content.getvalue())
-
-
 _ExportWriter = Callable[[torch.nn.Module, ModelSpec, dict[str, str], ExportTarget], None]
 _EXPORT_FORMATS: dict[str, tuple[str, _ExportWriter]] = {  # the suffix of their files, and what writes them
     "onnx": (".onnx", _write_onnx),
     "openvino": (".xml", _write_openvino),
-    "torchscript": (".ts", _write_torchscript),
 }
 
 

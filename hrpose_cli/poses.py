@@ -1,14 +1,14 @@
-"""What flows from stage to stage, and the conventions, said once for the whole package.
+"""The arrays that flow from stage to stage, and the conventions of the whole package.
 
 Images are RGB, HWC, uint8. Boxes are (x1, y1, x2, y2); points are (x, y); sizes are
 (width, height). Coordinates are frame pixels, 0-based: the centre of the first pixel is 0.
-Arrays are float32, but for affines, which stay float64: float32 would cost a 12,000-pixel image
-its third decimal. Nobody in the image is N = 0, never None. All arrays of one object share N.
+Arrays are float32, except affines, which are float64: float32 would cost a 12,000-pixel image
+its third decimal. An image without people has N = 0, never None. All arrays of one object share N.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
 from typing import Any
@@ -19,6 +19,9 @@ from numpy.typing import NDArray
 from hrpose_cli.skeletons import COCO, Skeleton
 
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 Affine = NDArray[np.float64]
 Image = NDArray[np.uint8]
 
@@ -32,13 +35,23 @@ def _check_shape(owner: object, field: str, shape: tuple[int | str, ...]) -> Non
 
 
 @dataclass(frozen=True)
+class FrameInfo:
+    """A frame without its pixels."""
+
+    size: tuple[int, int]  # (width, height)
+    index: int = 0  # number in the source, from 0
+    time: float | None = None  # seconds; an image has none
+    name: str = ""  # file name, if the frame has one of its own
+
+
+@dataclass(frozen=True)
 class Frame:
     """One image of a source."""
 
     image: Image  # (H, W, 3)
     index: int = 0  # its number in the source; in an evaluation the COCO image id
     time: float | None = None  # seconds; an image has none
-    name: str = ""  # file name, where there is one
+    name: str = ""  # file name, if the frame has one of its own
 
     def __post_init__(self) -> None:
         _check_shape(self, "image", ("H", "W", 3))
@@ -52,10 +65,14 @@ class Frame:
         """(width, height)."""
         return self.image.shape[1], self.image.shape[0]
 
+    @property
+    def info(self) -> FrameInfo:
+        return FrameInfo(self.size, self.index, self.time, self.name)
+
 
 @dataclass(frozen=True)
 class Boxes:
-    """N people as a detector sees them in one frame."""
+    """N people that a detector found in one frame."""
 
     xyxy: Floats  # (N, 4)
     score: Floats  # (N,) in 0..1
@@ -68,7 +85,7 @@ class Boxes:
         return len(self.xyxy)
 
     def __getitem__(self, keep: Any) -> Boxes:
-        """The boxes of an index array, mask or slice."""
+        """Select boxes by an index array, mask or slice."""
         return Boxes(self.xyxy[keep], self.score[keep])
 
     @classmethod
@@ -78,7 +95,7 @@ class Boxes:
 
 @dataclass(frozen=True)
 class Crops:
-    """N network inputs, each with the way back to its frame."""
+    """N network inputs, each with the affine back to its frame."""
 
     images: Image  # (N, h, w, 3)
     to_frame: Affine  # (N, 2, 3) crop pixels -> frame pixels
@@ -100,9 +117,9 @@ class Poses:
     box: Floats  # (N, 4)
     box_score: Floats  # (N,) in 0..1
     sigma: Floats | None = None  # (N, K) px
-    track_ids: NDArray[np.int64] | None = None  # (N,) identities
-    raw: Floats | None = None  # (N, K, 2) px, the keypoints as they were measured, where xy is smoothed
-    filled: NDArray[np.bool_] | None = None  # (N, K) keypoints that no image showed: held or interpolated
+    track_ids: Ints | None = None  # (N,)
+    raw: Floats | None = None  # (N, K, 2) px, the measured keypoints, if xy is smoothed
+    filled: Bools | None = None  # (N, K) keypoints that no image showed: held or interpolated
     skeleton: Skeleton = COCO
 
     def __post_init__(self) -> None:
@@ -119,7 +136,7 @@ class Poses:
         return len(self.xy)
 
     def __getitem__(self, keep: Any) -> Poses:
-        """The people of an index array, mask or slice; of a number that one, as Poses too."""
+        """The people of an index array, mask or slice; a single index gives Poses of one person."""
         keep = [keep] if isinstance(keep, int | np.integer) else keep
         arrays = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "skeleton"}
         return replace(self, **{k: v[keep] for k, v in arrays.items() if v is not None})
@@ -130,20 +147,33 @@ class Poses:
         zeros = np.zeros((0, k, 2), np.float32), np.zeros((0, k), np.float32)
         return cls(*zeros, np.zeros((0, 4), np.float32), np.zeros(0, np.float32), skeleton=skeleton)
 
+    @classmethod
+    def concat(cls, parts: Sequence[Poses]) -> Poses:
+        """The people of one or more parts in order, with those fields that every part has."""
+        names = [f.name for f in fields(cls) if f.name != "skeleton"]
+        common = [name for name in names if all(getattr(part, name) is not None for part in parts)]
+        arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in common}
+        return cls(**arrays, skeleton=parts[0].skeleton)
+
+    @property
+    def measured_xy(self) -> Floats:
+        """(N, K, 2) px, keypoints before any smoothing."""
+        return self.xy if self.raw is None else self.raw
+
     @property
     def person_score(self) -> Floats:
         """(N,) box score times the mean of the keypoint scores above 0.2, as HRNet rescores people."""
         return self.rescore(0.2)
 
     def rescore(self, threshold: float) -> Floats:
-        """(N,) box score times the mean of the keypoint scores above `threshold`, 0 where none is."""
+        """(N,) box score times the mean of the keypoint scores above `threshold`, 0 without any."""
         counted = self.score > threshold
         total = np.where(counted, self.score, 0).sum(axis=1, dtype=np.float64)
         mean = total / np.maximum(counted.sum(axis=1), 1)
         return np.asarray(mean * self.box_score, np.float32)
 
     def unsure(self, threshold: float) -> int:
-        """How many people have no keypoint that scores at least `threshold`, so that nothing of them is drawn."""
+        """Count the people who have no keypoint of at least `threshold`, so that nothing of them is drawn."""
         return int((self.score < threshold).all(axis=1).sum())
 
     def best(self, *, at_least: float = 0.0, most: int | None = None) -> Poses:
@@ -153,29 +183,31 @@ class Poses:
 
 
 @dataclass(frozen=True)
-class PoseHeader:
-    """What is the same for all records of a file."""
+class FramePoses:
+    """The people of one frame: what travels in video from the estimator to the writers."""
 
-    info: Mapping[str, Any] = field(default_factory=dict)  # what made the poses: `api.provenance`
-    skeleton: Skeleton = COCO
-    source: str = ""  # name of the clip; "" for images, whose records have their own names
-    size: tuple[int, int] | None = None  # (width, height) of the clip
-    rate: Fraction | None = None  # mean frames per second of the clip
-    threshold: float = 0.3  # a keypoint that scores less counts as hidden
-    numbered: bool = False  # every image is called by a number of its own, as COCO's are
-    first_frame: str = ""  # a hash of its pixels, by which a clip is known again
+    frame: Frame | FrameInfo
+    poses: Poses | None  # None: the estimator skipped the frame
+
+    @property
+    def people(self) -> Poses:
+        """The poses of a frame that was not skipped."""
+        assert self.poses is not None, "a skipped frame has no poses"
+        return self.poses
+
+    def without_pixels(self) -> FramePoses:
+        return FramePoses(self.frame.info, self.poses) if isinstance(self.frame, Frame) else self
 
 
 @dataclass(frozen=True)
-class PoseRecord:
-    """The people of one frame."""
+class PoseHeader:
+    """The part of a pose file that all of its frames share."""
 
-    poses: Poses
-    index: int  # of the frame in its source, from 0
-    size: tuple[int, int]  # (width, height)
-    time: float | None = None  # seconds; an image has none
-    name: str = ""  # file name, where the frame has one of its own
-
-    @classmethod
-    def of(cls, frame: Frame, poses: Poses) -> PoseRecord:
-        return cls(poses, frame.index, frame.size, frame.time, frame.name)
+    info: Mapping[str, Any] = field(default_factory=dict)  # what made the poses: `api.provenance`
+    skeleton: Skeleton = COCO
+    source: str = ""  # name of the clip; "" for images, whose frames have their own names
+    size: tuple[int, int] | None = None  # (width, height) of the clip
+    rate: Fraction | None = None  # mean frames per second of the clip
+    threshold: float = 0.3  # keypoints below this score count as hidden
+    numbered: bool = False  # every image is named by its own number, as COCO's are
+    first_frame: str = ""  # hash of the first frame's pixels, which identifies the clip

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 from hrpose_cli.backends.pytorch import TorchBackend
 from hrpose_cli.detection.boxes import WholeImage
@@ -16,6 +17,9 @@ from tests.reference import rule
 
 # The nets are tiny, and threads that wait for each other on a busy machine take four times as long.
 torch.set_num_threads(1)
+# The same examples on every machine, and no clock beside them.
+settings.register_profile("hrpose", max_examples=50, derandomize=True, deadline=None)
+settings.load_profile("hrpose")
 TINY = {"width": 4, "modules": (1, 1, 1), "blocks": 1, "bottlenecks": 1, "joints": 17}
 
 
@@ -31,6 +35,10 @@ def clean_failure(result: Any, code: int = 1) -> str:
 def wrong_usage(result: Any) -> str:
     """The one line about options that cannot be."""
     return clean_failure(result, code=2)
+
+
+def parameter_count(net: torch.nn.Module) -> int:
+    return sum(p.numel() for p in net.parameters())
 
 
 def spec() -> ModelSpec:

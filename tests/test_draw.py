@@ -33,11 +33,6 @@ def anyone(skeleton: Skeleton) -> Poses:
     return Poses(xy, np.ones((2, k), np.float32), box, np.ones(2, np.float32), skeleton=skeleton)
 
 
-def joined(*people: Poses) -> Poses:
-    arrays = (np.concatenate([getattr(p, name) for p in people]) for name in ("xy", "score", "box", "box_score"))
-    return Poses(*arrays)
-
-
 def image(width: int = 100, height: int = 110, grey: int = 128) -> np.ndarray:
     return np.full((height, width, 3), grey, np.uint8)
 
@@ -109,7 +104,7 @@ def test_limb_from_the_middle_takes_the_side(skeleton: Skeleton, limb: tuple[int
 
 
 def test_people_have_their_colors() -> None:
-    poses = joined(person(4), person(4, (300, 0)))
+    poses = Poses.concat([person(4), person(4, (300, 0))])
     style = DrawStyle(colors="person")
     spots = [middle(poses[i : i + 1], LEFT_KNEE, LEFT_ANKLE) for i in range(2)]
     by_index = draw_poses(image(700, 440), poses, style=style)
@@ -194,8 +189,8 @@ def test_without_boxes_the_keypoints_give_the_size() -> None:
 
 def test_large_people_cover_small_ones() -> None:
     large, small = person(4), person(1, (200, 300))
-    alone = draw_poses(image(400, 440), joined(large))
-    both = draw_poses(image(400, 440), joined(large, small))
+    alone = draw_poses(image(400, 440), large)
+    both = draw_poses(image(400, 440), Poses.concat([large, small]))
     cover = draw_poses(image(400, 440), large, style=DrawStyle(background="transparent"))[..., 3] == 255
     np.testing.assert_array_equal(both[cover], alone[cover])
 
@@ -204,7 +199,7 @@ def test_large_people_cover_small_ones() -> None:
 @pytest.mark.parametrize("far", [-1e30, -4e9, -1e5, 2e4, 1e5, 4e9, 1e30, np.inf])
 def test_absurd_coordinates(far: float, background: str) -> None:
     style = DrawStyle(background=background, boxes=True, scores=True)
-    poses = joined(person(), person())
+    poses = Poses.concat([person(), person()])
     poses.xy[0, ::2] = far
     poses.box[1] = -far, far, far, -far
     draw_poses(image(), poses, style=style)

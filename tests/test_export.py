@@ -36,7 +36,7 @@ from hrpose_cli.models.find import find_weights, inspect_weights, load_net
 from hrpose_cli.nets.hrnet import HRNet
 from tests.conftest import spec
 
-PACKAGES = {"onnx": ("onnx", "onnxruntime"), "openvino": ("openvino",), "torchscript": ()}
+PACKAGES = {"onnx": ("onnx", "onnxruntime"), "openvino": ("openvino",)}
 
 
 def exported(folder: Path, weights: Path, format: str, **options: Any) -> Path:
@@ -104,16 +104,16 @@ def test_what_cannot_be_exported_is_one_line(weights_file: Path, tmp_path: Path)
         ExportTarget("onnx", tmp_path / "net.onnx", precision="bf16")
     with pytest.raises(BackendError, match="--precision fp32 or fp16"):
         ExportTarget("onnx", tmp_path / "net.onnx", precision="int8", calibrate=CalibrationImages(tmp_path))
-    for unlike in (ExportTarget("openvino", tmp_path / "net.xml"), ExportTarget("torchscript", tmp_path / "net.ts")):
+    for unlike in (ExportTarget("openvino", tmp_path / "net.xml"), ExportTarget("onnx", tmp_path / "net.onnx")):
         with pytest.raises(InputError, match="--calibrate is a folder of images"):
             replace(unlike, calibrate=CalibrationImages(tmp_path))
     with pytest.raises(InputError, match="--calibrate is a folder of images"):
         ExportTarget("openvino", tmp_path / "net.xml", precision="int8")
-    path = exported(tmp_path, weights_file, "torchscript")
+    path = exported(tmp_path, weights_file, "onnx", precision="fp16")
     with pytest.raises(WeightsError, match="exported net"):
         load_net(spec(), path)
-    with pytest.raises(BackendError, match="fp16"):
-        backends.build_backend(spec(), path, device="cpu", precision="fp16")
+    with pytest.raises(BackendError, match="--precision fp16"):
+        backends.build_backend(spec(), path, device="cpu", backend="onnx", precision="fp32")
 
 
 def test_a_net_that_may_run_in_bf16_is_compared_in_fp32(
@@ -213,7 +213,7 @@ def test_images_are_taken_from_the_whole_set() -> None:
     assert list(_spread_evenly(range(2064), 300))[:3] == [0, 6, 12]
 
 
-@pytest.mark.parametrize("suffix", [".onnx", ".xml", ".ts"])
+@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
 def test_files_that_are_no_nets(tmp_path: Path, suffix: str) -> None:
     if suffix == ".onnx":
         pytest.importorskip("onnx")
@@ -221,6 +221,13 @@ def test_files_that_are_no_nets(tmp_path: Path, suffix: str) -> None:
     path.write_bytes(b"this is no net")
     with pytest.raises(WeightsError, match=r"damaged"):
         find_weights(str(path))
+
+
+def test_torchscript_is_answered_with_what_runs(tmp_path: Path) -> None:
+    (tmp_path / "net.ts").write_bytes(b"PK")
+    for like in (None, "hrnet-w32-256x192-udp"):
+        with pytest.raises(WeightsError, match=r"TorchScript.* ONNX or OpenVINO"):
+            find_weights(str(tmp_path / "net.ts"), like=like)
 
 
 def test_another_programs_net_is_not_run_blindly(weights_file: Path, tmp_path: Path) -> None:

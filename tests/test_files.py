@@ -1,12 +1,15 @@
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from hrpose_cli import files as leftovers
-from hrpose_cli.files import remove_stale_files
+from hrpose_cli.files import atomic_write, remove_stale_files
 
 KILLED = """
 import os, sys
@@ -47,3 +50,26 @@ def test_a_folder_of_openpose_is_swept(tmp_path: Path, monkeypatch: pytest.Monke
     remove_stale_files(tmp_path)
     assert names(tmp_path) == sorted([f".7.{frame}", ".8.notes", frame])
     remove_stale_files(tmp_path / "missing" / "a.json")
+
+
+FILE_NAMES = st.from_regex("[0-9a-zé日_-]{1,20}([. ][0-9a-zé日_-]{1,10}){0,3}", fullmatch=True)
+
+
+@given(name=FILE_NAMES, old=st.none() | st.binary(), new=st.binary(), fails=st.booleans())
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_atomic_write_writes_a_file_whole_or_not_at_all(
+    tmp_path: Path, name: str, old: bytes | None, new: bytes, fails: bool
+) -> None:
+    path = tmp_path / "made" / name
+    if old is not None:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(old)
+    with suppress(EOFError), atomic_write(path) as temporary:
+        assert temporary.suffix == path.suffix or not path.suffix
+        temporary.write_bytes(new)
+        assert (path.read_bytes() if path.exists() else None) == old
+        if fails:
+            raise EOFError
+    assert (path.read_bytes() if path.exists() else None) == (old if fails else new)
+    assert [p.name for p in path.parent.iterdir()] == [name] * path.exists()
+    path.unlink(missing_ok=True)

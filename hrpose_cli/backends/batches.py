@@ -8,7 +8,7 @@ from torch import Tensor
 
 from hrpose_cli.poses import Image
 
-# What is compiled or tuned for one size is worth it for few: torch.compile gives up after eight of a net.
+# Batches for which a CUDA graph is captured: each size costs a capture and memory.
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 _CHEAP_BATCH = 32  # so many images hardly fill a card: empty ones among them cost less than a second call
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from hrpose_cli.backends.backend import Backend, check_precision, is_out_of_memory
 from hrpose_cli.backends.batches import fixed_batch_size, join_heatmaps, split_batch
 from hrpose_cli.backends.device import upload
-from hrpose_cli.backends.pytorch import CompiledNet, move_to_device, runnable_net, torch_precisions
+from hrpose_cli.backends.pytorch import move_to_device, runnable_net, torch_precisions
 from hrpose_cli.errors import first_line
 from hrpose_cli.geometry import Size
 from hrpose_cli.models import ModelSpec, load_net
@@ -52,9 +52,10 @@ class _CudaBackend:
 
     crops: (width, height) of the images that graphs are captured for. Others run without, and None
     says that all do: bottom-up nets see images of any size, and each size would need its own graph.
-    Where a capture fails the net runs without graphs from then on, `no_graphs` says why, and so does a
-    warning. compiled: by `torch.compile`, which makes one kernel of several and is captured like any net.
+    Where a capture fails the net runs without graphs from then on, `no_graphs` says why, and so does a warning.
     """
+
+    name = "torch"
 
     def __init__(
         self,
@@ -64,15 +65,12 @@ class _CudaBackend:
         color: str = "rgb",
         precision: str = "fp32",
         crops: Size | None = None,
-        compiled: bool = False,
         capture: _Capture | None = None,
     ) -> None:
         check_precision(f"torch on {device}", precision, torch_precisions(device))
-        self.name = "compile" if compiled else "torch"
         self.device = device
         self.precision = precision
-        net = move_to_device(runnable_net(net, color=color, precision=precision), device)
-        self.net = CompiledNet(net) if compiled else net
+        self.net = move_to_device(runnable_net(net, color=color, precision=precision), device)
         self.no_graphs = None if crops else "this net takes images of any size"
         self._shape = (crops[1], crops[0], 3) if crops else ()
         self._capture = capture or _Graphs()
@@ -84,8 +82,7 @@ class _CudaBackend:
 
     def on_device(self, images: Tensor) -> Tensor:
         parts = images.split(split_batch(len(images)))
-        # Never in inference mode, not even the caller's: what is captured in it can be written to in it
-        # only, and dynamo compiles twice.
+        # Never in inference mode, not even the caller's: what is captured in it can be written to in it only.
         with torch.inference_mode(False), torch.no_grad(), self._lock:
             return join_heatmaps([self._run(part) for part in parts])
 
@@ -146,7 +143,7 @@ class _Graphs:
         return replay
 
 
-def build_cuda(spec: ModelSpec, path: Path, device: str, precision: str, *, compiled: bool = False) -> Backend:
+def build_cuda(spec: ModelSpec, path: Path, device: str, precision: str) -> Backend:
     """The net of a file of weights."""
     return _CudaBackend(
         load_net(spec, path),
@@ -154,13 +151,7 @@ def build_cuda(spec: ModelSpec, path: Path, device: str, precision: str, *, comp
         color=spec.color,
         precision=precision,
         crops=spec.input_size if spec.method == "top-down" else None,
-        compiled=compiled,
     )
-
-
-def build_cuda_compiled(spec: ModelSpec, path: Path, device: str, precision: str) -> Backend:
-    """The same by `torch.compile`."""
-    return build_cuda(spec, path, device, precision, compiled=True)
 
 
 @contextmanager

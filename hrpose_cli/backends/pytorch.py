@@ -7,14 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
-from hrpose_cli.backends.backend import Backend, check_precision, is_out_of_memory
-from hrpose_cli.backends.batches import fixed_batch_size, join_heatmaps, pad_batch, run_in_batches, split_batch
-from hrpose_cli.errors import BackendError, WeightsError, first_line
-from hrpose_cli.models import EXPORTED_SUFFIXES, ModelSpec, load_net, read_export_info
+from hrpose_cli.backends.backend import Backend, check_precision
+from hrpose_cli.errors import BackendError
+from hrpose_cli.models import ModelSpec, load_net
 from hrpose_cli.nets import fp32_parts, simplify_net
 from hrpose_cli.poses import Image
 
@@ -177,79 +175,9 @@ class TorchBackend:
         return heatmaps
 
 
-class _CompiledBackend(TorchBackend):
-    """`torch.compile`, for a few batch sizes, since each new one is compiled anew."""
-
-    name = "compile"
-
-    def __init__(self, net: nn.Module, *, device: str = "cpu", color: str = "rgb", precision: str = "fp32") -> None:
-        super().__init__(net, device=device, color=color, precision=precision)
-        self.compiled = CompiledNet(self.net)
-
-    @torch.no_grad()  # dynamo compiles twice in inference mode
-    def __call__(self, images: Image) -> Tensor:
-        parts = np.split(images, np.cumsum(split_batch(len(images)))[:-1])
-        return join_heatmaps([self.run(part) for part in parts])
-
-    def run(self, images: Image) -> Tensor:
-        heatmaps: Tensor = self.compiled(
-            torch.from_numpy(pad_batch(images, fixed_batch_size(len(images)))).to(self.device)
-        )
-        return heatmaps[: len(images)]
-
-
-class CompiledNet(nn.Module):
-    """A net that `torch.compile` compiles with the first batch of each size."""
-
-    def __init__(self, net: nn.Module) -> None:
-        super().__init__()
-        self.compiled = torch.compile(net, dynamic=False)
-
-    def forward(self, images: Tensor) -> Tensor:
-        try:
-            heatmaps: Tensor = self.compiled(images)
-        except RuntimeError as error:  # the compiler's own are of that kind
-            if is_out_of_memory(error):
-                raise
-            raise BackendError(f"torch.compile fails: {first_line(error)}; use --backend torch") from error
-        return heatmaps
-
-
-class _ScriptBackend:
-    """A TorchScript file of `hrpose export`, in the precision that it was exported in."""
-
-    name = "torch"
-
-    def __init__(self, path: Path, *, device: str, precision: str) -> None:
-        facts = read_export_info(path)
-        check_precision(str(path), precision, (facts.precision,))
-        self.device, self.precision, self.batch = device, precision, facts.batch
-        try:
-            with ignore_tracing_warnings():
-                module = torch.jit.load(path, map_location="cpu")
-        except (RuntimeError, ValueError) as error:
-            raise WeightsError(f"{path} is damaged or no TorchScript file") from error
-        self.net = move_to_device(module, device)
-
-    @torch.inference_mode()
-    def __call__(self, images: Image) -> Tensor:
-        return run_in_batches(self.run, images, self.batch or len(images), fill=self.batch is not None)
-
-    def run(self, images: Image) -> Tensor:
-        heatmaps: Tensor = self.net(torch.from_numpy(images).to(self.device))
-        return heatmaps
-
-
 def build_torch(spec: ModelSpec, path: Path, device: str, precision: str) -> Backend:
-    """PyTorch, for weights or a TorchScript file."""
-    if path.suffix in EXPORTED_SUFFIXES:
-        return _ScriptBackend(path, device=device, precision=precision)
+    """The net of a file of weights in eager PyTorch."""
     return TorchBackend(load_net(spec, path), device=device, color=spec.color, precision=precision)
-
-
-def build_torch_compiled(spec: ModelSpec, path: Path, device: str, precision: str) -> Backend:
-    """`torch.compile`, for weights."""
-    return _CompiledBackend(load_net(spec, path), device=device, color=spec.color, precision=precision)
 
 
 def move_to_device(module: nn.Module, device: str) -> nn.Module:

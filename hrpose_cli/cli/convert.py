@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from hrpose_cli.cli import options as opt
 from hrpose_cli.errors import UsageError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
-
-    from hrpose_cli.formats import PoseFormat
-    from hrpose_cli.poses import PoseHeader, PoseRecord
 
 
 def convert(
@@ -37,49 +31,21 @@ def convert(
 ) -> None:
     """Write the poses of a file in another format: coco .json, .jsonl, .csv, .npz, .trc, or a folder for openpose."""
     from hrpose_cli.cli.report import Report
-    from hrpose_cli.files import check_writable, remove_stale_files
-    from hrpose_cli.formats import PoseFile, find_format, open_writer, read_pose_file
+    from hrpose_cli.files import check_writable
+    from hrpose_cli.formats import PoseFile, describe_losses, find_format, open_writer, read_pose_file
 
     report = Report(quiet=quiet)
     if Path(source).resolve() == Path(target).resolve():
         raise UsageError(f"{target} is the input: choose another name")
     format = format or ("jsonl" if target == "-" else None)
     scale = {} if metres_per_pixel is None else {"metres_per_pixel": metres_per_pixel}
-    header, records = read_pose_file(source, source_format)
+    header, frames = read_pose_file(source, source_format)
     if target != "-" and not PoseFile.of(target, format).folder:
         check_writable(Path(target))
-    remove_stale_files(Path(target))
-    said: set[str] = set()
     with report.interruptible(), open_writer(target, header, format=format, **scale) as out:
-        for record in _collect_facts(header, records, said):
-            out.write(record)
+        for frame_poses in frames:
+            out.write(frame_poses)
     known = find_format(source, source_format)
-    left = known.unread(Path(source)) if known.unread and not quiet else []
-    note = _describe_losses(said, known, find_format(target, format), left)
-    if note:
+    unread = [] if quiet else known.unread(Path(source))
+    if note := describe_losses(known.name, find_format(target, format).name, unread):
         report.note(note)
-
-
-def _collect_facts(header: PoseHeader, records: Iterator[PoseRecord], said: set[str]) -> Iterator[PoseRecord]:
-    """The records; the facts that they hold are added to `said`."""
-    from hrpose_cli.formats import facts_in
-
-    for record in records:
-        said |= facts_in(header, record)
-        yield record
-
-
-def _describe_losses(said: set[str], source: PoseFormat, target: PoseFormat, left: Sequence[str] = ()) -> str:
-    """One line about what is lost and what was made up; empty if nothing.
-
-    said: the facts of the source, of which the target may have no place for some. left: what of the
-    source cannot be read.
-    """
-    from hrpose_cli.formats import BOXES, FACTS, SIZES
-
-    lost = [fact for fact in FACTS if fact in said & target.loses - source.loses]
-    made = {BOXES: "boxes are drawn around the keypoints", SIZES: "image sizes are 0"}
-    missing = [text for fact, text in made.items() if fact in source.loses - target.loses]
-    parts = [f"left out of {source.name}: {', '.join(left)}"] if left else []
-    parts += [f"{target.name} has no place for {', '.join(lost)}"] if lost else []
-    return "; ".join(parts + ([f"{source.name} does not say everything: {', '.join(missing)}"] if missing else []))

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 def export(
     weights: Annotated[str, typer.Argument(help="Name of `hrpose weights list`, or a path.")],
-    format: Annotated[Literal["onnx", "openvino", "torchscript"], typer.Option(help="What to write.")],
-    out: Annotated[Path | None, typer.Option(help="File. Default: NAME.onnx, .xml, .int8.xml or .ts here.")] = None,
+    format: Annotated[Literal["onnx", "openvino"], typer.Option(help="What to write.")],
+    out: Annotated[Path | None, typer.Option(help="File. Default: NAME.onnx, .xml or .int8.xml here.")] = None,
     precision: Annotated[
         Literal["fp32", "fp16", "int8"], typer.Option(help="Of the weights; int8, for openvino: of all it computes.")
     ] = "fp32",

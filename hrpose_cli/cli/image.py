@@ -72,7 +72,7 @@ def image(
     from hrpose_cli.cli.report import Report
     from hrpose_cli.estimation import estimate_frames
     from hrpose_cli.formats import TIMES, coco_image_id, coco_results, has_numeric_names, open_writers
-    from hrpose_cli.poses import PoseHeader, PoseRecord
+    from hrpose_cli.poses import FramePoses, PoseHeader
 
     report, settings, style = Report(quiet=quiet), opt.read_settings(locals()), opt.read_style(locals())
     paths = report.expand(inputs, recursive=recursive)
@@ -91,13 +91,13 @@ def image(
     header = PoseHeader(info, estimator.skeleton, threshold=keypoint_score, numbered=has_numeric_names(paths))
     frames, rows = read_images(paths, getattr(estimator, "detector", None), report.failed), list[Any]()
     try:
-        with report.interruptible(), open_writers(file.opened(header) for file in files) as writers:
+        with report.interruptible(), open_writers(files, header) as writers:
             for number, (frame, every) in enumerate(
                 report.track(estimate_frames(frames, estimator), len(paths)), start=1
             ):
                 found = every.best(at_least=min_score, most=max_people)
                 for file in writers:
-                    file.write(PoseRecord.of(frame, found))
+                    file.write(FramePoses(frame, found))
                 if json_results is not None:
                     rows += coco_results(found, coco_image_id(header, frame.name, number))
                 with report.guard():

@@ -99,7 +99,7 @@ DecodeLimit = Annotated[
     float, typer.Option(min=0, help="Longest sub-pixel step in heatmap pixels; 0: no limit.", rich_help_panel=MODEL)
 ]
 BackendName = Annotated[
-    Literal["auto", "torch", "compile", "openvino", "onnx"],
+    Literal["auto", "torch", "openvino", "onnx"],
     typer.Option("--backend", help="What runs the net; auto: OpenVINO on a CPU, else PyTorch.", rich_help_panel=MODEL),
 ]
 Precision = Annotated[

@@ -68,7 +68,7 @@ class PoseNames:
             PoseFile.of(f"{beside}{name}" if is_suffix(name) else name, format, metres_per_pixel=self.metres_per_pixel)
             for name, format in pairs
         ]
-        if self.metres_per_pixel is not None and all(file.metres_per_pixel is None for file in files):
+        if self.metres_per_pixel is not None and not any("metres_per_pixel" in file.options for file in files):
             raise UsageError("--metres-per-pixel is for TRC: name such a file, such as --poses .trc")
         for file, fact in product(files, self.lacking):
             if fact in POSE_FORMATS[file.format].needs:

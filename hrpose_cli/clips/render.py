@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from hrpose_cli.clips.run import ClipOutputs, ClipSummary, decode_ahead, match_f
 from hrpose_cli.errors import InputError
 from hrpose_cli.formats import UNKNOWN_SIZE, read_pose_file
 from hrpose_cli.media import Clip, ClipSource, VideoFrame
-from hrpose_cli.poses import PoseRecord, Poses
+from hrpose_cli.poses import FramePoses, Poses
 from hrpose_cli.timing import StageTimer
 
 
@@ -31,7 +31,7 @@ def render_clip(
     watch = watch or StageTimer()
     laid = _Overlay(poses, records, source.clip)
     with decode_ahead(source, watch) as frames:
-        pairs = ((frame, found or Poses.none(header.skeleton)) for frame, found in laid.over(frames))
+        pairs = (replace(each, poses=each.poses or Poses.none(header.skeleton)) for each in laid.over(frames))
         done = write_clip(pairs, source, outputs, header, watch=watch, **more)
     done.notes += [] if done.stopped else laid.notes
     return done
@@ -42,27 +42,29 @@ class _Overlay:
     """The records of a pose file over the frames of a clip, with what of the one is not in the other."""
 
     path: Path
-    records: Iterable[PoseRecord]
+    records: Iterable[FramePoses]
     clip: Clip
     read: int = 0  # records
     frames: int = 0
     bare: int = 0  # frames without a record
 
-    def over(self, frames: Iterable[VideoFrame]) -> Generator[tuple[VideoFrame, Poses | None]]:
+    def over(self, frames: Iterable[VideoFrame]) -> Generator[FramePoses]:
         """`matched`; InputError for poses of an image of another size."""
         coming = self.checked()
-        for frame, poses in match_frames(frames, coming):
+        for frame_poses in match_frames(frames, coming):
             self.frames += 1
-            self.bare += poses is None
-            yield frame, poses
+            self.bare += frame_poses.poses is None
+            yield frame_poses
         for _ in coming:
             pass
 
-    def checked(self) -> Iterator[PoseRecord]:
+    def checked(self) -> Iterator[FramePoses]:
         for record in self.records:
             self.read += 1
-            if record.size not in {UNKNOWN_SIZE, self.clip.size}:
-                raise InputError(f"{self.path} has poses of {record.size}, not of {self.clip.size}: choose their clip")
+            if record.frame.size not in {UNKNOWN_SIZE, self.clip.size}:
+                raise InputError(
+                    f"{self.path} has poses of {record.frame.size}, not of {self.clip.size}: choose their clip"
+                )
             yield record
 
     @property

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hrpose_cli.clips.resume import find_resumable_file, open_resumed_writer, read_saved_poses, truncate_to_chunk
+from hrpose_cli.clips.resume import read_saved_poses, skip_done_frames, truncate_to_chunk
 from hrpose_cli.clips.stages import DEFAULT_MOTION, MotionOptions, estimate_clip, fill_skipped, follow_people
 from hrpose_cli.draw import DEFAULT_STYLE, DrawStyle, draw_poses
 from hrpose_cli.errors import UsageError
@@ -23,12 +23,11 @@ from hrpose_cli.estimation import Estimator
 from hrpose_cli.formats import PoseFile, open_writers
 from hrpose_cli.hardware import MEMORY_FRACTION, free_memory
 from hrpose_cli.media import Clip, ClipSource, Encoding, VideoFrame, VideoWriter
-from hrpose_cli.poses import Image, PoseHeader, PoseRecord, Poses
+from hrpose_cli.poses import FramePoses, Image, PoseHeader, Poses
 from hrpose_cli.threads import BackgroundConsumer, prefetch
 from hrpose_cli.timing import StageTimer
-from hrpose_cli.tracking import DEFAULT_CUTOFF, OneEuro, Tracker, check_cutoff, smooth_offline
+from hrpose_cli.tracking import DEFAULT_CUTOFF, OneEuro, Tracker, check_cutoff, smooth_butterworth
 
-_Pair = tuple[VideoFrame, Poses]
 View = Callable[[Image], object]
 _DEFAULT_ENCODING = Encoding()
 _BRIEF_FRAMES = 3  # frames that a track needs to be counted
@@ -90,7 +89,7 @@ def annotate_clip(
     way: MotionOptions = DEFAULT_MOTION,
     resume: bool = False,
     watch: StageTimer | None = None,
-    progress: Callable[[Iterable[_Pair], int | None], Iterable[_Pair]] = lambda pairs, _: pairs,
+    progress: Callable[[Iterable[FramePoses], int | None], Iterable[FramePoses]] = lambda frames, _: frames,
 ) -> ClipSummary:
     """All that `outputs` asks for, from one clip.
 
@@ -125,8 +124,8 @@ def decode_ahead(source: ClipSource, watch: StageTimer) -> AbstractContextManage
 
 def _track_and_smooth(
     frames: Iterable[VideoFrame], estimator: Estimator, way: MotionOptions, saved: Iterable[Poses] = ()
-) -> Iterator[tuple[VideoFrame, Poses | None]]:
-    """Poses with identities, smooth if wanted; None for frames that are not looked at."""
+) -> Iterator[FramePoses]:
+    """Poses with track ids, smoothed if wanted; None for frames that are skipped."""
     found = estimate_clip(frames, estimator, every=way.every, chunk=way.chunk, saved=saved)
     if not way.track:
         return found
@@ -160,59 +159,54 @@ def _check_offline_smoothing(source: ClipSource, way: MotionOptions, *, resume: 
     check_cutoff(way.cutoff or DEFAULT_CUTOFF, float(source.clip.rate) / way.every)
 
 
-def _smooth_whole_clip(frames: Iterable[VideoFrame], estimator: Estimator, way: MotionOptions) -> list[PoseRecord]:
+def _smooth_whole_clip(frames: Iterable[VideoFrame], estimator: Estimator, way: MotionOptions) -> list[FramePoses]:
     """The poses of a whole clip, smoothed without lag."""
     found = _track_and_smooth(frames, estimator, way)
-    return smooth_offline([PoseRecord.of(frame, poses) for frame, poses in found if poses is not None], **way.filter)
+    return smooth_butterworth([each.without_pixels() for each in found if each.poses is not None], **way.filter)
 
 
-def match_frames(
-    frames: Iterable[VideoFrame], records: Iterable[PoseRecord]
-) -> Iterator[tuple[VideoFrame, Poses | None]]:
-    """Each frame with the poses of the record of its number, or None."""
-    coming = iter(records)
-    record = next(coming, None)
+def match_frames(frames: Iterable[VideoFrame], saved: Iterable[FramePoses]) -> Iterator[FramePoses]:
+    """Each frame with the saved poses of its index, or None."""
+    coming = iter(saved)
+    item = next(coming, None)
     for frame in frames:
-        while record is not None and record.index < frame.index:
-            record = next(coming, None)
-        yield frame, record.poses if record is not None and record.index == frame.index else None
+        while item is not None and item.frame.index < frame.index:
+            item = next(coming, None)
+        yield FramePoses(frame, item.poses if item is not None and item.frame.index == frame.index else None)
 
 
 # From poses to files -----------------------------------------------------------------------------
 
 
 def write_clip(
-    pairs: Generator[_Pair],
+    pairs: Generator[FramePoses],
     source: ClipSource,
     outputs: ClipOutputs,
     header: PoseHeader,
     *,
     resumed: int = 0,
     watch: StageTimer,
-    progress: Callable[[Iterable[_Pair], int | None], Iterable[_Pair]] = lambda pairs, _: pairs,
+    progress: Callable[[Iterable[FramePoses], int | None], Iterable[FramePoses]] = lambda frames, _: frames,
 ) -> ClipSummary:
     """Write all outputs; after an error the pose files have what came before it, and the error goes on."""
     done = ClipSummary(source.name, resumed=resumed)
-    begun = find_resumable_file(outputs.poses) if resumed else None  # the file that the run is resumed from
+    files = skip_done_frames(outputs.poses, resumed) if resumed else outputs.poses
     shown: list[Image] = []  # what was drawn last: windows belong to the main thread
     with closing(pairs):
         first = next(pairs, None)  # files of an earlier run are not touched before there is something to write
         with (
             _finish_on_interrupt(done),
             _open_video_writer(outputs, source.clip) as sink,
-            open_writers(
-                open_resumed_writer(file, header, done=resumed if file is begun else 0) for file in outputs.poses
-            ) as writers,
+            open_writers(files, header) as writers,
             _draw_in_background(outputs, sink, watch, shown) as drawer,
         ):
-            for frame, poses in progress(chain([first] if first else [], pairs), source.clip.frames):
-                record = PoseRecord.of(frame, poses)
+            for frame_poses in progress(chain([first] if first else [], pairs), source.clip.frames):
                 with watch("write"):
                     for file in writers:
-                        file.write(record)
+                        file.write(frame_poses)
                 if drawer:
-                    drawer.put((frame, poses))
-                done.count(poses, outputs.style.threshold)
+                    drawer.put(frame_poses)
+                done.count(frame_poses.people, outputs.style.threshold)
                 if outputs.view and shown:
                     outputs.view(shown.pop())
     done.notes += [*source.notes, *(sink.notes if sink else [])]
@@ -240,19 +234,25 @@ def _open_video_writer(outputs: ClipOutputs, clip: Clip) -> AbstractContextManag
 
 def _draw_in_background(
     outputs: ClipOutputs, sink: VideoWriter | None, watch: StageTimer, shown: list[Image]
-) -> AbstractContextManager[BackgroundConsumer[_Pair] | None]:
+) -> AbstractContextManager[BackgroundConsumer[FramePoses] | None]:
     """A thread that draws and encodes, if anybody looks at what is drawn; the last image is in `shown`."""
     if sink is None and outputs.view is None:
         return nullcontext()
 
-    def consume(pair: _Pair) -> None:
-        frame, poses = pair
+    def consume(frame_poses: FramePoses) -> None:
+        frame = _video_frame(frame_poses)
         with watch("draw"):
-            image = draw_poses(frame.image, poses, style=outputs.style)
+            image = draw_poses(frame.image, frame_poses.people, style=outputs.style)
             image = np.hstack([frame.image, image]) if outputs.side_by_side else image
         shown[:] = [image]
         if sink:
             with watch("encode"):
                 sink.write(image, frame.pts)
 
-    return BackgroundConsumer(consume, lambda pair: pair[0].image.nbytes)
+    return BackgroundConsumer(consume, lambda frame_poses: _video_frame(frame_poses).image.nbytes)
+
+
+def _video_frame(frame_poses: FramePoses) -> VideoFrame:
+    """The frame with its pixels."""
+    assert isinstance(frame_poses.frame, VideoFrame)
+    return frame_poses.frame

@@ -1,9 +1,9 @@
 """Frames through an estimator, then steps from frame to frame, each an iterator over the one before.
 
-    measure -> follow -> bridge
+    estimate_clip -> follow_people -> fill_skipped
 
-A frame travels with its poses; None stands for those of a frame that was skipped, until `fill_skipped`
-fills them in. Memory does not grow with the number of frames.
+Each step takes and gives FramePoses. Skipped frames have no poses until `fill_skipped` fills them in.
+Memory does not grow with the number of frames.
 """
 
 from __future__ import annotations
@@ -14,82 +14,72 @@ from itertools import islice
 from typing import Literal
 
 from hrpose_cli.errors import UsageError
-from hrpose_cli.estimation import CHUNK_FRAMES, AnyFrame, Estimator, split_into_chunks
-from hrpose_cli.poses import PoseRecord, Poses
+from hrpose_cli.estimation import CHUNK_FRAMES, Estimator, split_into_chunks
+from hrpose_cli.poses import Frame, FramePoses, Poses
 from hrpose_cli.tracking import interpolate_poses
 
 _FillMethod = Literal["linear", "hold"]
+_Stage = Callable[[FramePoses], FramePoses]
 
 
 def estimate_clip(
-    frames: Iterable[AnyFrame],
+    frames: Iterable[Frame],
     estimator: Estimator,
     *,
     every: int = 1,
     chunk: int = CHUNK_FRAMES,
     saved: Iterable[Poses] = (),
-) -> Iterator[tuple[AnyFrame, Poses | None]]:
+) -> Iterator[FramePoses]:
     """Each frame of a clip with its poses, or None for all but every `every`th.
 
     chunk: how many of those are given to `estimator` at once. saved: poses of the first frames that
     need no more work, up to the end of a chunk; the others come out as if all had been computed in one
-    run: to the last bit on a CPU, on a card but for rounding, since each run times anew which kernels it takes.
+    run: to the last bit on a CPU, on a GPU up to rounding, since each run times anew which kernels it takes.
     """
     known, start = iter(saved), 0
     for part in split_into_chunks(frames, chunk * every):
         skipped = [(start + i) % every > 0 for i in range(len(part))]
         looked = [frame for frame, skip in zip(part, skipped, strict=True) if not skip]
         found = iter(list(islice(known, len(looked))) or estimator(looked))
-        yield from ((frame, None if skip else next(found)) for frame, skip in zip(part, skipped, strict=True))
+        yield from (FramePoses(f, None if skip else next(found)) for f, skip in zip(part, skipped, strict=True))
         start += len(part)
 
 
-def follow_people(
-    pairs: Iterable[tuple[AnyFrame, Poses | None]],
-    identify: Callable[[PoseRecord], Poses],
-    steady: Callable[[Poses, float], Poses] | None = None,
-) -> Iterator[tuple[AnyFrame, Poses | None]]:
-    """Poses with identities, and smoothed if there is a filter: `track.Tracker`, `smooth.OneEuro`."""
-    for frame, poses in pairs:
-        if poses is not None:
-            poses = identify(PoseRecord.of(frame, poses))
-            poses = steady(poses, frame.time or 0.0) if steady else poses
-        yield frame, poses
+def follow_people(frames: Iterable[FramePoses], track: _Stage, smooth: _Stage | None = None) -> Iterator[FramePoses]:
+    """Track the people of all frames that were not skipped, and smooth their keypoints: `Tracker`, `OneEuro`."""
+    for each in frames:
+        tracked = each if each.poses is None else track(each)
+        yield smooth(tracked) if smooth and tracked.poses is not None else tracked
 
 
-def fill_skipped(
-    pairs: Iterable[tuple[AnyFrame, Poses | None]], how: _FillMethod = "linear"
-) -> Generator[tuple[AnyFrame, Poses]]:
-    """Poses for the frames that have none, from those around them; marked in `filled`.
+def fill_skipped(frames: Iterable[FramePoses], method: _FillMethod = "linear") -> Generator[FramePoses]:
+    """Give skipped frames the poses of those around them, marked as `filled`.
 
-    how: "linear" waits for the next measured frame, "hold" does not.
+    method: "linear" interpolates and waits for the next measured frame, "hold" does not wait.
     """
-    before: tuple[AnyFrame, Poses] | None = None
-    waiting: list[AnyFrame] = []
-    for frame, poses in pairs:
-        if poses is None and how == "hold":
-            yield from _fill_between([frame], before, None, how)
-            continue
-        if poses is None:
-            waiting.append(frame)
-            continue
-        yield from _fill_between(waiting, before, (frame, poses), how)
-        yield frame, poses
-        before, waiting = (frame, poses), []
-    yield from _fill_between(waiting, before, None, how)
+    before: FramePoses | None = None
+    waiting: list[FramePoses] = []
+    for each in frames:
+        if each.poses is None and method == "hold":
+            yield from _fill_between([each], before, None, method)
+        elif each.poses is None:
+            waiting.append(each)
+        else:
+            yield from _fill_between(waiting, before, each, method)
+            yield each
+            before, waiting = each, []
+    yield from _fill_between(waiting, before, None, method)
 
 
 def _fill_between(
-    frames: list[AnyFrame],
-    before: tuple[AnyFrame, Poses] | None,
-    after: tuple[AnyFrame, Poses] | None,
-    how: _FillMethod,
-) -> Iterator[tuple[AnyFrame, Poses]]:
-    """`frames` between two measured ones; after the last one the pose is held."""
-    for i, frame in enumerate(frames, start=1):
+    frames: list[FramePoses], before: FramePoses | None, after: FramePoses | None, method: _FillMethod
+) -> Iterator[FramePoses]:
+    """Fill `frames` between two measured ones; after the last measured one its pose is held."""
+    for i, each in enumerate(frames, start=1):
         assert before is not None, "the first frame of a clip is always measured"
-        share = i / (len(frames) + 1) if after else 0.0
-        yield frame, interpolate_poses(before[1], after[1] if after else None, share, how)
+        fraction = i / (len(frames) + 1) if after else 0.0
+        poses = interpolate_poses(before.people, after.people if after else None, fraction, method)
+        yield FramePoses(each.frame, poses)
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,6 @@ _FLOAT_PRECISIONS = ("bf16", "fp16")  # that need nothing but the weights
 _BACKENDS_BY_SUFFIX = {
     ".xml": ("openvino",),
     ".onnx": ("openvino", "onnx"),
-    ".ts": ("torch",),
 }  # exported files, by what
 
 
@@ -157,7 +156,7 @@ def own_precision(path: Path, backend: str) -> str | None:
 
 def _fast_precisions(path: Path, backend: str, device: str) -> tuple[str, ...]:
     """What is faster than fp32 for the net in `path` on this machine, the fastest first."""
-    if backend in {"torch", "compile"} and device.startswith("cuda"):
+    if backend == "torch" and device.startswith("cuda"):
         return ("fp16", "bf16")
     if backend != "openvino" or device != "cpu":
         return ()

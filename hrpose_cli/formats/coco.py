@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hrpose_cli.coco_file import read_coco_file
 from hrpose_cli.files import encode_utf8, to_json
-from hrpose_cli.formats.facts import UNKNOWN_SIZE, boxes_around, name_damage, skeleton_from_names, to_float32
+from hrpose_cli.formats.header_json import UNKNOWN_SIZE, boxes_around, name_damage, skeleton_from_names, to_float32
 from hrpose_cli.formats.output import STDOUT, finish_on_interrupt, open_spool, open_stream
 from hrpose_cli.geometry import xywh_to_xyxy, xyxy_to_xywh
-from hrpose_cli.poses import Floats, Frame, PoseHeader, PoseRecord, Poses
+from hrpose_cli.poses import Bools, Floats, Frame, FrameInfo, FramePoses, PoseHeader, Poses
 from hrpose_cli.skeletons import COCO, Skeleton
 
 _PERSON_CATEGORY = 1  # COCO's category id
@@ -59,7 +58,7 @@ def coco_image_id(header: PoseHeader, name: str, count: int) -> int:
     return int(Path(name).stem) if header.numbered and name else count
 
 
-def _image_entry(frame: Frame | PoseRecord, image_id: int, name: str) -> dict[str, Any]:
+def _image_entry(frame: Frame | FrameInfo, image_id: int, name: str) -> dict[str, Any]:
     """One image called `name`; frames, which have no name of their own, say their index and time as well."""
     width, height = frame.size
     entry = {"id": image_id, "file_name": name, "width": width, "height": height}
@@ -102,7 +101,7 @@ def _annotation_entries(
     ]
 
 
-def _unlabelled_keypoints(poses: Poses) -> NDArray[np.bool_]:
+def _unlabelled_keypoints(poses: Poses) -> Bools:
     """(N, K) keypoints of which nothing is known: no place, or as annotators leave them no score, at 0, 0."""
     return np.asarray((poses.score == 0) & (poses.xy == 0).all(axis=2) | ~np.isfinite(poses.xy).all(axis=2))
 
@@ -145,12 +144,12 @@ class _StreamWriter:
         facts = {"info": dict(header.info), "licenses": [], **_video_entries(header)}
         file.write(encode_utf8(f'{to_json(facts)[:-1]}, "images": ['))
 
-    def write(self, record: PoseRecord) -> None:
+    def write(self, frame_poses: FramePoses) -> None:
         """One more image."""
         images, people = self.counts
-        number = coco_image_id(self.header, record.name, images + 1)
-        entry = _image_entry(record, number, record.name or self.header.source)
-        rows = _annotation_entries(record.poses, number, first_id=people + 1, threshold=self.header.threshold)
+        number = coco_image_id(self.header, frame_poses.frame.name, images + 1)
+        entry = _image_entry(frame_poses.frame, number, frame_poses.frame.name or self.header.source)
+        rows = _annotation_entries(frame_poses.people, number, first_id=people + 1, threshold=self.header.threshold)
         self.people.write(_join_entries(rows, first=people == 0))
         self.file.write(_join_entries([entry], first=images == 0))
         self.counts, self.end = [images + 1, people + len(rows)], self.people.tell()
@@ -175,7 +174,7 @@ def open_coco(path: Path, header: PoseHeader) -> Iterator[_StreamWriter]:
             file.write(b"\n")
 
 
-def read_coco(path: Path) -> tuple[PoseHeader, Iterator[PoseRecord]]:
+def read_coco(path: Path) -> tuple[PoseHeader, Iterator[FramePoses]]:
     """Any COCO keypoint file of a known skeleton, ground truth as well, where labelled keypoints score 1; no crowds.
 
     A dictionary that hrpose wrote gives back its people but for sigmas and rounding.
@@ -196,7 +195,7 @@ def read_coco(path: Path) -> tuple[PoseHeader, Iterator[PoseRecord]]:
             threshold=_read_threshold(content.get("info")),
             numbered=_ids_are_names(images),
         )
-    return header, _read_records(path, images, people, header)
+    return header, _read_frames(path, images, people, header)
 
 
 def _ids_are_names(images: Sequence[Mapping[str, Any]]) -> bool:
@@ -230,17 +229,17 @@ def _read_threshold(info: Any) -> float:
     return float(said) if said is not None else PoseHeader.threshold
 
 
-def _read_records(
+def _read_frames(
     path: Path, images: Sequence[Mapping[str, Any]], people: Mapping[Any, Sequence[Any]], header: PoseHeader
-) -> Iterator[PoseRecord]:
+) -> Iterator[FramePoses]:
     for position, entry in enumerate(images):
         with name_damage(_FORMAT_NAME, path):
             poses = _read_poses([row for row in people.get(entry["id"], ()) if _is_person(row)], header.skeleton)
             of_clip = "frame_index" in entry and entry["file_name"] == header.source
             name = "" if of_clip else entry["file_name"]
             size = int(entry["width"]), int(entry["height"])
-            record = PoseRecord(poses, int(entry.get("frame_index", position)), size, entry.get("time"), name)
-        yield record
+            frame = FrameInfo(size, int(entry.get("frame_index", position)), entry.get("time"), name)
+        yield FramePoses(frame, poses)
 
 
 def _is_person(row: Mapping[str, Any]) -> bool:
@@ -285,25 +284,18 @@ def _read_boxes(rows: Sequence[Mapping[str, Any]], xy: Floats, score: Floats) ->
 
 
 def unread_coco_fields(path: Path) -> list[str]:
-    """What `read_coco` leaves out, in plain words."""
+    """The parts of another program's file that `read_coco` leaves out, in plain words."""
     content = read_coco_file(path, _READ_KEYS, kind=_FORMAT_NAME, what="COCO poses")
-    images, rows = content["images"], content["annotations"]
-    foreign = [row for row in rows if "box_score" not in row]  # hrpose writes one, and the area of the box
-    seen = [row.get("keypoints", ())[2::3] for row in foreign if not row.get("iscrowd")]
-    kinds = {
-        "annotations without keypoints": any("keypoints" not in row for row in rows),
-        "crowds": any(row.get("iscrowd") for row in rows),
-        "areas (those of the boxes take their place)": any("area" in row for row in foreign),
-        "that labelled keypoints are hidden": any(1 in each for each in seen),
-        "ids of annotations": [row.get("id") for row in rows] != [*range(1, len(rows) + 1)],
-        "ids of images": not _ids_are_names(images)
-        and [image["id"] for image in images] != [*range(1, len(images) + 1)],
-    }
+    rows, images = content["annotations"], content["images"]
+    keys = {key for key in content if content[key]} - _LISTS
+    image_keys, row_keys = {key for each in images for key in each}, {key for row in rows for key in row}
+    skipped = sum(not _is_person(row) for row in rows)
     return [
-        *(f'"{key}"' for key in sorted(key for key in content if content[key] and key not in _LISTS)),
-        *(f'"{key}" of images' for key in sorted({key for image in images for key in image} - _IMAGE_KEYS)),
-        *(f'"{key}" of annotations' for key in sorted({key for row in rows for key in row} - _KEYS)),
-        *(kind for kind, found in kinds.items() if found),
+        *(f'"{key}"' for key in sorted(keys)),
+        *(f'"{key}" of images' for key in sorted(image_keys - _IMAGE_KEYS)),
+        *(f'"{key}" of annotations' for key in sorted(row_keys - _KEYS)),
+        *[f"{skipped} of {len(rows)} annotations (crowds, or without keypoints)"] * bool(skipped),
+        *["ids, areas and hidden keypoints of annotators"] * any("box_score" not in row for row in rows),
     ]
 
 

@@ -19,7 +19,7 @@ from typing import IO, Any
 import numpy as np
 
 from hrpose_cli.errors import FormatError
-from hrpose_cli.formats.facts import (
+from hrpose_cli.formats.header_json import (
     UNKNOWN_SIZE,
     boxes_around,
     name_damage,
@@ -28,7 +28,7 @@ from hrpose_cli.formats.facts import (
     to_float32,
 )
 from hrpose_cli.formats.output import open_stream
-from hrpose_cli.poses import PoseHeader, PoseRecord, Poses
+from hrpose_cli.poses import FrameInfo, FramePoses, PoseHeader, Poses
 from hrpose_cli.skeletons import COCO, SKELETONS, Skeleton
 
 _COLUMNS = ("frame", "time", "track", "keypoint", "x", "y", "score", "raw_x", "raw_y", "filled", "tracked")
@@ -49,9 +49,9 @@ class _RowWriter:
         csv.writer(text, lineterminator="\n").writerows(rows)
         self.file.write(text.getvalue().encode())
 
-    def write(self, record: PoseRecord) -> None:
+    def write(self, frame_poses: FramePoses) -> None:
         """One more frame."""
-        self.rows([row for i in range(len(record.poses)) for row in _person_rows(record, i)])
+        self.rows([row for i in range(len(frame_poses.people)) for row in _person_rows(frame_poses, i)])
 
 
 @contextmanager
@@ -61,9 +61,9 @@ def open_csv(path: Path, header: PoseHeader) -> Iterator[_RowWriter]:
         yield _RowWriter(file)
 
 
-def _person_rows(record: PoseRecord, i: int) -> list[tuple[Any, ...]]:
+def _person_rows(frame_poses: FramePoses, i: int) -> list[tuple[Any, ...]]:
     """A row per keypoint."""
-    poses, k = record.poses, len(record.poses.skeleton)
+    poses, k = frame_poses.people, len(frame_poses.people.skeleton)
     track = None if poses.track_ids is None else int(poses.track_ids[i])
     raw = [(None, None)] * k if poses.raw is None else shortest_decimals(poses.raw[i])
     filled = np.zeros(k, int) if poses.filled is None else poses.filled[i].astype(int)
@@ -76,19 +76,29 @@ def _person_rows(record: PoseRecord, i: int) -> list[tuple[Any, ...]]:
         strict=True,
     )
     return [
-        (record.index, record.time, track, name, *xy, score, *raw_xy, held, int(poses.track_ids is not None))
+        (
+            frame_poses.frame.index,
+            frame_poses.frame.time,
+            track,
+            name,
+            *xy,
+            score,
+            *raw_xy,
+            held,
+            int(poses.track_ids is not None),
+        )
         for name, xy, score, raw_xy, held in keypoints
     ]
 
 
-def read_csv(path: Path) -> tuple[PoseHeader, Iterator[PoseRecord]]:
+def read_csv(path: Path) -> tuple[PoseHeader, Iterator[FramePoses]]:
     """Poses with boxes around the keypoints, a box score of 1, and images of unknown size."""
     rows = _read_rows(path)
     with name_damage(_FORMAT_NAME, path):
         next(rows)  # the names of the columns
         first = [*islice(rows, _MOST_KEYPOINT_ROWS)]
         skeleton = skeleton_from_names([row["keypoint"] for row in next(_split_people(iter(first)))]) if first else COCO
-    return PoseHeader(skeleton=skeleton), _read_records(path, chain(first, rows), skeleton)
+    return PoseHeader(skeleton=skeleton), _read_frames(path, chain(first, rows), skeleton)
 
 
 def _read_rows(path: Path) -> Iterator[_Row]:
@@ -114,18 +124,18 @@ def _split_people(rows: Iterator[_Row]) -> Iterator[list[_Row]]:
         yield person
 
 
-def _read_records(path: Path, rows: Iterator[_Row], skeleton: Skeleton) -> Iterator[PoseRecord]:
+def _read_frames(path: Path, rows: Iterator[_Row], skeleton: Skeleton) -> Iterator[FramePoses]:
     frames = groupby(_split_people(rows), key=lambda person: person[0]["frame"])
     while True:
         with name_damage(_FORMAT_NAME, path):
             frame = next(frames, None)
             if frame is None:
                 return
-            record = _read_record(list(frame[1]), skeleton)
-        yield record
+            frame_poses = _read_frame(list(frame[1]), skeleton)
+        yield frame_poses
 
 
-def _read_record(frame: Sequence[Sequence[_Row]], skeleton: Skeleton) -> PoseRecord:
+def _read_frame(frame: Sequence[Sequence[_Row]], skeleton: Skeleton) -> FramePoses:
     for person in frame:
         if tuple(row["keypoint"] for row in person) != skeleton.keypoints:
             who = f"track {person[0]['track']}" if person[0]["track"] else "everybody"
@@ -147,7 +157,8 @@ def _read_record(frame: Sequence[Sequence[_Row]], skeleton: Skeleton) -> PoseRec
         filled=filled if filled.any() else None,
         skeleton=skeleton,
     )
-    return PoseRecord(poses, int(first["frame"]), UNKNOWN_SIZE, float(first["time"]) if first["time"] else None)
+    time = float(first["time"]) if first["time"] else None
+    return FramePoses(FrameInfo(UNKNOWN_SIZE, int(first["frame"]), time), poses)
 
 
 def _read_column(frame: Sequence[Sequence[_Row]], *names: str) -> Any:

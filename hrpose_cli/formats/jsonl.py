@@ -21,42 +21,47 @@ import numpy as np
 
 from hrpose_cli.errors import FormatError
 from hrpose_cli.files import encode_utf8
-from hrpose_cli.formats.facts import header_from_json, header_to_json, name_damage, shortest_decimals, to_float32
+from hrpose_cli.formats.header_json import header_from_json, header_to_json, name_damage, shortest_decimals, to_float32
 from hrpose_cli.formats.output import STDOUT
-from hrpose_cli.poses import PoseHeader, PoseRecord, Poses
+from hrpose_cli.poses import FrameInfo, FramePoses, PoseHeader, Poses
 
 _FORMAT_NAME = "JSON Lines file of hrpose"
 
 
 class _LineWriter:
-    """Writes a line per frame."""
+    """Writes a line per frame, except for the first `done` frames."""
 
-    def __init__(self, file: IO[bytes], header: PoseHeader) -> None:
+    def __init__(self, file: IO[bytes], header: PoseHeader, done: int = 0) -> None:
         self.file = file
         self.header = header
+        self.done = done
 
     def line(self, content: Mapping[str, Any]) -> None:
         text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
         self.file.write(encode_utf8(f"{text}\n"))
         self.file.flush()
 
-    def write(self, record: PoseRecord) -> None:
-        """One more frame."""
-        facts = {
-            "frame": record.index,
-            "time": record.time,
-            "name": record.name or None,
-            "size": None if record.size == self.header.size else record.size,
+    def write(self, frame_poses: FramePoses) -> None:
+        """Write one more frame."""
+        if self.done:
+            self.done -= 1
+            return
+        frame = frame_poses.frame
+        entry = {
+            "frame": frame.index,
+            "time": frame.time,
+            "name": frame.name or None,
+            "size": None if frame.size == self.header.size else frame.size,
         }
-        self.line({k: v for k, v in facts.items() if v is not None} | {"people": _person_entries(record.poses)})
+        self.line({k: v for k, v in entry.items() if v is not None} | {"people": _person_entries(frame_poses.people)})
 
 
 @contextmanager
-def open_jsonl(path: Path, header: PoseHeader, *, append: bool = False) -> Iterator[_LineWriter]:
-    """A new file, or more lines for one that `whole_record_ends` knows to end with a whole line."""
-    with _open_file(path, "ab" if append else "wb") as file:
-        lines = _LineWriter(file, header)
-        if not append:
+def open_jsonl(path: Path, header: PoseHeader, *, done: int = 0) -> Iterator[_LineWriter]:
+    """A new file, or more lines for one that ends with the whole line of its first `done` frames."""
+    with _open_file(path, "ab" if done else "wb") as file:
+        lines = _LineWriter(file, header, done)
+        if not done:
             lines.line(header_to_json(header))
         yield lines
 
@@ -88,7 +93,7 @@ def _person_entries(poses: Poses) -> list[dict[str, Any]]:
     return [dict(zip(there, row, strict=True)) for row in zip(*there.values(), strict=True)]
 
 
-def read_jsonl(path: Path) -> tuple[PoseHeader, Iterator[PoseRecord]]:
+def read_jsonl(path: Path) -> tuple[PoseHeader, Iterator[FramePoses]]:
     """The header and the frames up to a last line that a crash has torn."""
     lines = _read_whole_lines(path)
     with name_damage(_FORMAT_NAME, path):
@@ -96,20 +101,20 @@ def read_jsonl(path: Path) -> tuple[PoseHeader, Iterator[PoseRecord]]:
         if first is None:
             raise FormatError("it ends within its first line")
         header = header_from_json(json.loads(first))
-    return header, _read_records(path, lines, header)
+    return header, _read_frames(path, lines, header)
 
 
-def _read_records(path: Path, lines: Iterator[bytes], header: PoseHeader) -> Iterator[PoseRecord]:
+def _read_frames(path: Path, lines: Iterator[bytes], header: PoseHeader) -> Iterator[FramePoses]:
     for number, line in enumerate(lines, start=2):
         with name_damage(f"{_FORMAT_NAME} in line {number}", path):
-            record = _read_record(json.loads(line), header)
-        yield record
+            frame_poses = _read_frame(json.loads(line), header)
+        yield frame_poses
 
 
-def _read_record(line: Mapping[str, Any], header: PoseHeader) -> PoseRecord:
+def _read_frame(line: Mapping[str, Any], header: PoseHeader) -> FramePoses:
     width, height = line.get("size") or header.size or (0, 0)
-    poses = _read_poses(line["people"], header)
-    return PoseRecord(poses, int(line["frame"]), (width, height), line.get("time"), line.get("name", ""))
+    frame = FrameInfo((width, height), int(line["frame"]), line.get("time"), line.get("name", ""))
+    return FramePoses(frame, _read_poses(line["people"], header))
 
 
 def _read_poses(people: Sequence[Mapping[str, Any]], header: PoseHeader) -> Poses:

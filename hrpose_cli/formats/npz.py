@@ -20,9 +20,9 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose_cli.formats.facts import header_from_json, header_to_json, name_damage
+from hrpose_cli.formats.header_json import header_from_json, header_to_json, name_damage
 from hrpose_cli.formats.output import finish_on_interrupt, open_spool, open_stream
-from hrpose_cli.poses import PoseHeader, PoseRecord, Poses
+from hrpose_cli.poses import FrameInfo, FramePoses, PoseHeader, Poses
 
 _FORMAT_NAME = "NPZ file of hrpose"
 _PERSON_ARRAYS = ("xy", "score", "box", "box_score", "sigma", "raw", "filled", "track")
@@ -63,13 +63,13 @@ class _ArrayWriter:
         self.longest = 1  # name
         self.header = header
 
-    def write(self, record: PoseRecord) -> None:
+    def write(self, frame_poses: FramePoses) -> None:
         """One more frame."""
-        arrays = _person_rows(record)
+        arrays = _person_rows(frame_poses)
         for name, array in arrays.items():
             self.columns[name].rows.write(np.ascontiguousarray(array).tobytes())
-        self.names.write(json.dumps(record.name).encode() + b"\n")
-        self.longest = max(self.longest, len(record.name))
+        self.names.write(json.dumps(frame_poses.frame.name).encode() + b"\n")
+        self.longest = max(self.longest, len(frame_poses.frame.name))
         for name, array in arrays.items():
             self.columns[name].length += len(array)
 
@@ -110,17 +110,17 @@ def open_npz(path: Path, header: PoseHeader) -> Iterator[_ArrayWriter]:
     """The file, under its name when it is whole."""
     with ExitStack() as stack:
         file = stack.enter_context(open_stream(path))
-        nobody = _person_rows(PoseRecord(Poses.none(header.skeleton), 0, (0, 0)))
+        nobody = _person_rows(FramePoses(FrameInfo((0, 0)), Poses.none(header.skeleton)))
         columns = {k: _Column(k, array, stack.enter_context(open_spool(path))) for k, array in nobody.items()}
         out = _ArrayWriter(file, columns, stack.enter_context(open_spool(path)), header)
         with finish_on_interrupt(out.finish):
             yield out
 
 
-def _person_rows(record: PoseRecord) -> _Arrays:
-    """What a record adds to each array."""
-    poses, n = record.poses, len(record.poses)
-    time = np.nan if record.time is None else record.time
+def _person_rows(frame_poses: FramePoses) -> _Arrays:
+    """What a frame adds to each array."""
+    poses, n = frame_poses.people, len(frame_poses.people)
+    time = np.nan if frame_poses.frame.time is None else frame_poses.frame.time
     return {
         "xy": poses.xy,
         "score": poses.score,
@@ -130,24 +130,24 @@ def _person_rows(record: PoseRecord) -> _Arrays:
         "raw": np.full_like(poses.xy, np.nan) if poses.raw is None else poses.raw,
         "filled": np.zeros(poses.score.shape, np.bool_) if poses.filled is None else poses.filled,
         "track": np.full(n, -1, np.int64) if poses.track_ids is None else poses.track_ids,
-        "frame": np.full(n, record.index, np.int64),
+        "frame": np.full(n, frame_poses.frame.index, np.int64),
         "time": np.full(n, time, np.float64),
-        "frames": np.array([record.index], np.int64),
+        "frames": np.array([frame_poses.frame.index], np.int64),
         "times": np.array([time], np.float64),
-        "sizes": np.array([record.size], np.int64),
+        "sizes": np.array([frame_poses.frame.size], np.int64),
         "people": np.array([n], np.int64),
     }
 
 
-def read_npz(path: Path) -> tuple[PoseHeader, Iterator[PoseRecord]]:
+def read_npz(path: Path) -> tuple[PoseHeader, Iterator[FramePoses]]:
     """The header and the frames; the arrays are held in memory."""
     with name_damage(_FORMAT_NAME, path), path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
         arrays = dict(file)
         header = header_from_json(json.loads(str(arrays["header"])))
-    return header, _read_records(path, arrays, header)
+    return header, _read_frames(path, arrays, header)
 
 
-def _read_records(path: Path, arrays: Mapping[str, NDArray[Any]], header: PoseHeader) -> Iterator[PoseRecord]:
+def _read_frames(path: Path, arrays: Mapping[str, NDArray[Any]], header: PoseHeader) -> Iterator[FramePoses]:
     end = 0
     with name_damage(_FORMAT_NAME, path):
         frames = list(zip(*(arrays[k].tolist() for k in ("frames", "times", "sizes", "people", "names")), strict=True))
@@ -155,8 +155,8 @@ def _read_records(path: Path, arrays: Mapping[str, NDArray[Any]], header: PoseHe
         start, end = end, end + people
         with name_damage(_FORMAT_NAME, path):
             poses = _read_poses({k: arrays[k][start:end] for k in _PERSON_ARRAYS}, header)
-            record = PoseRecord(poses, index, (size[0], size[1]), None if np.isnan(time) else time, name)
-        yield record
+            frame = FrameInfo((size[0], size[1]), index, None if np.isnan(time) else time, name)
+        yield FramePoses(frame, poses)
 
 
 def _read_poses(arrays: Mapping[str, NDArray[Any]], header: PoseHeader) -> Poses:

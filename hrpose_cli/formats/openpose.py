@@ -22,7 +22,7 @@ import numpy as np
 
 from hrpose_cli.errors import FormatError, InputError
 from hrpose_cli.files import atomic_write, read_json
-from hrpose_cli.formats.facts import (
+from hrpose_cli.formats.header_json import (
     UNKNOWN_SIZE,
     boxes_around,
     name_damage,
@@ -30,25 +30,21 @@ from hrpose_cli.formats.facts import (
     skeleton_from_names,
     to_float32,
 )
-from hrpose_cli.poses import PoseHeader, PoseRecord, Poses
+from hrpose_cli.poses import FrameInfo, FramePoses, PoseHeader, Poses
 from hrpose_cli.skeletons import COCO, Skeleton
 
 _FILE_ENDING = "_keypoints.json"
 _NUMBER = re.compile(r"_(\d{12})" + re.escape(_FILE_ENDING) + "$")
 _FORMAT_NAME = "OpenPose JSON file"
-_UNREAD_PARTS = tuple(f"{part}_keypoints_{d}d" for d in (2, 3) for part in ("pose", "face", "hand_left", "hand_right"))
+_PARTS = tuple(f"{part}_keypoints_{d}d" for d in (2, 3) for part in ("pose", "face", "hand_left", "hand_right"))
+_UNREAD_PARTS = _PARTS[1:]
 # Where OpenPose's own layouts have the keypoints of COCO-17, by the number of their keypoints.
 _LAYOUTS = {
     17: tuple(range(17)),
     18: (0, 15, 14, 17, 16, 5, 2, 6, 3, 7, 4, 11, 8, 12, 9, 13, 10),
     25: (0, 16, 15, 18, 17, 5, 2, 6, 3, 7, 4, 12, 9, 13, 10, 14, 11),
 }
-
-
-_BEYOND_LAYOUT = {
-    18: ["the neck"],
-    25: ["the neck", "the middle of the hips", "the feet"],
-}  # keypoints of no place in COCO-17
+_BEYOND_COCO = {18: ["the neck"], 25: ["the neck", "the middle of the hips", "the feet"]}
 
 
 class _FolderWriter:
@@ -62,17 +58,17 @@ class _FolderWriter:
             if number := _NUMBER.search(file.name):
                 self.old[file.name[: number.start()]].append(file)
 
-    def write(self, record: PoseRecord) -> None:
+    def write(self, frame_poses: FramePoses) -> None:
         """One more frame."""
-        name = self.name or Path(record.name).stem or "frame"
+        name = self.name or Path(frame_poses.frame.name).stem or "frame"
         for file in self.old.pop(name, ()):
             file.unlink()
         content = {
             "version": 1.3,
-            "joints": record.poses.skeleton.keypoints,
-            "people": [_person_entry(record.poses, i) for i in range(len(record.poses))],
+            "joints": frame_poses.people.skeleton.keypoints,
+            "people": [_person_entry(frame_poses.people, i) for i in range(len(frame_poses.people))],
         }
-        with atomic_write(self.folder / f"{name}_{record.index:012d}{_FILE_ENDING}") as temporary:
+        with atomic_write(self.folder / f"{name}_{frame_poses.frame.index:012d}{_FILE_ENDING}") as temporary:
             temporary.write_text(json.dumps(content), encoding="utf-8")
 
 
@@ -86,13 +82,11 @@ def open_openpose(path: Path, header: PoseHeader) -> Iterator[_FolderWriter]:
 def _person_entry(poses: Poses, i: int) -> dict[str, Any]:
     keypoints = np.concatenate([poses.xy[i], poses.score[i, :, None]], axis=1)  # (K, 3)
     known = np.where(np.isfinite(keypoints).all(axis=1, keepdims=True), keypoints, 0).astype(np.float32)
-    entry = {"person_id": [-1 if poses.track_ids is None else int(poses.track_ids[i])]} | {
-        part: [] for part in _UNREAD_PARTS
-    }
+    entry = {"person_id": [-1 if poses.track_ids is None else int(poses.track_ids[i])]} | {part: [] for part in _PARTS}
     return entry | {"pose_keypoints_2d": shortest_decimals(known.ravel())}
 
 
-def read_openpose(path: Path) -> tuple[PoseHeader, Iterator[PoseRecord]]:
+def read_openpose(path: Path) -> tuple[PoseHeader, Iterator[FramePoses]]:
     """Poses with boxes around the keypoints, a box score of 1, and no time; frames are numbered by the names.
 
     COCO-18 and BODY_25 become COCO-17: the neck, the middle of the hips and the feet are left out.
@@ -108,19 +102,16 @@ def read_openpose(path: Path) -> tuple[PoseHeader, Iterator[PoseRecord]]:
     with name_damage(_FORMAT_NAME, files[0]):
         keypoints = content.get("joints")
         skeleton = skeleton_from_names(keypoints) if keypoints else COCO
-    return PoseHeader(skeleton=skeleton, source=_common_name(files)), _read_records(files, skeleton)
+    return PoseHeader(skeleton=skeleton, source=_common_name(files)), _read_frames(files, skeleton)
 
 
 def unread_openpose_fields(path: Path) -> list[str]:
-    """What `read_openpose` leaves out, in plain words, by the first frame that shows anybody."""
+    """The parts of another program's files that `read_openpose` leaves out, by the first frame with people."""
     files = sorted(file for file in path.iterdir() if file.name.endswith(_FILE_ENDING))
     frames = (read_json(file, "OpenPose keypoints")["people"] for file in files)
     people: list[dict[str, Any]] = next(filter(None, frames), [])
-    layouts = {len(person["pose_keypoints_2d"]) // 3 for person in people}
-    beyond = [keypoint for layout in layouts for keypoint in _BEYOND_LAYOUT.get(layout, ())]
-    kinds = {part.rsplit("_keypoints_")[0] for part in _UNREAD_PARTS[1:] if any(any(p.get(part, ())) for p in people)}
-    names = {"pose": "keypoints in 3D", "face": "faces", "hand_left": "left hands", "hand_right": "right hands"}
-    return beyond + [name for kind, name in names.items() if kind in kinds]
+    beyond = _BEYOND_COCO.get(max((len(person["pose_keypoints_2d"]) // 3 for person in people), default=0), ())
+    return [*beyond, *(f'"{part}"' for part in _UNREAD_PARTS if any(any(person.get(part, ())) for person in people))]
 
 
 def _common_name(files: Sequence[Path]) -> str:
@@ -129,13 +120,13 @@ def _common_name(files: Sequence[Path]) -> str:
     return names.pop() if len(names) == 1 else ""
 
 
-def _read_records(files: Sequence[Path], skeleton: Skeleton) -> Iterator[PoseRecord]:
+def _read_frames(files: Sequence[Path], skeleton: Skeleton) -> Iterator[FramePoses]:
     for position, file in enumerate(files):
         content = read_json(file, "OpenPose keypoints")
         number = _NUMBER.search(file.name)
         with name_damage(_FORMAT_NAME, file):
             poses = _read_poses(content["people"], skeleton)
-        yield PoseRecord(poses, int(number[1]) if number else position, UNKNOWN_SIZE)
+        yield FramePoses(FrameInfo(UNKNOWN_SIZE, int(number[1]) if number else position), poses)
 
 
 def _read_poses(people: Sequence[Mapping[str, Any]], skeleton: Skeleton) -> Poses:

@@ -13,7 +13,7 @@ from typing import IO, Protocol
 
 from hrpose_cli.errors import FormatError
 from hrpose_cli.files import atomic_write
-from hrpose_cli.poses import PoseRecord
+from hrpose_cli.poses import FramePoses
 
 STDOUT = Path("-")
 WriterOpener = Callable[..., "AbstractContextManager[PoseWriter]"]
@@ -22,7 +22,7 @@ WriterOpener = Callable[..., "AbstractContextManager[PoseWriter]"]
 class PoseWriter(Protocol):
     """What a format opens."""
 
-    def write(self, record: PoseRecord) -> None:
+    def write(self, frame_poses: FramePoses) -> None:
         """One more frame."""
 
 
@@ -38,10 +38,10 @@ class NamedOutput:
             self.inner = self.opened.__enter__()
         return self
 
-    def write(self, record: PoseRecord) -> None:
+    def write(self, frame_poses: FramePoses) -> None:
         """One more frame."""
         with self.naming():
-            self.inner.write(record)
+            self.inner.write(frame_poses)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

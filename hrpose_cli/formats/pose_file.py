@@ -1,19 +1,20 @@
-"""Pose files: one module per format, opened by the suffix of a name or the name of a format."""
+"""Pose files: formats by name, and files opened by their suffix or the name of a format."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hrpose_cli.errors import UsageError
-from hrpose_cli.formats import coco, csv, facts, jsonl, npz, openpose, trc
+from hrpose_cli.files import remove_stale_files
+from hrpose_cli.formats import coco, csv, jsonl, losses, npz, openpose, trc
 from hrpose_cli.formats.output import STDOUT, NamedOutput, PoseWriter, WriterOpener
-from hrpose_cli.poses import PoseHeader, PoseRecord
+from hrpose_cli.poses import FramePoses, PoseHeader
 
-_FormatReader = Callable[[Path], tuple[PoseHeader, Iterator[PoseRecord]]]
+_FormatReader = Callable[[Path], tuple[PoseHeader, Iterator[FramePoses]]]
 
 
 @dataclass(frozen=True)
@@ -22,92 +23,82 @@ class PoseFormat:
 
     name: str
     suffix: str  # "/" is a folder
-    writer: WriterOpener
+    open: WriterOpener
     read: _FormatReader | None  # None: it can only be written
-    loses: frozenset[str] = frozenset()  # which of `facts.FACTS` it has no place for
-    needs: frozenset[str] = frozenset()  # facts without which it cannot be written
-    options: frozenset[str] = frozenset()  # what its writer takes beside the header
-    pipes: bool = False  # goes to the standard output
-    unread: Callable[[Path], list[str]] | None = None  # what of a file of others `read` leaves out, in plain words
-    files: Callable[[Path], list[Path]] = lambda path: [path]  # under a name, when they are written
+    needs: frozenset[str] = frozenset()  # of `losses`: without these it cannot be written
+    options: frozenset[str] = frozenset()  # keyword arguments of `open`
+    pipes: bool = False  # can go to the standard output
+    unread: Callable[[Path], list[str]] = lambda path: []  # parts of another program's file that `read` leaves out
+    files: Callable[[Path], list[Path]] = lambda path: [path]  # files under a name, once they are written
 
 
-_NO_FRAME = {facts.BOXES, facts.SIGMA, facts.NAMES, facts.SIZES, facts.RATE, facts.INFO}
 POSE_FORMATS = {
     known.name: known
     for known in (
-        PoseFormat(
-            "coco", ".json", coco.open_coco, coco.read_coco, frozenset({facts.SIGMA, facts.DIGITS}),
-            pipes=True, unread=coco.unread_coco_fields,
-        ),
-        PoseFormat("jsonl", ".jsonl", jsonl.open_jsonl, jsonl.read_jsonl, options=frozenset({"append"}), pipes=True),
-        PoseFormat("csv", ".csv", csv.open_csv, csv.read_csv, frozenset({*_NO_FRAME, facts.EMPTY}), pipes=True),
+        PoseFormat("coco", ".json", coco.open_coco, coco.read_coco, pipes=True, unread=coco.unread_coco_fields),
+        PoseFormat("jsonl", ".jsonl", jsonl.open_jsonl, jsonl.read_jsonl, options=frozenset({"done"}), pipes=True),
+        PoseFormat("csv", ".csv", csv.open_csv, csv.read_csv, pipes=True),
         PoseFormat("npz", ".npz", npz.open_npz, npz.read_npz),
         PoseFormat(
-            "trc", ".trc", trc.open_trc, None,
-            frozenset(_NO_FRAME | {facts.SCORES, facts.RAW, facts.FILLED, facts.DIGITS}),
-            needs=frozenset({facts.TRACK_IDS, facts.TIMES}), options=frozenset({"metres_per_pixel"}),
-            files=trc.list_track_files,
+            "trc", ".trc", trc.open_trc, None, needs=frozenset({losses.TRACK_IDS, losses.TIMES}),
+            options=frozenset({"metres_per_pixel"}), files=trc.list_track_files,
         ),
         PoseFormat(
-            "openpose", "/", openpose.open_openpose, openpose.read_openpose,
-            frozenset(_NO_FRAME | {facts.RAW, facts.FILLED, facts.TIMES}),
-            unread=openpose.unread_openpose_fields,
+            "openpose", "/", openpose.open_openpose, openpose.read_openpose, unread=openpose.unread_openpose_fields
         ),
     )
 }  # fmt: skip
 
 
 def open_writer(path: Path | str, header: PoseHeader, *, format: str | None = None, **options: Any) -> NamedOutput:
-    """A context manager with `write(record)`; `-` is the standard output.
+    """A context manager with `write(frame_poses)`; the path `-` is the standard output.
 
-    It holds no frame in memory. A file gets its name when the block ends well or by Ctrl-C and is
-    not there after other exceptions, but for JSON Lines and the files of an OpenPose folder, which
-    are there as they come. Options: `append=True` (jsonl), `metres_per_pixel` (trc).
+    A file gets its name when the block ends well or by Ctrl-C, and does not exist after other exceptions.
+    JSON Lines and the files of an OpenPose folder exist from the start. Options: `done`, the number of frames
+    that an interrupted run has written (jsonl); `metres_per_pixel` (trc).
     """
     chosen = find_format(path, format)
     for option in options.keys() - chosen.options:
         raise UsageError(f"{option} is no option of {chosen.name}, to which {path} would be written")
     if Path(path) == STDOUT and not chosen.pipes:
         raise UsageError(f"{chosen.name} cannot go to the standard output: name a file")
-    return NamedOutput(Path(path), chosen.writer(Path(path), header, **options))
+    remove_stale_files(Path(path))
+    return NamedOutput(Path(path), chosen.open(Path(path), header, **options))
 
 
 @dataclass(frozen=True)
 class PoseFile:
-    """A pose file that is to be written."""
+    """A pose file to be written."""
 
     path: Path
     format: str
-    metres_per_pixel: float | None = None  # of formats that have it as an option
+    options: Mapping[str, Any] = field(default_factory=dict)  # of `open_writer`
 
     @classmethod
-    def of(cls, name: str, format: str | None = None, *, metres_per_pixel: float | None = None) -> PoseFile:
-        """InputError for a name of no format; other formats than TRC stay in pixels."""
+    def of(cls, name: str, format: str | None = None, **options: Any) -> PoseFile:
+        """Choose the format of a name, and keep the options that it has and that are not None."""
         chosen = find_format(name, format)
-        return cls(Path(name), chosen.name, metres_per_pixel if "metres_per_pixel" in chosen.options else None)
+        own = {key: value for key, value in options.items() if key in chosen.options and value is not None}
+        return cls(Path(name), chosen.name, own)
 
     @property
     def folder(self) -> bool:
-        """Whether it is a folder of files."""
+        """True for a folder of files."""
         return POSE_FORMATS[self.format].suffix == "/"
 
     @property
     def files(self) -> list[Path]:
-        """What was written under the name."""
+        """The files that were written under the name."""
         return POSE_FORMATS[self.format].files(self.path)
-
-    def opened(self, header: PoseHeader, **options: Any) -> NamedOutput:
-        scale = {} if self.metres_per_pixel is None else {"metres_per_pixel": self.metres_per_pixel}
-        return open_writer(self.path, header, format=self.format, **scale, **options)
 
 
 @contextmanager
-def open_writers(opened: Iterable[AbstractContextManager[PoseWriter]]) -> Iterator[list[PoseWriter]]:
-    """All writers of a run: what came before an error is kept in each of them, and the error goes on."""
+def open_writers(files: Iterable[PoseFile], header: PoseHeader) -> Iterator[list[PoseWriter]]:
+    """Writers of all pose files of a run; each keeps the frames before an error in the block, and the error goes on."""
     failure = None
     with ExitStack() as stack:
-        writers = [stack.enter_context(writer) for writer in opened]
+        opened = (open_writer(file.path, header, format=file.format, **file.options) for file in files)
+        writers: list[PoseWriter] = [stack.enter_context(writer) for writer in opened]
         try:
             yield writers
         except Exception as error:
@@ -119,8 +110,8 @@ def open_writers(opened: Iterable[AbstractContextManager[PoseWriter]]) -> Iterat
         failure = None  # its traceback holds this frame, and that all that the run holds
 
 
-def read_pose_file(path: Path | str, format: str | None = None) -> tuple[PoseHeader, Iterator[PoseRecord]]:
-    """The header of a pose file and its records, one after another."""
+def read_pose_file(path: Path | str, format: str | None = None) -> tuple[PoseHeader, Iterator[FramePoses]]:
+    """The header of a pose file, and an iterator over its frames."""
     chosen = find_format(path, format)
     if chosen.read is None:
         raise UsageError(f"{path}: {chosen.name} can only be written, since it keeps neither scores nor boxes")
@@ -128,7 +119,7 @@ def read_pose_file(path: Path | str, format: str | None = None) -> tuple[PoseHea
 
 
 def find_format(path: Path | str, format: str | None = None) -> PoseFormat:
-    """The format of that name, or else of a path's suffix; a folder is OpenPose's."""
+    """The format of that name, or else the one of the path's suffix; a folder is OpenPose's."""
     folder = str(path).endswith(("/", "\\")) or Path(path).is_dir()
     suffix = "/" if folder else Path(path).suffix.lower()
     for known in POSE_FORMATS.values():

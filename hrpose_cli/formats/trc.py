@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from hrpose_cli.errors import InputError
 from hrpose_cli.files import atomic_write, encode_utf8
 from hrpose_cli.formats.output import finish_on_interrupt, open_spool
-from hrpose_cli.poses import PoseHeader, PoseRecord
+from hrpose_cli.poses import FramePoses, PoseHeader
 
 _UNTRACKED = -1  # the track of somebody without an identity
 _RATE_TOLERANCE = 0.01  # a measured rate that is this close to the clip's is the clip's
@@ -76,23 +76,29 @@ class _TrackWriter:
         self.all: _Track | None = None  # the whole clip
         self.tracks: dict[int, _Track] = {}
 
-    def write(self, record: PoseRecord) -> None:
+    def write(self, frame_poses: FramePoses) -> None:
         """One more frame."""
-        now = _Moment(self.all.length if self.all else 0, self.frames.tell(), record.index, self.time(record))
+        now = _Moment(
+            self.all.length if self.all else 0, self.frames.tell(), frame_poses.frame.index, self.time(frame_poses)
+        )
         stamp = f"{now.index}\t{now.time:.6f}"
-        points = _to_y_up(record, self.metres)  # (N, K, 2)
+        points = _to_y_up(frame_poses, self.metres)  # (N, K, 2)
         self.frames.write(f"{stamp}\n".encode())
         self.all = replace(self.all or _Track(self.folder / "nobody", now, now), last=now)
-        for number, i in _number_file(record, self.tracks).items():
+        for number, i in _number_file(frame_poses, self.tracks).items():
             track = self.tracks.get(number, _Track(self.folder / str(number), now, now))
             with track.rows.open("ab") as rows:
                 rows.write(f"{stamp}\t{_format_fields(points[i], 6 if self.metres else 3)}\n".encode())
             self.tracks[number] = replace(track, last=now)
 
-    def time(self, record: PoseRecord) -> float:
-        if record.time is None and self.header.rate is None:
+    def time(self, frame_poses: FramePoses) -> float:
+        if frame_poses.frame.time is None and self.header.rate is None:
             raise InputError("TRC needs the time of each frame or a frame rate, which images do not have")
-        return record.index / float(self.header.rate or 1) if record.time is None else record.time
+        return (
+            frame_poses.frame.index / float(self.header.rate or 1)
+            if frame_poses.frame.time is None
+            else frame_poses.frame.time
+        )
 
     def finish(self) -> None:
         """Join what is known of each track under its name."""
@@ -147,27 +153,27 @@ class _TrackWriter:
                 row = next(known, b"") if there else row
 
 
-def _number_file(record: PoseRecord, known: Collection[int]) -> dict[int, int]:
+def _number_file(frame_poses: FramePoses, known: Collection[int]) -> dict[int, int]:
     """Track -> place of the person in the frame; InputError if somebody's place in the `known` tracks is a guess."""
-    poses = record.poses
+    poses = frame_poses.people
     tracks = [_UNTRACKED] * len(poses) if poses.track_ids is None else poses.track_ids.tolist()
     everyone = {*known, *tracks}
     if _UNTRACKED in everyone and (len(tracks) > 1 or len(everyone) > 1):
         raise InputError(
-            f"TRC needs identities, but there are several people and not all have one (frame {record.index}): "
-            "name another format, or estimate with tracking"
+            f"TRC needs identities, but there are several people and not all have one "
+            f"(frame {frame_poses.frame.index}): name another format, or estimate with tracking"
         )
     return {track: i for i, track in enumerate(tracks)}
 
 
-def _to_y_up(record: PoseRecord, metres: float | None) -> NDArray[np.float64]:
+def _to_y_up(frame_poses: FramePoses, metres: float | None) -> NDArray[np.float64]:
     """(N, K, 2) keypoints with y up, in pixels or metres, NaN where they are not known."""
-    height = record.size[1]
+    height = frame_poses.frame.size[1]
     if not height:
         raise InputError("TRC needs the height of the image, which this format does not say: convert from another")
-    xy = record.poses.xy.astype(np.float64)
+    xy = frame_poses.people.xy.astype(np.float64)
     points = np.stack([xy[..., 0], height - 1 - xy[..., 1]], axis=-1) * (metres or 1)
-    return np.where((record.poses.score > 0)[..., None], points, np.nan)
+    return np.where((frame_poses.people.score > 0)[..., None], points, np.nan)
 
 
 def _format_fields(points: NDArray[np.float64], digits: int) -> str:

@@ -38,8 +38,7 @@ class Clip:
     size: tuple[int, int]  # (width, height) as displayed
     rate: Fraction  # frames per second: of a variable rate the mean
     time_base: Fraction  # seconds of one tick of VideoFrame.pts
-    frames: int | None = None
-    frames_exact: bool = False  # False: `frames` is an estimate from duration and rate
+    frames: int | None = None  # counted, or estimated from duration and rate
     duration: Fraction | None = None  # seconds
     sample_aspect: Fraction = Fraction(1)  # width over height of one displayed pixel
     colour: Colour = Colour()
@@ -113,8 +112,9 @@ WHOLE_CLIP: Trim = (None, None)
 def parse_trim(text: str) -> Trim:
     """START:END in seconds, either of which may be left out; UsageError for anything else."""
     try:
-        start, end = (Fraction(part) if part.strip() else None for part in text.split(":"))
-    except (ValueError, ZeroDivisionError) as error:
+        # By way of a float, since Fraction would write out all digits of 1e999999999.
+        start, end = (Fraction(str(float(part))) if part.strip() else None for part in text.split(":"))
+    except ValueError as error:
         raise UsageError(f"{text} is not START:END in seconds, such as 2.5:10, :10 or 2.5:") from error
     if (start or 0) < 0 or (end is not None and end <= (start or 0)):
         raise UsageError(f"{text} holds no time: START:END needs 0 <= START < END")

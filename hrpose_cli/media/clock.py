@@ -42,6 +42,7 @@ class Clock:
         self._steady = steady and grid != tick and grid.denominator <= _LARGEST_TIME_SCALE
         self.time_base = grid if self._steady else tick
         self._start: Fraction | None = None  # of the first frame, in seconds
+        self._time = Fraction(0)  # of the last frame, in seconds, before it is rounded to `time_base`
         self.last: int | None = None  # pts given out last
         self.origin = zero or Fraction(0)  # seconds; valid once the first frame was seen
 
@@ -70,14 +71,15 @@ class Clock:
         ticks = self._numbers.popleft() if self._numbers else container_pts
         time = self._after_last() if ticks is None else self._seconds(ticks * self._tick)
         pts = round(time / self.time_base)
-        self.last = pts if self.last is None else max(pts, self.last + 1)
-        return self.last
+        if self.last is not None and pts <= self.last:
+            pts = self.last + 1
+            time = pts * self.time_base
+        self.last, self._time = pts, time
+        return pts
 
     def _after_last(self) -> Fraction:
         """One frame later: a raw stream has no time stamps."""
-        if self.last is None:
-            return Fraction(0)
-        return self.last * self.time_base + 1 / self._rate
+        return Fraction(0) if self.last is None else self._time + 1 / self._rate
 
     def _seconds(self, raw: Fraction) -> Fraction:
         if self._start is None:

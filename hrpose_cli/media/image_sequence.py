@@ -36,7 +36,7 @@ class ImageSequence(ClipSource):
         first = _read_frame(self._kept[0][1])
         duration = len(self._kept) / rate_used
         size = (first.shape[1], first.shape[0])
-        self.clip = Clip(size, rate_used, 1 / rate_used, len(self._kept), frames_exact=True, duration=duration)
+        self.clip = Clip(size, rate_used, 1 / rate_used, len(self._kept), duration=duration)
         self.notes = [] if rate else [f"images have no times: taken as {_DEFAULT_RATE} a second"]
         self.notes += [describe_unreadable(beyond)] if beyond else []
         missing = _missing_numbers(names)

@@ -209,5 +209,6 @@ def _is_input_image(path: Path, suffixes: Collection[str]) -> bool:
 
 
 def _natural_key(name: str) -> list[tuple[int, str]]:
-    """A sorting key by which 10 comes after 9."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", name)]
+    """A sorting key by which 10 comes after 9; 01 and 1 differ as text."""
+    parts = re.split(r"(\d+)", name)
+    return [*((int(part), "") if part.isdecimal() else (-1, part) for part in parts), (-1, name)]

@@ -194,7 +194,6 @@ class VideoReader(ClipSource):
             rate=rate,
             time_base=self._clock.time_base,
             frames=stream.frames if exact else expected or None,
-            frames_exact=exact,
             duration=duration,
             sample_aspect=1 / aspect if self._turn[0] else aspect,
             colour=read_colour(first, stream),
@@ -217,7 +216,6 @@ def _trim_clip(clip: Clip, trim: Trim, first_pts: int, begin: Fraction) -> Clip:
     return replace(
         clip,
         frames=None if length is None else max(round(length * clip.rate), 1),
-        frames_exact=False,
         duration=length,
         origin=clip.origin + start,
         trimmed=trim[0] is not None,

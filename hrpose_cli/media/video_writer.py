@@ -26,7 +26,7 @@ class VideoWriter:
                 sink.write(draw(frame.image), frame.pts)
 
     The suffix of `path` chooses the container: .mp4, .m4v, .mov, .mkv (all H.264), .webm (VP9) or
-    .gif; `encoding` chooses the rest, of which `crf` is the shorthand. With `encoding.alpha` the
+    .gif; `encoding` chooses the rest. With `encoding.alpha` the
     images are RGBA and become ProRes 4444 (.mov) or VP9 (.webm); `encoding.scale` is that of the
     file, not of what is written.
 
@@ -37,15 +37,13 @@ class VideoWriter:
     UsageError for a name that cannot be; MediaError when ffmpeg or the disk fails.
     """
 
-    def __init__(
-        self, path: Path, clip: Clip, encoding: Encoding = DEFAULT_ENCODING, *, crf: int | None = None
-    ) -> None:
+    def __init__(self, path: Path, clip: Clip, encoding: Encoding = DEFAULT_ENCODING) -> None:
         _check_target(path, clip)
         self.path, self.clip = path, clip
         self.frames = 0
         self.notes: list[str] = []
         self.damage = ""
-        self._encoding = encoding if crf is None else replace(encoding, crf=crf)
+        self._encoding = encoding
         self._codec = self._encoding.codec_for(path)
         self._gif = GifTimes(clip) if path.suffix.lower() == ".gif" else None
         self._pipe: FramePipe | None = None

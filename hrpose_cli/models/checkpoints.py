@@ -15,8 +15,7 @@ import re
 import warnings
 import zipfile
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -66,9 +65,10 @@ def read_torch_file(path: Path) -> Any:
         try:
             return torch.load(path, map_location="cpu", weights_only=True)
         except pickle.UnpicklingError:
-            with _allow_classes(
-                [type(name, (_Ignored,), {"__module__": module}) for module, name in _requested_globals(path)]
-            ):
+            stand_ins: list[Any] = [
+                type(name, (_Ignored,), {"__module__": module}) for module, name in _requested_globals(path)
+            ]
+            with torch.serialization.safe_globals(stand_ins):
                 return torch.load(path, map_location="cpu", weights_only=True)
 
 
@@ -80,22 +80,12 @@ class _Ignored:
     def __setstate__(self, _: object) -> None: ...
 
 
-@contextmanager
-def _allow_classes(classes: list[type]) -> Iterator[None]:
-    """Let torch's safe unpickler use `classes`. torch < 2.5 has no context manager for it."""
-    from torch import serialization
-
-    before = serialization.get_safe_globals()
-    serialization.add_safe_globals(classes)  # type: ignore[arg-type]
-    try:
-        yield
-    finally:
-        serialization.clear_safe_globals()
-        serialization.add_safe_globals(before)
-
-
 def _requested_globals(path: Path) -> set[tuple[str, str]]:
-    """The (module, name) of all classes and functions in a checkpoint; read, not imported."""
+    """The (module, name) of all classes and functions in a checkpoint; read, not imported.
+
+    `torch.serialization.get_unsafe_globals_in_checkpoint` knows neither files from before torch 1.6
+    nor every opcode of a pickle.
+    """
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
             entry = next(name for name in archive.namelist() if name.endswith("data.pkl"))

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from xml.etree import ElementTree
 
 from hrpose_cli.errors import WeightsError
 
-METADATA_SECTION = "hrpose"  # of an IR's runtime information, and the name of TorchScript's extra file
-EXPORTED_SUFFIXES = (".onnx", ".xml", ".ts")
+METADATA_SECTION = "hrpose"  # in the runtime information of an OpenVINO file
+EXPORTED_SUFFIXES = (".onnx", ".xml")
 
 
 @dataclass(frozen=True)
@@ -24,12 +22,12 @@ class _ExportInfo:
 
 def read_export_metadata(path: Path) -> dict[str, str]:
     """The strings that `hrpose export` put into a file; none if another program wrote it."""
-    readers = {".onnx": _read_onnx_metadata, ".xml": _read_openvino_metadata, ".ts": _read_torchscript_metadata}
+    readers = {".onnx": _read_onnx_metadata, ".xml": _read_openvino_metadata}
     try:
         return readers[path.suffix](path)
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror or error}") from error
-    except (ValueError, ElementTree.ParseError, zipfile.BadZipFile) as error:
+    except (ValueError, ElementTree.ParseError) as error:
         raise WeightsError(f"{path} is damaged or no {path.suffix} net: {type(error).__name__}") from error
 
 
@@ -40,12 +38,6 @@ def read_export_info(path: Path) -> _ExportInfo:
         return _ExportInfo(said["precision"], None if said["batch"] == "any" else int(said["batch"]))
     except (KeyError, ValueError) as error:
         raise WeightsError(f"{path} was not written by hrpose export: it does not say how to feed it") from error
-
-
-def _read_torchscript_metadata(path: Path) -> dict[str, str]:
-    with zipfile.ZipFile(path) as archive:
-        found = [name for name in archive.namelist() if name.endswith(f"/extra/{METADATA_SECTION}")]
-        return dict(json.loads(archive.read(found[0]))) if found else {}
 
 
 def _read_openvino_metadata(path: Path) -> dict[str, str]:

@@ -50,7 +50,6 @@ class ModelSpec:
     licence: str = ""
     data: str = ""
     ap: float | None = None  # published, or measured by us where `data` says so
-    ar: float | None = None
     url: str | None = None  # None: the user brings the file
     file: str = ""  # its name; empty where many files share one
     source: str = ""  # where a file without an address is to be had
@@ -101,25 +100,21 @@ def spec_from_metadata(path: Path, facts: Mapping[str, str]) -> ModelSpec:
     return spec
 
 
-def _published(
-    name: str, net: dict[str, Any], size: _Size, url: str, ap: float | None, ar: float | None = None
-) -> ModelSpec:
+def _published(name: str, net: dict[str, Any], size: _Size, url: str, ap: float | None) -> ModelSpec:
     """A row of mmpose: HRNet, classic geometry, one-column shift, sigma by size; COCO by default."""
     return ModelSpec(
-        name=name, net=net, input_size=size, sigma=3.0 if size == _LARGE else 2.0, ap=ap, ar=ar,
+        name=name, net=net, input_size=size, sigma=3.0 if size == _LARGE else 2.0, ap=ap,
         url=url, file=url.rpartition("/")[2], licence="Apache-2.0", data="COCO train2017 (annotations CC BY 4.0)",
     )  # fmt: skip
 
 
-def _hrnet(name: str, width: int, size: _Size, url: str, ap: float | None, ar: float | None = None) -> ModelSpec:
-    return _published(name, {"width": width}, size, url, ap, ar)
+def _hrnet(name: str, width: int, size: _Size, url: str, ap: float | None) -> ModelSpec:
+    return _published(name, {"width": width}, size, url, ap)
 
 
-def _resnet(name: str, depth: int, size: _Size, url: str, ap: float | None, ar: float | None = None) -> ModelSpec:
+def _resnet(name: str, depth: int, size: _Size, url: str, ap: float | None) -> ModelSpec:
     """A row of mmpose for a SimpleBaseline."""
-    return replace(
-        _published(name, {"blocks": RESNET_BLOCKS[depth]}, size, url, ap, ar), architecture="simple_baseline"
-    )
+    return replace(_published(name, {"blocks": RESNET_BLOCKS[depth]}, size, url, ap), architecture="simple_baseline")
 
 
 def _higher(name: str, width: int, size: _Size, url: str, ap: float | None) -> ModelSpec:
@@ -133,36 +128,36 @@ def _other(row: ModelSpec, skeleton: str, joints: int, data: str) -> ModelSpec:
     return replace(row, skeleton=skeleton, net=row.net | {"joints": joints}, data=data)
 
 
-# width, size, kind, file, AP, AR: mmpose 1.x
-_MODERN: list[tuple[int, _Size, str, str, float, float | None]] = [
-    (32, _SMALL, "", "w32_8xb64-210e_coco-256x192-81c58e40_20220909.pth", 0.749, 0.804),
-    (32, _LARGE, "", "w32_8xb64-210e_coco-384x288-ca5956af_20220909.pth", 0.761, 0.811),
-    (48, _SMALL, "", "w48_8xb32-210e_coco-256x192-0e67c616_20220913.pth", 0.756, 0.809),
-    (48, _LARGE, "", "w48_8xb32-210e_coco-384x288-c161b7de_20220915.pth", 0.767, 0.817),
-    (32, _SMALL, "-dark", "w32_dark-8xb64-210e_coco-256x192-0e00bf12_20220914.pth", 0.757, 0.807),
-    (32, _LARGE, "-dark", "w32_dark-8xb64-210e_coco-384x288-9bab4c9b_20220917.pth", 0.766, 0.815),
-    (48, _SMALL, "-dark", "w48_dark-8xb32-210e_coco-256x192-e1ebdd6f_20220913.pth", 0.764, 0.814),
-    (48, _LARGE, "-dark", "w48_dark-8xb32-210e_coco-384x288-39c3c381_20220916.pth", 0.772, 0.821),
-    (32, _SMALL, "-udp", "w32_udp-8xb64-210e_coco-256x192-73ede547_20220914.pth", 0.762, None),
-    (32, _LARGE, "-udp", "w32_udp-8xb64-210e_coco-384x288-9a3f7c85_20220914.pth", 0.768, None),
-    (48, _SMALL, "-udp", "w48_udp-8xb32-210e_coco-256x192-3feaef8f_20220913.pth", 0.768, None),
-    (48, _LARGE, "-udp", "w48_udp-8xb32-210e_coco-384x288-70d7ab01_20220913.pth", 0.773, None),
+# width, size, kind, file, AP: mmpose 1.x
+_MODERN: list[tuple[int, _Size, str, str, float]] = [
+    (32, _SMALL, "", "w32_8xb64-210e_coco-256x192-81c58e40_20220909.pth", 0.749),
+    (32, _LARGE, "", "w32_8xb64-210e_coco-384x288-ca5956af_20220909.pth", 0.761),
+    (48, _SMALL, "", "w48_8xb32-210e_coco-256x192-0e67c616_20220913.pth", 0.756),
+    (48, _LARGE, "", "w48_8xb32-210e_coco-384x288-c161b7de_20220915.pth", 0.767),
+    (32, _SMALL, "-dark", "w32_dark-8xb64-210e_coco-256x192-0e00bf12_20220914.pth", 0.757),
+    (32, _LARGE, "-dark", "w32_dark-8xb64-210e_coco-384x288-9bab4c9b_20220917.pth", 0.766),
+    (48, _SMALL, "-dark", "w48_dark-8xb32-210e_coco-256x192-e1ebdd6f_20220913.pth", 0.764),
+    (48, _LARGE, "-dark", "w48_dark-8xb32-210e_coco-384x288-39c3c381_20220916.pth", 0.772),
+    (32, _SMALL, "-udp", "w32_udp-8xb64-210e_coco-256x192-73ede547_20220914.pth", 0.762),
+    (32, _LARGE, "-udp", "w32_udp-8xb64-210e_coco-384x288-9a3f7c85_20220914.pth", 0.768),
+    (48, _SMALL, "-udp", "w48_udp-8xb32-210e_coco-256x192-3feaef8f_20220913.pth", 0.768),
+    (48, _LARGE, "-udp", "w48_udp-8xb32-210e_coco-384x288-70d7ab01_20220913.pth", 0.773),
 ]
 
 # The same of mmpose 0.x.
-_OLD: list[tuple[int, _Size, str, str, float, float | None]] = [
-    (32, _SMALL, "", "hrnet/hrnet_w32_coco_256x192-c78dce93_20200708.pth", 0.746, 0.799),
-    (32, _LARGE, "", "hrnet/hrnet_w32_coco_384x288-d9f0d786_20200708.pth", 0.760, 0.810),
-    (48, _SMALL, "", "hrnet/hrnet_w48_coco_256x192-b9e0b3ab_20200708.pth", 0.756, 0.806),
-    (48, _LARGE, "", "hrnet/hrnet_w48_coco_384x288-314c8528_20200708.pth", 0.767, 0.816),
-    (32, _SMALL, "-dark", "hrnet/hrnet_w32_coco_256x192_dark-07f147eb_20200812.pth", 0.757, 0.808),
-    (32, _LARGE, "-dark", "hrnet/hrnet_w32_coco_384x288_dark-307dafc2_20210203.pth", 0.766, 0.815),
-    (48, _SMALL, "-dark", "hrnet/hrnet_w48_coco_256x192_dark-8cba3197_20200812.pth", 0.764, 0.814),
-    (48, _LARGE, "-dark", "hrnet/hrnet_w48_coco_384x288_dark-e881a4b6_20210203.pth", 0.772, 0.820),
-    (32, _SMALL, "-udp", "udp/hrnet_w32_coco_256x192_udp-aba0be42_20210220.pth", 0.760, None),
-    (32, _LARGE, "-udp", "udp/hrnet_w32_coco_384x288_udp-e97c1a0f_20210223.pth", 0.769, None),
-    (48, _SMALL, "-udp", "udp/hrnet_w48_coco_256x192_udp-2554c524_20210223.pth", 0.767, None),
-    (48, _LARGE, "-udp", "udp/hrnet_w48_coco_384x288_udp-0f89c63e_20210223.pth", 0.772, None),
+_OLD: list[tuple[int, _Size, str, str, float]] = [
+    (32, _SMALL, "", "hrnet/hrnet_w32_coco_256x192-c78dce93_20200708.pth", 0.746),
+    (32, _LARGE, "", "hrnet/hrnet_w32_coco_384x288-d9f0d786_20200708.pth", 0.760),
+    (48, _SMALL, "", "hrnet/hrnet_w48_coco_256x192-b9e0b3ab_20200708.pth", 0.756),
+    (48, _LARGE, "", "hrnet/hrnet_w48_coco_384x288-314c8528_20200708.pth", 0.767),
+    (32, _SMALL, "-dark", "hrnet/hrnet_w32_coco_256x192_dark-07f147eb_20200812.pth", 0.757),
+    (32, _LARGE, "-dark", "hrnet/hrnet_w32_coco_384x288_dark-307dafc2_20210203.pth", 0.766),
+    (48, _SMALL, "-dark", "hrnet/hrnet_w48_coco_256x192_dark-8cba3197_20200812.pth", 0.764),
+    (48, _LARGE, "-dark", "hrnet/hrnet_w48_coco_384x288_dark-e881a4b6_20210203.pth", 0.772),
+    (32, _SMALL, "-udp", "udp/hrnet_w32_coco_256x192_udp-aba0be42_20210220.pth", 0.760),
+    (32, _LARGE, "-udp", "udp/hrnet_w32_coco_384x288_udp-e97c1a0f_20210223.pth", 0.769),
+    (48, _SMALL, "-udp", "udp/hrnet_w48_coco_256x192_udp-2554c524_20210223.pth", 0.767),
+    (48, _LARGE, "-udp", "udp/hrnet_w48_coco_384x288_udp-0f89c63e_20210223.pth", 0.772),
 ]
 
 # width, kind, file, PCKh@0.5; mmpose 1.x points to these files too
@@ -174,14 +169,14 @@ _SQUARES = [
 ]
 _CROWD = "hrnet/hrnet_w32_crowdpose_256x192-960be101_20201227.pth"
 
-# depth, size, kind, address, AP, AR: SimpleBaseline in mmpose 1.x and 0.x
-_RESNET_FILES: list[tuple[int, _Size, str, str, float, float | None]] = [
-    (50, _SMALL, "", _MM1 + "res50_8xb64-210e_coco-256x192-04af38ce_20220923.pth", 0.718, 0.774),
-    (50, _SMALL, "-dark", _MM1 + "res50_dark-8xb64-210e_coco-256x192-c129dcb6_20220926.pth", 0.724, None),
-    (50, _SMALL, "-mm0", _MM0 + "resnet/res50_coco_256x192-ec54d7f3_20200709.pth", 0.718, 0.773),
-    (50, _LARGE, "-mm0", _MM0 + "resnet/res50_coco_384x288-e6f795e9_20200709.pth", 0.731, None),
-    (101, _SMALL, "-mm0", _MM0 + "resnet/res101_coco_256x192-6e6babf0_20200708.pth", 0.726, None),
-    (50, _SMALL, "-dark-mm0", _MM0 + "resnet/res50_coco_256x192_dark-43379d20_20200709.pth", 0.724, None),
+# depth, size, kind, address, AP: SimpleBaseline in mmpose 1.x and 0.x
+_RESNET_FILES: list[tuple[int, _Size, str, str, float]] = [
+    (50, _SMALL, "", _MM1 + "res50_8xb64-210e_coco-256x192-04af38ce_20220923.pth", 0.718),
+    (50, _SMALL, "-dark", _MM1 + "res50_dark-8xb64-210e_coco-256x192-c129dcb6_20220926.pth", 0.724),
+    (50, _SMALL, "-mm0", _MM0 + "resnet/res50_coco_256x192-ec54d7f3_20200709.pth", 0.718),
+    (50, _LARGE, "-mm0", _MM0 + "resnet/res50_coco_384x288-e6f795e9_20200709.pth", 0.731),
+    (101, _SMALL, "-mm0", _MM0 + "resnet/res101_coco_256x192-6e6babf0_20200708.pth", 0.726),
+    (50, _SMALL, "-dark-mm0", _MM0 + "resnet/res50_coco_256x192_dark-43379d20_20200709.pth", 0.724),
 ]
 
 # width, short side, file, AP without other scales; mmpose 0.x, 1.x has none
@@ -193,34 +188,34 @@ _BOTTOM_UP = [
 _BOTTOM_UP_UDP = "higher_hrnet32_coco_512x512_udp-8cc64794_20210222.pth"
 _BOTTOM_UP_CROWD = "higher_hrnet32_crowdpose_512x512-1aa4a132_20201017.pth"
 
-_SIMPLE_AUTHORS: dict[tuple[int, _Size], tuple[float | None, float | None]] = {
-    (50, _SMALL): (0.704, 0.763),
-    (50, _LARGE): (0.722, 0.776),
-    (101, _SMALL): (0.714, 0.771),
-    (101, _LARGE): (None, None),
-    (152, _SMALL): (0.720, 0.778),
-    (152, _LARGE): (0.743, 0.797),
+_SIMPLE_AUTHORS: dict[tuple[int, _Size], float | None] = {
+    (50, _SMALL): 0.704,
+    (50, _LARGE): 0.722,
+    (101, _SMALL): 0.714,
+    (101, _LARGE): None,
+    (152, _SMALL): 0.720,
+    (152, _LARGE): 0.743,
 }
 _AUTHORS = {
-    (32, _SMALL): (0.744, 0.798),
-    (32, _LARGE): (0.758, 0.809),
-    (48, _SMALL): (0.751, 0.804),
-    (48, _LARGE): (0.763, 0.812),
+    (32, _SMALL): 0.744,
+    (32, _LARGE): 0.758,
+    (48, _SMALL): 0.751,
+    (48, _LARGE): 0.763,
 }
 _DARK_AUTHORS = {
-    (32, _TINY): (0.707, 0.767),
-    (48, _TINY): (0.719, 0.779),
-    (32, _SMALL): (0.756, 0.808),
-    (32, _LARGE): (0.766, 0.815),
-    (48, _LARGE): (0.768, 0.817),
+    (32, _TINY): 0.707,
+    (48, _TINY): 0.719,
+    (32, _SMALL): 0.756,
+    (32, _LARGE): 0.766,
+    (48, _LARGE): 0.768,
 }
 
 
 def _mmpose_rows() -> Iterator[ModelSpec]:
     """Files of mmpose 1.x (the names without a suffix) and 0.x (-mm0); both shift, but for UDP."""
     for table, folder, suffix in ((_MODERN, _MM1 + "hrnet-", ""), (_OLD, _MM0, "-mm0")):
-        for width, size, kind, file, ap, ar in table:
-            row = _hrnet(f"hrnet-w{width}-{size[1]}x{size[0]}{kind}{suffix}", width, size, folder + file, ap, ar)
+        for width, size, kind, file, ap in table:
+            row = _hrnet(f"hrnet-w{width}-{size[1]}x{size[0]}{kind}{suffix}", width, size, folder + file, ap)
             if kind == "-udp":
                 row = replace(row, geometry="udp", decode="udp", flip_shift=False)
             elif kind == "-dark" and table is _OLD and size == _LARGE:
@@ -235,12 +230,12 @@ def _mmpose_rows() -> Iterator[ModelSpec]:
 
 def _resnet_rows() -> Iterator[ModelSpec]:
     """SimpleBaseline: mmpose's files, and those of its authors, which want blue first."""
-    for depth, size, kind, url, ap, ar in _RESNET_FILES:
-        yield _resnet(f"simplebaseline-r{depth}-{size[1]}x{size[0]}{kind}", depth, size, url, ap, ar)
-    for (depth, size), (known_ap, known_ar) in _SIMPLE_AUTHORS.items():
+    for depth, size, kind, url, ap in _RESNET_FILES:
+        yield _resnet(f"simplebaseline-r{depth}-{size[1]}x{size[0]}{kind}", depth, size, url, ap)
+    for (depth, size), known_ap in _SIMPLE_AUTHORS.items():
         tag = f"{size[1]}x{size[0]}"
         file = f"pose_resnet_{depth}_{tag}.pth"
-        row = _resnet(f"official-simplebaseline-r{depth}-{tag}", depth, size, file, known_ap, known_ar)
+        row = _resnet(f"official-simplebaseline-r{depth}-{tag}", depth, size, file, known_ap)
         yield replace(row, url=None, licence="MIT", source=_MICROSOFT, color="bgr")
 
 
@@ -260,9 +255,9 @@ def _bottom_up_rows() -> Iterator[ModelSpec]:
 def _official_rows() -> Iterator[ModelSpec]:
     """HRNet's own files; they lie in folders of file-sharing sites that have no fixed addresses."""
     own: dict[str, Any] = {"url": None, "licence": "MIT", "source": _OFFICIAL}
-    for (width, size), (ap, ar) in _AUTHORS.items():
+    for (width, size), ap in _AUTHORS.items():
         tag = f"{size[1]}x{size[0]}"
-        row = _hrnet(f"official-hrnet-w{width}-{tag}", width, size, f"pose_hrnet_w{width}_{tag}.pth", ap, ar)
+        row = _hrnet(f"official-hrnet-w{width}-{tag}", width, size, f"pose_hrnet_w{width}_{tag}.pth", ap)
         yield replace(row, **own)
     for width, score in ((32, 0.903), (48, None)):
         file = f"pose_hrnet_w{width}_256x256.pth"
@@ -272,13 +267,13 @@ def _official_rows() -> Iterator[ModelSpec]:
 
 def _darkpose_rows() -> Iterator[ModelSpec]:
     """DarkPose's own files. They are called like HRNet's, so only `like` can tell them apart."""
-    for (width, size), (ap, ar) in _DARK_AUTHORS.items():
-        row = _hrnet(f"official-dark-hrnet-w{width}-{size[1]}x{size[0]}", width, size, "", ap, ar)
+    for (width, size), ap in _DARK_AUTHORS.items():
+        row = _hrnet(f"official-dark-hrnet-w{width}-{size[1]}x{size[0]}", width, size, "", ap)
         if size == _TINY:
             row = replace(row, sigma=1.0, kernel=3 if width == 32 else 11)
         yield replace(row, geometry="dark", flip_shift=False, url=None, source=_DARKPOSE)
     own: dict[str, Any] = {"geometry": "dark", "flip_shift": False, "color": "bgr", "url": None, "source": _DARKPOSE}
-    simple = _resnet("official-dark-simplebaseline-r50-128x96", 50, _TINY, "", 0.626, 0.695)
+    simple = _resnet("official-dark-simplebaseline-r50-128x96", 50, _TINY, "", 0.626)
     yield replace(simple, sigma=1.0, kernel=3, **own)
     for stacks, sigma, score in ((4, 1.0, 0.696), (8, 2.0, 0.708)):
         row = _published(f"official-dark-hourglass-{stacks}-128x96", {"stacks": stacks}, _TINY, "", score)

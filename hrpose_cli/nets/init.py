@@ -1,13 +1,9 @@
-"""Initial weights of nets, and their size in parameters and multiply-adds."""
+"""Initial weights of nets for a training, and their size in multiply-adds."""
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from hrpose_cli.nets.higher_hrnet import HigherHRNet
-
-
-def _parameter_count(net: nn.Module) -> int:
-    return sum(p.numel() for p in net.parameters())
 
 
 def initialise_net(net: nn.Module) -> None:
@@ -29,23 +25,13 @@ def initialise_net(net: nn.Module) -> None:
 
 def multiply_adds(net: nn.Module, size: tuple[int, int]) -> int:
     """Multiply-adds of the convolutions for one image of `size` (width, height) in pixels."""
-    total = 0
+    from torch.utils.flop_counter import FlopCounterMode
 
-    def count(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        nonlocal total
-        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
-            # Every pixel of a convolution's output, or of a transposed one's input, meets the whole filter.
-            pixels = output if isinstance(module, nn.Conv2d) else inputs[0]
-            total += pixels[0].numel() * module.weight[0].numel()
-
-    hooks = [m.register_forward_hook(count) for m in net.modules()]
     training = net.training
-    with torch.inference_mode():
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
         net.eval()(torch.zeros(1, 3, size[1], size[0]))
     net.train(training)
-    for hook in hooks:
-        hook.remove()
-    return total
+    return counter.get_total_flops() // 2
 
 
 def initialise_tags(net: HigherHRNet) -> None:

@@ -2,7 +2,7 @@ from .smoothing import DEFAULT_CUTOFF as DEFAULT_CUTOFF
 from .smoothing import OneEuro as OneEuro
 from .smoothing import check_cutoff as check_cutoff
 from .smoothing import interpolate_poses as interpolate_poses
-from .smoothing import smooth_offline as smooth_offline
+from .smoothing import smooth_butterworth as smooth_butterworth
 from .tracker import SEEN_SCORE as SEEN_SCORE
 from .tracker import Tracker as Tracker
 from .tracker import boxes_from_keypoints as boxes_from_keypoints

@@ -1,13 +1,13 @@
-"""Steady keypoints: a filter that runs with the clip, one for whole tracks, and poses between poses.
+"""Smooth keypoints: a filter that runs with the clip, one for whole tracks, and interpolation between poses.
 
-one-euro  Casiez, Roussel and Vogel, "1 EUR Filter", CHI 2012: a low-pass whose cut-off rises with
-          speed, so that a still keypoint does not tremble and a fast one hardly lags. Speeds are counted
-          in body sizes a second, so that near and far people are treated alike.
-offline   A Butterworth low-pass run forwards and backwards over whole tracks, which does not lag: the
-          filter of biomechanics (Winter, "Biomechanics and Motor Control of Human Movement").
+one-euro     Casiez, Roussel and Vogel, "1 EUR Filter", CHI 2012: a low-pass whose cut-off rises with
+             speed, so that a still keypoint does not tremble and a fast one hardly lags. Speeds are in
+             body sizes per second, so that near and far people are treated alike.
+butterworth  Zero-lag second-order Butterworth low-pass, run forwards and backwards over whole tracks: the
+             filter of biomechanics (Winter, "Biomechanics and Motor Control of Human Movement").
 
-Everything counts in seconds of the clip. What was measured stays in `raw`; what no image showed is
-marked in `filled`. Poses whose `raw` is set are smoothed from it, so saved ones can be replayed.
+All times are seconds of the clip. Measured keypoints stay in `raw`; keypoints that no image showed are
+marked in `filled`. Poses that have `raw` are smoothed from it, so saved poses can be replayed.
 """
 
 from __future__ import annotations
@@ -23,33 +23,29 @@ from numpy.typing import NDArray
 
 from hrpose_cli.errors import InputError
 from hrpose_cli.geometry import box_sizes
-from hrpose_cli.poses import Floats, PoseRecord, Poses
+from hrpose_cli.poses import Bools, Doubles, Floats, FramePoses, Ints, Poses
 
-_Doubles = NDArray[np.float64]
-_Bools = NDArray[np.bool_]
-_Ints = NDArray[np.int64]
-
-DEFAULT_CUTOFF = 6.0  # Hz, as biomechanics has it for the movements of people
-_TRUSTED_SCORE = 0.2  # score from which a keypoint's place is believed
+DEFAULT_CUTOFF = 6.0  # Hz, usual in biomechanics for human movement
+_TRUSTED_SCORE = 0.2  # keypoints from this score on are trusted
 _SIZE_CUTOFF = 0.2  # Hz, of a body's size
-_LEAP_SIZES = 0.5  # body sizes: whoever moves further from one frame to the next is elsewhere, or someone else
-_BLENDED_FIELDS = ("xy", "score", "box", "box_score", "sigma", "raw")  # fields of poses that have values between values
+_LEAP_SIZES = 0.5  # body sizes: no one moves further from one frame to the next, so this is another person
+_BLENDED_FIELDS = ("xy", "score", "box", "box_score", "sigma", "raw")  # fields of poses that can be interpolated
 _LAST = np.iinfo(np.int64).max
 _EVEN_FRAMES = 0.01  # frames: times this close to a uniform grid are on it
-_TWO_PASS_FACTOR = (2**0.5 - 1) ** 0.25  # what two passes of a second-order Butterworth leave of its cut-off
+_TWO_PASS_FACTOR = (2**0.5 - 1) ** 0.25  # two passes of a second-order Butterworth lower its cut-off by this factor
 
 
 @dataclass(frozen=True)
 class _FilterState:
-    """What One-Euro remembers of N people; NaN where nothing is known."""
+    """State of the One-Euro filter for N people; NaN for unknown values."""
 
-    raw: _Doubles  # (N, K, 2) px, the last measurement
-    xy: _Doubles  # (N, K, 2) px, the last result
-    steps: _Doubles  # (N, K, 2, 3) px/s, the last three speeds from one measurement to the next
-    speed: _Doubles  # (N, K, 2) px/s, low-passed
-    time: _Doubles  # (N, K) s, of the last measurement
-    size: _Doubles  # (N,) px, the body's
-    seen: _Doubles  # (N,) s
+    raw: Doubles  # (N, K, 2) px, the last measurement
+    xy: Doubles  # (N, K, 2) px, the last result
+    steps: Doubles  # (N, K, 2, 3) px/s, the last three speeds from one measurement to the next
+    speed: Doubles  # (N, K, 2) px/s, low-passed
+    time: Doubles  # (N, K) s, of the last measurement
+    size: Doubles  # (N,) px, the body's
+    seen: Doubles  # (N,) s
 
     def __getitem__(self, rows: Any) -> _FilterState:
         return _FilterState(*(getattr(self, f.name)[rows] for f in fields(self)))
@@ -64,17 +60,17 @@ class _FilterState:
 
 
 class OneEuro:
-    """Smooths the keypoints of every identity, frame after frame.
+    """Smooths the keypoints of every track, frame after frame.
 
-    cutoff: Hz, of a keypoint at rest; gain: Hz that the cut-off rises for each body size a second;
-    speed_cutoff: Hz, of the speeds; trusted: least score of a keypoint to be believed; gap: seconds
+    cutoff: Hz, for a keypoint at rest; gain: Hz by which the cut-off rises per body size per second;
+    speed_cutoff: Hz, for the speeds; trusted: least score of a trusted keypoint; gap: seconds
     without a measurement after which a keypoint or a person starts afresh.
 
     One thing is not in the paper: a speed is the median of three steps. Networks flip a keypoint to another
-    place for a frame, and that is no motion to follow.
+    place for a single frame, and the filter should not follow that.
 
-    A keypoint that is not trusted keeps its measured place, which its score says is a guess, and leaves
-    the filter alone: it would drag the keypoint off, and a held place would look more certain than it is.
+    A keypoint that is not trusted keeps its measured place and does not enter the filter: it would drag the
+    filter off, and a held place would look more certain than its score says.
     """
 
     def __init__(
@@ -86,21 +82,23 @@ class OneEuro:
         self._track_ids = np.zeros(0, np.int64)
         self._state: _FilterState | None = None
 
-    def __call__(self, poses: Poses, time: float) -> Poses:
-        """`poses`, which have track_ids, with smoothed `xy` and what was measured in `raw`. time: seconds."""
+    def __call__(self, frame_poses: FramePoses) -> FramePoses:
+        """The same frame, whose people have track_ids, with smoothed `xy` and the measured one in `raw`."""
+        poses, time = frame_poses.people, frame_poses.frame.time or 0.0
         if len(poses) == 0:
-            return poses
+            return frame_poses
         if poses.track_ids is None:
             raise ValueError("smoothing needs poses with track_ids")
-        raw = _measured_xy(poses)
+        raw = poses.measured_xy
         trust = (poses.score >= self.trusted)[..., None]  # (N, K, 1)
         before = self._recall(poses.track_ids, poses.score.shape[1])
         state = self._step(before, np.where(trust, raw, np.nan), _body_sizes(poses.box), time)
         self._remember(poses.track_ids, state, time)
-        return replace(poses, xy=np.where(trust, state.xy, raw).astype(np.float32), raw=raw)
+        smooth = replace(poses, xy=np.where(trust, state.xy, raw).astype(np.float32), raw=raw)
+        return FramePoses(frame_poses.frame, smooth)
 
-    def _step(self, before: _FilterState, xy: _Doubles, size: _Doubles, time: float) -> _FilterState:
-        """The state after keypoints (N, K, 2), NaN where not trusted, of bodies of `size` (N,)."""
+    def _step(self, before: _FilterState, xy: Doubles, size: Doubles, time: float) -> _FilterState:
+        """The state after keypoints `xy` (N, K, 2), NaN unless trusted, of bodies of `size` (N,)."""
         before = _forget_old(before, xy, size, time - self.gap, time)
         size = _move_towards(before.size, size, _low_pass_fraction(_SIZE_CUTOFF, time - before.seen))
         step = (time - before.time)[..., None]  # (N, K, 1)
@@ -120,14 +118,14 @@ class OneEuro:
             np.full(len(size), time),
         )
 
-    def _recall(self, track_ids: NDArray[np.int64], keypoints: int) -> _FilterState:
-        """What is known of the people `track_ids`, in their order."""
+    def _recall(self, track_ids: Ints, keypoints: int) -> _FilterState:
+        """The state of the people `track_ids`, in their order."""
         state = _FilterState.unknown(0, keypoints) if self._state is None else self._state
         rows = {int(person): row for row, person in enumerate(self._track_ids)}
-        last = len(rows)  # the row of someone unknown
+        last = len(rows)  # the row of unknown people
         return state.join(_FilterState.unknown(1, keypoints))[[rows.get(int(person), last) for person in track_ids]]
 
-    def _remember(self, track_ids: NDArray[np.int64], state: _FilterState, time: float) -> None:
+    def _remember(self, track_ids: Ints, state: _FilterState, time: float) -> None:
         """Keep the state of the people `track_ids` and of those who left within the gap."""
         if self._state is not None:
             absent = ~np.isin(self._track_ids, track_ids) & (np.abs(time - self._state.seen) <= self.gap)
@@ -135,8 +133,8 @@ class OneEuro:
         self._track_ids, self._state = track_ids, state
 
 
-def _forget_old(state: _FilterState, xy: _Doubles, sizes: _Doubles, since: float, now: float) -> _FilterState:
-    """`state` without what was measured before `since`, not before `now`, or before a leap of the body."""
+def _forget_old(state: _FilterState, xy: Doubles, sizes: Doubles, since: float, now: float) -> _FilterState:
+    """`state` without measurements from before `since`, from `now` on, or from before a leap of the body."""
     fresh = (state.time >= since) & (state.time < now) & ~_has_leapt(state.raw, xy, sizes)[:, None]  # (N, K)
     known = (state.seen >= since) & (state.seen < now)
     raw, old, speed = (np.where(fresh[..., None], points, np.nan) for points in (state.raw, state.xy, state.speed))
@@ -146,118 +144,102 @@ def _forget_old(state: _FilterState, xy: _Doubles, sizes: _Doubles, since: float
     return _FilterState(raw, old, steps, speed, time, size, seen)
 
 
-def _has_leapt(before: _Doubles, now: _Doubles, size: _Doubles) -> _Bools:
-    """(N,) whether more than half of a body's keypoints moved further than anyone can."""
-    away = np.linalg.norm(now - before, axis=2)  # (N, K), NaN where unknown
+def _has_leapt(before: Doubles, now: Doubles, size: Doubles) -> Bools:
+    """(N,) True if more than half of a body's keypoints moved further than anyone can."""
+    away = np.linalg.norm(now - before, axis=2)  # (N, K), NaN if unknown
     far = away > _LEAP_SIZES * size[:, None]
     return np.asarray(far.sum(axis=1) * 2 > (~np.isnan(away)).sum(axis=1))
 
 
-def _low_pass_fraction(cutoff: Any, step: _Doubles) -> _Doubles:
-    """How much of a new value a first-order low-pass takes: Casiez et al., equations 3 and 4."""
+def _low_pass_fraction(cutoff: Any, step: Doubles) -> Doubles:
+    """The fraction of a new value that a first-order low-pass takes: Casiez et al., equations 3 and 4."""
     return np.asarray(1 / (1 + 1 / (2 * np.pi * cutoff * step)))
 
 
-def _move_towards(before: _Doubles, now: _Doubles, part: _Doubles) -> _Doubles:
-    """`before` moved by `part` of the way to `now`; `now` where nothing is known."""
-    return np.where(np.isnan(before), now, before + part * (now - before))
+def _move_towards(before: Doubles, now: Doubles, fraction: Doubles) -> Doubles:
+    """`before` moved by a fraction of the way to `now`; `now` if nothing is known."""
+    return np.where(np.isnan(before), now, before + fraction * (now - before))
 
 
-def _measured_xy(poses: Poses) -> Floats:
-    """(N, K, 2) px, before any smoothing."""
-    return poses.xy if poses.raw is None else poses.raw
-
-
-def _body_sizes(box: Floats) -> _Doubles:
-    """(N,) px, the longer side, which standing and lying people share; 1 at least."""
+def _body_sizes(box: Floats) -> Doubles:
+    """(N,) px, the longer side of the box, the same for standing and lying people; at least 1."""
     return np.asarray(np.maximum(box_sizes(box).max(axis=1, initial=0), 1), np.float64)
 
 
-def smooth_offline(
-    records: Sequence[PoseRecord], *, cutoff: float = DEFAULT_CUTOFF, gap: float = 0.2, trusted: float = _TRUSTED_SCORE
-) -> list[PoseRecord]:
-    """All records of a clip, whose poses have track_ids, with every track low-passed at `cutoff` Hz without lag.
+def smooth_butterworth(
+    frames: Sequence[FramePoses], *, cutoff: float = DEFAULT_CUTOFF, gap: float = 0.2, trusted: float = _TRUSTED_SCORE
+) -> list[FramePoses]:
+    """All frames of a clip, whose people have track_ids, with every track low-passed at `cutoff` Hz without lag.
 
-    A person or keypoint (score under `trusted`) that is missing for at most `gap` seconds, from the last
+    A person or keypoint (score below `trusted`) that is missing for at most `gap` seconds, from the last
     measurement to the next, is interpolated, score included, and marked in `filled`: monotone cubic
     (PCHIP), which cannot overshoot. Longer gaps split a track. A part shorter than the filter's padding
-    passes as it is, and so does a keypoint where it is not trusted. Irregular times are put on a uniform
-    grid of as many steps for the filter, and taken back, by PCHIP as well. InputError if the clip has
+    passes unchanged, and so does a keypoint while it is not trusted. Irregular times are resampled to a uniform
+    grid of as many steps for the filter, and back, by PCHIP as well. InputError if the clip has
     too few frames per second for `cutoff`.
     """
-    times = _clip_times(records)
-    if len(times) < 2 or not any(len(r.poses) for r in records):
-        return [replace(r, poses=_with_raw_and_filled(r.poses)) for r in records]
+    times = _clip_times(frames)
+    if len(times) < 2 or not any(len(f.people) for f in frames):
+        return [replace(f, poses=_with_raw_and_filled(f.people)) for f in frames]
     step = float(np.median(np.diff(times)))
     check_cutoff(cutoff, 1 / step)
     gap = max(gap, 1.5 * step) * (1 + 1e-6)  # neighbouring frames are never a gap
-    rows = _TrackRows.of(records)
+    rows = _TrackRows.of(frames)
     assert rows.poses.track_ids is not None
-    tracks = [rows[rows.poses.track_ids == person] for person in np.unique(rows.poses.track_ids)]
+    tracks = [rows[rows.poses.track_ids == track_id] for track_id in np.unique(rows.poses.track_ids)]
     whole = [_fill_gaps(track, times, gap) for track in tracks]
-    return _regroup_by_frame(
-        records, [_smooth_track(track, times[track.frame], cutoff, gap, trusted) for track in whole]
-    )
+    smooth = [_smooth_track(track, times[track.frame], cutoff, gap, trusted) for track in whole]
+    return _regroup_by_frame(frames, smooth)
 
 
 def check_cutoff(cutoff: float, rate: float) -> None:
-    """Raise InputError unless a clip of `rate` frames per second can be low-passed at `cutoff` Hz."""
+    """Raise InputError if a clip of `rate` frames per second cannot be low-passed at `cutoff` Hz."""
     least = 2 * cutoff / _TWO_PASS_FACTOR
     if rate <= least:
         raise InputError(
-            f"smoothing at {cutoff:g} Hz needs more than {least:.3g} looked-at frames per second, not {rate:.4g}: "
-            f"look at more of them, or choose --cutoff below {rate / 2 * _TWO_PASS_FACTOR:.3g}"
+            f"smoothing at {cutoff:g} Hz needs more than {least:.3g} processed frames per second, not {rate:.4g}: "
+            f"lower --every, or choose --cutoff below {rate / 2 * _TWO_PASS_FACTOR:.3g}"
         )
 
 
-def _clip_times(records: Sequence[PoseRecord]) -> _Doubles:
-    """(F,) s, of records of a clip."""
-    if any(r.time is None or (len(r.poses) and r.poses.track_ids is None) for r in records):
-        raise ValueError("smoothing needs records with times, and poses with track_ids")
-    return np.asarray([r.time for r in records], np.float64)
+def _clip_times(frames: Sequence[FramePoses]) -> Doubles:
+    """(F,) s, of the frames of a clip."""
+    if any(f.frame.time is None or (len(f.people) and f.people.track_ids is None) for f in frames):
+        raise ValueError("smoothing needs frames with times, and poses with track_ids")
+    return np.asarray([f.frame.time for f in frames], np.float64)
 
 
 @dataclass(frozen=True)
 class _TrackRows:
     """M people in many frames; `poses` has raw and filled."""
 
-    frame: _Ints  # (M,) number of the record
-    order: _Ints  # (M,) place among the people of the clip; of people filled in, after all others
+    frame: Ints  # (M,) place of the frame in the clip
+    order: Ints  # (M,) place among all people of the clip; people that were filled in come last
     poses: Poses
 
     def __getitem__(self, keep: Any) -> _TrackRows:
         return _TrackRows(self.frame[keep], self.order[keep], self.poses[keep])
 
     @classmethod
-    def of(cls, records: Sequence[PoseRecord]) -> _TrackRows:
-        frame = np.repeat(np.arange(len(records)), [len(r.poses) for r in records])
-        return cls(
-            frame,
-            np.arange(len(frame)),
-            _concat_poses([_with_raw_and_filled(r.poses) for r in records if len(r.poses)]),
-        )
+    def of(cls, frames: Sequence[FramePoses]) -> _TrackRows:
+        place = np.repeat(np.arange(len(frames)), [len(f.people) for f in frames])
+        poses = Poses.concat([_with_raw_and_filled(f.people) for f in frames if len(f.people)])
+        return cls(place, np.arange(len(place)), poses)
 
 
 def _with_raw_and_filled(poses: Poses) -> Poses:
     """`poses` as measured, with `raw` and `filled`."""
-    raw = _measured_xy(poses)
+    raw = poses.measured_xy
     return replace(poses, xy=raw, raw=raw, filled=_filled_marks(poses))
 
 
-def _filled_marks(poses: Poses) -> _Bools:
-    """(N, K) what is marked as filled so far."""
+def _filled_marks(poses: Poses) -> Bools:
+    """(N, K) keypoints that are marked as filled so far."""
     return np.zeros(poses.score.shape, bool) if poses.filled is None else poses.filled
 
 
-def _concat_poses(parts: Sequence[Poses]) -> Poses:
-    """The people of all parts, one after the other."""
-    names = [f.name for f in fields(Poses) if f.name != "skeleton" and getattr(parts[0], f.name) is not None]
-    arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in names}
-    return Poses(**arrays, skeleton=parts[0].skeleton)
-
-
-def _fill_gaps(track: _TrackRows, times: _Doubles, gap: float) -> _TrackRows:
-    """One person's rows, and rows for the frames that lack them within a gap: linear, marked as filled."""
+def _fill_gaps(track: _TrackRows, times: Doubles, gap: float) -> _TrackRows:
+    """One person's rows, and interpolated rows, marked as filled, for missing frames within `gap` seconds."""
     every = np.arange(track.frame[0], track.frame[-1] + 1)
     after = np.searchsorted(track.frame, every)
     here = track.frame[after] == every
@@ -272,15 +254,15 @@ def _fill_gaps(track: _TrackRows, times: _Doubles, gap: float) -> _TrackRows:
     return _TrackRows(every, order, replace(track.poses[after], **lines, filled=filled))
 
 
-def _interpolate_linear(at: _Doubles, times: _Doubles, values: Floats) -> Floats:
+def _interpolate_linear(at: Doubles, times: Doubles, values: Floats) -> Floats:
     """Values (T, ...) known at `times`, at other times (M,): (M, ...)."""
     columns = values.reshape(len(values), -1).T
     lines = [np.interp(at, times, column) for column in columns]
     return np.stack(lines, axis=1).reshape(len(at), *values.shape[1:]).astype(np.float32)
 
 
-def _smooth_track(track: _TrackRows, times: _Doubles, cutoff: float, gap: float, trusted: float) -> _TrackRows:
-    """One person's rows at `times`, low-passed keypoint by keypoint; what `gap` allows is interpolated first."""
+def _smooth_track(track: _TrackRows, times: Doubles, cutoff: float, gap: float, trusted: float) -> _TrackRows:
+    """One person's rows at `times`, low-passed keypoint by keypoint; gaps up to `gap` are interpolated first."""
     poses = track.poses
     xy, raw, score, filled = (np.array(a) for a in (poses.xy, poses.raw, poses.score, _filled_marks(poses)))
     known = ~filled & (poses.score >= trusted)  # (M, K)
@@ -296,22 +278,22 @@ def _smooth_track(track: _TrackRows, times: _Doubles, cutoff: float, gap: float,
     return replace(track, poses=replace(poses, xy=xy, raw=raw, score=score, filled=filled))
 
 
-def _split_at_gaps(rows: _Ints, times: _Doubles, gap: float) -> list[_Ints]:
-    """`rows` split wherever the next is more than `gap` later."""
+def _split_at_gaps(rows: Ints, times: Doubles, gap: float) -> list[Ints]:
+    """`rows` split before every row that is more than `gap` seconds after the one before it."""
     split = np.split(rows, np.flatnonzero(np.diff(times[rows]) > gap) + 1)
     return [part for part in split if len(part)]
 
 
-def _interpolate_cubic(at: _Doubles, times: _Doubles, values: NDArray[Any]) -> _Doubles:
+def _interpolate_cubic(at: Doubles, times: Doubles, values: NDArray[Any]) -> Doubles:
     """Values (T, ...) known at `times`, at other times (M,), by a monotone cubic: (M, ...)."""
     points = values.astype(np.float64)
     return np.asarray(scipy.interpolate.PchipInterpolator(times, points)(at)) if len(times) > 1 else points
 
 
-def _low_pass_butterworth(times: _Doubles, values: _Doubles, cutoff: float) -> _Doubles:
+def _low_pass_butterworth(times: Doubles, values: Doubles, cutoff: float) -> Doubles:
     """Values (M, C) at `times`, forwards and backwards through a second-order Butterworth: no lag.
 
-    Two passes narrow a filter; its cut-off is raised so that both leave half the power at `cutoff`.
+    Two passes lower the cut-off of a filter; it is raised so that both passes together halve the power at `cutoff`.
     """
     steps = len(times) - 1
     rate = steps / max(times[-1] - times[0], 1e-9)
@@ -322,47 +304,48 @@ def _low_pass_butterworth(times: _Doubles, values: _Doubles, cutoff: float) -> _
     grid = np.linspace(times[0], times[-1], steps + 1)
     uneven = np.abs(grid - times).max() * rate > _EVEN_FRAMES
     even = _interpolate_cubic(grid, times, values) if uneven else values
-    smooth = scipy.signal.sosfiltfilt(
-        scipy.signal.butter(2, raised, fs=rate, output="sos"), even, axis=0, padlen=padding
-    )
+    sections = scipy.signal.butter(2, raised, fs=rate, output="sos")
+    smooth = scipy.signal.sosfiltfilt(sections, even, axis=0, padlen=padding)
     return _interpolate_cubic(times, grid, smooth) if uneven else np.asarray(smooth)
 
 
-def _regroup_by_frame(records: Sequence[PoseRecord], tracks: Sequence[_TrackRows]) -> list[PoseRecord]:
-    """`records` with the people of `tracks`: in the order they had, then those filled in by identity."""
-    frame, order = (np.concatenate([getattr(track, name) for track in tracks]) for name in ("frame", "order"))
-    rows = _TrackRows(frame, order, _concat_poses([track.poses for track in tracks]))
-    rows = rows[np.lexsort((rows.order, rows.frame))]  # stable, and tracks come by identity
-    ends = np.searchsorted(rows.frame, np.arange(len(records) + 1))
-    return [replace(r, poses=rows.poses[a:b]) for r, (a, b) in zip(records, pairwise(ends), strict=True)]
+def _regroup_by_frame(frames: Sequence[FramePoses], tracks: Sequence[_TrackRows]) -> list[FramePoses]:
+    """`frames` with the people of `tracks`: in the order they had, then those filled in, by track id."""
+    place, order = (np.concatenate([getattr(track, name) for track in tracks]) for name in ("frame", "order"))
+    rows = _TrackRows(place, order, Poses.concat([track.poses for track in tracks]))
+    rows = rows[np.lexsort((rows.order, rows.frame))]  # stable, and tracks come by track id
+    ends = np.searchsorted(rows.frame, np.arange(len(frames) + 1))
+    return [replace(f, poses=rows.poses[a:b]) for f, (a, b) in zip(frames, pairwise(ends), strict=True)]
 
 
 def interpolate_poses(
-    before: Poses, after: Poses | None, part: float, how: Literal["hold", "linear"] = "linear"
+    before: Poses, after: Poses | None, fraction: float, method: Literal["hold", "linear"] = "linear"
 ) -> Poses:
-    """Poses for a frame without any, `part` (0..1) of the way between two that were measured; all filled.
+    """Poses for a frame without any, a fraction of the way between two that were measured; all marked as filled.
 
-    "hold" repeats those before. "linear" moves who is in both, by identity; who is in one of them only
-    is shown as there, in the half next to it. Without `after` or identities there is nothing to move to.
+    "hold" repeats those before. "linear" moves people who are in both, by track id; people who are in one of them
+    only are shown as there, in the half next to it. Without `after` or track ids, "linear" holds too.
     """
-    if how == "hold" or after is None or before.track_ids is None or after.track_ids is None:
+    if method == "hold" or after is None or before.track_ids is None or after.track_ids is None:
         return _mark_filled(before)
     both, first, second = np.intersect1d(before.track_ids, after.track_ids, return_indices=True)
     first, second = first[np.argsort(first)], second[np.argsort(first)]
-    moved = _blend_poses(before[first], after[second], part)
-    near = before if part < 0.5 else after
+    moved = _blend_poses(before[first], after[second], fraction)
+    near = before if fraction < 0.5 else after
     assert near.track_ids is not None
-    return _concat_poses([_mark_filled(p) for p in (moved, near[~np.isin(near.track_ids, both)])])
+    return Poses.concat([_mark_filled(p) for p in (moved, near[~np.isin(near.track_ids, both)])])
 
 
 def _mark_filled(poses: Poses) -> Poses:
-    """`poses` as a frame without measurements has them."""
-    return replace(poses, raw=_measured_xy(poses), filled=np.ones(poses.score.shape, bool))
+    """`poses` with `raw`, and all keypoints marked as filled."""
+    return replace(poses, raw=poses.measured_xy, filled=np.ones(poses.score.shape, bool))
 
 
-def _blend_poses(a: Poses, b: Poses, part: float) -> Poses:
-    """The same people on their way from `a` to `b`."""
-    a, b = replace(a, raw=_measured_xy(a)), replace(b, raw=_measured_xy(b))
+def _blend_poses(a: Poses, b: Poses, fraction: float) -> Poses:
+    """The same people, a fraction of the way from `a` to `b`."""
+    a, b = replace(a, raw=a.measured_xy), replace(b, raw=b.measured_xy)
     names = [n for n in _BLENDED_FIELDS if getattr(a, n) is not None and getattr(b, n) is not None]
-    mixed: dict[str, Any] = {n: ((1 - part) * getattr(a, n) + part * getattr(b, n)).astype(np.float32) for n in names}
+    mixed: dict[str, Any] = {
+        n: ((1 - fraction) * getattr(a, n) + fraction * getattr(b, n)).astype(np.float32) for n in names
+    }
     return replace(a, **mixed)

@@ -1,12 +1,12 @@
-"""Who is who from frame to frame, from boxes and keypoints alone.
+"""Track ids: people matched from frame to frame by their boxes and keypoints alone.
 
-Association as in ByteTrack (Zhang et al., ECCV 2022): sure detections choose their track first, then the
-others. Two more steps give people who were hidden their identity back, and look after tracks that are
-only a few frames old. Likeness is box IoU and, with less weight, OKS between the pose that a track's
-motion predicts and the one that was found: keypoints tell which of two boxes on one person is the usual one.
+Association as in ByteTrack (Zhang et al., ECCV 2022): confident detections choose their track first, then
+the others. Two more steps give people who were hidden their track id back, and match tracks that are only
+a few frames old. Similarity is box IoU and, with less weight, OKS between the pose that a track's motion
+predicts and the detected one: keypoints tell which of two boxes on one person continues the track.
 
-Time is the clip's, in seconds, so that a clip gives the same identities at any frame rate. Nothing is
-global and nothing random: the same poses give the same identities again, in a resumed run as well.
+Time is the clip's, in seconds, so that a clip gives the same track ids at any frame rate. There is no global
+state and nothing random: the same poses give the same track ids again, in a resumed run as well.
 """
 
 from __future__ import annotations
@@ -15,34 +15,31 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import scipy  # its parts are imported when they are first used, and take half a second
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from hrpose_cli.geometry import Size, box_centers, box_iou, box_sizes, keypoint_extents, oks
-from hrpose_cli.poses import Boxes, PoseRecord, Poses
+from hrpose_cli.poses import Bools, Boxes, Doubles, FramePoses, Ints, Poses
 from hrpose_cli.skeletons import Skeleton
 
-_Doubles = NDArray[np.float64]
-_Ints = NDArray[np.int64]
-_Bools = NDArray[np.bool_]
-_IndexPairs = tuple[_Ints, _Ints]  # rows and columns that belong together
+_Matches = tuple[Ints, Ints]  # (M,) rows and (M,) columns that belong together
 
-_FRAME_SECONDS = 1 / 25  # s, where images have no time
-SEEN_SCORE = 0.2  # score of a keypoint that says where a body is
-_KEYPOINT_WEIGHT = 0.3  # weight of the keypoints' likeness beside that of the boxes
-_FIRM_FRAMES = 3  # frames in which someone was found before they come first: a person found twice is two for a frame
+_FRAME_SECONDS = 1 / 25  # s per frame, if the frames have no time
+SEEN_SCORE = 0.2  # keypoints from this score on count as visible
+_KEYPOINT_WEIGHT = 0.3  # weight of the keypoints' similarity; the boxes have the rest
+_FIRM_FRAMES = 3  # frames after which a track comes first: a person detected twice has a second track for a frame
 _DOUBLE_IOU = 0.3  # IoU from which two boxes may be of one person
-_SIGMA_FACTOR = 4.0  # factor on the OKS sigmas: people move between frames, and keypoints are not annotated ones
+_SIGMA_FACTOR = 4.0  # factor on the OKS sigmas, since people move between frames and detections are noisy
 _VELOCITY_SECONDS = 0.5  # s, the time constant of a track's velocity
 
 
 @dataclass(frozen=True)
 class _Tracks:
-    """What is remembered of T people."""
+    """The last known state of T people."""
 
     poses: Poses  # as last seen, with track_ids
-    velocity: _Doubles  # (T, 2) px/s
-    seen: _Doubles  # (T,) s
-    count: _Ints  # (T,) in how many frames
+    velocity: Doubles  # (T, 2) px/s
+    seen: Doubles  # (T,) s
+    count: Ints  # (T,) frames that showed them
 
     def __len__(self) -> int:
         return len(self.poses)
@@ -57,7 +54,7 @@ class _Tracks:
         return cls(nobody, np.zeros((0, 2)), np.zeros(0), np.zeros(0, np.int64))
 
     def at(self, time: float) -> Poses:
-        """Where everyone should be at `time`, at constant velocity."""
+        """Predict everyone's pose at `time` from a constant velocity."""
         shift = self.velocity * np.maximum(time - self.seen, 0)[:, None]
         box = self.poses.box + np.tile(shift, 2)
         xy = self.poses.xy + shift[:, None]
@@ -65,84 +62,80 @@ class _Tracks:
 
 
 class Tracker:
-    """Gives everyone in a clip's frames, fed in order, an identity: 1, 2, ... as they appear.
+    """Gives everyone in the frames of a clip, fed in order, a track id: 1, 2, ... as they appear.
 
-    sure: box score from which a detection chooses its track first; alike: least likeness (0..1) of a
-    person and their track; memory: seconds for which someone who is not seen is remembered.
+    sure: box score from which a detection chooses its track first; alike: least similarity (0..1) of a
+    person and their track; memory: seconds for which a person who is not seen is remembered.
     """
 
     def __init__(self, *, sure: float = 0.5, alike: float = 0.1, memory: float = 1.0) -> None:
         self.sure, self.alike, self.memory = sure, alike, memory
         self.tracks: _Tracks | None = None
-        self.next = 1
-        self.last = -np.inf  # s, the frame before; its people are remembered, however long ago it was
+        self.next_id = 1
+        self.last_time = -np.inf  # s, of the previous frame: its people are remembered, however long ago it was
 
-    def __call__(self, record: PoseRecord) -> Poses:
-        """The people of `record`, all of them and in the same order, with `track_ids`."""
-        time = record.index * _FRAME_SECONDS if record.time is None else record.time
-        poses = _with_measured_xy(record.poses)
+    def __call__(self, frame_poses: FramePoses) -> FramePoses:
+        """The same frame with all its people in the same order, now with `track_ids`."""
+        frame, people = frame_poses.frame, frame_poses.people
+        time = frame.index * _FRAME_SECONDS if frame.time is None else frame.time
+        poses = replace(people, xy=people.measured_xy, raw=None)  # saved and smoothed poses give the same tracks again
         tracks = self.tracks or _Tracks.none(poses.skeleton)
-        tracks = tracks[(time - tracks.seen <= self.memory) | (tracks.seen == self.last)]
-        pairs = self.pair(tracks, poses, time)
-        if _scene_changed(tracks, poses, pairs):
-            tracks, pairs = _Tracks.none(poses.skeleton), _NO_PAIRS
-        track_ids = self.name(tracks, pairs, len(poses))
-        self.tracks, self.last = _update_tracks(tracks, replace(poses, track_ids=track_ids), pairs, time), time
-        return replace(record.poses, track_ids=track_ids)
+        tracks = tracks[(time - tracks.seen <= self.memory) | (tracks.seen == self.last_time)]
+        matches = self.match(tracks, poses, time)
+        if _scene_changed(tracks, poses, matches):
+            tracks, matches = _Tracks.none(poses.skeleton), _NO_MATCHES
+        track_ids = self.assign_track_ids(tracks, matches, len(poses))
+        self.tracks = _update_tracks(tracks, replace(poses, track_ids=track_ids), matches, time)
+        self.last_time = time
+        return FramePoses(frame, replace(people, track_ids=track_ids))
 
-    def pair(self, tracks: _Tracks, poses: Poses, time: float) -> _IndexPairs:
-        """Tracks and people that belong together: the sure, the unsure, who was hidden, and who is new."""
+    def match(self, tracks: _Tracks, poses: Poses, time: float) -> _Matches:
+        """Match tracks and people in four rounds: confident, other, hidden and new ones."""
         predicted = tracks.at(time)
-        like = _track_similarity(predicted, poses)  # (T, N)
-        back = _track_nearness(predicted, poses)
+        similarity = _track_similarity(predicted, poses)  # (T, N)
+        nearness = _track_nearness(predicted, poses)  # (T, N)
         hidden = (tracks.seen < tracks.seen.max(initial=-np.inf))[:, None]
-        may = ~(hidden & _is_double(poses, self.sure))  # (T, N): a second box on someone brings nobody back
-        firm = (tracks.count >= _FIRM_FRAMES)[:, None] & may
+        allowed = ~(hidden & _is_double(poses, self.sure))  # (T, N): a second box on someone brings nobody back
+        firm = (tracks.count >= _FIRM_FRAMES)[:, None] & allowed
         sure = (poses.box_score >= self.sure)[None]
-        pairs = _NO_PAIRS
-        for values in (like * firm * sure, like * firm):
-            pairs = _add_pairs(pairs, values, self.alike)
-        pairs = _add_pairs(pairs, back * hidden * firm, _EPSILON)
-        return _add_pairs(pairs, like * may, self.alike)
+        matches = _NO_MATCHES
+        for values in (similarity * firm * sure, similarity * firm):
+            matches = _add_matches(matches, values, self.alike)
+        matches = _add_matches(matches, nearness * hidden * firm, _EPSILON)
+        return _add_matches(matches, similarity * allowed, self.alike)
 
-    def name(self, tracks: _Tracks, pairs: _IndexPairs, people: int) -> _Ints:
-        """(N,) the identity of everyone: that of their track, or a new one."""
+    def assign_track_ids(self, tracks: _Tracks, matches: _Matches, people: int) -> Ints:
+        """(N,) the track id of everyone: that of the matched track, or a new one."""
         track_ids = np.zeros(people, np.int64)
         assert tracks.poses.track_ids is not None
-        track_ids[pairs[1]] = tracks.poses.track_ids[pairs[0]]
+        track_ids[matches[1]] = tracks.poses.track_ids[matches[0]]
         new = track_ids == 0
-        track_ids[new] = self.next + np.arange(new.sum())
-        self.next += int(new.sum())
+        track_ids[new] = self.next_id + np.arange(new.sum())
+        self.next_id += int(new.sum())
         return track_ids
 
 
-_NO_PAIRS: _IndexPairs = (np.zeros(0, np.int64), np.zeros(0, np.int64))
-_EPSILON = 1e-6  # a nearness above nothing
+_NO_MATCHES: _Matches = (np.zeros(0, np.int64), np.zeros(0, np.int64))
+_EPSILON = 1e-6  # the least nearness that counts
 
 
-def _with_measured_xy(poses: Poses) -> Poses:
-    """The keypoints as they were found, so that saved and smoothed poses give the same tracks again."""
-    return poses if poses.raw is None else replace(poses, xy=poses.raw, raw=None)
+def _track_similarity(predicted: Poses, poses: Poses) -> Doubles:
+    """(T, N) in 0..1: weighted sum of the boxes' IoU and the keypoints' OKS."""
+    boxes, keypoints = box_iou(predicted.box, poses.box), _keypoint_similarity(predicted, poses)
+    return (1 - _KEYPOINT_WEIGHT) * boxes + _KEYPOINT_WEIGHT * keypoints
 
 
-def _track_similarity(predicted: Poses, poses: Poses) -> _Doubles:
-    """(T, N) in 0..1: the boxes' IoU and the keypoints' OKS, weighted."""
-    return (1 - _KEYPOINT_WEIGHT) * box_iou(predicted.box, poses.box) + _KEYPOINT_WEIGHT * _keypoint_similarity(
-        predicted, poses
-    )
-
-
-def _keypoint_similarity(predicted: Poses, poses: Poses) -> _Doubles:
-    """(T, N) OKS over the keypoints that both show."""
+def _keypoint_similarity(predicted: Poses, poses: Poses) -> Doubles:
+    """(T, N) OKS over the keypoints that are visible in both."""
     first = len(predicted)
     xy, score = (np.concatenate([getattr(p, name) for p in (predicted, poses)]) for name in ("xy", "score"))
     area = np.prod(box_sizes(np.concatenate([predicted.box, poses.box])), axis=1)
-    alike = oks(xy, area, np.asarray(poses.skeleton.sigmas) * _SIGMA_FACTOR, visible=score >= SEEN_SCORE)
-    return alike[:first, first:]
+    similarity = oks(xy, area, np.asarray(poses.skeleton.sigmas) * _SIGMA_FACTOR, visible=score >= SEEN_SCORE)
+    return similarity[:first, first:]
 
 
-def _track_nearness(predicted: Poses, poses: Poses) -> _Doubles:
-    """(T, N) in 0..1 for who comes back: 1 in the predicted place and size, 0 from half a height away."""
+def _track_nearness(predicted: Poses, poses: Poses) -> Doubles:
+    """(T, N) in 0..1 for people who come back: 1 at the predicted place and size, 0 from half a height away."""
     sides = [box_sizes(p.box).max(axis=1) for p in (predicted, poses)]  # (T,), (N,)
     larger = np.maximum(np.maximum(sides[0][:, None], sides[1][None]), 1)
     ratio = np.minimum(sides[0][:, None], sides[1][None]) / larger
@@ -150,65 +143,58 @@ def _track_nearness(predicted: Poses, poses: Poses) -> _Doubles:
     return np.asarray(np.clip(1 - 2 * away, 0, 1) * (ratio > 2 / 3))
 
 
-def _is_double(poses: Poses, sure: float) -> _Bools:
-    """(N,) whose box is unsure and lies over a surer one: mostly the same person twice."""
+def _is_double(poses: Poses, sure: float) -> Bools:
+    """(N,) boxes that are not sure and overlap a surer one: mostly the same person detected twice."""
     surer = poses.box_score[:, None] < poses.box_score[None]
     over = (box_iou(poses.box, poses.box) > _DOUBLE_IOU) & surer
     return np.asarray((poses.box_score < sure) & over.any(axis=1))
 
 
-def _add_pairs(pairs: _IndexPairs, values: _Doubles, least: float) -> _IndexPairs:
-    """`pairs` and the best assignment (largest sum) of those still free whose value is `least` or more."""
-    free = [np.setdiff1d(np.arange(n), taken) for n, taken in zip(values.shape, pairs, strict=True)]
+def _add_matches(matches: _Matches, values: Doubles, least: float) -> _Matches:
+    """Add the best assignment (largest sum of `values`) of free rows and columns, each match of `least` or more."""
+    free = [np.setdiff1d(np.arange(n), taken) for n, taken in zip(values.shape, matches, strict=True)]
     part = values[np.ix_(*free)]
-    part = np.where(part >= least, part, 0)  # else two poor pairs could outweigh a good one
+    part = np.where(part >= least, part, 0)  # else two poor matches could outweigh a good one
     rows, columns = scipy.optimize.linear_sum_assignment(part, maximize=True)
     good = part[rows, columns] >= least
     chosen = free[0][rows[good]], free[1][columns[good]]
-    return np.concatenate([pairs[0], chosen[0]]), np.concatenate([pairs[1], chosen[1]])
+    return np.concatenate([matches[0], chosen[0]]), np.concatenate([matches[1], chosen[1]])
 
 
-def _scene_changed(tracks: _Tracks, poses: Poses, pairs: _IndexPairs) -> bool:
-    """Whether the scene changed: several people before and after, and not one of them the same."""
+def _scene_changed(tracks: _Tracks, poses: Poses, matches: _Matches) -> bool:
+    """True if there are several people before and after, and not one of them is the same."""
     present = int((tracks.seen == tracks.seen.max(initial=-np.inf)).sum())
-    return present > 1 and len(poses) > 1 and len(pairs[0]) == 0
+    return present > 1 and len(poses) > 1 and len(matches[0]) == 0
 
 
-def _update_tracks(tracks: _Tracks, poses: Poses, pairs: _IndexPairs, time: float) -> _Tracks:
-    """The tracks after a frame at `time`: those who were not found first, then everyone in it."""
+def _update_tracks(tracks: _Tracks, poses: Poses, matches: _Matches, time: float) -> _Tracks:
+    """The tracks after a frame at `time`: first those it does not show, then everyone in it."""
     velocity = np.zeros((len(poses), 2))
-    rows, columns = pairs
+    rows, columns = matches
     velocity[columns] = _track_velocities(tracks[rows], poses[columns], time)
     count = np.ones(len(poses), np.int64)
     count[columns] += tracks.count[rows]
     lost = tracks[np.setdiff1d(np.arange(len(tracks)), rows)]
     return _Tracks(
-        _concat_tracked(lost.poses, poses),
+        Poses.concat([lost.poses, poses]),
         np.concatenate([lost.velocity, velocity]),
         np.concatenate([lost.seen, np.full(len(poses), time)]),
         np.concatenate([lost.count, count]),
     )
 
 
-def _track_velocities(before: _Tracks, poses: Poses, time: float) -> _Doubles:
-    """(N, 2) px/s of the boxes' centres, steadied, for people whose tracks were `before`."""
+def _track_velocities(before: _Tracks, poses: Poses, time: float) -> Doubles:
+    """(N, 2) px/s, smoothed, of the box centres of people whose tracks were `before`."""
     step = np.maximum(time - before.seen, 1e-3)[:, None]
     speed = (box_centers(poses.box) - box_centers(before.poses.box)) / step
     return np.asarray(before.velocity + (1 - np.exp(-step / _VELOCITY_SECONDS)) * (speed - before.velocity))
 
 
-def _concat_tracked(first: Poses, second: Poses) -> Poses:
-    """What tracks need of two groups of people, one after the other."""
-    names = ("xy", "score", "box", "box_score", "track_ids")
-    arrays = {name: np.concatenate([getattr(first, name), getattr(second, name)]) for name in names}
-    return Poses(**arrays, skeleton=second.skeleton)
-
-
 def boxes_from_keypoints(poses: Poses, size: Size, *, threshold: float = SEEN_SCORE, padding: float = 0.09) -> Boxes:
-    """Where to look for the same people in the next frame: around their keypoints, within an image of `size`.
+    """Boxes in which to look for the same people in the next frame: around their keypoints, within an image of `size`.
 
-    padding: on each side, in parts of the longer side of the keypoints' own box. Keypoints that score under
-    `threshold` do not count; who shows fewer than three keeps the box. Who is outside is left out.
+    padding: on each side, as a fraction of the longer side of the keypoints' own box. Keypoints below `threshold`
+    do not count; a person with fewer than three keeps the box. People outside of the image are left out.
     """
     seen = poses.score >= threshold  # (N, K)
     low, high = keypoint_extents(poses.xy, seen)

@@ -24,8 +24,6 @@ from hrpose_cli.backends import batches, cache
 from hrpose_cli.backends.openvino import has_vnni
 from hrpose_cli.backends.pytorch import (
     _STD,
-    CompiledNet,
-    _CompiledBackend,
     _fold_batch_norms,
     normalise_images,
     runnable_net,
@@ -268,44 +266,6 @@ def test_half_precision_on_a_gpu_is_near(net: HRNet, weights_file: Path) -> None
     assert_close(backend(images).cpu(), plain(net, images), 0.01)
 
 
-# torch.compile -----------------------------------------------------------------------------------
-
-
-def test_compiled_nets_see_few_batch_sizes(net: HRNet, monkeypatch: pytest.MonkeyPatch) -> None:
-    sizes = []
-
-    def compile(module: nn.Module, **_: object) -> Any:
-        return lambda images: sizes.append(len(images)) or module(images)
-
-    monkeypatch.setattr(torch, "compile", compile)
-    backend = _CompiledBackend(net)
-    assert backend.name == "compile"
-    for count in (1, 3, 5, 33):
-        images = crops(count)
-        assert_close(backend(images), plain(net, images), 1e-5)
-    assert sizes == [1, 4, 8, 32, 1]
-
-
-def test_no_more_sizes_are_compiled_than_torch_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
-    from torch._dynamo.utils import counters
-
-    counters.clear()
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
-    compiled = CompiledNet(nn.Flatten())
-    for count in {batches.fixed_batch_size(part) for n in range(1000) for part in batches.split_batch(n)}:
-        compiled(torch.zeros(count, 2, 2))
-    assert counters["stats"]["unique_graphs"] == len(batches._BATCH_SIZES)
-
-
-def test_a_compiler_that_fails_is_one_line(net: HRNet, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_: torch.Tensor) -> None:
-        raise RuntimeError("no C++ compiler\nand much more")
-
-    monkeypatch.setattr(torch, "compile", lambda module, **_: fail)
-    with pytest.raises(BackendError, match=r"no C\+\+ compiler; use --backend torch"):
-        _CompiledBackend(net)(crops(1))
-
-
 # Batches -----------------------------------------------------------------------------------------
 
 
@@ -500,7 +460,6 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> Any:
         ("a.xml", "cpu", True, ("auto", "fp32"), ("openvino", "fp32")),
         ("a.onnx", "cpu", True, ("auto", "fp32"), ("openvino", "fp32")),
         ("a.onnx", "cpu", False, ("auto", "fp32"), ("onnx", "fp32")),
-        ("a.ts", "cpu", True, ("auto", "fp16"), ("torch", "fp16")),
     ],
 )
 def test_auto(
@@ -579,6 +538,7 @@ def test_what_is_shipped_comes_in_int8_too(name: str, fine: bool) -> None:
     ("file", "device", "backend", "precision", "message"),
     [
         ("w", "cpu", "tensorrt", "auto", "no backend called 'tensorrt'"),
+        ("w", "cpu", "compile", "auto", "use auto, torch, openvino"),
         ("w", "cpu", "auto", "int8", "hrpose export .* --precision int8 --calibrate"),
         ("w", "cpu", "torch", "int8", "--precision fp32"),
         ("w", "cpu", "auto", "fp8", "no precision called 'fp8'"),
@@ -587,7 +547,6 @@ def test_what_is_shipped_comes_in_int8_too(name: str, fine: bool) -> None:
         ("w", "cpu", "torch", "fp16", "--precision fp32"),
         ("w", "cpu", "onnx", "bf16", "--precision fp32"),
         ("a.xml", "cpu", "torch", "auto", "--backend openvino"),
-        ("a.ts", "cpu", "openvino", "auto", "--backend torch"),
     ],
 )
 def test_what_cannot_be_is_one_line(

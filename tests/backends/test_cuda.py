@@ -21,7 +21,6 @@ from hrpose_cli.backends.cuda import _CudaBackend, _GraphReplay, _set_arithmetic
 from hrpose_cli.backends.device import upload
 from hrpose_cli.backends.pytorch import TorchBackend
 from hrpose_cli.detection.boxes import WholeImage
-from hrpose_cli.errors import BackendError
 from hrpose_cli.estimation import precision as backends
 from hrpose_cli.estimation.crops import CROP_MODES, CropMode, _sample_crops, mirror_images
 from hrpose_cli.estimation.flip_test import _mirror_on_device
@@ -160,39 +159,18 @@ def test_a_capture_without_enough_memory_is_no_reason_to_go_on(net: HRNet) -> No
     assert made.no_graphs is None
 
 
-def test_compiled_nets_are_captured_too(net: HRNet, monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled = []
-    monkeypatch.setattr(torch, "compile", lambda module, **_: compiled.append(module) or module)
-    graphs = Graphs()
-    made = _CudaBackend(net, device="cpu", crops=SIZE, compiled=True, capture=graphs)
-    assert_allclose(made(crops(3)), TorchBackend(net)(crops(3)), atol=1e-4)
-    assert made.name == "compile"
-    assert (len(compiled), graphs.sizes) == (1, [4])
-
-
-def test_a_compiler_that_fails_is_not_a_capture_that_does(net: HRNet, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(_: Tensor) -> Tensor:
-        raise RuntimeError("no C++ compiler\nand much more")
-
-    monkeypatch.setattr(torch, "compile", lambda module, **_: fail)
-    with pytest.raises(BackendError, match=r"no C\+\+ compiler; use --backend torch"):
-        _CudaBackend(net, device="cpu", crops=SIZE, compiled=True, capture=Graphs())(crops(1))
-
-
-@pytest.mark.parametrize("name", ["torch", "compile"])
 @pytest.mark.parametrize(("method", "graphs"), [("top-down", True), ("bottom-up", False)])
 def test_nets_on_a_card_come_from_files(
-    weights_file: Path, monkeypatch: pytest.MonkeyPatch, name: str, method: str, graphs: bool
+    weights_file: Path, monkeypatch: pytest.MonkeyPatch, method: str, graphs: bool
 ) -> None:
-    monkeypatch.setattr(torch, "compile", lambda module, **_: module)
     monkeypatch.setattr(cuda, "move_to_device", lambda module, device: module)  # there is no card
     found = replace(spec(), architecture="hrnet" if graphs else "higher_hrnet")
     monkeypatch.setattr(cuda, "load_net", lambda *_: nn.Identity())
     monkeypatch.setattr(cuda, "runnable_net", lambda net, **_: net)
-    made = backends.BACKENDS[name](found, weights_file, "cuda:1", "bf16")
+    made = backends.BACKENDS["torch"](found, weights_file, "cuda:1", "bf16")
     assert isinstance(made, _CudaBackend)
     assert found.method == method
-    assert (made.name, made.device, made.precision) == (name, "cuda:1", "bf16")
+    assert (made.name, made.device, made.precision) == ("torch", "cuda:1", "bf16")
     assert (made.no_graphs is None) == graphs
 
 

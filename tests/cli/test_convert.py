@@ -45,14 +45,17 @@ def test_nothing_to_say_where_nothing_is_lost(lines: Path, tmp_path: Path) -> No
     ("target", "note"),
     [
         ("out.json", "coco has no place for sigmas, digits beyond the third decimal"),
-        ("out.csv", "csv has no place for boxes and their scores, sigmas, frames without people, image sizes, the"),
+        (
+            "out.csv",
+            "csv has no place for boxes and their scores, sigmas, image names, image sizes, the frame rate, what made",
+        ),
         (
             "out.trc",
-            "trc has no place for boxes and their scores, scores, raw keypoints, marks of filled keypoints, sigmas",
+            "trc has no place for boxes and their scores, sigmas, image names, image sizes, the frame rate, what made",
         ),
         (
             "out/",
-            "openpose has no place for boxes and their scores, raw keypoints, marks of filled keypoints, sigmas, times",
+            "openpose has no place for boxes and their scores, sigmas, image names, image sizes, the frame rate, what",
         ),
     ],
 )
@@ -68,7 +71,7 @@ def test_what_the_input_never_said_is_not_lost_but_made(lines: Path, tmp_path: P
     run(lines, tmp_path / "a.csv")
     result = run(tmp_path / "a.csv", tmp_path / "b.jsonl")
     assert result.stderr == (
-        "note: csv does not say everything: boxes are drawn around the keypoints, image sizes are 0\n"
+        "note: csv does not hold everything: boxes are drawn around the keypoints, image sizes are 0\n"
     )
     assert run(tmp_path / "a.csv", f"{tmp_path}/folder/").stderr == (
         "note: openpose has no place for raw keypoints, marks of filled keypoints, times\n"
@@ -93,7 +96,8 @@ def test_the_rate_goes_through_coco(lines: Path, tmp_path: Path) -> None:
         (
             25,
             {"hand_left_keypoints_2d": [4, 5, 1], "pose_keypoints_3d": [1, 2, 3, 1]},
-            "left out of openpose: the neck, the middle of the hips, the feet, keypoints in 3D, left hands; ",
+            "left out of openpose: the neck, the middle of the hips, the feet, "
+            '"hand_left_keypoints_2d", "pose_keypoints_3d"; ',
         ),
     ],
 )
@@ -103,7 +107,7 @@ def test_what_of_openpose_is_left_out_is_said(tmp_path: Path, count: int, more: 
         (tmp_path / "op" / f"a_{i:012d}_keypoints.json").write_text(json.dumps({"people": people}))
     result = run(f"{tmp_path}/op/", tmp_path / "out.jsonl")
     assert result.stderr == (
-        f"note: {words}openpose does not say everything: boxes are drawn around the keypoints, image sizes are 0\n"
+        f"note: {words}openpose does not hold everything: boxes are drawn around the keypoints, image sizes are 0\n"
     )
 
 
@@ -117,17 +121,17 @@ def test_what_of_ground_truth_is_left_out_is_said(lines: Path, tmp_path: Path) -
     first["segmentation"] = [[1, 2, 3, 4, 5, 6]]
     del second["keypoints"]
     (tmp_path / "a.json").write_text(json.dumps(document))
-    note = 'note: left out of coco: "licenses", "license" of images, "segmentation" of annotations, annotations'
-    assert run(tmp_path / "a.json", tmp_path / "b.jsonl").stderr == f"{note} without keypoints\n"
+    note = 'note: left out of coco: "licenses", "license" of images, "segmentation" of annotations, '
+    assert run(tmp_path / "a.json", tmp_path / "b.jsonl").stderr == (
+        f"{note}1 of 3 annotations (crowds, or without keypoints)\n"
+    )
     third |= {"id": 9, "keypoints": [4, 5, 1] * 17}  # as an annotator might
     del third["box_score"]
     document["annotations"] += [first | {"id": 10, "iscrowd": 1}]
     document["images"][2]["id"] = third["image_id"] = 77
     (tmp_path / "a.json").write_text(json.dumps(document))
     assert run(tmp_path / "a.json", tmp_path / "b.jsonl").stderr == (
-        f"{note} without keypoints, crowds, areas (those of the boxes take their place), "
-        "that labelled keypoints are hidden, "
-        "ids of annotations, ids of images\n"
+        f"{note}2 of 4 annotations (crowds, or without keypoints), ids, areas and hidden keypoints of annotators\n"
     )
 
 

@@ -20,8 +20,8 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HRPOSE_CACHE", str(tmp_path / "cache"))
 
 
-def run(*arguments: object) -> Any:
-    return CliRunner().invoke(app, list(map(str, arguments)))
+def run(*arguments: object, **options: Any) -> Any:
+    return CliRunner().invoke(app, list(map(str, arguments)), **options)
 
 
 @pytest.fixture
@@ -43,17 +43,31 @@ def people(tmp_path: Path) -> Path:
 
 
 def test_an_exported_net_says_how_near_it_is_and_runs(weights_file: Path, people: Path, photo: Path) -> None:
-    result = run("export", weights_file, "--format", "torchscript", "--gt", people, "--dynamic-batch")
+    pytest.importorskip("openvino")
+    result = run("export", weights_file, "--format", "openvino", "--gt", people, "--dynamic-batch")
     assert result.exit_code == 0, result.output
-    assert "tiny.ts: by torch fp32 against torch fp32" in result.stderr
+    assert "tiny.xml: by openvino fp32 against torch fp32" in result.stderr
     assert "8 synthetic crops: heatmaps differ by at most" in result.stderr
     assert "1 crops: heatmaps differ by at most" in result.stderr
     assert "AP " in result.stderr
-    assert "precision" in run("weights", "info", "tiny.ts").output
-    found = run("image", photo, "--weights", "tiny.ts", "--detector", "none", "--device", "cpu", "--json", "-")
+    assert "precision" in run("weights", "info", "tiny.xml").output
+    found = run(
+        "image",
+        photo,
+        "--weights",
+        "tiny.xml",
+        "--detector",
+        "none",
+        "--device",
+        "cpu",
+        "--json",
+        "-",
+        "--precision",
+        "fp32",
+    )
     assert found.exit_code == 0, found.output
     info = json.loads(found.stdout)["info"]
-    assert (info["weights"]["name"], info["backend"], info["precision"]) == ("tiny", "torch", "fp32")
+    assert (info["weights"]["name"], info["backend"], info["precision"]) == ("tiny", "openvino", "fp32")
 
 
 @pytest.mark.parametrize("backend", ["torch", "openvino"])
@@ -68,9 +82,12 @@ def test_a_run_says_its_backend(weights_file: Path, photo: Path, backend: str) -
 
 
 def test_wrong_use_is_one_line(weights_file: Path) -> None:
-    export = ["export", weights_file, "--format", "torchscript"]
+    export = ["export", weights_file, "--format", "onnx"]
     assert "exclude each other" in wrong_usage(run(*export, "--batch", 2, "--dynamic-batch"))
-    assert "must end in .ts" in wrong_usage(run(*export, "--out", "net.onnx"))
+    assert "must end in .onnx" in wrong_usage(run(*export, "--out", "net.xml"))
+    gone = run("export", weights_file, "--format", "torchscript", env={"COLUMNS": "200"})
+    assert gone.exit_code == 2
+    assert "'torchscript' is not one of 'onnx', 'openvino'" in gone.stderr
     assert "no weights" in clean_failure(run("export", "none.pth", "--format", "onnx"))
 
 

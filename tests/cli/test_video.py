@@ -294,7 +294,7 @@ def test_a_disk_that_gets_full_is_one_line(hrpose: Any, clip: Path, video: list[
         result = hrpose(clip, "--poses", "p.jsonl", *video)
     assert clean_failure(result) == "error: cannot write p.jsonl: File too large"
     assert [path.name for path in Path().iterdir()] == ["p.jsonl"]
-    found = [record.index for record in formats.read_pose_file(Path("p.jsonl"))[1]]
+    found = [record.frame.index for record in formats.read_pose_file(Path("p.jsonl"))[1]]
     assert found == list(range(len(found)))
     assert 1 <= len(found) < FRAMES
 

@@ -66,7 +66,7 @@ def test_every_output_has_every_frame(clip: Path, tiny: TopDown, tmp_path: Path)
     assert len(images(tmp_path / "out.mp4")) == FRAMES
     header, records = formats.read_pose_file(tmp_path / "p.jsonl")
     assert (header.source, header.size, header.rate) == ("clip.mp4", (96, 64), 25)
-    times = [record.time for record in records]
+    times = [record.frame.time for record in records]
     assert_allclose(times, np.arange(FRAMES) / 25)
     document = json.loads((tmp_path / "p.json").read_text())
     assert [image["time"] for image in document["images"]] == pytest.approx(times)

@@ -7,7 +7,7 @@ import pytest
 from hrpose_cli import threads as overlap
 from hrpose_cli.clips import stages as pipeline
 from hrpose_cli.estimation import chunks
-from hrpose_cli.poses import Frame, PoseRecord, Poses
+from hrpose_cli.poses import Frame, FramePoses, Poses
 
 
 def frames(n: int) -> list[Frame]:
@@ -70,7 +70,7 @@ def test_only_every_nth_frame_is_looked_at(every: int, first: list[int]) -> None
     look = Counting()
     found = list(pipeline.estimate_clip(frames(60), look, every=every))
     assert look.calls[0] == first
-    assert [frame.index for frame, poses in found if poses is not None] == list(range(0, 60, every))
+    assert [each.frame.index for each in found if each.poses is not None] == list(range(0, 60, every))
 
 
 @pytest.mark.parametrize("every", [1, 2, 3, 7])
@@ -82,32 +82,30 @@ def test_what_is_saved_is_not_computed_again(every: int, room: int, done: int, m
     everything = list(pipeline.estimate_clip(frames(60), whole, every=every))
     start = chunks.frames_in_whole_chunks(done, (10, 10), every=every)
     assert start <= done
-    saved = [poses for _, poses in everything[:start] if poses is not None]
+    saved = [each.poses for each in everything[:start] if each.poses is not None]
     again = list(pipeline.estimate_clip(frames(60), rest, every=every, saved=saved))
-    assert [None if p is None else p.xy[0, 0, 0] for _, p in again] == [
-        None if p is None else p.xy[0, 0, 0] for _, p in everything
-    ]
+    for got, want in zip(again, everything, strict=True):
+        assert (got.poses is None) == (want.poses is None)
+        assert got.poses is None or got.poses.xy[0, 0, 0] == want.poses.xy[0, 0, 0]
     # The chunks that are left are those of the whole run, so their batches are the same.
     assert [call for call in rest.calls if call] == [call for call in whole.calls if call and call[0] >= start]
 
 
 @pytest.mark.parametrize(("how", "last"), [("linear", [0, 1, 2, 3, 4, 4]), ("hold", [0, 0, 2, 2, 4, 4])])
 def test_gaps_between_measured_frames_are_bridged_and_marked(how: str, last: list[int]) -> None:
-    pairs = list(pipeline.fill_skipped(pipeline.estimate_clip(frames(6), Counting(), every=2), how))
-    assert [frame.index for frame, _ in pairs] == list(range(6))
-    assert [poses.xy[0, 0, 0] for _, poses in pairs] == last
-    assert [poses.filled is not None and bool(poses.filled.all()) for _, poses in pairs] == [False, True] * 3
+    found = list(pipeline.fill_skipped(pipeline.estimate_clip(frames(6), Counting(), every=2), how))
+    assert [each.frame.index for each in found] == list(range(6))
+    assert [each.people.xy[0, 0, 0] for each in found] == last
+    assert [each.people.filled is not None and bool(each.people.filled.all()) for each in found] == [False, True] * 3
 
 
 def test_only_measured_frames_are_followed() -> None:
     seen: list[int] = []
 
-    def identify(record: PoseRecord) -> Poses:
-        seen.append(record.index)
-        return replace(record.poses, track_ids=np.full(1, 7))
+    def track(frame_poses: FramePoses) -> FramePoses:
+        seen.append(frame_poses.frame.index)
+        return replace(frame_poses, poses=replace(frame_poses.people, track_ids=np.full(1, 7)))
 
-    pairs = pipeline.follow_people(
-        pipeline.estimate_clip(frames(5), Counting(), every=2), identify, lambda poses, _: poses
-    )
-    assert [None if p is None else p.track_ids.tolist() for _, p in pairs] == [[7], None, [7], None, [7]]
+    found = pipeline.follow_people(pipeline.estimate_clip(frames(5), Counting(), every=2), track, lambda each: each)
+    assert [each.poses and each.poses.track_ids.tolist() for each in found] == [[7], None, [7], None, [7]]
     assert seen == [0, 2, 4]

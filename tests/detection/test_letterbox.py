@@ -1,7 +1,9 @@
 import cv2
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
 
 from hrpose_cli.detection.yolo import _batch_by_shape, _fit_letterbox
 from hrpose_cli.poses import Boxes
@@ -57,3 +59,48 @@ def test_frames_are_batched_by_shape() -> None:
     shapes = [(480, 640), (427, 640), (480, 640), (480, 640)]
     boxes = [_fit_letterbox(np.zeros((*s, 3), np.uint8)) for s in shapes]
     assert [[i for i, _ in batch] for batch in _batch_by_shape(boxes, 2)] == [[0, 2], [3], [1]]
+
+
+IMAGE_SIZES = st.tuples(st.integers(1, 2600), st.integers(1, 2600))
+
+
+@given(IMAGE_SIZES)
+def test_fit_letterbox_shows_the_whole_image_and_nothing_else(size: tuple[int, int]) -> None:
+    box = _fit_letterbox(np.full((size[1], size[0], 3), 7, np.uint8))
+    height, width = box.image.shape[:2]
+    assert max(height, width) == 640
+    assert height % 32 == width % 32 == 0
+    (left, top), seen = box.offset, (box.image == 7).all(axis=2)
+    x, y, w, h = cv2.boundingRect(seen.astype(np.uint8))
+    assert (x, y) == (left, top)
+    assert (width - w - left - left, height - h - top - top) in {(0, 0), (0, 1), (1, 0), (1, 1)}  # in the middle
+    assert seen.sum() == w * h
+    assert (box.image[~seen] == 114).all()
+    left_out = np.array(size) - np.array((w, h)) / box.scale  # px: halving rounds down, twice at most here
+    assert ((left_out > -1e-6) & (left_out < 3 + 1e-6)).all()
+
+
+@given(IMAGE_SIZES, st.lists(st.tuples(*[st.floats(0, 1)] * 4), max_size=8))
+def test_letterbox_undo_gives_boxes_of_the_image_back(
+    size: tuple[int, int], corners: list[tuple[float, float, float, float]]
+) -> None:
+    box = _fit_letterbox(np.zeros((size[1], size[0], 3), np.uint8))
+    parts = np.sort(np.reshape(corners, (-1, 2, 2)), axis=1).reshape(-1, 4)  # of the image's sides
+    xyxy = parts * np.tile(size, 2)
+    xyxy = xyxy[(xyxy[:, 2:] - xyxy[:, :2] > 0.25).all(axis=1)]
+    there = xyxy * np.tile(box.scale, 2) + np.tile(box.offset, 2)
+    back = box.undo(Boxes(there.astype(np.float32), np.arange(len(there), dtype=np.float32)), size)
+    assert_array_equal(back.score, np.arange(len(there)))
+    assert_allclose(back.xyxy, xyxy, atol=1 / 16 + 1e-3 * max(size) / 640)
+
+
+@given(IMAGE_SIZES, st.lists(st.tuples(*[st.floats(-900, 900, width=32)] * 4), max_size=8))
+def test_letterbox_undo_stays_inside_the_image(
+    size: tuple[int, int], found: list[tuple[float, float, float, float]]
+) -> None:
+    box = _fit_letterbox(np.zeros((size[1], size[0], 3), np.uint8))
+    boxes = Boxes(np.reshape(found, (-1, 4)).astype(np.float32), np.ones(len(found), np.float32))
+    xyxy = box.undo(boxes, size).xyxy
+    assert ((xyxy >= 0) & (xyxy <= np.tile(size, 2))).all()
+    assert (xyxy[:, 2:] > xyxy[:, :2]).all()
+    assert_array_equal(xyxy * 8 % 1, 0)

@@ -2,6 +2,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from hrpose_cli import geometry
@@ -141,3 +143,31 @@ def test_what_cannot_be_written_to_can_be_uploaded() -> None:
     assert_array_equal(there, image)
     there[0] = 7
     assert image[0, 0, 0] == 9
+
+
+BOXES = st.builds(
+    lambda x, y, w, h: np.array([x, y, x + w, y + h]),
+    st.floats(-900, 900), st.floats(-900, 900), st.floats(2, 900), st.floats(2, 900),
+)  # fmt: skip
+
+
+@given(
+    st.lists(BOXES, max_size=4),
+    st.tuples(st.integers(2, 40), st.integers(2, 40)),
+    st.sampled_from(geometry.GEOMETRIES),
+    st.sampled_from(crops.CROP_MODES),
+    st.floats(1, 2),
+)
+def test_to_frame_takes_the_centre_of_a_crop_to_the_centre_of_its_box(
+    boxes: list[np.ndarray], size: geometry.Size, name: geometry.Geometry, mode: crops.CropMode, padding: float
+) -> None:
+    xyxy = np.reshape(boxes, (-1, 4))
+    found = crops.cut_crops(np.ones((60, 80, 3), np.uint8), xyxy, size, geometry=name, mode=mode, padding=padding)
+    middle = (np.array(size) - (name != "classic")) / 2
+    centers = geometry.transform_points(found.to_frame, np.tile(middle, (len(boxes), 1, 1)))[:, 0]
+    assert_allclose(centers, (xyxy[:, :2] + xyxy[:, 2:] - (name == "dark")) / 2, atol=1e-6)
+    edges = np.array([[0, 0], np.array(size) - (name != "classic")])
+    low, high = geometry.transform_points(found.to_frame, np.tile(edges, (len(boxes), 1, 1))).swapaxes(0, 1)
+    axes = 1 if name == "dark" else 2  # its y axis has the factor of the width
+    larger = (high - low + (name == "dark"))[:, :axes] - padding * (xyxy[:, 2:] - xyxy[:, :2])[:, :axes]
+    assert (larger > -1e-6).all()

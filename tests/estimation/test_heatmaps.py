@@ -1,6 +1,8 @@
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from hrpose_cli.estimation import heatmaps
@@ -143,3 +145,44 @@ def test_flip_merge_is_the_authors(name: str, skeleton: object, shift: bool, key
 def test_an_even_kernel_is_refused() -> None:
     with pytest.raises(ValueError, match="odd"):
         heatmaps.decode_dark(maps("32"), 4)
+
+
+FITTING = {1.0: (3, 0.015), 2.0: (11, 5e-4), 3.0: (17, 1e-4)}  # sigma of the target: its blur, error in heatmap px
+
+
+@given(
+    st.sampled_from(["dark", "udp"]),
+    st.sampled_from(sorted(FITTING)),
+    st.lists(st.tuples(st.floats(0.25, 0.75), st.floats(0.25, 0.75)), min_size=1, max_size=6),
+)
+def test_dark_finds_encoded_keypoints_between_pixels(
+    decode: str, sigma: float, parts: list[tuple[float, float]]
+) -> None:
+    size = (48, 64)
+    keypoints = torch.tensor(parts, dtype=torch.float64)[None] * torch.tensor(size)
+    maps, weight = heatmaps.encode_heatmaps(keypoints, torch.ones(1, len(parts)), size, sigma=sigma)
+    kernel, error = FITTING[sigma]
+    xy, _ = heatmaps.DECODERS[decode](maps, kernel, 1.0)
+    assert (weight == 1).all()
+    assert ((xy - keypoints).abs() < error).all()
+
+
+@given(
+    st.sampled_from(["biased", "unbiased", "udp"]),
+    st.sampled_from(sorted(FITTING)),
+    st.lists(st.tuples(st.floats(-20, 70), st.floats(-20, 90)), min_size=1, max_size=6),
+)
+def test_a_peak_is_the_pixel_nearest_to_an_encoded_keypoint(
+    encoding: str, sigma: float, points: list[tuple[float, float]]
+) -> None:
+    size = (48, 64)
+    keypoints = torch.tensor(points, dtype=torch.float64)[None]
+    maps, weight = heatmaps.encode_heatmaps(keypoints, torch.ones(1, len(points)), size, sigma=sigma, encoding=encoding)
+    xy, score = heatmaps.DECODERS["argmax"](maps, 0, None)
+    limits = torch.tensor(size) - 1.0
+    inside = ((keypoints >= 0) & (keypoints <= limits)).all(-1)
+    assert (weight[inside] == 1).all()
+    assert ((xy - keypoints)[inside].abs() <= 0.5 + 1e-6).all()
+    assert (score[inside] >= 0.5 * (sigma > 1)).all()
+    assert (maps[weight == 0] == 0).all()
+    assert ((maps >= 0) & (maps <= 1)).all()

@@ -50,11 +50,6 @@ def standing(shift: float, shown: int = 17, box_score: float = 0.9) -> Poses:
     return Poses(*(a.astype(np.float32) for a in arrays))
 
 
-def together(*each: Poses) -> Poses:
-    names = ("xy", "score", "box", "box_score")
-    return Poses(*(np.concatenate([getattr(p, name) for p in each]) for name in names))
-
-
 @pytest.mark.parametrize(
     ("second", "kept"),
     [
@@ -66,10 +61,10 @@ def together(*each: Poses) -> Poses:
     ],
 )
 def test_who_is_found_twice_is_kept_once(second: Poses, kept: list[float]) -> None:
-    found = people.drop_duplicates(together(standing(0), second, standing(300, box_score=0.5)), 0.7)
+    found = people.drop_duplicates(Poses.concat([standing(0), second, standing(300, box_score=0.5)]), 0.7)
     np.testing.assert_allclose(found.box_score, [*kept, 0.5])
 
 
 def test_at_one_and_alone_everyone_is_kept() -> None:
-    assert len(people.drop_duplicates(together(standing(0), standing(0)), 1.0)) == 2
+    assert len(people.drop_duplicates(Poses.concat([standing(0), standing(0)]), 1.0)) == 2
     assert [len(people.drop_duplicates(Poses.none(), 0.7)), len(people.drop_duplicates(standing(0), 0.0))] == [0, 1]

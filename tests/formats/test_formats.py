@@ -4,6 +4,8 @@ import csv
 import io
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -21,9 +23,17 @@ from hrpose_cli.errors import FormatError, HRPoseError, InputError
 from hrpose_cli.files import write_json
 from hrpose_cli.formats import jsonl
 from hrpose_cli.formats.csv import _COLUMNS
-from hrpose_cli.formats.facts import boxes_around, shortest_decimals
-from hrpose_cli.formats.pose_file import POSE_FORMATS, find_format, open_writer, read_pose_file
-from hrpose_cli.poses import PoseHeader, PoseRecord, Poses
+from hrpose_cli.formats.header_json import boxes_around, shortest_decimals
+from hrpose_cli.formats.losses import LOSSES, describe_losses
+from hrpose_cli.formats.pose_file import (
+    POSE_FORMATS,
+    PoseFile,
+    find_format,
+    open_writer,
+    open_writers,
+    read_pose_file,
+)
+from hrpose_cli.poses import FrameInfo, FramePoses, PoseHeader, Poses
 from hrpose_cli.skeletons import COCO, MPII, SKELETONS, Skeleton
 
 FILES = {"coco": "a.json", "jsonl": "a.jsonl", "csv": "a.csv", "npz": "a.npz", "trc": "a.trc", "openpose": "folder/"}
@@ -51,14 +61,22 @@ def poses(n: int, *, seed: int = 0, full: bool = True, skeleton: Skeleton = COCO
     return Poses(xy, score, box, rng.random(n).astype(np.float32), skeleton=skeleton, **extra)
 
 
-def clip(*counts: int, **options: Any) -> list[PoseRecord]:
-    """A record for each number of people, in every second frame of a clip of 30000/1001 frames per second."""
-    return [
-        PoseRecord(poses(n, seed=i, **options), 2 * i, (640, 480), 2 * i * 1001 / 30000) for i, n in enumerate(counts)
-    ]
+def at(people: Poses, index: int, size: tuple[int, int], time: float | None = None, name: str = "") -> FramePoses:
+    """People in a frame without pixels."""
+    return FramePoses(FrameInfo(size, index, time, name), people)
 
 
-def save(path: Path | str, records: Iterable[PoseRecord], header: PoseHeader = HEADER, **options: Any) -> None:
+def clip(*counts: int, **options: Any) -> list[FramePoses]:
+    """A frame for each number of people: every second frame of a clip of 30000/1001 frames per second."""
+    return [at(poses(n, seed=i, **options), 2 * i, (640, 480), 2 * i * 1001 / 30000) for i, n in enumerate(counts)]
+
+
+def renamed(frame_poses: FramePoses, **changes: Any) -> FramePoses:
+    """The same people in a frame whose index, name or time changes."""
+    return replace(frame_poses, frame=replace(frame_poses.frame, **changes))
+
+
+def save(path: Path | str, records: Iterable[FramePoses], header: PoseHeader = HEADER, **options: Any) -> None:
     with open_writer(path, header, **options) as out:
         for record in records:
             out.write(record)
@@ -86,11 +104,11 @@ def test_keypoints_come_back(tmp_path: Path, name: str, full: bool, skeleton: Sk
     save(path, records, header)
     got, again = read_pose_file(path)
     assert got.skeleton is skeleton
-    loses = POSE_FORMATS[name].loses
+    loses = LOSSES.get(name, ())
     for record, want in zip(again, records, strict=True):
-        assert record.index == want.index
-        assert record.time == (None if "times" in loses else pytest.approx(want.time, abs=1e-6))
-        assert record.size == ((0, 0) if "image sizes" in loses else want.size)
+        assert record.frame.index == want.frame.index
+        assert record.frame.time == (None if "times" in loses else pytest.approx(want.frame.time, abs=1e-6))
+        assert record.frame.size == ((0, 0) if "image sizes" in loses else want.frame.size)
         np.testing.assert_allclose(record.poses.xy, want.poses.xy, atol=6e-4 if name == "coco" else 0)
         np.testing.assert_allclose(record.poses.score, want.poses.score, atol=6e-6 if name == "coco" else 0)
         assert (record.poses.track_ids is None) == (want.poses.track_ids is None)
@@ -103,12 +121,17 @@ def test_keypoints_come_back(tmp_path: Path, name: str, full: bool, skeleton: Sk
 
 @pytest.mark.parametrize("name", ["jsonl", "npz"])
 def test_nothing_is_lost_where_nothing_should_be(tmp_path: Path, name: str) -> None:
-    records = [*clip(2, 0, 1), PoseRecord(poses(1, full=False), 9, (30, 20), None, "é/ a.png")]
+    records = [*clip(2, 0, 1), at(poses(1, full=False), 9, (30, 20), None, "é/ a.png")]
     save(tmp_path / FILES[name], records)
     header, again = read_pose_file(tmp_path / FILES[name])
     assert header == HEADER
     for got, want in zip(again, records, strict=True):
-        assert (got.index, got.size, got.time, got.name) == (want.index, want.size, want.time, want.name)
+        assert (got.frame.index, got.frame.size, got.frame.time, got.frame.name) == (
+            want.frame.index,
+            want.frame.size,
+            want.frame.time,
+            want.frame.name,
+        )
         same(got.poses, want.poses)
 
 
@@ -124,7 +147,7 @@ def test_formats_carry_the_same_keypoints(tmp_path: Path, first: str, second: st
         np.testing.assert_allclose(got.poses.xy, want.poses.xy, atol=6e-4)
         np.testing.assert_allclose(got.poses.score, want.poses.score, atol=6e-6)
         assert got.poses.track_ids.tolist() == want.poses.track_ids.tolist()
-        assert got.index == want.index
+        assert got.frame.index == want.frame.index
 
 
 @pytest.mark.parametrize("name", READABLE)
@@ -193,6 +216,47 @@ def test_options_of_other_formats_are_refused() -> None:
         open_writer("a.csv", HEADER, metres_per_pixel=0.1)
 
 
+def test_a_pose_file_keeps_the_options_of_its_format() -> None:
+    assert PoseFile.of("a.trc", metres_per_pixel=0.1) == PoseFile(Path("a.trc"), "trc", {"metres_per_pixel": 0.1})
+    assert PoseFile.of("a.trc", metres_per_pixel=None).options == {}
+    assert PoseFile.of("a.csv", metres_per_pixel=0.1).options == {}
+
+
+def test_open_writers_pass_the_options_on_and_keep_what_came_before_an_error(tmp_path: Path) -> None:
+    files = [PoseFile(tmp_path / "a.trc", "trc", {"metres_per_pixel": 0.01}), PoseFile(tmp_path / "a.csv", "csv")]
+
+    def run() -> None:
+        with open_writers(files, HEADER) as writers:
+            for frame_poses in ended(OSError("the encoder's")):
+                for writer in writers:
+                    writer.write(frame_poses)
+
+    with pytest.raises(OSError, match="the encoder's"):
+        run()
+    assert [len(each.people) for each in read_pose_file(tmp_path / "a.csv")[1]] == [1, 2]
+    assert "\tm\t" in (tmp_path / "a_track7.trc").read_text()
+
+
+def test_open_writer_removes_the_temporary_file_of_a_killed_run(tmp_path: Path) -> None:
+    killed = subprocess.Popen([sys.executable, "-c", ""])
+    killed.wait()
+    (tmp_path / f".{killed.pid}.a.csv").touch()
+    save(tmp_path / "a.csv", clip(1))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+
+
+def test_losses_are_those_of_the_target_that_the_source_still_has() -> None:
+    assert describe_losses("jsonl", "npz") == ""
+    assert describe_losses("csv", "coco") == (
+        "coco has no place for digits beyond the third decimal; "
+        "csv does not hold everything: boxes are drawn around the keypoints, image sizes are 0"
+    )
+    assert describe_losses("openpose", "csv", ["the neck"]) == (
+        "left out of openpose: the neck; csv has no place for frames without people"
+    )
+    assert LOSSES.keys() <= POSE_FORMATS.keys()
+
+
 # ---- what happens when a run ends early
 
 
@@ -215,7 +279,7 @@ def test_standard_output_has_what_a_file_has(tmp_path: Path, monkeypatch: pytest
     assert out.bytes().endswith(b"\n")
 
 
-def ended(error: BaseException) -> Iterator[PoseRecord]:
+def ended(error: BaseException) -> Iterator[FramePoses]:
     """Two records and a sudden end."""
     yield from clip(1, 2)
     raise error
@@ -259,10 +323,10 @@ def test_a_full_disk_is_one_line() -> None:
 def test_names_that_are_no_text_come_back(tmp_path: Path, name: str) -> None:
     """Such as an old system's é, of which UTF-8 knows nothing."""
     strange = os.fsdecode(b"caf\xe9.jpg")
-    path, images = tmp_path / f"{strange}.{name}", [replace(r, name=strange, time=None) for r in clip(1, 1)]
+    path, images = tmp_path / f"{strange}.{name}", [renamed(r, name=strange, time=None) for r in clip(1, 1)]
     save(path, images, replace(HEADER, source=strange), format=name)
     if name in {"coco", "jsonl", "npz"}:
-        assert [record.name for record in POSE_FORMATS[name].read(path)[1]] == [strange] * 2
+        assert [record.frame.name for record in POSE_FORMATS[name].read(path)[1]] == [strange] * 2
 
 
 @pytest.mark.parametrize("name", READABLE)
@@ -368,7 +432,7 @@ def test_ground_truth_is_read(tmp_path: Path) -> None:
     }
     (tmp_path / "gt.json").write_text(json.dumps(content))
     (record,) = read_pose_file(tmp_path / "gt.json")[1]
-    assert (record.name, record.size, record.time) == ("x.jpg", (9, 8), None)
+    assert (record.frame.name, record.frame.size, record.frame.time) == ("x.jpg", (9, 8), None)
     assert record.poses.score.tolist() == [[1.0] + [0.0] * 16]
     assert record.poses.box.tolist() == [[1, 2, 11, 22]]
     assert record.poses.track_ids is None
@@ -399,7 +463,7 @@ def test_unlabelled_keypoints_stay_so_and_crowds_are_no_people(tmp_path: Path) -
 def test_what_has_no_place_is_unlabelled_in_coco(tmp_path: Path, name: str) -> None:
     people = poses(1, full=False)
     people.xy[0, 3], people.score[0, 4] = np.nan, np.nan
-    save(tmp_path / FILES[name], [PoseRecord(people, 0, (640, 480), 0.0)])
+    save(tmp_path / FILES[name], [at(people, 0, (640, 480), 0.0)])
     header, records = read_pose_file(tmp_path / FILES[name])
     save(tmp_path / "a.json", records, header)
     (row,) = json.loads((tmp_path / "a.json").read_bytes(), parse_constant=pytest.fail)["annotations"]
@@ -409,13 +473,13 @@ def test_what_has_no_place_is_unlabelled_in_coco(tmp_path: Path, name: str) -> N
 
 @pytest.mark.parametrize("first", ["coco", "jsonl", "npz"])
 def test_a_folder_of_numbered_frames_comes_back(tmp_path: Path, first: str) -> None:
-    frames = [replace(record, name=f"{i:06}.png") for i, record in enumerate(clip(1, 2), start=1)]
+    frames = [renamed(record, name=f"{i:06}.png") for i, record in enumerate(clip(1, 2), start=1)]
     save(tmp_path / FILES[first], frames)
     header, records = read_pose_file(tmp_path / FILES[first])
     save(tmp_path / "b.json", records, header)
     header, records = read_pose_file(tmp_path / "b.json")
     assert header.source == HEADER.source
-    assert [record.name for record in records] == ["000001.png", "000002.png"]
+    assert [record.frame.name for record in records] == ["000001.png", "000002.png"]
 
 
 def test_identities_are_read_where_everyone_has_one(tmp_path: Path) -> None:
@@ -467,7 +531,7 @@ def test_a_cut_file_that_is_appended_to_is_the_whole_one(tmp_path: Path) -> None
     save(whole, records)
     save(path, records)
     os.truncate(path, jsonl.whole_record_ends(path)[2])  # the header and two records
-    save(path, records[2:], append=True)
+    save(path, records, done=2)
     assert path.read_bytes() == whole.read_bytes()
 
 
@@ -485,7 +549,7 @@ def test_the_line_of_a_frame() -> None:
         np.array([0.5], np.float32), track_ids=np.array([4]), skeleton=MPII,
     )  # fmt: skip
     header = PoseHeader(size=(8, 9), skeleton=MPII)
-    jsonl._LineWriter(out, header).write(PoseRecord(one, 3, (8, 9), 0.25))
+    jsonl._LineWriter(out, header).write(at(one, 3, (8, 9), 0.25))
     people = {"id": 4, "box": [0, 0, 5, 9], "box_score": 0.5, "score": 0.5}
     people |= {"keypoints": [[0.1, 0.1]] * 16, "scores": [1] * 16}
     assert json.loads(out.getvalue()) == {"frame": 3, "time": 0.25, "people": [people]}
@@ -514,7 +578,7 @@ def test_csv_has_a_row_a_keypoint(tmp_path: Path) -> None:
 
 def test_csv_gives_no_track_to_people_who_were_not_followed(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
-    save(path, [PoseRecord(poses(2, full=False), 0, (9, 9))])
+    save(path, [at(poses(2, full=False), 0, (9, 9))])
     rows = list(csv.DictReader(path.read_text("utf-8").splitlines()))
     assert {(row["track"], row["tracked"], row["time"], row["raw_x"]) for row in rows} == {("", "0", "", "")}
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
@@ -524,7 +588,7 @@ def test_csv_gives_no_track_to_people_who_were_not_followed(tmp_path: Path) -> N
 
 def test_csv_of_earlier_versions_numbers_them_and_is_read(tmp_path: Path) -> None:
     path, people = tmp_path / "a.csv", poses(2, full=False)
-    save(path, [PoseRecord(people, 0, (9, 9))])
+    save(path, [at(people, 0, (9, 9))])
     head, *rows = path.read_text().splitlines(keepends=True)
     path.write_text(head + "".join(row.replace(",,", f",,{1 + i // 17}", 1) for i, row in enumerate(rows)))
     (record,) = read_pose_file(path)[1]
@@ -551,7 +615,7 @@ def test_openpose_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize("names", [["", "", ""], ["7.png", "8.png", "9.png"]])
 def test_openpose_replaces_the_clip_and_nothing_else(tmp_path: Path, names: list[str]) -> None:
     (tmp_path / "other_000000000000_keypoints.json").write_text("{}")
-    frames = [replace(record, name=name) for record, name in zip(clip(1, 1, 1), names, strict=True)]
+    frames = [renamed(record, name=name) for record, name in zip(clip(1, 1, 1), names, strict=True)]
     save(tmp_path, frames)
     save(tmp_path, frames[:1])
     assert sorted(p.name for p in tmp_path.iterdir()) == [
@@ -561,9 +625,9 @@ def test_openpose_replaces_the_clip_and_nothing_else(tmp_path: Path, names: list
 
 
 def test_openpose_replaces_the_images_that_come_again(tmp_path: Path) -> None:
-    images = [PoseRecord(poses(1, full=False), i, (30, 20), None, name) for i, name in enumerate(("a.jpg", "b.jpg"))]
+    images = [at(poses(1, full=False), i, (30, 20), None, name) for i, name in enumerate(("a.jpg", "b.jpg"))]
     save(tmp_path, images, PoseHeader())
-    save(tmp_path, [replace(images[1], index=0)], PoseHeader())
+    save(tmp_path, [renamed(images[1], index=0)], PoseHeader())
     found = sorted(p.name for p in tmp_path.iterdir())
     assert found == ["a_000000000000_keypoints.json", "b_000000000000_keypoints.json"]
 
@@ -581,7 +645,7 @@ def test_openposes_own_layouts(tmp_path: Path, count: int, keypoints: dict[int, 
     content = {"people": [{"person_id": [-1], "pose_keypoints_2d": flat}]}
     (tmp_path / "c_000000000004_keypoints.json").write_text(json.dumps(content))
     (record,) = read_pose_file(tmp_path)[1]
-    assert (record.index, record.poses.track_ids) == (4, None)
+    assert (record.frame.index, record.poses.track_ids) == (4, None)
     for k, name in keypoints.items():
         assert record.poses.xy[0, COCO.keypoints.index(name)].tolist() == [k + 100, k + 200]
 
@@ -622,7 +686,7 @@ def person(x: float, y: float, track: int) -> Poses:
 def test_trc_of_one_person(tmp_path: Path) -> None:
     """Frame 2 shows nobody; the left eye is never known; y is counted from the last row upwards."""
     people = [person(10, 20.5, 3), Poses.none(), person(11, 99, 3)]
-    records = [PoseRecord(p, i, (200, 100), i / 25) for i, p in enumerate(people, start=1)]
+    records = [at(p, i, (200, 100), i / 25) for i, p in enumerate(people, start=1)]
     save(tmp_path / "a.trc", records, PoseHeader(rate=Fraction(25)))
     lines = (tmp_path / "a.trc").read_text().split("\n")
     assert lines[0] == "PathFileType\t4\t(X/Y/Z)\ta.trc"
@@ -664,11 +728,11 @@ def test_trc_of_somebody_without_an_identity_who_is_alone(tmp_path: Path) -> Non
     ("records", "frame"),
     [
         (clip(1, 2, full=False), 2),
-        ([*clip(1), replace(clip(1, full=False)[0], index=3)], 3),  # once tracked, once not
-        ([*clip(1, full=False), replace(clip(1)[0], index=5)], 5),
+        ([*clip(1), renamed(clip(1, full=False)[0], index=3)], 3),  # once tracked, once not
+        ([*clip(1, full=False), renamed(clip(1)[0], index=5)], 5),
     ],
 )
-def test_trc_needs_to_know_who_is_who(tmp_path: Path, records: list[PoseRecord], frame: int) -> None:
+def test_trc_needs_to_know_who_is_who(tmp_path: Path, records: list[FramePoses], frame: int) -> None:
     with pytest.raises(InputError, match=rf"needs identities.* \(frame {frame}\)"):
         save(tmp_path / "a.trc", records)
     assert list(tmp_path.iterdir()) == []
@@ -681,7 +745,7 @@ def test_the_rate_of_a_clip_of_which_frames_were_left_out(tmp_path: Path) -> Non
 
 def test_images_make_no_trc(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="time"):
-        save(tmp_path / "a.trc", [PoseRecord(poses(1), 0, (9, 9))], PoseHeader())
+        save(tmp_path / "a.trc", [at(poses(1), 0, (9, 9))], PoseHeader())
     with pytest.raises(InputError, match="height"):
-        save(tmp_path / "a.trc", [PoseRecord(poses(1), 0, (0, 0), 0.0)])
+        save(tmp_path / "a.trc", [at(poses(1), 0, (0, 0), 0.0)])
     assert list(tmp_path.iterdir()) == []

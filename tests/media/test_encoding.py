@@ -6,6 +6,8 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hrpose_cli.errors import InputError, MediaError, UsageError
 from hrpose_cli.media.clip import Clip
@@ -278,3 +280,19 @@ def test_bitmap_subtitles_and_covers_are_said_to_be_left_out(short: Path, tmp_pa
            "-c:v:0", "copy", "-c:a", "copy", "-c:v:1", "png", "-disposition:v:1", "attached_pic",
            "-frames:v:1", "1", path.with_suffix(".mp4"))  # fmt: skip
     assert copy(path.with_suffix(".mp4"), tmp_path / "out.mp4").notes == ["left out: a cover image"]
+
+
+@given(st.floats(0.001, 16384) | st.tuples(st.integers(1, 16384), st.integers(1, 16384)), st.sampled_from("xX"))
+def test_parse_scale_reads_what_was_written(scale: float | tuple[int, int], cross: str) -> None:
+    text = f"{scale[0]}{cross}{scale[1]}" if isinstance(scale, tuple) else str(scale)
+    assert parse_scale(text) == scale
+
+
+@given(st.text() | st.text("0123456789.xX-+einfa_ \u0663", max_size=12))
+def test_parse_scale_takes_sides_that_can_be_written_or_raises_usage_error(text: str) -> None:
+    try:
+        scale = parse_scale(text)
+    except UsageError:
+        return
+    assert all(0 < side <= 16384 for side in (scale if isinstance(scale, tuple) else (scale,)))
+    assert isinstance(scale, tuple) == ("x" in text.lower())

@@ -5,14 +5,17 @@ import struct
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.testing import assert_array_equal
 from PIL import Image, features
 
 from hrpose_cli.errors import InputError
-from hrpose_cli.media.images import IMAGE_SUFFIXES, find_images, read_image, write_image
+from hrpose_cli.media.images import IMAGE_SUFFIXES, _natural_key, find_images, read_image, write_image
 
 SEED = np.random.default_rng(3).integers(0, 256, (5, 7, 3), np.uint8)
 
@@ -248,3 +251,19 @@ def test_kinds_that_cannot_be_read_are_said(tree: Path) -> None:
     assert "no image in this folder; --recursive looks deeper; 1 file left out: .heif" in str(failed[0])
     with pytest.raises(InputError, match=r"x\.HEIC is HEIC, which cannot be read: save it as JPEG or PNG"):
         read_image(Path("in/x.HEIC"))
+
+
+NAMES = st.lists(st.from_regex("[ab]?0{0,2}[12\u0662][ab]?", fullmatch=True) | st.text(max_size=8))
+
+
+@given(NAMES, st.randoms(use_true_random=False))
+def test_images_are_sorted_alike_in_whatever_order_a_folder_lists_them(names: list[str], random: Random) -> None:
+    shuffled = random.sample(names, len(names))
+    assert sorted(shuffled, key=_natural_key) == sorted(names, key=_natural_key)
+
+
+@given(st.lists(st.integers(0, 10**6), unique=True), st.sampled_from(["", "img_", "2026-11/a", "é"]), st.integers(0, 7))
+def test_images_are_sorted_by_number(numbers: list[int], prefix: str, digits: int) -> None:
+    names = [f"{prefix}{number:0{digits}d}.png" for number in numbers]
+    by_number = [f"{prefix}{number:0{digits}d}.png" for number in sorted(numbers)]
+    assert sorted(names, key=_natural_key) == by_number

@@ -10,7 +10,7 @@ from hrpose_cli.errors import FormatError, InputError
 from hrpose_cli.files import write_json
 from hrpose_cli.formats.coco import coco_results, open_coco
 from hrpose_cli.metrics import coco
-from hrpose_cli.poses import PoseHeader, PoseRecord, Poses
+from hrpose_cli.poses import FrameInfo, FramePoses, PoseHeader, Poses
 from hrpose_cli.skeletons import COCO, MPII, SKELETONS
 
 
@@ -28,7 +28,7 @@ def people(n: int = 2, skeleton=COCO) -> Poses:
 @pytest.fixture
 def truth(tmp_path: Path) -> Path:
     with open_coco(tmp_path / "truth.json", PoseHeader(threshold=0.0)) as out:
-        out.write(PoseRecord(people(), 0, (200, 200), name="a.jpg"))
+        out.write(FramePoses(FrameInfo((200, 200), name="a.jpg"), people()))
     return tmp_path / "truth.json"
 
 
@@ -37,8 +37,8 @@ def test_pycocotools_loads_what_we_write(tmp_path: Path, skeleton) -> None:
     from pycocotools import coco as reference
 
     with open_coco(tmp_path / "poses.json", PoseHeader({"version": "x"}, skeleton, threshold=0.5)) as out:
-        out.write(PoseRecord(people(2, skeleton), 0, (8, 9), name="tё st.jpg"))
-        out.write(PoseRecord(Poses.none(skeleton), 1, (6, 5), name="empty.jpg"))
+        out.write(FramePoses(FrameInfo((8, 9), name="tё st.jpg"), people(2, skeleton)))
+        out.write(FramePoses(FrameInfo((6, 5), 1, name="empty.jpg"), Poses.none(skeleton)))
     loaded = reference.COCO(str(tmp_path / "poses.json"))
     assert [i["file_name"] for i in loaded.loadImgs(loaded.getImgIds())] == ["tё st.jpg", "empty.jpg"]
     assert loaded.loadImgs(1)[0]["width"] == 8

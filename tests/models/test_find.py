@@ -19,8 +19,7 @@ from hrpose_cli.models import checkpoints, zoo
 from hrpose_cli.models import download as fetch
 from hrpose_cli.models import find as weights
 from hrpose_cli.nets.hrnet import _CONFIGS, HRNet
-from hrpose_cli.nets.init import _parameter_count
-from tests.conftest import spec
+from tests.conftest import parameter_count, spec
 
 STYLES = {
     "official": lambda s: s,
@@ -119,7 +118,7 @@ def test_a_file_says_what_it_is(net: HRNet, weights_file: Path, tmp_path: Path) 
         assert facts.items() <= found.items()
         assert found["keys"] == keys
         assert found["published as"] == "official-hrnet-w32-256x192"
-        assert found["parameters"] == _parameter_count(net)
+        assert found["parameters"] == parameter_count(net)
         assert found["sha256"] == hashlib.sha256(official.read_bytes()).hexdigest()
 
 

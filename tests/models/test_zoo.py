@@ -35,7 +35,7 @@ def test_every_file_belongs_to_one_row() -> None:
         # the repositories differ in how the same net is to be used
         ("hrnet-w32-256x192", {"geometry": "classic", "decode": "dark", "flip_shift": True, "kernel": 11, "ap": 0.749}),
         ("hrnet-w48-384x288-dark", {"geometry": "classic", "flip_shift": True, "kernel": 11, "sigma": 3, "ap": 0.772}),
-        ("hrnet-w48-384x288-dark-mm0", {"geometry": "classic", "flip_shift": True, "kernel": 17, "ar": 0.82}),
+        ("hrnet-w48-384x288-dark-mm0", {"geometry": "classic", "flip_shift": True, "kernel": 17, "ap": 0.772}),
         ("hrnet-w32-256x192-udp", {"geometry": "udp", "decode": "udp", "flip_shift": False, "sigma": 2}),
         ("hrnet-w32-mpii-256x256", {"net": {"width": 32, "joints": 16}, "input_size": (256, 256), "sigma": 2}),
         ("hrnet-w32-crowdpose-256x192", {"net": {"width": 32, "joints": 14}, "skeleton": "crowdpose"}),
@@ -70,7 +70,7 @@ def test_what_is_recommended_can_be_fetched() -> None:
 def test_metadata_brings_a_spec_back(name: str) -> None:
     row = MODELS[name]
     back = spec_from_metadata(Path(f"{name}.safetensors"), row.metadata() | {"ap_coco_dev_gt_flip_dark": "0.5"})
-    assert back == replace(row, file=f"{name}.safetensors", ap=0.5, ar=None, url=None, source="")
+    assert back == replace(row, file=f"{name}.safetensors", ap=0.5, url=None, source="")
 
 
 @pytest.mark.parametrize(

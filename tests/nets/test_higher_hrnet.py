@@ -14,8 +14,9 @@ from hrpose_cli.models.zoo import MODELS, ModelSpec
 from hrpose_cli.nets.build import build_net
 from hrpose_cli.nets.higher_hrnet import _CONFIGS, HigherHRNet, HigherNetConfig, _merge_outputs
 from hrpose_cli.nets.hrnet import HRNet
-from hrpose_cli.nets.init import _parameter_count, multiply_adds
+from hrpose_cli.nets.init import multiply_adds
 from hrpose_cli.skeletons import SKELETONS
+from tests.conftest import parameter_count
 from tests.reference import load, rule
 
 TINY = {"width": 4, "modules": [1, 1, 1], "blocks": 1, "bottlenecks": 1, "refine": 1, "joints": 5}
@@ -32,14 +33,14 @@ def test_keys_shapes_and_size_are_the_authors(net: HigherHRNet) -> None:
     meta = json.loads(bytes(load("net_higher_w32")["meta_json"]))
     got = [[key, list(value.shape)] for key, value in net.state_dict().items()]
     assert got == meta["state_dict"]
-    assert _parameter_count(net) == meta["n_params"] == 28_645_331
+    assert parameter_count(net) == meta["n_params"] == 28_645_331
     work = meta["macs_256x256"]
     assert multiply_adds(net, (256, 256)) == work["conv"] + work["deconv"]
 
 
 def test_w48_has_the_published_size() -> None:
     with torch.device("meta"):  # the authors' table says 63.8 million
-        assert _parameter_count(HigherHRNet(_CONFIGS["higher-hrnet-w48"])) == 63_827_139
+        assert parameter_count(HigherHRNet(_CONFIGS["higher-hrnet-w48"])) == 63_827_139
 
 
 @torch.inference_mode()

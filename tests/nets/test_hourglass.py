@@ -10,7 +10,8 @@ from hrpose_cli.models import find as weights
 from hrpose_cli.models.zoo import MODELS, ModelSpec
 from hrpose_cli.nets.build import build_net
 from hrpose_cli.nets.hourglass import _CONFIGS, HourglassConfig, HourglassNet
-from hrpose_cli.nets.init import _parameter_count, multiply_adds
+from hrpose_cli.nets.init import multiply_adds
+from tests.conftest import parameter_count
 from tests.reference import rule
 
 TINY = HourglassConfig(stacks=2, features=16, joints=5)
@@ -36,7 +37,7 @@ def tiny(config: HourglassConfig = TINY) -> HourglassNet:
 def test_size_is_that_of_the_published_net(name: str, joints: int, count: int) -> None:
     with torch.device("meta"):
         net = HourglassNet(replace(_CONFIGS[name], joints=joints))
-    assert _parameter_count(net) == count
+    assert parameter_count(net) == count
 
 
 def unit(inputs: int, outputs: int) -> int:
@@ -54,7 +55,7 @@ def test_size_counted_by_hand() -> None:
     stack = 13 * unit(256, 256) + unit(256, 256) + linear + 256 * 17 + 17
     back = 256 * 256 + 256 + 17 * 256 + 256
     with torch.device("meta"):
-        assert _parameter_count(HourglassNet(config)) == stem + 8 * stack + 7 * back
+        assert parameter_count(HourglassNet(config)) == stem + 8 * stack + 7 * back
 
 
 def test_keys_are_those_of_darkpose() -> None:
@@ -173,5 +174,5 @@ def test_rows_build_their_net() -> None:
     with torch.device("meta"):
         for stacks, count in ((4, 13_020_612), (8, 25_598_472)):
             row = MODELS[f"official-dark-hourglass-{stacks}-128x96"]
-            assert _parameter_count(build_net(row.architecture, row.net)) == count
+            assert parameter_count(build_net(row.architecture, row.net)) == count
             assert (row.color, row.geometry, row.kernel) == ("bgr", "dark", 11)

@@ -8,8 +8,9 @@ from numpy.testing import assert_allclose
 from hrpose_cli import geometry
 from hrpose_cli.estimation import heatmaps
 from hrpose_cli.nets.hrnet import _CONFIGS, HRNet, NetConfig
-from hrpose_cli.nets.init import _parameter_count, multiply_adds
+from hrpose_cli.nets.init import multiply_adds
 from hrpose_cli.skeletons import COCO
+from tests.conftest import parameter_count
 from tests.reference import load, rule
 
 NETS = {"hrnet-w32": "net_w32", "hrnet-w48": "net_w48"}
@@ -32,7 +33,7 @@ def test_keys_shapes_and_size_are_the_authors(case: tuple[HRNet, dict]) -> None:
     want = {key: tuple(shape) for key, shape in dict(meta["state_dict"]).items()}
     assert {key: tuple(value.shape) for key, value in net.state_dict().items()} == want
     assert list(net.state_dict()) == list(want)
-    assert _parameter_count(net) == meta["n_params"]
+    assert parameter_count(net) == meta["n_params"]
 
 
 @torch.inference_mode()

@@ -9,7 +9,7 @@ from torch import fx, nn
 
 from benchmarks import tinypose
 from hrpose_cli.errors import WeightsError
-from hrpose_cli.nets.init import _parameter_count, multiply_adds
+from hrpose_cli.nets.init import multiply_adds
 from hrpose_cli.nets.lite_hrnet import (
     _CONFIGS,
     ConvBN,
@@ -20,6 +20,7 @@ from hrpose_cli.nets.lite_hrnet import (
     _shuffle_channels,
     unfold_batch_norms,
 )
+from tests.conftest import parameter_count
 from tests.reference import rule
 
 TINY = LiteNetConfig(width=8, modules=(1, 2, 1), blocks=1, stem=8, joints=3)
@@ -42,7 +43,7 @@ def test_the_teacher_has_the_published_size() -> None:
     grouped = [m for m in kernels if m.groups > 1]
     assert (len(kernels) - len(grouped), len(grouped)) == (173, 96)
     assert sum(m.weight.numel() for m in kernels) == 1_281_712
-    assert _parameter_count(net) == 1_281_712 + 17 + 2 * 18_448  # weights, heatmap biases, batch norms
+    assert parameter_count(net) == 1_281_712 + 17 + 2 * 18_448  # weights, heatmap biases, batch norms
     assert multiply_adds(net, (192, 256)) == 302_331_648
 
 

@@ -12,8 +12,9 @@ from hrpose_cli.errors import WeightsError
 from hrpose_cli.models import find as weights
 from hrpose_cli.models.zoo import MODELS, ModelSpec
 from hrpose_cli.nets.build import build_net
-from hrpose_cli.nets.init import _parameter_count, multiply_adds
+from hrpose_cli.nets.init import multiply_adds
 from hrpose_cli.nets.simple_baseline import _CONFIGS, SimpleBaseline, SimpleNetConfig
+from tests.conftest import parameter_count
 from tests.reference import load, rule
 
 TINY = SimpleNetConfig(blocks=(1, 1, 1, 1), width=4, up=8)
@@ -30,7 +31,7 @@ def test_keys_shapes_and_size_are_the_authors(net: SimpleBaseline) -> None:
     meta = json.loads(bytes(load("net_simplebaseline_r50")["meta_json"]))
     got = [[key, list(value.shape)] for key, value in net.state_dict().items()]
     assert got == meta["state_dict"]
-    assert _parameter_count(net) == meta["n_params"] == 33_999_697
+    assert parameter_count(net) == meta["n_params"] == 33_999_697
     work = meta["macs_256x192"]
     assert multiply_adds(net, (192, 256)) == work["conv"] + work["deconv"]
 
@@ -54,7 +55,7 @@ def test_heatmaps_in_float64_are_the_authors(net: SimpleBaseline) -> None:
 @pytest.mark.parametrize(("name", "count"), [("resnet101", 52_991_825), ("resnet152", 68_635_473)])
 def test_deeper_ones_have_the_published_size(name: str, count: int) -> None:
     with torch.device("meta"):
-        assert _parameter_count(SimpleBaseline(_CONFIGS[name])) == count
+        assert parameter_count(SimpleBaseline(_CONFIGS[name])) == count
 
 
 @torch.inference_mode()
@@ -119,7 +120,7 @@ def test_rows_build_their_net_and_know_its_colours() -> None:
         assert row.color == ("bgr" if name.startswith("official") else "rgb")
     with torch.device("meta"):
         assert (
-            _parameter_count(build_net("simple_baseline", rows["official-simplebaseline-r101-256x192"].net))
+            parameter_count(build_net("simple_baseline", rows["official-simplebaseline-r101-256x192"].net))
             == 52_991_825
         )
     row = rows["simplebaseline-r50-256x192"]

@@ -8,9 +8,9 @@ from scipy.signal import butter, sosfiltfilt
 
 from benchmarks.jitter import RATES, lag, rest
 from hrpose_cli.errors import InputError
-from hrpose_cli.poses import PoseRecord, Poses
+from hrpose_cli.poses import FrameInfo, FramePoses, Poses
 from hrpose_cli.skeletons import COCO
-from hrpose_cli.tracking.smoothing import OneEuro, check_cutoff, interpolate_poses, smooth_offline
+from hrpose_cli.tracking.smoothing import OneEuro, check_cutoff, interpolate_poses, smooth_butterworth
 
 K = len(COCO)
 RNG = np.random.default_rng(0)
@@ -37,14 +37,22 @@ def people(*where: tuple[float, float], track_ids: Any = None, score: float = 0.
     )
 
 
-def clip(path: np.ndarray, rate: float = 50.0, times: np.ndarray | None = None) -> list[PoseRecord]:
+def at(poses: Poses, time: float | None, index: int = 0, name: str = "") -> FramePoses:
+    return FramePoses(FrameInfo((640, 480), index, time, name), poses)
+
+
+def smooth(smoother: OneEuro, poses: Poses, time: float) -> Poses:
+    return smoother(at(poses, time)).people
+
+
+def clip(path: np.ndarray, rate: float = 50.0, times: np.ndarray | None = None) -> list[FramePoses]:
     """One person along (F,) px; NaN where they are not found."""
     times = np.arange(len(path)) / rate if times is None else times
     shown = [people() if np.isnan(x) else people((x, 0)) for x in path]
-    return [PoseRecord(p, i, (640, 480), float(t)) for i, (p, t) in enumerate(zip(shown, times, strict=True))]
+    return [at(p, float(t), i) for i, (p, t) in enumerate(zip(shown, times, strict=True))]
 
 
-def track(records: list[PoseRecord], field: str = "xy") -> np.ndarray:
+def track(records: list[FramePoses], field: str = "xy") -> np.ndarray:
     """A field of the first person, frame by frame."""
     return np.stack([getattr(r.poses, field)[0] for r in records])
 
@@ -62,8 +70,8 @@ def test_one_euro_keeps_what_was_measured_and_repeats_itself() -> None:
     frames = [people((x, 0), (300 - x, 5)) for x in RNG.uniform(0, 5, 20)]
     first, again = OneEuro(), OneEuro()
     for i, poses in enumerate(frames):
-        one = first(poses, i / 25)
-        two = again(one, i / 25)  # saved poses, smoothed already, give the same again
+        one = smooth(first, poses, i / 25)
+        two = smooth(again, one, i / 25)  # saved poses, smoothed already, give the same again
         assert_array_equal(one.raw, poses.xy)
         assert_array_equal(one.xy, two.xy)
         assert one.xy.dtype == np.float32
@@ -75,8 +83,8 @@ def test_one_euro_knows_people_by_identity_not_by_place() -> None:
     for i, x in enumerate(RNG.uniform(0, 5, 20)):
         pair = people((x, 0), (300, 0), track_ids=[7, 4])
         order = [0, 1] if i % 2 else [1, 0]
-        wanted = alone(pair[[0]], i / 25).xy[0]
-        assert_array_equal(both(pair[order], i / 25).xy[order.index(0)], wanted)
+        wanted = smooth(alone, pair[[0]], i / 25).xy[0]
+        assert_array_equal(smooth(both, pair[order], i / 25).xy[order.index(0)], wanted)
 
 
 @pytest.mark.parametrize(
@@ -87,8 +95,8 @@ def test_one_euro_knows_people_by_identity_not_by_place() -> None:
 def test_one_euro_starts_afresh(event: Poses, time: float) -> None:
     smoother = OneEuro()
     for i in range(11):
-        smoother(people((i % 2, 0)), i / 25)
-    assert_array_equal(smoother(event, time).xy, event.xy)
+        smooth(smoother, people((i % 2, 0)), i / 25)
+    assert_array_equal(smooth(smoother, event, time).xy, event.xy)
 
 
 def test_one_euro_leaves_out_keypoints_that_are_guesses() -> None:
@@ -99,7 +107,7 @@ def test_one_euro_leaves_out_keypoints_that_are_guesses() -> None:
             wild, score = poses.xy.copy(), poses.score.copy()
             wild[0, 3], score[0, 3] = (900, 900), 0.1
             poses = replace(poses, xy=wild, score=score)
-        result, usual = smoother(poses, i / 25), plain(people((i % 2, 0)), i / 25)
+        result, usual = smooth(smoother, poses, i / 25), smooth(plain, people((i % 2, 0)), i / 25)
         if i == 5:
             assert_array_equal(result.xy[0, 3], (900, 900))
         assert_allclose(np.delete(result.xy, 3, axis=1), np.delete(usual.xy, 3, axis=1))
@@ -113,34 +121,34 @@ def test_one_euro_does_not_follow_a_keypoint_that_flips() -> None:
         poses = people((0, 0))
         if i % 7 == 6:
             poses.xy[0, 9] += 40
-        flips.append(smoother(poses, i / 30))
+        flips.append(smooth(smoother, poses, i / 30))
     away = np.stack([np.linalg.norm(p.xy[0, 9] - BODY[9]) for p in flips])
     assert away.max() < 0.25 * 40 * 2**0.5
 
 
 def test_one_euro_with_nobody() -> None:
     smoother = OneEuro()
-    assert len(smoother(people(), 0.0)) == 0
-    assert len(smoother(people((0, 0)), 0.1)) == 1
-    assert len(smoother(Poses.none(), 0.2)) == 0
+    assert len(smooth(smoother, people(), 0.0)) == 0
+    assert len(smooth(smoother, people((0, 0)), 0.1)) == 1
+    assert len(smooth(smoother, Poses.none(), 0.2)) == 0
     with pytest.raises(ValueError, match="track_ids"):
-        smoother(replace(people((0, 0)), track_ids=None), 0.3)
+        smooth(smoother, replace(people((0, 0)), track_ids=None), 0.3)
 
 
 def test_offline_is_the_butterworth_of_biomechanics() -> None:
     path = 40 * np.sin(np.arange(120) / 50 * 2 * np.pi) + RNG.normal(0, 1.5, 120)
     records = clip(path)
-    found = track(smooth_offline(records))
+    found = track(smooth_butterworth(records))
     sos = butter(2, 6 / (2**0.5 - 1) ** 0.25, fs=50, output="sos")
     assert_allclose(found, sosfiltfilt(sos, track(records), axis=0, padlen=9), atol=1e-3)
-    assert_array_equal(track(smooth_offline(records), "raw"), track(records))
-    assert not track(smooth_offline(records), "filled").any()
+    assert_array_equal(track(smooth_butterworth(records), "raw"), track(records))
+    assert not track(smooth_butterworth(records), "filled").any()
 
 
 @pytest.mark.parametrize(("hertz", "left"), [(1.0, 1.0), (6.0, 0.5**0.5), (15.0, 0.0)])
 def test_offline_passes_slow_motion_without_lag(hertz: float, left: float) -> None:
     times = np.arange(200) / 50
-    found = track(smooth_offline(clip(30 * np.sin(2 * np.pi * hertz * times))))[50:150, 0, 0] - BODY[0, 0]
+    found = track(smooth_butterworth(clip(30 * np.sin(2 * np.pi * hertz * times))))[50:150, 0, 0] - BODY[0, 0]
     wave = np.exp(2j * np.pi * hertz * times[50:150])
     response = 2 * (found * wave.conj()).mean() * 1j / 30
     assert abs(response.real - left) < 0.03
@@ -150,13 +158,13 @@ def test_offline_passes_slow_motion_without_lag(hertz: float, left: float) -> No
 def test_offline_takes_times_as_they_are() -> None:
     times = np.arange(150) / 50 + RNG.uniform(-0.005, 0.005, 150)
     records = clip(40 * np.sin(2 * np.pi * times), times=times)
-    assert np.abs(track(smooth_offline(records)) - track(records))[10:-10].max() < 0.3
+    assert np.abs(track(smooth_butterworth(records)) - track(records))[10:-10].max() < 0.3
 
 
 def test_offline_bridges_short_gaps_and_marks_them() -> None:
     path = np.arange(80.0)
     path[[20, 21, 22, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60]] = np.nan
-    found = smooth_offline(clip(path))
+    found = smooth_butterworth(clip(path))
     assert [len(r.poses) for r in found] == [1] * 50 + [0] * 11 + [1] * 19
     assert [i for i, r in enumerate(found) if len(r.poses) and r.poses.filled.any()] == [20, 21, 22]
     for i in (20, 21, 22):
@@ -174,7 +182,7 @@ def test_offline_bridges_unsure_keypoints_and_keeps_their_measurement() -> None:
         xy, score = poses.xy.copy(), poses.score.copy()
         xy[0, 5], score[0, 5] = (500, 500), 0.05
         records[i] = replace(records[i], poses=replace(poses, xy=xy, score=score))
-    found = smooth_offline(records)
+    found = smooth_butterworth(records)
     for i in (30, 31):
         poses = found[i].poses
         assert np.flatnonzero(poses.filled[0]).tolist() == [5]
@@ -187,7 +195,7 @@ def test_offline_leaves_long_guesses_and_short_tracks_alone() -> None:
     records = clip(np.append(RNG.uniform(0, 3, 5), np.full(20, np.nan)))
     unsure = [replace(r, poses=replace(r.poses, score=r.poses.score * 0.1)) for r in clip(RNG.uniform(0, 3, 60))]
     for case in (records, unsure):
-        for before, after in zip(case, smooth_offline(case), strict=True):
+        for before, after in zip(case, smooth_butterworth(case), strict=True):
             assert_array_equal(after.poses.xy, before.poses.xy)
             assert not after.poses.filled.any()
 
@@ -197,27 +205,29 @@ def test_offline_keeps_the_order_of_people_and_all_frames() -> None:
         both = people((i, 0), (300, 0), track_ids=[9, 2])
         return both[[1, 0]] if i % 2 else both[[0]] if i == 10 else both
 
-    records = [PoseRecord(frame(i), i, (640, 480), i / 50, f"{i}.png") for i in range(40)]
-    found = smooth_offline(records)
-    assert [(r.index, r.name, r.time) for r in found] == [(r.index, r.name, r.time) for r in records]
+    records = [at(frame(i), i / 50, i, f"{i}.png") for i in range(40)]
+    found = smooth_butterworth(records)
+    assert [r.frame for r in found] == [r.frame for r in records]
     for before, after in zip(records, found, strict=True):
-        assert after.poses.track_ids.tolist() == ([9, 2] if before.index == 10 else before.poses.track_ids.tolist())
-    again = smooth_offline(found)  # filled people are no measurements
+        assert after.poses.track_ids.tolist() == (
+            [9, 2] if before.frame.index == 10 else before.poses.track_ids.tolist()
+        )
+    again = smooth_butterworth(found)  # filled people are no measurements
     assert_allclose(track(again), track(found), atol=1e-4)
     assert again[10].poses.filled.tolist() == found[10].poses.filled.tolist()
 
 
 def test_offline_refuses_what_it_cannot_do() -> None:
     with pytest.raises(InputError, match=r"6 Hz needs more than 15 .* not 10: .* choose --cutoff below 4.01"):
-        smooth_offline(clip(np.arange(20.0), rate=10))
+        smooth_butterworth(clip(np.arange(20.0), rate=10))
     check_cutoff(4, 10)
     with pytest.raises(ValueError, match="times"):
-        smooth_offline([PoseRecord(people((0, 0)), 0, (9, 9))])
-    assert smooth_offline([]) == []
+        smooth_butterworth([at(people((0, 0)), None)])
+    assert smooth_butterworth([]) == []
     nobody = [replace(r, poses=Poses.none()) for r in clip(np.full(30, np.nan))]
-    assert [len(r.poses) for r in smooth_offline(nobody)] == [0] * 30
-    assert [len(r.poses) for r in smooth_offline(nobody[:15] + clip(np.zeros(30))[15:])] == [0] * 15 + [1] * 15
-    assert len(smooth_offline(clip(np.zeros(1)))) == 1
+    assert [len(r.poses) for r in smooth_butterworth(nobody)] == [0] * 30
+    assert [len(r.poses) for r in smooth_butterworth(nobody[:15] + clip(np.zeros(30))[15:])] == [0] * 15 + [1] * 15
+    assert len(smooth_butterworth(clip(np.zeros(1)))) == 1
 
 
 def test_between_measured_frames() -> None:

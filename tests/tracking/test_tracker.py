@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 
-from hrpose_cli.poses import PoseRecord, Poses
+from hrpose_cli.poses import FrameInfo, FramePoses, Poses
 from hrpose_cli.skeletons import COCO
 from hrpose_cli.tracking.tracker import Tracker, boxes_from_keypoints
 
@@ -27,8 +27,11 @@ def person(x: float, y: float = 100, *, body: np.ndarray = RIGHT, size: float = 
 
 def scene(*people: Poses) -> Poses:
     """The people in one frame."""
-    parts = people or (Poses.none(),)
-    return Poses(*(np.concatenate([getattr(p, n) for p in parts]) for n in ("xy", "score", "box", "box_score")))
+    return Poses.concat(people or (Poses.none(),))
+
+
+def at(people: Poses, index: int, time: float | None = None) -> FramePoses:
+    return FramePoses(FrameInfo((640, 360), index, time), people)
 
 
 def follow(scenes: list[Poses], rate: float = 25.0, tracker: Tracker | None = None) -> list[list[int]]:
@@ -36,7 +39,7 @@ def follow(scenes: list[Poses], rate: float = 25.0, tracker: Tracker | None = No
     tracker = tracker or Tracker()
     found = []
     for i, poses in enumerate(scenes):
-        result = tracker(PoseRecord(poses, i, (640, 360), i / rate))
+        result = tracker(at(poses, i, i / rate)).people
         assert_array_equal(result.xy, poses.xy)
         assert result.track_ids is not None
         assert len(set(result.track_ids.tolist())) == len(poses)
@@ -128,13 +131,13 @@ def test_the_same_poses_give_the_same_ids_again() -> None:
     assert first == follow(scenes)
     tracker = Tracker()
     saved = [replace(p, raw=p.xy, xy=p.xy + 50) for p in scenes]  # smoothed, with what was measured
-    assert [tracker(PoseRecord(p, i, (640, 360), i / 25)).track_ids.tolist() for i, p in enumerate(saved)] == first
+    assert [tracker(at(p, i, i / 25)).people.track_ids.tolist() for i, p in enumerate(saved)] == first
 
 
 def test_empty_frames_and_frames_without_times() -> None:
     tracker = Tracker()
     assert follow([scene(), scene(person(100)), scene(), scene(person(100))], tracker=tracker) == [[], [1], [], [1]]
-    timeless = [Tracker()(PoseRecord(scene(person(100)), i, (640, 360))) for i in range(3)]
+    timeless = [Tracker()(at(scene(person(100)), i)).people for i in range(3)]
     assert [p.track_ids.tolist() for p in timeless] == [[1]] * 3
     unknown = replace(scene(person(100)), score=np.zeros((1, K), np.float32))
     assert follow([unknown] * 3) == [[1]] * 3

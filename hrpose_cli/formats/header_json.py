@@ -1,4 +1,4 @@
-"""What formats share: the header as JSON, skeletons by their keypoints, numbers as short text."""
+"""JSON that formats share: the header, skeletons by their keypoint names, numbers as short decimals."""
 
 from __future__ import annotations
 
@@ -16,46 +16,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from hrpose_cli.errors import FormatError, InputError
 from hrpose_cli.geometry import keypoint_extents
-from hrpose_cli.poses import Floats, PoseHeader, PoseRecord
+from hrpose_cli.poses import Floats, PoseHeader
 from hrpose_cli.skeletons import SKELETONS, Skeleton
 
-# What readers of Python and NumPy raise over content that is not what they expect.
+# The errors that readers of Python and NumPy raise for unexpected content.
 _DAMAGE_ERRORS = (
     TypeError, ValueError, LookupError, AttributeError, EOFError, RecursionError, csv.Error, BadZipFile, zlib.error
 )  # fmt: skip
 _VERSION = 1  # of the header below and of the lines of `jsonl`
-UNKNOWN_SIZE = (0, 0)  # the size of images in formats that do not say it
-
-# What a format may have no place for, in the order in which `hrpose convert` lists it.
-BOXES = "boxes and their scores"
-SCORES = "scores"
-TRACK_IDS = "identities"
-RAW = "raw keypoints"
-FILLED = "marks of filled keypoints"
-SIGMA = "sigmas"
-EMPTY = "frames without people"
-TIMES = "times"
-NAMES = "image names"
-SIZES = "image sizes"
-RATE = "the frame rate"
-INFO = "what made the poses"
-DIGITS = "digits beyond the third decimal"
-FACTS = (BOXES, SCORES, TRACK_IDS, RAW, FILLED, SIGMA, EMPTY, TIMES, NAMES, SIZES, RATE, INFO, DIGITS)
-
-
-def facts_in(header: PoseHeader, record: PoseRecord) -> set[str]:
-    """The facts of one record and its header."""
-    poses = record.poses
-    there = {
-        TRACK_IDS: poses.track_ids is not None,
-        RAW: poses.raw is not None,
-        FILLED: poses.filled is not None and bool(poses.filled.any()),
-        SIGMA: poses.sigma is not None,
-    }
-    people = {BOXES, SCORES, DIGITS, *(fact for fact, found in there.items() if found)} if len(poses) else {EMPTY}
-    frame = {TIMES: record.time is not None, NAMES: record.name, SIZES: record.size != UNKNOWN_SIZE}
-    frame |= {RATE: header.rate is not None, INFO: header.info}
-    return people | {fact for fact, found in frame.items() if found}
+UNKNOWN_SIZE = (0, 0)  # size of images in formats that do not hold it
 
 
 def header_to_json(header: PoseHeader) -> dict[str, Any]:
@@ -75,7 +44,7 @@ def header_to_json(header: PoseHeader) -> dict[str, Any]:
 
 
 def header_from_json(content: Mapping[str, Any]) -> PoseHeader:
-    """Raises FormatError for a newer version, and KeyError, TypeError or ValueError for anything else."""
+    """Raise FormatError for a newer version, and KeyError, TypeError or ValueError for anything else."""
     if content["version"] > _VERSION:
         raise FormatError(f"version {content['version']} of the format is newer than this hrpose: update hrpose")
     return PoseHeader(
@@ -85,30 +54,30 @@ def header_from_json(content: Mapping[str, Any]) -> PoseHeader:
         content["size"] and (int(content["size"][0]), int(content["size"][1])),
         None if content["rate"] is None else Fraction(content["rate"]),
         float(content["threshold"]),
-        bool(content.get("numbered")),  # which the first files of version 1 do not say, nor what follows
+        bool(content.get("numbered")),  # missing, like first_frame, in the first files of version 1
         content.get("first_frame", ""),
     )
 
 
 def skeleton_from_names(keypoints: Sequence[str]) -> Skeleton:
-    """The skeleton whose keypoints have these names."""
+    """The skeleton with these keypoint names; FormatError if there is none."""
     for skeleton in SKELETONS.values():
         if skeleton.keypoints == tuple(keypoints):
             return skeleton
     raise FormatError(
-        f"its {len(keypoints)} keypoints are those of no skeleton that hrpose knows: {', '.join(SKELETONS)}"
+        f"its {len(keypoints)} keypoints belong to no skeleton that hrpose knows ({', '.join(SKELETONS)})"
     )
 
 
 def boxes_around(xy: Floats, score: Floats) -> Floats:
-    """(N, 4) boxes around the keypoints that have a score, for formats that keep none."""
+    """(N, 4) boxes around the keypoints that have a score, for formats without boxes."""
     low, high = keypoint_extents(xy, score > 0)
     box = np.concatenate([low, high], axis=1)  # (N, 4)
     return np.where(np.isfinite(box), box, 0).astype(np.float32)
 
 
 def shortest_decimals(values: Floats) -> Any:
-    """Nested lists of the shortest decimals that read back to the very same float32; None where not finite."""
+    """Nested lists of the shortest decimals that read back to the same float32; None for values that are not finite."""
     short = values.astype(np.str_).astype(np.float64)
     exact = np.where(short.astype(np.float32) == values, short, values)  # a decimal rounds twice on its way back
     if np.isfinite(values).all():
@@ -118,13 +87,13 @@ def shortest_decimals(values: Floats) -> Any:
 
 
 def to_float32(values: ArrayLike) -> NDArray[np.float32]:
-    """What `shortest_decimals` wrote."""
+    """The array of nested lists that `shortest_decimals` made; None becomes NaN."""
     return np.array(values, np.float32)
 
 
 @contextmanager
 def name_damage(what: str, path: Path) -> Iterator[None]:
-    """Say in one line that `path` is no `what`, whatever the block stumbles over."""
+    """Turn any error of the block into one line that says that `path` is no `what`."""
     try:
         yield
     except FormatError as error:

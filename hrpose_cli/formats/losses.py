@@ -1,0 +1,32 @@
+"""The information that a pose format has no place for, and that a conversion therefore loses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+BOXES, SIZES = "boxes and their scores", "image sizes"
+TRACK_IDS, TIMES = "track ids", "times"
+_SCORES, _RAW, _FILLED, _SIGMA = "scores", "raw keypoints", "marks of filled keypoints", "sigmas"
+_FRAME = (BOXES, _SIGMA, "image names", SIZES, "the frame rate", "what made the poses")
+_DIGITS = "digits beyond the third decimal"
+LOSSES = {  # by format; others hold everything
+    "coco": (_SIGMA, _DIGITS),
+    "csv": (*_FRAME, "frames without people"),
+    "trc": (*_FRAME, _SCORES, _RAW, _FILLED, _DIGITS),
+    "openpose": (*_FRAME, _RAW, _FILLED, TIMES),
+}
+_REPLACEMENTS = {BOXES: "boxes are drawn around the keypoints", SIZES: "image sizes are 0"}
+
+
+def describe_losses(source: str, target: str, unread: Sequence[str] = ()) -> str:
+    """One line about the information that a conversion loses or makes up; empty if there is none.
+
+    source, target: names of formats. unread: the parts of the source file that its reader leaves out.
+    """
+    held, kept = LOSSES.get(source, ()), LOSSES.get(target, ())
+    lost = [each for each in kept if each not in held]
+    made = [text for each, text in _REPLACEMENTS.items() if each in held and each not in kept]
+    parts = [f"left out of {source}: {', '.join(unread)}"] * bool(unread)
+    parts += [f"{target} has no place for {', '.join(lost)}"] * bool(lost)
+    parts += [f"{source} does not hold everything: {', '.join(made)}"] * bool(made)
+    return "; ".join(parts)

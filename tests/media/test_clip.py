@@ -1,0 +1,54 @@
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hrpose_cli.errors import UsageError
+from hrpose_cli.media.clip import is_in_trim, parse_trim
+
+SECONDS = st.none() | st.decimals(0, 10**5, places=3).map(Fraction)
+
+
+def spell(seconds: Fraction | None) -> str:
+    """Seconds as a user writes them."""
+    return "" if seconds is None else f"{float(seconds):.3f}"
+
+
+@given(SECONDS, SECONDS, st.integers(0, 2))
+def test_parse_trim_reads_what_was_written(start: Fraction | None, end: Fraction | None, spaces: int) -> None:
+    text = f"{spell(start)}{' ' * spaces}:{' ' * spaces}{spell(end)}"
+    if end is None or end > (start or 0):
+        assert parse_trim(text) == (start, end)
+    else:
+        with pytest.raises(UsageError, match="holds no time"):
+            parse_trim(text)
+
+
+@given(st.text() | st.text("0123456789.:-+eE/_ \u0663", max_size=12))
+def test_parse_trim_takes_a_part_or_raises_usage_error(text: str) -> None:
+    try:
+        start, end = parse_trim(text)
+    except UsageError:
+        assert text != ":"
+    else:
+        assert text.count(":") == 1
+        assert (start or 0) >= 0
+        assert end is None or end > (start or 0)
+
+
+@pytest.mark.parametrize("text", ["0:1e400", "1e400:", "0:1e999999999", "nan:", ":inf", "1e-999999999:0"])
+def test_parse_trim_takes_no_time_that_no_clip_has(text: str) -> None:
+    with pytest.raises(UsageError, match="START:END"):
+        parse_trim(text)
+
+
+@given(SECONDS, SECONDS, SECONDS.filter(lambda time: time is not None))
+def test_is_in_trim_holds_the_start_and_leaves_out_the_end(
+    start: Fraction | None, end: Fraction | None, time: Fraction
+) -> None:
+    inside = is_in_trim(time, (start, end))
+    assert inside == ((start or 0) <= time and not (end is not None and time >= end))
+    if start is not None and (end is None or start < end):
+        assert is_in_trim(start, (start, end))
+    assert end is None or not is_in_trim(end, (start, end))

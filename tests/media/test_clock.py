@@ -1,0 +1,58 @@
+from fractions import Fraction
+from itertools import pairwise
+
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from hrpose_cli.media.clock import Clock
+
+TICKS = st.sampled_from([Fraction(1, n) for n in (25, 600, 1000, 12800, 30000, 90000, 10**6)])
+RATES = st.sampled_from([Fraction(24000, 1001), Fraction(25), Fraction(30000, 1001), Fraction(60), Fraction(240)])
+ZEROS = st.none() | st.fractions(-5, 5, max_denominator=1000)
+STAMPS = st.lists(st.none() | st.integers(-(10**6), 10**9), max_size=40)
+
+
+@st.composite
+def clocks(draw: st.DrawFn) -> Clock:
+    options = {"steady": draw(st.booleans()), "decode_order": draw(st.booleans())}
+    return Clock(draw(TICKS), draw(RATES), zero=draw(ZEROS), **options)
+
+
+@given(clocks(), STAMPS, st.lists(st.none() | st.integers(-100, 10**6), max_size=20))
+def test_pts_rises_from_0_whatever_the_container_says(
+    clock: Clock, stamps: list[int | None], dts: list[int | None]
+) -> None:
+    for number in dts:
+        clock.saw_packet(number)
+    given_out = [clock.pts(stamp) for stamp in stamps]
+    assert all(before < after for before, after in pairwise(given_out))
+    assert all(pts >= 0 for pts in given_out)
+    assert clock.last_time == (given_out[-1] * clock.time_base if given_out else 0)
+    assert clock.first_time >= 0
+
+
+@given(TICKS, RATES, ZEROS, st.lists(st.integers(0, 10**9), min_size=1, max_size=40, unique=True))
+def test_pts_is_exact_where_the_container_is(
+    tick: Fraction, rate: Fraction, zero: Fraction | None, stamps: list[int]
+) -> None:
+    clock = Clock(tick, rate, zero=zero)
+    for stamp in sorted(stamps):  # the origin can lie between two ticks
+        assert abs(clock.pts(stamp) * tick - (stamp * tick - clock.origin)) <= tick / 2
+
+
+@given(RATES, st.integers(0, 10**6), st.lists(st.integers(0, 10**5), min_size=1, max_size=40, unique=True))
+def test_a_steady_rate_is_found_again_in_rounded_times(rate: Fraction, start: int, numbers: list[int]) -> None:
+    first, *others = sorted(numbers)
+    tick = Fraction(1, 1000)
+    clock = Clock(tick, rate, steady=True, zero=None)
+    stamps = [start + round(number / rate / tick) for number in (first, *others)]
+    times = [clock.pts(stamp) * clock.time_base for stamp in stamps]
+    assert times == [(number - first) / rate for number in (first, *others)]
+
+
+@given(TICKS, RATES, st.booleans(), st.integers(1, 200))
+def test_a_stream_without_times_runs_at_its_rate(tick: Fraction, rate: Fraction, steady: bool, frames: int) -> None:
+    assume(tick * rate <= 1)
+    clock = Clock(tick, rate, steady=steady)
+    times = [clock.pts(None) * clock.time_base for _ in range(frames)]
+    assert all(abs(time - i / rate) <= clock.time_base / 2 for i, time in enumerate(times))

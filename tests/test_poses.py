@@ -1,0 +1,48 @@
+"""Frames and people as arrays."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+
+from hrpose_cli.poses import Frame, FrameInfo, FramePoses, Poses
+from hrpose_cli.skeletons import MPII
+
+
+def people(n: int, **fields: np.ndarray) -> Poses:
+    xy = np.arange(n * 16 * 2, dtype=np.float32).reshape(n, 16, 2)
+    score, box = np.ones((n, 16), np.float32), np.ones((n, 4), np.float32)
+    return Poses(xy, score, box, np.ones(n, np.float32), skeleton=MPII, **fields)
+
+
+def test_info_is_the_frame_without_its_pixels() -> None:
+    frame = Frame(np.zeros((4, 6, 3), np.uint8), 7, 0.5, "a.png")
+    assert frame.info == FrameInfo((6, 4), 7, 0.5, "a.png")
+    bare = FramePoses(frame, people(2)).without_pixels()
+    assert bare.frame == frame.info
+    assert len(bare.people) == 2
+    assert bare.without_pixels() is bare
+
+
+def test_a_skipped_frame_has_no_people() -> None:
+    with pytest.raises(AssertionError, match="skipped"):
+        FramePoses(FrameInfo((6, 4)), None).people  # noqa: B018
+
+
+def test_concat_joins_the_fields_that_every_part_has() -> None:
+    ids, raw = np.array([4, 2]), np.zeros((2, 16, 2), np.float32)
+    first, second = people(2, track_ids=ids, raw=raw), people(1, track_ids=np.array([9]))
+    both = Poses.concat([first, second])
+    assert both.track_ids.tolist() == [4, 2, 9]
+    assert_array_equal(both.xy, [*first.xy, *second.xy])
+    assert (both.raw, both.skeleton) == (None, MPII)
+    assert_array_equal(Poses.concat([first]).raw, raw)
+    assert len(Poses.concat([Poses.none(MPII)] * 2)) == 0
+
+
+def test_measured_xy_is_raw_if_there_is_any() -> None:
+    plain = people(1)
+    assert plain.measured_xy is plain.xy
+    smooth = replace(plain, raw=plain.xy + 1)
+    assert smooth.measured_xy is smooth.raw
