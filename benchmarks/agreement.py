@@ -1,12 +1,14 @@
 """How well every backend and precision of this machine agrees with PyTorch in fp32, and its precision.
 
-    python benchmarks/agreement.py --gt person_keypoints_dev.json [--weights NAME] [--flip-test]
+    python benchmarks/agreement.py --gt person_keypoints_dev.json [--weights NAME] [--flip-test] [--record]
 
 People are those of the annotations, in their boxes. Compared are the keypoints that score over 0.3 in
-PyTorch fp32, in pixels of the crop.
+PyTorch fp32, in pixels of the crop. --record writes the fractions into the metadata of the weights,
+where `--precision auto` reads them.
 """
 
 import argparse
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from common import hardware, print_table, verdict
+from record import record
 
 from hrpose_cli.api import Settings, build_estimator
 from hrpose_cli.backends import BACKENDS, thread_count
@@ -24,7 +27,7 @@ from hrpose_cli.estimation.precision import _PRECISIONS
 from hrpose_cli.evaluate import EvalProtocol, _rank_people, _result_rows, ground_truth_boxes, read_annotated_frames
 from hrpose_cli.geometry import box_regions
 from hrpose_cli.metrics import evaluate_coco, load_coco
-from hrpose_cli.models import ModelSpec
+from hrpose_cli.models import ModelSpec, find_weights
 from hrpose_cli.poses import Poses
 
 REFERENCE = "torch fp32"
@@ -70,7 +73,10 @@ def main() -> None:
     parser.add_argument("--flip-test", action="store_true")
     parser.add_argument("--backend", nargs="+", default=list(BACKENDS))
     parser.add_argument("--limit", type=int, help="images; default: all")
+    parser.add_argument("--record", action="store_true", help="needs no --flip-test and no --limit")
     arguments = parser.parse_args()
+    if arguments.record and (arguments.flip_test or arguments.limit):
+        parser.error("--record is for all images, without the flip test")
     torch.set_num_threads(thread_count())
     truth = load_coco(arguments.gt)
     ids = truth.getImgIds()[: arguments.limit]
@@ -93,6 +99,11 @@ def main() -> None:
         ap = evaluate_coco(truth, results, image_ids=ids)["AP"]
         rows.append((name, distances(found[REFERENCE], found[name], given.spec), ap))
     report(f"{settings.weights}, {len(rows[0][1])} keypoints over {SURE}", rows)
+    if arguments.record:
+        near = {name.replace(" ", " cpu "): round(float((px <= 0.5).mean()), 4) for name, px, _ in rows[1:]}
+        what = f"{arguments.gt.stem}, {len(rows[0][1])} keypoints over {SURE} in {REFERENCE}, no flip test, 0.5 crop px"
+        facts = {"agreement": json.dumps({k: v for k, v in near.items() if "fp32" not in k}), "agreement_on": what}
+        record(find_weights(settings.weights, like=settings.like)[1], facts)
 
 
 def report(what: str, rows: Sequence[tuple[str, Any, float]]) -> None:

@@ -14,12 +14,12 @@ from functools import partial
 from pathlib import Path
 from statistics import median
 
+import numpy as np
 import torch
 from common import cost, hardware, paired, print_table, ratio
-from net import add_net, chosen, eager
+from net import add_net, chosen, eager, operations
 
 from hrpose_cli.backends import thread_count
-from hrpose_cli.bench import _multiply, _noise, _operations, _side
 from hrpose_cli.errors import BackendError
 from hrpose_cli.estimation import build_backend
 from hrpose_cli.models import ModelSpec, load_net
@@ -27,7 +27,19 @@ from hrpose_cli.poses import Image
 
 CANDIDATES = [("torch", "fp32"), ("torch", "bf16"), ("onnx", "fp32"), ("openvino", "fp32"), ("openvino", "bf16")]
 
+SIDE = 1536  # of the matrices that are multiplied: smaller ones do not fill the processor
+
 Run = Callable[[Image], object]
+
+
+def multiply() -> Callable[[], object]:
+    """The multiplication of two square fp32 matrices."""
+    a, b = torch.rand(2, SIDE, SIDE)
+    return lambda: a @ b
+
+
+def noise(shape: tuple[int, ...]) -> Image:
+    return np.random.default_rng(0).integers(0, 256, shape, np.uint8)
 
 
 def candidates(spec: ModelSpec, path: Path) -> Iterator[tuple[str, Run]]:
@@ -45,7 +57,7 @@ def candidates(spec: ModelSpec, path: Path) -> Iterator[tuple[str, Run]]:
 
 def report(times: Mapping[str, Sequence[float]], batch: int, flops: float) -> None:
     """times: seconds per call, one a round."""
-    peak = [2 * _side("cpu") ** 3 / t for t in times["multiply"]]
+    peak = [2 * SIDE**3 / t for t in times["multiply"]]
     print(f"\nbatch {batch}; fp32 matrix multiply {median(peak) / 1e9:.0f} GFLOP/s")
     rows = []
     for name, spent in list(times.items())[1:]:
@@ -62,11 +74,11 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(thread_count())
     with chosen(arguments) as (spec, path):
-        flops, runs = _operations(spec), dict(candidates(spec, path))
+        flops, runs = operations(spec), dict(candidates(spec, path))
         print(f"{spec.name} {spec.size}: {flops / 1e9:.2f} GFLOP a person\n{hardware()}")
         for batch in arguments.batch:
-            images = _noise((batch, spec.input_size[1], spec.input_size[0], 3))
-            works = {"multiply": _multiply("fp32", "cpu")} | {name: partial(run, images) for name, run in runs.items()}
+            images = noise((batch, spec.input_size[1], spec.input_size[0], 3))
+            works = {"multiply": multiply()} | {name: partial(run, images) for name, run in runs.items()}
             found = paired({name: partial(cost, work) for name, work in works.items()}, arguments.rounds)
             report({name: [each.seconds for each in costs] for name, costs in found.items()}, batch, flops)
 

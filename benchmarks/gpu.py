@@ -20,13 +20,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from common import hardware, paired, print_table, ratio
-from net import add_net, chosen, eager
+from net import add_net, chosen, eager, operations
 from share import HEIGHT, WIDTH, boxes
 from torch import Tensor, nn
 
 from hrpose_cli.backends import torch_precisions, upload
 from hrpose_cli.backends.cuda import _CudaBackend, _GraphReplay
-from hrpose_cli.bench import _operations
 from hrpose_cli.detection import WholeImage
 from hrpose_cli.estimation import TopDown
 from hrpose_cli.models import ModelSpec, load_net
@@ -119,7 +118,7 @@ def main() -> None:
     torch.set_num_threads(1 if arguments.device == "cpu" else torch.get_num_threads())
     card = torch.cuda.get_device_name(arguments.device) if arguments.device.startswith("cuda") else "no GPU"
     with chosen(arguments) as (spec, path):
-        flops = _operations(spec)
+        flops = operations(spec)
         print(f"{spec.name} {spec.size}: {flops / 1e9:.2f} GFLOP a person\n{card}; {hardware()}")
         for batch in arguments.batch:
             cases = dict(works(spec, path, arguments, batch))

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from hrpose_cli.backends import normalise_images
 from hrpose_cli.models import ModelSpec, find_weights, load_net, save_weights
-from hrpose_cli.nets import build_net
+from hrpose_cli.nets import build_net, multiply_adds
 from hrpose_cli.training import new_spec
 
 # Nets of random weights, and the size (width, height) of their input.
@@ -44,6 +44,11 @@ def chosen(arguments: argparse.Namespace) -> Iterator[tuple[ModelSpec, Path]]:
         path = Path(folder) / "net.safetensors"
         save_weights(net, spec, path)
         yield spec, path
+
+
+def operations(spec: ModelSpec) -> int:
+    """Floating-point operations of the net's convolutions for one input of its own size."""
+    return 2 * multiply_adds(build_net(spec.architecture, spec.net), spec.input_size)
 
 
 def eager(net: nn.Module, color: str) -> Callable[[Tensor], Tensor]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from hrpose_cli.estimation import (
     BottomUp,
     CropMode,
     TopDown,
-    choose_for_detector,
+    choose_runtime,
 )
 from hrpose_cli.files import sha256_file
 from hrpose_cli.hardware import fitting_batch
@@ -39,6 +39,18 @@ from hrpose_cli.poses import Frame, Image, Poses
 _REPORTED_PACKAGES = ("torch", "ultralytics", "opencv-python", "numpy")
 # Settings that only weights of one method use.
 _SETTINGS_BY_METHOD = {"top-down": ("boxes", "detector", "crop", "batch_size"), "bottom-up": ("scales",)}
+
+
+def _check_choice(what: str, value: str | None, allowed: Sequence[str | None]) -> None:
+    """UsageError unless `value` is among the allowed ones."""
+    if value not in allowed:
+        raise UsageError(f"there is no {what} called {value!r}: use {', '.join(filter(None, allowed))}")
+
+
+def _check_fraction(what: str, value: float) -> None:
+    """UsageError unless `value` is within 0..1."""
+    if not 0 <= value <= 1:
+        raise UsageError(f"the {what} must be within 0..1, but is {value}")
 
 
 @dataclass(frozen=True)
@@ -68,45 +80,45 @@ class Settings:
             if not isinstance(getattr(self, name), (str, Path)):
                 more = ', or "none"' if name == "detector" else ""
                 raise UsageError(f"the {name} must be a name or a path{more}, but is {getattr(self, name)!r}")
-        if self.decode is not None and self.decode not in DECODERS:
-            raise UsageError(f"there is no decoding called {self.decode!r}: use {', '.join(DECODERS)}")
-        if self.crop not in CROP_MODES:
-            raise UsageError(f"there is no crop called {self.crop!r}: use {' or '.join(CROP_MODES)}")
-        if self.method not in {"auto", *_SETTINGS_BY_METHOD}:
-            raise UsageError(f"there is no method called {self.method!r}: use auto, {' or '.join(_SETTINGS_BY_METHOD)}")
+        _check_choice("decoding", self.decode, (None, *DECODERS))
+        _check_choice("crop", self.crop, CROP_MODES)
+        _check_choice("method", self.method, ("auto", *_SETTINGS_BY_METHOD))
+        _check_fraction("box score", self.box_score)
+        _check_fraction("OKS of people found twice", self.nms_oks)
         if self.batch_size is not None and self.batch_size < 1:
             raise UsageError(f"the batch size must be at least 1, but is {self.batch_size}")
         if self.decode_limit is not None and self.decode_limit <= 0:
             raise UsageError(f"the decode limit must be above 0, or None for none, but is {self.decode_limit}")
-        if not 0 <= self.box_score <= 1:
-            raise UsageError(f"the box score must be within 0..1, but is {self.box_score}")
-        if not 0 <= self.nms_oks <= 1:
-            raise UsageError(f"the OKS of people found twice must be within 0..1, but is {self.nms_oks}")
 
 
 def build_estimator(settings: Settings, *, bar: Any = False) -> TopDown | BottomUp:
-    """The estimator that `settings` describe. bar: of a download, as for `fetch.fetch`."""
-    from hrpose_cli.backends import choose_device
-    from hrpose_cli.estimation import build_backend
+    """The estimator that `settings` describe. bar: a progress bar for a download, as pooch takes it."""
+    from hrpose_cli.backends import BACKENDS, choose_device
     from hrpose_cli.models import find_weights
 
     device = choose_device(settings.device)
     fast = device != "cpu"  # a GPU runs HRNet as fast as the light net
     spec, path = find_weights(settings.weights, like=settings.like, download=settings.download, fast=fast, bar=bar)
     _check_method(settings, spec)
+    detector = build_detector(settings, device) if spec.method == "top-down" else WholeImage()
+    runtime = choose_runtime(path, spec, device=device, backend=settings.backend, precision=settings.precision)
+    common: dict[str, Any] = {
+        "backend": BACKENDS[runtime.backend](spec, path, device, runtime.precision),
+        "precision_reason": runtime.reason,
+        "weights": path,
+        "spec": spec,
+        "decode": settings.decode or spec.decode,
+        "flip_test": settings.flip_test,
+        "limit": settings.decode_limit,
+        "nms_oks": settings.nms_oks,
+    }
     if spec.method == "bottom-up":
-        return _build_bottom_up(settings, spec, path, device)
+        return BottomUp(scales=settings.scales, least=settings.box_score, **common)
     return TopDown(
-        detector=build_detector(settings, device),
-        backend=build_backend(spec, path, device=device, backend=settings.backend, precision=settings.precision),
-        weights=path,
-        spec=spec,
-        decode=settings.decode or spec.decode,
-        flip_test=settings.flip_test,
+        detector=detector,
         crop_mode=settings.crop,
         batch_size=settings.batch_size or fitting_batch(spec.input_size, device),
-        limit=settings.decode_limit,
-        nms_oks=settings.nms_oks,
+        **common,
     )
 
 
@@ -122,25 +134,6 @@ def _check_method(settings: Settings, spec: ModelSpec) -> None:
             raise UsageError(f"--{option} is for {other} weights, but {spec.name} works {spec.method}: leave it out")
 
 
-def _build_bottom_up(settings: Settings, spec: ModelSpec, path: Path, device: str) -> BottomUp:
-    """The estimator for a net that sees whole images."""
-    from hrpose_cli.estimation import build_backend
-
-    # Images come in all sizes, and only PyTorch takes them as they come.
-    backend = "torch" if settings.backend == "auto" else settings.backend
-    return BottomUp(
-        backend=build_backend(spec, path, device=device, backend=backend, precision=settings.precision),
-        spec=spec,
-        decode=settings.decode or spec.decode,
-        flip_test=settings.flip_test,
-        scales=settings.scales,
-        limit=settings.decode_limit,
-        least=settings.box_score,
-        nms_oks=settings.nms_oks,
-        weights=path,
-    )
-
-
 def build_detector(settings: Settings, device: str) -> Detector:
     """The detector or box file that `settings` name."""
     if settings.boxes is not None:
@@ -148,12 +141,19 @@ def build_detector(settings: Settings, device: str) -> Detector:
     if settings.detector == "none":
         return WholeImage()
     path = find_detector_file(settings.detector)
-    backend, precision = choose_for_detector(path, device, settings.backend, settings.precision)
-    return load_detector(path, device=device, backend=backend, precision=precision, confidence=settings.box_score)
+    runtime = choose_runtime(path, None, device=device, backend=settings.backend, precision=settings.precision)
+    detector = load_detector(
+        path,
+        device=device,
+        backend=runtime.backend,
+        precision=runtime.precision,
+        confidence=settings.box_score,
+    )
+    return replace(detector, precision_reason=runtime.reason)
 
 
 def provenance(settings: Settings, estimator: TopDown | BottomUp) -> dict[str, Any]:
-    """What made the poses: for the `info` of every file that is written, and for summaries."""
+    """The origin of poses, for the `info` of every file that is written, and for summaries."""
     from hrpose_cli.backends import RUNTIME_PACKAGES
 
     spec, backend = estimator.spec, estimator.backend
@@ -176,6 +176,7 @@ def provenance(settings: Settings, estimator: TopDown | BottomUp) -> dict[str, A
         "backend": backend.name,
         "device": backend.device,
         "precision": backend.precision,
+        "precision_reason": estimator.precision_reason,
         "options": asdict(settings) | {"decode": estimator.decode},
         "scores": "keypoint: height of its heatmap peak, clipped to 0..1; "
         "person: box score x mean of the keypoint scores above 0.2",
@@ -183,10 +184,11 @@ def provenance(settings: Settings, estimator: TopDown | BottomUp) -> dict[str, A
 
 
 def _describe_box_source(settings: Settings, detector: Detector) -> dict[str, Any]:
-    """Where the boxes come from."""
+    """The detector or the file that gives the boxes."""
     if isinstance(detector, YoloDetector):
         facts = {"name": detector.name, "sha256": detector.sha256}
         facts |= {"backend": detector.backend, "precision": detector.precision}
+        facts |= {"precision_reason": detector.precision_reason}
         return facts | {"score": detector.confidence, "nms_iou": detector.iou, "long_side": LONG_SIDE}
     if settings.boxes is not None:
         return {"name": Path(settings.boxes).name, "sha256": sha256_file(Path(settings.boxes))}

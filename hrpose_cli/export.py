@@ -1,4 +1,4 @@
-"""Nets as files for other runtimes, and how exactly those give what PyTorch gives."""
+"""Export of nets for other runtimes, and their parity with PyTorch."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from hrpose_cli.backends import (
 )
 from hrpose_cli.detection import Detector, WholeImage
 from hrpose_cli.errors import BackendError, InputError, UsageError, first_line
-from hrpose_cli.estimation import TopDown, build_backend, choose_backend, locate_keypoints, own_precision
+from hrpose_cli.estimation import TopDown, build_backend, choose_runtime, locate_keypoints, own_precision
 from hrpose_cli.evaluate import EvalProtocol, check_skeleton, ground_truth_boxes, keypoint_rows, read_annotated_frames
 from hrpose_cli.files import atomic_write, sha256_file
 from hrpose_cli.media import expand_input
@@ -103,7 +103,7 @@ class ExportTarget:
 
 @dataclass(frozen=True)
 class Parity:
-    """How far an exported net is from the same net in PyTorch in float32."""
+    """The distance of an exported net from the same net in PyTorch in float32."""
 
     crops: int
     heatmap: float  # the largest difference of two values
@@ -121,7 +121,7 @@ def export_net(spec: ModelSpec, weights: Path, target: ExportTarget) -> None:
     net = load_net(spec, weights)
     try:
         write(net, spec, facts, target)
-    except (OSError, RuntimeError) as error:  # what each runtime says of a full disk
+    except (OSError, RuntimeError) as error:  # each runtime has its own error for a full disk
         said = getattr(error, "strerror", None) or first_line(error)
         raise InputError(f"cannot write {target.path}: {said}") from error
 
@@ -153,7 +153,7 @@ def _write_openvino(net: torch.nn.Module, spec: ModelSpec, facts: dict[str, str]
     if target.calibrate:
         from hrpose_cli.backends import import_nncf, quantize_model
 
-        import_nncf()  # is it there, before the work?
+        import_nncf()  # fail before the work where it is missing
         crops = target.calibrate.crops(net, spec)
         facts, model = facts | {"calibration_crops": str(len(crops))}, quantize_model(model, crops)
     if target.batch:
@@ -190,7 +190,7 @@ def build_parity_estimators(spec: ModelSpec, weights: Path, exported: Path) -> t
     """
     reference = build_backend(spec, weights, device="cpu", backend="torch", precision="fp32")
     own = describe_weights(exported)
-    name, _ = choose_backend(exported, "cpu", "auto", "fp32")
+    name = choose_runtime(exported, own, device="cpu", precision="fp32").backend
     precision = own_precision(exported, name) or "fp32"
     other = build_backend(own, exported, device="cpu", backend=name, precision=precision)
     top_down = TopDown(WholeImage(), reference, spec, decode=spec.decode, weights=weights)

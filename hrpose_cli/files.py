@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and JSON read with a clear word when it is none."""
+"""Atomic writing, hashes, JSON, shipped files, the cache folder and stale temporary files."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ def check_writable(path: Path, *, make: bool = False) -> None:
 
 
 def encode_utf8(text: str) -> bytes:
-    """UTF-8. What of a file name is none comes as an escape that JSON reads back: caf, U+DCE9, .jpg."""
+    """Encode as UTF-8; bytes of a file name that are not UTF-8 become escapes that JSON reads back."""
     return text.encode(errors="backslashreplace")
 
 
 def read_json(path: Path, what: str) -> Any:
-    """The content of a JSON file; `what` it should be is said when it cannot be read."""
+    """The content of a JSON file; an error says `what` it should be."""
     try:
         return json.loads(path.read_bytes())
     except OSError as error:
@@ -75,7 +75,7 @@ def shipped_folder(folder: str) -> Path:
 
 
 def cache_dir() -> Path:
-    """Where fetched files lie: HRPOSE_CACHE, or the user's cache folder."""
+    """The folder of fetched files: HRPOSE_CACHE, or the user's cache folder."""
     from platformdirs import user_cache_path
 
     own = os.environ.get("HRPOSE_CACHE")
@@ -105,7 +105,7 @@ def to_json(content: Any) -> str:
 
 
 def remove_stale_files(target: Path) -> None:
-    """Remove what processes that do not run any more left of `target`, or in it if it is a folder of OpenPose."""
+    """Remove temporary files that dead processes left beside `target`, or in it if it is an OpenPose folder."""
     name = rf"{re.escape(target.stem)}(_track\d+)?{re.escape(target.suffix)}(\..+)?"  # tracks are those of TRC
     _remove_if_stale(target.parent, name)
     _remove_if_stale(target, r".+_\d{12}_keypoints\.json")
@@ -126,7 +126,7 @@ def _remove_if_stale(folder: Path, name: str) -> None:
 
 
 def _is_process_alive(process: int) -> bool:
-    """Whether a process of this number runs; yes where that cannot be asked without harm."""
+    """Return whether a process of this number runs; True where asking could do harm."""
     if os.name != "posix":
         return True
     try:

@@ -1,4 +1,4 @@
-"""What there is to work with: files that the package ships, and memory."""
+"""Processors and memory that this process may use, and the batch size that fits them."""
 
 import math
 import os
@@ -9,9 +9,8 @@ from pathlib import Path
 # Bytes that a net takes for each pixel of a crop while it runs. HRNet takes 200 in float32, SimpleBaseline and
 # Hourglass 400; cuDNN's workspace and the decoding come on top.
 _BYTES_PER_PIXEL = 800
-MEMORY_FRACTION = (
-    4  # of the free memory one part is for a batch: others need some, and so do graphs of other batch sizes
-)
+# A batch takes one part in this many of the free memory: others need some, and so do graphs of other batch sizes.
+MEMORY_FRACTION = 4
 _LARGEST_BATCH = {"cpu": 32, "cuda": 64}  # larger batches are no faster
 
 # Of a control group, by the name of its controller ("" in version 2): files with its limit and with what is
@@ -27,7 +26,7 @@ _OWN_GROUPS = Path("/proc/self/cgroup")
 
 
 def fitting_batch(size: tuple[int, int], device: str) -> int:
-    """How many crops of `size` (width, height) make a good batch on a torch device: a power of two."""
+    """The number of crops of `size` (width, height) that make a good batch on a torch device: a power of two."""
     a_crop = size[0] * size[1] * _BYTES_PER_PIXEL
     most = _LARGEST_BATCH.get(device.partition(":")[0], _LARGEST_BATCH["cpu"])
     count = max(1, min(most, free_memory(device) // (MEMORY_FRACTION * a_crop)))
@@ -36,7 +35,7 @@ def fitting_batch(size: tuple[int, int], device: str) -> int:
 
 def cpu_count() -> int:
     """The cores that this process may use: those it may run on, or fewer if its control group has less CPU time."""
-    return min([_allowed_cpus(), *(max(1, math.ceil(share)) for share in _group_cpu_limits())])
+    return min([_allowed_cpus(), *(max(1, math.ceil(cores)) for cores in _group_cpu_limits())])
 
 
 def _allowed_cpus() -> int:

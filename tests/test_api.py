@@ -107,6 +107,7 @@ def test_every_run_can_say_what_made_it(weights_file: Path) -> None:
     assert info["weights"]["name"] == "tiny"
     assert len(info["weights"]["sha256"]) == 64
     assert (info["device"], info["precision"], info["options"]["flip_test"]) == ("cpu", "fp32", True)
+    assert info["precision_reason"]
     assert info["options"]["decode"] == "dark"
     assert info["versions"].keys() >= {"torch", "opencv-python", "ultralytics"}
 

@@ -13,7 +13,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
-from hrpose_cli.backends.openvino import find_quantized_file
+from hrpose_cli.backends.openvino import _find_quantized_file
 from hrpose_cli.backends.pytorch import TorchBackend
 from hrpose_cli.detection.boxes import WholeImage
 from hrpose_cli.errors import BackendError, InputError, WeightsError
@@ -120,9 +120,9 @@ def test_a_net_that_may_run_in_bf16_is_compared_in_fp32(
     weights_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = exported(tmp_path, weights_file, "openvino")
-    monkeypatch.setattr("hrpose_cli.estimation.precision._AP_LOSSES", {sha256_file(weights_file): {"bf16": 0.0}})
-    monkeypatch.setattr("hrpose_cli.backends.openvino_precisions", lambda: ("fp32", "bf16"))
-    assert backends.choose_backend(path, "cpu", "auto", "auto") == ("openvino", "bf16")
+    monkeypatch.setattr(backends, "openvino_precisions", lambda: ("fp32", "bf16"))
+    monkeypatch.setattr(backends, "_try_once", lambda *_: {"bf16": 1.0})
+    assert backends.choose_runtime(path, spec(), device="cpu").precision == "bf16"
     assert build_parity_estimators(spec(), weights_file, path)[1].backend.precision == "fp32"
 
 
@@ -165,13 +165,13 @@ def test_an_int8_net_beside_its_weights_is_found(
     monkeypatch.setattr("hrpose_cli.backends.quantize_model", lambda model, crops: model)
     monkeypatch.setattr("hrpose_cli.export.build_detector", lambda settings, device: WholeImage())
     weights = Path(shutil.copy(weights_file, tmp_path))
-    assert find_quantized_file(weights) is None
+    assert _find_quantized_file(weights) is None
     name = default_export_name(find_weights(str(weights))[0], "openvino", "int8")
     export_net(spec(), weights, ExportTarget("openvino", tmp_path / name, "int8", None, CalibrationImages(images)))
-    assert find_quantized_file(weights) == tmp_path / name
+    assert _find_quantized_file(weights) == tmp_path / name
     assert backends.build_backend(spec(), weights, device="cpu", precision="int8").precision == "int8"
     weights.write_bytes(weights.read_bytes() + b"other")
-    assert find_quantized_file(weights) is None
+    assert _find_quantized_file(weights) is None
 
 
 def test_int8_without_its_package_is_one_line(

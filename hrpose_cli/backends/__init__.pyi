@@ -14,8 +14,6 @@ from .onnx import convert_to_onnx as convert_to_onnx
 from .openvino import RequestStreams as RequestStreams
 from .openvino import compile_model as compile_model
 from .openvino import convert_to_openvino as convert_to_openvino
-from .openvino import find_quantized_file as find_quantized_file
-from .openvino import has_vnni as has_vnni
 from .openvino import import_openvino as import_openvino
 from .openvino import load_compiled as load_compiled
 from .openvino import openvino_precisions as openvino_precisions

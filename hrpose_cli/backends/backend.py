@@ -1,4 +1,4 @@
-"""A net that runs: what every backend offers, and the errors that all of them share."""
+"""The protocol that every backend follows, and the errors that all of them share."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ class OnDevice(Protocol):
     device: str
 
     def on_device(self, images: Tensor) -> Tensor:
-        """As the backend's call: (N, h, w, 3) uint8 RGB -> (N, K, h/4, w/4) float32, both on the device."""
+        """The same call for images on the device: (N, h, w, 3) uint8 RGB -> (N, K, h/4, w/4) float32."""
 
 
-# What torch says of a CPU on Linux and elsewhere and of Apple's GPU, and C++ of itself: all with plain RuntimeErrors.
+# Messages of torch for a CPU on Linux and elsewhere and for Apple's GPU, and of C++: all in plain RuntimeErrors.
 _OUT_OF_MEMORY_MESSAGES = ("DefaultCPUAllocator", "out of memory", "bad_alloc")
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether more memory was asked for than there is."""
+    """Return whether an error means that the memory did not suffice."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
         word in str(error) for word in _OUT_OF_MEMORY_MESSAGES
     )
@@ -47,7 +47,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 @contextmanager
 def catch_out_of_memory(backend: Backend, remedy: str) -> Iterator[None]:
-    """BackendError where the block takes more memory than the device of `backend` has. remedy: an option to change."""
+    """Raise BackendError where the block takes more memory than the device has. remedy: an option to change."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:
@@ -57,8 +57,8 @@ def catch_out_of_memory(backend: Backend, remedy: str) -> Iterator[None]:
 
 
 def check_heatmaps(backend: Backend, *maps: Tensor) -> None:
-    """BackendError unless all that comes from `backend` is numbers."""
-    if not all(torch.isfinite(torch.stack(torch.aminmax(m))).all() for m in maps):  # NaN is the least and the most
+    """Raise BackendError unless all heatmaps of `backend` are numbers."""
+    if not all(torch.isfinite(torch.stack(torch.aminmax(m))).all() for m in maps):  # NaN is its own minimum and maximum
         made = f"{backend.name} on {backend.device} in {backend.precision}"
         raise BackendError(f"{made} gave heatmaps that are not numbers: damaged weights, or try --device cpu")
 

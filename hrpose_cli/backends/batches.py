@@ -1,4 +1,4 @@
-"""Batches in sizes that a runtime likes."""
+"""Batches split, padded and joined."""
 
 from collections.abc import Callable
 
@@ -10,11 +10,11 @@ from hrpose_cli.poses import Image
 
 # Batches for which a CUDA graph is captured: each size costs a capture and memory.
 _BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
-_CHEAP_BATCH = 32  # so many images hardly fill a card: empty ones among them cost less than a second call
+_CHEAP_BATCH = 32  # images; fewer hardly fill a GPU: padding costs less than a second call
 
 
 def fixed_batch_size(count: int) -> int:
-    """The smallest of SIZES that holds `count` images; `count` itself above them all."""
+    """The smallest batch size that holds `count` images; `count` itself above the largest."""
     return next((size for size in _BATCH_SIZES if size >= count), count)
 
 
@@ -35,18 +35,18 @@ def pad_batch(images: Image, size: int) -> Image:
 
 
 def split_evenly(images: Image, workers: int, most: int) -> list[Image]:
-    """Images (N, h, w, 3) in parts of at most `most`, as even as can be and as many for each of `workers`."""
+    """Split images (N, h, w, 3) into parts of at most `most`, evenly over `workers`."""
     rounds = -(-len(images) // (workers * most))
     size = -(-len(images) // (workers * rounds)) if rounds else 1
     return [images[start : start + size] for start in range(0, len(images), size)]
 
 
 def run_in_batches(run: Callable[[Image], Tensor], images: Image, most: int, *, fill: bool = False) -> Tensor:
-    """Heatmaps (N, K, h/4, w/4) of at most `most` images at a time, or with `fill` always of that many."""
+    """Heatmaps (N, K, h/4, w/4), from batches of at most `most` images, or with `fill` of exactly that many."""
     parts = [images[start : start + most] for start in range(0, len(images), most)]
     return join_heatmaps([run(pad_batch(part, most) if fill else part)[: len(part)] for part in parts])
 
 
 def join_heatmaps(maps: list[Tensor]) -> Tensor:
-    """The heatmaps of several parts as those of one."""
+    """Join the heatmaps of several parts."""
     return maps[0] if len(maps) == 1 else torch.cat(maps)

@@ -1,4 +1,4 @@
-"""Nets that took long to convert, kept on disk."""
+"""A cache on disk for nets that took long to convert."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _KEPT_FILES = 8  # nets; the oldest go, since every version of a runtime and eve
 
 
 def load_or_make(what: str, facts: dict[str, str], make: Callable[[], bytes], read: Callable[[bytes], _T]) -> _T:
-    """What `read` gives for the bytes that `make` gives, from disk if they were made before from the same `facts`.
+    """Read the bytes that `make` gives, from disk if they were made before from the same `facts`.
 
-    what: the folder in the cache, and the suffix. A cache that cannot be used, or a file in it that `read` fails
-    over, costs time, nothing else.
+    what: the folder in the cache, and the suffix. A cache that cannot be used, or a file in it that `read` rejects,
+    costs time and nothing else.
     """
     path = _cache_path(what, facts)
     with suppress(Exception):  # not there, cut short or another program's: runtimes' errors share no base
@@ -39,16 +39,16 @@ def load_or_make(what: str, facts: dict[str, str], make: Callable[[], bytes], re
 
 
 def _cache_path(what: str, facts: dict[str, str]) -> Path:
-    """The file for `facts`; whatever they say is in its name as a hash."""
+    """The file for `facts`, named by their hash."""
     key = hashlib.sha256(json.dumps(facts | {"hrpose": __version__}, sort_keys=True).encode()).hexdigest()
     return cache_dir() / what / f"{key[:32]}.{what}"
 
 
 def _list_surplus_files(folder: Path, what: str) -> list[Path]:
-    """All files but the KEPT ones that were used last."""
+    """The files to delete: all but those that were used last."""
     return sorted(folder.glob(f"*.{what}"), key=lambda path: path.stat().st_mtime)[:-_KEPT_FILES]
 
 
 def describe_net(spec: ModelSpec, path: Path) -> dict[str, str]:
-    """What is kept of a net depends on these."""
+    """The facts on which a converted net depends."""
     return {"weights": sha256_file(path), "net": str(sorted(spec.metadata().items()))}

@@ -1,4 +1,4 @@
-"""PyTorch on a CUDA card: half weights, a CUDA graph for each of a few batch sizes, crops that are there already."""
+"""PyTorch on a CUDA device: CUDA graphs for a few batch sizes, and crops that are on the device already."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class _CudaBackend:
         return heatmaps
 
     def _recording(self, size: int) -> _CapturedGraph | None:
-        """What was captured for `size` crops, now or before; None where that is impossible."""
+        """The graph for `size` crops, captured now or before; None where that is impossible."""
         if self.no_graphs is None and size not in self._recorded:
             images = torch.zeros((size, *self._shape), dtype=torch.uint8, device=self.device)
             try:
@@ -156,7 +156,7 @@ def build_cuda(spec: ModelSpec, path: Path, device: str, precision: str) -> Back
 
 @contextmanager
 def _set_arithmetic(*, exact: bool, tuned: bool = False) -> Iterator[None]:
-    """How cuDNN computes within the block; the process keeps its own settings.
+    """Set cuDNN's arithmetic within the block; the process keeps its own settings.
 
     exact: float32 is float32, and not TF32 with ten bits, which torch takes by itself. tuned: time the
     algorithms for a shape and keep the fastest, which pays where few shapes come.

@@ -1,4 +1,4 @@
-"""Devices: which one to use, and arrays on their way to it."""
+"""The choice of a device, and the transfer of arrays to it."""
 
 from typing import Any
 
@@ -7,8 +7,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hrpose_cli.errors import BackendError
-
-# On a device -------------------------------------------------------------------------------------
 
 
 def upload(array: NDArray[Any], device: str) -> Tensor:
@@ -25,7 +23,7 @@ def upload(array: NDArray[Any], device: str) -> Tensor:
 
 
 def choose_device(wanted: str) -> str:
-    """`wanted`, or for "auto" the best that is there: a CUDA card, Apple's GPU, the CPU."""
+    """Return `wanted`, or for "auto" the best device there is: CUDA, Apple's GPU, the CPU."""
     if wanted == "auto":
         return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     kind, _, number = wanted.partition(":")

@@ -56,7 +56,7 @@ def build_onnx(spec: ModelSpec, path: Path, device: str, precision: str) -> Back
         check_precision(str(path), precision, (facts.precision,))
         return _OnnxBackend(_open_session(path.read_bytes(), path), precision=precision, batch=facts.batch)
     check_precision("ONNX Runtime", precision, ("fp32",))
-    _import_onnxruntime()  # is it there, before the work?
+    _import_onnxruntime()  # fail before the work where it is missing
     facts_of_net = describe_net(spec, path) | {"torch": torch.__version__}
     return _OnnxBackend(
         load_or_make("onnx", facts_of_net, partial(_convert_weights, spec, path), partial(_open_session, path=path))
@@ -110,7 +110,8 @@ def _fold_channel_shuffle(graph: Any, x: Any, groups: Any) -> Any:
 
     count = int(groups.node().t("value"))
     shape = graph.op("Shape", x)
-    share = graph.op("Div", graph.op("Gather", shape, constant(1), axis_i=0), constant(count))
-    apart = graph.op("Concat", constant(0, count), share, constant(-1), axis_i=0)  # (as it is, groups, C / groups, h w)
+    per_group = graph.op("Div", graph.op("Gather", shape, constant(1), axis_i=0), constant(count))
+    # (as it is, groups, C / groups, h w)
+    apart = graph.op("Concat", constant(0, count), per_group, constant(-1), axis_i=0)
     turned = graph.op("Transpose", graph.op("Reshape", x, apart), perm_i=[0, 2, 1, 3])
     return graph.op("Reshape", turned, shape).setType(x.type())

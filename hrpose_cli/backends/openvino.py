@@ -57,24 +57,19 @@ def _openvino_core() -> Any:
 
 
 def openvino_precisions() -> tuple[str, ...]:
-    """What OpenVINO computes in on this CPU; it knows the instructions that lower ones need."""
+    """The precisions that OpenVINO offers on this CPU; it knows the instructions that they need."""
     able = _openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return ("fp32", *(name for name in ("bf16", "fp16", "int8") if name.upper() in able))
 
 
-def has_vnni() -> bool:
-    """Whether this CPU has VNNI; sums of products of bytes overflow without, and losses were not measured so."""
-    return bool(torch.cpu._is_vnni_supported())
-
-
 def thread_count() -> int:
-    """The cores that this process may use; OMP_NUM_THREADS says fewer, as it does to PyTorch."""
+    """The number of threads: the cores that this process may use, or fewer by OMP_NUM_THREADS, as in PyTorch."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
     return min(int(asked), cpu_count()) if asked.isdecimal() and int(asked) else cpu_count()
 
 
 def _compile_properties(precision: str) -> dict[str, Any]:
-    """A part of a batch to each thread. Left alone, OpenVINO takes bf16 where it can, unasked.
+    """Options for the compiler: one part of a batch per thread, and the precision, else OpenVINO takes bf16 by itself.
 
     Threads that share one part wait for each other after each of hundreds of operations, and all of
     them as long as the slowest: twice the time on a machine that does something else as well.
@@ -87,7 +82,7 @@ def _compile_properties(precision: str) -> dict[str, Any]:
 
 
 class RequestStreams:
-    """A compiled net that does several parts of a batch at a time."""
+    """A compiled net that runs several parts of a batch at a time."""
 
     def __init__(self, compiled: Any) -> None:
         self.count = int(compiled.get_property("NUM_STREAMS"))
@@ -136,7 +131,7 @@ def build_openvino(spec: ModelSpec, path: Path, device: str, precision: str) -> 
     check_cpu_only("OpenVINO", device)
     check_precision("OpenVINO", precision, openvino_precisions())
     if precision == "int8" and path.suffix not in EXPORTED_SUFFIXES:
-        path = find_quantized_file(path) or _raise_missing(path)
+        path = _find_quantized_file(path) or _raise_missing(path)
     if path.suffix in EXPORTED_SUFFIXES:
         facts = read_export_info(path)
         _check_own_precision(path, facts.precision, precision)
@@ -145,7 +140,7 @@ def build_openvino(spec: ModelSpec, path: Path, device: str, precision: str) -> 
     return _OpenVINOBackend(net, precision=precision)
 
 
-def find_quantized_file(path: Path) -> Path | None:
+def _find_quantized_file(path: Path) -> Path | None:
     """The int8 net that `hrpose export` made of the weights in `path`, if it lies beside them."""
     beside = path.with_suffix(".int8.xml")
     made = beside.is_file() and read_export_metadata(beside).get("weights_sha256") == sha256_file(path)

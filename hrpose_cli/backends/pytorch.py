@@ -41,7 +41,7 @@ def _standardise(images: Tensor, mean: Tensor, std: Tensor, color: str) -> Tenso
 class NormalisedNet(nn.Module):
     """A net that takes uint8 RGB images (N, h, w, 3) and gives float32; the net itself takes and gives `dtype`.
 
-    levels: (2, 3), what is taken from the grey levels and what they are then divided by.
+    levels: (2, 3), the offset that is subtracted from the grey levels and their divisor.
     """
 
     mean: Tensor
@@ -89,7 +89,7 @@ def _take_whole_grey_levels(net: nn.Module) -> Tensor:
 
 
 def grey_level_shift(weight: Tensor) -> Tensor:
-    """(O,) what a convolution (O, 3, h, w) of standardised images gives for one of grey levels round(mean)."""
+    """(O,) output of a convolution (O, 3, h, w) of standardised images for an image of grey levels round(mean)."""
     mean, std = GREY_LEVELS.double()
     shift: Tensor = (weight * ((mean.round() - mean) / std).view(3, 1, 1)).sum((1, 2, 3))
     return shift
@@ -98,9 +98,9 @@ def grey_level_shift(weight: Tensor) -> Tensor:
 def runnable_net(
     net: nn.Module, *, color: str = "rgb", precision: str = "fp32", whole_levels: bool | None = None
 ) -> NormalisedNet:
-    """A simplified and folded copy of `net` with all that lies between uint8 crops and float32 heatmaps.
+    """A simplified and folded copy of `net` that takes uint8 crops and gives float32 heatmaps.
 
-    whole_levels: whether `_take_whole_grey_levels`; None: in bf16.
+    whole_levels: see `_take_whole_grey_levels`; None: in bf16 only.
     """
     folded, dtype = _fold_batch_norms(simplify_net(net)), DTYPES[precision]
     whole = precision == "bf16" if whole_levels is None else whole_levels
@@ -110,16 +110,16 @@ def runnable_net(
 
 
 def _convert_precision(net: fx.GraphModule, dtype: torch.dtype, exact: re.Pattern[str] | None) -> fx.GraphModule:
-    """`net` in `dtype`, but for the operations in whose names `exact` is found: they stay in float32.
+    """Convert `net` to `dtype`, except the operations in whose names `exact` is found: they stay in float32.
 
-    What the net gives is not rounded again: in few digits the two highest pixels of many peaks are equal.
+    The output is not rounded again: in few digits the two highest pixels of many peaks are equal.
     """
     for name, values in (*net.named_parameters(), *net.named_buffers()):
-        if values.is_floating_point() and not _name_operation(name, exact):
+        if values.is_floating_point() and not _stays_fp32(name, exact):
             values.data = values.data.to(dtype)
     edges = [(node, source) for node in net.graph.nodes for source in node.all_input_nodes]
     for node, source in edges:
-        stays, came = (_name_operation(_keep_in_fp32(each), exact) for each in (node, source))
+        stays, came = (_stays_fp32(_operation_name(each), exact) for each in (node, source))
         of_a_shape = {node.target, source.target} & {getattr, operator.getitem}
         if stays != came and not of_a_shape and node.op != "output":
             with net.graph.inserting_before(node):
@@ -129,19 +129,19 @@ def _convert_precision(net: fx.GraphModule, dtype: torch.dtype, exact: re.Patter
     return net
 
 
-def _keep_in_fp32(node: fx.Node) -> str:
-    """What an operation is called, as its layer if it is one."""
+def _operation_name(node: fx.Node) -> str:
+    """The name of an operation: that of its layer if it is one."""
     return str(node.target) if node.op == "call_module" else node.name
 
 
-def _name_operation(name: str, names: re.Pattern[str] | None) -> bool:
-    return names is not None and names.search(name) is not None
+def _stays_fp32(name: str, exact: re.Pattern[str] | None) -> bool:
+    return exact is not None and exact.search(name) is not None
 
 
 def trace_net(module: nn.Module, size: tuple[int, int], batch: int = 1) -> torch.jit.ScriptModule:
-    """The operations of `module` for uint8 crops of `size` (width, height), as OpenVINO and ONNX take them.
+    """Trace `module` for uint8 crops of `size` (width, height), as OpenVINO and ONNX take it.
 
-    torch calls this way old; `torch.export`, which shall follow, takes five times as long for HRNet.
+    torch calls tracing deprecated; its successor `torch.export` takes five times as long for HRNet.
     """
     example = torch.zeros(batch, size[1], size[0], 3, dtype=torch.uint8)
     with torch.no_grad(), ignore_tracing_warnings():
@@ -151,7 +151,7 @@ def trace_net(module: nn.Module, size: tuple[int, int], batch: int = 1) -> torch
 
 @contextmanager
 def ignore_tracing_warnings() -> Iterator[None]:
-    """Let torch not warn of what is known to be deprecated."""
+    """Silence torch's warnings that tracing is deprecated."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
@@ -189,7 +189,7 @@ def move_to_device(module: nn.Module, device: str) -> nn.Module:
 
 
 def torch_precisions(device: str) -> tuple[str, ...]:
-    """What torch computes in on a device; a CPU must have the instructions for it."""
+    """The precisions that torch offers on a device; a CPU must have the instructions for them."""
     if device.startswith("cuda"):
         return ("fp32", "fp16", "bf16")
     if device == "mps":

@@ -31,7 +31,7 @@ def quantize_model(model: Any, crops: Image) -> Any:
     """OpenVINO's graph `model` with weights and activations of 8 bits, ranges measured on `crops` (N, h, w, 3).
 
     The last convolution stays as it is: its output is the heatmaps, whose flanks tell a keypoint's place
-    to a fraction of a pixel. So do the operations of FLOATING, where branches of unlike ranges meet.
+    to a fraction of a pixel. So do `_FP32_OPERATIONS`, where branches of unlike ranges meet.
     "mixed" gives activations a range that need not be symmetric about 0.
     """
     nncf = import_nncf()
@@ -42,6 +42,6 @@ def quantize_model(model: Any, crops: Image) -> Any:
             nncf.Dataset([crop[None] for crop in crops]),
             subset_size=len(crops),
             preset=nncf.QuantizationPreset.MIXED,
-            # Not every net has all of FLOATING, which nncf would call an error.
+            # Not every net has all of them, which nncf would call an error.
             ignored_scope=nncf.IgnoredScope(names=convolutions[-1:], types=_FP32_OPERATIONS, validate=False),
         )

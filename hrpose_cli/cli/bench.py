@@ -14,15 +14,10 @@ from hrpose_cli.cli import options as opt
 from hrpose_cli.errors import UsageError
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from hrpose_cli.bench import ClipRow
 
-    from hrpose_cli.bench import BatchRow, ClipRow, Measurements, StageRow
-
-# Batches, and people per frame, of each method: those in a whole image are there and cannot be made up.
-_USUAL: dict[str, tuple[Sequence[int], Sequence[int | None]]] = {
-    "top-down": ((1, 8, 32), (0, 1, 5, 20, 50)),
-    "bottom-up": ((1,), (None,)),
-}
+# People per frame for each method: those in a whole image are there and cannot be made up.
+_DEFAULT_PEOPLE: dict[str, Sequence[int | None]] = {"top-down": (0, 1, 5, 20, 50), "bottom-up": (None,)}
 
 
 def bench(
@@ -33,21 +28,17 @@ def bench(
     backend: opt.BackendName = "auto",
     precision: opt.Precision = "auto",
     flip_test: opt.FlipTest = False,
-    batches: Annotated[
-        str | None,
-        typer.Option(help="Crops a batch, or images, with commas between.", show_default="1,8,32; bottom-up 1"),
-    ] = None,
     people: Annotated[
         str | None,
         typer.Option(help="Made-up people per frame, with commas between; top-down only.", show_default="0,1,5,20,50"),
     ] = None,
     video: Annotated[Path | None, typer.Option(help="Clip whose first frames to use. Default: a shipped one.")] = None,
-    seconds: Annotated[float, typer.Option(min=0.1, help="For each number of people, about.")] = 5.0,
-    json: Annotated[Path | None, typer.Option(help="Write all numbers here; - prints them instead of tables.")] = None,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Approximate time for each number of people.")] = 5.0,
+    json: Annotated[Path | None, typer.Option(help="Write all numbers here; - prints them instead of a table.")] = None,
     download: opt.Download = False,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Measure persons/s of the net, frames/s of each stage, and both from file to file by people per frame."""
+    """Measure frames per second from file to file, and the time of each stage, by people per frame."""
     from hrpose_cli.api import build_estimator, provenance
     from hrpose_cli.bench import measure_speed
     from hrpose_cli.cli.report import Report, describe_net
@@ -56,7 +47,6 @@ def bench(
 
     report, settings = Report(quiet=quiet), opt.read_settings(locals())
     clip = video or shipped_folder("samples") / "walk.mp4"
-    sizes = None if batches is None else opt.read_numbers("--batches", batches, int, least=1)
     counts = None if people is None else opt.read_numbers("--people", people, int, least=0)
     if json is not None and str(json) != "-":
         check_writable(json)
@@ -64,61 +54,25 @@ def bench(
         estimator = build_estimator(settings, bar=bar)
     if counts and estimator.spec.method == "bottom-up":
         raise UsageError(f"{estimator.spec.name} finds who is in the image: leave --people out")
-    usual_sizes, usual_counts = _USUAL[estimator.spec.method]
-    source = partial(open_clip, str(clip))
-    found = measure_speed(estimator, source, sizes or usual_sizes, counts or usual_counts, seconds)
+    found = measure_speed(
+        estimator, partial(open_clip, str(clip)), counts or _DEFAULT_PEOPLE[estimator.spec.method], seconds
+    )
     info = provenance(settings, estimator)
     if json is not None:
-        opt.write_json_output(json, {"info": info, "clip": clip.name, **asdict(found)})
+        opt.write_json_output(json, {"info": info, "clip": clip.name, "runs": [asdict(row) for row in found]})
     if str(json) != "-":
-        _show(found, f"{clip.name} {found.size[0]}x{found.size[1]}, {describe_net(info)}")
+        _show(found, f"{clip.name}, {describe_net(info)}; ms per frame of each stage, which overlap")
 
 
-def _show(found: Measurements, what: str) -> None:
-    """Three tables on the standard output."""
-    from hrpose_cli.cli.report import print_table
-
-    print_table(_of_batches(found.batches), f"{what}, {found.operations / 1e9:.2f} GFLOP a crop or image")
-    print_table(_of_stages(found.stages), "\neach stage alone")
-    print_table(_of_runs(found.runs), "\nfrom file to file; a stage: its share of the time, stages overlap")
-
-
-def _of_batches(rows: Sequence[BatchRow]) -> Table:
+def _show(rows: Sequence[ClipRow], title: str) -> None:
+    """A table on the standard output: a row per number of people, a column per stage."""
     from rich.table import Table
 
-    table = Table("batch", "crops/s", "multiply GFLOP/s", "of that", box=None, pad_edge=False)
-    for row in rows:
-        peak = f"{row.peak / 1e9:.0f}" if row.peak else "-"
-        table.add_row(str(row.size), f"{row.persons:.1f}", peak, _percent(row.share))
-    return table
-
-
-def _of_stages(rows: Sequence[StageRow]) -> Table:
-    from rich.table import Table
-
-    from hrpose_cli.cli.report import format_rate
-
-    table = Table("stage", "a second", "", box=None, pad_edge=False)
-    for row in rows:
-        table.add_row(row.name, format_rate(row.rate), row.of)
-    return table
-
-
-def _of_runs(rows: Sequence[ClipRow]) -> Table:
-    from rich.table import Table
-
-    from hrpose_cli.cli.report import format_rate
+    from hrpose_cli.cli.report import format_rate, print_table
 
     stages = list(dict.fromkeys(stage for row in rows for stage in row.stages))
-    on_device = any(row.device_memory is not None for row in rows)
-    last = ["memory MB", *(["CUDA MB"] if on_device else [])]
-    table = Table("people", "frames", "frames/s", "of multiply", *stages, *last, box=None, pad_edge=False)
+    table = Table("people", "frames", "frames/s", *stages, box=None, pad_edge=False)
     for row in rows:
-        shares = [_percent(row.stages.get(stage)) for stage in stages]
-        held = ["-" if mb is None else f"{mb:.0f}" for mb in (row.memory, row.device_memory)][: len(last)]
-        table.add_row(str(row.people), str(row.frames), format_rate(row.rate), _percent(row.share), *shares, *held)
-    return table
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{share:.0%}"
+        spent = [f"{1000 * row.stages[stage]:.1f}" if stage in row.stages else "-" for stage in stages]
+        table.add_row(str(row.people), str(row.frames), format_rate(row.rate), *spent)
+    print_table(table, title)

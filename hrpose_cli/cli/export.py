@@ -1,4 +1,4 @@
-"""`hrpose export`: weights in, a file for another runtime out, and how well both agree."""
+"""`hrpose export`: weights in, a file for another runtime out, and a parity report."""
 
 from __future__ import annotations
 
@@ -20,25 +20,26 @@ if TYPE_CHECKING:
 
 def export(
     weights: Annotated[str, typer.Argument(help="Name of `hrpose weights list`, or a path.")],
-    format: Annotated[Literal["onnx", "openvino"], typer.Option(help="What to write.")],
+    format: Annotated[Literal["onnx", "openvino"], typer.Option(help="Format of the file.")],
     out: Annotated[Path | None, typer.Option(help="File. Default: NAME.onnx, .xml or .int8.xml here.")] = None,
     precision: Annotated[
-        Literal["fp32", "fp16", "int8"], typer.Option(help="Of the weights; int8, for openvino: of all it computes.")
+        Literal["fp32", "fp16", "int8"],
+        typer.Option(help="Precision of the weights; int8 (openvino only): of activations too."),
     ] = "fp32",
     calibrate: Annotated[
         Path | None,
-        typer.Option(help="For int8: folder of images, or COCO annotations, whose people show the ranges."),
+        typer.Option(help="For int8: images or COCO annotations, on whose people the ranges are measured."),
     ] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Crops a call. Default: 1; int8: any.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Crops per call. Default: 1; int8: any.")] = None,
     dynamic_batch: Annotated[bool, typer.Option("--dynamic-batch", help="Any number of crops per call.")] = False,
-    gt: Annotated[Path | None, typer.Option(help="COCO annotations: compare on real crops too, with AP.")] = None,
+    gt: Annotated[Path | None, typer.Option(help="COCO annotations, to compare on real crops and by AP too.")] = None,
     images: Annotated[Path | None, typer.Option(help="Folder of the images. Default: found beside --gt.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only the first N images of --gt.")] = None,
     like: opt.Like = None,
     download: opt.Download = False,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Write a net for another runtime, run it there, and say how far it is from PyTorch in float32."""
+    """Export a net for another runtime, and report its parity with PyTorch in float32."""
     from hrpose_cli.cli.report import Report
     from hrpose_cli.export import (
         AnnotatedImages,
@@ -67,7 +68,7 @@ def export(
 
 
 def _show(console: Console, path: Path, reference: TopDown, other: TopDown, *, data: Images | None) -> None:
-    """Compare, and print what was found."""
+    """Compare both nets, and print the differences."""
     from hrpose_cli.export import compare_annotated, compare_nets, make_synthetic_crops
 
     backend = other.backend

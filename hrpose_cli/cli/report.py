@@ -39,6 +39,13 @@ def describe_net(info: Mapping[str, Any]) -> str:
     return f"{info['weights']['name']} ({info['backend']} {info['precision']} on {info['device']})"
 
 
+def _describe_precision(info: Mapping[str, Any]) -> str:
+    """The reason for each precision that was not simply asked for; empty if there is none."""
+    runs = (("pose net", info), ("detector", info["detector"]))
+    chosen = [(name, facts) for name, facts in runs if facts.get("precision_reason") not in {None, "", "as asked"}]
+    return "; ".join(f"{name} in {facts['precision']}: {facts['precision_reason']}" for name, facts in chosen)
+
+
 def format_rate(number: float) -> str:
     """At least three, and no powers of ten."""
     return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
@@ -195,7 +202,8 @@ class Report:
         options = info["options"]
         people = "bottom-up" if info["method"] == "bottom-up" else f"boxes by {info['detector']['name']}"
         line = f"{describe_net(info)}, {options['decode']} decoding{', flip test' * options['flip_test']}, {people}"
-        self.console.print("\n".join([line, *([hint] if hint else [])]), style="dim")
+        lines = [line, _describe_precision(info), hint or ""]
+        self.console.print("\n".join(filter(None, lines)), style="dim")
 
     def close(self, info: dict[str, Any], hint: str | None = None, *, written: Sequence[Path] = ()) -> None:
         """Print the summary, if anything was done; exit with an error code if anything failed.

@@ -1,4 +1,4 @@
-"""`hrpose weights`: which models there are, where they lie, and how to get one."""
+"""`hrpose weights`: models listed, fetched, checked and described."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def _verify() -> None:
 
 @app.command("path", epilog="Example: hrpose weights path default")
 def _path(name: Annotated[str, typer.Argument(help="A name, or default.")] = "default") -> None:
-    """Print where the file of a model lies."""
+    """Print the path of a model's file."""
     from hrpose_cli.models import find_weights
 
     typer.echo(find_weights(name)[1])
@@ -96,7 +96,7 @@ def _path(name: Annotated[str, typer.Argument(help="A name, or default.")] = "de
 
 @app.command("info", epilog="Example: hrpose weights info pose_hrnet_w32_256x192.pth")
 def _info(weights: Annotated[str, typer.Argument(help="A file of weights, or a name.")]) -> None:
-    """Print what a file of weights says of itself."""
+    """Print the facts and the metadata of a file of weights."""
     from hrpose_cli.models import inspect_weights, locate_weights
 
     for key, value in inspect_weights(locate_weights(weights)).items():

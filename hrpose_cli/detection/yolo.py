@@ -42,6 +42,7 @@ class YoloDetector:
     name: str
     backend: str = "torch"
     precision: str = "fp32"
+    precision_reason: str = ""
     one_each: bool = False  # the network gives one box per person and needs no NMS
     confidence: float = 0.25  # least score of a box
     iou: float = 0.6  # threshold of NMS

@@ -21,9 +21,9 @@ from .heatmaps import locate_keypoints as locate_keypoints
 from .heatmaps import merge_flip as merge_flip
 from .nms import NMS_METHODS as NMS_METHODS
 from .nms import pose_similarity as pose_similarity
+from .precision import Runtime as Runtime
 from .precision import build_backend as build_backend
-from .precision import choose_backend as choose_backend
-from .precision import choose_for_detector as choose_for_detector
+from .precision import choose_runtime as choose_runtime
 from .precision import own_precision as own_precision
 from .top_down import DetectEveryN as DetectEveryN
 from .top_down import TopDown as TopDown

@@ -60,6 +60,7 @@ class BottomUp:
     nms_oks: float = 1.0  # as in `TopDown`
     rules: GroupingRules = field(default_factory=GroupingRules)
     weights: Path | None = None  # the file that the backend's net came from
+    precision_reason: str = ""  # as in TopDown
     watch: StageTimer = field(default_factory=StageTimer)
 
     def __post_init__(self) -> None:

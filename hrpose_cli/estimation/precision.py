@@ -1,9 +1,17 @@
-"""Whether a net finds the same keypoints with fewer digits: tried on the people of the samples, once a net."""
+"""The choice of backend and precision: `auto` is decided here, for the pose net and for the detector.
+
+A pose net runs in the fastest precision in which it finds the keypoints of fp32: 99 % of them within half a
+pixel of the crop. The metadata of shipped weights record that fraction (`agreement`), by backend, kind of
+device and precision. Any other combination is tried once, on the people of the samples, and the outcome cached.
+A detector runs in the fastest precision that its metadata record to cost no box AP (`box_ap`), else in fp32.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -12,16 +20,162 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hrpose_cli.backends import BACKENDS, RUNTIME_PACKAGES, Backend, catch_out_of_memory, describe_net, load_or_make
-from hrpose_cli.errors import BackendError
+from hrpose_cli.backends import (
+    BACKENDS,
+    RUNTIME_PACKAGES,
+    Backend,
+    catch_out_of_memory,
+    describe_net,
+    load_or_make,
+    openvino_precisions,
+)
+from hrpose_cli.errors import BackendError, WeightsError
 from hrpose_cli.estimation.crops import cut_crops, mirror_images
 from hrpose_cli.estimation.heatmaps import DECODERS, DEFAULT_DECODE_LIMIT
-from hrpose_cli.files import sha256_file, shipped_folder
+from hrpose_cli.files import shipped_folder
 from hrpose_cli.media import VideoReader, read_image
-from hrpose_cli.models import EXPORTED_SUFFIXES, ModelSpec, read_export_info, read_export_metadata
+from hrpose_cli.models import EXPORTED_SUFFIXES, ModelSpec, read_export_info, read_weights_metadata
 from hrpose_cli.poses import Floats, Image
 
-# Boxes (x1, y1, x2, y2) of the people on the samples; of the clip by frame.
+_PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8")
+# What is faster than fp32 and needs nothing but the weights, the fastest first. int8 is for who asks for it:
+# no int8 net so far keeps enough keypoints.
+_FASTER_PRECISIONS = {"openvino cpu": ("bf16", "fp16"), "torch cuda": ("fp16", "bf16")}
+_BACKENDS_BY_SUFFIX = {".xml": ("openvino",), ".onnx": ("openvino", "onnx")}  # for exported nets
+
+_NEAR_PIXELS = 0.5  # crop pixels
+# The fraction of keypoints that must be so near. Most that move farther are those that a weak net sees in two
+# places: nets that keep 97.5 to 99.5 % lost .0009 AP on coco_dev with flip at most.
+_AGREEING_FRACTION = 0.99
+_ALLOWED_AP_LOSS = 0.001  # of a detector's boxes
+_AS_ASKED = "as asked"
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """The backend and the precision that run a net, and why."""
+
+    backend: str
+    precision: str
+    reason: str
+
+
+def choose_runtime(
+    path: Path, spec: ModelSpec | None, *, device: str, backend: str = "auto", precision: str = "auto"
+) -> Runtime:
+    """Decide on the backend and precision for the net in `path` on a torch device; spec: None for a detector.
+
+    BackendError for a backend or a precision that does not exist or cannot run the file.
+    """
+    if backend not in {"auto", *BACKENDS}:
+        raise BackendError(f"there is no backend called {backend!r}: use auto, {', '.join(BACKENDS)}")
+    if precision not in _PRECISIONS:
+        raise BackendError(f"there is no precision called {precision!r}: use {', '.join(_PRECISIONS)}")
+    if spec is None:
+        return _choose_for_detector(path, device, backend, precision)
+    name = _choose_backend(path, spec, device, backend)
+    if precision != "auto":
+        return Runtime(name, precision, _AS_ASKED)
+    own = own_precision(path, name)
+    return Runtime(name, own, "as exported") if own else Runtime(name, *_choose_precision(path, spec, name, device))
+
+
+def build_backend(
+    spec: ModelSpec, path: Path, *, device: str, backend: str = "auto", precision: str = "auto"
+) -> Backend:
+    """The backend that runs the net of `spec` in the file `path` on a torch device."""
+    runtime = choose_runtime(path, spec, device=device, backend=backend, precision=precision)
+    return BACKENDS[runtime.backend](spec, path, device, runtime.precision)
+
+
+def own_precision(path: Path, backend: str) -> str | None:
+    """The only precision in which `backend` runs an exported net; None: all that the backend offers."""
+    own = read_export_info(path).precision if path.suffix in EXPORTED_SUFFIXES else None
+    return None if backend == "openvino" and own != "int8" else own
+
+
+def _choose_backend(path: Path, spec: ModelSpec, device: str, wanted: str) -> str:
+    """`wanted`, or for "auto" the fastest that runs the file."""
+    able = _BACKENDS_BY_SUFFIX.get(path.suffix, tuple(BACKENDS))
+    # Whole images come in all sizes, and only PyTorch takes them as they come.
+    fast = _fastest_backend(device) if spec.method == "top-down" else "torch"
+    name = wanted if wanted != "auto" else fast if fast in able else able[-1]
+    if name not in able:
+        raise BackendError(f"{path} is an exported net: it runs with --backend {' or '.join(able)}, not {name}")
+    return name
+
+
+def _fastest_backend(device: str) -> str:
+    return "openvino" if device == "cpu" and find_spec("openvino") else "torch"
+
+
+def _choose_precision(path: Path, spec: ModelSpec, backend: str, device: str) -> tuple[str, str]:
+    """The fastest precision in which the pose net finds the keypoints of fp32, and how that is known."""
+    faster = _faster_precisions(backend, device)
+    if not faster:
+        return "fp32", "nothing is faster here"
+    if spec.method != "top-down":
+        return "fp32", "bottom-up nets are not tried in another"
+    fractions, source = _read_recorded(path, "agreement", backend, device, faster), "recorded in the weights"
+    untried = [name for name in faster if name not in fractions]
+    if untried and not _agreeing(fractions):
+        tried = _try_once(path, spec, backend, device, untried)
+        fractions, source = (fractions | tried, "tried on the samples") if tried else ({}, "")
+    best = _agreeing(fractions)
+    if best:
+        return best, f"{fractions[best]:.1%} of keypoints as in fp32, {source}"
+    kept = ", ".join(f"{fraction:.1%} in {name}" for name, fraction in fractions.items())
+    return "fp32", f"too few keypoints stay: {kept}, {source}" if kept else "too few keypoints on the samples to judge"
+
+
+def _choose_for_detector(path: Path, device: str, backend: str, wanted: str) -> Runtime:
+    """OpenVINO where it can run, in the precision that is wanted if it has that; else PyTorch in fp32."""
+    name = "torch" if backend == "onnx" else _fastest_backend(device) if backend == "auto" else backend
+    offered = ["fp32", *(_faster_precisions(name, device) if name == "openvino" else ())]
+    if wanted in offered:
+        return Runtime(name, wanted, _AS_ASKED)
+    best, reason = _choose_detector_precision(path, name, device, offered)
+    return Runtime(name, best, reason if wanted == "auto" else f"the detector has no {wanted} here; {reason}")
+
+
+def _choose_detector_precision(path: Path, backend: str, device: str, offered: Sequence[str]) -> tuple[str, str]:
+    """The fastest precision that costs a detector no box AP, and how that is known."""
+    ap = _read_recorded(path, "box_ap", backend, device, offered)
+    for name in offered[1:]:
+        if {name, "fp32"} <= ap.keys() and ap["fp32"] - ap[name] <= _ALLOWED_AP_LOSS:
+            return name, f"box AP {ap[name]:.4f}, in fp32 {ap['fp32']:.4f}, recorded in the weights"
+    return "fp32", "nothing faster is recorded as equal" if offered[1:] else "nothing is faster here"
+
+
+def _faster_precisions(backend: str, device: str) -> tuple[str, ...]:
+    """The precisions that are faster than fp32 on this machine, the fastest first."""
+    faster = _FASTER_PRECISIONS.get(f"{backend} {_device_kind(device)}", ())
+    return tuple(name for name in faster if backend != "openvino" or name in openvino_precisions())
+
+
+def _device_kind(device: str) -> str:
+    return device.partition(":")[0]
+
+
+def _agreeing(fractions: Mapping[str, float]) -> str | None:
+    """The first precision that keeps enough keypoints."""
+    return next((name for name, fraction in fractions.items() if fraction >= _AGREEING_FRACTION), None)
+
+
+def _read_recorded(path: Path, key: str, backend: str, device: str, precisions: Sequence[str]) -> dict[str, float]:
+    """The numbers under `key` in the metadata of a file of weights, for those of `precisions` that have one."""
+    try:
+        recorded = json.loads(read_weights_metadata(path).get(key, "{}"))
+        combinations = {name: f"{backend} {_device_kind(device)} {name}" for name in precisions}
+        return {name: float(recorded[each]) for name, each in combinations.items() if each in recorded}
+    except (ValueError, TypeError) as error:
+        raise WeightsError(f"{path} has metadata that cannot be read: {key}: {error}") from error
+
+
+# A trial -----------------------------------------------------------------------------------------
+
+# Boxes (x1, y1, x2, y2) of the people on the samples; for the clip by frame.
 _IMAGE_BOXES = ((49, 395, 241, 902), (224, 408, 345, 860), (671, 388, 810, 880), (0, 547, 70, 873))
 _CLIP_BOXES = {
     0: ((387, 188, 432, 336), (206, 22, 257, 160)),
@@ -34,42 +188,40 @@ _CLIP_BOXES = {
 _PADDINGS = (0.8, 1.0, 1.25)  # times the net's own
 _BATCH = 8
 _SURE_SCORE = 0.3  # keypoints that score less are not compared
-_FEWEST_KEYPOINTS = 100  # of them; with less a net cannot be judged by these people
-_NEAR_PIXELS = 0.5  # crop pixels
-# Of the keypoints that must be so near. What moves farther are mostly keypoints that a weak net sees in two
-# places: nets that
-# keep 97.5 to 99.5 % lost .0009 AP on coco_dev with flip at most; the light net in int8 loses .0077 and keeps 39 %.
-_AGREEING_FRACTION = 0.99
-_LOG = logging.getLogger(__name__)
-
-_BackendMaker = Callable[[str], Backend]  # of a precision
+_FEWEST_KEYPOINTS = 100  # with fewer sure ones a net cannot be judged by these people
 
 
-def _agreeing_precision(spec: ModelSpec, make: _BackendMaker, precisions: Sequence[str], facts: dict[str, str]) -> str:
-    """The first of `precisions` in which a net finds the keypoints that it finds in fp32, or else fp32.
+def _try_once(path: Path, spec: ModelSpec, backend: str, device: str, precisions: Sequence[str]) -> dict[str, float]:
+    """`_try_precisions`, from the cache if the same net was tried on the same runtime before."""
+    facts = describe_net(spec, path) | {"device": device, "backend": backend, "precisions": " ".join(precisions)}
+    facts |= {package: version(package) for package in ("torch", *RUNTIME_PACKAGES[backend])}
+    facts |= {"fraction": str(_AGREEING_FRACTION)}
 
-    facts: what the answer depends on, by which it is kept.
-    """
-    facts = facts | {"precisions": " ".join(precisions), "share": str(_AGREEING_FRACTION)}
-    allowed = {each.encode(): each for each in ("fp32", *precisions)}
-    return load_or_make(
-        "precision", facts, lambda: _try_precisions(spec, make, precisions).encode(), allowed.__getitem__
-    )
+    def make() -> bytes:
+        return json.dumps(_try_precisions(path, spec, backend, device, precisions)).encode()
+
+    def read(content: bytes) -> dict[str, float]:
+        return {str(name): float(fraction) for name, fraction in json.loads(content).items()}
+
+    return load_or_make("precision", facts, make, read)
 
 
-def _try_precisions(spec: ModelSpec, make: _BackendMaker, precisions: Sequence[str]) -> str:
-    """`_agreeing_precision`, tried now."""
+def _try_precisions(
+    path: Path, spec: ModelSpec, backend: str, device: str, precisions: Sequence[str]
+) -> dict[str, float]:
+    """The fraction of keypoints that stay near in each of `precisions`, up to the first that agrees."""
     _LOG.info("trying whether %s may run in %s, once", spec.name, " or ".join(precisions))
-    images = _sample_crops(spec)
-    want, score = _decode_crops(spec, make("fp32"), images)
+    build = partial(BACKENDS[backend], spec, path, device)
+    images, fractions = _sample_crops(spec), dict[str, float]()
+    want, score = _decode_crops(spec, build("fp32"), images)
     sure = score > _SURE_SCORE
     for precision in precisions if sure.sum() >= _FEWEST_KEYPOINTS else ():
-        found, _ = _decode_crops(spec, make(precision), images)
-        share = float((np.linalg.norm(found - want, axis=-1)[sure] <= _NEAR_PIXELS).mean())
-        _LOG.info("in %s %.1f %% of its keypoints are where they are in fp32", precision, 100 * share)
-        if share >= _AGREEING_FRACTION:
-            return precision
-    return "fp32"
+        found, _ = _decode_crops(spec, build(precision), images)
+        fractions[precision] = float((np.linalg.norm(found - want, axis=-1)[sure] <= _NEAR_PIXELS).mean())
+        _LOG.info("in %s %.1f %% of its keypoints are where they are in fp32", precision, 100 * fractions[precision])
+        if _agreeing(fractions):
+            break
+    return fractions
 
 
 def _sample_crops(spec: ModelSpec) -> Image:
@@ -94,136 +246,3 @@ def _decode_crops(spec: ModelSpec, backend: Backend, images: Image) -> tuple[Flo
         heatmaps = torch.cat([backend(images[i : i + _BATCH]).cpu() for i in range(0, len(images), _BATCH)])
     xy, score = DECODERS[spec.decode](heatmaps, spec.kernel, DEFAULT_DECODE_LIMIT)
     return (xy * (spec.input_size[0] / heatmaps.shape[-1])).numpy(), score.numpy()
-
-
-_PRECISIONS = ("auto", "fp32", "fp16", "bf16", "int8")
-
-
-_FLOAT_PRECISIONS = ("bf16", "fp16")  # that need nothing but the weights
-
-
-_BACKENDS_BY_SUFFIX = {
-    ".xml": ("openvino",),
-    ".onnx": ("openvino", "onnx"),
-}  # exported files, by what
-
-
-def _try_faster_precision(
-    spec: ModelSpec, path: Path, make: Callable[[str], Backend], backend: str, device: str
-) -> str:
-    """The fastest precision, among those not measured yet, in which the net still finds the same keypoints."""
-    if spec.method != "top-down" or own_precision(path, backend):
-        return "fp32"
-    known = _measured_losses(path)
-    able = [name for name in _fast_precisions(path, backend, device) if name in _FLOAT_PRECISIONS and name not in known]
-    if not able:
-        return "fp32"
-    packages = {package: version(package) for package in ("torch", *RUNTIME_PACKAGES[backend])}
-    return _agreeing_precision(
-        spec, make, able, describe_net(spec, path) | {"device": device, "backend": backend} | packages
-    )
-
-
-def choose_backend(path: Path, device: str, backend: str, precision: str) -> tuple[str, str]:
-    """The backend and the precision for a file of weights on a device, whatever is "auto" decided."""
-    if backend != "auto" and backend not in BACKENDS:
-        raise BackendError(f"there is no backend called {backend!r}: use auto, {', '.join(BACKENDS)}")
-    if precision not in _PRECISIONS:
-        raise BackendError(f"there is no precision called {precision!r}: use {', '.join(_PRECISIONS)}")
-    able = _BACKENDS_BY_SUFFIX.get(path.suffix, tuple(BACKENDS))
-    fast = "openvino" if device == "cpu" and find_spec("openvino") else "torch"
-    name = backend if backend != "auto" else fast if fast in able else able[-1]
-    if name not in able:
-        raise BackendError(f"{path} is an exported net: it runs with --backend {' or '.join(able)}, not {name}")
-    return name, _choose_precision(path, name, device) if precision == "auto" else precision
-
-
-def _choose_precision(path: Path, backend: str, device: str) -> str:
-    """The fastest that does the net no harm, unless an exported file leaves no choice."""
-    own = own_precision(path, backend)
-    if own:
-        return own
-    choice = _fast_precisions(path, backend, device)
-    fine = _harmless_precisions(path) if choice else ()
-    return next((precision for precision in choice if precision in fine and _is_available(path, precision)), "fp32")
-
-
-def own_precision(path: Path, backend: str) -> str | None:
-    """What the exported net in `path` can only be run in; None: all that the backend offers."""
-    own = read_export_info(path).precision if path.suffix in EXPORTED_SUFFIXES else None
-    return None if backend == "openvino" and own != "int8" else own
-
-
-def _fast_precisions(path: Path, backend: str, device: str) -> tuple[str, ...]:
-    """What is faster than fp32 for the net in `path` on this machine, the fastest first."""
-    if backend == "torch" and device.startswith("cuda"):
-        return ("fp16", "bf16")
-    if backend != "openvino" or device != "cpu":
-        return ()
-    from hrpose_cli.backends import has_vnni, openvino_precisions
-
-    fast = (*(["int8"] if has_vnni() else []), *_FLOAT_PRECISIONS)
-    able = openvino_precisions()
-    return tuple(name for name in fast if name in able)
-
-
-def _is_available(path: Path, precision: str) -> bool:
-    """Whether the net in `path` can be had in a precision: int8 is a file beside the weights, which takes a while."""
-    if precision != "int8":
-        return True
-    from hrpose_cli.backends import find_quantized_file
-
-    return path.suffix not in EXPORTED_SUFFIXES and find_quantized_file(path) is not None
-
-
-# By the SHA-256 of a file of weights: average precision on coco_dev (208 held-out images) in fp32, minus
-# that in each precision; of keypoints with ground-truth boxes and flip test, of a detector's boxes for itself.
-# What is not here was not measured.
-_AP_LOSSES: dict[str, dict[str, float]] = {
-    # lite-hrnet-256x192: .6793 in fp32
-    "bd16c2d8b7f53d729169a235a2d61485041984c3ebc98e3dca74680126b274b1": {"bf16": 0.0001, "int8": 0.0077},
-    # hrnet-small-256x192: .3613 in fp32
-    "1c732c4577636e9fb7559667539fd1d967a4395e8ca55ef885908767343b5ab4": {"bf16": -0.0007, "int8": 0.0016},
-    # person-yolo11n: .5191 in fp32
-    "fa748227d8ca16068e0613fe2ee8c5faad0139b7f3a8bded30ebe8ffac0565d6": {"bf16": 0.0005, "int8": 0.0095},
-}
-# The most that "auto" gives away for speed.
-_ALLOWED_LOSSES = {"fp32": 0.0, "fp16": 0.001, "bf16": 0.001, "int8": 0.005}
-
-
-def _measured_losses(path: Path) -> dict[str, float]:
-    """What the net in `path` was measured to lose, by precision."""
-    return _AP_LOSSES.get(_weights_hash(path), {})
-
-
-def _harmless_precisions(path: Path) -> frozenset[str]:
-    """The precisions in which the net in `path` was measured to lose no more than ALLOWED."""
-    lost = _measured_losses(path) | {"fp32": 0.0}
-    return frozenset(precision for precision, loss in lost.items() if loss <= _ALLOWED_LOSSES[precision])
-
-
-def _weights_hash(path: Path) -> str:
-    """The SHA-256 of the weights in `path`, or of those that an exported net was made of."""
-    return (
-        read_export_metadata(path).get("weights_sha256", "") if path.suffix in EXPORTED_SUFFIXES else sha256_file(path)
-    )
-
-
-def build_backend(
-    spec: ModelSpec, path: Path, *, device: str, backend: str = "auto", precision: str = "auto"
-) -> Backend:
-    """The backend that runs the net of `spec` in the file `path` on a torch device."""
-    name, chosen = choose_backend(path, device, backend, precision)
-    make = partial(BACKENDS[name], spec, path, device)
-    return make(
-        _try_faster_precision(spec, path, make, name, device) if (precision, chosen) == ("auto", "fp32") else chosen
-    )
-
-
-def choose_for_detector(path: Path, device: str, backend: str, precision: str) -> tuple[str, str]:
-    """The backend and the precision of the detector in `path`: OpenVINO where it can run, else PyTorch in fp32.
-
-    precision: "fp32", any other for the fastest that was measured to do no harm.
-    """
-    name, best = choose_backend(path, device, backend if backend in {"auto", "openvino"} else "torch", "auto")
-    return name, "fp32" if precision == "fp32" or name != "openvino" else best

@@ -39,6 +39,7 @@ class TopDown:
     limit: float | None = DEFAULT_DECODE_LIMIT  # heatmap px; see `decode_dark`
     nms_oks: float = 1.0  # OKS above which the worse of two people is dropped as a duplicate; 1 keeps everyone
     weights: Path | None = None  # the file that the backend's net came from
+    precision_reason: str = ""  # of the backend; see precision.Runtime
     watch: StageTimer = field(default_factory=StageTimer)
 
     def __call__(self, frames: Sequence[Frame]) -> list[Poses]:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-CHECKPOINT_KEYS = {"net", "average", "optimizer", "progress", "spec"}  # what `training.loop.Training.save` writes
+CHECKPOINT_KEYS = {"net", "average", "optimizer", "progress", "spec"}  # the keys of a training checkpoint
 
 
 def read_state_dict(path: Path) -> dict[str, Tensor]:
@@ -53,7 +53,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
 
 
 def read_torch_file(path: Path) -> Any:
-    """What `torch.save` wrote; tensors and plain Python only, everything else becomes `_Ignored`.
+    """The content of a file of `torch.save`: tensors and plain Python, everything else becomes `_Ignored`.
 
     The files of mmpose 1.x keep numpy arrays in their `meta`, training checkpoints of HRNet a numpy
     score, and torch refuses both whole.
@@ -135,7 +135,7 @@ def check_keys(path: Path, want: Mapping[str, Tensor], got: Mapping[str, Tensor]
 
 
 def key_style(state: Mapping[str, Tensor]) -> str:
-    """Whose way of naming tensors this is."""
+    """The project whose names the tensors have."""
     starts = {key.split(".")[0] for key in state}
     if "backbone" in starts:
         return "mmpose 0.x" if "keypoint_head" in starts else "mmpose 1.x"
@@ -169,7 +169,7 @@ def guess_architecture(state: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def _count_parts(state: Mapping[str, Tensor], prefix: str) -> int:
-    """How many parts the part of a net that is called `prefix` has."""
+    """The number of submodules under `prefix`."""
     return len({key.removeprefix(prefix).split(".")[0] for key in state if key.startswith(prefix)})
 
 

@@ -1,4 +1,4 @@
-"""Fetching weights: only when asked, checked, and there whole or not at all."""
+"""Downloads of weights: only when asked, checked by their hash, complete or absent."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 from hrpose_cli.errors import WeightsError
 from hrpose_cli.files import atomic_write, cache_dir, sha256_file
 
-_HASH_FILE = "sha256.json"  # of every file as it was first fetched
-_TRIES = 3  # of a download that breaks off on its way
+_HASH_FILE = "sha256.json"  # the hash of every file as it was first fetched
+_TRIES = 3  # attempts at a download that breaks off
 
 
 def recorded_hashes() -> dict[str, str]:
@@ -55,7 +55,7 @@ def download_weights(url: str, *, sha256_prefix: str | None = None, bar: Any = F
 
 
 def _fetch_url(url: str, target: Path, bar: Any) -> None:
-    """The bytes of `url` into `target`; OSError if they cannot be had, all of them.
+    """Write the bytes of `url` to `target`; OSError if any are missing.
 
     A download that breaks off starts again from its beginning, which asks nothing of the server.
     """
@@ -91,14 +91,14 @@ def _record_hash(name: str, sha256: str) -> None:
 
 
 def _describe_failure(url: str, error: OSError) -> str:
-    """One line for what stopped a download; requests' errors, unlike the system's, have no strerror."""
+    """One line about a failed download; requests' errors, unlike the system's, have no strerror."""
     if error.strerror:
         return f"cannot keep {url} in {cache_dir()}: {error.strerror}; set HRPOSE_CACHE to a folder with room"
     return f"cannot fetch {url}: {_describe_connection(error)}; fetch it elsewhere and pass --weights FILE"
 
 
 def _describe_connection(error: Exception) -> str:
-    """What went wrong, without the objects that requests prints."""
+    """The cause of a failed connection, without the objects that requests prints."""
     reasons = {
         "HTTPError": "the server says ",
         "SSLError": "no trusted connection: ",

@@ -1,4 +1,4 @@
-"""What an exported net says of itself: the same strings as a file of weights, and how it was exported."""
+"""The metadata of an exported net: those of a file of weights, its precision and its batch size."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ EXPORTED_SUFFIXES = (".onnx", ".xml")
 
 @dataclass(frozen=True)
 class _ExportInfo:
-    """How a net was exported."""
+    """The precision and the batch size of an exported net."""
 
     precision: str
     batch: int | None  # crops per call; None: any number
@@ -32,7 +32,7 @@ def read_export_metadata(path: Path) -> dict[str, str]:
 
 
 def read_export_info(path: Path) -> _ExportInfo:
-    """How the net in `path` was exported; WeightsError if `hrpose export` did not write it."""
+    """The precision and the batch size of the net in `path`; WeightsError if `hrpose export` did not write it."""
     said = read_export_metadata(path)
     try:
         return _ExportInfo(said["precision"], None if said["batch"] == "any" else int(said["batch"]))

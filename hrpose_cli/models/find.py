@@ -1,4 +1,4 @@
-"""Weights: where they lie, what they are, and the nets that they make."""
+"""Weights found by name or path, described and loaded."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from hrpose_cli.models.zoo import MODELS, RECOMMENDED, ModelSpec, spec_from_meta
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-_LIGHT_ARCHITECTURES = {"lite_hrnet"}  # architectures
+_LIGHT_ARCHITECTURES = {"lite_hrnet"}
 _CLEAR_MARGIN = 0.03  # average precision by which a slower model must be better than a light one
 
 
@@ -31,10 +31,10 @@ def shipped_models() -> dict[str, Path]:
 def find_weights(
     name_or_path: str | Path, *, like: str | None = None, download: bool = False, fast: bool = False, bar: Any = False
 ) -> tuple[ModelSpec, Path]:
-    """What `name_or_path` is and where it lies; nothing is fetched unless `download` says so.
+    """The spec and the path of `name_or_path`; nothing is fetched unless `download` says so.
 
     A path is known by its own metadata, by its name, or is said to be `like` a model. fast: as for
-    `default_weights`; bar: as for `fetch.fetch`.
+    `default_weights`; bar: as for `download_weights`.
     """
     name = default_weights(fast=fast) if name_or_path == "default" else str(name_or_path)
     if name in shipped_models():
@@ -48,7 +48,7 @@ def find_weights(
 
 
 def locate_weights(name_or_path: str) -> Path:
-    """Where a model of `hrpose weights list` lies, or a file, even one that says nothing of itself."""
+    """The path of a model of `hrpose weights list`, or of a file, even one without metadata."""
     path = Path(name_or_path)
     return path if path.is_file() else find_weights(name_or_path)[1]
 
@@ -83,7 +83,7 @@ def known_model(name: str) -> ModelSpec:
 
 
 def downloaded_file(spec: ModelSpec, *, download: bool = False, bar: Any = False) -> Path:
-    """Where a row's file lies in the cache, checked against its recorded hash."""
+    """The path of a row's file in the cache, checked against its recorded hash."""
     from hrpose_cli.models import download as fetch
 
     if spec.url is None:
@@ -106,7 +106,7 @@ def better_model(spec: ModelSpec) -> str | None:
 
 
 def _similar_names(name: str) -> str:
-    """The known names that are most like `name`."""
+    """The known names that are most similar to `name`."""
     names = [*shipped_models(), *MODELS]
     return ", ".join(difflib.get_close_matches(name, names, 3, 0.5) or names[:6])
 
@@ -121,7 +121,9 @@ def describe_weights(path: Path, like: str | None = None) -> ModelSpec:
     if not path.is_file():
         raise WeightsError(f"no weights at {path}: check the path, or see hrpose weights list")
     if path.suffix == ".ts":
-        raise WeightsError(f"{path} is a TorchScript net, which hrpose does not run: export it to ONNX or OpenVINO")
+        raise WeightsError(
+            f"{path} is a TorchScript net, which hrpose does not run: export its weights to ONNX or OpenVINO"
+        )
     if like is not None:
         # What is known of the other file's making and merit is not known of this one.
         return replace(known_model(like), name=path.stem, file=path.name, licence="", data="", ap=None, url=None)
@@ -167,7 +169,7 @@ def read_weights_metadata(path: Path) -> dict[str, str]:
 
 
 def inspect_weights(path: Path) -> dict[str, Any]:
-    """What a file of weights is, from its tensors and what it says itself."""
+    """Facts about a file of weights, from its tensors and its metadata."""
     if path.suffix in EXPORTED_SUFFIXES:
         return {"file": str(path), "sha256": sha256(path), **read_weights_metadata(path)}
     state = read_state_dict(path)
@@ -206,7 +208,7 @@ def save_weights(net: nn.Module, spec: ModelSpec, path: Path, *, half: bool = Fa
 
 
 def _smallest_dtype(values: Tensor) -> Tensor:
-    """In bf16 if that loses nothing."""
+    """The tensor in bf16 if that loses nothing, else as it is."""
     small = values.bfloat16()
     return small if small.to(values.dtype).equal(values) else values
 

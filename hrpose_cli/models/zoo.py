@@ -1,4 +1,4 @@
-"""The table of models: all that is known of each file, as data.
+"""The table of models: all that is known about each file, as data.
 
 Numbers are those that the repositories publish for COCO val2017 with the detector of AP 56.4 and
 flip test, as fractions; for MPII PCKh@0.5; for CrowdPose its test set. The eight hexadecimal digits
@@ -33,7 +33,7 @@ RESNET_BLOCKS = {50: [3, 4, 6, 3], 101: [3, 4, 23, 3], 152: [3, 8, 36, 3]}  # de
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """What a file of weights is and how it must be used. Sizes are (width, height) in pixels."""
+    """A file of weights and how it must be used. Sizes are (width, height) in pixels."""
 
     name: str
     architecture: str = "hrnet"  # a row of nets.NETS
@@ -67,7 +67,7 @@ class ModelSpec:
 
     @property
     def method(self) -> str:
-        """How people are found: boxes first, or all joints of the image at once."""
+        """Top-down (boxes first) or bottom-up (all keypoints of the image at once)."""
         return "bottom-up" if self.architecture == "higher_hrnet" else "top-down"
 
     def metadata(self) -> dict[str, str]:
@@ -118,7 +118,7 @@ def _resnet(name: str, depth: int, size: _Size, url: str, ap: float | None) -> M
 
 
 def _higher(name: str, width: int, size: _Size, url: str, ap: float | None) -> ModelSpec:
-    """A row of mmpose for a HigherHRNet, which moves joints by quarters as its authors do."""
+    """A row of mmpose for a HigherHRNet, which moves keypoints by quarters as its authors do."""
     row = _published(name, {"width": width}, size, url, ap)
     return replace(row, architecture="higher_hrnet", decode="quarter", sigma=2.0)
 

@@ -21,7 +21,6 @@ from numpy.testing import assert_allclose, assert_array_equal
 from torch import nn
 
 from hrpose_cli.backends import batches, cache
-from hrpose_cli.backends.openvino import has_vnni
 from hrpose_cli.backends.pytorch import (
     _STD,
     _fold_batch_norms,
@@ -30,11 +29,8 @@ from hrpose_cli.backends.pytorch import (
     torch_precisions,
     trace_net,
 )
-from hrpose_cli.detection.yolo import find_detector_file
 from hrpose_cli.errors import BackendError
 from hrpose_cli.estimation import precision as backends
-from hrpose_cli.estimation import precision as losses
-from hrpose_cli.estimation.precision import choose_backend
 from hrpose_cli.models.find import find_weights, load_net, save_weights
 from hrpose_cli.nets import build as nets
 from hrpose_cli.nets.hrnet import HRNet, NetConfig
@@ -430,106 +426,11 @@ def test_what_takes_long_is_said_once(
 # Choosing ----------------------------------------------------------------------------------------
 
 
-MEASURED = "ab" * 32  # the hash of weights whose losses are known
-
-
-@pytest.fixture
-def measured(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Let every file be of weights that lose so much, on a CPU that computes in `able`."""
-    from hrpose_cli import backends as door
-
-    def set_up(lost: dict[str, float], able: tuple[str, ...] = ("fp32", "bf16", "int8"), int8: bool = False) -> None:
-        monkeypatch.setattr(losses, "_weights_hash", lambda path: MEASURED)
-        monkeypatch.setattr(losses, "_AP_LOSSES", {MEASURED: lost})
-        monkeypatch.setattr(door, "openvino_precisions", lambda: able)
-        monkeypatch.setattr(door, "has_vnni", lambda: True)
-        monkeypatch.setattr(door, "find_quantized_file", lambda path: path if int8 else None)
-        monkeypatch.setattr(backends, "find_spec", lambda name: True)
-
-    return set_up
-
-
-@pytest.mark.parametrize(
-    ("file", "device", "installed", "wanted", "chosen"),
-    [
-        ("a.safetensors", "cpu", True, ("auto", "auto"), ("openvino", "fp32")),
-        ("a.safetensors", "cpu", False, ("auto", "auto"), ("torch", "fp32")),
-        ("a.safetensors", "cuda:1", True, ("auto", "auto"), ("torch", "fp32")),
-        ("a.pth", "mps", True, ("auto", "fp16"), ("torch", "fp16")),
-        ("a.pth", "cpu", True, ("torch", "bf16"), ("torch", "bf16")),
-        ("a.xml", "cpu", True, ("auto", "fp32"), ("openvino", "fp32")),
-        ("a.onnx", "cpu", True, ("auto", "fp32"), ("openvino", "fp32")),
-        ("a.onnx", "cpu", False, ("auto", "fp32"), ("onnx", "fp32")),
-    ],
-)
-def test_auto(
-    monkeypatch: pytest.MonkeyPatch,
-    measured: Any,
-    file: str,
-    device: str,
-    installed: bool,
-    wanted: tuple[str, str],
-    chosen: tuple[str, str],
-) -> None:
-    measured({})
-    monkeypatch.setattr(backends, "find_spec", lambda name: installed or None)
-    assert choose_backend(Path(file), device, *wanted) == chosen
-
-
-@pytest.mark.parametrize(
-    ("lost", "able", "int8", "chosen"),
-    [
-        ({}, ("fp32", "bf16", "int8"), True, "fp32"),  # nobody measured
-        ({"bf16": 0.001, "int8": 0.006}, ("fp32", "bf16", "int8"), True, "bf16"),
-        ({"bf16": -0.002, "int8": 0.005}, ("fp32", "bf16", "int8"), True, "int8"),
-        ({"bf16": 0.0, "int8": 0.0}, ("fp32", "bf16", "int8"), False, "bf16"),  # there is no int8 file
-        ({"bf16": 0.0011}, ("fp32", "bf16"), False, "fp32"),
-        ({"bf16": 0.0}, ("fp32", "int8"), False, "fp32"),  # a CPU that can only emulate it
-        ({"bf16": 0.0, "fp16": 0.0}, ("fp32", "fp16"), False, "fp16"),
-    ],
-)
-def test_auto_precision_goes_by_what_was_measured(
-    measured: Any, lost: dict[str, float], able: tuple[str, ...], int8: bool, chosen: str
-) -> None:
-    measured(lost, able, int8)
-    assert choose_backend(Path("a.safetensors"), "cpu", "auto", "auto") == ("openvino", chosen)
-    assert choose_backend(Path("a.safetensors"), "cpu", "torch", "auto") == ("torch", "fp32")
-
-
-def test_auto_is_not_int8_where_its_sums_overflow(measured: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    measured({"bf16": 0.0, "int8": 0.0}, int8=True)
-    monkeypatch.setattr(torch.cpu, "_is_vnni_supported", lambda: False)
-    monkeypatch.setattr("hrpose_cli.backends.has_vnni", has_vnni)
-    assert choose_backend(Path("a.safetensors"), "cpu", "auto", "auto") == ("openvino", "bf16")
-
-
-def test_auto_precision_on_a_gpu(measured: Any) -> None:
-    measured({"fp16": 0.002, "bf16": 0.0})
-    assert choose_backend(Path("a.safetensors"), "cuda", "auto", "auto") == ("torch", "bf16")
-    assert choose_backend(Path("a.safetensors"), "mps", "auto", "auto") == ("torch", "fp32")
-
-
-def test_losses_are_of_files_and_no_more(weights_file: Path) -> None:
-    for sha256, lost in losses._AP_LOSSES.items():
-        assert len(sha256) == 64
-        assert set(lost) <= set(losses._ALLOWED_LOSSES)
-    assert losses._harmless_precisions(weights_file) == {"fp32"}
-
-
 @pytest.mark.weights
-def test_the_losses_of_what_is_shipped_were_measured() -> None:
-    names = ["lite-hrnet-256x192", "hrnet-small-256x192"]
-    shipped = [*(find_weights(name)[1] for name in names), find_detector_file("person-yolo11n")]
-    assert all("bf16" in losses._harmless_precisions(path) for path in shipped)
-
-
-@pytest.mark.weights
-@pytest.mark.parametrize(("name", "fine"), [("lite-hrnet-256x192", False), ("hrnet-small-256x192", True)])
-def test_what_is_shipped_comes_in_int8_too(name: str, fine: bool) -> None:
+def test_the_light_net_comes_in_int8_too() -> None:
     openvino = pytest.importorskip("hrpose_cli.backends.openvino")
-    shipped, path = find_weights(name)
-    assert openvino.find_quantized_file(path) is not None  # made of the very weights that lie beside it
-    assert ("int8" in losses._harmless_precisions(path)) == fine
+    shipped, path = find_weights("lite-hrnet-256x192")
+    assert openvino._find_quantized_file(path) is not None  # made of the very weights that lie beside it
     images = np.random.default_rng(0).integers(0, 256, (2, 256, 192, 3), np.uint8)
     assert backends.build_backend(shipped, path, device="cpu", precision="int8")(images).shape == (2, 17, 64, 48)
 

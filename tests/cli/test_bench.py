@@ -1,4 +1,4 @@
-"""`hrpose bench`: tables, JSON, and what it refuses."""
+"""`hrpose bench`: the table, JSON, and what it refuses."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from hrpose_cli.bench import BatchRow, ClipRow, Measurements, StageRow
+from hrpose_cli.bench import ClipRow
 from hrpose_cli.cli.bench import bench
 from hrpose_cli.cli.main import _Commands
 from tests.conftest import bottom_up_file, wrong_usage
@@ -17,14 +17,7 @@ app = typer.Typer(cls=_Commands)
 app.command()(bench)
 app.callback()(lambda: None)
 
-FOUND = Measurements(
-    size=(640, 360),
-    operations=1_500_000_000,
-    threads=2,
-    batches=(BatchRow(1, 20.04, 1e11, 0.301), BatchRow(8, 40.0, None, None)),
-    stages=(StageRow("decode", 1234.5, "frames"), StageRow("network", 40.0, "persons")),
-    runs=(ClipRow(5, 16, 7.5, 0.25, {"decode": 0.1, "pose": 0.875}, 512.3, None),),
-)
+FOUND = [ClipRow(0, 40, 123.4, {"decode": 0.001}), ClipRow(5, 16, 7.5, {"decode": 0.001, "pose": 0.12345})]
 
 
 @pytest.fixture
@@ -32,7 +25,7 @@ def run(weights_file: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The command, on numbers that are known."""
     asked: list[Any] = []
 
-    def measure(*arguments: Any) -> Measurements:
+    def measure(*arguments: Any) -> list[ClipRow]:
         asked.append(arguments[2:])
         return FOUND
 
@@ -51,30 +44,31 @@ def rows(output: str) -> list[list[str]]:
 
 
 def test_tables_and_json(run: Any, tmp_path: Path) -> None:
-    result = run("--json", tmp_path / "bench.json", "--people", "5", "--batches", "1,8", "--seconds", 2)
+    result = run("--json", tmp_path / "bench.json", "--people", "0,5", "--seconds", 2)
     assert result.exit_code == 0, result.output
-    assert run.asked == [((1, 8), (5,), 2.0)]
-    assert "walk.mp4 640x360, tiny (torch fp32 on cpu), 1.50 GFLOP a crop or image" in result.stdout
-    for row in (["1", "20.0", "100", "30%"], ["8", "40.0", "-", "-"], ["network", "40", "persons"]):
-        assert row in rows(result.stdout)
-    assert ["5", "16", "7.5", "25%", "10%", "88%", "512"] in rows(result.stdout)
+    assert run.asked == [((0, 5), 2.0)]
+    assert "walk.mp4, tiny (torch fp32 on cpu); ms per frame" in result.stdout
+    assert rows(result.stdout)[1:4] == [
+        ["people", "frames", "frames/s", "decode", "pose"],
+        ["0", "40", "123", "1.0", "-"],
+        ["5", "16", "7.5", "1.0", "123.5"],
+    ]
     said = json.loads((tmp_path / "bench.json").read_text())
     assert said["info"]["backend"] == "torch"
     assert said["clip"] == "walk.mp4"
-    assert said["runs"][0]["stages"] == {"decode": 0.1, "pose": 0.875}
-    assert said["batches"][1]["share"] is None
+    assert said["runs"][1]["stages"] == {"decode": 0.001, "pose": 0.12345}
 
 
 def test_json_alone(run: Any) -> None:
     result = run("--json", "-")
-    assert json.loads(result.stdout)["operations"] == 1_500_000_000
-    assert run.asked == [((1, 8, 32), (0, 1, 5, 20, 50), 5.0)]
+    assert [row["people"] for row in json.loads(result.stdout)["runs"]] == [0, 5]
+    assert run.asked == [((0, 1, 5, 20, 50), 5.0)]
 
 
 def test_whole_images(run: Any, tmp_path: Path) -> None:
     whole = ["--weights", bottom_up_file(tmp_path, "coco")]
     run(*whole)
-    assert run.asked == [((1,), (None,), 5.0)]
+    assert run.asked == [((None,), 5.0)]
     assert "finds who is in the image: leave --people out" in wrong_usage(run(*whole, "--people", 2))
 
 
@@ -83,7 +77,6 @@ def test_whole_images(run: Any, tmp_path: Path) -> None:
     [
         (["--people", "1,x"], "--people 1,x is not whole numbers"),
         (["--people", "-1"], "--people -1 has a number below 0"),
-        (["--batches", "0"], "--batches 0 has a number below 1"),
     ],
 )
 def test_wrong_use_is_one_line(run: Any, options: list[str], message: str) -> None:

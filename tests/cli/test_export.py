@@ -78,6 +78,9 @@ def test_a_run_says_its_backend(weights_file: Path, photo: Path, backend: str) -
     assert result.exit_code == 0, result.output
     info = json.loads(result.stdout)["info"]
     assert (info["backend"], info["precision"], info["device"]) == (backend, "fp32", "cpu")
+    assert f"pose net in fp32: {info['precision_reason']}" in " ".join(result.stderr.split())
+    asked = run("image", photo, "--json", "-", *options, "--precision", "fp32")
+    assert "pose net in" not in asked.stderr
     assert backend in info["versions"]
 
 

@@ -25,8 +25,7 @@ from hrpose_cli.detection.yolo import (
 )
 from hrpose_cli.detection.yolo_net import _PATCHED_FUNCTIONS, PersonNet, _quiet_ultralytics, read_person_net
 from hrpose_cli.errors import BackendError, WeightsError
-from hrpose_cli.estimation.precision import choose_for_detector
-from hrpose_cli.files import sha256_file, shipped_folder
+from hrpose_cli.files import shipped_folder
 from hrpose_cli.media.images import read_image
 from hrpose_cli.poses import Boxes, Frame
 
@@ -138,17 +137,23 @@ def test_a_compiled_detector_starts_from_the_cache_alone(monkeypatch: pytest.Mon
     assert started.stdout.split() == []
 
 
+def stand_in(path: Path, *, device: str, **facts: Any) -> YoloDetector:
+    """A detector that is told how to run, and does not."""
+    return YoloDetector(lambda images: np.zeros((0, 0, 5), np.float32), path.stem, **facts)
+
+
 @pytest.mark.parametrize(
-    ("precision", "losses", "want"),
-    [("fp32", {"bf16": 0.0}, "fp32"), ("auto", {}, "fp32"), ("auto", {"bf16": 0.0}, "bf16"), ("int8", {}, "fp32")],
+    ("precision", "want"), [("fp32", "fp32"), ("auto", "bf16"), ("bf16", "bf16"), ("int8", "bf16")]
 )
-def test_the_precision_is_the_fastest_that_does_no_harm(
-    monkeypatch: pytest.MonkeyPatch, precision: str, losses: dict[str, float], want: str
-) -> None:
-    monkeypatch.setattr("hrpose_cli.backends.openvino_precisions", lambda: ("fp32", "bf16"))
-    path = find_detector_file("person-yolo11n")
-    monkeypatch.setattr("hrpose_cli.estimation.precision._AP_LOSSES", {sha256_file(path): losses})
-    assert choose_for_detector(path, "cpu", "auto", precision) == ("openvino", want)
+def test_the_detector_says_its_precision(monkeypatch: pytest.MonkeyPatch, precision: str, want: str) -> None:
+    pytest.importorskip("openvino")
+    monkeypatch.setattr("hrpose_cli.estimation.precision.openvino_precisions", lambda: ("fp32", "bf16"))
+    monkeypatch.setattr("hrpose_cli.api.load_detector", stand_in)
+    found = build_detector(Settings(precision=precision), "cpu")
+    assert isinstance(found, YoloDetector)
+    assert (found.backend, found.precision) == ("openvino", want)
+    assert ("the detector has no int8" in found.precision_reason) == (precision == "int8")
+    assert ("as asked" in found.precision_reason) == (precision in {"fp32", "bf16"})
 
 
 def test_a_net_that_openvino_cannot_run_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 """A precision is taken where it moves no keypoints, and only there."""
 
+import json
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,19 +13,22 @@ import torch
 from numpy.testing import assert_array_equal
 from torch import Tensor
 
-from hrpose_cli.estimation import precision as agreement
-from hrpose_cli.estimation import precision as backends
-from hrpose_cli.estimation import precision as losses
+from hrpose_cli.detection.yolo import find_detector_file
+from hrpose_cli.errors import WeightsError
+from hrpose_cli.estimation import precision
 from hrpose_cli.estimation.heatmaps import encode_heatmaps
 from hrpose_cli.estimation.precision import (
     _FEWEST_KEYPOINTS,
-    _agreeing_precision,
+    Runtime,
     _decode_crops,
     _sample_crops,
+    _try_once,
     _try_precisions,
+    choose_runtime,
 )
 from hrpose_cli.files import cache_dir
-from hrpose_cli.models.find import find_weights
+from hrpose_cli.models.find import find_weights, save_weights
+from hrpose_cli.nets.hrnet import HRNet
 from hrpose_cli.poses import Image
 from tests.conftest import spec
 
@@ -48,59 +53,80 @@ class Moved:
         return self.height * maps
 
 
-def maker(**nets: Moved) -> Callable[[str], Any]:
-    return lambda precision: nets.get(precision, Moved(precision))
-
-
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ten crops, so that one keypoint of all is more than half a hundredth."""
-    monkeypatch.setattr(agreement, "_sample_crops", lambda spec: np.zeros((10, 128, 96, 3), np.uint8))
+    monkeypatch.setattr(precision, "_sample_crops", lambda spec: np.zeros((10, 128, 96, 3), np.uint8))
+
+
+@pytest.fixture
+def run_as(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
+    """Let the torch backend be `nets`, by precision; gives what is built."""
+
+    def set_up(**nets: Moved) -> list[str]:
+        built: list[str] = []
+
+        def build(spec: Any, path: Any, device: str, name: str) -> Moved:
+            built.append(name)
+            return nets.get(name, Moved(name))
+
+        monkeypatch.setitem(precision.BACKENDS, "torch", build)
+        return built
+
+    return set_up
+
+
+def tried(path: Path, *precisions: str) -> dict[str, float]:
+    return _try_once(path, spec(), "torch", "cuda", precisions)
 
 
 @pytest.mark.parametrize(
-    ("net", "chosen"),
+    ("fast", "agrees"),
     [
-        (Moved("bf16"), "bf16"),
-        (Moved("bf16", by=0.4), "bf16"),
-        (Moved("bf16", by=0.6), "fp32"),
-        (Moved("bf16", by=0.6, count=1), "fp32"),  # one in 17
-        (Moved("bf16", height=float("nan")), "fp32"),
-        (Moved("bf16", height=float("inf")), "fp32"),
+        (Moved("bf16"), True),
+        (Moved("bf16", by=0.4), True),
+        (Moved("bf16", by=0.6), False),
+        (Moved("bf16", by=0.6, count=1), False),  # one in 17
+        (Moved("bf16", height=float("nan")), False),
+        (Moved("bf16", height=float("inf")), False),
     ],
 )
-def test_a_precision_is_taken_where_the_keypoints_stay(few: None, net: Moved, chosen: str) -> None:
-    assert _try_precisions(spec(), maker(bf16=net), ["bf16"]) == chosen
+def test_a_precision_agrees_where_the_keypoints_stay(
+    few: None, run_as: Any, weights_file: Path, fast: Moved, agrees: bool
+) -> None:
+    run_as(bf16=fast)
+    fractions = _try_precisions(weights_file, spec(), "torch", "cuda", ["bf16"])
+    assert (precision._agreeing(fractions) == "bf16") == agrees
 
 
-def test_the_first_that_agrees_is_taken(few: None) -> None:
-    make = maker(fp16=Moved("fp16", by=2.0))
-    assert _try_precisions(spec(), make, ["fp16", "bf16"]) == "bf16"
-    assert _try_precisions(spec(), make, ["bf16", "fp16"]) == "bf16"
-    assert _try_precisions(spec(), make, ["fp16"]) == "fp32"
+def test_trials_end_with_the_first_that_agrees(few: None, run_as: Any, weights_file: Path) -> None:
+    built = run_as(fp16=Moved("fp16", by=2.0))
+    assert _try_precisions(weights_file, spec(), "torch", "cuda", ["fp16", "bf16"]) == {"fp16": 0.0, "bf16": 1.0}
+    assert built == ["fp32", "fp16", "bf16"]
+    assert _try_precisions(weights_file, spec(), "torch", "cuda", ["bf16", "fp16"]) == {"bf16": 1.0}
 
 
-def test_who_finds_hardly_anybody_cannot_be_judged(few: None) -> None:
-    tried = []
-
-    def make(precision: str) -> Moved:
-        tried.append(precision)
-        return Moved(precision, height=0.2)
-
-    assert _try_precisions(spec(), make, ["bf16"]) == "fp32"
-    assert tried == ["fp32"]
+def test_who_finds_hardly_anybody_cannot_be_judged(few: None, run_as: Any, weights_file: Path) -> None:
+    built = run_as(fp32=Moved("fp32", height=0.2))
+    assert _try_precisions(weights_file, spec(), "torch", "cuda", ["bf16"]) == {}
+    assert built == ["fp32"]
 
 
-def test_the_answer_is_kept(few: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_the_outcome_is_kept(
+    few: None, run_as: Any, weights_file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     monkeypatch.setenv("HRPOSE_CACHE", str(tmp_path))
-    assert _agreeing_precision(spec(), maker(), ["bf16"], {"weights": "a"}) == "bf16"
-    worse = maker(bf16=Moved("bf16", by=2.0))
-    assert _agreeing_precision(spec(), worse, ["bf16"], {"weights": "a"}) == "bf16"  # as kept
-    assert _agreeing_precision(spec(), worse, ["bf16"], {"weights": "b"}) == "fp32"
-    assert _agreeing_precision(spec(), maker(), ["fp16"], {"weights": "a"}) == "fp16"
+    run_as()
+    assert tried(weights_file, "bf16") == {"bf16": 1.0}
+    run_as(bf16=Moved("bf16", by=2.0))
+    assert tried(weights_file, "bf16") == {"bf16": 1.0}  # as kept
+    other = Path(shutil.copy(weights_file, tmp_path))
+    other.write_bytes(other.read_bytes() + b"other")
+    assert tried(other, "bf16") == {"bf16": 0.0}
+    assert tried(weights_file, "fp16") == {"fp16": 1.0}
     for kept in (cache_dir() / "precision").iterdir():
         kept.write_bytes(b"\xff int4")
-    assert _agreeing_precision(spec(), worse, ["bf16"], {"weights": "a"}) == "fp32"  # tried again
+    assert tried(weights_file, "bf16") == {"bf16": 0.0}  # tried again
 
 
 def test_keypoints_are_in_crop_pixels() -> None:
@@ -120,55 +146,169 @@ def test_people_come_nearer_and_farther_and_mirrored() -> None:
 @pytest.mark.weights
 def test_the_people_are_where_the_boxes_are() -> None:
     light, path = find_weights("lite-hrnet-256x192")
-    backend = backends.build_backend(light, path, device="cpu", precision="fp32")
+    backend = precision.build_backend(light, path, device="cpu", precision="fp32")
     _, score = _decode_crops(light, backend, _sample_crops(light))
-    sure = score > agreement._SURE_SCORE
+    sure = score > precision._SURE_SCORE
     assert sure.sum(1).min() >= 4  # of the one whom the edge cuts
     assert sure.mean() > 0.9
     assert sure.sum() > 10 * _FEWEST_KEYPOINTS
 
 
+# The choice ---------------------------------------------------------------------------------------
+
+
 @pytest.fixture
-def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """What is tried; everything agrees."""
+def recorded(net: HRNet, tmp_path: Path) -> Callable[..., Path]:
+    """A file of weights whose metadata record fractions (or `key`) by backend, device and precision."""
+
+    def write(key: str = "agreement", **fractions: float) -> Path:
+        path = tmp_path / "recorded.safetensors"
+        content = {name.replace("_", " "): fraction for name, fraction in fractions.items()}
+        save_weights(net, spec(), path, **{key: json.dumps(content)})
+        return path
+
+    return write
+
+
+@pytest.fixture
+def trials(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The precisions that are tried, all of which agree, on a machine whose OpenVINO has bf16 and int8."""
     found: list[Any] = []
 
-    def agrees(spec: Any, make: Any, precisions: Any, facts: Any) -> str:
+    def agree(path: Path, spec: Any, backend: str, device: str, precisions: Any) -> dict[str, float]:
         found.append(tuple(precisions))
-        return str(precisions[0])
+        return {precisions[0]: 0.995}
 
-    monkeypatch.setattr(agreement, "_agreeing_precision", agrees)
-    monkeypatch.setattr(backends, "_fast_precisions", lambda *_: ("int8", "fp16", "bf16"))
+    monkeypatch.setattr(precision, "_try_once", agree)
+    monkeypatch.setattr(precision, "openvino_precisions", lambda: ("fp32", "bf16", "int8"))
+    monkeypatch.setattr(precision, "find_spec", lambda name: True)
     return found
 
 
 @pytest.mark.parametrize(
-    ("lost", "architecture", "tried", "chosen"),
+    ("file", "device", "installed", "asked", "chosen"),
     [
-        ({}, "hrnet", [("fp16", "bf16")], "fp16"),  # int8 needs more than the weights
-        ({"fp16": 0.002}, "hrnet", [("bf16",)], "bf16"),  # measured: nothing is left to try
-        ({"fp16": 0.002, "bf16": 0.002}, "hrnet", [], "fp32"),
-        ({}, "higher_hrnet", [], "fp32"),  # sees whole images
+        ("a.pth", "cpu", True, ("auto", "fp32"), ("openvino", "fp32")),
+        ("a.pth", "cpu", False, ("auto", "fp32"), ("torch", "fp32")),
+        ("a.pth", "cuda:1", True, ("auto", "fp32"), ("torch", "fp32")),
+        ("a.pth", "mps", True, ("auto", "fp16"), ("torch", "fp16")),
+        ("a.pth", "cpu", True, ("torch", "bf16"), ("torch", "bf16")),
+        ("a.xml", "cpu", True, ("auto", "fp32"), ("openvino", "fp32")),
+        ("a.onnx", "cpu", True, ("auto", "fp32"), ("openvino", "fp32")),
+        ("a.onnx", "cpu", False, ("auto", "fp32"), ("onnx", "fp32")),
     ],
 )
-def test_only_what_nobody_measured_is_tried(
-    weights_file: Path,
+def test_auto_backend(
     monkeypatch: pytest.MonkeyPatch,
-    asked: list[Any],
-    lost: dict[str, float],
-    architecture: str,
-    tried: list[Any],
-    chosen: str,
+    file: str,
+    device: str,
+    installed: bool,
+    asked: tuple[str, str],
+    chosen: tuple[str, str],
 ) -> None:
-    monkeypatch.setattr(losses, "_AP_LOSSES", {losses._weights_hash(weights_file): lost})
-    net = replace(spec(), architecture=architecture)
-    assert backends._try_faster_precision(net, weights_file, Moved, "torch", "cpu") == chosen
-    assert asked == tried
+    monkeypatch.setattr(precision, "find_spec", lambda name: installed or None)
+    backend, wanted = asked
+    found = choose_runtime(Path(file), spec(), device=device, backend=backend, precision=wanted)
+    assert found == Runtime(*chosen, "as asked")
 
 
-def test_who_says_a_precision_gets_it(weights_file: Path, monkeypatch: pytest.MonkeyPatch, asked: list[Any]) -> None:
-    monkeypatch.setitem(backends.BACKENDS, "torch", lambda spec, path, device, precision: Moved(precision))
-    for precision, chosen in (("fp32", "fp32"), ("auto", "fp16")):
-        backend = backends.build_backend(spec(), weights_file, device="cpu", backend="torch", precision=precision)
-        assert backend.precision == chosen
-    assert asked == [("fp16", "bf16")]
+def test_whole_images_run_in_pytorch_in_fp32(weights_file: Path, trials: list[Any]) -> None:
+    whole = replace(spec(), architecture="higher_hrnet")
+    for device in ("cpu", "cuda"):
+        found = choose_runtime(weights_file, whole, device=device)
+        assert (found.backend, found.precision) == ("torch", "fp32")
+    assert trials == []
+
+
+@pytest.mark.parametrize(
+    ("fractions", "device", "chosen", "reason", "tries"),
+    [
+        ({"openvino_cpu_bf16": 0.992}, "cpu", "bf16", "99.2% of keypoints as in fp32, recorded in the weights", []),
+        ({"openvino_cpu_bf16": 0.98}, "cpu", "fp32", "98.0% in bf16, recorded", []),
+        (
+            {"openvino_cpu_int8": 0.999},
+            "cpu",
+            "bf16",
+            "99.5% of keypoints as in fp32, tried on the samples",
+            [("bf16",)],
+        ),
+        ({"torch_cpu_bf16": 0.5}, "cpu", "bf16", "tried on the samples", [("bf16",)]),  # of another backend
+        ({"torch_cuda_bf16": 0.992}, "cuda:1", "bf16", "recorded in the weights", []),  # nothing is tried
+        ({"torch_cuda_fp16": 0.98}, "cuda", "bf16", "tried on the samples", [("bf16",)]),
+        ({}, "cuda", "fp16", "tried on the samples", [("fp16", "bf16")]),
+        ({"torch_mps_fp16": 0.999}, "mps", "fp32", "nothing is faster here", []),
+    ],
+)
+def test_auto_takes_what_is_recorded_and_tries_the_rest(
+    recorded: Any, trials: list[Any], fractions: Any, device: str, chosen: str, reason: str, tries: list[Any]
+) -> None:
+    found = choose_runtime(recorded(**fractions), spec(), device=device)
+    assert found.precision == chosen
+    assert reason in found.reason
+    assert trials == tries
+
+
+def test_a_cpu_without_bf16_computes_in_fp32(recorded: Any, trials: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "openvino_precisions", lambda: ("fp32", "int8"))
+    assert choose_runtime(recorded(openvino_cpu_bf16=1.0), spec(), device="cpu").precision == "fp32"
+
+
+def test_a_trial_without_outcome_means_fp32(
+    weights_file: Path, trials: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "_try_once", lambda *_: {})
+    assert choose_runtime(weights_file, spec(), device="cpu") == Runtime(
+        "openvino", "fp32", "too few keypoints on the samples to judge"
+    )
+
+
+@pytest.mark.parametrize(
+    ("ap", "asked", "chosen", "reason"),
+    [
+        ({"openvino_cpu_fp32": 0.5, "openvino_cpu_bf16": 0.4995}, "auto", "bf16", "box AP 0.4995, in fp32 0.5000"),
+        ({"openvino_cpu_fp32": 0.5, "openvino_cpu_bf16": 0.498}, "auto", "fp32", "nothing faster is recorded"),
+        ({"openvino_cpu_bf16": 0.4995}, "auto", "fp32", "nothing faster is recorded"),
+        ({}, "auto", "fp32", "nothing faster is recorded"),
+        ({}, "bf16", "bf16", "as asked"),
+        ({}, "int8", "fp32", "the detector has no int8 here"),
+        ({}, "fp16", "fp32", "the detector has no fp16 here"),
+    ],
+)
+def test_a_detector_goes_by_its_box_ap(
+    recorded: Any, trials: list[Any], ap: Any, asked: str, chosen: str, reason: str
+) -> None:
+    found = choose_runtime(recorded("box_ap", **ap), None, device="cpu", precision=asked)
+    assert (found.backend, found.precision) == ("openvino", chosen)
+    assert reason in found.reason
+    assert trials == []
+
+
+def test_a_detector_in_pytorch_says_that_it_runs_in_fp32(weights_file: Path, trials: list[Any]) -> None:
+    for device, backend in (("cuda", "auto"), ("cpu", "torch"), ("cpu", "onnx")):
+        found = choose_runtime(weights_file, None, device=device, backend=backend, precision="bf16")
+        assert found == Runtime("torch", "fp32", "the detector has no bf16 here; nothing is faster here")
+
+
+def test_metadata_that_cannot_be_read_are_one_line(net: HRNet, tmp_path: Path, trials: list[Any]) -> None:
+    for content in ("{", "3", '{"openvino cpu bf16": "much"}'):
+        save_weights(net, spec(), tmp_path / "net.safetensors", agreement=content)
+        with pytest.raises(WeightsError, match=r"net\.safetensors has metadata that cannot be read: agreement"):
+            choose_runtime(tmp_path / "net.safetensors", spec(), device="cpu")
+
+
+@pytest.mark.weights
+def test_what_is_shipped_starts_without_a_trial(trials: list[Any]) -> None:
+    for name in ("lite-hrnet-256x192", "hrnet-small-256x192"):
+        light, path = find_weights(name)
+        assert choose_runtime(path, light, device="cpu").precision == "bf16"
+    detector = find_detector_file("person-yolo11n")
+    assert choose_runtime(detector, None, device="cpu").precision == "bf16"
+    assert trials == []
+
+
+def test_who_says_a_precision_gets_it(weights_file: Path, trials: list[Any], run_as: Any) -> None:
+    run_as()
+    for asked, chosen in (("fp32", "fp32"), ("auto", "fp16")):
+        made = precision.build_backend(spec(), weights_file, device="cuda", precision=asked)
+        assert made.precision == chosen
+    assert trials == [("fp16", "bf16")]
