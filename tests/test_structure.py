@@ -22,8 +22,9 @@ LAYERS = """
     backends
     detection
     estimation
-    clips evaluate
+    clips
     api
+    evaluate
     export bench training
     cli
 """
