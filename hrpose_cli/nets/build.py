@@ -1,4 +1,4 @@
-"""Nets by the name of their architecture: the class and the dataclass of the integers that make it."""
+"""Nets by the name of their architecture: the class, and the dataclass of the integers that define it."""
 
 import re
 from collections.abc import Mapping
@@ -31,12 +31,12 @@ def build_net(architecture: str, integers: Mapping[str, Any]) -> nn.Module:
 
 
 def simplify_net(net: nn.Module) -> nn.Module:
-    """The same function in a form that runs faster, for evaluation only; `net` itself where none is known."""
+    """The same function in a form that runs faster, for evaluation only, or `net` itself if none is known."""
     return FastLiteHRNet(net) if isinstance(net, LiteHRNet) else net
 
 
 def fp32_parts(net: nn.Module) -> re.Pattern[str] | None:
-    """What is found in the names of those layers of the `simplify_net` net that a format of few digits harms most."""
+    """A pattern in the names of the layers that lose the most in bf16 and fp16, in the net of `simplify_net`."""
     if isinstance(net, LiteHRNet):
         return FastLiteHRNet.delicate
     return Trunk.delicate if isinstance(net, Trunk) else None

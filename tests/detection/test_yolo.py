@@ -23,7 +23,7 @@ from hrpose_cli.detection.yolo import (
     find_detector_file,
     load_detector,
 )
-from hrpose_cli.detection.yolo_net import _PATCHED_CONVOLUTIONS, PersonNet, _quiet_ultralytics, read_person_net
+from hrpose_cli.detection.yolo_net import _PATCHED_FUNCTIONS, PersonNet, _quiet_ultralytics, read_person_net
 from hrpose_cli.errors import BackendError, WeightsError
 from hrpose_cli.files import shipped_folder
 from hrpose_cli.media.images import read_image
@@ -210,7 +210,7 @@ def test_unknown_and_damaged_detectors(tmp_path: Path) -> None:
 
 def test_threads_and_environment_survive_ultralytics() -> None:
     def state() -> list[object]:
-        patched = [getattr(owner, name).__module__ for owner, name in _PATCHED_CONVOLUTIONS]
+        patched = [getattr(owner, name).__module__ for owner, name in _PATCHED_FUNCTIONS]
         return [torch.get_num_threads(), cv2.getNumThreads(), dict(os.environ), patched]
 
     before = state()
