@@ -30,8 +30,8 @@ STOP_CODES: dict[StopReason, int] = {"interrupt": 130, "terminate": 143, "quit":
 _STOPPED = {
     "interrupt": "stopped",
     "terminate": "stopped",
-    "quit": "ended in the window",
-    "pipe": "ended because the reader of the standard output has closed it",
+    "quit": "ended early in the window",
+    "pipe": "ended early, as the reader of the standard output closed it",
 }
 
 
@@ -227,6 +227,8 @@ class Report:
             raise typer.Exit(code)
 
     def _say_stopped(self, reason: StopReason, kept: Sequence[Path]) -> None:
+        if not (kept or STOP_CODES[reason]):
+            return  # such as `hrpose convert poses.jsonl - | head -1`
         names = ", ".join(map(str, kept)) or ("the images so far" if self._rows else "nothing of what was begun")
         resume = "; --resume goes on" if any(path.suffix == ".jsonl" for path in self._kept) else ""
         text = f"{_STOPPED[reason]}; kept {names}{resume}"

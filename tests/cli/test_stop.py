@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from hrpose_cli.cli.main import app
 from hrpose_cli.formats import read_pose_file
+from hrpose_cli.threads import StopFlag
 from tests.conftest import clean_failure
 from tests.media.clips import film, times
 
@@ -106,10 +107,28 @@ def test_a_closed_pipe_is_no_failure(clip: Path, options: list[str]) -> None:
     with run.stderr as stderr:
         said = stderr.read().decode()
     assert run.wait() == 0, said
-    assert "note: ended because the reader of the standard output has closed it; kept x.part.mp4, p.part.csv" in said
+    assert "note: ended early, as the reader of the standard output closed it; kept x.part.mp4, p.part.csv" in said
     assert "error" not in said
     first, second = frames_in("x.part.mp4", "p.part.csv")
     assert 1 <= first == second < FRAMES
+
+
+def test_q_in_the_window_ends_the_run(clip: Path, options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    class View:
+        def __init__(self, _: str, stop: StopFlag) -> None:
+            self.stop = stop
+
+        def __call__(self, _: Any) -> None:
+            self.stop.set("quit")
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr("hrpose_cli.cli.clips.Window", View)
+    result = hrpose("video", clip, clip, "--show", "--no-video", "--poses", ".csv", *options)
+    assert result.exit_code == 0
+    assert "note: ended early in the window; kept clip.pose.part.csv" in result.stderr
+    assert [path.name for path in Path().iterdir()] == ["clip.pose.part.csv"]
 
 
 def raise_in_write(monkeypatch: pytest.MonkeyPatch, number: int, *, times: int = 1) -> None:
