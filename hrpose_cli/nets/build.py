@@ -31,12 +31,12 @@ def build_net(architecture: str, integers: Mapping[str, Any]) -> nn.Module:
 
 
 def simplify_net(net: nn.Module) -> nn.Module:
-    """The same function in a form that runs faster, for evaluation only; `net` itself where none is known."""
+    """An equal net in a form that runs faster, for evaluation only; `net` itself where none is known."""
     return FastLiteHRNet(net) if isinstance(net, LiteHRNet) else net
 
 
 def fp32_parts(net: nn.Module) -> re.Pattern[str] | None:
-    """What is found in the names of those layers of the `simplify_net` net that a format of few digits harms most."""
+    """A pattern for the names of those layers of a `simplify_net` net that lose most in a format of few digits."""
     if isinstance(net, LiteHRNet):
         return FastLiteHRNet.delicate
     return Trunk.delicate if isinstance(net, Trunk) else None
