@@ -19,8 +19,8 @@ class TopPeople:
     """The best people of another estimator, best first; see `Poses.best`."""
 
     base: Estimator
-    at_least: float = 0.0  # person score
-    most: int | None = None  # people per frame
+    min_score: float = 0.0  # of a person
+    max_people: int | None = None  # per frame
 
     def __call__(self, frames: Sequence[Frame]) -> list[Poses]:
-        return [poses.best(at_least=self.at_least, most=self.most) for poses in self.base(frames)]
+        return [poses.best(at_least=self.min_score, most=self.max_people) for poses in self.base(frames)]

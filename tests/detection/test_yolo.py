@@ -49,7 +49,7 @@ def people(request: pytest.FixtureRequest) -> PersonNet:
 
 @pytest.fixture(scope="module")
 def eager(people: PersonNet) -> YoloDetector:
-    return YoloDetector(_TorchNetwork(people), "yolo", one_each=people.one_each, confidence=0.5)
+    return YoloDetector(_TorchNetwork(people), "yolo", one_each=people.one_each, box_score=0.5)
 
 
 def images(count: int, height: int, width: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -98,7 +98,7 @@ def sample() -> Frame:
 
 def test_the_shipped_detector_finds_the_same_in_openvino(sample: Frame) -> None:
     fast, slow = (
-        load_detector("person-yolo11n", backend=b, precision="fp32", confidence=0.05) for b in ("openvino", "torch")
+        load_detector("person-yolo11n", backend=b, precision="fp32", box_score=0.05) for b in ("openvino", "torch")
     )
     assert (fast.backend, slow.backend) == ("openvino", "torch")
     for image in (sample.image, sample.image[:, 100:400], cv2.resize(sample.image, (1280, 720))):
