@@ -1,8 +1,8 @@
-"""Poses onto a copy of an image, and heatmaps over the crop that they were made from.
+"""Draw poses onto a copy of an image, and heatmaps over the crop that they were made from.
 
 Everything is drawn straight onto one canvas as anti-aliased convex polygons: there is no blend over the
-whole image, so thirty people cost a few milliseconds. (cv2's own thick lines know whole widths only,
-and its small circles are stars.) A transparent canvas starts as zeros, RGBA, and gets opaque colours:
+whole image, so thirty people cost a few milliseconds. (cv2's own thick lines have whole widths only,
+and its small circles look like stars.) A transparent canvas starts as zeros, RGBA, and gets opaque colours:
 cv2's anti-aliasing then leaves premultiplied colour and the right alpha.
 """
 
@@ -21,7 +21,7 @@ from hrpose_cli.skeletons import Skeleton
 _Color = tuple[int, int, int]
 _Fixed = NDArray[np.int32]  # pixels in 1 / 2**SHIFT
 
-# Apart in every common colour blindness: blue and orange by hue, yellow from both by lightness.
+# Distinct for every common colour blindness: blue and orange by hue, yellow by lightness.
 _SIDE_COLORS: dict[str, _Color] = {"left": (40, 170, 255), "right": (255, 140, 20), "middle": (255, 236, 90)}
 _PERSON_COLORS: tuple[_Color, ...] = (  # after Okabe and Ito 2008, brightened
     (86, 180, 233), (240, 165, 25), (40, 205, 150), (245, 230, 70),
@@ -40,11 +40,11 @@ _FINE_SIGMA = 0.05  # keypoints with a smaller OKS sigma (the face) sit close to
 
 @dataclass(frozen=True)
 class DrawStyle:
-    """How people are drawn."""
+    """Style in which people are drawn."""
 
-    threshold: float = 0.3  # keypoints that score less are left out
+    threshold: float = 0.3  # keypoints below this score are not drawn
     boxes: bool = False
-    scores: bool = False  # the person's score, and the identity where there is one
+    scores: bool = False  # the person's score, and the track id if there is one
     background: Literal["keep", "black", "transparent"] = "keep"
     colors: Literal["side", "person"] = "side"
     thickness: float = 1.0  # factor on line widths and keypoint radii
@@ -56,7 +56,7 @@ DEFAULT_STYLE = DrawStyle()
 def draw_poses(image: Image, poses: Poses, *, style: DrawStyle = DEFAULT_STYLE) -> Image:
     """A copy of `image` (H, W, 3) with people on it, small ones first: (H, W, 3), or RGBA (H, W, 4).
 
-    The background "transparent" gives RGBA whose colours are not premultiplied, as PNG wants them.
+    The background "transparent" gives RGBA whose colours are not premultiplied, as in PNG.
     """
     canvas = _canvas(image, style)
     shown = poses.score >= style.threshold
@@ -75,7 +75,7 @@ def draw_poses(image: Image, poses: Poses, *, style: DrawStyle = DEFAULT_STYLE) 
 
 def _canvas(image: Image, style: DrawStyle) -> Image:
     if style.background == "keep":
-        return np.array(image, order="C")  # cv2 draws on nothing else
+        return np.array(image, order="C")  # cv2 needs contiguous pixels
     return np.zeros((*image.shape[:2], 3 if style.background == "black" else 4), np.uint8)
 
 
@@ -92,14 +92,14 @@ def _palette(poses: Poses, i: int, style: DrawStyle) -> dict[str, _Color]:
     """The colour of each side of person `i`."""
     if style.colors == "side":
         return _SIDE_COLORS
-    identity = i if poses.track_ids is None else int(poses.track_ids[i])
-    return dict.fromkeys(_SIDE_COLORS, _PERSON_COLORS[identity % len(_PERSON_COLORS)])
+    number = i if poses.track_ids is None else int(poses.track_ids[i])
+    return dict.fromkeys(_SIDE_COLORS, _PERSON_COLORS[number % len(_PERSON_COLORS)])
 
 
 def _line_widths(poses: Poses, shown: Bools, size: tuple[int, int]) -> Floats:
-    """(N,) px: from the diagonal of each person's box, within bounds that the image's `size` sets.
+    """(N,) px: from the diagonal of each person's box, within bounds set by the image's `size`.
 
-    Where a box is empty (some pose files have none) the extent of the keypoints shown takes its place.
+    An empty box (some pose files have none) is replaced by the extent of the keypoints shown.
     """
     inside = np.clip(poses.xy, -_FAR_PIXELS, _FAR_PIXELS)
     low = np.where(shown[..., None], inside, _FAR_PIXELS).min(axis=1)
@@ -121,13 +121,13 @@ def _rgba(color: _Color) -> tuple[int, int, int, int]:
 def _draw_people(
     canvas: Image, poses: Poses, shown: Bools, width: Floats, order: Sequence[tuple[int, dict[str, _Color]]]
 ) -> None:
-    """Limbs, then keypoints, each on a thin dark outline that separates it from any ground."""
+    """Draw limbs, then keypoints, each on a thin dark outline that separates it from any background."""
     skeleton = poses.skeleton
     fine = np.where(np.asarray(skeleton.sigmas) < _FINE_SIGMA, 0.6, 1).astype(np.float32)  # (K,)
     ends = np.asarray(skeleton.limbs)  # (L, 2)
     line = np.maximum(width[:, None] * fine[ends].min(axis=1), 1)  # (N, L)
     disc = np.maximum(width[:, None] * fine * 1.7, 2.4)  # (N, K) diameters
-    rim = np.maximum(width * 0.6, 1.1)[:, None]  # (N, 1) what the outline adds
+    rim = np.maximum(width * 0.6, 1.1)[:, None]  # (N, 1) px that the outline adds
     limbs = _limbs(poses.xy, ends, line + rim), _limbs(poses.xy, ends, line)  # (N, L, 4, 2)
     keypoints = _discs(poses.xy, disc + rim), _discs(poses.xy, disc)  # (N, K, CORNERS, 2)
     sides = _limb_sides(skeleton)
@@ -145,7 +145,7 @@ def _fill(canvas: Image, polygon: _Fixed, color: _Color) -> None:
 
 
 def _limb_sides(skeleton: Skeleton) -> list[str]:
-    """(L,) a limb from the middle to a side is the side's; one from side to side is the middle's."""
+    """(L,) a limb from the middle to a side belongs to the side; one from side to side to the middle."""
     ends = [{skeleton.sides[a], skeleton.sides[b]} - {"middle"} for a, b in skeleton.limbs]
     return [side.pop() if len(side) == 1 else "middle" for side in ends]
 
@@ -171,7 +171,7 @@ def _half(width: Floats) -> Floats:
 
 
 def _draw_box(canvas: Image, box: Floats, width: float, color: _Color) -> None:
-    """A thin frame, dark on its outside."""
+    """Draw a thin frame with a dark outside."""
     x1, y1, x2, y2 = (int(v) for v in np.rint(np.clip(box, -_FAR_PIXELS, _FAR_PIXELS)))
     line = max(1, round(width / 4))
     for grown, paint in ((line, _SHADOW_COLOR), (0, color)):
@@ -184,7 +184,7 @@ def _label(poses: Poses, i: int) -> str:
 
 
 def _draw_label(canvas: Image, text: str, box: Floats, width: float, color: _Color) -> None:
-    """`text` on a dark plate above the box's first corner, but inside of the image."""
+    """Draw `text` on a dark plate above the top left corner of the box, but within the image."""
     height = round(max(2.5 * width, 7, min(canvas.shape[:2]) / 120))
     scale, pad = height / _FONT_HEIGHT, max(2, height // 4)
     thickness = max(1, round(scale))
@@ -199,8 +199,8 @@ def _draw_label(canvas: Image, text: str, box: Floats, width: float, color: _Col
 def draw_heatmaps(crop: Image, heatmaps: Floats, skeleton: Skeleton, *, geometry: Geometry = "classic") -> Image:
     """A panel (rows, columns of tiles) of one person's heatmaps (K, h/4, w/4) over the crop (h, w, 3).
 
-    A tile names its keypoint, gives the height of its peak and crosses the arg-max; colours are relative to
-    the highest peak of all, so that a weak keypoint looks weak. The first tile is the crop itself.
+    Each tile has the name of its keypoint, the height of its peak and a cross at the arg-max; colours are relative
+    to the highest peak of all, so that a weak keypoint looks weak. The first tile is the crop itself.
     """
     size = crop.shape[1], crop.shape[0]
     grey = cv2.cvtColor(cv2.cvtColor(np.ascontiguousarray(crop), cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
@@ -216,7 +216,7 @@ def draw_heatmaps(crop: Image, heatmaps: Floats, skeleton: Skeleton, *, geometry
 
 
 def _heated(grey: NDArray[Any], heat: NDArray[Any]) -> Image:
-    """The grey crop (h, w, 3), darkened, under the colours of `heat` (h, w): cold is see-through."""
+    """The darkened grey crop (h, w, 3) under the colours of `heat` (h, w), of which cold ones are transparent."""
     heat = np.clip(heat, 0, 1)
     colors = cv2.applyColorMap(np.rint(heat * 255).astype(np.uint8), cv2.COLORMAP_TURBO)[..., ::-1]
     cover = np.sqrt(heat)[..., None] * 0.8
@@ -234,7 +234,7 @@ def _cross(tile: Image, at: NDArray[np.float64]) -> Image:
 
 
 def _captioned(tile: Image, text: str) -> Image:
-    """`tile` under a strip with `text`, as large as fits."""
+    """`tile` under a strip with `text`, as large as it fits."""
     wide = cv2.getTextSize(text, _FONT, 1, 1)[0][0]
     scale = min(tile.shape[0] / 24 / _FONT_HEIGHT, 0.95 * tile.shape[1] / wide)
     strip = np.full((tile.shape[0] // 12, tile.shape[1], 3), _SHADOW_COLOR, np.uint8)
@@ -243,7 +243,7 @@ def _captioned(tile: Image, text: str) -> Image:
 
 
 def _grid(tiles: list[Image]) -> Image:
-    """Tiles of one size in rows, about 3:2 in all, with a thin dark border around each."""
+    """Arrange tiles of one size in rows, about 3:2 in all, each with a thin dark border."""
     edge = ((1, 1), (1, 1), (0, 0))
     tiles = [np.pad(tile, edge, constant_values=_SHADOW_COLOR[0]) for tile in tiles]
     height, width = tiles[0].shape[:2]

@@ -92,7 +92,7 @@ class EvalJob:
     def runs(self) -> list[Settings]:
         """The settings of each run."""
         base = replace(self.settings, boxes=None if self.box_file is None else str(self.box_file))
-        decodings = _ABLATIONS[self.ablation] if self.ablation else [self.settings.decode]
+        decodings: Sequence[Any] = _ABLATIONS[self.ablation] if self.ablation else [self.settings.decode]
         return [replace(base, weights=name, decode=decode) for name, decode in product(self.weights, decodings)]
 
 

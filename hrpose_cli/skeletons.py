@@ -1,4 +1,4 @@
-"""Skeletons as data: keypoint names, limbs, sides and the constants that papers give for each."""
+"""Skeletons as data: keypoint names, limbs, sides and constants from the papers."""
 
 from dataclasses import dataclass
 from functools import cached_property
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Skeleton:
-    """K keypoints and what is known of them. Indices are 0-based."""
+    """K keypoints with their names, limbs and constants. Indices are 0-based."""
 
     name: str
     keypoints: tuple[str, ...]  # (K,) names

@@ -1,4 +1,4 @@
-"""`hrpose eval`: a run, or a result file, scored by the protocol of a data set."""
+"""`hrpose eval`: a run, or a file of results, scored by the protocol of a data set."""
 
 from __future__ import annotations
 
@@ -10,73 +10,74 @@ import typer
 
 from hrpose_cli.cli import options as opt
 from hrpose_cli.errors import UsageError
+from hrpose_cli.settings import MODEL, OUTPUT, Settings
 
 if TYPE_CHECKING:
     from hrpose_cli.evaluate import EvalResult
 
 _PROTOCOL = "Protocol"
+_SETTINGS = Settings(box_score=0.05, flip_test=True)
 
 
+@opt.spread_options(leave_out=("weights", "boxes", "nms_oks"))
 def evaluate(
     gt: Annotated[
-        Path, typer.Option(help="Annotations: person_keypoints_*.json; MPII's valid.json, gt_valid.mat beside it.")
+        Path,
+        typer.Option(
+            help="Annotations: person_keypoints_*.json of COCO; for pckh valid.json of MPII beside its gt_valid.mat."
+        ),
     ],
-    images: Annotated[Path | None, typer.Option(help="Folder of the images. Default: found beside --gt.")] = None,
-    boxes: Annotated[
-        str | None, typer.Option(help="gt, detector, or a COCO detection file. Default: gt; for bbox: detector.")
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of the images.", show_default="searched for beside --gt")
     ] = None,
-    predictions: Annotated[Path | None, typer.Option(help="Score this result file; no network runs.")] = None,
+    boxes: Annotated[
+        str | None,
+        typer.Option(help="gt, detector, or a COCO detection file.", show_default="gt; for bbox: detector"),
+    ] = None,
+    predictions: Annotated[Path | None, typer.Option(help="COCO results to score; no net runs.")] = None,
     metric: Annotated[
         Literal["coco", "pckh", "crowdpose", "ochuman", "bbox"],
-        typer.Option(help="AP of COCO, CrowdPose or OCHuman, PCKh of MPII, or AP of the detector's boxes."),
+        typer.Option(help="AP of COCO, CrowdPose or OCHuman, PCKh of MPII, or AP of the detector's boxes (bbox)."),
     ] = "coco",
     save: Annotated[
         Path | None,
-        typer.Option(help="Write the result rows to this .json; - prints them.", rich_help_panel=opt.OUTPUT),
+        typer.Option(
+            help="Write the predicted people (COCO results) to this .json, for --predictions; - prints them.",
+            rich_help_panel=OUTPUT,
+        ),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N images.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N images.")] = None,
     ablation: Annotated[
-        Literal["decode"] | None, typer.Option(help="One row each for arg-max, quarter offset and DARK.")
+        Literal["decode"] | None,
+        typer.Option(help="Compare arg-max, quarter-offset and DARK decoding in a table, one row each."),
     ] = None,
     weights: Annotated[
         list[str] | None,
         typer.Option(
-            help="Name of `hrpose weights list`, or a path; several for one table.",
-            rich_help_panel=opt.MODEL,
+            help="Model name from `hrpose weights list`, or path to a weights file. Repeatable, for a table.",
+            rich_help_panel=MODEL,
             show_default="default",
         ),
     ] = None,
-    like: opt.Like = None,
-    method: opt.Method = "auto",
-    scales: opt.Scales = "1",
-    detector: opt.DetectorName = "person-yolo11n",
-    device: opt.Device = "auto",
-    decode: opt.Decode = None,
-    decode_limit: opt.DecodeLimit = 1.0,
-    flip_test: opt.FlipTest = True,
-    crop: opt.Crop = "context",
-    batch_size: opt.BatchSize = "auto",
-    backend: opt.BackendName = "auto",
-    precision: opt.Precision = "auto",
-    box_score: opt.BoxScore = 0.05,
+    settings: Settings = _SETTINGS,
     rescore: Annotated[
-        bool, typer.Option(help="Person score = box score x mean keypoint score above 0.2.", rich_help_panel=_PROTOCOL)
+        bool,
+        typer.Option(
+            help="Multiply each box score by the mean of the keypoint scores above 0.2.", rich_help_panel=_PROTOCOL
+        ),
     ] = True,
     nms: Annotated[
-        Literal["hard", "soft", "none"], typer.Option(help="OKS-NMS of people.", rich_help_panel=_PROTOCOL)
+        Literal["hard", "soft", "none"],
+        typer.Option(help="Non-maximum suppression of people by OKS.", rich_help_panel=_PROTOCOL),
     ] = "hard",
-    oks: Annotated[
-        float, typer.Option(min=0, max=1, help="Threshold of the OKS-NMS.", rich_help_panel=_PROTOCOL)
-    ] = 0.9,
-    download: opt.Download = False,
+    oks: Annotated[float, typer.Option(min=0, max=1, help="OKS threshold of --nms.", rich_help_panel=_PROTOCOL)] = 0.9,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Measure on annotated images how good the keypoints are; the defaults are the papers' protocol."""
+    """Score keypoints against annotated images; the defaults follow the protocol of the papers."""
     from hrpose_cli.cli.outputs import check_targets
     from hrpose_cli.cli.report import Report
     from hrpose_cli.evaluate import EvalJob, EvalProtocol, run_evaluation
 
-    settings = opt.read_settings(locals(), weights="default", boxes=None)
     report, protocol = Report(quiet=quiet), EvalProtocol(rescore=rescore, nms=nms, oks=oks)
     job = EvalJob(
         gt, settings, metric=metric, images=images, boxes=boxes, predictions=predictions, limit=limit,

@@ -16,7 +16,14 @@ from pathlib import Path
 import numpy as np
 
 from hrpose_cli.clips.resume import read_saved_poses, skip_done_frames, truncate_to_chunk
-from hrpose_cli.clips.stages import DEFAULT_MOTION, MotionOptions, estimate_clip, fill_skipped, follow_people
+from hrpose_cli.clips.stages import (
+    DEFAULT_MOTION,
+    chunk_frames,
+    estimate_clip,
+    fill_skipped,
+    filter_parameters,
+    follow_people,
+)
 from hrpose_cli.draw import DEFAULT_STYLE, DrawStyle, draw_poses
 from hrpose_cli.errors import UsageError
 from hrpose_cli.estimation import Estimator
@@ -24,9 +31,10 @@ from hrpose_cli.formats import PoseFile, open_writers
 from hrpose_cli.hardware import MEMORY_FRACTION, free_memory
 from hrpose_cli.media import Clip, ClipSource, Encoding, VideoFrame, VideoWriter
 from hrpose_cli.poses import FramePoses, Image, PoseHeader, Poses
+from hrpose_cli.settings import MotionOptions
 from hrpose_cli.threads import BackgroundConsumer, prefetch
 from hrpose_cli.timing import StageTimer
-from hrpose_cli.tracking import DEFAULT_CUTOFF, OneEuro, Tracker, check_cutoff, smooth_butterworth
+from hrpose_cli.tracking import OneEuro, Tracker, check_cutoff, smooth_butterworth
 
 View = Callable[[Image], object]
 _DEFAULT_ENCODING = Encoding()
@@ -102,15 +110,15 @@ def annotate_clip(
         first, frames = _hash_first_frame(frames)
         clip = source.clip
         header = replace(header, source=source.name, size=clip.size, rate=clip.rate, first_frame=first)
-        if way.smooth == "offline":
-            _check_offline_smoothing(source, way, resume=resume)
+        if way.smooth == "butterworth":
+            _check_butterworth(source, way, resume=resume)
             records = _smooth_whole_clip(frames, estimator, way)
             with open_source() as again, decode_ahead(again, watch) as frames:
-                pairs = fill_skipped(match_frames(frames, records), way.between)
+                pairs = fill_skipped(match_frames(frames, records), way.interpolation)
                 return write_clip(pairs, again, outputs, header, watch=watch, progress=progress)
         resumed = truncate_to_chunk(outputs.poses, header, way) if resume else 0
         saved = read_saved_poses(outputs.poses, resumed, way) if resumed else iter(())
-        pairs = fill_skipped(_track_and_smooth(frames, estimator, way, saved), way.between)
+        pairs = fill_skipped(_track_and_smooth(frames, estimator, way, saved), way.interpolation)
         return write_clip(pairs, source, outputs, header, resumed=resumed, watch=watch, progress=progress)
 
 
@@ -126,10 +134,10 @@ def _track_and_smooth(
     frames: Iterable[VideoFrame], estimator: Estimator, way: MotionOptions, saved: Iterable[Poses] = ()
 ) -> Iterator[FramePoses]:
     """Poses with track ids, smoothed if wanted; None for frames that are skipped."""
-    found = estimate_clip(frames, estimator, every=way.every, chunk=way.chunk, saved=saved)
+    found = estimate_clip(frames, estimator, every=way.every, chunk=chunk_frames(way), saved=saved)
     if not way.track:
         return found
-    return follow_people(found, Tracker(), OneEuro(**way.filter) if way.smooth == "one-euro" else None)
+    return follow_people(found, Tracker(), OneEuro(**filter_parameters(way)) if way.smooth == "one-euro" else None)
 
 
 def _hash_first_frame(frames: Iterator[VideoFrame]) -> tuple[str, Iterator[VideoFrame]]:
@@ -143,26 +151,28 @@ def _hash_first_frame(frames: Iterator[VideoFrame]) -> tuple[str, Iterator[Video
 def _check_waiting_frames(clip: Clip, way: MotionOptions) -> None:
     """UsageError, before the work, if the frames that wait for the next measured one do not fit the memory."""
     waiting = min(way.every, clip.frames or way.every) * 3 * clip.size[0] * clip.size[1]
-    if way.between == "linear" and waiting > free_memory("cpu") // MEMORY_FRACTION:
+    if way.interpolation == "linear" and waiting > free_memory("cpu") // MEMORY_FRACTION:
         raise UsageError(
             f"--every {way.every} would hold {waiting / 1e9:.1f} GB of frames while it waits for the next pose: "
-            "use --between hold, which does not wait, or look at more frames"
+            "use --interpolation hold, which does not wait, or look at more frames"
         )
 
 
-def _check_offline_smoothing(source: ClipSource, way: MotionOptions, *, resume: bool) -> None:
+def _check_butterworth(source: ClipSource, way: MotionOptions, *, resume: bool) -> None:
     """InputError, before the work, for what cannot be smoothed over whole tracks."""
     if not source.repeatable:
-        raise UsageError(f"--smooth offline reads a clip twice, which {source.name} cannot be: save it to a file")
+        raise UsageError(f"--smooth butterworth reads a clip twice, which {source.name} cannot be: save it to a file")
     if resume:
         raise UsageError("smoothing over whole tracks cannot be resumed: use --smooth none or one-euro")
-    check_cutoff(way.cutoff or DEFAULT_CUTOFF, float(source.clip.rate) / way.every)
+    check_cutoff(filter_parameters(way)["cutoff"], float(source.clip.rate) / way.every)
 
 
 def _smooth_whole_clip(frames: Iterable[VideoFrame], estimator: Estimator, way: MotionOptions) -> list[FramePoses]:
     """The poses of a whole clip, smoothed without lag."""
     found = _track_and_smooth(frames, estimator, way)
-    return smooth_butterworth([each.without_pixels() for each in found if each.poses is not None], **way.filter)
+    return smooth_butterworth(
+        [each.without_pixels() for each in found if each.poses is not None], **filter_parameters(way)
+    )
 
 
 def match_frames(frames: Iterable[VideoFrame], saved: Iterable[FramePoses]) -> Iterator[FramePoses]:

@@ -1,22 +1,22 @@
-"""Frames through an estimator, then steps from frame to frame, each an iterator over the one before.
+"""The stages of a clip, from frames to poses without gaps, each an iterator over the stage before.
 
     estimate_clip -> follow_people -> fill_skipped
 
-Each step takes and gives FramePoses. Skipped frames have no poses until `fill_skipped` fills them in.
+Each stage gives FramePoses. Skipped frames have no poses until `fill_skipped` fills them in.
 Memory does not grow with the number of frames.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict
 from itertools import islice
-from typing import Literal
+from typing import Any, Literal
 
-from hrpose_cli.errors import UsageError
 from hrpose_cli.estimation import CHUNK_FRAMES, Estimator, split_into_chunks
 from hrpose_cli.poses import Frame, FramePoses, Poses
-from hrpose_cli.tracking import interpolate_poses
+from hrpose_cli.settings import MotionOptions
+from hrpose_cli.tracking import FILTER_DEFAULTS, interpolate_poses
 
 _FillMethod = Literal["linear", "hold"]
 _Stage = Callable[[FramePoses], FramePoses]
@@ -30,17 +30,17 @@ def estimate_clip(
     chunk: int = CHUNK_FRAMES,
     saved: Iterable[Poses] = (),
 ) -> Iterator[FramePoses]:
-    """Each frame of a clip with its poses, or None for all but every `every`th.
+    """Estimate the poses of every `every`th frame of a clip; the others are skipped and have None.
 
-    chunk: how many of those are given to `estimator` at once. saved: poses of the first frames that
-    need no more work, up to the end of a chunk; the others come out as if all had been computed in one
-    run: to the last bit on a CPU, on a GPU up to rounding, since each run times anew which kernels it takes.
+    chunk: number of frames that `estimator` gets at once. saved: poses of the first frames, up to the end of
+    a chunk, that need no more work; the others come out as if all had been computed in one run: to the last
+    bit on a CPU, and up to rounding on a GPU, since each run measures anew which kernels are fastest.
     """
     known, start = iter(saved), 0
     for part in split_into_chunks(frames, chunk * every):
         skipped = [(start + i) % every > 0 for i in range(len(part))]
-        looked = [frame for frame, skip in zip(part, skipped, strict=True) if not skip]
-        found = iter(list(islice(known, len(looked))) or estimator(looked))
+        processed = [frame for frame, skip in zip(part, skipped, strict=True) if not skip]
+        found = iter(list(islice(known, len(processed))) or estimator(processed))
         yield from (FramePoses(f, None if skip else next(found)) for f, skip in zip(part, skipped, strict=True))
         start += len(part)
 
@@ -82,31 +82,19 @@ def _fill_between(
         yield FramePoses(each.frame, poses)
 
 
-@dataclass(frozen=True)
-class MotionOptions:
-    """How poses come from frame to frame."""
+def filter_parameters(motion: MotionOptions) -> dict[str, float]:
+    """The parameters of the filter, defaults included."""
+    return FILTER_DEFAULTS[motion.smooth or "none"] | ({} if motion.cutoff is None else {"cutoff": motion.cutoff})
 
-    every: int = 1  # frames from one that is looked at to the next
-    between: _FillMethod = "linear"  # how the others get poses
-    detect_every: int = 1  # frames that are looked at from one detection to the next, if `DetectEveryN` does them
-    track: bool = True
-    smooth: str = "one-euro"  # "none", or "offline": over whole tracks, whose poses are held in memory
-    cutoff: float | None = None  # Hz of the filter; None: its own
 
-    def __post_init__(self) -> None:
-        if self.smooth != "none" and not self.track:
-            raise UsageError("smoothing follows people from frame to frame: it needs tracking, or use --smooth none")
-        if self.smooth == "none" and self.cutoff is not None:
-            raise UsageError("a cut-off needs a filter: use --smooth one-euro or offline")
+def describe_motion(motion: MotionOptions) -> dict[str, Any]:
+    """The motion options for the header of a file, with the parameters of the filter."""
+    return {name: value for name, value in asdict(motion).items() if name != "cutoff"} | filter_parameters(motion)
 
-    @property
-    def filter(self) -> dict[str, float]:
-        return {} if self.cutoff is None else {"cutoff": self.cutoff}
 
-    @property
-    def chunk(self) -> int:
-        """Frames to look at at once: whole rounds of detection."""
-        return -(-CHUNK_FRAMES // self.detect_every) * self.detect_every
+def chunk_frames(motion: MotionOptions) -> int:
+    """Number of frames to process at once: whole rounds of detection."""
+    return -(-CHUNK_FRAMES // motion.detect_every) * motion.detect_every
 
 
 DEFAULT_MOTION = MotionOptions()

@@ -23,4 +23,4 @@ class TopPeople:
     max_people: int | None = None  # per frame
 
     def __call__(self, frames: Sequence[Frame]) -> list[Poses]:
-        return [poses.best(at_least=self.min_score, most=self.max_people) for poses in self.base(frames)]
+        return [poses.best(min_score=self.min_score, max_people=self.max_people) for poses in self.base(frames)]

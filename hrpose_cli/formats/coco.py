@@ -1,11 +1,11 @@
 """COCO JSON: one dictionary that `pycocotools.COCO` loads, and the plain results list of COCOeval.
 
-Beside COCO's own keys an annotation has `box_score` and `keypoint_scores`, and where there is
-something to say `track_id`, `raw_keypoints` (the keypoints before smoothing, as triples like
-`keypoints`) and `filled` (1 for each keypoint that no image showed). Images that are frames of a
-video have `frame_index` and `time` in seconds, and `videos` says its name, size and `frame_rate`, a
-fraction such as "30000/1001". Coordinates are rounded to 3 decimals. The id of an image is the number
-that its file is called by where all files are, as COCO's; else images are counted from 1.
+Beside COCO's own keys an annotation has `box_score` and `keypoint_scores`, and, for tracked or smoothed
+people, `track_id`, `raw_keypoints` (the keypoints before smoothing, as triples like `keypoints`) and
+`filled` (1 for each keypoint that no image showed). Images that are frames of a video have `frame_index`
+and `time` in seconds, and `videos` has its name, size and `frame_rate`, a fraction such as "30000/1001".
+Coordinates are rounded to 3 decimals. If every file is named by a number of its own, as COCO's are, these
+numbers are the ids of the images; else images are counted from 1.
 """
 
 import shutil
@@ -29,7 +29,7 @@ from hrpose_cli.skeletons import COCO, Skeleton
 _PERSON_CATEGORY = 1  # COCO's category id
 _FORMAT_NAME = "COCO dictionary"
 _READ_KEYS = {"images": {"id", "file_name", "width", "height"}, "annotations": {"image_id"}, "categories": set[str]()}
-# Keys of annotations that are read, or follow from what is.
+# Keys of annotations that are read, or that follow from those.
 _KEYS = {"id", "image_id", "category_id", "iscrowd", "bbox", "area", "score", "box_score", "num_keypoints"}
 _KEYS |= {"keypoints", "keypoint_scores", "track_id", "raw_keypoints", "filled"}
 _IMAGE_KEYS = {"id", "file_name", "width", "height", "frame_index", "time"}
@@ -48,18 +48,18 @@ def _category_entry(skeleton: Skeleton) -> dict[str, Any]:
 
 
 def has_numeric_names(names: Sequence[str]) -> bool:
-    """Whether every image is called by a number of its own, as COCO's are: 000000000139.jpg."""
+    """True if every image is named by its own number, as COCO's are: 000000000139.jpg."""
     stems = [Path(name).stem for name in names]
     return bool(stems) and all(map(str.isdecimal, stems)) and len(set(map(int, stems))) == len(stems)
 
 
 def coco_image_id(header: PoseHeader, name: str, count: int) -> int:
-    """The number that the image is called by, where all are; else its own, counted from 1."""
+    """The number in the image's name if all names are numbers; else its count, from 1."""
     return int(Path(name).stem) if header.numbered and name else count
 
 
 def _image_entry(frame: Frame | FrameInfo, image_id: int, name: str) -> dict[str, Any]:
-    """One image called `name`; frames, which have no name of their own, say their index and time as well."""
+    """The entry of one image called `name`; frames of a video have their index and time as well."""
     width, height = frame.size
     entry = {"id": image_id, "file_name": name, "width": width, "height": height}
     if frame.time is not None:
@@ -102,12 +102,12 @@ def _annotation_entries(
 
 
 def _unlabelled_keypoints(poses: Poses) -> Bools:
-    """(N, K) keypoints of which nothing is known: no place, or as annotators leave them no score, at 0, 0."""
+    """(N, K) unknown keypoints: without a finite place, or at 0, 0 without a score, as annotators leave them."""
     return np.asarray((poses.score == 0) & (poses.xy == 0).all(axis=2) | ~np.isfinite(poses.xy).all(axis=2))
 
 
 def _extra_fields(poses: Poses, i: int, visible: Any) -> dict[str, Any]:
-    """What only tracked and smoothed people have."""
+    """The keys that only tracked and smoothed people have."""
     entry: dict[str, Any] = {}
     if poses.track_ids is not None:
         entry["track_id"] = int(poses.track_ids[i])
@@ -132,20 +132,20 @@ def coco_results(poses: Poses, image_id: int) -> list[dict[str, Any]]:
     ]
 
 
-class _StreamWriter:
-    """Writes the dictionary that `pycocotools.COCO` loads, and holds no frame."""
+class _CocoWriter:
+    """Writes the dictionary that `pycocotools.COCO` loads, without holding frames in memory."""
 
     def __init__(self, file: IO[bytes], people: IO[bytes], header: PoseHeader) -> None:
         self.file = file
         self.people = people  # annotations wait here, since all images come before them
         self.header = header
         self.counts = [0, 0]  # images, annotations
-        self.end = 0  # of the annotations of whole records
-        facts = {"info": dict(header.info), "licenses": [], **_video_entries(header)}
-        file.write(encode_utf8(f'{to_json(facts)[:-1]}, "images": ['))
+        self.end = 0  # of the annotations of complete frames
+        start = {"info": dict(header.info), "licenses": [], **_video_entries(header)}
+        file.write(encode_utf8(f'{to_json(start)[:-1]}, "images": ['))
 
     def write(self, frame_poses: FramePoses) -> None:
-        """One more image."""
+        """Write one more image."""
         images, people = self.counts
         number = coco_image_id(self.header, frame_poses.frame.name, images + 1)
         entry = _image_entry(frame_poses.frame, number, frame_poses.frame.name or self.header.source)
@@ -155,7 +155,7 @@ class _StreamWriter:
         self.counts, self.end = [images + 1, people + len(rows)], self.people.tell()
 
     def finish(self) -> None:
-        """Write what comes after the images."""
+        """Write the part after the images."""
         self.file.write(b'], "annotations": [')
         self.people.truncate(self.end)
         self.people.seek(0)
@@ -164,10 +164,10 @@ class _StreamWriter:
 
 
 @contextmanager
-def open_coco(path: Path, header: PoseHeader) -> Iterator[_StreamWriter]:
-    """The dictionary, under its name when it is whole; a line on the standard output for `-`."""
+def open_coco(path: Path, header: PoseHeader) -> Iterator[_CocoWriter]:
+    """The file, under its name when it is complete; one line on the standard output for `-`."""
     with open_stream(path) as file, open_spool(path) as people:
-        out = _StreamWriter(file, people, header)
+        out = _CocoWriter(file, people, header)
         with finish_on_interrupt(out.finish):
             yield out
         if path == STDOUT:
@@ -175,9 +175,10 @@ def open_coco(path: Path, header: PoseHeader) -> Iterator[_StreamWriter]:
 
 
 def read_coco(path: Path) -> tuple[PoseHeader, Iterator[FramePoses]]:
-    """Any COCO keypoint file of a known skeleton, ground truth as well, where labelled keypoints score 1; no crowds.
+    """Read any COCO keypoint file of a known skeleton, without its crowds.
 
-    A dictionary that hrpose wrote gives back its people but for sigmas and rounding.
+    Labelled keypoints of ground truth get a score of 1. A dictionary that hrpose wrote gives back the same people,
+    except for sigmas and rounding.
     """
     content = read_coco_file(path, _READ_KEYS, kind=_FORMAT_NAME, what="COCO poses")
     with name_damage(_FORMAT_NAME, path):
@@ -199,34 +200,34 @@ def read_coco(path: Path) -> tuple[PoseHeader, Iterator[FramePoses]]:
 
 
 def _ids_are_names(images: Sequence[Mapping[str, Any]]) -> bool:
-    """Whether the ids are the numbers that the images are called by."""
+    """True if the ids are the numbers in the names of the images."""
     names = [entry["file_name"] for entry in images]
     return has_numeric_names(names) and [int(Path(name).stem) for name in names] == [entry["id"] for entry in images]
 
 
 def _read_clip_name(videos: Any, images: Sequence[Mapping[str, Any]]) -> str:
-    """What `videos` calls the one clip, or else what its first frame is called; "" for images."""
+    """The name of the one clip in `videos`, or else of the first frame; "" for images."""
     named = [video["name"] for video in videos or () if isinstance(video, dict) and "name" in video]
     return named[0] if len(named) == 1 else next((i["file_name"] for i in images if "frame_index" in i), "")
 
 
 def _read_clip_size(images: Sequence[Mapping[str, Any]]) -> tuple[int, int] | None:
-    """(width, height) of the frames of a video; images have each their own."""
+    """(width, height) of the frames of a video; images each have their own."""
     sizes = {(int(entry["width"]), int(entry["height"])) for entry in images if "frame_index" in entry}
     return sizes.pop() if len(sizes) == 1 else None
 
 
 def _read_rate(videos: Any) -> Fraction | None:
-    """Frames a second, where hrpose said it."""
-    said = [video["frame_rate"] for video in videos or () if isinstance(video, dict) and "frame_rate" in video]
-    return Fraction(said[0]) if len(said) == 1 else None
+    """Frames per second, if hrpose wrote the file."""
+    rates = [video["frame_rate"] for video in videos or () if isinstance(video, dict) and "frame_rate" in video]
+    return Fraction(rates[0]) if len(rates) == 1 else None
 
 
 def _read_threshold(info: Any) -> float:
-    """The score from which v was 2, where hrpose said it."""
+    """The score from which v was 2, if hrpose wrote the file."""
     people = info.get("people") if isinstance(info, dict) else None
-    said = people.get("keypoint_score") if isinstance(people, dict) else None
-    return float(said) if said is not None else PoseHeader.threshold
+    threshold = people.get("keypoint_score") if isinstance(people, dict) else None
+    return float(threshold) if threshold is not None else PoseHeader.threshold
 
 
 def _read_frames(
@@ -243,12 +244,12 @@ def _read_frames(
 
 
 def _is_person(row: Mapping[str, Any]) -> bool:
-    """Whether an annotation is one person with keypoints, known or not; a crowd is no person."""
+    """True for an annotation of one person that has keypoints, labelled or not; a crowd is no person."""
     return "keypoints" in row and not row.get("iscrowd")
 
 
 def _read_poses(rows: Sequence[Mapping[str, Any]], skeleton: Skeleton) -> Poses:
-    """The people of one image; what one of them has and another lacks is filled up or dropped."""
+    """The people of one image; keys that only some of them have get defaults or are dropped."""
     if not rows:
         return Poses.none(skeleton)
     keypoints = np.stack([_read_triples(row["keypoints"]) for row in rows])  # (N, K, 3)
@@ -272,12 +273,12 @@ def _read_poses(rows: Sequence[Mapping[str, Any]], skeleton: Skeleton) -> Poses:
 
 
 def _read_triples(flat: Sequence[float]) -> Any:
-    """(K, 3) x, y and v of one person."""
+    """(K, 3) x, y and v of one person's keypoints."""
     return np.array(flat, np.float64).reshape(-1, 3)
 
 
 def _read_boxes(rows: Sequence[Mapping[str, Any]], xy: Floats, score: Floats) -> Floats:
-    """(N, 4) boxes; around the keypoints where a row has none."""
+    """(N, 4) boxes; around the keypoints for rows without a box."""
     around = boxes_around(xy, score)
     xywh = np.array([row.get("bbox", (0, 0, 0, 0)) for row in rows], np.float64)  # (N, 4)
     return np.where([["bbox" in row] for row in rows], xywh_to_xyxy(xywh), around).astype(np.float32)
@@ -300,7 +301,7 @@ def unread_coco_fields(path: Path) -> list[str]:
 
 
 def _join_entries(rows: Sequence[Any], *, first: bool) -> bytes:
-    """Rows as they stand in a list that has others before them unless they are its `first`."""
+    """The text of rows within a JSON list, with a separator before them unless they are its `first`."""
     separator = ", "
     return encode_utf8(("" if first or not rows else separator) + separator.join(map(to_json, rows)))
 
@@ -319,5 +320,5 @@ def _to_triples(xy: Any, third: Any) -> list[float | int]:
 
 
 def _round_number(value: Any, digits: int) -> float:
-    """0 for what is not finite, which JSON has no word for."""
+    """`value` rounded; 0 if it is not finite, which JSON cannot express."""
     return round(float(value), digits) if np.isfinite(value) else 0.0

@@ -1,9 +1,9 @@
-"""CSV in long form: a row per keypoint, so that a group-by of any table program finds what it wants.
+"""CSV in long form: one row per keypoint, ready for a group-by in any table program.
 
-Columns, always the same: frame, time (s; empty for images), track (empty where nobody was followed),
-keypoint, x, y (px), score, raw_x, raw_y (the keypoint before smoothing; empty where nothing was
-smoothed), filled (1: no image showed the keypoint) and tracked (0 where track is empty). Boxes, sizes
-and frames without people have no row. Numbers read back to the very same float32.
+The columns are always the same: frame, time (s; empty for images), track (empty without tracking),
+keypoint, x, y (px), score, raw_x, raw_y (the keypoint before smoothing; empty without smoothing),
+filled (1: no image showed the keypoint) and tracked (0 if track is empty). Boxes, sizes and frames
+without people have no row. Numbers read back to the same float32.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from hrpose_cli.skeletons import COCO, SKELETONS, Skeleton
 
 _COLUMNS = ("frame", "time", "track", "keypoint", "x", "y", "score", "raw_x", "raw_y", "filled", "tracked")
 _FORMAT_NAME = f"CSV file with the columns {','.join(_COLUMNS)}"
-_MOST_KEYPOINT_ROWS = max(map(len, SKELETONS.values())) + 1  # rows that show one whole person
+_MOST_KEYPOINT_ROWS = max(map(len, SKELETONS.values())) + 1  # rows that contain at least one whole person
 _Row = dict[str, str]
 
 
-class _RowWriter:
-    """Writes the rows of a frame at once."""
+class _CsvWriter:
+    """Writes all rows of a frame at once."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file = file
@@ -50,19 +50,19 @@ class _RowWriter:
         self.file.write(text.getvalue().encode())
 
     def write(self, frame_poses: FramePoses) -> None:
-        """One more frame."""
+        """Write one more frame."""
         self.rows([row for i in range(len(frame_poses.people)) for row in _person_rows(frame_poses, i)])
 
 
 @contextmanager
-def open_csv(path: Path, header: PoseHeader) -> Iterator[_RowWriter]:
-    """The file, under its name when it is whole; rows as they come on the standard output."""
+def open_csv(path: Path, header: PoseHeader) -> Iterator[_CsvWriter]:
+    """The file, under its name when it is complete; rows as they come on the standard output."""
     with open_stream(path) as file:
-        yield _RowWriter(file)
+        yield _CsvWriter(file)
 
 
 def _person_rows(frame_poses: FramePoses, i: int) -> list[tuple[Any, ...]]:
-    """A row per keypoint."""
+    """One row per keypoint."""
     poses, k = frame_poses.people, len(frame_poses.people.skeleton)
     track = None if poses.track_ids is None else int(poses.track_ids[i])
     raw = [(None, None)] * k if poses.raw is None else shortest_decimals(poses.raw[i])
@@ -92,7 +92,7 @@ def _person_rows(frame_poses: FramePoses, i: int) -> list[tuple[Any, ...]]:
 
 
 def read_csv(path: Path) -> tuple[PoseHeader, Iterator[FramePoses]]:
-    """Poses with boxes around the keypoints, a box score of 1, and images of unknown size."""
+    """Read poses; boxes are drawn around the keypoints, box scores are 1 and sizes unknown."""
     rows = _read_rows(path)
     with name_damage(_FORMAT_NAME, path):
         next(rows)  # the names of the columns
@@ -102,7 +102,7 @@ def read_csv(path: Path) -> tuple[PoseHeader, Iterator[FramePoses]]:
 
 
 def _read_rows(path: Path) -> Iterator[_Row]:
-    """The rows, after one that is empty and comes when the file is open and has the right columns."""
+    """The rows of a file with the right columns, after an empty one that comes once the file is open."""
     with path.open(newline="", encoding="utf-8-sig") as file:
         table = csv.DictReader(file)
         missing = set(_COLUMNS) - set(table.fieldnames or ())
@@ -113,7 +113,7 @@ def _read_rows(path: Path) -> Iterator[_Row]:
 
 
 def _split_people(rows: Iterator[_Row]) -> Iterator[list[_Row]]:
-    """The rows of one person in one frame, at a time; where they have no track, the first keypoint begins the next."""
+    """Lists of the rows of one person in one frame; without a track, each first keypoint begins a new person."""
     for (_, track), group in groupby(rows, key=lambda row: (row["frame"], row["track"])):
         person: list[_Row] = []
         for row in group:
@@ -139,7 +139,7 @@ def _read_frame(frame: Sequence[Sequence[_Row]], skeleton: Skeleton) -> FramePos
     for person in frame:
         if tuple(row["keypoint"] for row in person) != skeleton.keypoints:
             who = f"track {person[0]['track']}" if person[0]["track"] else "everybody"
-            raise FormatError(f"frame {person[0]['frame']} has not every keypoint of {who} once")
+            raise FormatError(f"frame {person[0]['frame']} does not have every keypoint of {who} once")
     xy, score, raw = (
         _read_column(frame, "x", "y"),
         _read_column(frame, "score")[..., 0],
@@ -162,5 +162,5 @@ def _read_frame(frame: Sequence[Sequence[_Row]], skeleton: Skeleton) -> FramePos
 
 
 def _read_column(frame: Sequence[Sequence[_Row]], *names: str) -> Any:
-    """(N, K, len(names)) numbers; an empty field is not a number."""
+    """(N, K, len(names)) numbers; NaN for an empty field."""
     return to_float32([[[float(row[name] or "nan") for name in names] for row in person] for person in frame])

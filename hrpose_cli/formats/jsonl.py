@@ -1,11 +1,11 @@
-"""JSON Lines: the header, then a line per frame, each flushed: what is on disk can be used after a crash.
+"""JSON Lines: the header, then one line per frame, each flushed, so that the file can be used after a crash.
 
 The file has its own name from the start. Keys have a fixed order, and those without a value are
-left out: `name` and `size` of a frame where they are the clip's, `id`, `raw`, `sigma` and `filled`
-of a person. Numbers are float32 in the shortest form that reads back to the very same float32, so
-that a run that resumes from the file gives what it would have given without the crash; null is not
-a finite number. `filled` has 1 for each keypoint that no image showed. `score` of a person follows
-from the other numbers and is not read.
+left out: `name` and `size` of a frame if they are the clip's, `id`, `raw`, `sigma` and `filled`
+of a person. Numbers are float32 in the shortest form that reads back to the same float32, so that
+a run that resumes from the file gives the same result as an uninterrupted one; null stands for NaN and
+infinity. `filled` has 1 for each keypoint that no image showed. `score` of a person follows from the
+other numbers and is not read.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from hrpose_cli.poses import FrameInfo, FramePoses, PoseHeader, Poses
 _FORMAT_NAME = "JSON Lines file of hrpose"
 
 
-class _LineWriter:
+class _JsonlWriter:
     """Writes a line per frame, except for the first `done` frames."""
 
     def __init__(self, file: IO[bytes], header: PoseHeader, done: int = 0) -> None:
@@ -57,10 +57,10 @@ class _LineWriter:
 
 
 @contextmanager
-def open_jsonl(path: Path, header: PoseHeader, *, done: int = 0) -> Iterator[_LineWriter]:
+def open_jsonl(path: Path, header: PoseHeader, *, done: int = 0) -> Iterator[_JsonlWriter]:
     """A new file, or more lines for one that ends with the whole line of its first `done` frames."""
     with _open_file(path, "ab" if done else "wb") as file:
-        lines = _LineWriter(file, header, done)
+        lines = _JsonlWriter(file, header, done)
         if not done:
             lines.line(header_to_json(header))
         yield lines
@@ -77,7 +77,7 @@ def _open_file(path: Path, mode: str) -> Iterator[IO[Any]]:
 
 
 def _person_entries(poses: Poses) -> list[dict[str, Any]]:
-    """An object per person."""
+    """One object per person."""
     columns = {
         "id": None if poses.track_ids is None else poses.track_ids.tolist(),
         "box": shortest_decimals(poses.box),
@@ -94,7 +94,7 @@ def _person_entries(poses: Poses) -> list[dict[str, Any]]:
 
 
 def read_jsonl(path: Path) -> tuple[PoseHeader, Iterator[FramePoses]]:
-    """The header and the frames up to a last line that a crash has torn."""
+    """The header and the frames, except for a last line that a crash cut off."""
     lines = _read_whole_lines(path)
     with name_damage(_FORMAT_NAME, path):
         first = next(lines, None)
@@ -135,7 +135,7 @@ def _read_poses(people: Sequence[Mapping[str, Any]], header: PoseHeader) -> Pose
 
 
 def whole_record_ends(path: Path) -> list[int]:
-    """Byte offsets of the ends of the header and of each whole record; empty if the header is torn."""
+    """Byte offsets of the ends of the header and of each complete line; empty if the header is cut off."""
     ends: list[int] = []
     with name_damage(_FORMAT_NAME, path):
         for line in _read_whole_lines(path):
@@ -144,7 +144,7 @@ def whole_record_ends(path: Path) -> list[int]:
 
 
 def _read_whole_lines(path: Path) -> Iterator[bytes]:
-    """The lines but for a last one that was not written to its end."""
+    """The lines, except for a last one that was not written to its end."""
     with path.open("rb") as file:
         for number, line in enumerate(file, start=1):
             if line.startswith(b"{") and line.endswith(b"}\n"):

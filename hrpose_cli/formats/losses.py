@@ -15,6 +15,7 @@ LOSSES = {  # by format; others hold everything
     "trc": (*_FRAME, _SCORES, _RAW, _FILLED, _DIGITS),
     "openpose": (*_FRAME, _RAW, _FILLED, TIMES),
 }
+# What readers put in place of information that their format lacks.
 _REPLACEMENTS = {BOXES: "boxes are drawn around the keypoints", SIZES: "image sizes are 0"}
 
 
@@ -23,9 +24,9 @@ def describe_losses(source: str, target: str, unread: Sequence[str] = ()) -> str
 
     source, target: names of formats. unread: the parts of the source file that its reader leaves out.
     """
-    held, kept = LOSSES.get(source, ()), LOSSES.get(target, ())
-    lost = [each for each in kept if each not in held]
-    made = [text for each, text in _REPLACEMENTS.items() if each in held and each not in kept]
+    source_lacks, target_lacks = LOSSES.get(source, ()), LOSSES.get(target, ())
+    lost = [each for each in target_lacks if each not in source_lacks]
+    made = [text for each, text in _REPLACEMENTS.items() if each in source_lacks and each not in target_lacks]
     parts = [f"left out of {source}: {', '.join(unread)}"] * bool(unread)
     parts += [f"{target} has no place for {', '.join(lost)}"] * bool(lost)
     parts += [f"{source} does not hold everything: {', '.join(made)}"] * bool(made)

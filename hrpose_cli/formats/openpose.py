@@ -1,11 +1,11 @@
-"""A folder of OpenPose JSON files (version 1.3), one a frame: NAME_000000000012_keypoints.json.
+"""A folder of OpenPose JSON files (version 1.3), one per frame: NAME_000000000012_keypoints.json.
 
-NAME is the clip's, or the image's if there is none, without its suffix. `pose_keypoints_2d` has x, y and score of
-each keypoint in the order of the skeleton, which is COCO-17 as Pose2Sim knows it by "COCO_17" and which
-each file spells out in `keypoints`, a key that other readers pass over. COCO-18 and BODY_25 would need
-keypoints that no net here finds. `person_id` is the track, or -1. A keypoint that is not known is 0, 0, 0.
-Files of an earlier run with the same NAME are removed first; each file is whole from the start.
-Boxes, times and sizes have no place.
+NAME is that of the clip, or else of the image, without its suffix. `pose_keypoints_2d` has x, y and score of each
+keypoint in the order of the skeleton, which is COCO-17 (Pose2Sim's "COCO_17") for most nets and which each
+file spells out in `joints`, a key that other readers ignore. COCO-18 and BODY_25 would need keypoints that
+no net here finds. `person_id` is the track id, or -1. An unknown keypoint is 0, 0, 0. Files of an earlier
+run with the same NAME are removed first; each file is complete from the start. Boxes, times and sizes have
+no place.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _NUMBER = re.compile(r"_(\d{12})" + re.escape(_FILE_ENDING) + "$")
 _FORMAT_NAME = "OpenPose JSON file"
 _PARTS = tuple(f"{part}_keypoints_{d}d" for d in (2, 3) for part in ("pose", "face", "hand_left", "hand_right"))
 _UNREAD_PARTS = _PARTS[1:]
-# Where OpenPose's own layouts have the keypoints of COCO-17, by the number of their keypoints.
+# Indices of COCO-17's keypoints in OpenPose's own layouts, by the number of keypoints in the layout.
 _LAYOUTS = {
     17: tuple(range(17)),
     18: (0, 15, 14, 17, 16, 5, 2, 6, 3, 7, 4, 11, 8, 12, 9, 13, 10),
@@ -47,8 +47,8 @@ _LAYOUTS = {
 _BEYOND_COCO = {18: ["the neck"], 25: ["the neck", "the middle of the hips", "the feet"]}
 
 
-class _FolderWriter:
-    """Writes a file a frame."""
+class _OpenPoseWriter:
+    """Writes one file per frame."""
 
     def __init__(self, folder: Path, header: PoseHeader) -> None:
         self.folder = folder
@@ -59,7 +59,7 @@ class _FolderWriter:
                 self.old[file.name[: number.start()]].append(file)
 
     def write(self, frame_poses: FramePoses) -> None:
-        """One more frame."""
+        """Write one more frame."""
         name = self.name or Path(frame_poses.frame.name).stem or "frame"
         for file in self.old.pop(name, ()):
             file.unlink()
@@ -73,10 +73,10 @@ class _FolderWriter:
 
 
 @contextmanager
-def open_openpose(path: Path, header: PoseHeader) -> Iterator[_FolderWriter]:
-    """The folder, made if it is not there."""
+def open_openpose(path: Path, header: PoseHeader) -> Iterator[_OpenPoseWriter]:
+    """The folder, made if it does not exist."""
     path.mkdir(parents=True, exist_ok=True)
-    yield _FolderWriter(path, header)
+    yield _OpenPoseWriter(path, header)
 
 
 def _person_entry(poses: Poses, i: int) -> dict[str, Any]:
@@ -87,9 +87,9 @@ def _person_entry(poses: Poses, i: int) -> dict[str, Any]:
 
 
 def read_openpose(path: Path) -> tuple[PoseHeader, Iterator[FramePoses]]:
-    """Poses with boxes around the keypoints, a box score of 1, and no time; frames are numbered by the names.
+    """Read poses; boxes are drawn around the keypoints, box scores are 1, and frames have the numbers in the names.
 
-    COCO-18 and BODY_25 become COCO-17: the neck, the middle of the hips and the feet are left out.
+    COCO-18 and BODY_25 become COCO-17, without the neck, the middle of the hips and the feet.
     """
     if not path.is_dir():
         raise InputError(f"{path} is no folder of OpenPose JSON files")
@@ -115,7 +115,7 @@ def unread_openpose_fields(path: Path) -> list[str]:
 
 
 def _common_name(files: Sequence[Path]) -> str:
-    """NAME, if all files have the same."""
+    """The NAME that all files share, or ""."""
     names = {_NUMBER.sub("", file.name).removesuffix(_FILE_ENDING) for file in files}
     return names.pop() if len(names) == 1 else ""
 
@@ -144,9 +144,9 @@ def _read_poses(people: Sequence[Mapping[str, Any]], skeleton: Skeleton) -> Pose
 
 
 def _list_in_order(keypoints: Any, skeleton: Skeleton) -> Any:
-    """(K, 3) in the order of the skeleton."""
+    """Keypoints (K, 3) in the order of the skeleton."""
     if skeleton is not COCO and len(keypoints) == len(skeleton):
         return keypoints
     if skeleton is not COCO or len(keypoints) not in _LAYOUTS:
-        raise FormatError(f"people with {len(keypoints)} keypoints are not known: it takes 17, 18 or 25")
+        raise FormatError(f"people with {len(keypoints)} keypoints are in no known layout: it must be 17, 18 or 25")
     return keypoints[list(_LAYOUTS[len(keypoints)])]

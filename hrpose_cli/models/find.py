@@ -121,9 +121,7 @@ def describe_weights(path: Path, like: str | None = None) -> ModelSpec:
     if not path.is_file():
         raise WeightsError(f"no weights at {path}: check the path, or see hrpose weights list")
     if path.suffix == ".ts":
-        raise WeightsError(
-            f"{path} is a TorchScript net, which hrpose does not run: export its weights to ONNX or OpenVINO"
-        )
+        raise WeightsError(f"{path} is TorchScript, which hrpose does not run: export its weights to ONNX or OpenVINO")
     if like is not None:
         # What is known of the other file's making and merit is not known of this one.
         return replace(known_model(like), name=path.stem, file=path.name, licence="", data="", ap=None, url=None)

@@ -1,4 +1,4 @@
-from .smoothing import DEFAULT_CUTOFF as DEFAULT_CUTOFF
+from .smoothing import FILTER_DEFAULTS as FILTER_DEFAULTS
 from .smoothing import OneEuro as OneEuro
 from .smoothing import check_cutoff as check_cutoff
 from .smoothing import interpolate_poses as interpolate_poses

@@ -25,7 +25,12 @@ from hrpose_cli.errors import InputError
 from hrpose_cli.geometry import box_sizes
 from hrpose_cli.poses import Bools, Doubles, Floats, FramePoses, Ints, Poses
 
-DEFAULT_CUTOFF = 6.0  # Hz, usual in biomechanics for human movement
+FILTER_DEFAULTS: dict[str, dict[str, float]] = {  # Hz; gain: Hz per body size per second
+    "none": {},
+    "one-euro": {"cutoff": 0.5, "gain": 15.0, "speed_cutoff": 4.0},
+    "butterworth": {"cutoff": 6.0},  # usual in biomechanics for human movement
+}
+_ONE_EURO = FILTER_DEFAULTS["one-euro"]
 _TRUSTED_SCORE = 0.2  # keypoints from this score on are trusted
 _SIZE_CUTOFF = 0.2  # Hz, of a body's size
 _LEAP_SIZES = 0.5  # body sizes: no one moves further from one frame to the next, so this is another person
@@ -74,8 +79,8 @@ class OneEuro:
     """
 
     def __init__(
-        self, *, cutoff: float = 0.5, gain: float = 15.0, speed_cutoff: float = 4.0,
-        trusted: float = _TRUSTED_SCORE, gap: float = 0.5,
+        self, *, cutoff: float = _ONE_EURO["cutoff"], gain: float = _ONE_EURO["gain"],
+        speed_cutoff: float = _ONE_EURO["speed_cutoff"], trusted: float = _TRUSTED_SCORE, gap: float = 0.5,
     ) -> None:  # fmt: skip
         self.cutoff, self.gain, self.speed_cutoff = cutoff, gain, speed_cutoff
         self.trusted, self.gap = trusted, gap
@@ -167,8 +172,9 @@ def _body_sizes(box: Floats) -> Doubles:
 
 
 def smooth_butterworth(
-    frames: Sequence[FramePoses], *, cutoff: float = DEFAULT_CUTOFF, gap: float = 0.2, trusted: float = _TRUSTED_SCORE
-) -> list[FramePoses]:
+    frames: Sequence[FramePoses], *, cutoff: float = FILTER_DEFAULTS["butterworth"]["cutoff"], gap: float = 0.2,
+    trusted: float = _TRUSTED_SCORE,
+) -> list[FramePoses]:  # fmt: skip
     """All frames of a clip, whose people have track_ids, with every track low-passed at `cutoff` Hz without lag.
 
     A person or keypoint (score below `trusted`) that is missing for at most `gap` seconds, from the last

@@ -10,7 +10,7 @@ from hrpose_cli.cli.convert import convert
 from hrpose_cli.cli.main import _Commands
 from hrpose_cli.formats.pose_file import open_writer, read_pose_file
 from tests.conftest import clean_failure, wrong_usage
-from tests.formats.test_formats import HEADER, clip, same
+from tests.formats.builders import HEADER, clip, same
 
 app = typer.Typer(cls=_Commands, pretty_exceptions_enable=False)
 app.command()(convert)

@@ -19,13 +19,14 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from hrpose_cli.api import PoseEstimator
-from hrpose_cli.cli.clips import _ClipPlan, _name_outputs
+from hrpose_cli.cli.clips import ClipPlan, _name_outputs
 from hrpose_cli.cli.main import app
 from hrpose_cli.cli.report import Report
 from hrpose_cli.cli.video import _timed
 from hrpose_cli.clips.run import ClipSummary
 from hrpose_cli.errors import InputError, MediaError
 from hrpose_cli.formats import pose_file as formats
+from hrpose_cli.settings import PeopleOptions
 from hrpose_cli.timing import StageTimer
 from tests.conftest import clean_failure, wrong_usage
 
@@ -388,7 +389,7 @@ def test_the_summary_names_the_files_of_several_people(tmp_path: Path) -> None:
     people = [tmp_path / f"two_track{i}.trc" for i in (2, 10)]
     for path in people:
         path.touch()
-    plan = _ClipPlan("clip.mp4", None, tuple(formats.PoseFile(tmp_path / f"{n}.trc", "trc") for n in ("one", "two")))
+    plan = ClipPlan("clip.mp4", None, tuple(formats.PoseFile(tmp_path / f"{n}.trc", "trc") for n in ("one", "two")))
     assert plan.written == "".join(f", {path}" for path in (tmp_path / "one.trc", *people))
 
 
@@ -437,8 +438,8 @@ def test_the_format_can_be_said(hrpose: Any, clip: Path, options: list[str], wri
         (["--codec", "vp9", "--out", "x.mov"], "cannot hold vp9"),
         (["--background", "transparent", "--out", "x.mp4"], "cannot be transparent"),
         (["--no-track", "--smooth", "one-euro"], "needs tracking"),
-        (["--no-track", "--poses", ".csv", "--poses", "p.trc"], "p.trc: trc needs identities: leave --no-track out"),
-        (["--smooth", "offline", "--resume", "--poses", ".jsonl"], "cannot be resumed"),
+        (["--no-track", "--poses", ".csv", "--poses", "p.trc"], "p.trc: trc needs track ids: leave --no-track out"),
+        (["--smooth", "butterworth", "--resume", "--poses", ".jsonl"], "cannot be resumed"),
         (["--rate", "5"], "a rate of its own"),
         (["--no-video"], "would write nothing"),
         (["--poses", "-", "--json", "-"], "only one output"),
@@ -452,7 +453,7 @@ def test_what_cannot_be_is_said_in_one_line(hrpose: Any, clip: Path, options: li
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [(["--smooth", "offline", "--every", "9"], "frames per second"), (["--show"], "needs a display")],
+    [(["--smooth", "butterworth", "--every", "9"], "frames per second"), (["--show"], "needs a display")],
 )
 def test_what_this_clip_or_machine_cannot_is_one_line(
     hrpose: Any, clip: Path, options: list[str], message: str, monkeypatch: pytest.MonkeyPatch
@@ -463,8 +464,26 @@ def test_what_this_clip_or_machine_cannot_is_one_line(
     assert not list(Path().glob("*.mp4"))
 
 
-def test_what_comes_once_is_not_smoothed_offline(hrpose: Any, clip: Path) -> None:
-    assert "twice" in wrong_usage(hrpose("-", "--smooth", "offline", stdin=clip.read_bytes()))
+@pytest.mark.parametrize(
+    ("options", "used"),
+    [
+        ([], {"smooth": "one-euro", "cutoff": 0.5, "gain": 15.0, "speed_cutoff": 4.0}),
+        (["--smooth", "butterworth"], {"smooth": "butterworth", "cutoff": 6.0}),
+        (["--smooth", "butterworth", "--cutoff", "3"], {"smooth": "butterworth", "cutoff": 3.0}),
+        (["--no-track", "--interpolation", "hold"], {"smooth": "none"}),
+    ],
+)
+def test_the_header_holds_the_motion_settings_that_were_used(
+    hrpose: Any, clip: Path, options: list[str], used: dict[str, Any]
+) -> None:
+    assert hrpose(clip, "--no-video", "--poses", "p.jsonl", *options).exit_code == 0
+    motion = formats.read_pose_file(Path("p.jsonl"))[0].info["motion"]
+    shared = {"every": 1, "interpolation": "hold" if "hold" in options else "linear", "detect_every": 1, "trim": None}
+    assert motion == shared | {"track": "--no-track" not in options} | used
+
+
+def test_what_comes_once_is_not_smoothed_by_butterworth(hrpose: Any, clip: Path) -> None:
+    assert "twice" in wrong_usage(hrpose("-", "--smooth", "butterworth", stdin=clip.read_bytes()))
     assert "camera 0" in clean_failure(hrpose("0"))
 
 
@@ -476,8 +495,8 @@ def test_detection_now_and_then_needs_a_detector(hrpose: Any, clip: Path) -> Non
     assert hrpose(clip, "--no-video", "--poses", "p.jsonl", "--detect-every", "3").exit_code == 0
     assert len(Path("p.jsonl").read_text().splitlines()) == FRAMES + 1
     with pytest.raises(InputError, match="bottom-up weights have none"):
-        _timed(BottomUp(), 2, 0.0, None)  # type: ignore[arg-type]
-    assert _timed(BottomUp(), 1, 0.0, None)[1].base.watch is not None  # type: ignore[arg-type, attr-defined]
+        _timed(BottomUp(), 2, PeopleOptions())  # type: ignore[arg-type]
+    assert _timed(BottomUp(), 1, PeopleOptions())[1].base.watch is not None  # type: ignore[arg-type, attr-defined]
 
 
 def test_saved_poses_are_rendered(hrpose: Any, clip: Path) -> None:

@@ -16,7 +16,6 @@ from numpy.testing import assert_allclose
 
 from hrpose_cli.clips.render import render_clip
 from hrpose_cli.clips.run import ClipOutputs, ClipSummary, annotate_clip
-from hrpose_cli.clips.stages import MotionOptions
 from hrpose_cli.draw import DrawStyle
 from hrpose_cli.errors import InputError, MediaError, UsageError
 from hrpose_cli.estimation.estimator import Estimator, TopPeople
@@ -26,6 +25,7 @@ from hrpose_cli.formats.pose_file import PoseFile
 from hrpose_cli.media.encoding import Encoding
 from hrpose_cli.media.video_reader import VideoReader
 from hrpose_cli.poses import Boxes, Frame, PoseHeader, Poses
+from hrpose_cli.settings import MotionOptions
 from tests.media.clips import film
 
 FRAMES = 34
@@ -75,7 +75,7 @@ def test_every_output_has_every_frame(clip: Path, tiny: TopDown, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    "way", [MotionOptions(), MotionOptions(every=3), MotionOptions(every=2, between="hold", smooth="none")]
+    "way", [MotionOptions(), MotionOptions(every=3), MotionOptions(every=2, interpolation="hold", smooth="none")]
 )
 def test_a_run_that_was_interrupted_anywhere_gives_the_same_bytes(
     clip: Path, tiny: TopDown, tmp_path: Path, way: MotionOptions
@@ -120,17 +120,17 @@ def test_frames_that_wait_have_to_fit_the_memory(
     clip: Path, tiny: TopDown, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("hrpose_cli.clips.run.free_memory", lambda _: 4 * 10 * 3 * 96 * 64)  # ten frames are a fourth
-    with pytest.raises(UsageError, match="--between hold"):
+    with pytest.raises(UsageError, match="--interpolation hold"):
         run(clip, tiny, tmp_path, "p.jsonl", way=MotionOptions(every=11))
-    for way in (MotionOptions(every=10), MotionOptions(every=11, between="hold")):
+    for way in (MotionOptions(every=10), MotionOptions(every=11, interpolation="hold")):
         assert run(clip, tiny, tmp_path, "p.jsonl", way=way).frames == FRAMES
 
 
-def test_offline_smoothing_keeps_what_was_measured(clip: Path, tiny: TopDown, tmp_path: Path) -> None:
+def test_butterworth_keeps_what_was_measured(clip: Path, tiny: TopDown, tmp_path: Path) -> None:
     run(clip, tiny, tmp_path, "raw.jsonl", way=MotionOptions(smooth="none"))
-    run(clip, tiny, tmp_path, "steady.jsonl", video="out.mp4", way=MotionOptions(smooth="offline"))
+    run(clip, tiny, tmp_path, "smooth.jsonl", video="out.mp4", way=MotionOptions(smooth="butterworth"))
     raw, steady = (
-        [r.poses for r in formats.read_pose_file(tmp_path / name)[1]] for name in ("raw.jsonl", "steady.jsonl")
+        [r.poses for r in formats.read_pose_file(tmp_path / name)[1]] for name in ("raw.jsonl", "smooth.jsonl")
     )
     assert len(raw) == len(steady) == len(images(tmp_path / "out.mp4")) == FRAMES
     for before, after in zip(raw, steady, strict=True):
@@ -140,7 +140,7 @@ def test_offline_smoothing_keeps_what_was_measured(clip: Path, tiny: TopDown, tm
 def test_a_filter_that_the_rate_forbids_is_refused_before_the_work(clip: Path, tiny: TopDown, tmp_path: Path) -> None:
     estimator = Watched(tiny)
     with pytest.raises(InputError, match="frames per second"):
-        run(clip, estimator, tmp_path, "p.jsonl", way=MotionOptions(every=5, smooth="offline"))
+        run(clip, estimator, tmp_path, "p.jsonl", way=MotionOptions(every=5, smooth="butterworth"))
     assert not estimator.seen
 
 
@@ -209,7 +209,7 @@ class Closing(VideoReader):
 
 
 @pytest.mark.parametrize("error", [MediaError("the net is gone"), KeyboardInterrupt()])
-@pytest.mark.parametrize("smooth", ["one-euro", "offline"])
+@pytest.mark.parametrize("smooth", ["one-euro", "butterworth"])
 def test_no_thread_decodes_from_a_source_that_is_closed(
     clip: Path, tiny: TopDown, tmp_path: Path, error: BaseException, smooth: str
 ) -> None:
@@ -282,8 +282,8 @@ def test_detection_keeps_its_rhythm_over_chunks(clip: Path, tiny: TopDown, tmp_p
 
 def test_nobody_is_lost_when_smoothing_has_no_identities() -> None:
     with pytest.raises(InputError, match="needs tracking"):
-        MotionOptions(track=False)
-    assert MotionOptions(track=False, smooth="none").smooth == "none"
+        MotionOptions(track=False, smooth="one-euro")
+    assert MotionOptions(track=False).smooth == "none"
 
 
 def test_people_are_followed_between_detections(tiny: TopDown) -> None:

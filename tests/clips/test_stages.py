@@ -1,13 +1,16 @@
+import inspect
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from hrpose_cli import threads as overlap
-from hrpose_cli.clips import stages as pipeline
+from hrpose_cli import threads
+from hrpose_cli.clips.stages import describe_motion, estimate_clip, fill_skipped, follow_people
 from hrpose_cli.estimation import chunks
 from hrpose_cli.poses import Frame, FramePoses, Poses
+from hrpose_cli.settings import MotionOptions
+from hrpose_cli.tracking import FILTER_DEFAULTS, OneEuro, smooth_butterworth
 
 
 def frames(n: int) -> list[Frame]:
@@ -15,11 +18,11 @@ def frames(n: int) -> list[Frame]:
 
 
 @pytest.mark.parametrize(("n", "most", "sizes"), [(0, 3, []), (3, 3, [3]), (7, 3, [3, 3, 1])])
-def test_chunks_hold_so_many_frames(n: int, most: int, sizes: list[int]) -> None:
+def test_split_into_chunks_of_so_many_frames(n: int, most: int, sizes: list[int]) -> None:
     assert [len(part) for part in chunks.split_into_chunks(frames(n), most)] == sizes
 
 
-def test_large_images_come_in_smaller_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_split_into_chunks_makes_smaller_ones_of_large_images(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chunks, "_CHUNK_BYTES", 700)  # a frame has 300
     assert [len(part) for part in chunks.split_into_chunks(frames(5), 16)] == [2, 2, 1]
     monkeypatch.setattr(chunks, "_CHUNK_BYTES", 100)
@@ -27,10 +30,10 @@ def test_large_images_come_in_smaller_chunks(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_whole_chunk_may_wait_for_the_next_stage() -> None:
-    assert chunks._CHUNK_BYTES <= overlap.MAX_WAITING_BYTES
+    assert chunks._CHUNK_BYTES <= threads.MAX_WAITING_BYTES
 
 
-def test_each_frame_keeps_its_poses_and_frames_are_read_only_when_needed() -> None:
+def test_estimate_frames_keeps_poses_with_their_frame_and_reads_frames_when_needed() -> None:
     read: list[int] = []
 
     def source() -> object:
@@ -66,9 +69,9 @@ class Counting:
 
 
 @pytest.mark.parametrize(("every", "first"), [(1, list(range(16))), (3, list(range(0, 48, 3)))])
-def test_only_every_nth_frame_is_looked_at(every: int, first: list[int]) -> None:
+def test_estimate_clip_processes_every_nth_frame(every: int, first: list[int]) -> None:
     look = Counting()
-    found = list(pipeline.estimate_clip(frames(60), look, every=every))
+    found = list(estimate_clip(frames(60), look, every=every))
     assert look.calls[0] == first
     assert [each.frame.index for each in found if each.poses is not None] == list(range(0, 60, every))
 
@@ -76,14 +79,16 @@ def test_only_every_nth_frame_is_looked_at(every: int, first: list[int]) -> None
 @pytest.mark.parametrize("every", [1, 2, 3, 7])
 @pytest.mark.parametrize("room", [300, 5 * 300, 1 << 30])
 @pytest.mark.parametrize("done", [0, 1, 17, 33, 59])
-def test_what_is_saved_is_not_computed_again(every: int, room: int, done: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_estimate_clip_does_not_compute_saved_poses_again(
+    every: int, room: int, done: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(chunks, "_CHUNK_BYTES", room)
     whole, rest = Counting(), Counting()
-    everything = list(pipeline.estimate_clip(frames(60), whole, every=every))
+    everything = list(estimate_clip(frames(60), whole, every=every))
     start = chunks.frames_in_whole_chunks(done, (10, 10), every=every)
     assert start <= done
     saved = [each.poses for each in everything[:start] if each.poses is not None]
-    again = list(pipeline.estimate_clip(frames(60), rest, every=every, saved=saved))
+    again = list(estimate_clip(frames(60), rest, every=every, saved=saved))
     for got, want in zip(again, everything, strict=True):
         assert (got.poses is None) == (want.poses is None)
         assert got.poses is None or got.poses.xy[0, 0, 0] == want.poses.xy[0, 0, 0]
@@ -92,20 +97,35 @@ def test_what_is_saved_is_not_computed_again(every: int, room: int, done: int, m
 
 
 @pytest.mark.parametrize(("how", "last"), [("linear", [0, 1, 2, 3, 4, 4]), ("hold", [0, 0, 2, 2, 4, 4])])
-def test_gaps_between_measured_frames_are_bridged_and_marked(how: str, last: list[int]) -> None:
-    found = list(pipeline.fill_skipped(pipeline.estimate_clip(frames(6), Counting(), every=2), how))
+def test_fill_skipped_gives_poses_and_marks_them(how: str, last: list[int]) -> None:
+    found = list(fill_skipped(estimate_clip(frames(6), Counting(), every=2), how))
     assert [each.frame.index for each in found] == list(range(6))
     assert [each.people.xy[0, 0, 0] for each in found] == last
     assert [each.people.filled is not None and bool(each.people.filled.all()) for each in found] == [False, True] * 3
 
 
-def test_only_measured_frames_are_followed() -> None:
+def test_follow_people_leaves_skipped_frames_out() -> None:
     seen: list[int] = []
 
     def track(frame_poses: FramePoses) -> FramePoses:
         seen.append(frame_poses.frame.index)
         return replace(frame_poses, poses=replace(frame_poses.people, track_ids=np.full(1, 7)))
 
-    found = pipeline.follow_people(pipeline.estimate_clip(frames(5), Counting(), every=2), track, lambda each: each)
+    found = follow_people(estimate_clip(frames(5), Counting(), every=2), track, lambda each: each)
     assert [each.poses and each.poses.track_ids.tolist() for each in found] == [[7], None, [7], None, [7]]
     assert seen == [0, 2, 4]
+
+
+@pytest.mark.parametrize("smooth", FILTER_DEFAULTS)
+def test_motion_info_holds_the_filter_parameters_that_are_used(smooth: str) -> None:
+    info = describe_motion(MotionOptions(smooth=smooth))
+    assert info["smooth"] == smooth
+    assert {name: info[name] for name in info.keys() & {"cutoff", "gain", "speed_cutoff"}} == FILTER_DEFAULTS[smooth]
+    if smooth != "none":
+        assert describe_motion(MotionOptions(smooth=smooth, cutoff=2.5)) == info | {"cutoff": 2.5}
+
+
+def test_the_default_parameters_of_a_filter_are_those_of_its_signature() -> None:
+    assert vars(OneEuro()).items() >= FILTER_DEFAULTS["one-euro"].items()
+    cutoff = inspect.signature(smooth_butterworth).parameters["cutoff"].default
+    assert {"cutoff": cutoff} == FILTER_DEFAULTS["butterworth"]

@@ -78,7 +78,7 @@ def test_one_euro_keeps_what_was_measured_and_repeats_itself() -> None:
     assert np.abs(one.xy - one.raw).max() > 0.1
 
 
-def test_one_euro_knows_people_by_identity_not_by_place() -> None:
+def test_one_euro_knows_people_by_track_id_not_by_place() -> None:
     both, alone = OneEuro(), OneEuro()
     for i, x in enumerate(RNG.uniform(0, 5, 20)):
         pair = people((x, 0), (300, 0), track_ids=[7, 4])
@@ -135,7 +135,7 @@ def test_one_euro_with_nobody() -> None:
         smooth(smoother, replace(people((0, 0)), track_ids=None), 0.3)
 
 
-def test_offline_is_the_butterworth_of_biomechanics() -> None:
+def test_butterworth_is_that_of_biomechanics() -> None:
     path = 40 * np.sin(np.arange(120) / 50 * 2 * np.pi) + RNG.normal(0, 1.5, 120)
     records = clip(path)
     found = track(smooth_butterworth(records))
@@ -146,7 +146,7 @@ def test_offline_is_the_butterworth_of_biomechanics() -> None:
 
 
 @pytest.mark.parametrize(("hertz", "left"), [(1.0, 1.0), (6.0, 0.5**0.5), (15.0, 0.0)])
-def test_offline_passes_slow_motion_without_lag(hertz: float, left: float) -> None:
+def test_butterworth_passes_slow_motion_without_lag(hertz: float, left: float) -> None:
     times = np.arange(200) / 50
     found = track(smooth_butterworth(clip(30 * np.sin(2 * np.pi * hertz * times))))[50:150, 0, 0] - BODY[0, 0]
     wave = np.exp(2j * np.pi * hertz * times[50:150])
@@ -155,13 +155,13 @@ def test_offline_passes_slow_motion_without_lag(hertz: float, left: float) -> No
     assert abs(response.imag) < 0.01
 
 
-def test_offline_takes_times_as_they_are() -> None:
+def test_butterworth_takes_times_as_they_are() -> None:
     times = np.arange(150) / 50 + RNG.uniform(-0.005, 0.005, 150)
     records = clip(40 * np.sin(2 * np.pi * times), times=times)
     assert np.abs(track(smooth_butterworth(records)) - track(records))[10:-10].max() < 0.3
 
 
-def test_offline_bridges_short_gaps_and_marks_them() -> None:
+def test_butterworth_fills_short_gaps_and_marks_them() -> None:
     path = np.arange(80.0)
     path[[20, 21, 22, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60]] = np.nan
     found = smooth_butterworth(clip(path))
@@ -175,7 +175,7 @@ def test_offline_bridges_short_gaps_and_marks_them() -> None:
         assert_allclose(found[i].poses.box[0], (i, 0, 100 + i, 200), atol=1e-3)
 
 
-def test_offline_bridges_unsure_keypoints_and_keeps_their_measurement() -> None:
+def test_butterworth_fills_unsure_keypoints_and_keeps_their_measurement() -> None:
     records = clip(np.arange(60.0))
     for i in (30, 31):
         poses = records[i].poses
@@ -191,7 +191,7 @@ def test_offline_bridges_unsure_keypoints_and_keeps_their_measurement() -> None:
         assert poses.score[0, 5] == pytest.approx(0.9)
 
 
-def test_offline_leaves_long_guesses_and_short_tracks_alone() -> None:
+def test_butterworth_leaves_long_guesses_and_short_tracks_alone() -> None:
     records = clip(np.append(RNG.uniform(0, 3, 5), np.full(20, np.nan)))
     unsure = [replace(r, poses=replace(r.poses, score=r.poses.score * 0.1)) for r in clip(RNG.uniform(0, 3, 60))]
     for case in (records, unsure):
@@ -200,7 +200,7 @@ def test_offline_leaves_long_guesses_and_short_tracks_alone() -> None:
             assert not after.poses.filled.any()
 
 
-def test_offline_keeps_the_order_of_people_and_all_frames() -> None:
+def test_butterworth_keeps_the_order_of_people_and_all_frames() -> None:
     def frame(i: int) -> Poses:
         both = people((i, 0), (300, 0), track_ids=[9, 2])
         return both[[1, 0]] if i % 2 else both[[0]] if i == 10 else both
@@ -217,7 +217,7 @@ def test_offline_keeps_the_order_of_people_and_all_frames() -> None:
     assert again[10].poses.filled.tolist() == found[10].poses.filled.tolist()
 
 
-def test_offline_refuses_what_it_cannot_do() -> None:
+def test_butterworth_refuses_what_it_cannot_do() -> None:
     with pytest.raises(InputError, match=r"6 Hz needs more than 15 .* not 10: .* choose --cutoff below 4.01"):
         smooth_butterworth(clip(np.arange(20.0), rate=10))
     check_cutoff(4, 10)
@@ -230,7 +230,7 @@ def test_offline_refuses_what_it_cannot_do() -> None:
     assert len(smooth_butterworth(clip(np.zeros(1)))) == 1
 
 
-def test_between_measured_frames() -> None:
+def test_interpolate_poses_moves_people_by_track_id() -> None:
     before, after = people((0, 0), (50, 0), track_ids=[3, 1]), people((90, 8), (10, 4), track_ids=[5, 3])
     early, late = interpolate_poses(before, after, 0.25), interpolate_poses(before, after, 0.75)
     assert early.track_ids.tolist() == [3, 1]
@@ -244,7 +244,7 @@ def test_between_measured_frames() -> None:
 
 
 @pytest.mark.parametrize("after", [None, people((10, 4), track_ids=[3])])
-def test_between_holds(after: Poses | None) -> None:
+def test_interpolate_poses_holds(after: Poses | None) -> None:
     before = people((0, 0), track_ids=[3])
     held = interpolate_poses(before, after, 0.5, "hold")
     assert_array_equal(held.xy, before.xy)

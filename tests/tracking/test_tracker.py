@@ -48,7 +48,7 @@ def follow(scenes: list[Poses], rate: float = 25.0, tracker: Tracker | None = No
 
 
 def crossing(rate: float, hidden: float, seconds: float = 4.0) -> tuple[list[Poses], list[list[int]]]:
-    """Two people walk through each other with noise, listed in changing order, and who is who.
+    """Two people walk through each other with noise, listed in changing order, and their true order.
 
     The one behind is not found while the distance is below `hidden` px.
     """
@@ -66,19 +66,19 @@ def crossing(rate: float, hidden: float, seconds: float = 4.0) -> tuple[list[Pos
 
 @pytest.mark.parametrize("hidden", [0, 20, 60])
 @pytest.mark.parametrize("rate", [10, 25, 60])
-def test_people_who_walk_through_each_other_keep_their_ids(rate: float, hidden: float) -> None:
+def test_tracker_keeps_the_ids_of_people_who_walk_through_each_other(rate: float, hidden: float) -> None:
     scenes, truth = crossing(rate, hidden)
     found = follow(scenes, rate)
     assert found == [[found[0][k - 1] if truth[0] == [1, 2] else found[0][2 - k] for k in row] for row in truth]
 
 
-def test_when_someone_leaves_nobody_else_changes() -> None:
+def test_tracker_keeps_the_others_ids_when_someone_leaves() -> None:
     three = [person(100), person(220), person(340)]
     scenes = [scene(*three)] * 10 + [scene(three[0], three[2])] * 40 + [scene(three[2], three[0])] * 10
     assert follow(scenes) == [[1, 2, 3]] * 10 + [[1, 3]] * 40 + [[3, 1]] * 10
 
 
-def test_who_comes_back_soon_is_known_and_later_is_new() -> None:
+def test_tracker_remembers_people_for_a_second() -> None:
     def away(frames: int) -> list[Poses]:
         there = [scene(person(100), person(300 + 2 * i)) for i in range(60)]
         return there[:10] + [scene(person(100))] * frames + there[10 + frames :]
@@ -88,12 +88,12 @@ def test_who_comes_back_soon_is_known_and_later_is_new() -> None:
     assert follow(away(20), rate=10)[-1] == [1, 3]  # seconds count, not frames
 
 
-def test_frames_that_are_far_apart() -> None:
+def test_tracker_follows_over_frames_that_are_far_apart() -> None:
     assert follow([scene(person(100), person(300))] * 4, rate=0.5) == [[1, 2]] * 4
     assert follow([scene(person(100)), scene(), scene(person(100))], rate=0.5) == [[1], [], [2]]
 
 
-def test_a_person_found_twice_keeps_the_first_id() -> None:
+def test_tracker_keeps_the_first_id_of_a_person_detected_twice() -> None:
     usual = [scene(person(100 + 4 * i)) for i in range(30)]
     double = [scene(person(100 + 4 * 12, 103, size=0.7, score=0.3), person(100 + 4 * 12))]
     found = follow([*usual[:12], *double, *usual[13:]])
@@ -101,13 +101,13 @@ def test_a_person_found_twice_keeps_the_first_id() -> None:
     assert found[13:] == [[1]] * 17
 
 
-def test_an_unsure_detection_does_not_take_a_sure_ones_track() -> None:
+def test_tracker_lets_confident_detections_choose_first() -> None:
     found = follow([scene(person(100))] * 5 + [scene(person(100, score=0.3), person(102))])
     assert found[-1] == [2, 1]
     assert follow([scene(person(100, score=0.3))] * 5) == [[1]] * 5
 
 
-def test_a_second_box_on_a_passer_by_brings_nobody_back() -> None:
+def test_tracker_brings_nobody_back_for_a_second_box_on_a_passer_by() -> None:
     def passing(i: int) -> Poses:
         return person(360 - 4 * i, 110)
 
@@ -120,12 +120,12 @@ def test_a_second_box_on_a_passer_by_brings_nobody_back() -> None:
     assert [row[1] for row in found[14:]] == [3] + [1] * 10
 
 
-def test_nobody_is_the_same_after_a_cut() -> None:
+def test_tracker_gives_new_ids_after_a_scene_change() -> None:
     before, after = scene(person(100), person(300)), scene(person(200, 20), person(420, 10))
     assert follow([before] * 5 + [after] * 5) == [[1, 2]] * 5 + [[3, 4]] * 5
 
 
-def test_the_same_poses_give_the_same_ids_again() -> None:
+def test_tracker_repeats_itself_on_smoothed_poses() -> None:
     scenes, _ = crossing(25, 30)
     first = follow(scenes)
     assert first == follow(scenes)
@@ -134,7 +134,7 @@ def test_the_same_poses_give_the_same_ids_again() -> None:
     assert [tracker(at(p, i, i / 25)).people.track_ids.tolist() for i, p in enumerate(saved)] == first
 
 
-def test_empty_frames_and_frames_without_times() -> None:
+def test_tracker_takes_empty_frames_and_frames_without_times() -> None:
     tracker = Tracker()
     assert follow([scene(), scene(person(100)), scene(), scene(person(100))], tracker=tracker) == [[], [1], [], [1]]
     timeless = [Tracker()(at(scene(person(100)), i)).people for i in range(3)]
@@ -143,7 +143,7 @@ def test_empty_frames_and_frames_without_times() -> None:
     assert follow([unknown] * 3) == [[1]] * 3
 
 
-def test_boxes_follow_the_keypoints() -> None:
+def test_boxes_from_keypoints_surround_them() -> None:
     people = scene(person(100), person(635, 300))
     low, high = people.xy.min(axis=1), people.xy.max(axis=1)
     found = boxes_from_keypoints(people, (640, 360))
@@ -153,7 +153,7 @@ def test_boxes_follow_the_keypoints() -> None:
     assert_array_equal(found.score, people.box_score)
 
 
-def test_boxes_of_people_who_hardly_show() -> None:
+def test_boxes_from_keypoints_of_people_who_hardly_show() -> None:
     poses = person(100)
     score = np.zeros((1, K), np.float32)
     score[0, :2] = 0.9

@@ -1,0 +1,123 @@
+"""COCO JSON."""
+
+import json
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from hrpose_cli.files import write_json
+from hrpose_cli.formats.pose_file import read_pose_file
+from hrpose_cli.skeletons import COCO
+from tests.formats.builders import FILES, HEADER, at, clip, poses, renamed, save
+
+
+def test_open_coco_streams_the_dictionary(tmp_path: Path) -> None:
+    records = clip(2, 0, 1)
+    save(tmp_path / "a.json", records)
+    document = json.loads((tmp_path / "a.json").read_bytes())
+    assert list(document) == ["info", "licenses", "videos", "images", "annotations", "categories"]
+    assert document["info"] == HEADER.info
+    assert document["videos"][0] == {
+        "id": 1,
+        "name": HEADER.source,
+        "width": 640,
+        "height": 480,
+        "frame_rate": "30000/1001",
+    }
+    assert read_pose_file(tmp_path / "a.json")[0].rate == Fraction(30000, 1001)
+    assert [image["id"] for image in document["images"]] == [1, 2, 3]
+    assert [(row["id"], row["image_id"]) for row in document["annotations"]] == [(1, 1), (2, 1), (3, 3)]
+    write_json(tmp_path / "again.json", document)
+    assert (tmp_path / "again.json").read_bytes() == (tmp_path / "a.json").read_bytes()
+
+
+def test_open_coco_writes_track_ids(tmp_path: Path) -> None:
+    save(tmp_path / "a.json", clip(2))
+    first, second = json.loads((tmp_path / "a.json").read_bytes())["annotations"]
+    assert (first["track_id"], second["track_id"]) == (7, 10)
+    assert [k for k, held in enumerate(first["filled"]) if held] == [3]
+    assert "filled" not in second
+    assert np.reshape(first["raw_keypoints"], (-1, 3)).shape == (17, 3)
+
+
+def test_pycocotools_loads_what_open_coco_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from hrpose_cli.metrics import coco
+
+    save(tmp_path / "a.json", clip(2, 0, 1))
+    loaded = coco.load_coco(tmp_path / "a.json")
+    assert capsys.readouterr().out == ""
+    assert [i["frame_index"] for i in loaded.loadImgs(loaded.getImgIds())] == [0, 2, 4]
+    assert [a["image_id"] for a in loaded.loadAnns(loaded.getAnnIds())] == [1, 1, 3]
+
+
+def test_read_coco_reads_ground_truth(tmp_path: Path) -> None:
+    """COCO's own files have no scores: a labelled keypoint scores 1; people without keypoints are left out."""
+    person = {"id": 1, "image_id": 5, "keypoints": [3, 4, 2, *[0] * 48], "bbox": [1, 2, 10, 20]}
+    content = {
+        "images": [{"id": 5, "file_name": "x.jpg", "width": 9, "height": 8}],
+        "annotations": [person, {"id": 2, "image_id": 5, "bbox": [0, 0, 1, 1]}],
+        "categories": [{"id": 1, "keypoints": list(COCO.keypoints)}],
+    }
+    (tmp_path / "gt.json").write_text(json.dumps(content))
+    (record,) = read_pose_file(tmp_path / "gt.json")[1]
+    assert (record.frame.name, record.frame.size, record.frame.time) == ("x.jpg", (9, 8), None)
+    assert record.poses.score.tolist() == [[1.0] + [0.0] * 16]
+    assert record.poses.box.tolist() == [[1, 2, 11, 22]]
+    assert record.poses.track_ids is None
+
+
+def test_read_coco_keeps_unlabelled_keypoints_and_leaves_crowds_out(tmp_path: Path) -> None:
+    labelled = [[3, 4, 2, *[0] * 48], [0] * 51, [*[5, 6, 2] * 16, 0, 0, 0]]
+    rows = [
+        {"id": i, "image_id": 5, "keypoints": flat, "num_keypoints": sum(flat[2::3]) // 2, "bbox": [1, 2, 10, 20]}
+        for i, flat in enumerate(labelled, start=1)
+    ]
+    content = {
+        "images": [{"id": 5, "file_name": "x.jpg", "width": 9, "height": 8}],
+        "annotations": [*rows, rows[0] | {"id": 4, "iscrowd": 1}],
+        "categories": [{"id": 1, "keypoints": list(COCO.keypoints)}],
+    }
+    (tmp_path / "gt.json").write_text(json.dumps(content))
+    for before, name in pairwise(("gt.json", "a.jsonl", "b.npz", "c.json", "d.json")):
+        header, records = read_pose_file(tmp_path / before)
+        save(tmp_path / name, records, header)
+        if name.endswith(".json"):
+            again = json.loads((tmp_path / name).read_bytes())["annotations"]
+            assert [row["keypoints"] for row in again] == labelled
+            assert [row["num_keypoints"] for row in again] == [1, 0, 16]
+
+
+@pytest.mark.parametrize("name", ["jsonl", "npz"])
+def test_open_coco_writes_unknown_keypoints_as_unlabelled(tmp_path: Path, name: str) -> None:
+    people = poses(1, full=False)
+    people.xy[0, 3], people.score[0, 4] = np.nan, np.nan
+    save(tmp_path / FILES[name], [at(people, 0, (640, 480), 0.0)])
+    header, records = read_pose_file(tmp_path / FILES[name])
+    save(tmp_path / "a.json", records, header)
+    (row,) = json.loads((tmp_path / "a.json").read_bytes(), parse_constant=pytest.fail)["annotations"]
+    assert row["keypoints"][9:12] == [0, 0, 0]
+    assert row["keypoint_scores"][4] == 0
+
+
+@pytest.mark.parametrize("first", ["coco", "jsonl", "npz"])
+def test_read_coco_keeps_the_names_of_numbered_frames(tmp_path: Path, first: str) -> None:
+    frames = [renamed(record, name=f"{i:06}.png") for i, record in enumerate(clip(1, 2), start=1)]
+    save(tmp_path / FILES[first], frames)
+    header, records = read_pose_file(tmp_path / FILES[first])
+    save(tmp_path / "b.json", records, header)
+    header, records = read_pose_file(tmp_path / "b.json")
+    assert header.source == HEADER.source
+    assert [record.frame.name for record in records] == ["000001.png", "000002.png"]
+
+
+def test_read_coco_takes_track_ids_only_if_everyone_has_one(tmp_path: Path) -> None:
+    save(tmp_path / "a.json", clip(2))
+    content = json.loads((tmp_path / "a.json").read_bytes())
+    del content["annotations"][1]["track_id"]
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    (record,) = read_pose_file(tmp_path / "a.json")[1]
+    assert len(record.poses) == 2
+    assert record.poses.track_ids is None
