@@ -44,7 +44,7 @@ class YoloDetector:
     precision: str = "fp32"
     precision_reason: str = ""
     one_each: bool = False  # the network gives one box per person and needs no NMS
-    box_score: float = 0.25  # the least of a detection
+    box_score: float = 0.25  # boxes with a lower score are dropped
     iou: float = 0.6  # threshold of NMS
     batch_size: int = 1  # images
     sha256: str = ""
@@ -84,8 +84,10 @@ def load_detector(
 ) -> YoloDetector:
     """Load a shipped detector by name, or a checkpoint by path.
 
-    backend: "openvino", or "torch", which always runs in fp32; precision: of OpenVINO; box_score: the least of a
-    detection. WeightsError for a file that is missing or no detector of people, BackendError if OpenVINO cannot run it.
+    backend: "openvino", or "torch", which always runs in fp32; precision: of OpenVINO; box_score: boxes with a lower
+    score are dropped. WeightsError for a file that is missing or no detector of people, BackendError if
+    OpenVINO cannot run it.
+
     A .pt of ultralytics is a pickle and can run code when it is loaded: name only files you trust.
     """
     path = find_detector_file(name_or_path)
