@@ -113,6 +113,7 @@ def test_every_run_can_say_what_made_it(weights_file: Path) -> None:
 
 
 @pytest.mark.weights
+@pytest.mark.slow
 def test_poses_do_not_depend_on_what_else_is_estimated() -> None:
     from hrpose_cli.files import shipped_folder
     from hrpose_cli.media.images import read_image

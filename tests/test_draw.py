@@ -53,7 +53,7 @@ def shin(width: int, height: int, poses: Poses, **style: float) -> float:
 
 @pytest.mark.parametrize("background", BACKGROUNDS)
 @pytest.mark.parametrize("name", SKELETONS)
-def test_shape_and_type(name: str, background: str) -> None:
+def test_draw_poses_gives_an_image_of_the_same_size(name: str, background: str) -> None:
     picture, skeleton = image(), SKELETONS[name]
     style = DrawStyle(background=background, boxes=True, scores=True)
     drawn = draw_poses(picture, anyone(skeleton), style=style)
@@ -63,7 +63,7 @@ def test_shape_and_type(name: str, background: str) -> None:
     assert (drawn[..., :3] != draw_poses(picture, Poses.none(skeleton), style=style)[..., :3]).any()
 
 
-def test_nobody() -> None:
+def test_draw_poses_of_nobody() -> None:
     image = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
     drawn = draw_poses(image, Poses.none())
     np.testing.assert_array_equal(drawn, image)
@@ -72,7 +72,7 @@ def test_nobody() -> None:
         assert not draw_poses(image, Poses.none(), style=DrawStyle(background=background)).any()
 
 
-def test_any_memory_layout() -> None:
+def test_draw_poses_takes_any_memory_layout() -> None:
     image = np.random.default_rng(0).integers(0, 256, (100, 110, 3), np.uint8)
     views = image.transpose(1, 0, 2), image.transpose(1, 0, 2)[..., ::-1]
     for view in views:
@@ -81,7 +81,7 @@ def test_any_memory_layout() -> None:
 
 
 @pytest.mark.parametrize("image", [np.zeros((9, 9), np.uint8), np.zeros((9, 9, 3), np.float32)])
-def test_only_rgb_bytes(image: np.ndarray) -> None:
+def test_draw_poses_takes_only_rgb_bytes(image: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"Frame\.image must"):
         draw_poses(image, Poses.none())
 
@@ -137,7 +137,7 @@ def test_alpha() -> None:
 
 
 @pytest.mark.parametrize("grey", [0, 90, 255])
-def test_transparent_over_a_image_is_the_image_drawn_on(grey: int) -> None:
+def test_draw_poses_transparent_over_an_image_is_the_image_drawn_on(grey: int) -> None:
     under, poses = image(400, 440, grey), person(4)
     layer = draw_poses(under, poses, style=DrawStyle(background="transparent")).astype(float)
     alpha = layer[..., 3:] / 255
@@ -145,12 +145,12 @@ def test_transparent_over_a_image_is_the_image_drawn_on(grey: int) -> None:
     np.testing.assert_allclose(over, draw_poses(under, poses), atol=10)  # roundings add up
 
 
-def test_black_is_the_image_of_a_black_ground() -> None:
+def test_draw_poses_black_is_drawing_on_a_black_image() -> None:
     black = draw_poses(image(), person(), style=DrawStyle(background="black"))
     np.testing.assert_array_equal(black, draw_poses(image(grey=0), person()))
 
 
-def test_a_mirrored_person_is_the_mirrored_image() -> None:
+def test_draw_poses_of_a_mirrored_person_is_the_mirrored_image() -> None:
     width = 101
     poses = person()
     mirrored = replace(poses, xy=poses.xy.copy(), box=poses.box.copy())
@@ -187,7 +187,7 @@ def test_without_boxes_the_keypoints_give_the_size() -> None:
     assert shin(440, 440, poses) == pytest.approx(shin(440, 440, person(4)), rel=0.2)
 
 
-def test_large_people_cover_small_ones() -> None:
+def test_draw_poses_covers_small_people_by_large_ones() -> None:
     large, small = person(4), person(1, (200, 300))
     alone = draw_poses(image(400, 440), large)
     both = draw_poses(image(400, 440), Poses.concat([large, small]))
@@ -197,7 +197,7 @@ def test_large_people_cover_small_ones() -> None:
 
 @pytest.mark.parametrize("background", BACKGROUNDS)
 @pytest.mark.parametrize("far", [-1e30, -4e9, -1e5, 2e4, 1e5, 4e9, 1e30, np.inf])
-def test_absurd_coordinates(far: float, background: str) -> None:
+def test_draw_poses_takes_absurd_coordinates(far: float, background: str) -> None:
     style = DrawStyle(background=background, boxes=True, scores=True)
     poses = Poses.concat([person(), person()])
     poses.xy[0, ::2] = far
@@ -208,19 +208,19 @@ def test_absurd_coordinates(far: float, background: str) -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 200), (200, 1), (7, 5)])
-def test_tiny_images(size: tuple[int, int]) -> None:
+def test_draw_poses_on_tiny_images(size: tuple[int, int]) -> None:
     style = DrawStyle(boxes=True, scores=True)
     assert draw_poses(image(*size), person(), style=style).shape == (size[1], size[0], 3)
 
 
-def test_a_image_may_be_as_wide_as_jpeg_can_be() -> None:
+def test_draw_poses_on_an_image_as_wide_as_jpeg_can_be() -> None:
     poses = person()
     poses.xy[..., 0] += 65_000
     columns = np.flatnonzero((draw_poses(image(65_500, 130), poses) != 128).any(axis=(0, 2)))
     assert 65_000 < columns[0] < columns[-1] < 65_200
 
 
-def test_a_limb_to_far_away_starts_in_the_image() -> None:
+def test_draw_poses_starts_a_limb_to_far_away_in_the_image() -> None:
     poses = person()
     poses.xy[0, LEFT_ANKLE] = 61, 9000
     drawn = draw_poses(image(), poses)
@@ -242,7 +242,7 @@ def test_boxes_and_labels() -> None:
     assert (longer != plain).sum() > (labelled != plain).sum()
 
 
-def test_heatmap_panel() -> None:
+def test_draw_heatmaps_tiles() -> None:
     crop = np.random.default_rng(0).integers(0, 256, (256, 192, 3), np.uint8)
     kept = crop.copy()
     heatmaps = np.zeros((17, 64, 48), np.float32)
@@ -263,7 +263,7 @@ def test_heatmap_panel() -> None:
 
 
 @pytest.mark.parametrize("level", [0, -1])
-def test_heatmaps_without_a_peak(level: float) -> None:
+def test_draw_heatmaps_without_a_peak(level: float) -> None:
     heatmaps = np.full((14, 32, 24), level, np.float32)
     panel = draw_heatmaps(image(96, 128), heatmaps, CROWDPOSE, geometry="udp")
     assert panel.shape[2] == 3

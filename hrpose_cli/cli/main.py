@@ -26,6 +26,7 @@ _RENAMED = {
     "--joint-weights": "--keypoint-weights",
     "--backend compile": "--backend torch",
     "--format torchscript": "--format onnx or openvino",
+    "--batches": "benchmarks/backends.py",
 }
 
 

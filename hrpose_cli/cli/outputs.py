@@ -53,7 +53,7 @@ def build_style(drawing: DrawOptions, people: PeopleOptions, *, tracked: bool) -
 
 
 def name_pose_files(names: PoseNames, beside: Path, lacking: Mapping[str, str]) -> list[PoseFile]:
-    """The pose files of a run; a suffix alone is put behind `beside`, and - is the standard output.
+    """The pose files of a run; a suffix alone is added to `beside`, and - is the standard output.
 
     lacking: facts that the run does not give, and advice for a format that needs them.
     """
@@ -62,7 +62,7 @@ def name_pose_files(names: PoseNames, beside: Path, lacking: Mapping[str, str]) 
         raise UsageError("--format is for a --poses whose name does not give the format: name one, such as -")
     entries = [*zip(names.poses, formats, strict=True), *([] if names.json is None else [(names.json, "coco")])]
     files = [
-        PoseFile.of(f"{beside}{name}" if is_suffix(name) else name, format, metres_per_pixel=names.metres_per_pixel)
+        PoseFile.of(_complete_name(name, beside), format, metres_per_pixel=names.metres_per_pixel)
         for name, format in entries
     ]
     if names.metres_per_pixel is not None and not any("metres_per_pixel" in file.options for file in files):
@@ -75,6 +75,8 @@ def name_pose_files(names: PoseNames, beside: Path, lacking: Mapping[str, str]) 
 
 def _choose_format(entry: str, names: PoseNames) -> str | None:
     """The format by --format, or else of the standard output; None: the one that the name gives."""
+    if names.format is None and entry.isalnum() and _says_format(f"any.{entry}"):
+        raise UsageError(f"--poses {entry} has no suffix: did you mean --poses .{entry}")
     if len(names.poses) == 1 or not _says_format(entry):
         return names.format or ("jsonl" if entry == STDIN else None)
     return None
@@ -89,8 +91,17 @@ def _says_format(name: str) -> bool:
 
 
 def is_suffix(name: str) -> bool:
-    """Tell whether a name is a suffix alone, such as .csv."""
-    return len(name) > 1 and name.startswith(".") and "/" not in name and name.count(".") == 1
+    """Tell whether a name is a suffix alone, such as .csv, or in a folder, such as poses/.csv."""
+    last = name.rpartition("/")[2]
+    return len(last) > 1 and last.startswith(".") and last.count(".") == 1
+
+
+def _complete_name(name: str, beside: Path) -> str:
+    """The name of a file; one that is only a suffix is called like `beside`, and is there unless it has a folder."""
+    if not is_suffix(name):
+        return name
+    folder, _, suffix = name.rpartition("/")
+    return f"{folder}/{beside.name}{suffix}" if folder else f"{beside}{suffix}"
 
 
 def names_folder(out: str, suffixes: Collection[str], what: str) -> bool:

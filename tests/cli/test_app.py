@@ -72,6 +72,7 @@ def test_a_mistyped_command_is_wrong_usage() -> None:
         ("train --joint-weights", "--joint-weights", "--keypoint-weights"),
         ("image x --backend compile", "--backend compile", "--backend torch"),
         ("export x --format=torchscript", "--format torchscript", "--format onnx or openvino"),
+        ("bench --batches 1,8", "--batches", "benchmarks/backends.py"),
     ],
 )
 def test_a_renamed_option_names_the_new_one(arguments: str, old: str, new: str) -> None:

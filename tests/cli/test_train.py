@@ -74,6 +74,7 @@ def test_weights_are_called_like_the_folder_one_is_in(
     assert (tmp_path / "mine" / "mine.safetensors").is_file()
 
 
+@pytest.mark.slow
 def test_processes_that_go_by_the_clock_end_together(data: Path, tmp_path: Path) -> None:
     """The first alone measures, after some epochs."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "--no-python"]

@@ -78,6 +78,7 @@ def test_scores_that_are_not_numbers_are_not_nobody(people: PersonNet) -> None:
         YoloDetector(_TorchNetwork(broken), "yolo", one_each=people.one_each)([Frame(images(1, 120, 160)[0])])
 
 
+@pytest.mark.slow
 def test_every_output_form_is_the_same_in_openvino(people: PersonNet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hrpose_cli.detection.yolo_net.read_person_net", lambda _: people)
     compiled = _load_openvino_model(Path("yolo.pt"), str(id(people)), "fp32")
@@ -96,6 +97,7 @@ def sample() -> Frame:
     return Frame(read_image(shipped_folder("samples") / "bus.jpg"))
 
 
+@pytest.mark.slow
 def test_the_shipped_detector_finds_the_same_in_openvino(sample: Frame) -> None:
     fast, slow = (
         load_detector("person-yolo11n", backend=b, precision="fp32", box_score=0.05) for b in ("openvino", "torch")
@@ -127,6 +129,7 @@ print(*{"ultralytics", "torchvision", "matplotlib", "pandas", "polars", "request
 """
 
 
+@pytest.mark.slow
 def test_a_compiled_detector_starts_from_the_cache_alone(monkeypatch: pytest.MonkeyPatch, sample: Frame) -> None:
     """Without what makes it, which takes seconds to import."""
     [before] = build_detector(Settings(), "cpu")([sample])

@@ -144,6 +144,7 @@ def test_people_come_nearer_and_farther_and_mirrored() -> None:
 
 
 @pytest.mark.weights
+@pytest.mark.slow
 def test_the_people_are_where_the_boxes_are() -> None:
     light, path = find_weights("lite-hrnet-256x192")
     backend = precision.build_backend(light, path, device="cpu", precision="fp32")

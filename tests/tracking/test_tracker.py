@@ -1,7 +1,10 @@
 from dataclasses import replace
+from random import Random
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from hrpose_cli.poses import FrameInfo, FramePoses, Poses
@@ -160,3 +163,33 @@ def test_boxes_from_keypoints_of_people_who_hardly_show() -> None:
     assert_array_equal(boxes_from_keypoints(replace(poses, score=score), (640, 360)).xyxy, poses.box)
     assert len(boxes_from_keypoints(person(900), (640, 360))) == 0
     assert len(boxes_from_keypoints(Poses.none(), (640, 360))) == 0
+
+
+BODIES = st.builds(
+    person, st.floats(0, 640), st.floats(0, 260), body=st.sampled_from([RIGHT, LEFT]), size=st.floats(0.2, 2),
+    score=st.floats(0.05, 1),
+)  # fmt: skip
+SCENES = st.lists(st.lists(BODIES, max_size=5).map(lambda people: scene(*people)), min_size=1, max_size=6)
+
+
+@given(SCENES, st.sampled_from([0.5, 5.0, 25.0]))
+def test_everyone_gets_a_track_id_and_new_ones_count_on(scenes: list[Poses], rate: float) -> None:
+    highest = 0
+    for track_ids in follow(scenes, rate):  # which holds that none comes twice in a frame
+        new = [track_id for track_id in track_ids if track_id > highest]
+        assert new == list(range(highest + 1, highest + 1 + len(new)))
+        assert min(track_ids, default=1) >= 1
+        highest += len(new)
+
+
+@given(SCENES, st.randoms(use_true_random=False))
+def test_track_ids_go_with_people_in_whatever_order_they_are_listed(scenes: list[Poses], random: Random) -> None:
+    noise = np.random.default_rng(random.randrange(100))  # no two ways to pair people are equally good
+    scenes = [replace(s, box=(s.box + noise.uniform(-1, 1, s.box.shape)).astype(np.float32)) for s in scenes]
+    *earlier, last = scenes
+    order = random.sample(range(len(last)), len(last))
+    found, moved = follow(scenes)[-1], follow([*earlier, last[order]])[-1]
+    known = max((track_id for track_ids in follow(scenes)[:-1] for track_id in track_ids), default=0)
+    assert sorted(found) == sorted(moved)
+    for track_id, other in zip([found[i] for i in order], moved, strict=True):
+        assert track_id == other or min(track_id, other) > known  # new ones are numbered as they are listed

@@ -24,6 +24,7 @@ from tests.conftest import spec
 from tests.training.training_case import GENTLE, QUICK, people, training
 
 
+@pytest.mark.slow
 def test_one_batch_is_learned_by_heart(tmp_path: Path) -> None:
     recipe = replace(QUICK, epochs=50, batch=8, lr=4e-3, final=0.025, warmup=5)
     case = training(tmp_path, recipe, width=16, augmentation=Augmentation.none())
@@ -73,6 +74,7 @@ def test_a_resumed_training_is_the_same_to_the_last_bit(tmp_path: Path) -> None:
             assert_array_equal(a, b)
 
 
+@pytest.mark.slow
 def test_a_training_that_is_killed_goes_on_as_if_nothing_was(tmp_path: Path) -> None:
     """SIGKILL in the middle of steps and of the writing of checkpoints, which never stops here."""
     command = [sys.executable, "-m", "tests.training.training_case", "endless", str(tmp_path)]
@@ -151,6 +153,7 @@ def test_old_names_of_a_recipe_are_compared_by_their_new_ones(tmp_path: Path) ->
         case.resume()
 
 
+@pytest.mark.slow
 def test_two_processes_are_one_with_two_parts(tmp_path: Path) -> None:
     steps = 20
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]

@@ -38,6 +38,7 @@ HEART = Recipe(epochs=60, batch=8, lr=4e-3, final=0.05, warmup=5, ema_decay=0.5)
     ],
     ids=["simple baseline", "hourglass"],
 )
+@pytest.mark.slow
 def test_one_batch_of_crops_is_learned_by_heart(
     tmp_path: Path, architecture: str, integers: dict[str, object], recipe: Recipe
 ) -> None:
@@ -77,6 +78,7 @@ def images(folder: Path) -> ImageDataset:
     return ImageDataset(tuple(pages))
 
 
+@pytest.mark.slow
 def test_two_images_are_learned_by_heart(tmp_path: Path) -> None:
     torch.manual_seed(1)
     some = images(tmp_path)
