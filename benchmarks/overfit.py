@@ -19,7 +19,8 @@ from hrpose_cli.geometry import box_regions
 from hrpose_cli.skeletons import COCO
 from hrpose_cli.training import AnnotationSource, Augmentation, Recipe, Training, draw_samples
 from hrpose_cli.training.dataset import _PATCH_WIDTHS, PeopleDataset, _read_labelled, load_people
-from hrpose_cli.training.run import _averaged_net, build_start_net, new_spec
+from hrpose_cli.training.run import _averaged_net
+from hrpose_cli.training.start import build_start_net, new_spec
 
 SIZE = (96, 128)
 
@@ -66,12 +67,12 @@ def main() -> None:
         everyone: PeopleDataset = load_people([source], SIZE, COCO, Path(folder))
         some = torch.arange(options.people)
         spec = new_spec("overfit", "hrnet-small", SIZE)
-        recipe = Recipe(minutes=options.minutes, batch=20, warmup=50, average=0.98, precision="bf16")
+        recipe = Recipe(minutes=options.minutes, batch=20, warmup=50, ema_decay=0.98, precision="bf16")
         people = everyone.part(some)
-        training = Training(build_start_net(spec), spec, people, recipe, Path(folder), how=Augmentation.none())
+        training = Training(build_start_net(spec), spec, people, recipe, Path(folder), augmentation=Augmentation.none())
         area, box_width = areas(source)[some], widths(source)[some]
         for row in training.run():
-            if row["epoch"] % 10 == 0 or training.way() >= 1:
+            if row["epoch"] % 10 == 0 or training.schedule_fraction() >= 1:
                 alike = mean_oks(training, area, box_width)
                 print(f"{row['seconds'] / 60:5.1f} min  epoch {row['epoch']:.0f}  OKS {alike:.3f}", flush=True)
                 if alike > options.bound:

@@ -22,7 +22,8 @@ from hrpose_cli.evaluate import EvalProtocol, keypoint_rows, read_annotated_fram
 from hrpose_cli.metrics import evaluate_coco, load_coco
 from hrpose_cli.skeletons import COCO
 from hrpose_cli.training import AnnotationSource, Recipe, Training
-from hrpose_cli.training.run import _averaged_net, _save_best, build_start_net, new_spec
+from hrpose_cli.training.run import _averaged_net, _save_best
+from hrpose_cli.training.start import build_start_net, new_spec
 from hrpose_cli.training.whole_images import ImageAugmentation, ImageDataset, _ImagePage, load_images
 
 # 4:3 images fill an input of 256x192. At 256x256 they leave black stripes, since the long side is rounded up to a
@@ -78,12 +79,12 @@ def main() -> None:
     print(", ".join(images.names))
     spec = new_spec(options.out.stem, "higher-hrnet-small", SIZE)
     recipe = Recipe(
-        minutes=options.minutes, batch=len(images), rate=2e-3, warmup=20, average=0.98, tags=0.1, precision="bf16"
+        minutes=options.minutes, batch=len(images), lr=2e-3, warmup=20, ema_decay=0.98, tag_weight=0.1, precision="bf16"
     )
     with tempfile.TemporaryDirectory() as folder:
-        training = Training(build_start_net(spec), spec, images, recipe, Path(folder), how=GENTLE)
+        training = Training(build_start_net(spec), spec, images, recipe, Path(folder), augmentation=GENTLE)
         for row in training.run():
-            if row["epoch"] % 100 and training.way() < 1:
+            if row["epoch"] % 100 and training.schedule_fraction() < 1:
                 continue
             found = precision(training, options.annotations, truth, ids)
             _save_best(training, options.out, {})

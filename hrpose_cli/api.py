@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,6 @@ import numpy as np
 
 from hrpose_cli import __version__
 from hrpose_cli.detection import (
-    DEFAULT_DETECTOR,
     LONG_SIDE,
     Detector,
     WholeImage,
@@ -22,73 +21,16 @@ from hrpose_cli.detection import (
     read_boxes,
 )
 from hrpose_cli.errors import InputError, UsageError
-from hrpose_cli.estimation import (
-    CROP_MODES,
-    DECODERS,
-    DEFAULT_DECODE_LIMIT,
-    BottomUp,
-    CropMode,
-    TopDown,
-    choose_runtime,
-)
+from hrpose_cli.estimation import BottomUp, TopDown, choose_runtime
 from hrpose_cli.files import sha256_file
 from hrpose_cli.hardware import fitting_batch
 from hrpose_cli.models import MODELS, ModelSpec
 from hrpose_cli.poses import Frame, Image, Poses
+from hrpose_cli.settings import Settings as Settings
 
 _REPORTED_PACKAGES = ("torch", "ultralytics", "opencv-python", "numpy")
 # Settings that only weights of one method use.
 _SETTINGS_BY_METHOD = {"top-down": ("boxes", "detector", "crop", "batch_size"), "bottom-up": ("scales",)}
-
-
-def _check_choice(what: str, value: str | None, allowed: Sequence[str | None]) -> None:
-    """UsageError unless `value` is among the allowed ones."""
-    if value not in allowed:
-        raise UsageError(f"there is no {what} called {value!r}: use {', '.join(filter(None, allowed))}")
-
-
-def _check_fraction(what: str, value: float) -> None:
-    """UsageError unless `value` is within 0..1."""
-    if not 0 <= value <= 1:
-        raise UsageError(f"the {what} must be within 0..1, but is {value}")
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Everything that decides which poses come out; the same names as the command line's options."""
-
-    weights: str = "default"  # a name of `hrpose weights list` or a path
-    like: str | None = None  # the name whose input size, geometry and decoding an unknown file shares
-    detector: str = DEFAULT_DETECTOR  # a name, a path to a .pt, or "none": one person fills the image
-    boxes: str | None = None  # a COCO file of boxes to use instead of a detector
-    device: str = "auto"
-    backend: str = "auto"  # a row of BACKENDS
-    precision: str = "auto"
-    decode: str | None = None  # None: what the weights were made for
-    flip_test: bool = False
-    crop: CropMode = "context"
-    batch_size: int | None = None  # crops; None: as many as the free memory holds well
-    box_score: float = 0.25  # of the detector
-    nms_oks: float = 0.7  # of people more alike than this only the best is kept; 1: everyone
-    decode_limit: float | None = DEFAULT_DECODE_LIMIT  # heatmap px, the longest sub-pixel step an axis; None: any
-    method: str = "auto"  # "top-down" or "bottom-up"; auto: by the weights
-    scales: tuple[float, ...] = (1.0,)  # of the image, for bottom-up
-    download: bool = False  # fetch weights of the table that are not here yet
-
-    def __post_init__(self) -> None:
-        for name in ("weights", "detector"):
-            if not isinstance(getattr(self, name), (str, Path)):
-                more = ', or "none"' if name == "detector" else ""
-                raise UsageError(f"the {name} must be a name or a path{more}, but is {getattr(self, name)!r}")
-        _check_choice("decoding", self.decode, (None, *DECODERS))
-        _check_choice("crop", self.crop, CROP_MODES)
-        _check_choice("method", self.method, ("auto", *_SETTINGS_BY_METHOD))
-        _check_fraction("box score", self.box_score)
-        _check_fraction("OKS of people found twice", self.nms_oks)
-        if self.batch_size is not None and self.batch_size < 1:
-            raise UsageError(f"the batch size must be at least 1, but is {self.batch_size}")
-        if self.decode_limit is not None and self.decode_limit <= 0:
-            raise UsageError(f"the decode limit must be above 0, or None for none, but is {self.decode_limit}")
 
 
 def build_estimator(settings: Settings, *, bar: Any = False) -> TopDown | BottomUp:
@@ -109,14 +51,14 @@ def build_estimator(settings: Settings, *, bar: Any = False) -> TopDown | Bottom
         "spec": spec,
         "decode": settings.decode or spec.decode,
         "flip_test": settings.flip_test,
-        "limit": settings.decode_limit,
+        "decode_limit": settings.decode_limit,
         "nms_oks": settings.nms_oks,
     }
     if spec.method == "bottom-up":
-        return BottomUp(scales=settings.scales, least=settings.box_score, **common)
+        return BottomUp(scales=settings.scales, box_score=settings.box_score, **common)
     return TopDown(
         detector=detector,
-        crop_mode=settings.crop,
+        crop=settings.crop,
         batch_size=settings.batch_size or fitting_batch(spec.input_size, device),
         **common,
     )
@@ -147,7 +89,7 @@ def build_detector(settings: Settings, device: str) -> Detector:
         device=device,
         backend=runtime.backend,
         precision=runtime.precision,
-        confidence=settings.box_score,
+        box_score=settings.box_score,
     )
     return replace(detector, precision_reason=runtime.reason)
 
@@ -189,7 +131,7 @@ def _describe_box_source(settings: Settings, detector: Detector) -> dict[str, An
         facts = {"name": detector.name, "sha256": detector.sha256}
         facts |= {"backend": detector.backend, "precision": detector.precision}
         facts |= {"precision_reason": detector.precision_reason}
-        return facts | {"score": detector.confidence, "nms_iou": detector.iou, "long_side": LONG_SIDE}
+        return facts | {"score": detector.box_score, "nms_iou": detector.iou, "long_side": LONG_SIDE}
     if settings.boxes is not None:
         return {"name": Path(settings.boxes).name, "sha256": sha256_file(Path(settings.boxes))}
     return {"name": "the whole image"}

@@ -1,17 +1,24 @@
-"""A run scored by the protocol of a data set."""
+"""Evaluation: networks, boxes or a file of predictions scored by the protocol of a data set.
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+`run_evaluation` does all that an `EvalJob` asks for. A `GroundTruth` is a file of annotations under one metric.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import product
 from pathlib import Path
-from typing import Any
-from typing import Protocol as Interface
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from hrpose_cli.api import Settings, build_detector, build_estimator
+from hrpose_cli.backends import choose_device
 from hrpose_cli.coco_file import find_image_folder, read_coco_results
-from hrpose_cli.detection import Detector, GivenBoxes, boxes_from_xywh
-from hrpose_cli.errors import InputError
+from hrpose_cli.detection import Detector, GivenBoxes, boxes_from_xywh, read_boxes
+from hrpose_cli.errors import InputError, UsageError
 from hrpose_cli.estimation import NMS_METHODS, BottomUp, TopDown, estimate_frames, pose_similarity
 from hrpose_cli.formats import coco_results
 from hrpose_cli.geometry import Geometry, clean_boxes, xyxy_to_xywh
@@ -37,10 +44,14 @@ from hrpose_cli.models import RECOMMENDED, ModelSpec
 from hrpose_cli.poses import Boxes, Frame, Poses
 from hrpose_cli.skeletons import MPII, SKELETONS, Skeleton
 
+_Item = TypeVar("_Item")
+_Rows = list[dict[str, Any]]  # COCOeval's rows of one image or of all
+_ABLATIONS = {"decode": ("argmax", "quarter", "dark")}
+
 
 @dataclass(frozen=True)
 class EvalProtocol:
-    """How poses become scored people. The defaults are those of the papers' tables."""
+    """Rescoring and suppression of people before they are scored. The defaults are those of the papers' tables."""
 
     rescore: bool = True  # person score = box score x mean of the keypoint scores above `keypoint_score`
     keypoint_score: float = 0.2
@@ -48,8 +59,138 @@ class EvalProtocol:
     oks: float = 0.9  # threshold of the NMS
 
 
+@dataclass(frozen=True)
+class EvalJob:
+    """All that one evaluation measures: each of `weights`, with each decoding of the ablation."""
+
+    annotations: Path
+    settings: Settings
+    metric: str = "coco"  # a key of METRICS
+    images: Path | None = None  # folder of the images; None: found beside the annotations
+    boxes: str | None = None  # gt, detector or a COCO file; None: gt, or for the metric bbox detector
+    predictions: Path | None = None  # a result file to score; no network runs
+    limit: int | None = None  # only so many images, or people of MPII, from the first one
+    weights: Sequence[str] = ("default",)
+    ablation: str | None = None  # a key of _ABLATIONS
+    protocol: EvalProtocol = EvalProtocol()
+
+    def __post_init__(self) -> None:
+        single = self.predictions or self.metric == "bbox" or (self.ablation and self.settings.decode)
+        if len(self.runs) > 1 and single:
+            raise UsageError("a table of several runs has no --predictions, --metric bbox or --decode")
+        if self.metric == "pckh" and self.boxes not in {None, "gt"}:
+            raise UsageError("PCKh is measured on people cropped by MPII's own centre and scale: leave --boxes out")
+        if self.metric == "bbox" and self.boxes == "gt":
+            raise UsageError("detected boxes are measured by those of the ground truth: use --boxes detector or a file")
+
+    @property
+    def box_file(self) -> Path | None:
+        """The COCO file whose boxes take the place of a detector's."""
+        return None if self.boxes in {None, "gt", "detector"} else Path(str(self.boxes))
+
+    @property
+    def runs(self) -> list[Settings]:
+        """The settings of each run."""
+        base = replace(self.settings, boxes=None if self.box_file is None else str(self.box_file))
+        decodings: Sequence[Any] = _ABLATIONS[self.ablation] if self.ablation else [self.settings.decode]
+        return [replace(base, weights=name, decode=decode) for name, decode in product(self.weights, decodings)]
+
+
+@dataclass(frozen=True)
+class EvalResult:
+    """Numbers of one run."""
+
+    measured: str  # metric, number of images and file of annotations
+    title: str  # net, boxes and protocol
+    numbers: dict[str, dict[str, float]]  # as `GroundTruth.score` returns them
+    rows: _Rows  # the people that were scored
+
+
+def _show_no_progress(items: Iterable[_Item], total: int | None) -> Iterable[_Item]:
+    return items
+
+
+def run_evaluation(
+    job: EvalJob,
+    *,
+    track: Callable[[Iterable[_Rows], int | None], Iterable[_Rows]] = _show_no_progress,
+    note: Callable[[str], object] = lambda text: None,
+) -> list[EvalResult]:
+    """The result of each of `job.runs`, or of its file of predictions.
+
+    track: passes on the rows of each image, to show the progress; note: takes one line about what may surprise.
+    """
+    truth = METRICS[job.metric](job.annotations, job.limit)
+    measured = f"{job.metric} on {len(truth.ids)} {truth.unit} of {job.annotations}"
+    if job.predictions is not None:
+        rows = truth.read(job.predictions)
+        known = {row["image_id"] for row in rows if isinstance(row["image_id"], int)}
+        _note_missing("rows", known, truth, note)
+        return [EvalResult(measured, f"{job.predictions}, scored as it is", truth.score(rows), rows)]
+    if job.box_file is not None:
+        _note_missing("boxes", read_boxes(job.box_file).by_index, truth, note)
+    predict = _predict_boxes if job.metric == "bbox" else _predict_keypoints
+    results = []
+    for settings in job.runs:
+        found, title = predict(job, settings, truth)
+        rows = [row for of_image in track(found, len(truth.ids)) for row in of_image]
+        results.append(EvalResult(measured, title, truth.score(rows), rows))
+    return results
+
+
+def _note_missing(what: str, known: Container[Any], truth: GroundTruth, note: Callable[[str], object]) -> None:
+    """Note that a file knows only a part of what is measured; that of another data set scores 0 without a word."""
+    there = sum(number in known for number in truth.ids)
+    if there < len(truth.ids):
+        note(f"{what} for {there} of {len(truth.ids)} {truth.unit}")
+
+
+def _predict_boxes(job: EvalJob, settings: Settings, truth: GroundTruth) -> tuple[Iterator[_Rows], str]:
+    """Rows of the detector's boxes, one list per image, and the title of the run."""
+    detector = build_detector(settings, choose_device(settings.device))
+    source = settings.boxes or f"{settings.detector}, score >= {settings.box_score:g}"
+    return _box_rows(truth.frames(job.images), detector), f"boxes by {source}"
+
+
+def _predict_keypoints(job: EvalJob, settings: Settings, truth: GroundTruth) -> tuple[Iterator[_Rows], str]:
+    """Rows of all people and their keypoints, one list per image, and the title of the run."""
+    annotated = job.boxes in {None, "gt"}
+    estimator = build_estimator(replace(settings, detector="none") if annotated else settings)
+    truth.check(estimator.spec)
+    if isinstance(estimator, BottomUp):
+        estimator = replace(estimator, box_score=0.0)
+        people = f"bottom-up at scales {', '.join(f'{scale:g}' for scale in estimator.scales)}"
+    elif annotated:
+        estimator = replace(estimator, detector=truth.boxes(estimator.spec.geometry))
+        people = "boxes by the ground truth"
+    else:
+        people = f"boxes by {settings.boxes or settings.detector}"
+    rows = keypoint_rows(truth.frames(job.images), estimator, job.protocol)
+    return rows, _describe_run(estimator, people, _adapt_protocol(job.protocol, estimator))
+
+
+def _describe_run(estimator: TopDown | BottomUp, people: str, protocol: EvalProtocol) -> str:
+    """The title of a run. people: the source of their boxes."""
+    backend = estimator.backend
+    facts = [
+        f"{estimator.spec.name} ({backend.name} {backend.precision} on {backend.device})",
+        people,
+        f"{estimator.decode} decoding",
+        f"flip test {'on' if estimator.flip_test else 'off'}",
+        f"rescoring {'on' if protocol.rescore else 'off'}",
+        f"OKS-NMS {protocol.nms}" + (f" {protocol.oks:g}" if protocol.nms != "none" else ""),
+    ]
+    return ", ".join(facts)
+
+
+# Poses to rows -----------------------------------------------------------------------------------
+
+
 def ground_truth_boxes(truth: Any, geometry: Geometry) -> GivenBoxes:
-    """The annotated boxes of people with labelled keypoints, cleaned as the authors' loaders do."""
+    """The annotated boxes of people with labelled keypoints, cleaned as the authors' loaders do.
+
+    truth: a pycocotools COCO; geometry: see `clean_boxes`.
+    """
     boxes: dict[int, Boxes] = {}
     for image in truth.loadImgs(truth.getImgIds()):
         rows = [
@@ -65,7 +206,7 @@ def ground_truth_boxes(truth: Any, geometry: Geometry) -> GivenBoxes:
 
 
 def check_skeleton(truth: Any, skeleton: Skeleton) -> None:
-    """Raise InputError unless the annotated people have as many keypoints as the weights give."""
+    """InputError unless the annotated people have as many keypoints as `skeleton`. truth: a pycocotools COCO."""
     keypoints = {len(row["keypoints"]) // 3 for row in truth.dataset["annotations"] if row.get("keypoints")}
     if keypoints and keypoints != {len(skeleton)}:
         have = " or ".join(map(str, sorted(keypoints)))
@@ -77,7 +218,7 @@ def check_skeleton(truth: Any, skeleton: Skeleton) -> None:
 def read_annotated_frames(
     truth: Any, annotations: Path, image_ids: Sequence[int], folder: Path | None
 ) -> Iterator[Frame]:
-    """The images of an annotation file; a frame's index is its image id."""
+    """The images of an annotation file; a frame's index is its image id. truth: its pycocotools COCO."""
     images = truth.loadImgs(list(image_ids))
     place = find_image_folder(annotations, [image["file_name"] for image in images[:1]], folder)
     for image in images:
@@ -85,7 +226,7 @@ def read_annotated_frames(
 
 
 def _rank_people(poses: Poses, spec: ModelSpec, protocol: EvalProtocol) -> Poses:
-    """Poses ranked and thinned by the protocol; `box_score` still holds the detector's score."""
+    """Poses ranked and suppressed by the protocol; `box_score` still holds the detector's score."""
     score = poses.rescore(protocol.keypoint_score) if protocol.rescore else poses.box_score
     if protocol.nms == "none" or not len(poses):
         return poses[np.argsort(-score, kind="stable")]
@@ -93,27 +234,25 @@ def _rank_people(poses: Poses, spec: ModelSpec, protocol: EvalProtocol) -> Poses
     return poses[NMS_METHODS[protocol.nms](similarity, score, protocol.oks)]
 
 
-def _result_rows(poses: Poses, image_id: int, protocol: EvalProtocol) -> list[dict[str, Any]]:
+def _result_rows(poses: Poses, image_id: int, protocol: EvalProtocol) -> _Rows:
     """COCOeval's rows of one image."""
     score = poses.rescore(protocol.keypoint_score) if protocol.rescore else poses.box_score
     return [row | {"score": float(s)} for row, s in zip(coco_results(poses, image_id), score, strict=True)]
 
 
-def adapt_protocol(protocol: EvalProtocol, estimator: TopDown | BottomUp) -> EvalProtocol:
-    """The protocol without NMS for bottom-up nets, whose authors report everyone, and thin nobody out."""
+def _adapt_protocol(protocol: EvalProtocol, estimator: TopDown | BottomUp) -> EvalProtocol:
+    """The protocol, without NMS for bottom-up nets, whose authors report everyone."""
     return replace(protocol, nms="none") if isinstance(estimator, BottomUp) else protocol
 
 
-def keypoint_rows(
-    frames: Iterable[Frame], estimator: TopDown | BottomUp, protocol: EvalProtocol
-) -> Iterator[list[dict[str, Any]]]:
-    """COCOeval's rows, one list per image; nobody is thinned out but by the protocol."""
-    protocol, estimator = adapt_protocol(protocol, estimator), replace(estimator, nms_oks=1.0)
+def keypoint_rows(frames: Iterable[Frame], estimator: TopDown | BottomUp, protocol: EvalProtocol) -> Iterator[_Rows]:
+    """COCOeval's rows, one list per image; only the protocol drops people."""
+    protocol, estimator = _adapt_protocol(protocol, estimator), replace(estimator, nms_oks=1.0)
     for frame, poses in estimate_frames(frames, estimator):
         yield _result_rows(_rank_people(poses, estimator.spec, protocol), frame.index, protocol)
 
 
-def box_rows(frames: Iterable[Frame], detector: Detector) -> Iterator[list[dict[str, Any]]]:
+def _box_rows(frames: Iterable[Frame], detector: Detector) -> Iterator[_Rows]:
     """COCOeval's rows of the detector's boxes, one list per image."""
     for frame in frames:
         boxes = detector([frame])[0]
@@ -123,15 +262,22 @@ def box_rows(frames: Iterable[Frame], detector: Detector) -> Iterator[list[dict[
         ]
 
 
-class GroundTruth(Interface):
-    """An annotation file under a metric: what to look at, and what results for it are worth."""
+# Ground truth ------------------------------------------------------------------------------------
+
+
+class GroundTruth(Protocol):
+    """An annotation file under one metric: its images and boxes, and the scoring of results for it."""
+
+    @property
+    def unit(self) -> str:
+        """The noun for what `ids` count: images or people."""
 
     @property
     def ids(self) -> Sequence[int]:
-        """What the index of a frame and the image_id of a row may be."""
+        """The numbers by which frames (`Frame.index`) and rows (`image_id`) are known."""
 
     def folder(self, given: Path | None, **more: Any) -> Path:
-        """Where the images lie; InputError if that is nowhere. `more` as for `find_image_folder`."""
+        """The folder of the images, or InputError. Arguments as for `find_image_folder`."""
 
     def frames(self, folder: Path | None) -> Iterator[Frame]:
         """The annotated images; `folder` as for `find_image_folder`."""
@@ -140,23 +286,24 @@ class GroundTruth(Interface):
         """The annotated boxes of each frame."""
 
     def check(self, spec: ModelSpec) -> None:
-        """Raise InputError unless weights of `spec` give what is annotated."""
+        """InputError unless weights of `spec` give the annotated keypoints."""
 
-    def read(self, path: Path) -> list[dict[str, Any]]:
+    def read(self, path: Path) -> _Rows:
         """The rows of a file of predictions."""
 
     def score(self, rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
-        """Numbers by name, for each thing that the metric measures."""
+        """Tables of numbers by name; a single table has the name ""."""
 
 
 @dataclass(frozen=True)
 class _CocoGroundTruth:
-    """Average precision, on annotations that pycocotools holds."""
+    """Average precision on annotations in COCO's format. truth: a pycocotools COCO."""
 
     path: Path
     truth: Any
     ids: Sequence[int]
     numbers: Callable[..., dict[str, float]]
+    unit = "images"
 
     def folder(self, given: Path | None, **more: Any) -> Path:
         names = [image["file_name"] for image in self.truth.loadImgs(list(self.ids[:1]))]
@@ -171,7 +318,7 @@ class _CocoGroundTruth:
     def check(self, spec: ModelSpec) -> None:
         check_skeleton(self.truth, SKELETONS[spec.skeleton])
 
-    def read(self, path: Path) -> list[dict[str, Any]]:
+    def read(self, path: Path) -> _Rows:
         return read_coco_results(path)
 
     def score(self, rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
@@ -180,12 +327,13 @@ class _CocoGroundTruth:
 
 @dataclass(frozen=True)
 class _MpiiGroundTruth:
-    """PCKh: MPII's people, each in a frame of its own, whose index is the person's number in the file."""
+    """PCKh on MPII's people, each in a frame whose index is the person's number in the file."""
 
     path: Path
     people: Sequence[MpiiPerson]
     truth: HeadTruth
     ids: Sequence[int]
+    unit = "people"
 
     def folder(self, given: Path | None, **more: Any) -> Path:
         return find_image_folder(self.path, [self.people[0].image], given, **more)
@@ -203,9 +351,9 @@ class _MpiiGroundTruth:
         if spec.skeleton != MPII.name:
             raise InputError(f"the weights give the keypoints of {spec.skeleton}, PCKh measures MPII's: {advice}")
         if spec.method == "bottom-up":
-            raise InputError(f"{spec.name} finds people itself, PCKh measures those that MPII says: {advice}")
+            raise InputError(f"{spec.name} finds people itself, but PCKh measures the people of MPII's file: {advice}")
 
-    def read(self, path: Path) -> list[dict[str, Any]]:
+    def read(self, path: Path) -> _Rows:
         return load_mpii_predictions(path, len(self.people))
 
     def score(self, rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
@@ -223,12 +371,12 @@ def _load_mpii_truth(path: Path, limit: int | None = None) -> _MpiiGroundTruth:
 def _load_coco_truth(
     load: Callable[[Path], Any], numbers: Callable[..., dict[str, float]], path: Path, limit: int | None = None
 ) -> _CocoGroundTruth:
-    """Annotations that `load` reads, as `numbers` scores them."""
+    """Ground truth from the file that `load` reads, scored by `numbers`."""
     truth = load(path)
     return _CocoGroundTruth(path, truth, truth.getImgIds()[:limit], numbers)
 
 
-# How the file of annotations is opened: (path, limit) -> Measure.
+# Readers of annotation files: path and limit to ground truth.
 METRICS: dict[str, Callable[[Path, int | None], GroundTruth]] = {
     "coco": partial(_load_coco_truth, load_coco, evaluate_coco),
     "bbox": partial(_load_coco_truth, load_coco, partial(evaluate_coco, metric="bbox")),

@@ -1,13 +1,13 @@
-"""From boxes to crops and back as affines, and how alike two boxes are.
+"""Boxes, the affines between frame, crop and heatmap pixels, and the similarity of boxes and poses.
 
-Three geometries exist in the field, and weights fit the one that they were trained with:
+There are three geometries in the field, and weights need the one that they were trained with:
 
 classic  Sun et al. 2019 (HRNet), Xiao et al. 2018: sizes are counted in pixels, so a heatmap
          pixel is 4 crop pixels and the crop's centre is W/2. The mirrored heatmap has to be shifted
          by one column, and a flip test then lands 0.5 crop px to the right, as the authors' does.
 dark     Zhang et al. 2020 (DarkPose): sizes are counted in steps between pixels, W - 1. One factor,
          that of the width, serves both axes; the box centre is x + (w - 1) / 2.
-udp      Huang et al. 2020: W - 1 in the target, but the box counted in pixels, a factor an axis, and
+udp      Huang et al. 2020: W - 1 in the target, but the box counted in pixels, one factor per axis, and
          the rotation turns the other way.
 
 Affines are (..., 2, 3) float64 and act on column vectors (x, y, 1). Everything is vectorised over
@@ -24,7 +24,7 @@ from hrpose_cli.poses import Affine
 Geometry = Literal["classic", "dark", "udp"]
 Size = tuple[int, int]
 GEOMETRIES: tuple[Geometry, ...] = ("classic", "dark", "udp")
-PADDING = 1.25  # every repository of the family enlarges the 3:4 box by this much
+PADDING = 1.25  # the factor by which every repository of the family enlarges the 3:4 box
 
 
 def box_sizes(xyxy: NDArray[Any]) -> NDArray[Any]:
@@ -48,11 +48,10 @@ def xywh_to_xyxy(xywh: NDArray[Any]) -> NDArray[Any]:
 
 
 def clean_boxes(xyxy: ArrayLike, size: Size, geometry: Geometry = "classic") -> NDArray[np.float64]:
-    """Annotated boxes (N, 4) clipped to an image of `size` as the authors' data loaders do.
+    """Annotated boxes (N, 4) clipped to an image of `size` (width, height), as the authors' data loaders do.
 
     Their boxes are x, y, w, h with x2 = x + w - 1; "classic" then takes w = x2 - x1, one pixel less
-    than annotated, "dark" counts it back in. Detections are used as they are. "udp" (mmpose) is as
-    "classic".
+    than annotated, "dark" adds it again. "udp" (mmpose) is like "classic". Detections are not cleaned.
     """
     box = np.asarray(xyxy, np.float64)
     low = np.maximum(box[:, :2], 0)
@@ -62,7 +61,7 @@ def clean_boxes(xyxy: ArrayLike, size: Size, geometry: Geometry = "classic") -> 
 
 
 def keypoint_extents(xy: NDArray[Any], seen: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Least and largest coordinates (N, 2) of the keypoints (N, K, 2) that were seen (N, K); infinite if none was."""
+    """Least and largest coordinates (N, 2) of the keypoints (N, K, 2) where `seen` (N, K); infinite if none is."""
     low = np.where(seen[..., None], xy, np.inf).min(axis=1, initial=np.inf)
     high = np.where(seen[..., None], xy, -np.inf).max(axis=1, initial=-np.inf)
     return low, high
@@ -71,10 +70,10 @@ def keypoint_extents(xy: NDArray[Any], seen: NDArray[np.bool_]) -> tuple[NDArray
 def box_regions(
     xyxy: ArrayLike, crop: Size, geometry: Geometry = "classic", *, padding: float = PADDING
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Centres (N, 2) and sizes (N, 2) of the regions to crop, in frame pixels.
+    """Centres (N, 2) and sizes (N, 2) of the regions to crop for boxes (N, 4), in frame pixels.
 
-    The short side is widened until the region has the shape of `crop` (width, height); then both
-    sides are multiplied by `padding`.
+    The side that is too short is lengthened until the region has the shape of `crop` (width, height); then
+    both sides are multiplied by `padding`.
     """
     box = np.asarray(xyxy, np.float64).reshape(-1, 4)
     span = box_sizes(box)
@@ -87,9 +86,9 @@ def box_regions(
 def region_affines(
     center: ArrayLike, size: ArrayLike, crop: Size, geometry: Geometry = "classic", *, degrees: ArrayLike = 0.0
 ) -> Affine:
-    """(N, 2, 3) affines from frame pixels to the pixels of a crop of `crop` (width, height).
+    """Affines (N, 2, 3) from frame pixels to the pixels of a crop of size `crop` (width, height).
 
-    center, size: (N, 2) as `box_regions` gives them; degrees: (N,) or a number, the rotation.
+    center, size: (N, 2) from `box_regions`; degrees: the rotation, (N,) or one number.
     """
     center, size = np.asarray(center, np.float64), np.asarray(size, np.float64)
     target = np.asarray(crop, np.float64)
@@ -108,7 +107,7 @@ def region_affines(
 
 
 def heatmap_to_crop(heatmap: Size, crop: Size, geometry: Geometry = "classic") -> Affine:
-    """(2, 3) affine from heatmap pixels to crop pixels; both sizes are (width, height)."""
+    """Affine (2, 3) from heatmap pixels to crop pixels; heatmap, crop: sizes (width, height)."""
     small, large = np.asarray(heatmap, np.float64), np.asarray(crop, np.float64)
     if geometry == "classic":
         factor, offset = large / small, np.zeros(2)
@@ -121,25 +120,25 @@ def heatmap_to_crop(heatmap: Size, crop: Size, geometry: Geometry = "classic") -
 
 
 def invert_affines(affine: Affine) -> Affine:
-    """The affines (..., 2, 3) that undo `affine`."""
+    """The inverse affines (..., 2, 3)."""
     linear = np.linalg.inv(affine[..., :2])
     return np.concatenate([linear, -linear @ affine[..., 2:]], axis=-1)
 
 
 def compose_affines(outer: Affine, inner: Affine) -> Affine:
-    """(..., 2, 3): first `inner`, then `outer`."""
+    """The affines (..., 2, 3) that apply first `inner`, then `outer`."""
     linear = outer[..., :2] @ inner[..., :2]
     return np.concatenate([linear, outer[..., :2] @ inner[..., 2:] + outer[..., 2:]], axis=-1)
 
 
 def transform_points(affine: Affine, points: ArrayLike) -> NDArray[np.float64]:
-    """Points (..., P, 2) mapped by affines (..., 2, 3)."""
+    """Points (..., P, 2) transformed by affines (..., 2, 3)."""
     turned = np.asarray(points, np.float64) @ np.swapaxes(affine[..., :2], -1, -2)
     return np.asarray(turned + affine[..., None, :, 2])
 
 
 def box_iou(a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
-    """Intersection over union of boxes (N, 4) and (M, 4): (N, M), 0 where both are empty."""
+    """Intersection over union (N, M) of boxes (N, 4) and (M, 4), 0 where both are empty."""
     first, second = np.asarray(a, np.float64)[:, None], np.asarray(b, np.float64)[None]
     overlap = np.minimum(first[..., 2:], second[..., 2:]) - np.maximum(first[..., :2], second[..., :2])
     shared = np.clip(overlap, 0, None).prod(-1)
@@ -150,10 +149,10 @@ def box_iou(a: ArrayLike, b: ArrayLike) -> NDArray[np.float64]:
 def oks(
     xy: ArrayLike, area: ArrayLike, sigmas: ArrayLike, *, visible: NDArray[np.bool_] | None = None
 ) -> NDArray[np.float64]:
-    """Object keypoint similarity of every pose with every other: (N, N), the form used for NMS.
+    """Object keypoint similarity (N, N) of every pose with every other, in the form used for NMS.
 
-    xy: (N, K, 2) px; area: (N,) px^2, of the padded box; sigmas: (K,). The scale is the mean of both
-    areas. With `visible` (N, K) only keypoints visible in both count, and a pair without any gives 0.
+    xy: (N, K, 2) px; area: (N,) px^2, of the padded box; sigmas: (K,), of the skeleton. The scale of a pair is
+    the mean of both areas. With `visible` (N, K) only keypoints visible in both count, and a pair without any has 0.
     HRNet, lib/nms/nms.py, `oks_iou`; float64 as there.
     """
     points, areas = np.asarray(xy, np.float64), np.asarray(area, np.float64)

@@ -176,10 +176,10 @@ class Poses:
         """Count the people who have no keypoint of at least `threshold`, so that nothing of them is drawn."""
         return int((self.score < threshold).all(axis=1).sum())
 
-    def best(self, *, at_least: float = 0.0, most: int | None = None) -> Poses:
-        """At most `most` people with a person score of `at_least`, best first."""
+    def best(self, *, min_score: float = 0.0, max_people: int | None = None) -> Poses:
+        """The best `max_people` people whose score is at least `min_score`, best first."""
         order = np.argsort(-self.person_score, kind="stable")
-        return self[order[self.person_score[order] >= at_least][:most]]
+        return self[order[self.person_score[order] >= min_score][:max_people]]
 
 
 @dataclass(frozen=True)

@@ -3,14 +3,19 @@
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import product
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
 
 from hrpose_cli import evaluate
+from hrpose_cli.api import Settings
 from hrpose_cli.detection.boxes import GivenBoxes
+from hrpose_cli.errors import UsageError
 from hrpose_cli.estimation.bottom_up import BottomUp
 from hrpose_cli.estimation.top_down import TopDown
 from hrpose_cli.poses import Boxes, Frame, Poses
@@ -86,3 +91,58 @@ def test_truth_boxes_are_cleaned_and_people_without_keypoints_left_out() -> None
     boxes = evaluate.ground_truth_boxes(truth, "classic").by_index[4]
     assert boxes.xyxy.tolist() == [[0, 3, 19, 29]]
     assert evaluate.ground_truth_boxes(truth, "dark").by_index[4].xyxy.tolist() == [[0, 3, 20, 30]]
+
+
+def job(**changes: Any) -> evaluate.EvalJob:
+    return evaluate.EvalJob(Path("gt.json"), Settings(), **changes)
+
+
+def test_eval_job_runs_every_net_with_every_decoding() -> None:
+    runs = job(weights=["a", "b"], ablation="decode").runs
+    assert [(run.weights, run.decode) for run in runs] == list(product("ab", ["argmax", "quarter", "dark"]))
+    assert [(run.weights, run.decode) for run in job().runs] == [("default", None)]
+
+
+@pytest.mark.parametrize(
+    ("boxes", "file"), [(None, None), ("gt", None), ("detector", None), ("b.json", "b.json")]
+)  # fmt: skip
+def test_eval_job_knows_a_box_file_from_gt_and_detector(boxes: str | None, file: str | None) -> None:
+    made = job(boxes=boxes)
+    assert made.box_file == (file and Path(file))
+    assert made.runs[0].boxes == file
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"weights": ["a", "b"], "predictions": Path("rows.json")}, "several runs"),
+        ({"weights": ["a", "b"], "metric": "bbox"}, "several runs"),
+        ({"ablation": "decode", "settings": Settings(decode="dark")}, "several runs"),
+        ({"metric": "pckh", "boxes": "detector"}, "leave --boxes out"),
+        ({"metric": "bbox", "boxes": "gt"}, "--boxes detector"),
+    ],
+)
+def test_eval_job_refuses_what_does_not_go_together(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        replace(job(), **changes)
+
+
+def test_run_evaluation_scores_a_file_and_notes_what_it_lacks(tmp_path: Path) -> None:
+    images = [{"id": i, "file_name": f"{i}.jpg", "width": 60, "height": 60} for i in (1, 2)]
+    person = {
+        "id": 1,
+        "image_id": 1,
+        "category_id": 1,
+        "bbox": [0, 0, 50, 50],
+        "area": 2500,
+        "keypoints": [9, 9, 2] * 17,
+    }
+    content = {"images": images, "annotations": [person], "categories": [{"id": 1}]}
+    (tmp_path / "gt.json").write_text(json.dumps(content))
+    (tmp_path / "rows.json").write_text(json.dumps([person | {"score": 1}]))
+    notes: list[str] = []
+    made = evaluate.EvalJob(tmp_path / "gt.json", Settings(), predictions=tmp_path / "rows.json")
+    (result,) = evaluate.run_evaluation(made, note=notes.append)
+    assert result.measured == f"coco on 2 images of {tmp_path / 'gt.json'}"
+    assert result.numbers[""]["AP"] == pytest.approx(1)
+    assert notes == ["rows for 1 of 2 images"]

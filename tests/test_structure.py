@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parent.parent / "hrpose_cli"
 LAYERS = """
     errors skeletons hardware timing threads
-    poses files
+    poses files settings
     geometry
     coco_file
     nets media formats draw metrics tracking
@@ -22,8 +22,9 @@ LAYERS = """
     backends
     detection
     estimation
-    clips evaluate
+    clips
     api
+    evaluate
     export bench training
     cli
 """
@@ -31,7 +32,7 @@ RANK = {room: rank for rank, rooms in enumerate(LAYERS.split("\n")) for room in 
 MODULES = {
     ".".join(("hrpose_cli", *path.relative_to(ROOT).with_suffix("").parts)): path
     for path in ROOT.rglob("*.py")
-    if path.name != "__init__.py"
+    if not path.name.startswith("__")
 }
 Imports = list[tuple[str, str]]  # module, name
 

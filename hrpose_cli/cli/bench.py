@@ -12,6 +12,7 @@ import typer
 
 from hrpose_cli.cli import options as opt
 from hrpose_cli.errors import UsageError
+from hrpose_cli.settings import Settings
 
 if TYPE_CHECKING:
     from hrpose_cli.bench import ClipRow
@@ -20,22 +21,24 @@ if TYPE_CHECKING:
 _DEFAULT_PEOPLE: dict[str, Sequence[int | None]] = {"top-down": (0, 1, 5, 20, 50), "bottom-up": (None,)}
 
 
+@opt.spread_options(only=("weights", "like", "detector", "device", "backend", "precision", "flip_test", "download"))
 def bench(
-    weights: opt.Weights = "default",
-    like: opt.Like = None,
-    detector: opt.DetectorName = "person-yolo11n",
-    device: opt.Device = "auto",
-    backend: opt.BackendName = "auto",
-    precision: opt.Precision = "auto",
-    flip_test: opt.FlipTest = False,
+    settings: Settings,
     people: Annotated[
         str | None,
-        typer.Option(help="Made-up people per frame, with commas between; top-down only.", show_default="0,1,5,20,50"),
+        typer.Option(
+            help="Synthetic people per frame, separated by commas; top-down only.", show_default="0,1,5,20,50"
+        ),
     ] = None,
-    video: Annotated[Path | None, typer.Option(help="Clip whose first frames to use. Default: a shipped one.")] = None,
-    seconds: Annotated[float, typer.Option(min=0.1, help="Approximate time for each number of people.")] = 5.0,
-    json: Annotated[Path | None, typer.Option(help="Write all numbers here; - prints them instead of a table.")] = None,
-    download: opt.Download = False,
+    video: Annotated[
+        Path | None, typer.Option(help="Clip whose first frames are used.", show_default="a bundled one")
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, help="Approximate duration of the run for each number of people.")
+    ] = 5.0,
+    json: Annotated[
+        Path | None, typer.Option(help="Write all numbers to this file; - prints them instead of a table.")
+    ] = None,
     quiet: opt.Quiet = False,
 ) -> None:
     """Measure frames per second from file to file, and the time of each stage, by people per frame."""
@@ -45,7 +48,7 @@ def bench(
     from hrpose_cli.files import check_writable, shipped_folder
     from hrpose_cli.media import open_clip
 
-    report, settings = Report(quiet=quiet), opt.read_settings(locals())
+    report = Report(quiet=quiet)
     clip = video or shipped_folder("samples") / "walk.mp4"
     counts = None if people is None else opt.read_numbers("--people", people, int, least=0)
     if json is not None and str(json) != "-":

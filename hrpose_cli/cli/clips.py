@@ -1,8 +1,8 @@
-"""What is read and written for each clip of a command."""
+"""Plans of a command over clips: what is read and written for each, and how."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -10,17 +10,30 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from hrpose_cli.cli.outputs import PoseNames, check_targets, is_suffix, names_folder, unused_name
+from hrpose_cli.cli.outputs import check_targets, is_suffix, name_pose_files, names_folder, unused_name
 from hrpose_cli.cli.window import Window
 from hrpose_cli.clips import ClipOutputs, View
 from hrpose_cli.draw import DrawStyle
 from hrpose_cli.errors import UsageError
 from hrpose_cli.formats import PoseFile
-from hrpose_cli.media import ADDRESS_PATTERN, CONTAINERS, STDIN, ClipSource, Encoding, Trim, open_clip
+from hrpose_cli.media import (
+    ADDRESS_PATTERN,
+    CONTAINERS,
+    STDIN,
+    WHOLE_CLIP,
+    ClipSource,
+    Encoding,
+    open_clip,
+    parse_scale,
+    parse_trim,
+)
+from hrpose_cli.settings import ClipOptions, DrawOptions, EncodingOptions, PoseNames
+
+_NO_FACTS: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)
-class _ClipPlan:
+class ClipPlan:
     """One clip, and the files that it becomes."""
 
     what: str  # as the user named it
@@ -33,55 +46,76 @@ class _ClipPlan:
         names = [self.video, *(name for file in self.poses for name in file.files)]
         return "".join(f", {name}" for name in names if name is not None and str(name) != STDIN)
 
-    def opener(self, trim: Trim, rate: float | None) -> Callable[[], ClipSource]:
-        """Opens the clip, as often as it is called."""
-        return partial(open_clip, self.what, trim=trim, rate=Fraction(str(rate)) if rate else None)
-
     def outputs(self, style: DrawStyle, encoding: Encoding, *, side_by_side: bool, view: View | None) -> ClipOutputs:
         return ClipOutputs(self.video, self.poses, style, encoding, side_by_side, view)
 
 
 def plan_clips(
-    inputs: Sequence[str], out: str | None, poses: PoseNames, encoding: Encoding | None, *, boxes: str | None = None
-) -> list[_ClipPlan]:
-    """Where everything goes; InputError, before any work, for a name that cannot be or comes twice.
+    inputs: Sequence[str],
+    out: str | None,
+    poses: PoseNames,
+    encoding: Encoding | None,
+    lacking: Mapping[str, str] = _NO_FACTS,
+) -> list[ClipPlan]:
+    """Name the files of each clip; UsageError for names that cannot be.
 
-    encoding: of the clips that are written; None for none. boxes: a file that is read as well.
+    encoding: of the clips that are written; None for none. lacking: as for `name_pose_files`.
     """
     folder = out is None or names_folder(out, CONTAINERS if encoding else [Path(out).suffix.lower()], "clips")
     if len(inputs) > 1:
-        single = [name for name in poses.all if not is_suffix(name)]
-        if single:
-            raise UsageError(f"{single[0]} is one file, but there are {len(inputs)} clips: name only its suffix")
-        if not folder:
-            raise UsageError(f"--out {out} names one file, but there are {len(inputs)} clips: name a folder")
+        _check_shared_names(len(inputs), None if folder else out, poses)
+    suffix = ".mov" if encoding and encoding.alpha else ".mp4"
     plans = []
     for name, what in zip(_name_outputs(inputs), inputs, strict=True):
-        suffix = ".mov" if encoding and encoding.alpha else ".mp4"
         target = Path(out or "") / f"{name}.pose{suffix}" if folder else Path(out or "")
-        files = poses.files(target.with_suffix(""))
-        plans.append(_ClipPlan(what, target if encoding else None, tuple(files)))
+        files = name_pose_files(poses, target.with_suffix(""), lacking)
+        plans.append(ClipPlan(what, target if encoding else None, tuple(files)))
         if encoding:
             encoding.codec_for(target)
-    written = [file for each in plans for file in each.poses]
-    targets = [*(each.video for each in plans), *(file.path for file in written)]
-    check_targets([*inputs, boxes], targets, folders=[file.path for file in written if file.folder], made=out)
     return plans
 
 
+def _check_shared_names(clips: int, out: str | None, poses: PoseNames) -> None:
+    """Raise UsageError for a name that several clips would share; out: the file of --out."""
+    for name in (*poses.poses, *([] if poses.json is None else [poses.json])):
+        if not is_suffix(name):
+            raise UsageError(f"{name} is one file, but there are {clips} clips: name only its suffix")
+    if out is not None:
+        raise UsageError(f"--out {out} names one file, but there are {clips} clips: name a folder")
+
+
+def check_plans(plans: Sequence[ClipPlan], inputs: Sequence[str | None], out: str | None) -> None:
+    """Raise an error, before any work, for a file that is an input, comes twice or cannot be written."""
+    files = [file for plan in plans for file in plan.poses]
+    targets = [*(plan.video for plan in plans), *(file.path for file in files)]
+    check_targets(inputs, targets, folders=[file.path for file in files if file.folder], made=out)
+
+
+def build_opener(reading: ClipOptions) -> Callable[[str], ClipSource]:
+    """The function that opens a clip by its name."""
+    trim = parse_trim(reading.trim) if reading.trim else WHOLE_CLIP
+    return partial(open_clip, trim=trim, rate=Fraction(str(reading.rate)) if reading.rate else None)
+
+
+def build_encoding(encoding: EncodingOptions, drawing: DrawOptions) -> Encoding:
+    """The encoding that options describe."""
+    scale = parse_scale(encoding.scale) if encoding.scale else None
+    return Encoding(encoding.codec, encoding.crf, encoding.preset, scale, alpha=drawing.background == "transparent")
+
+
 def _name_outputs(inputs: Sequence[str]) -> list[str]:
-    """What each input is called in the names of its outputs; one that comes again gets -2, -3, ..."""
+    """The name of each input in the names of its outputs; one that comes again gets -2, -3, ..."""
     taken: set[str] = set()
     return [unused_name(taken, _name_input(what)) for what in inputs]
 
 
 def _name_input(what: str) -> str:
-    """What an input is called."""
+    """The name of one input: of a file, folder, pattern, address, camera or the standard input."""
+    path = Path(what)
     if what == STDIN:
         return "stdin"
     if ADDRESS_PATTERN.match(what):
         return Path(urlsplit(what).path).stem or "stream"
-    path = Path(what)
     if what.isdecimal() and not path.exists():
         return f"camera{what}"
     if any(c in path.name for c in "%*?["):

@@ -12,24 +12,24 @@ from hrpose_cli.errors import UsageError
 
 
 def convert(
-    source: Annotated[str, typer.Argument(metavar="IN", help="Pose file, or folder of OpenPose JSON.")],
+    source: Annotated[str, typer.Argument(metavar="IN", help="Pose file, or a folder of OpenPose JSON files.")],
     target: Annotated[
-        str, typer.Argument(metavar="OUT", help="Pose file; a folder (NAME/) for OpenPose; - prints it, as JSON Lines.")
+        str, typer.Argument(metavar="OUT", help="Pose file, or FOLDER/ for OpenPose; - prints JSON Lines.")
     ],
     source_format: Annotated[
         str | None,
-        typer.Option("--from", help="coco, jsonl, csv, npz or openpose; by default what IN's name says."),
+        typer.Option("--from", help="Format of IN: coco, jsonl, csv, npz or openpose.", show_default="by its name"),
     ] = None,
     format: Annotated[
         str | None,
-        typer.Option(help="coco, jsonl, csv, npz, trc or openpose; by default what OUT's name says."),
+        typer.Option(help="Format of OUT: coco, jsonl, csv, npz, trc or openpose.", show_default="by its name"),
     ] = None,
     metres_per_pixel: Annotated[
-        float | None, typer.Option(min=1e-9, help="Write metres instead of pixels (TRC).")
+        float | None, typer.Option(min=1e-9, help="Write TRC in metres instead of pixels.")
     ] = None,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Write the poses of a file in another format: coco .json, .jsonl, .csv, .npz, .trc, or a folder for openpose."""
+    """Convert a pose file to another format: COCO .json, .jsonl, .csv, .npz, .trc, or a folder for OpenPose."""
     from hrpose_cli.cli.report import Report
     from hrpose_cli.files import check_writable
     from hrpose_cli.formats import PoseFile, describe_losses, find_format, open_writer, read_pose_file

@@ -9,6 +9,7 @@ import typer
 
 from hrpose_cli.cli import options as opt
 from hrpose_cli.errors import UsageError
+from hrpose_cli.settings import Settings
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -18,28 +19,39 @@ if TYPE_CHECKING:
     from hrpose_cli.export import Parity
 
 
+@opt.spread_options(only=("like", "download"))
 def export(
-    weights: Annotated[str, typer.Argument(help="Name of `hrpose weights list`, or a path.")],
-    format: Annotated[Literal["onnx", "openvino"], typer.Option(help="Format of the file.")],
-    out: Annotated[Path | None, typer.Option(help="File. Default: NAME.onnx, .xml or .int8.xml here.")] = None,
+    weights: Annotated[str, typer.Argument(help="Model name from `hrpose weights list`, or path to a weights file.")],
+    settings: Settings,
+    format: Annotated[Literal["onnx", "openvino"], typer.Option(help="Format to write.")],
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="File to write.", show_default="NAME.onnx, NAME.xml or NAME.int8.xml here"),
+    ] = None,
     precision: Annotated[
         Literal["fp32", "fp16", "int8"],
-        typer.Option(help="Precision of the weights; int8 (openvino only): of activations too."),
+        typer.Option(help="Precision of the weights; int8, for openvino only, is that of the arithmetic too."),
     ] = "fp32",
     calibrate: Annotated[
         Path | None,
-        typer.Option(help="For int8: images or COCO annotations, on whose people the ranges are measured."),
+        typer.Option(help="For int8: images or COCO annotations used to calibrate the int8 ranges."),
     ] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Crops per call. Default: 1; int8: any.")] = None,
-    dynamic_batch: Annotated[bool, typer.Option("--dynamic-batch", help="Any number of crops per call.")] = False,
-    gt: Annotated[Path | None, typer.Option(help="COCO annotations, to compare on real crops and by AP too.")] = None,
-    images: Annotated[Path | None, typer.Option(help="Folder of the images. Default: found beside --gt.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first N images of --gt.")] = None,
-    like: opt.Like = None,
-    download: opt.Download = False,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Crops per call.", show_default="1; int8: any number")
+    ] = None,
+    dynamic_batch: Annotated[
+        bool, typer.Option("--dynamic-batch", help="Accept any number of crops per call.")
+    ] = False,
+    gt: Annotated[
+        Path | None, typer.Option(help="COCO annotations: compare on the crops of their people as well, with AP.")
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of the images.", show_default="searched for beside --gt")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N images of --gt.")] = None,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Export a net for another runtime, and report its parity with PyTorch in float32."""
+    """Export a net to another runtime, run it there, and measure how far it is from PyTorch in fp32."""
     from hrpose_cli.cli.report import Report
     from hrpose_cli.export import (
         AnnotatedImages,
@@ -56,7 +68,7 @@ def export(
         raise UsageError("--batch and --dynamic-batch exclude each other: leave one out")
     report = Report(quiet=quiet)
     with report.bar() as bar:
-        spec, path = find_weights(weights, like=like, download=download, bar=bar)
+        spec, path = find_weights(weights, like=settings.like, download=settings.download, bar=bar)
     place = out or Path(default_export_name(spec, format, precision))
     crops_a_call = None if dynamic_batch or precision == "int8" else 1
     people = CalibrationImages(calibrate, images if gt is None else None) if calibrate else None

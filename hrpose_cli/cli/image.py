@@ -2,109 +2,94 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hrpose_cli.cli import options as opt
+from hrpose_cli.settings import OUTPUT, DrawOptions, PeopleOptions, PoseNames, Settings
+
+if TYPE_CHECKING:
+    from hrpose_cli.formats import PoseFile
 
 
+@opt.spread_options()
 def image(
-    inputs: Annotated[list[str], typer.Argument(help="Files, folders, quoted globs, or - for the standard input.")],
+    inputs: Annotated[
+        list[str], typer.Argument(help="Image files, folders or quoted globs, or - for the standard input.")
+    ],
+    *,
     out: Annotated[
         str | None,
         typer.Option(
-            help="Folder, which is made if need be, or a file name for one input. Default: here.",
-            rich_help_panel=opt.OUTPUT,
-        ),
-    ] = None,
-    poses: opt.PicturePoseFiles = None,
-    json: Annotated[
-        str | None,
-        typer.Option(
-            help="COCO dictionary of all images; - prints it. Where all are called by numbers, as COCO's are, "
-            "these are their ids; else they are counted from 1.",
-            rich_help_panel=opt.OUTPUT,
+            "--out",
+            "-o",
+            help="Folder, which is created if needed, or a file name for a single input.",
+            show_default="NAME.pose.png here, .jpg for a JPEG",
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
     json_results: Annotated[
         Path | None,
         typer.Option(
-            help="Plain results list of COCOeval, with the same ids; - prints it. For hrpose eval --predictions.",
-            rich_help_panel=opt.OUTPUT,
+            help="COCO results list with the same image ids, for hrpose eval --predictions; - prints it.",
+            rich_help_panel=OUTPUT,
         ),
     ] = None,
-    no_image: Annotated[bool, typer.Option("--no-image", help="Write no images.", rich_help_panel=opt.OUTPUT)] = False,
+    no_image: Annotated[bool, typer.Option("--no-image", help="Write no images.", rich_help_panel=OUTPUT)] = False,
     heatmaps: Annotated[
-        bool, typer.Option("--heatmaps", help="Also a panel of each person's heatmaps.", rich_help_panel=opt.OUTPUT)
+        bool, typer.Option("--heatmaps", help="Also write a panel of each person's heatmaps.", rich_help_panel=OUTPUT)
     ] = False,
-    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Look into sub-folders.")] = False,
-    weights: opt.Weights = "default",
-    like: opt.Like = None,
-    method: opt.Method = "auto",
-    scales: opt.Scales = "1",
-    detector: opt.DetectorName = "person-yolo11n",
-    boxes: opt.BoxFile = None,
-    device: opt.Device = "auto",
-    decode: opt.Decode = None,
-    decode_limit: opt.DecodeLimit = 1.0,
-    flip_test: opt.FlipTest = False,
-    crop: opt.Crop = "context",
-    batch_size: opt.BatchSize = "auto",
-    backend: opt.BackendName = "auto",
-    precision: opt.Precision = "auto",
-    box_score: opt.BoxScore = 0.25,
-    nms_oks: opt.NmsOks = 0.7,
-    min_score: opt.MinScore = 0.0,
-    keypoint_score: opt.KeypointScore = 0.3,
-    max_people: opt.MaxPeople = None,
-    background: opt.Background = "keep",
-    color: opt.Color = None,
-    draw_boxes: opt.ShowBoxes = False,
-    draw_scores: opt.ShowScores = False,
-    download: opt.Download = False,
+    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Search sub-folders too.")] = False,
+    poses: PoseNames,
+    settings: Settings,
+    people: PeopleOptions,
+    drawing: DrawOptions,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Find the people of images; write NAME.pose.jpg or .png for each, and JSON if asked for."""
+    """Find the people in images and write an annotated copy of each, NAME.pose.png or .jpg, and pose files."""
     from hrpose_cli.api import build_estimator, provenance
-    from hrpose_cli.cli.outputs import ImageOutputs, PoseNames, check_targets, read_images
+    from hrpose_cli.cli.outputs import ImageOutputs, build_style, check_targets, name_pose_files, read_images
     from hrpose_cli.cli.report import Report
-    from hrpose_cli.estimation import estimate_frames
+    from hrpose_cli.estimation import TopPeople, estimate_frames
     from hrpose_cli.formats import TIMES, coco_image_id, coco_results, has_numeric_names, open_writers
     from hrpose_cli.poses import FramePoses, PoseHeader
 
-    report, settings, style = Report(quiet=quiet), opt.read_settings(locals()), opt.read_style(locals())
+    report, style = Report(quiet=quiet), build_style(drawing, people, tracked=False)
     paths = report.expand(inputs, recursive=recursive)
     outputs = ImageOutputs.plan(paths, out, style, images=not no_image, heatmaps=heatmaps)
-    lacking = {TIMES: "images have none, name another format"}
-    files = PoseNames(poses or (), json, lacking=lacking).files(Path("poses"))
+    files = name_pose_files(poses, Path("poses"), {TIMES: "images have none, name another format"})
     targets = [json_results, *(f.path for f in files), *([] if no_image else outputs.targets)]
-    check_targets([*paths, boxes], targets, folders=[f.path for f in files if f.folder], made=out)
+    check_targets([*paths, settings.boxes], targets, folders=[f.path for f in files if f.folder], made=out)
     if not paths:
         report.end()
     with report.bar() as bar:
         estimator = build_estimator(settings, bar=bar)
     outputs.check(estimator)
-    people = {"min_score": min_score, "max_people": max_people, "keypoint_score": keypoint_score}
-    info = provenance(settings, estimator) | {"people": people}
-    header = PoseHeader(info, estimator.skeleton, threshold=keypoint_score, numbered=has_numeric_names(paths))
+    info = provenance(settings, estimator) | {"people": asdict(people)}
+    threshold = people.keypoint_score
+    header = PoseHeader(info, estimator.skeleton, threshold=threshold, numbered=has_numeric_names(paths))
     frames, rows = read_images(paths, getattr(estimator, "detector", None), report.failed), list[Any]()
+    found = estimate_frames(frames, TopPeople(estimator, people.min_score, people.max_people))
     try:
         with report.interruptible(), open_writers(files, header) as writers:
-            for number, (frame, every) in enumerate(
-                report.track(estimate_frames(frames, estimator), len(paths)), start=1
-            ):
-                found = every.best(at_least=min_score, most=max_people)
+            for number, (frame, best) in enumerate(report.track(found, len(paths)), start=1):
                 for file in writers:
-                    file.write(FramePoses(frame, found))
+                    file.write(FramePoses(frame, best))
                 if json_results is not None:
-                    rows += coco_results(found, coco_image_id(header, frame.name, number))
+                    rows += coco_results(best, coco_image_id(header, frame.name, number))
                 with report.guard():
-                    written = outputs.write(frame, found, estimator)
-                    report.found(frame.name, found, written, threshold=keypoint_score)
+                    report.found(frame.name, best, outputs.write(frame, best, estimator), threshold=threshold)
     finally:
         if json_results is not None:
             opt.write_json_output(json_results, rows)
+    report.close(info, opt.suggest_better(estimator.spec), written=_list_files(files, json_results))
+
+
+def _list_files(files: Sequence[PoseFile], json_results: Path | None) -> list[Path]:
+    """The files of all images, but for the standard output."""
     whole = [*([json_results] if json_results else []), *(name for file in files for name in file.files)]
-    report.close(info, opt.suggest_better(estimator.spec), written=[name for name in whole if str(name) != "-"])
+    return [name for name in whole if str(name) != "-"]

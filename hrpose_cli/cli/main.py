@@ -1,7 +1,11 @@
 """The command line: each command parses, builds, calls and prints, and nothing else."""
 
+from __future__ import annotations
+
 import math
 from functools import partial
+from itertools import pairwise
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -14,9 +18,23 @@ from hrpose_cli.cli.report import exit_code, print_error
 from hrpose_cli.errors import HRPoseError, UsageError
 from hrpose_cli.hardware import limit_threads
 
+# Options and values of versions before 0.1.0, with those that took their place (CHANGELOG has the same table).
+_RENAMED = {
+    "--between": "--interpolation",
+    "--smooth offline": "--smooth butterworth",
+    "--average": "--ema-decay",
+    "--joint-weights": "--keypoint-weights",
+    "--backend compile": "--backend torch",
+    "--format torchscript": "--format onnx or openvino",
+    "--batches": "benchmarks/backends.py",
+}
+
 
 class _Commands(TyperGroup):
-    """Turns what a user can cause into one red line and exit code 1, or 2 for wrong usage."""
+    """The group of all commands, which prints an error that a user can cause as one red line.
+
+    Its exit code is 2 for wrong usage, otherwise 1.
+    """
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -25,9 +43,28 @@ class _Commands(TyperGroup):
             print_error(error)
             raise typer.Exit(exit_code(error)) from error
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and self.get_command(ctx, args[0]) is None and (command := _guess_command(args[0])):
+            raise UsageError(f"{args[0]} is no command: did you mean hrpose {command} {args[0]}")
+        return super().resolve_command(ctx, args)
+
+
+def _guess_command(name: str) -> str | None:
+    """The command that takes a file, if the name is that of a file or folder."""
+    path = Path(name)
+    if not (path.suffix or path.exists()):
+        return None
+    from hrpose_cli.media import IMAGE_SUFFIXES
+
+    return "image" if path.is_dir() or path.suffix.lower() in IMAGE_SUFFIXES else "video"
+
 
 class _Command(TyperCommand):
-    """Refuses infinity, which passes where a number has no upper limit."""
+    """A command that refuses infinity, and names the new option for an old one."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        _refuse_renamed(args)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         for name, value in ctx.params.items():
@@ -36,20 +73,47 @@ class _Command(TyperCommand):
         return super().invoke(ctx)
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"hrpose {__version__}")
-        raise typer.Exit
+def _refuse_renamed(args: list[str]) -> None:
+    """Raise UsageError for an option, or an option with its value, that has another name now."""
+    words = [word for arg in args for word in (arg.split("=", 1) if arg.startswith("--") else [arg])]
+    for old in (*words, *(f"{option} {value}" for option, value in pairwise(words))):
+        if old in _RENAMED:
+            raise UsageError(f"{old} no longer exists: use {_RENAMED[old]}")
 
 
-app = typer.Typer(cls=_Commands, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode="rich")
+def _print_version(wanted: bool) -> None:
+    """Print the versions of hrpose and of what runs its nets, and exit."""
+    if not wanted:
+        return
+    typer.echo(f"hrpose {__version__}")
+    from importlib.metadata import PackageNotFoundError, version
+
+    from hrpose_cli.backends import choose_device
+
+    try:
+        openvino = f"OpenVINO {version('openvino')}"
+    except PackageNotFoundError:
+        openvino = "no OpenVINO"
+    typer.echo(f"torch {version('torch')}, {openvino}, device {choose_device('auto')}")
+    raise typer.Exit
+
+
+app = typer.Typer(
+    cls=_Commands,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["--help", "-h"]},
+)
 
 
 @app.callback(epilog="Example: hrpose image photo.jpg")
 def _main(
-    _: Annotated[bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)] = False,
+    _: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+    ] = False,
 ) -> None:
-    """Find people in images and video and give each a skeleton."""
+    """Find the people in images and video and give each a skeleton."""
     limit_threads()
 
 

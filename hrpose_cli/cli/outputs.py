@@ -1,10 +1,10 @@
-"""What a run reads and writes: names that never collide and never hit an input."""
+"""Names of the files that a run reads and writes, which never collide and never hit an input."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain, count, product
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from hrpose_cli.files import check_writable
 from hrpose_cli.formats import POSE_FORMATS, PoseFile, find_format
 from hrpose_cli.media import IMAGE_SUFFIXES, STDIN, read_image, write_image
 from hrpose_cli.poses import Frame, Poses
+from hrpose_cli.settings import DrawOptions, PeopleOptions, PoseNames
 
 if TYPE_CHECKING:
     from hrpose_cli.estimation import BottomUp
@@ -40,50 +41,49 @@ def read_images(
             failed(error)
 
 
-@dataclass(frozen=True)
-class PoseNames:
-    """The pose files of a run, as its user names them: by --poses and --json.
+def build_style(drawing: DrawOptions, people: PeopleOptions, *, tracked: bool) -> DrawStyle:
+    """The style that options describe; in tracked clips each person has a colour, unless --color says side."""
+    return DrawStyle(
+        threshold=people.keypoint_score,
+        boxes=drawing.draw_boxes,
+        scores=drawing.draw_scores,
+        background=drawing.background,
+        colors=drawing.color or ("person" if tracked else "side"),
+    )
 
-    format: of a single --poses, or of those among several whose names say none. metres_per_pixel: of TRC.
-    lacking: facts that the run does not make, and what to do for a format that needs them.
+
+def name_pose_files(names: PoseNames, beside: Path, lacking: Mapping[str, str]) -> list[PoseFile]:
+    """The pose files of a run; a suffix alone is added to `beside`, and - is the standard output.
+
+    lacking: facts that the run does not give, and advice for a format that needs them.
     """
+    formats = [_choose_format(entry, names) for entry in names.poses]
+    if names.format is not None and names.format not in formats:
+        raise UsageError("--format is for a --poses whose name does not give the format: name one, such as -")
+    entries = [*zip(names.poses, formats, strict=True), *([] if names.json is None else [(names.json, "coco")])]
+    files = [
+        PoseFile.of(_complete_name(name, beside), format, metres_per_pixel=names.metres_per_pixel)
+        for name, format in entries
+    ]
+    if names.metres_per_pixel is not None and not any("metres_per_pixel" in file.options for file in files):
+        raise UsageError("--metres-per-pixel is for TRC: name such a file, such as --poses .trc")
+    for file, fact in product(files, lacking):
+        if fact in POSE_FORMATS[file.format].needs:
+            raise UsageError(f"{file.path}: {file.format} needs {fact}: {lacking[fact]}")
+    return files
 
-    entries: Sequence[str] = ()
-    json: str | None = None
-    format: str | None = None
-    metres_per_pixel: float | None = None
-    lacking: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def all(self) -> tuple[str, ...]:
-        return (*self.entries, *([] if self.json is None else [self.json]))
-
-    def files(self, beside: Path) -> list[PoseFile]:
-        """Where they go: a suffix alone is put behind `beside`; - is the standard output."""
-        given = [self.format_of(entry) for entry in self.entries]
-        if self.format is not None and self.format not in given:
-            raise UsageError("--format is for a --poses whose name does not say what it is: name one, such as -")
-        pairs = [*zip(self.entries, given, strict=True), *([] if self.json is None else [(self.json, "coco")])]
-        files = [
-            PoseFile.of(f"{beside}{name}" if is_suffix(name) else name, format, metres_per_pixel=self.metres_per_pixel)
-            for name, format in pairs
-        ]
-        if self.metres_per_pixel is not None and not any("metres_per_pixel" in file.options for file in files):
-            raise UsageError("--metres-per-pixel is for TRC: name such a file, such as --poses .trc")
-        for file, fact in product(files, self.lacking):
-            if fact in POSE_FORMATS[file.format].needs:
-                raise UsageError(f"{file.path}: {file.format} needs {fact}: {self.lacking[fact]}")
-        return files
-
-    def format_of(self, entry: str) -> str | None:
-        """What --format, or else the standard output, makes of it; None: what its name says."""
-        if len(self.entries) == 1 or not _says_format(entry):
-            return self.format or ("jsonl" if entry == STDIN else None)
-        return None
+def _choose_format(entry: str, names: PoseNames) -> str | None:
+    """The format by --format, or else of the standard output; None: the one that the name gives."""
+    if names.format is None and entry.isalnum() and _says_format(f"any.{entry}"):
+        raise UsageError(f"--poses {entry} has no suffix: did you mean --poses .{entry}")
+    if len(names.poses) == 1 or not _says_format(entry):
+        return names.format or ("jsonl" if entry == STDIN else None)
+    return None
 
 
 def _says_format(name: str) -> bool:
-    """Whether a name is that of a pose format."""
+    """Tell whether a name has the suffix of a pose format."""
     try:
         return bool(find_format(name))
     except InputError:
@@ -91,12 +91,21 @@ def _says_format(name: str) -> bool:
 
 
 def is_suffix(name: str) -> bool:
-    """Whether it names a format and no file."""
-    return len(name) > 1 and name.startswith(".") and "/" not in name and name.count(".") == 1
+    """Tell whether a name is a suffix alone, such as .csv, or in a folder, such as poses/.csv."""
+    last = name.rpartition("/")[2]
+    return len(last) > 1 and last.startswith(".") and last.count(".") == 1
+
+
+def _complete_name(name: str, beside: Path) -> str:
+    """The name of a file; one that is only a suffix is called like `beside`, and is there unless it has a folder."""
+    if not is_suffix(name):
+        return name
+    folder, _, suffix = name.rpartition("/")
+    return f"{folder}/{beside.name}{suffix}" if folder else f"{beside}{suffix}"
 
 
 def names_folder(out: str, suffixes: Collection[str], what: str) -> bool:
-    """Whether --out is a folder: it ends in /, is one already, or has no suffix.
+    """Tell whether --out is a folder: it ends in /, is one already, or has no suffix.
 
     UsageError for a file that has none of the `suffixes` by which `what` are written.
     """
@@ -114,28 +123,33 @@ def check_targets(
     folders: Sequence[Path] = (),
     made: str | None = None,
 ) -> None:
-    """Raise InputError, before any work, for a target that is an input, comes twice or cannot be written.
+    """Raise an error, before any work, for a target that is an input, comes twice or cannot be written.
 
-    folders: those of the targets that are folders to be. made: the folder that --out names, which is made;
-    the others have to be there, so that a mistyped name makes none.
+    folders: the targets that become folders. made: the folder that --out names, which is created; the
+    others have to exist, so that a mistyped name creates none.
     """
     taken = {_file_identity(path): "an input" for path in inputs if path is not None and str(path) != STDIN}
     if sum(str(target) == STDIN for target in targets) > 1:
         raise UsageError("only one output can go to the standard output: name files for the others")
     for target in targets:
-        if target is None or str(target) == STDIN:
-            continue
-        if _file_identity(target) in taken:
-            raise UsageError(f"{target} is {taken[_file_identity(target)]}: choose another name")
-        if target not in folders:
-            check_writable(target, make=made is not None and target.parent == Path(made))
-        elif target.exists() and not target.is_dir():
-            raise UsageError(f"{target} is a file: name a folder for OpenPose's files")
-        taken[_file_identity(target)] = "the name of another output"
+        if target is not None and str(target) != STDIN:
+            identity = _file_identity(target)
+            if identity in taken:
+                raise UsageError(f"{target} is {taken[identity]}: choose another name")
+            _check_target(target, folder=target in folders, make=made is not None and target.parent == Path(made))
+            taken[identity] = "the name of another output"
+
+
+def _check_target(target: Path, *, folder: bool, make: bool) -> None:
+    """Raise an error for a file, or a folder, that cannot be written; make: create the folder of a file."""
+    if not folder:
+        check_writable(target, make=make)
+    elif target.exists() and not target.is_dir():
+        raise UsageError(f"{target} is a file: name a folder for OpenPose's files")
 
 
 def _file_identity(path: str | Path) -> object:
-    """The same for two names of one file, also through links."""
+    """A value that two names of one file share, also through links."""
     try:
         found = Path(path).stat()
         return found.st_dev, found.st_ino
@@ -145,9 +159,9 @@ def _file_identity(path: str | Path) -> object:
 
 @dataclass(frozen=True)
 class ImageOutputs:
-    """What to write for each input, and where."""
+    """The files that each input becomes."""
 
-    targets: Sequence[Path]  # one an input
+    targets: Sequence[Path]  # one per input
     style: DrawStyle
     inputs: frozenset[object]  # their identities
     images: bool = True
@@ -155,7 +169,7 @@ class ImageOutputs:
 
     @classmethod
     def plan(cls, paths: Sequence[str], out: str | None, style: DrawStyle, **what: bool) -> ImageOutputs:
-        """Where each input's image goes; `what` are the fields images and heatmaps."""
+        """Name the image of each input; `what` are the fields images and heatmaps."""
         folder = out is None or names_folder(out, sorted(IMAGE_SUFFIXES), "images")
         if not folder and len(paths) > 1:
             raise UsageError(f"--out {out} names one file, but there are {len(paths)} images: name a folder")
@@ -167,12 +181,12 @@ class ImageOutputs:
         return cls(targets, style, frozenset(map(_file_identity, paths)), **what)
 
     def check(self, estimator: TopDown | BottomUp) -> None:
-        """UsageError if an estimator does not make what is to be drawn."""
+        """Raise UsageError for heatmaps of an estimator that has none per person."""
         if self.heatmaps and not isinstance(estimator, TopDown):
             raise UsageError("--heatmaps shows crops, which bottom-up weights do not make: leave it out")
 
     def write(self, frame: Frame, poses: Poses, estimator: TopDown | BottomUp) -> str:
-        """Draw what was asked for; returns the names of the files for the summary."""
+        """Draw and write the images of a frame; returns the names of the files for the summary."""
         target = self.targets[frame.index]
         written = []
         if self.images:
@@ -201,7 +215,7 @@ def _number_targets(paths: Sequence[str], folder: Path, style: DrawStyle) -> lis
 
 
 def unused_name(taken: set[str], stem: str, suffix: str = "") -> str:
-    """A name that is not `taken` yet, as it now is: with -2, -3, ... behind a stem that comes again."""
+    """A name that is not in `taken`, and is added to it; a stem that comes again gets -2, -3, ..."""
     names = (f"{stem}{again}{suffix}" for again in chain([""], (f"-{n}" for n in count(2))))
     name = next(name for name in names if name.casefold() not in taken)
     taken.add(name.casefold())

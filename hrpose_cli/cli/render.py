@@ -8,46 +8,38 @@ from typing import Annotated
 import typer
 
 from hrpose_cli.cli import options as opt
+from hrpose_cli.settings import ClipOptions, DrawOptions, EncodingOptions, PeopleOptions, PoseNames, VideoOutput
 
 
+@opt.spread_options(leave_out=("no_video", "min_score", "max_people"))
 def render(
     poses: Annotated[Path, typer.Argument(help="Pose file: .jsonl, .json, .csv, .npz or an OpenPose folder.")],
-    clip: Annotated[str, typer.Argument(help="The clip.")],
+    clip: Annotated[str, typer.Argument(help="The clip that the poses were estimated from.")],
+    output: VideoOutput,
+    encoding: EncodingOptions,
+    reading: ClipOptions,
+    people: PeopleOptions,
+    drawing: DrawOptions,
     format: Annotated[
-        str | None, typer.Option(help="Of POSES, where its name does not say it: coco, jsonl, csv, npz, openpose.")
+        str | None,
+        typer.Option(help="Format of POSES where its name gives none: coco, jsonl, csv, npz or openpose."),
     ] = None,
-    out: opt.VideoOut = None,
-    codec: opt.Codec = None,
-    crf: opt.Crf = None,
-    preset: opt.Preset = None,
-    scale: opt.Scale = None,
-    trim: opt.Trim = None,
-    rate: opt.Rate = None,
-    show: opt.Show = False,
-    keypoint_score: opt.KeypointScore = 0.3,
-    background: opt.Background = "keep",
-    color: opt.Color = None,
-    side_by_side: opt.SideBySide = False,
-    draw_boxes: opt.ShowBoxes = False,
-    draw_scores: opt.ShowScores = False,
     quiet: opt.Quiet = False,
 ) -> None:
     """Draw saved poses onto their clip."""
     from hrpose_cli.cli import clips
-    from hrpose_cli.cli.outputs import PoseNames
+    from hrpose_cli.cli.outputs import build_style
     from hrpose_cli.cli.report import Report
     from hrpose_cli.clips import render_clip as draw
     from hrpose_cli.timing import StageTimer
 
-    report, watch, options = Report(quiet=quiet), StageTimer(), locals() | {"track": True}
-    style, encoding = opt.read_style(options), opt.read_encoding(options)
-    (plan,) = clips.plan_clips([clip], out, PoseNames(), encoding)
-    with (
-        report.interruptible(),
-        clips.open_window(clip, show=show) as view,
-        plan.opener(opt.read_trim(trim), rate)() as source,
-    ):
-        outputs = plan.outputs(style, encoding, side_by_side=side_by_side, view=view)
+    report, watch = Report(quiet=quiet), StageTimer()
+    style, encode = build_style(drawing, people, tracked=True), clips.build_encoding(encoding, drawing)
+    (plan,) = plans = clips.plan_clips([clip], output.out, PoseNames(), encode)
+    clips.check_plans(plans, [clip], output.out)
+    open_source = clips.build_opener(reading)
+    with report.interruptible(), clips.open_window(clip, show=output.show) as view, open_source(clip) as source:
+        outputs = plan.outputs(style, encode, side_by_side=output.side_by_side, view=view)
         done = draw(source, poses, outputs, format=format, watch=watch, progress=report.track)
         report.clip(done, plan.written, watch)
     report.end()

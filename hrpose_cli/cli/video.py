@@ -2,152 +2,97 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING, Annotated, Literal
+from dataclasses import asdict, replace
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hrpose_cli.cli import options as opt
 from hrpose_cli.errors import UsageError
+from hrpose_cli.settings import (
+    OUTPUT,
+    ClipOptions,
+    ClipPoseNames,
+    DrawOptions,
+    EncodingOptions,
+    MotionOptions,
+    PeopleOptions,
+    Settings,
+    VideoOutput,
+)
 
 if TYPE_CHECKING:
     from hrpose_cli.estimation import BottomUp, TopDown, TopPeople
     from hrpose_cli.timing import StageTimer
 
-_MOTION = "From frame to frame"
 
-
+@opt.spread_options()
 def video(
     inputs: Annotated[
         list[str],
-        typer.Argument(help="Clips, - for a pipe, a folder or pattern of images, an address, a camera's number."),
+        typer.Argument(
+            help="Clips, - for a pipe, a folder or pattern of numbered images, a URL, or a camera's number."
+        ),
     ],
-    out: opt.VideoOut = None,
-    poses: opt.PoseFiles = None,
-    json: Annotated[
-        str | None, typer.Option(help="COCO dictionary of all frames; - prints it.", rich_help_panel=opt.OUTPUT)
-    ] = None,
-    format: Annotated[
-        str | None,
-        typer.Option(
-            help="Of a --poses whose name does not say it: coco, jsonl, csv, npz, trc, openpose.",
-            rich_help_panel=opt.OUTPUT,
-        ),
-    ] = None,
-    metres_per_pixel: Annotated[
-        float | None, typer.Option(min=1e-9, help="TRC in metres instead of pixels.", rich_help_panel=opt.OUTPUT)
-    ] = None,
-    no_video: Annotated[bool, typer.Option("--no-video", help="Write no clip.", rich_help_panel=opt.OUTPUT)] = False,
+    output: VideoOutput,
+    poses: ClipPoseNames,
+    encoding: EncodingOptions,
+    reading: ClipOptions,
+    motion: MotionOptions,
+    settings: Settings,
+    people: PeopleOptions,
+    drawing: DrawOptions,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the .jsonl of --poses.", rich_help_panel=opt.OUTPUT)
+        bool,
+        typer.Option("--resume", help="Continue an interrupted run from its --poses .jsonl.", rich_help_panel=OUTPUT),
     ] = False,
-    show: opt.Show = False,
-    codec: opt.Codec = None,
-    crf: opt.Crf = None,
-    preset: opt.Preset = None,
-    scale: opt.Scale = None,
-    trim: opt.Trim = None,
-    rate: opt.Rate = None,
-    every: Annotated[
-        int, typer.Option(min=1, help="Look for poses in every Nth frame only.", rich_help_panel=_MOTION)
-    ] = 1,
-    interpolation: Annotated[
-        Literal["linear", "hold"], typer.Option(help="Poses of the frames left out.", rich_help_panel=_MOTION)
-    ] = "linear",
-    detect_every: Annotated[
-        int,
-        typer.Option(
-            min=1, help="Detect in every Nth frame looked at; follow the keypoints between.", rich_help_panel=_MOTION
-        ),
-    ] = 1,
-    track: Annotated[
-        bool, typer.Option("--track/--no-track", help="Give everyone an identity.", rich_help_panel=_MOTION)
-    ] = True,
-    smooth: Annotated[
-        Literal["none", "one-euro", "butterworth"] | None,
-        typer.Option(help="Smooth keypoints; butterworth: without lag. Default: one-euro.", rich_help_panel=_MOTION),
-    ] = None,
-    cutoff: Annotated[
-        float | None,
-        typer.Option(
-            min=0.01, help="Hz: of keypoints at rest (one-euro), of all (butterworth).", rich_help_panel=_MOTION
-        ),
-    ] = None,
-    weights: opt.Weights = "default",
-    like: opt.Like = None,
-    method: opt.Method = "auto",
-    scales: opt.Scales = "1",
-    detector: opt.DetectorName = "person-yolo11n",
-    boxes: opt.BoxFile = None,
-    device: opt.Device = "auto",
-    decode: opt.Decode = None,
-    decode_limit: opt.DecodeLimit = 1.0,
-    flip_test: opt.FlipTest = False,
-    crop: opt.Crop = "context",
-    batch_size: opt.BatchSize = "auto",
-    backend: opt.BackendName = "auto",
-    precision: opt.Precision = "auto",
-    box_score: opt.BoxScore = 0.25,
-    nms_oks: opt.NmsOks = 0.7,
-    min_score: opt.MinScore = 0.0,
-    keypoint_score: opt.KeypointScore = 0.3,
-    max_people: opt.MaxPeople = None,
-    background: opt.Background = "keep",
-    color: opt.Color = None,
-    side_by_side: opt.SideBySide = False,
-    draw_boxes: opt.ShowBoxes = False,
-    draw_scores: opt.ShowScores = False,
-    download: opt.Download = False,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Find the people of clips; write each with their skeletons, same size, time and audio."""
+    """Find the people in clips and write each clip with their skeletons, at the same size and times, with its audio."""
     from hrpose_cli.api import build_estimator, provenance
     from hrpose_cli.cli import clips
-    from hrpose_cli.cli.outputs import PoseNames
+    from hrpose_cli.cli.outputs import build_style
     from hrpose_cli.cli.report import Report
-    from hrpose_cli.clips import MotionOptions, annotate_clip
+    from hrpose_cli.clips import annotate_clip, describe_motion
     from hrpose_cli.formats import TRACK_IDS
     from hrpose_cli.poses import PoseHeader
 
-    report, options = Report(quiet=quiet), locals()
-    settings, style, encoding = opt.read_settings(options), opt.read_style(options), opt.read_encoding(options)
-    way = MotionOptions(every, interpolation, detect_every, track, smooth or ("one-euro" if track else "none"), cutoff)
-    part = opt.read_trim(trim)
-    if no_video and not (poses or json or show):
+    if output.no_video and not (poses.poses or poses.json or output.show):
         raise UsageError("--no-video without --poses, --json or --show would write nothing")
-    lacking = {} if track else {TRACK_IDS: "leave --no-track out, or name another format"}
-    wanted = PoseNames(poses or (), json, format, metres_per_pixel, lacking)
-    plans = clips.plan_clips(inputs, out, wanted, None if no_video else encoding, boxes=settings.boxes)
+    report, style = Report(quiet=quiet), build_style(drawing, people, tracked=motion.track)
+    encode, open_source = clips.build_encoding(encoding, drawing), clips.build_opener(reading)
+    lacking = {} if motion.track else {TRACK_IDS: "leave --no-track out, or name another format"}
+    plans = clips.plan_clips(inputs, output.out, poses, None if output.no_video else encode, lacking)
+    clips.check_plans(plans, [*inputs, settings.boxes], output.out)
     with report.bar() as bar:
         base = build_estimator(settings, bar=bar)
-    people = {"min_score": min_score, "max_people": max_people, "keypoint_score": keypoint_score}
-    info = provenance(settings, base) | {"people": people, "motion": way.info | {"trim": trim}}
+    motion_info = describe_motion(motion) | {"trim": reading.trim}
+    info = provenance(settings, base) | {"people": asdict(people), "motion": motion_info}
     for plan in plans:
-        watch, estimator = _timed(base, detect_every, min_score, max_people)
-        with report.guard(), report.interruptible(), clips.open_window(plan.what, show=show) as view:
+        watch, estimator = _timed(base, motion.detect_every, people)
+        with report.guard(), report.interruptible(), clips.open_window(plan.what, show=output.show) as view:
             done = annotate_clip(
-                plan.opener(part, rate),
+                partial(open_source, plan.what),
                 estimator,
-                plan.outputs(style, encoding, side_by_side=side_by_side, view=view),
-                PoseHeader(info, base.skeleton, threshold=keypoint_score),
-                way=way, resume=resume, watch=watch, progress=report.track,
+                plan.outputs(style, encode, side_by_side=output.side_by_side, view=view),
+                PoseHeader(info, base.skeleton, threshold=people.keypoint_score),
+                way=motion, resume=resume, watch=watch, progress=report.track,
             )  # fmt: skip
-            looked = f"poses looked for in 1 of {every} frames, " if every > 1 else ""
-            report.clip(done, plan.written, watch, f"{looked}smoothing {way.smooth}")
+            processed = f"1 of {motion.every} frames processed, " if motion.every > 1 else ""
+            report.clip(done, plan.written, watch, f"{processed}smoothing {motion.smooth}")
     report.close(info, opt.suggest_better(base.spec))
 
 
-def _timed(
-    base: TopDown | BottomUp, detect_every: int, min_score: float, max_people: int | None
-) -> tuple[StageTimer, TopPeople]:
-    """The estimator of one clip, and the watch that times it."""
+def _timed(base: TopDown | BottomUp, detect_every: int, people: PeopleOptions) -> tuple[StageTimer, TopPeople]:
+    """The estimator of one clip, and the timer of its stages."""
     from hrpose_cli.estimation import DetectEveryN, TopDown, TopPeople
     from hrpose_cli.timing import StageTimer
 
     watch = StageTimer()
     watched = replace(base, watch=watch)
     if detect_every == 1:
-        return watch, TopPeople(watched, min_score, max_people)
+        return watch, TopPeople(watched, people.min_score, people.max_people)
     if not isinstance(watched, TopDown):
         raise UsageError("--detect-every is for detectors, which bottom-up weights have none: leave it out")
-    return watch, TopPeople(DetectEveryN(watched, detect_every), min_score, max_people)
+    return watch, TopPeople(DetectEveryN(watched, detect_every), people.min_score, people.max_people)

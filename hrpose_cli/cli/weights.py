@@ -1,4 +1,4 @@
-"""`hrpose weights`: models listed, fetched, checked and described."""
+"""`hrpose weights`: the models, their files, and how to get one."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ AP: as published (COCO val2017, detector boxes, flip test; MPII: PCKh@0.5);
     of embedded models as measured by us, see MODEL_CARD.md
 default, embedded: part of hrpose; to fetch: hrpose weights get NAME;
 bring it: it has no fixed address, hrpose weights get NAME says where to look"""
-_Names = Annotated[list[str], typer.Argument(help="Names of `hrpose weights list`.")]
+_Names = Annotated[list[str], typer.Argument(help="Model names from `hrpose weights list`.")]
 
 
 @app.command("list", epilog="Example: hrpose weights list")
 def _list_weights() -> None:
-    """Show every model: embedded, fetched, to be fetched, or to be brought by you."""
+    """List all models: embedded, fetched, available to fetch, or to be provided by you."""
     from rich.table import Table
 
     from hrpose_cli.cli.report import print_table
@@ -69,7 +69,7 @@ def _get(names: _Names) -> None:
 
 @app.command("verify", epilog="Example: hrpose weights verify")
 def _verify() -> None:
-    """Check every fetched file against the hash recorded when it was fetched."""
+    """Check every fetched file against its hash from when it was fetched."""
     from hrpose_cli.cli.report import Report
     from hrpose_cli.files import cache_dir
     from hrpose_cli.models import recorded_hashes
@@ -87,7 +87,7 @@ def _verify() -> None:
 
 
 @app.command("path", epilog="Example: hrpose weights path default")
-def _path(name: Annotated[str, typer.Argument(help="A name, or default.")] = "default") -> None:
+def _path(name: Annotated[str, typer.Argument(help="Model name.")] = "default") -> None:
     """Print the path of a model's file."""
     from hrpose_cli.models import find_weights
 
@@ -95,8 +95,8 @@ def _path(name: Annotated[str, typer.Argument(help="A name, or default.")] = "de
 
 
 @app.command("info", epilog="Example: hrpose weights info pose_hrnet_w32_256x192.pth")
-def _info(weights: Annotated[str, typer.Argument(help="A file of weights, or a name.")]) -> None:
-    """Print the facts and the metadata of a file of weights."""
+def _info(weights: Annotated[str, typer.Argument(help="Path to a weights file, or model name.")]) -> None:
+    """Print the metadata of a weights file."""
     from hrpose_cli.models import inspect_weights, locate_weights
 
     for key, value in inspect_weights(locate_weights(weights)).items():

@@ -9,11 +9,12 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-from hrpose_cli.clips.stages import MotionOptions
+from hrpose_cli.clips.stages import chunk_frames
 from hrpose_cli.errors import InputError, UsageError
 from hrpose_cli.estimation import frames_in_whole_chunks
 from hrpose_cli.formats import PoseFile, header_to_json, read_jsonl, whole_record_ends
 from hrpose_cli.poses import PoseHeader, Poses
+from hrpose_cli.settings import MotionOptions
 
 # Interrupted runs --------------------------------------------------------------------------------
 
@@ -42,7 +43,7 @@ def truncate_to_chunk(files: Sequence[PoseFile], header: PoseHeader, way: Motion
             f"{path} is of another clip, --trim, options, weights or version ({', '.join(other)}): "
             "use the same, or start anew"
         )
-    frames = frames_in_whole_chunks(len(ends) - 1, header.size or (1, 1), every=way.every, chunk=way.chunk)
+    frames = frames_in_whole_chunks(len(ends) - 1, header.size or (1, 1), every=way.every, chunk=chunk_frames(way))
     os.truncate(path, ends[frames])
     return frames
 

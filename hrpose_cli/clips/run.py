@@ -16,7 +16,14 @@ from pathlib import Path
 import numpy as np
 
 from hrpose_cli.clips.resume import read_saved_poses, skip_done_frames, truncate_to_chunk
-from hrpose_cli.clips.stages import DEFAULT_MOTION, MotionOptions, estimate_clip, fill_skipped, follow_people
+from hrpose_cli.clips.stages import (
+    DEFAULT_MOTION,
+    chunk_frames,
+    estimate_clip,
+    fill_skipped,
+    filter_parameters,
+    follow_people,
+)
 from hrpose_cli.draw import DEFAULT_STYLE, DrawStyle, draw_poses
 from hrpose_cli.errors import UsageError
 from hrpose_cli.estimation import Estimator
@@ -24,6 +31,7 @@ from hrpose_cli.formats import PoseFile, open_writers
 from hrpose_cli.hardware import MEMORY_FRACTION, free_memory
 from hrpose_cli.media import Clip, ClipSource, Encoding, VideoFrame, VideoWriter
 from hrpose_cli.poses import FramePoses, Image, PoseHeader, Poses
+from hrpose_cli.settings import MotionOptions
 from hrpose_cli.threads import BackgroundConsumer, prefetch
 from hrpose_cli.timing import StageTimer
 from hrpose_cli.tracking import OneEuro, Tracker, check_cutoff, smooth_butterworth
@@ -126,10 +134,10 @@ def _track_and_smooth(
     frames: Iterable[VideoFrame], estimator: Estimator, way: MotionOptions, saved: Iterable[Poses] = ()
 ) -> Iterator[FramePoses]:
     """Poses with track ids, smoothed if wanted; None for frames that are skipped."""
-    found = estimate_clip(frames, estimator, every=way.every, chunk=way.chunk, saved=saved)
+    found = estimate_clip(frames, estimator, every=way.every, chunk=chunk_frames(way), saved=saved)
     if not way.track:
         return found
-    return follow_people(found, Tracker(), OneEuro(**way.filter) if way.smooth == "one-euro" else None)
+    return follow_people(found, Tracker(), OneEuro(**filter_parameters(way)) if way.smooth == "one-euro" else None)
 
 
 def _hash_first_frame(frames: Iterator[VideoFrame]) -> tuple[str, Iterator[VideoFrame]]:
@@ -156,13 +164,15 @@ def _check_butterworth(source: ClipSource, way: MotionOptions, *, resume: bool) 
         raise UsageError(f"--smooth butterworth reads a clip twice, which {source.name} cannot be: save it to a file")
     if resume:
         raise UsageError("smoothing over whole tracks cannot be resumed: use --smooth none or one-euro")
-    check_cutoff(way.filter["cutoff"], float(source.clip.rate) / way.every)
+    check_cutoff(filter_parameters(way)["cutoff"], float(source.clip.rate) / way.every)
 
 
 def _smooth_whole_clip(frames: Iterable[VideoFrame], estimator: Estimator, way: MotionOptions) -> list[FramePoses]:
     """The poses of a whole clip, smoothed without lag."""
     found = _track_and_smooth(frames, estimator, way)
-    return smooth_butterworth([each.without_pixels() for each in found if each.poses is not None], **way.filter)
+    return smooth_butterworth(
+        [each.without_pixels() for each in found if each.poses is not None], **filter_parameters(way)
+    )
 
 
 def match_frames(frames: Iterable[VideoFrame], saved: Iterable[FramePoses]) -> Iterator[FramePoses]:

@@ -9,13 +9,13 @@ Memory does not grow with the number of frames.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import islice
 from typing import Any, Literal
 
-from hrpose_cli.errors import UsageError
 from hrpose_cli.estimation import CHUNK_FRAMES, Estimator, split_into_chunks
 from hrpose_cli.poses import Frame, FramePoses, Poses
+from hrpose_cli.settings import MotionOptions
 from hrpose_cli.tracking import FILTER_DEFAULTS, interpolate_poses
 
 _FillMethod = Literal["linear", "hold"]
@@ -82,37 +82,19 @@ def _fill_between(
         yield FramePoses(each.frame, poses)
 
 
-@dataclass(frozen=True)
-class MotionOptions:
-    """How people are followed from frame to frame."""
+def filter_parameters(motion: MotionOptions) -> dict[str, float]:
+    """The parameters of the filter, defaults included."""
+    return FILTER_DEFAULTS[motion.smooth or "none"] | ({} if motion.cutoff is None else {"cutoff": motion.cutoff})
 
-    every: int = 1  # process every Nth frame
-    interpolation: _FillMethod = "linear"  # how skipped frames get poses
-    detect_every: int = 1  # run the detector on every Nth processed frame, if `DetectEveryN` does that
-    track: bool = True
-    smooth: str = "one-euro"  # of `FILTER_DEFAULTS`; "butterworth" holds the poses of the whole clip in memory
-    cutoff: float | None = None  # Hz of the filter; None: its default
 
-    def __post_init__(self) -> None:
-        if self.smooth != "none" and not self.track:
-            raise UsageError("smoothing follows people from frame to frame: it needs tracking, or use --smooth none")
-        if self.smooth == "none" and self.cutoff is not None:
-            raise UsageError("a cut-off needs a filter: use --smooth one-euro or butterworth")
+def describe_motion(motion: MotionOptions) -> dict[str, Any]:
+    """The motion options for the header of a file, with the parameters of the filter."""
+    return {name: value for name, value in asdict(motion).items() if name != "cutoff"} | filter_parameters(motion)
 
-    @property
-    def filter(self) -> dict[str, float]:
-        """The filter's parameters, defaults included."""
-        return FILTER_DEFAULTS[self.smooth] | ({} if self.cutoff is None else {"cutoff": self.cutoff})
 
-    @property
-    def info(self) -> dict[str, Any]:
-        """The settings for the header of a file, with the filter's parameters in place of the option."""
-        return {name: value for name, value in asdict(self).items() if name != "cutoff"} | self.filter
-
-    @property
-    def chunk(self) -> int:
-        """Number of frames to process at once: whole rounds of detection."""
-        return -(-CHUNK_FRAMES // self.detect_every) * self.detect_every
+def chunk_frames(motion: MotionOptions) -> int:
+    """Number of frames to process at once: whole rounds of detection."""
+    return -(-CHUNK_FRAMES // motion.detect_every) * motion.detect_every
 
 
 DEFAULT_MOTION = MotionOptions()

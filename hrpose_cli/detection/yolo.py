@@ -1,12 +1,13 @@
-"""People found by a YOLO network, in OpenVINO on a CPU and else in PyTorch."""
+"""The YOLO detector: in OpenVINO on a CPU, else in PyTorch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import cv2
 import numpy as np
@@ -21,30 +22,30 @@ from hrpose_cli.poses import Boxes, Floats, Frame, Image
 if TYPE_CHECKING:
     from hrpose_cli.detection.yolo_net import PersonNet
 
-from collections import defaultdict
-from collections.abc import Iterator
-from typing import cast
-
 DEFAULT_DETECTOR = "person-yolo11n"
-_TRACED = (160, 128)  # width and height of the image that a trace follows; any other size is as good
-_ONE_EACH, _ANCHORS = "one_each", "anchors"  # outputs that need no NMS, or need it
+LONG_SIDE = 640  # px of the network's input
+_STRIDE = 32  # px that divide both sides of an input
+_GREY = 114  # of the padding
+_BOX_GRID = 8  # steps per pixel to which boxes are rounded
+_TRACED = (160, 128)  # width and height of the image that a trace follows; any size would do
+_ONE_EACH, _ANCHORS = "one_each", "anchors"  # names of outputs that need no NMS, or need it
 
-# B images (h, w, 3) -> (B, A, 5): corners x1, y1, x2, y2 in pixels and the person's score of each anchor.
+# Function of B images (h, w, 3) that returns (B, A, 5): x1, y1, x2, y2 in px and the person's score of each anchor.
 _BoxNetwork = Callable[[Sequence[Image]], Floats]
 
 
 @dataclass(frozen=True)
 class YoloDetector:
-    """A YOLO network, what runs it, and its thresholds."""
+    """A YOLO network, its runtime and its thresholds."""
 
     network: _BoxNetwork
     name: str
     backend: str = "torch"
     precision: str = "fp32"
     precision_reason: str = ""
-    one_each: bool = False  # the network itself sees to it that nobody is found twice
-    confidence: float = 0.25
-    iou: float = 0.6  # of NMS
+    one_each: bool = False  # the network gives one box per person and needs no NMS
+    box_score: float = 0.25  # boxes with a lower score are dropped
+    iou: float = 0.6  # threshold of NMS
     batch_size: int = 1  # images
     sha256: str = ""
 
@@ -52,7 +53,7 @@ class YoloDetector:
         found: dict[int, Boxes] = {}
         for batch in _batch_by_shape([_fit_letterbox(frame.image) for frame in frames], self.batch_size):
             outputs = self.network([box.image for _, box in batch])
-            if not np.isfinite(outputs).all():  # no score is above nan: it would look as if nobody were there
+            if not np.isfinite(outputs).all():  # no score is above NaN: it would look as if nobody were there
                 made = f"{self.name} by {self.backend} in {self.precision}"
                 raise BackendError(f"{made} gave boxes that are not numbers: damaged weights, or try --device cpu")
             for (i, box), output in zip(batch, outputs, strict=True):
@@ -60,15 +61,15 @@ class YoloDetector:
         return [found[i] for i in range(len(frames))]
 
     def select(self, rows: Floats) -> Boxes:
-        """Confident boxes (N, 4) of the anchors (A, 5) of one image after NMS, best first."""
-        rows = rows[rows[:, 4] >= self.confidence]
+        """Boxes (N, 4) of the anchors (A, 5) of one image that are confident and survive NMS, best first."""
+        rows = rows[rows[:, 4] >= self.box_score]
         rows = rows[np.argsort(-rows[:, 4], kind="stable")]
         boxes = Boxes(rows[:, :4], rows[:, 4])
         return boxes if self.one_each else boxes[_suppress_overlaps(boxes, self.iou)]
 
 
 def _suppress_overlaps(boxes: Boxes, iou: float) -> list[int]:
-    """Indices of the boxes that overlap no better one by more than `iou`, best first."""
+    """Indices of the boxes that overlap every better one by at most `iou`, best first."""
     kept = cv2.dnn.NMSBoxes(xyxy_to_xywh(boxes.xyxy), boxes.score, 0.0, iou)  # type: ignore[arg-type]
     return [int(i) for i in kept]
 
@@ -79,18 +80,21 @@ def load_detector(
     device: str = "cpu",
     backend: str = "torch",
     precision: str = "fp32",
-    confidence: float = 0.25,
+    box_score: float = 0.25,
 ) -> YoloDetector:
-    """A detector that the package ships, by name, or a checkpoint, by path.
+    """Load a shipped detector by name, or a checkpoint by path.
 
-    backend: "openvino", or "torch", which computes in fp32; precision: of OpenVINO.
+    backend: "openvino", or "torch", which always runs in fp32; precision: of OpenVINO; box_score: boxes with a lower
+    score are dropped. WeightsError for a file that is missing or no detector of people, BackendError if
+    OpenVINO cannot run it.
+
     A .pt of ultralytics is a pickle and can run code when it is loaded: name only files you trust.
     """
     path = find_detector_file(name_or_path)
     facts: dict[str, Any] = {
         "name": path.stem,
         "backend": backend,
-        "confidence": confidence,
+        "box_score": box_score,
         "sha256": sha256_file(path),
     }
     if backend == "openvino":
@@ -101,14 +105,14 @@ def load_detector(
     from hrpose_cli.detection.yolo_net import read_person_net
 
     net = read_person_net(path)
-    # A CPU gains little from a batch, and alone an image's boxes are the same to the last bit.
+    # A CPU gains little from a batch, and without one an image's boxes are the same to the last bit.
     return YoloDetector(
         _TorchNetwork(net, device), one_each=net.one_each, batch_size=1 if device == "cpu" else 8, **facts
     )
 
 
 def find_detector_file(name_or_path: str | Path) -> Path:
-    """The file of a shipped detector or of a user's own."""
+    """The path of a shipped detector by its name, or of a user's own; WeightsError if there is none."""
     own = Path(name_or_path)
     if own.suffix in {".pt", ".pth", ".safetensors"}:
         if not own.is_file():
@@ -137,7 +141,7 @@ class _TorchNetwork:
 
 
 class _OpenVINONetwork:
-    """A network in OpenVINO, which sees one image at a time on each thread."""
+    """A network in OpenVINO, with one image at a time per thread."""
 
     def __init__(self, model: Any) -> None:
         from hrpose_cli.backends import RequestStreams
@@ -149,18 +153,18 @@ class _OpenVINONetwork:
 
 
 def _load_openvino_model(path: Path, sha256: str, precision: str) -> Any:
-    """The network of a file, compiled: from the cache, where neither ultralytics nor a pickle is read, or for it."""
+    """The compiled network of a file, from the cache or made for it; from the cache without ultralytics or a pickle."""
     from hrpose_cli.backends import compile_model, load_compiled
 
     facts = {"detector": sha256, "ultralytics": version("ultralytics")}
     try:
         return load_compiled(path.stem, facts, precision, lambda: compile_model(_convert_to_openvino(path), precision))
-    except RuntimeError as error:  # somebody's own layers
+    except RuntimeError as error:  # a user's own layers
         raise BackendError(f"OpenVINO cannot run {path}: {first_line(error)}; use --backend torch") from error
 
 
 def _convert_to_openvino(path: Path) -> Any:
-    """OpenVINO's graph of the network of a file, for one image of any size; its output's name says its kind."""
+    """OpenVINO's graph of the network of a file, for one image of any size; the name of its output is its kind."""
     from hrpose_cli.backends import import_openvino, trace_net
     from hrpose_cli.detection.yolo_net import read_person_net
 
@@ -170,10 +174,7 @@ def _convert_to_openvino(path: Path) -> Any:
     return model
 
 
-LONG_SIDE = 640
-_STRIDE = 32
-_GREY = 114
-_BOX_GRID = 8  # steps of a box a pixel
+# Letterbox ---------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -182,13 +183,13 @@ class _Letterbox:
 
     image: Image  # (h, w, 3)
     scale: tuple[float, float]  # letterbox px per image px, x and y
-    offset: tuple[int, int]  # of the image inside, px
+    offset: tuple[int, int]  # px, of the image inside
 
     def undo(self, boxes: Boxes, size: tuple[int, int]) -> Boxes:
-        """Boxes in image pixels, clipped to it; what has no area left is dropped.
+        """Boxes in pixels of the image, clipped to its `size` (width, height); those without area are dropped.
 
-        Rounded to 1/8 px: finer is noise, and the way in which floats add up in a batch of another
-        size must not change the pixels of a crop.
+        Rounded to 1/8 px: finer is noise, and the rounding of floats in a batch of another size must not
+        change the pixels of a crop.
         """
         xyxy = (boxes.xyxy - np.tile(self.offset, 2)) / np.tile(self.scale, 2)
         xyxy = np.clip(np.round(xyxy * _BOX_GRID) / _BOX_GRID, 0, np.tile(size, 2)).astype(np.float32)
@@ -196,8 +197,8 @@ class _Letterbox:
 
 
 def _fit_letterbox(image: Image) -> _Letterbox:
-    """Fit `image` (H, W, 3) into the network's input."""
-    image, side = _halve_image(image)
+    """Fit `image` (H, W, 3) into an input of the network."""
+    image, factor = _halve_image(image)
     height, width = image.shape[:2]
     scale = LONG_SIDE / max(height, width)
     w, h = max(1, round(width * scale)), max(1, round(height * scale))
@@ -205,25 +206,25 @@ def _fit_letterbox(image: Image) -> _Letterbox:
     left, top = (-w % _STRIDE) // 2, (-h % _STRIDE) // 2
     padded = np.full((h + -h % _STRIDE, w + -w % _STRIDE, 3), _GREY, np.uint8)
     padded[top : top + h, left : left + w] = resized
-    return _Letterbox(padded, (w / width / side, h / height / side), (left, top))
+    return _Letterbox(padded, (w / width / factor, h / height / factor), (left, top))
 
 
 def _halve_image(image: Image) -> tuple[Image, int]:
-    """A large image as the means of squares of its pixels, and their side: the power of 2 that leaves the net enough.
+    """Halve a large image until its long side is below twice that of the network; returns it and the factor.
 
-    Bilinear samples of it as it is would skip most of it, and the means of any other squares take
-    six times as long.
+    Bilinear samples of the large image would skip most of its pixels; the area means of other factors than
+    powers of 2 take six times as long.
     """
-    side = 1
+    factor = 1
     while max(image.shape) >= 2 * LONG_SIDE and min(image.shape[:2]) > 1:
         height, width = image.shape[0] // 2, image.shape[1] // 2
         image = cast(Image, cv2.resize(image[: 2 * height, : 2 * width], (width, height), interpolation=cv2.INTER_AREA))
-        side *= 2
-    return image, side
+        factor *= 2
+    return image, factor
 
 
 def _batch_by_shape(boxes: Sequence[_Letterbox], most: int) -> Iterator[list[tuple[int, _Letterbox]]]:
-    """Batches of at most `most` numbered images of one shape."""
+    """Batches of at most `most` letterboxes of one shape, each with its number in `boxes`."""
     groups: dict[tuple[int, ...], list[tuple[int, _Letterbox]]] = defaultdict(list)
     for i, box in enumerate(boxes):
         groups[box.image.shape].append((i, box))

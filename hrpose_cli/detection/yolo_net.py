@@ -1,6 +1,6 @@
-"""The PyTorch network of a YOLO file, built by ultralytics.
+"""The PyTorch network of a YOLO file, built from ultralytics' modules.
 
-ultralytics (v8, 11, 26; detect, segment or pose) gives the modules and nothing else: its predictor,
+YOLO v8, 11 and 26 that detect, segment or find poses. Of ultralytics only the modules are used: its predictor,
 settings, downloads and telemetry stay out.
 """
 
@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from hrpose_cli.errors import WeightsError
 from hrpose_cli.files import cache_dir
 
-# What ultralytics replaces for the whole process when it is imported.
-_PATCHED_CONVOLUTIONS = [
+# Functions that ultralytics replaces for the whole process when it is imported.
+_PATCHED_FUNCTIONS = [
     (torch, "load"),
     (torch, "save"),
     (PIL.Image, "open"),
@@ -31,22 +31,22 @@ _PATCHED_CONVOLUTIONS = [
 
 
 class PersonNet(nn.Module):
-    """A network that takes images and says of each of its anchors where a person is, and how surely."""
+    """A network that returns a box and a person's score for each of its anchors."""
 
     def __init__(self, net: nn.Module, person: int = 0) -> None:
         super().__init__()
         self.net = net
         self.person = person  # class index
         head: Any = net.model[-1]  # type: ignore[index]
-        self.one_each = bool(getattr(head, "end2end", False))  # one box a person: no NMS needed, and corners
-        head.dynamic = True  # a trace, too, is for any size
+        self.one_each = bool(getattr(head, "end2end", False))  # one box per person, as corners, without NMS
+        head.dynamic = True  # a trace, too, takes any size
         if self.one_each:
-            head.postprocess = _anchors_first  # not the best 300 of all classes, of which few are people
+            head.postprocess = _anchors_first  # instead of the best 300 of all classes, of which few are people
 
     def forward(self, images: Tensor) -> Tensor:
-        """(B, h, w, 3) uint8 -> (B, A, 5): x1, y1, x2, y2 in pixels and the person's score."""
+        """Images (B, h, w, 3) uint8 to anchors (B, A, 5): x1, y1, x2, y2 in px and the person's score."""
         output = self.net(images.permute(0, 3, 1, 2).float() / 255)
-        while not isinstance(output, Tensor):  # what training needs comes behind
+        while not isinstance(output, Tensor):  # outputs for training come after it
             output = output[0]
         rows = output if self.one_each else output.transpose(1, 2)  # (B, A, 4 + classes + keypoints)
         score = rows[..., 4 + self.person, None]
@@ -57,18 +57,18 @@ class PersonNet(nn.Module):
 
 
 def _anchors_first(rows: Tensor, *_: object) -> Tensor:
-    """(B, A, 4 + classes) as it is."""
+    """Return (B, A, 4 + classes) as it is."""
     return rows
 
 
 def read_person_net(path: Path) -> PersonNet:
-    """The network of a YOLO file; WeightsError if it finds no people."""
+    """The network of a YOLO file; WeightsError if it is none or does not detect people."""
     with _quiet_ultralytics():
         from ultralytics.nn.modules import Detect
 
         net, names = (_read_safetensors if path.suffix == ".safetensors" else _read_checkpoint)(path)
         if not isinstance(net.model[-1], Detect):  # type: ignore[index]
-            raise WeightsError(f"{path} is no detector: name a YOLO v8, 11 or 26 file that finds boxes")
+            raise WeightsError(f"{path} is no detector: name a YOLO v8, 11 or 26 file that detects boxes")
     person = [i for i, name in names.items() if name == "person"]
     if not person:
         raise WeightsError(f"{path} does not detect people: its classes are {', '.join(names.values())[:80]}")
@@ -77,7 +77,7 @@ def read_person_net(path: Path) -> PersonNet:
 
 @contextmanager
 def _quiet_ultralytics() -> Iterator[None]:
-    """Import ultralytics without its installs, look-ups, user settings, thread counts and patches."""
+    """Import ultralytics without its installs, network requests, user settings, thread counts and patches."""
     wanted = {
         "YOLO_AUTOINSTALL": "false",
         "YOLO_OFFLINE": "true",
@@ -85,7 +85,7 @@ def _quiet_ultralytics() -> Iterator[None]:
         "YOLO_CONFIG_DIR": str(cache_dir() / "ultralytics"),
     }
     before, threads = dict(os.environ), (torch.get_num_threads(), cv2.getNumThreads())
-    patched = [(owner, name, getattr(owner, name)) for owner, name in _PATCHED_CONVOLUTIONS]
+    patched = [(owner, name, getattr(owner, name)) for owner, name in _PATCHED_FUNCTIONS]
     os.environ.update(wanted)
     try:
         import ultralytics.nn.tasks  # noqa: F401
@@ -111,7 +111,7 @@ def _read_checkpoint(path: Path) -> tuple[nn.Module, dict[int, str]]:
 
 
 def _read_safetensors(path: Path) -> tuple[nn.Module, dict[int, str]]:
-    """The network and class names of a file of ours: its metadata hold the model's yaml."""
+    """The network and class names of a file of ours, whose metadata hold the model's YAML."""
     from safetensors import SafetensorError, safe_open
     from ultralytics.nn.tasks import DetectionModel
 

@@ -38,7 +38,7 @@ _Doubles = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class DeviceCrops:
-    """`Crops` whose images lie on a device."""
+    """`Crops` whose images are on a device."""
 
     images: Tensor  # (N, h, w, 3) uint8
     to_frame: Affine  # (N, 2, 3) crop pixels -> frame pixels
@@ -99,9 +99,9 @@ def cut_crops(
 ) -> Crops:
     """One crop of `size` (width, height) for each box (N, 4) of `image` (H, W, 3).
 
-    Every box is widened to the shape of the crop and enlarged by `padding`. "context" fills the crop with
-    what surrounds the box, "pad" keeps the box's own pixels and leaves the rest black, which hides
-    neighbours. Black is also what lies outside the image.
+    Every box is extended to the shape of the crop and enlarged by `padding`. The mode "context" fills the crop
+    with the surroundings of the box; "pad" leaves everything outside the box black, which hides neighbours.
+    Pixels outside the image are black.
     """
     boxes = np.asarray(xyxy, np.float64).reshape(-1, 4)
     to_crop = _crop_affines(boxes, size, geometry, padding)
@@ -114,7 +114,7 @@ def cut_crops(
 
 
 def _crop_affines(boxes: _Doubles, size: Size, geometry: Geometry, padding: float) -> Affine:
-    """(N, 2, 3) affines from frame pixels to the pixels of the crops of boxes (N, 4)."""
+    """Affines (N, 2, 3) from frame pixels to the pixels of the crops of boxes (N, 4)."""
     center, region = box_regions(boxes, size, geometry, padding=padding)
     # A detection can be thinner than a pixel, where the "dark" factor (s - 1) would explode.
     region = np.maximum(region, padding * np.array([1, size[1] / size[0]]))
@@ -122,17 +122,20 @@ def _crop_affines(boxes: _Doubles, size: Size, geometry: Geometry, padding: floa
 
 
 def crop_bounds(to_frame: Affine, size: Size) -> _Doubles:
-    """(N, 4) boxes of the frame that hold everything a crop can sample, one pixel to spare."""
+    """Boxes (N, 4) of the frame that contain all pixels a crop can sample, and one more on each side.
+
+    to_frame: (N, 2, 3) from crop pixels; size: (width, height) of the crops.
+    """
     width, height = size
     corners = transform_points(to_frame, np.array([[0, 0], [width, 0], [0, height], [width, height]]))  # (N, 4, 2)
     return np.concatenate([corners.min(1) - 1, corners.max(1) + 1], axis=1)
 
 
 def warp_into_crop(out: Image, image: Image, affine: Affine, bounds: _Doubles) -> None:
-    """Resample the part of `image` inside `bounds` into `out`; what is outside stays black.
+    """Resample the pixels of `image` (H, W, 3) inside `bounds` (4,) into `out` (h, w, 3), which is black.
 
-    Cutting the part out first keeps cv2 below its 32,767 px limit and its work independent of the
-    size of the image.
+    affine: (2, 3) from pixels of `image` to those of `out`. Taking the part inside first keeps cv2 below its
+    limit of 32,767 px and makes its work independent of the size of the image.
     """
     x1, y1, x2, y2 = _touched_pixels(bounds, image.shape)
     if x2 <= x1 or y2 <= y1:
@@ -152,7 +155,7 @@ def _touched_pixels(bounds: _Doubles, shape: tuple[int, ...]) -> tuple[int, int,
 
 
 def mirror_images(images: Image | Tensor) -> Image | Tensor:
-    """Images (N, h, w, 3), left and right exchanged."""
+    """Images (N, h, w, 3) with left and right exchanged."""
     if isinstance(images, Tensor):
         return images.flip(2)
     # A hundred times as fast as numpy's copy of a reversed view.
@@ -169,7 +172,7 @@ def _sample_crops(
     padding: float = PADDING,
     mode: CropMode = "context",
 ) -> DeviceCrops:
-    """`cut_crops` from a uint8 frame (H, W, 3) on a device, whose crops stay there."""
+    """`cut_crops` from a uint8 frame (H, W, 3) on a device, where the crops stay."""
     boxes = np.asarray(xyxy, np.float64).reshape(-1, 4)
     to_frame = invert_affines(_crop_affines(boxes, size, geometry, padding))
     if not len(boxes):
@@ -183,30 +186,30 @@ def _sample_crops(
 
 
 def _sample_bilinear(frame: Tensor, to_frame: Affine, bounds: _Doubles, size: Size) -> Tensor:
-    """(N, h, w, 3) uint8 crops of `size` (width, height), of the part of `frame` inside `bounds`; else black."""
+    """Crops (N, h, w, 3) uint8 of the part of `frame` inside `bounds` (4,), black outside; size: (width, height)."""
     n, (width, height) = len(to_frame), size
     x1, y1, x2, y2 = _touched_pixels(bounds, tuple(frame.shape))
     if x2 <= x1 or y2 <= y1:
         return frame.new_zeros((n, height, width, 3))
     part = frame[y1:y2, x1:x2].permute(2, 0, 1)[None].float()  # (1, 3, y2 - y1, x2 - x1)
-    ways = compose_affines(_to_unit_square((x1, y1), (x2 - x1, y2 - y1)), to_frame)
-    places = _sampling_grid(upload(ways.astype(np.float32), str(frame.device)), size)  # (N, h, w, 2)
+    to_unit = compose_affines(_to_unit_square((x1, y1), (x2 - x1, y2 - y1)), to_frame)
+    grid = _sampling_grid(upload(to_unit.astype(np.float32), str(frame.device)), size)  # (N, h, w, 2)
     # All crops as one tall image, since the samples of one batch come from one frame.
-    places = places.view(1, n * height, width, 2)
-    found = F.grid_sample(part, places, mode="bilinear", padding_mode="zeros", align_corners=False)
+    grid = grid.view(1, n * height, width, 2)
+    found = F.grid_sample(part, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     return found.round().to(torch.uint8).view(3, n, height, width).permute(1, 2, 3, 0).contiguous()
 
 
 def _to_unit_square(corner: tuple[int, int], size: Size) -> Affine:
-    """(2, 3) affine from pixels to grid_sample's -1..1, at the outer edges of the part at `corner` of `size`."""
+    """Affine (2, 3) from pixels to grid_sample's -1..1, the outer edges of the part of `size` at `corner`."""
     scale = 2 / np.asarray(size, np.float64)
     return np.concatenate([np.diag(scale), (scale * (0.5 - np.asarray(corner)) - 1)[:, None]], axis=1)
 
 
 def _sampling_grid(affines: Tensor, size: Size) -> Tensor:
-    """Where affines (N, 2, 3) take each pixel of a crop: (N, h, w, 2).
+    """The positions (N, h, w, 2) to which affines (N, 2, 3) take the pixels of a crop of `size` (width, height).
 
-    No matrix product, which could be told to compute with ten bits (TF32).
+    Not by a matrix product, which may be set to compute in TF32, with ten bits.
     """
     x, y = (torch.arange(length, device=affines.device, dtype=affines.dtype) for length in size)
     across, down, offset = affines[:, None, None].unbind(-1)  # each (N, 1, 1, 2)

@@ -1,4 +1,4 @@
-"""What finds people and their keypoints, and the choice of the best of them."""
+"""The Estimator protocol, and a choice of the best people."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from hrpose_cli.poses import Frame, Poses
 
 
 class Estimator(Protocol):
-    """Finds people and their keypoints."""
+    """Finds people and their keypoints in frames."""
 
     def __call__(self, frames: Sequence[Frame]) -> list[Poses]:
         """The poses of each frame."""
@@ -16,11 +16,11 @@ class Estimator(Protocol):
 
 @dataclass(frozen=True)
 class TopPeople:
-    """Another estimator's people, without those who score too little or are too many."""
+    """The best people of another estimator, best first; see `Poses.best`."""
 
     base: Estimator
-    at_least: float = 0.0
-    most: int | None = None
+    min_score: float = 0.0  # the least person score
+    max_people: int | None = None  # per frame
 
     def __call__(self, frames: Sequence[Frame]) -> list[Poses]:
-        return [poses.best(at_least=self.at_least, most=self.most) for poses in self.base(frames)]
+        return [poses.best(min_score=self.min_score, max_people=self.max_people) for poses in self.base(frames)]

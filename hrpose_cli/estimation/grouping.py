@@ -1,12 +1,12 @@
-"""Peaks and tags to people, for nets that see everyone at once (HigherHRNet).
+"""Grouping of peaks into people by their tags, for bottom-up nets (HigherHRNet).
 
 Newell et al., Associative Embedding, NIPS 2017, section 3.2, in the form of the HigherHRNet authors
 (lib/core/group.py): keypoints are taken one kind after the other, and each peak goes to the person whose
-mean tag is nearest, by one assignment per kind. Here scipy's assignment solves what their munkres does,
+mean tag is nearest, by one assignment per kind. scipy's assignment takes the place of their munkres and does
 without the columns of 1e10 that pad their matrices and cost them the last digits of the scores.
 
 People are (P, K, 3 + T) float32: x, y, score and T tags of each keypoint, zeros where it is missing.
-Coordinates are pixels of the heatmaps; after `_refine_positions` a pixel's middle is at `SubpixelSteps.middle`.
+Coordinates are pixels of the heatmaps; from `_refine_positions` on a pixel's centre is at `SubpixelSteps.middle`.
 """
 
 from __future__ import annotations
@@ -33,36 +33,35 @@ from hrpose_cli.estimation.heatmaps import (
 from hrpose_cli.poses import Floats
 
 # The head first, because it is seen most often. The authors' order is written for COCO; for other
-# skeletons they use as much of it as there are keypoints, whatever those are called.
+# skeletons they use the part of it that has keypoints, whatever those are.
 _KEYPOINT_ORDER = (0, 1, 2, 3, 4, 5, 6, 11, 12, 7, 8, 9, 10, 13, 14, 15, 16)
 
 
 @dataclass(frozen=True)
 class GroupingRules:
-    """What makes a peak, and a person; the defaults are the authors'."""
+    """Thresholds of peaks and people; the defaults are the authors'."""
 
-    most: int = 30  # peaks of one keypoint, and people to choose from
-    threshold: float = 0.1  # score above which a peak is a keypoint
-    distance: float = 1.0  # of tags, below which a keypoint belongs to a person
-    kernel: int = 5  # side of the square in which a peak must be the highest pixel, odd
+    most: int = 30  # peaks per keypoint, and people that a peak can join
+    threshold: float = 0.1  # the score that the peak of a keypoint exceeds
+    distance: float = 1.0  # between a keypoint's tags and the mean tags of its person: less than this
+    kernel: int = 5  # px, odd: side of the square in which a peak is the highest pixel
 
 
 GROUP_DECODERS = ("argmax", "quarter", "dark", "udp")
-_SQUARE_SIDE = 16  # px of a square to look through for a missing keypoint
-_PEOPLE_PER_CHUNK = 64  # people for whom to look at once
+_SQUARE_SIDE = 16  # px of the squares in the search for a missing keypoint
+_PEOPLE_PER_CHUNK = 64  # people per search
 
-# Where, within its pixel's neighbourhood, a keypoint lies: heatmaps (K, h, w), keypoints (n,) and pixels
-# (n, 2) to offsets (n, 2).
+# Function of heatmaps (K, h, w), keypoints (n,) and their pixels (n, 2) that returns offsets (n, 2) in px.
 _SubpixelStep = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def group_keypoints(
     heatmaps: Tensor, tags: Tensor, *, rules: GroupingRules | None = None, steps: SubpixelSteps | None = None
 ) -> tuple[Floats, Floats]:
-    """People (P, K, 3 + T) of heatmaps (K, h, w) and tags (K, T, h, w), and their scores (P,).
+    """People (P, K, 3 + T) in heatmaps (K, h, w) and tags (K, T, h, w), and their scores (P,).
 
-    A person's score is the mean over all keypoints, a missing one counting 0, before the missing ones are
-    looked for: HigherHRNet, `HeatmapParser.parse`.
+    A person's score is the mean over all keypoints, where a missing one counts 0, before the search for the
+    missing ones: HigherHRNet, `HeatmapParser.parse`.
     """
     rules, steps = rules or GroupingRules(), steps or SubpixelSteps()
     people = _match_peaks(_top_peaks(heatmaps, tags, rules), rules)
@@ -71,10 +70,10 @@ def group_keypoints(
 
 
 def _top_peaks(heatmaps: Tensor, tags: Tensor, rules: GroupingRules) -> list[Floats]:
-    """For each of the K keypoints (R, 3 + T) x, y, score and tags of its highest peaks, highest first.
+    """The highest peaks of each of the K keypoints, highest first: (R, 3 + T) x, y, score and tags.
 
-    heatmaps: (K, h, w); tags: (K, T, h, w). Few pixels are above the threshold, and of those fewer and
-    fewer above one neighbour after the other: much cheaper than the authors' max-pooling of all maps.
+    heatmaps: (K, h, w); tags: (K, T, h, w). Few pixels exceed the threshold, and each comparison with a neighbour
+    leaves fewer of them: this is much cheaper than the authors' max-pooling of all heatmaps.
     """
     bottom, right = heatmaps.shape[-2] - 1, heatmaps.shape[-1] - 1
     keypoint, y, x = torch.nonzero(heatmaps > rules.threshold, as_tuple=True)
@@ -90,11 +89,10 @@ def _top_peaks(heatmaps: Tensor, tags: Tensor, rules: GroupingRules) -> list[Flo
 
 
 def _match_peaks(peaks: list[Floats], rules: GroupingRules) -> Floats:
-    """People (P, K, 3 + T) in the order in which they turn up; x and y are whole pixels.
+    """People (P, K, 3 + T) in the order in which they are found; x and y are whole pixels.
 
-    peaks: as `_top_peaks` gives them. People are told apart by the first tag of the keypoint that they were
-    found by, so that two with exactly the same are one, the later keypoint replacing the earlier, as in
-    the authors' code.
+    peaks: from `_top_peaks`. A person is identified by the first tag of its first keypoint. Two people with
+    exactly the same tag are therefore one, in which the later keypoint replaces the earlier, as in the authors' code.
     """
     most, width = sum(map(len, peaks)), peaks[0].shape[1]
     people = np.zeros((most, len(peaks), width), np.float32)
@@ -116,9 +114,10 @@ def _match_peaks(peaks: list[Floats], rules: GroupingRules) -> Floats:
 
 
 def _assign_to_people(rows: Floats, people: Floats, limit: float) -> list[int]:
-    """For each keypoint of `rows` (R, 3 + T) the person whose mean tag in `people` (P, T) is its own, or -1.
+    """The index of the person for each keypoint in `rows` (R, 3 + T), or -1; people: mean tags (P, T).
 
-    The nearest whole distance decides, then the score. Every keypoint and every person is used once.
+    The distance of the tags, rounded and below `limit`, decides, then the score. Each keypoint gets at most one
+    person and each person at most one keypoint.
     """
     owners = np.full(len(rows), -1)
     if len(rows) and len(people):
@@ -130,25 +129,25 @@ def _assign_to_people(rows: Floats, people: Floats, limit: float) -> list[int]:
 
 
 def _refine_positions(people: Floats, heatmaps: Tensor, steps: SubpixelSteps) -> Floats:
-    """The same people with sub-pixel keypoints."""
+    """The people (P, K, 3 + T) with sub-pixel positions."""
     person, keypoint = np.nonzero(people[..., 2] > 0)
-    settled, xy = people.copy(), people[person, keypoint, :2].astype(np.int64)
-    settled[person, keypoint, :2] = _subpixel_positions(heatmaps, keypoint, xy, steps.peaks) + steps.middle
-    return settled
+    refined, xy = people.copy(), people[person, keypoint, :2].astype(np.int64)
+    refined[person, keypoint, :2] = _subpixel_positions(heatmaps, keypoint, xy, steps.peaks) + steps.middle
+    return refined
 
 
 def _subpixel_positions(
     heatmaps: Tensor, keypoint: NDArray[np.int64], xy: NDArray[np.int64], step: _SubpixelStep
 ) -> Floats:
-    """(n, 2) positions for the pixels (n, 2) of keypoints (n,)."""
+    """Sub-pixel positions (n, 2) of keypoints (n,) in the pixels xy (n, 2)."""
     where = torch.from_numpy(keypoint).to(heatmaps.device), torch.from_numpy(xy).to(heatmaps.device)
     return np.asarray(xy + step(heatmaps, *where).cpu().numpy(), np.float32)
 
 
 def _find_missing_keypoints(people: Floats, heatmaps: Tensor, tags: Tensor, steps: SubpixelSteps) -> Floats:
-    """The same people with their missing keypoints, where the heatmap is above 0 at the likeliest place.
+    """The people (P, K, 3 + T) with their missing keypoints, if the heatmap is above 0 at the likeliest pixel.
 
-    That is where heat minus the rounded distance from the person's mean tag is highest.
+    That is the pixel with the highest heat minus the rounded distance of its tags from the person's mean tags.
     """
     person, keypoint = np.nonzero(people[..., 2] == 0)
     if len(person) == 0:
@@ -167,7 +166,7 @@ def _find_missing_keypoints(people: Floats, heatmaps: Tensor, tags: Tensor, step
 
 
 def _likeliest_pixels(heatmaps: Tensor, tags: Tensor, keypoint: NDArray[np.int64], means: Tensor) -> Tensor:
-    """(n,) flat index of the pixel where keypoints (n,) of people with mean tags (n, T) most likely are."""
+    """Index (n,) in the flattened heatmap of the likeliest pixel of keypoints (n,) of people with mean tags (n, T)."""
     found = torch.zeros(len(keypoint), dtype=torch.long, device=heatmaps.device)
     for k in np.unique(keypoint):
         squares = _Squares.of(heatmaps[k], tags[k])
@@ -178,10 +177,11 @@ def _likeliest_pixels(heatmaps: Tensor, tags: Tensor, keypoint: NDArray[np.int64
 
 @dataclass(frozen=True)
 class _Squares:
-    """One keypoint's maps cut into B squares of S pixels, with what bounds the likelihood in each.
+    """One keypoint's maps cut into B squares of S pixels, for a search by branch and bound.
 
-    Most squares need no look: their highest pixel, and the tag of theirs that is nearest to the
-    person's, together are already less likely than the best pixel of the most promising square.
+    The likelihood of a pixel is its heat minus the rounded distance of its tags from the person's mean tags.
+    In a square it is at most that of the highest heat with the nearest tags, even if no one pixel has both;
+    most squares need no look, because a pixel that was looked at is already likelier than that.
     """
 
     heat: Tensor  # (B, S)
@@ -196,39 +196,46 @@ class _Squares:
         return cls(_split_into_squares(heat[None])[0], _split_into_squares(tags), _split_into_squares(index)[0])
 
     def search(self, means: Tensor) -> Tensor:
-        """(n,) index of the likeliest pixel for people with mean tags (n, T), the first of equals."""
-        low, high = self.tags.amin(2), self.tags.amax(2)  # (T, B)
-        mean = means.T[:, :, None]  # (T, n, 1)
-        nearest = torch.maximum(low[:, None] - mean, mean - high[:, None]).clamp(min=0)  # (T, n, B)
-        heat, peak = self.heat.max(1)  # (B,)
-        at_peaks = self.tags.gather(2, peak.expand(len(self.tags), 1, -1).mT)[..., 0]  # (T, B)
-        bound = heat - _rounded_tag_distance(nearest)  # (n, B)
-        least = (heat - _rounded_tag_distance(at_peaks[:, None] - mean)).amax(1, keepdim=True)
-        person, square = torch.nonzero(bound >= least, as_tuple=True)
-        value, place = self.likelihood(person, square, means).max(1)
-        best = torch.full((len(means),), -torch.inf, device=value.device).scatter_reduce(0, person, value, "amax")
-        equal = value == best[person]
-        index = torch.full((len(means),), self.index.numel(), device=value.device)
-        return index.scatter_reduce(0, person[equal], self.index[square, place][equal], "amin")
+        """Index (n,) of the likeliest pixel for people with mean tags (n, T), the first of equals."""
+        reachable = self.upper_bounds(means) >= self.known_likelihoods(means).amax(1, keepdim=True)  # (n, B)
+        person, square = torch.nonzero(reachable, as_tuple=True)  # (m,) pairs to look at, at least one per person
+        likelihood, place = self.likelihoods(person, square, means).max(1)  # (m,), the best pixel of each square
+        best = likelihood.new_full((len(means),), -torch.inf).scatter_reduce(0, person, likelihood, "amax")
+        wins = likelihood == best[person]
+        pixel = self.index[square, place][wins]
+        return pixel.new_full((len(means),), self.index.numel()).scatter_reduce(0, person[wins], pixel, "amin")
 
-    def likelihood(self, person: Tensor, square: Tensor, means: Tensor) -> Tensor:
-        """(m, S) in the squares (m,) for the people (m,)."""
+    def upper_bounds(self, means: Tensor) -> Tensor:
+        """Likelihood (n, B) that no pixel of a square exceeds."""
+        mean = means.T[:, :, None]  # (T, n, 1)
+        low, high = self.tags.amin(2)[:, None], self.tags.amax(2)[:, None]  # (T, 1, B)
+        nearest = torch.maximum(low - mean, mean - high).clamp(min=0)  # (T, n, B)
+        return self.heat.amax(1) - _rounded_tag_distance(nearest)
+
+    def known_likelihoods(self, means: Tensor) -> Tensor:
+        """Likelihood (n, B) of one pixel of each square, that of the highest heat."""
+        heat, peak = self.heat.max(1)  # (B,)
+        tags = self.tags.gather(2, peak.expand(len(self.tags), 1, -1).mT)  # (T, B, 1)
+        return heat - _rounded_tag_distance(tags.mT - means.T[:, :, None])
+
+    def likelihoods(self, person: Tensor, square: Tensor, means: Tensor) -> Tensor:
+        """Likelihood (m, S) of all pixels of the squares (m,) for the people (m,)."""
         return self.heat[square] - _rounded_tag_distance(self.tags[:, square] - means[person].T[..., None])
 
 
 def _split_into_squares(maps: Tensor) -> Tensor:
-    """(C, h, w) cut into B squares of S pixels: (C, B, S); beyond the border the last pixel is repeated."""
+    """Maps (C, h, w) split into B squares of S pixels: (C, B, S); the last row and column fill up the border."""
     for axis in (1, 2):
         if missing := -maps.shape[axis] % _SQUARE_SIDE:
             last = maps.narrow(axis, maps.shape[axis] - 1, 1)
             maps = torch.cat([maps, *[last] * missing], dim=axis)
     rows = maps.unflatten(1, (-1, _SQUARE_SIDE)).unflatten(3, (-1, _SQUARE_SIDE))  # (C, h/SIDE, SIDE, w/SIDE, SIDE)
-    cut: Tensor = rows.transpose(2, 3).flatten(3).flatten(1, 2)
-    return cut
+    squares: Tensor = rows.transpose(2, 3).flatten(3).flatten(1, 2)
+    return squares
 
 
 def _rounded_tag_distance(difference: Tensor) -> Tensor:
-    """(...) length, rounded to a whole number, of vectors (T, ...)."""
+    """Length (...) of vectors (T, ...), rounded to a whole number."""
     length: Tensor = difference.square().sum(0).sqrt().round()
     return length
 
@@ -237,12 +244,12 @@ def _rounded_tag_distance(difference: Tensor) -> Tensor:
 
 
 def _no_step(heatmaps: Tensor, keypoint: Tensor, xy: Tensor) -> Tensor:
-    """The pixel as it is."""
+    """No offset."""
     return torch.zeros_like(xy, dtype=torch.float32)
 
 
 def _quarter_step(heatmaps: Tensor, keypoint: Tensor, xy: Tensor) -> Tensor:
-    """A quarter pixel towards the higher neighbour on each axis, down where both are equal."""
+    """A quarter pixel towards the higher neighbour on each axis, or towards 0, 0 if both are equal."""
     around = _patches_around(heatmaps, keypoint, xy, 1)
     slope = torch.stack([around[:, 1, 2] - around[:, 1, 0], around[:, 2, 1] - around[:, 0, 1]], dim=-1)
     return torch.where(slope > 0, 0.25, -0.25)
@@ -253,7 +260,7 @@ def _dark_step(
 ) -> Tensor:
     """DARK's Newton step on the logarithm of the blurred heatmap; arguments as for `decode_dark`.
 
-    Only what the step looks at is blurred, so its cost grows with the people, not with the image.
+    Only the surroundings of the keypoints are blurred, so the cost grows with the people, not with the image.
     """
     radius = 2 + kernel // 2
     around = modulate_heatmaps(_patches_around(heatmaps, keypoint, xy, radius)[None], kernel)[0]
@@ -266,7 +273,7 @@ def _udp_step(
 ) -> Tensor:
     """UDP's Newton step, whose derivatives are one pixel wide; arguments as for `_decode_udp`.
 
-    mmpose 0.x, `post_dark`, of which the last two pixels at a border differ: here the edge repeats in the blur.
+    mmpose 0.x, `post_dark`, except within two pixels of a border, where the blur here repeats the edge.
     """
     reach = kernel // 2
     blur = blur_matrix(2 * reach + 3, kernel, heatmaps.device, decode_dtype(heatmaps))[reach : reach + 3]
@@ -276,15 +283,18 @@ def _udp_step(
 
 @dataclass(frozen=True)
 class SubpixelSteps:
-    """From pixels to the keypoints in them."""
+    """Sub-pixel steps for the keypoints of one net."""
 
     peaks: _SubpixelStep = _quarter_step
-    missing: _SubpixelStep = _quarter_step  # of the pixels that were found by looking for a keypoint
-    middle: float = 0.5  # px, where in its pixel a keypoint is that no step moves: targets were rounded down
+    missing: _SubpixelStep = _quarter_step  # for keypoints that the search found
+    middle: float = 0.5  # px from a pixel's coordinates to its centre; 0.5 where targets were rounded down
 
     @classmethod
     def of(cls, decode: str, kernel: int, limit: float | None, geometry: str = "classic") -> SubpixelSteps:
-        """Those of one of `GROUP_DECODERS`; UDP's authors move missing keypoints by quarters, and round nothing."""
+        """The steps of one of `GROUP_DECODERS`.
+
+        UDP's authors take quarter steps for missing keypoints, and their targets were not rounded.
+        """
         named: dict[str, _SubpixelStep] = {
             "argmax": _no_step,
             "quarter": _quarter_step,
@@ -296,7 +306,7 @@ class SubpixelSteps:
 
 
 def _patches_around(heatmaps: Tensor, keypoint: Tensor, xy: Tensor, radius: int) -> Tensor:
-    """Squares of heatmaps (K, h, w) around pixels (n, 2): (n, 2r+1, 2r+1); beyond the border the edge repeats."""
+    """Patches (n, 2r+1, 2r+1) of heatmaps (K, h, w) around pixels (n, 2); beyond the border the edge repeats."""
     height, width = heatmaps.shape[-2:]
     steps = torch.arange(-radius, radius + 1, device=heatmaps.device)
     x = (xy[:, 0, None] + steps).clamp(0, width - 1)  # (n, 2r+1)

@@ -1,11 +1,11 @@
-"""Keypoints to heatmaps and heatmaps to keypoints, on tensors, on their device.
+"""Encoding keypoints into heatmaps and decoding heatmaps into keypoints, on tensors, on their device.
 
 No loop runs over people or keypoints, and nothing here waits for a GPU: constants are kept there, and
-no step needs to know a number from it. Coordinates are heatmap pixels (x, y); `geometry` takes them
-to the crop and the image.
+no step needs a number back from it. Coordinates are heatmap pixels (x, y); `geometry` takes them
+to the crop and the frame.
 
 Encoding   biased    Gaussian around the rounded keypoint, cut off at 3 sigma (HRNet, SimpleBaseline)
-           unbiased  Gaussian around the keypoint itself, over the whole map (DARK, equation 8 ff.)
+           unbiased  Gaussian around the keypoint itself, over the whole heatmap (DARK, equation 8 ff.)
            udp       Gaussian around the keypoint itself, cut off at 3 sigma (mmpose 1.x `UDPHeatmap`)
 Decoding   argmax    the highest pixel
            quarter   a quarter pixel from there towards the higher neighbour (HRNet)
@@ -36,11 +36,11 @@ _FIXED_KERNELS = {
 
 
 def merge_flip(heatmaps: Tensor, flipped: Tensor, mirror: Tensor, *, shift: bool) -> Tensor:
-    """Mean of the heatmaps of crops and of their mirror images, both (N, K, h, w).
+    """Mean (N, K, h, w) of the heatmaps of crops and of those of their mirror images.
 
     mirror: (K,) the keypoint that each keypoint becomes in a mirror (`Skeleton.mirror`). `shift` moves the
-    mirrored-back map one column to the right, its first column kept, which the classic geometry
-    needs (HRNet, lib/core/function.py, `SHIFT_HEATMAP`).
+    heatmap that was mirrored back one column to the right and keeps its first column, which the classic
+    geometry needs (HRNet, lib/core/function.py, `SHIFT_HEATMAP`).
     """
     back = flipped.index_select(1, mirror).flip(-1)
     if shift:
@@ -49,9 +49,9 @@ def merge_flip(heatmaps: Tensor, flipped: Tensor, mirror: Tensor, *, shift: bool
 
 
 def _find_peaks(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
-    """The highest pixel of each map, the first of equals: x, y (N, K, 2) int64 and its value (N, K).
+    """The highest pixel of each heatmap, the first of equals: x, y (N, K, 2) int64, and its value (N, K).
 
-    Where no pixel is above 0 the position is (0, 0), as in the authors' `get_max_preds`.
+    If no pixel is above 0 the position is (0, 0), as in the authors' `get_max_preds`.
     """
     width = heatmaps.shape[-1]
     score, index = heatmaps.flatten(2).max(dim=2)
@@ -60,7 +60,10 @@ def _find_peaks(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _nan_where_not_finite(heatmaps: Tensor) -> Tensor:
-    """(N, K) NaN for maps with values that are not finite, else 0; for results to carry, so that nobody waits."""
+    """Markers (N, K) that travel with the scores: NaN for heatmaps with values that are not finite, else 0.
+
+    A test of the values would have to wait for the device.
+    """
     low, high = heatmaps.flatten(2).amin(2), heatmaps.flatten(2).amax(2)
     return 0 * (high - low)
 
@@ -76,7 +79,7 @@ def _pixels_around(heatmaps: Tensor, xy: Tensor, radius: int) -> Tensor:
 
 
 def _is_inside(xy: Tensor, size: tuple[int, int], low: int, high: int) -> Tensor:
-    """(N, K, 1) where low < x < w - high and the same for y; size is (width, height)."""
+    """Mask (N, K, 1) of low < x < w - high and the same for y; size: (width, height)."""
     x, y = xy[..., :1], xy[..., 1:]
     return (x > low) & (x < size[0] - high) & (y > low) & (y < size[1] - high)
 
@@ -102,10 +105,11 @@ def _decode_quarter(heatmaps: Tensor, kernel: int = 0, limit: float | None = Non
 def decode_dark(
     heatmaps: Tensor, kernel: int = 11, limit: float | None = DEFAULT_DECODE_LIMIT
 ) -> tuple[Tensor, Tensor]:
-    """DARK: one Newton step on the logarithm of the blurred map, from the peak of the unblurred one.
+    """DARK: one Newton step on the logarithm of the blurred heatmap, from the peak of the unblurred one.
 
-    kernel: side of the blur in heatmap px, odd. limit: the longest step an axis in heatmap px; None
-    is the authors' code, whose step on a noisy map can be many pixels long. Two pixels from the
+    Returns keypoints (N, K, 2) in heatmap px and their scores (N, K), the heights of the peaks.
+    kernel: side of the blur in heatmap px, odd. limit: the longest step per axis in heatmap px; None
+    is the authors' code, whose step on a noisy heatmap can be many pixels long. Within two pixels of the
     border, and where the Hessian is singular, the peak stays. DarkPose, lib/core/inference.py.
     """
     xy, score = _find_peaks(heatmaps)
@@ -119,7 +123,7 @@ def _decode_udp(
 ) -> tuple[Tensor, Tensor]:
     """UDP's DARK: derivatives one pixel wide, edges repeated, a Newton step everywhere.
 
-    Arguments as for `dark`. mmpose 1.x, mmpose/codecs/utils/refinement.py.
+    Arguments as for `decode_dark`. mmpose 1.x, mmpose/codecs/utils/refinement.py.
     """
     xy, score = _find_peaks(heatmaps)
     log = _log_pixels_around(modulate_heatmaps(heatmaps, kernel), xy, 1, low=1e-3, high=50.0)
@@ -199,7 +203,7 @@ def _newton_step(gradient: Tensor, dxx: Tensor, dyy: Tensor, dxy: Tensor, limit:
 
 
 def _log_pixels_around(heatmaps: Tensor, xy: Tensor, radius: int, *, low: float, high: float | None = None) -> Tensor:
-    """Logarithm of the clipped `_pixels_around` (N, K, 2r+1, 2r+1).
+    """Logarithm of `_pixels_around` (N, K, 2r+1, 2r+1), which are clipped to low..high before.
 
     Rounded once, to float32, like the authors' numpy: the derivatives subtract nearly equal numbers.
     """
@@ -208,32 +212,32 @@ def _log_pixels_around(heatmaps: Tensor, xy: Tensor, radius: int, *, low: float,
 
 
 def decode_dtype(tensor: Tensor) -> torch.dtype:
-    """float64 on a CPU, in which the authors' numpy computes; float32 on a GPU.
+    """The precision of decoding: float64 on a CPU, as the authors' numpy has it, and float32 on a GPU.
 
-    A consumer GPU takes 32 to 64 times as long in float64, and MPS has none. The keypoints of the reference
-    maps move by less than 3e-5 heatmap px (1e-4 where the Hessian is singular and no limit is set).
+    A consumer GPU takes 32 to 64 times as long in float64, and MPS has none. In float32 the keypoints of the
+    reference heatmaps move by less than 3e-5 heatmap px (1e-4 where the Hessian is singular and no limit is set).
     """
     return torch.float64 if tensor.device.type == "cpu" else torch.float32
 
 
 def modulate_heatmaps(heatmaps: Tensor, kernel: int) -> Tensor:
-    """Blur (N, K, h, w) with zeros outside, then scale each map back to its old maximum.
+    """Blur heatmaps (N, K, h, w) with zeros outside, then scale each back to its old maximum.
 
-    DARK, equation 9 f. The blur runs in `decode_dtype` numbers, as the authors' does.
+    DARK, equation 9 f. The blur runs in `decode_dtype`, like the authors'.
     """
     dtype = decode_dtype(heatmaps)
     rows, columns = (blur_matrix(n, kernel, heatmaps.device, dtype) for n in heatmaps.shape[-2:])
     blurred = (rows @ heatmaps.to(dtype) @ columns.T).float()
     old, new = heatmaps.amax((-2, -1), keepdim=True), blurred.amax((-2, -1), keepdim=True)
-    # A map without a positive pixel has no peak to keep; 0 / 0 must not become NaN.
+    # A heatmap without a positive pixel has no peak to keep; 0 / 0 must not become NaN.
     return blurred.mul_(torch.where(new == 0, torch.zeros_like(old), old / new))
 
 
 @lru_cache(maxsize=32)
 def blur_matrix(n: int, kernel: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """(n, n) band matrix that blurs a column of n pixels, zeros outside.
+    """Band matrix (n, n) that blurs a column of n pixels, with zeros outside.
 
-    A blur is separable, so two small matrix products do it for all maps at once.
+    A blur is separable, so two small matrix products blur all heatmaps at once.
     """
     radius = kernel // 2
     weights = _gaussian_kernel(kernel)
@@ -243,7 +247,7 @@ def blur_matrix(n: int, kernel: int, device: torch.device, dtype: torch.dtype) -
 
 
 def _gaussian_kernel(kernel: int) -> Tensor:
-    """(kernel,) float64 weights of cv2.getGaussianKernel(kernel, 0)."""
+    """Weights (kernel,) float64 of cv2.getGaussianKernel(kernel, 0)."""
     if kernel < 1 or kernel % 2 == 0:
         raise ValueError(f"a blur kernel must be odd and positive, but is {kernel}")
     if kernel in _FIXED_KERNELS:
@@ -260,8 +264,8 @@ def encode_heatmaps(
     """Target heatmaps (N, K, h, w) and target weights (N, K), both float32.
 
     keypoints: (N, K, 2) heatmap px; visible: (N, K), drawn where above 0.5; size: (width, height);
-    sigma: px, 2 for 64x48, 3 for 96x72, 1 for 32x24. The weight is the visibility, and 0 for a keypoint
-    whose 3-sigma patch lies outside the map. HRNet and DarkPose, `JointsDataset.generate_target`.
+    sigma: px, 2 for 64x48, 3 for 96x72, 1 for 32x24; encoding: see above. The weight is the visibility, and 0
+    for a keypoint whose 3-sigma patch lies outside the heatmap. HRNet and DarkPose, `JointsDataset.generate_target`.
     """
     keypoints = keypoints.double()
     radius = 3 * sigma

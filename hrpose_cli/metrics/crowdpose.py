@@ -1,8 +1,8 @@
 """CrowdPose's AP, on 14 keypoints and split by how crowded an image is (Li et al. 2019).
 
-Its evaluation code is COCO's but for three things: its own sigmas, a person's area is 0.53 of the
-box whatever the annotation says, and AP is also given for easy, medium and hard images. So
-pycocotools computes all of it, from annotations with that area.
+Its evaluation code differs from COCO's in three points: it has its own sigmas, a person's area is always
+0.53 of the box, and AP is also given for easy, medium and hard images. So pycocotools computes all of it,
+from annotations with that area.
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from hrpose_cli.metrics import coco
 from hrpose_cli.skeletons import CROWDPOSE
 
 _AREA_FRACTION = 0.53  # of the box
-_CROWD_LEVELS = {"easy": (0.0, 0.2), "medium": (0.2, 0.8), "hard": (0.8, float("inf"))}  # crowdIndex from, and below
+_CROWD_LEVELS = {"easy": (0.0, 0.2), "medium": (0.2, 0.8), "hard": (0.8, float("inf"))}  # crowdIndex: from, and below
 _OVERALL = ("AP", "AP50", "AP75", "AR", "AR50", "AR75")
 _REQUIRED_KEYS = {
     **ANNOTATION_KEYS,
@@ -36,8 +36,8 @@ def evaluate_crowdpose(
 ) -> dict[str, float]:
     """CrowdPose's numbers for result rows, by name; -1 where there is nothing to measure.
 
-    truth: from `load_crowdpose`; image_ids: the images to count, all by default. The authors
-    round the last three to four digits.
+    truth: from `load_crowdpose`; image_ids: the images to count, all by default. The authors round the AP of
+    the three levels to four digits.
     """
     if not rows:
         return dict.fromkeys(_METRIC_NAMES, 0.0)

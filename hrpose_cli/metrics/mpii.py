@@ -1,8 +1,8 @@
-"""MPII's files: who is where, how people are cropped, and what PCKh needs beside that.
+"""MPII's files: the people, the regions to crop, and the ground truth of PCKh.
 
 The annotation JSON is the one of the HRNet and SimpleBaseline authors (`annot/valid.json`): a list of
 people with `image`, `center`, `scale`, `keypoints` and `joints_vis`. Head boxes and missing keypoints are
-in their `annot/gt_valid.mat`. MPII counts pixels from 1; what leaves this module counts from 0.
+in their `annot/gt_valid.mat`. MPII counts pixels from 1; everything that leaves this module counts from 0.
 """
 
 import io
@@ -29,7 +29,7 @@ _CENTER_SHIFT = 15.0  # px per unit of scale: the centre is moved towards the fe
 
 @dataclass(frozen=True)
 class MpiiPerson:
-    """One entry of the annotation JSON, as it stands there."""
+    """One entry of the annotation JSON, with its values."""
 
     image: str  # file name
     center: tuple[float, float]  # px from 1; (-1, -1): unknown
@@ -38,22 +38,22 @@ class MpiiPerson:
 
 @dataclass(frozen=True)
 class HeadTruth:
-    """What PCKh measures against, for N people."""
+    """The ground truth of PCKh for N people."""
 
     keypoints: NDArray[np.float64]  # (N, 16, 2) px from 0
     visible: NDArray[np.bool_]  # (N, 16)
-    head: NDArray[np.float64]  # (N,) px, the size that errors are measured in
+    head: NDArray[np.float64]  # (N,) px, head sizes, the unit of errors
 
     def __len__(self) -> int:
         return len(self.keypoints)
 
     def errors(self, found: ArrayLike) -> KeypointErrors:
-        """(N, 16) errors of keypoints (N, 16, 2) in head sizes, for `pck.pckh`."""
+        """Errors (N, 16) of keypoints (N, 16, 2) in head sizes, for `pckh`."""
         return relative_errors(found, self.keypoints, self.head, visible=self.visible)
 
 
 def load_mpii(path: Path) -> list[MpiiPerson]:
-    """The people of an annotation JSON, in its order."""
+    """The people of an annotation JSON, in its order; FormatError for another file."""
     rows = read_json(path, "MPII annotations")
     try:
         if not isinstance(rows, list) or not rows:
@@ -69,10 +69,10 @@ def _read_person(row: dict[str, Any]) -> MpiiPerson:
 
 
 def _person_regions(people: Sequence[MpiiPerson]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Centres (N, 2) and sizes (N, 2) px of the squares to crop, as `geometry.region_affines` takes them.
+    """Centres (N, 2) and sizes (N, 2) in px of the squares to crop, for `geometry.region_affines`.
 
-    The centre goes 15 px per unit of scale down and the square is padded by 1.25, so that no limb is
-    cut; neither where the centre is unknown. HRNet, lib/dataset/mpii.py, `_get_db`.
+    The centre is moved down by 15 px per unit of scale and the square is padded by 1.25, so that no limb is
+    cut off; neither happens if the centre is unknown. HRNet, lib/dataset/mpii.py, `_get_db`.
     """
     center = np.array([one.center for one in people], np.float64).reshape(-1, 2)
     scale = np.array([one.scale for one in people], np.float64)
@@ -83,7 +83,7 @@ def _person_regions(people: Sequence[MpiiPerson]) -> tuple[NDArray[np.float64], 
 
 
 def mpii_boxes(people: Sequence[MpiiPerson], geometry: Geometry = "classic") -> dict[int, Boxes]:
-    """One box a person, by its number in the file, which `geometry.box_regions` turns into its region."""
+    """One box per person, by the person's number in the file; `geometry.box_regions` turns it into the region."""
     center, size = _person_regions(people)
     span = size / PADDING
     corner = center - (span - (geometry == "dark")) / 2
@@ -97,7 +97,7 @@ def mpii_truth_path(annotations: Path) -> Path:
 
 
 def load_mpii_truth(path: Path, people: int) -> HeadTruth:
-    """The `people` of the authors' `gt_valid.mat`, in the order of `valid.json`."""
+    """The ground truth in the authors' `gt_valid.mat`, in the order of `valid.json`; FormatError unless of `people`."""
     if not path.is_file():
         raise InputError(f"PCKh needs {path}: the head boxes and missing keypoints, which the annotation JSON lacks")
     content = _load_mat(path)
@@ -115,7 +115,7 @@ def load_mpii_truth(path: Path, people: int) -> HeadTruth:
         wanted = "pos_gt_src (16, 2, N), jnt_missing (16, N), headboxes_src (2, 2, N)"
         raise FormatError(f"{path} is not the gt_valid.mat of the HRNet authors, which has {wanted}") from error
     if n != people:
-        raise FormatError(f"{path} has {n} people, but the annotations {people}: are they of another split?")
+        raise FormatError(f"{path} has {n} people, but the annotations {people}: are they from another split?")
     sizes = head_sizes(head.reshape(4, n).T)
     return HeadTruth(keypoints.transpose(2, 0, 1).astype(np.float64) - 1, missing.T == 0, sizes)
 
@@ -137,7 +137,7 @@ def _load_mat(path: Path) -> dict[str, Any]:
 
 
 def load_mpii_predictions(path: Path, people: int) -> list[dict[str, Any]]:
-    """Rows for `predicted_keypoints`, of a result JSON or of the authors' pred.mat, which counts pixels from 1."""
+    """Rows for `predicted_keypoints` from a result JSON or the authors' pred.mat, which counts pixels from 1."""
     if path.suffix != ".mat":
         return read_coco_results(path)
     found = np.asarray(_load_mat(path).get("preds"), np.float64)
@@ -148,9 +148,10 @@ def load_mpii_predictions(path: Path, people: int) -> list[dict[str, Any]]:
 
 
 def predicted_keypoints(rows: Sequence[dict[str, Any]], people: int) -> NDArray[np.float64]:
-    """(N, 16, 2) px: the best-scoring row of each person, infinitely far away for people without any.
+    """Keypoints (N, 16, 2) in px of the best-scoring row of each person, infinitely far away for people without one.
 
-    rows: COCO's result rows, whose image_id is a person's number in the annotation JSON, from 0.
+    rows: COCO's result rows, whose image_id is a person's number in the annotation JSON, from 0. FormatError for
+    other numbers or another number of keypoints.
     """
     found = np.full((people, _KEYPOINT_COUNT, 2), np.inf)
     for row in sorted(rows, key=lambda row: float(row["score"])):

@@ -1,8 +1,8 @@
 """OCHuman's annotations as COCO's, whose AP scores them (Zhang et al. 2019, Pose2Seg).
 
-The data set is published twice: as COCO files (val: the first 2,500 images, test: the rest), which
-are read as they are, and as one file of its own format, of which only people with both keypoints and
-a mask count. Its area is that of the box.
+The data set is published twice: as COCO files (val: the first 2,500 images, test: the rest), which are
+read as they are, and as one file in its own format, in which only people with both keypoints and a mask
+count. A person's area there is that of the box.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from hrpose_cli.files import read_json
 from hrpose_cli.metrics.coco import index_coco_truth
 from hrpose_cli.skeletons import COCO
 
-# Own: 0 missing, 1 visible, 2 hidden by oneself, 3 hidden by others. COCO: 2 visible, 1 hidden.
+# OCHuman's flags to COCO's: 0 missing, 1 visible, 2 self-occluded, 3 occluded by others; COCO: 2 visible, 1 hidden.
 _SEEN_FLAGS = {0: 0, 1: 2, 2: 2, 3: 1}
 
 
@@ -31,9 +31,9 @@ def load_ochuman(path: Path) -> Any:
 
 
 def _to_coco(content: dict[str, Any]) -> dict[str, Any]:
-    """OCHuman's own format as COCO's, numbered as the authors' converter numbers: ids count from 1.
+    """OCHuman's own format as COCO's, numbered like the authors' converter: ids count from 1.
 
-    Masks are left out, since no keypoint is scored by them. OCHumanApi, ochuman.py, `toCocoFormart`.
+    Masks are left out, since keypoints are scored without them. OCHumanApi, ochuman.py, `toCocoFormart`.
     """
     order = [content["keypoint_names"].index(name) for name in COCO.keypoints]
     images: list[dict[str, Any]] = []
@@ -47,7 +47,7 @@ def _to_coco(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_person(one: dict[str, Any], order: Sequence[int], image_id: int, number: int) -> dict[str, Any]:
-    """One person's entry; `order` is where the keypoints of COCO stand in the row."""
+    """One person's entry; order: the positions of COCO's keypoints in OCHuman's list."""
     x1, y1, x2, y2 = one["bbox"]
     keypoints = [one["keypoints"][3 * k : 3 * k + 3] for k in order]
     return {

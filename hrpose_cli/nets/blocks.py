@@ -1,4 +1,4 @@
-"""Residual blocks and small builders that every net of this package shares."""
+"""Residual blocks and small builders that all nets of this package share."""
 
 from torch import Tensor, nn
 
@@ -14,7 +14,7 @@ def conv3x3(inputs: int, outputs: int, stride: int = 1) -> nn.Conv2d:
 
 
 def conv_bn(inputs: int, outputs: int, *, stride: int = 1, relu: bool = True) -> nn.Sequential:
-    """3x3 convolution, batch norm and, unless told otherwise, ReLU."""
+    """3x3 convolution, batch norm and, by default, ReLU."""
     layers: list[nn.Module] = [conv3x3(inputs, outputs, stride), batch_norm(outputs)]
     return nn.Sequential(*layers, nn.ReLU(inplace=True)) if relu else nn.Sequential(*layers)
 
@@ -41,7 +41,7 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 (which carries the stride), 1x1 and a shortcut; the output is 4 x planes wide."""
+    """1x1, 3x3 (with the stride) and 1x1 convolution and a shortcut; the output has 4 x planes channels."""
 
     expansion = 4
 
@@ -75,7 +75,7 @@ def _shortcut(inputs: int, outputs: int, stride: int) -> nn.Sequential | None:
 def stack_blocks(
     block: type[BasicBlock | Bottleneck], inputs: int, planes: int, count: int, stride: int = 1
 ) -> nn.Sequential:
-    """`count` blocks in a row, the stride in the first."""
+    """`count` blocks in a row, of which the first has the stride."""
     first = block(inputs, planes, stride)
     rest = [block(planes * block.expansion, planes) for _ in range(count - 1)]
     return nn.Sequential(first, *rest)

@@ -1,4 +1,4 @@
-"""Nets by the name of their architecture: the class and the dataclass of the integers that make it."""
+"""Nets by the name of their architecture: the class, and the dataclass of the integers that define it."""
 
 import re
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ def simplify_net(net: nn.Module) -> nn.Module:
 
 
 def fp32_parts(net: nn.Module) -> re.Pattern[str] | None:
-    """A pattern for the names of those layers of a `simplify_net` net that lose most in a format of few digits."""
+    """Pattern for the names of the layers of `simplify_net` that lose most in bf16 and fp16."""
     if isinstance(net, LiteHRNet):
         return FastLiteHRNet.delicate
     return Trunk.delicate if isinstance(net, Trunk) else None

@@ -1,9 +1,8 @@
-"""Lite-HRNet as it runs: the same function with less to move.
+"""Lite-HRNet for inference: the same function without channel shuffles.
 
-A channel shuffle, and the splitting and joining around it, takes every value of a feature map to
-another place, which takes as long as the convolutions. Here channels stay where they are, and the
-weights around them are reordered instead, once. An `order` (C,) says which channel of the published
-net lies at each place.
+A channel shuffle, with the splitting and joining around it, moves every value of a feature map, which takes
+as long as the convolutions. Here the channels stay in place, and the weights around them are reordered
+instead, once. An `order` (C,) says which channel of the published net lies at each position.
 """
 
 import copy
@@ -23,9 +22,9 @@ _EMPTY = -1
 
 
 class FastLiteHRNet(nn.Module):
-    """`LiteHRNet` for evaluation: (N, 3, H, W) normalised images -> the same (N, K, H/4, W/4) heatmaps."""
+    """`LiteHRNet` for evaluation: the same heatmaps (N, K, H/4, W/4) of normalised images (N, 3, H, W)."""
 
-    # In float32 these parts, a 25th of the work, keep two thirds of what the net loses in bf16.
+    # Layers to keep in float32 while the rest runs in bf16: a 25th of the work that saves two thirds of the loss.
     delicate = re.compile(r"stem\.(branch1|expand_conv|depthwise_conv|linear_conv)|cat|steps\.0\.transition")
 
     def __init__(self, net: LiteHRNet) -> None:
@@ -39,7 +38,10 @@ class FastLiteHRNet(nn.Module):
             feeds = [orders[min(i, len(orders) - 1)] for i in range(len(transition))]
             orders = [_order_after_layer(layer, order) for layer, order in zip(transition, feeds, strict=True)]
             grown = _permute_each(transition, feeds, orders)
-            units = [_InPlaceExchange(unit, orders) for unit in modules_of_type(stage, ExchangeUnit)]
+            units: list[_InPlaceExchange] = []
+            for unit in modules_of_type(stage, ExchangeUnit):
+                units.append(_InPlaceExchange(unit, orders))
+                orders = units[-1].orders
             self.steps.append(_TransitionAndStage(grown, ExchangeStage(*units)))
         self.head_layer, down = net.head_layer, orders[::-1]
         ends = [*down[1:], torch.arange(len(down[-1]))]
@@ -77,14 +79,14 @@ class _WideStem(nn.Module):
 
 
 def _stem_order(channels: int) -> Tensor:
-    """Of what leaves `_WideStem`: the left branch has the even channels."""
+    """The order of the channels that leave `_WideStem`: its left branch has the even ones."""
     return torch.cat([torch.arange(0, channels, 2), torch.arange(1, channels, 2)])
 
 
 class _InPlaceUnit(nn.Module):
-    """`ShuffleUnit` that writes its results over what they were made of, and moves nothing.
+    """`ShuffleUnit` that writes its results over its inputs and moves nothing.
 
-    Takes values that are not negative, as all that enters these units.
+    Inputs must not be negative, and those of these units never are.
     """
 
     still: Tensor
@@ -110,7 +112,7 @@ def _order_after_unit(order: Tensor) -> Tensor:
 
 
 class _TransitionAndStage(nn.Module):
-    """A transition and the stage behind it."""
+    """A transition and the stage that follows it."""
 
     def __init__(self, transition: nn.ModuleList, stage: ExchangeStage) -> None:
         super().__init__()
@@ -123,22 +125,19 @@ class _TransitionAndStage(nn.Module):
 
 
 class _InPlaceExchange(nn.Module):
-    """`_ExchangeUnit` of `_InPlaceUnit`s."""
+    """`ExchangeUnit` of `_InPlaceUnit`s. `orders` is of the channels that leave each branch."""
 
-    def __init__(self, unit: ExchangeUnit, orders: list[Tensor]) -> None:
-        """orders: of what enters each branch; afterwards of what leaves it."""
+    def __init__(self, unit: ExchangeUnit, orders: Sequence[Tensor]) -> None:
+        """orders: of the channels that enter each branch."""
         super().__init__()
-        self.layers = nn.ModuleList()
-        for i, layer in enumerate(unit.layers):
-            blocks = modules_of_type(layer, ShuffleUnit)
-            # Nothing but the sum reads branch 0 itself, and that adds it twice.
-            gains = [1.0] * (len(blocks) - 1) + [2.0 if i == 0 else 1.0]
-            still = nn.Sequential()
-            for block, gain in zip(blocks, gains, strict=True):
-                still.append(_InPlaceUnit(block, orders[i], gain=gain))
-                orders[i] = _order_after_unit(orders[i])
-            self.layers.append(still)
-        self.sums = nn.ModuleList(_BranchSum(row, orders, i) for i, row in enumerate(unit.fuse_layers))
+        # Nothing but the sum reads branch 0 itself, and that adds it twice.
+        branches = [
+            _in_place_branch(layer, order, gain=2 if i == 0 else 1)
+            for i, (layer, order) in enumerate(zip(unit.layers, orders, strict=True))
+        ]
+        self.layers = nn.ModuleList(layer for layer, _ in branches)
+        self.orders = [order for _, order in branches]
+        self.sums = nn.ModuleList(_BranchSum(row, self.orders, i) for i, row in enumerate(unit.fuse_layers))
 
     def forward(self, inputs: list[Tensor]) -> list[Tensor]:
         branches = [layer(x) for layer, x in zip(self.layers, inputs, strict=True)]
@@ -149,11 +148,20 @@ class _InPlaceExchange(nn.Module):
         return [F.relu(x) for x in sums]
 
 
-class _BranchSum(nn.Module):
-    """What all branches add to one of them: `ExchangeUnit.fuse`, but it adds before it enlarges and doubles nothing.
+def _in_place_branch(layer: nn.Module, order: Tensor, *, gain: float) -> tuple[nn.Sequential, Tensor]:
+    """The `ShuffleUnit`s of a branch as `_InPlaceUnit`s, the last one times `gain`, and the order after them."""
+    units, branch = modules_of_type(layer, ShuffleUnit), nn.Sequential()
+    for i, unit in enumerate(units):
+        branch.append(_InPlaceUnit(unit, order, gain=gain if i == len(units) - 1 else 1))
+        order = _order_after_unit(order)
+    return branch, order
 
-    Nearest neighbours of a sum are the sum of nearest neighbours, and those of four times the size
-    are those of those of twice the size: so one map is enlarged instead of one for each source.
+
+class _BranchSum(nn.Module):
+    """The sum of all branches on one of them, as `ExchangeUnit.fuse`, but added before enlarging and without doubling.
+
+    Nearest-neighbour enlargement is linear, and by 4 it is the same as by 2 twice: so the branches below are
+    added up on the way, and one map is enlarged instead of one per branch.
     """
 
     def __init__(self, row: nn.Module, orders: Sequence[Tensor], target: int) -> None:
@@ -174,7 +182,7 @@ class _BranchSum(nn.Module):
 
 
 def _sum_enlarged(maps: Sequence[Tensor]) -> Tensor:
-    """Of maps, each half as large as the one before it; twice the size of the first."""
+    """The sum of maps, each half as large as the one before it, at twice the size of the first."""
     total, *rest = maps
     if rest:
         total = total + _sum_enlarged(rest)
@@ -185,7 +193,7 @@ def _sum_enlarged(maps: Sequence[Tensor]) -> Tensor:
 
 
 def _order_after_layer(layer: nn.Module, order: Tensor) -> Tensor:
-    """Of what a layer of a transition gives for channels in `order`."""
+    """The order of the channels that a layer of a transition returns for channels in `order`."""
     found = modules_of_type(layer, ConvBN)
     return torch.arange(found[-1].conv.out_channels) if found else order
 
@@ -195,7 +203,7 @@ def _permute_each(layers: Iterable[nn.Module], inputs: Sequence[Tensor], outputs
 
 
 def _permute_layers(layer: nn.Module, inputs: Tensor, outputs: Tensor, *, gain: float = 1) -> nn.Sequential:
-    """The convolutions of `layer` between places; the last one is no depthwise one, and multiplied by `gain`."""
+    """The convolutions of `layer` from order `inputs` to `outputs`; the last one is not depthwise and gets `gain`."""
     layers, order = modules_of_type(layer, ConvBN), inputs
     for i, each in enumerate(layers):
         last = i == len(layers) - 1
@@ -205,7 +213,7 @@ def _permute_layers(layer: nn.Module, inputs: Tensor, outputs: Tensor, *, gain: 
 
 
 def modules_of_type(module: nn.Module, kind: type[_AnyModule]) -> list[_AnyModule]:
-    """The parts of a kind, in the order in which they work."""
+    """The submodules of a type, in the order in which they run."""
     return [part for part in module.modules() if isinstance(part, kind)]
 
 
@@ -217,9 +225,9 @@ def _is_depthwise(layer: ConvBN) -> bool:
 def _permute_conv(
     layer: ConvBN, inputs: Tensor, outputs: Tensor, *, relu: bool | None = None, gain: float = 1
 ) -> ConvBN:
-    """`layer` with its channel `inputs` (I,) at each place that it reads and `outputs` (O,) at each that it writes.
+    """`layer` with its input channels in the order `inputs` (I,) and its output channels in `outputs` (O,).
 
-    Where these say NOTHING it reads nothing or writes zero. Of a depthwise layer both are the same.
+    Where these are `_EMPTY` it reads nothing or writes zero. A depthwise layer needs the same order for both.
     """
     old, groups = layer.conv, len(inputs) if _is_depthwise(layer) else 1
     rectified = isinstance(layer.relu, nn.ReLU) if relu is None else relu
@@ -234,5 +242,5 @@ def _permute_conv(
 
 
 def _permute_rows(rows: Tensor, which: Tensor) -> Tensor:
-    """The rows `which`, and zeros where that is NOTHING."""
+    """The rows `which`, and zeros where that is `_EMPTY`."""
     return torch.cat([rows, torch.zeros_like(rows[:1])])[which]

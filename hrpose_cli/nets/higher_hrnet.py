@@ -1,8 +1,8 @@
 """HigherHRNet: HRNet, and one more pair of heatmaps at twice its resolution, with tags.
 
 Cheng et al., HigherHRNet: Scale-Aware Representation Learning for Bottom-Up Human Pose Estimation,
-CVPR 2020, figure 2. Tags are associative embeddings (Newell et al. 2017): joints of one person have
-like tags. Module names are those of the authors' files.
+CVPR 2020, figure 2. Tags are associative embeddings (Newell et al. 2017): the keypoints of one person
+have similar tags. Module names are those of the authors' files.
 """
 
 from dataclasses import dataclass
@@ -18,10 +18,10 @@ from hrpose_cli.nets.simple_baseline import doubling_layers
 
 @dataclass(frozen=True)
 class HigherNetConfig(NetConfig):
-    """The integers that make one HigherHRNet; the defaults are the published W32."""
+    """The integers that define one HigherHRNet; the defaults are the published W32."""
 
-    refine: int = 4  # residual blocks at 1/2
-    corners: bool = False  # whether pixels at the corners of both resolutions lie on each other, as UDP has it
+    refine: int = 4  # residual blocks at half the input's resolution
+    corners: bool = False  # align the corner pixels of both resolutions, as UDP does
 
 
 _CONFIGS = {
@@ -31,10 +31,9 @@ _CONFIGS = {
 
 
 class HigherHRNet(Trunk):
-    """(N, 3, H, W) normalised images; H and W multiples of 32.
+    """Normalised images (N, 3, H, W) to K heatmaps and K tags (N, 2K, H/2, W/2); H and W are multiples of 32.
 
-    In training the outputs of both resolutions come out, as `outputs` gives them, because each has
-    its own loss; otherwise they are merged: (N, 2K, H/2, W/2), K heatmaps and K tags.
+    In training the result is that of `outputs`, not merged, because each resolution has its own loss.
     """
 
     def __init__(self, config: HigherNetConfig = _CONFIGS["higher-hrnet-w32"]) -> None:
@@ -59,7 +58,7 @@ class HigherHRNet(Trunk):
 
 
 def _merge_outputs(outputs: list[Tensor], *, corners: bool = False) -> Tensor:
-    """(N, 2K, H/2, W/2): the mean of both resolutions' heatmaps, and the tags; corners: see `HigherNetConfig`.
+    """The mean of both resolutions' heatmaps, and the tags: (N, 2K, H/2, W/2); corners: see `HigherNetConfig`.
 
     HigherHRNet, lib/core/inference.py, `get_multi_stage_outputs`.
     """

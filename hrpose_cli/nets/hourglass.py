@@ -16,13 +16,13 @@ from hrpose_cli.nets.blocks import batch_norm
 
 @dataclass(frozen=True)
 class HourglassConfig:
-    """The integers that make one stack of hourglasses; the defaults are the paper's 8 stacks."""
+    """The integers that define one stack of hourglasses; the defaults are the paper's 8 stacks."""
 
     stacks: int = 8
-    blocks: int = 1  # residual units at each place of an hourglass
+    blocks: int = 1  # residual units at each position of an hourglass
     features: int = 256  # channels of the hourglasses
-    depth: int = 4  # how often an hourglass halves the resolution
-    joints: int = 17  # K, heatmaps that come out
+    depth: int = 4  # the number of times an hourglass halves the resolution
+    joints: int = 17  # K, the number of heatmaps
 
 
 _CONFIGS = {
@@ -32,10 +32,10 @@ _CONFIGS = {
 
 
 class HourglassNet(nn.Module):
-    """(N, 3, H, W) normalised images -> (N, K, H/4, W/4) heatmaps; H and W multiples of 4, at least 64.
+    """Normalised images (N, 3, H, W) to heatmaps (N, K, H/4, W/4); H and W are multiples of 4 and at least 64.
 
-    In training the heatmaps of every stack come out, first stack first, as a list, because each has
-    its own loss (section 3.2, intermediate supervision); otherwise those of the last stack alone.
+    In training the result is a list of the heatmaps of every stack, first stack first, because each has
+    its own loss (section 3.2, intermediate supervision); otherwise it is the heatmaps of the last stack.
     """
 
     def __init__(self, config: HourglassConfig = _CONFIGS["hourglass-8"]) -> None:
@@ -47,7 +47,7 @@ class HourglassNet(nn.Module):
         self.relu = nn.ReLU(inplace=True)
         self.layer1 = _residual_units(width // 4, width // 2, 1)
         self.maxpool = nn.MaxPool2d(2, 2)
-        self.layer2 = _residual_units(width // 2, width, 1)  # the paper widens one unit later, the files here
+        self.layer2 = _residual_units(width // 2, width, 1)  # the paper widens one unit later than the files
         self.layer3 = _residual_units(width, width, 1)
         self.hg = nn.ModuleList(_Hourglass(width, config.blocks, config.depth) for _ in range(config.stacks))
         self.res = nn.ModuleList(_residual_units(width, width, config.blocks) for _ in range(config.stacks))
@@ -61,7 +61,7 @@ class HourglassNet(nn.Module):
         return heatmaps if self.training else heatmaps[-1]
 
     def heatmaps(self, x: Tensor) -> list[Tensor]:
-        """(N, K, H/4, W/4) of each stack."""
+        """Heatmaps (N, K, H/4, W/4) of each stack."""
         x = self.layer1(self.relu(self.bn1(self.conv1(x))))  # (N, features/2, H/2, W/2)
         x = self.layer3(self.layer2(self.maxpool(x)))  # (N, features, H/4, W/4)
         found: list[Tensor] = []
@@ -76,8 +76,8 @@ class HourglassNet(nn.Module):
 class _Hourglass(nn.Module):
     """Halves the resolution `depth` times and comes back, with a residual path at every size.
 
-    `hg` holds the units of each size, the smallest first: beside, before and after the smaller sizes,
-    and, for the smallest, what is at the bottom.
+    `hg` holds the units of each size, the smallest first: those beside, before and after the smaller sizes,
+    and for the smallest size those at the bottom.
     """
 
     def __init__(self, width: int, blocks: int, depth: int) -> None:
@@ -91,7 +91,7 @@ class _Hourglass(nn.Module):
         return self.at(len(self.hg) - 1, x)
 
     def at(self, level: int, x: Tensor) -> Tensor:
-        """The hourglass from `level` down; level 0 is the smallest."""
+        """Run the hourglass from `level` down; level 0 is the smallest."""
         parts = self.hg[level]
         beside = parts[0](x)  # type: ignore[index]
         low = parts[1](F.max_pool2d(x, 2, 2))  # type: ignore[index]
@@ -129,5 +129,5 @@ def _residual_units(inputs: int, outputs: int, count: int) -> nn.Sequential:
 
 
 def _conv_unit(width: int) -> nn.Sequential:
-    """1x1 convolution, batch norm, ReLU."""
+    """1x1 convolution, batch norm and ReLU."""
     return nn.Sequential(nn.Conv2d(width, width, 1), batch_norm(width), nn.ReLU(inplace=True))

@@ -16,13 +16,13 @@ from hrpose_cli.nets.blocks import BasicBlock, Bottleneck, batch_norm, conv3x3, 
 
 @dataclass(frozen=True)
 class NetConfig:
-    """The integers that make one HRNet; the defaults are the published W32."""
+    """The integers that define one HRNet; the defaults are the published W32."""
 
     width: int = 32  # channels C of the 1/4 branch; branch i has C * 2**i
     modules: tuple[int, int, int] = (1, 4, 3)  # exchange units in stages 2, 3 and 4
-    blocks: int = 4  # residual blocks a branch in each unit
+    blocks: int = 4  # residual blocks per branch in each unit
     bottlenecks: int = 4  # blocks of layer1, the only stage with one resolution
-    joints: int = 17  # K, heatmaps that come out
+    joints: int = 17  # K, the number of heatmaps
 
     @property
     def widths(self) -> list[int]:
@@ -36,10 +36,10 @@ _CONFIGS = {
 
 
 class Trunk(nn.Module):
-    """HRNet without its head; H and W multiples of 32."""
+    """HRNet without its head; H and W are multiples of 32."""
 
-    # In float32 the stem, what makes the heatmaps and all sums, which carry what was found through the net, keep
-    # more than half of what is lost in bf16; what is multiplied there is a 50th of the work.
+    # Layers to keep in float32 while the rest runs in bf16: the stem, the head and the sums of all branches. They
+    # save more than half of the accuracy that bf16 costs, and their multiplications are a 50th of the work.
     delicate = re.compile(r"(^|net\.)(conv[12]|relu)\b|final_layer|\badd|relu_out|stage\d\.\d\.relu")
 
     def __init__(self, config: NetConfig) -> None:
@@ -60,7 +60,7 @@ class Trunk(nn.Module):
         self.stage4 = _build_stage(widths, modules[2], config.blocks, last=True)
 
     def features(self, x: Tensor) -> Tensor:
-        """(N, 3, H, W) normalised images -> (N, C, H/4, W/4)."""
+        """Features (N, C, H/4, W/4) of normalised images (N, 3, H, W)."""
         x = self.relu(self.bn1(self.conv1(x)))
         x = self.relu(self.bn2(self.conv2(x)))  # (N, 64, H/4, W/4)
         branches = self.stage2(apply_transition(self.transition1, [self.layer1(x)]))
@@ -69,7 +69,7 @@ class Trunk(nn.Module):
 
 
 class HRNet(Trunk):
-    """(N, 3, H, W) normalised images -> (N, K, H/4, W/4) heatmaps; H and W multiples of 32."""
+    """Normalised images (N, 3, H, W) to heatmaps (N, K, H/4, W/4); H and W are multiples of 32."""
 
     def __init__(self, config: NetConfig = _CONFIGS["hrnet-w32"]) -> None:
         super().__init__(config)
@@ -81,7 +81,7 @@ class HRNet(Trunk):
 
 
 class _ExchangeUnit(nn.Module):
-    """Residual blocks on each branch, then every branch gets the sum of all, resampled to it."""
+    """Residual blocks on each branch; then every branch gets the sum of all branches, resampled to its size."""
 
     def __init__(self, widths: Sequence[int], blocks: int, outputs: int) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ class _ExchangeUnit(nn.Module):
 
 
 class ExchangeStage(nn.Sequential):
-    """Exchange units in a row; indexes are the authors' (`stage3.2.branches...`)."""
+    """Exchange units in a row, with the authors' indices (`stage3.2.branches...`)."""
 
     def forward(self, branches: list[Tensor]) -> list[Tensor]:
         for unit in self:
@@ -122,7 +122,7 @@ def _build_stage(widths: Sequence[int], modules: int, blocks: int, *, last: bool
 
 
 def _build_fuse_layer(widths: Sequence[int], source: int, target: int) -> nn.Module:
-    """What takes branch `source` to the resolution and width of branch `target`."""
+    """The layers that take branch `source` to the resolution and width of branch `target`."""
     if source == target:
         return nn.Identity()
     if source > target:
@@ -137,7 +137,7 @@ def _build_fuse_layer(widths: Sequence[int], source: int, target: int) -> nn.Mod
 
 
 def _build_transition(before: Sequence[int], after: Sequence[int]) -> nn.ModuleList:
-    """From the branches of one stage to those of the next; a new branch grows from the lowest."""
+    """The layers between the branches of two stages; a new branch grows from the lowest one."""
     layers: list[nn.Module] = []
     for i, width in enumerate(after):
         if i >= len(before):

@@ -1,4 +1,4 @@
-"""The start of a net before training, and its size in multiply-adds."""
+"""Initial weights of nets for a training, and their size in multiply-adds."""
 
 import torch
 from torch import nn
@@ -7,11 +7,11 @@ from hrpose_cli.nets.higher_hrnet import HigherHRNet
 
 
 def initialise_net(net: nn.Module) -> None:
-    """A start without pre-training: He et al. 2015 (fan out), and outputs that are nearly zero.
+    """Set weights for a training from scratch: He et al. 2015 (fan out), and outputs that are nearly zero.
 
-    For the nets whose last layers are called `final_layer` or `final_layers`. The authors start from
-    ImageNet, or with every convolution N(0, 0.001), which needs many epochs before it leaves the
-    all-zero answer; their last layers are as here.
+    For nets whose last layers are called `final_layer` or `final_layers`. The authors start from ImageNet,
+    or with every convolution N(0, 0.001), which needs many epochs to leave the all-zero answer; they
+    initialise the last layers as here.
     """
     for name, module in net.named_modules():
         if not isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
@@ -35,6 +35,6 @@ def multiply_adds(net: nn.Module, size: tuple[int, int]) -> int:
 
 
 def initialise_tags(net: HigherHRNet) -> None:
-    """Tags that differ from the start: where all are alike, nothing pushes people apart."""
+    """Set weights whose tags differ from the start: if all were alike, nothing would push people apart."""
     low = net.final_layers[0]
     nn.init.normal_(low.weight[net.config.joints :], std=0.1)  # type: ignore[index]

@@ -2,8 +2,8 @@
 
 Yu et al., Lite-HRNet: A Lightweight High-Resolution Network, CVPR 2021, section 3.1 and table 1
 ("wider naive": shuffle blocks of ShuffleNet V2, no conditional channel weighting, 40 channels
-first). Module names are those of the authors' files. The head and the sum in `_ExchangeUnit` are
-PaddleDetection's PP-TinyPose, so that its weights can be the start of a training.
+first). Module names are those of the authors' files. The head and the sum in `ExchangeUnit` are those of
+PaddleDetection's PP-TinyPose, so that a training can start from its weights.
 """
 
 import copy
@@ -23,13 +23,13 @@ _AnyNet = TypeVar("_AnyNet", bound=nn.Module)
 
 @dataclass(frozen=True)
 class LiteNetConfig:
-    """The integers that make one Lite-HRNet; the defaults are those of PP-TinyPose."""
+    """The integers that define one Lite-HRNet; the defaults are those of PP-TinyPose."""
 
     width: int = 40  # channels C of the 1/4 branch; branch i has C * 2**i
     modules: tuple[int, int, int] = (2, 4, 2)  # exchange units in the stages of 2, 3 and 4 branches
-    blocks: int = 2  # shuffle blocks a branch in each unit
+    blocks: int = 2  # shuffle blocks per branch in each unit
     stem: int = 32  # channels of the stem
-    joints: int = 17  # K, heatmaps that come out
+    joints: int = 17  # K, the number of heatmaps
 
     @property
     def widths(self) -> list[int]:
@@ -42,7 +42,7 @@ _CONFIGS = {
 
 
 class LiteHRNet(nn.Module):
-    """(N, 3, H, W) normalised images -> (N, K, H/4, W/4) heatmaps; H and W multiples of 32."""
+    """Normalised images (N, 3, H, W) to heatmaps (N, K, H/4, W/4); H and W are multiples of 32."""
 
     def __init__(self, config: LiteNetConfig = _CONFIGS["lite-hrnet"]) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class LiteHRNet(nn.Module):
 
 
 class ConvBN(nn.Module):
-    """Convolution that keeps the size (or divides it by `stride`), batch norm and, if wished, ReLU."""
+    """Convolution that keeps the size (or divides it by `stride`), batch norm and, by default, ReLU."""
 
     def __init__(
         self, inputs: int, outputs: int, size: int, *, stride: int = 1, groups: int = 1, relu: bool = True
@@ -85,26 +85,26 @@ class ConvBN(nn.Module):
 
 
 def _depthwise_conv(channels: int, stride: int = 1) -> ConvBN:
-    """3x3, each channel by itself; never rectified in these nets."""
+    """3x3 convolution of each channel by itself, in these nets always without ReLU."""
     return ConvBN(channels, channels, 3, stride=stride, groups=channels, relu=False)
 
 
 def _separable_conv(inputs: int, outputs: int, stride: int = 1, *, relu: bool = True) -> nn.Sequential:
-    """Depthwise 3x3, which carries the stride, then pointwise."""
+    """Depthwise 3x3 convolution, which carries the stride, then a pointwise one."""
     return nn.Sequential(_depthwise_conv(inputs, stride), ConvBN(inputs, outputs, 1, relu=relu))
 
 
 def _shuffle_channels(left: Tensor, right: Tensor) -> Tensor:
-    """Two of (N, C/2, H, W) -> (N, C, H, W) with channels from each by turns.
+    """Interleave the channels of two maps (N, C/2, H, W): (N, C, H, W).
 
-    That is the channel shuffle with two groups (Zhang et al., ShuffleNet, 2018, figure 1).
+    This is the channel shuffle with two groups (Zhang et al., ShuffleNet, 2018, figure 1).
     """
     # Reshape, transpose, reshape does the same but leaves channels_last, which costs a third of the speed.
     return F.channel_shuffle(torch.cat([left, right], dim=1), 2)
 
 
 class ShuffleUnit(nn.Module):
-    """Half of the channels passes, the other half is worked on, then both mix (figure 2a of the paper)."""
+    """Passes half of the channels on, convolves the other half, then shuffles both (figure 2a of the paper)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ class ShuffleUnit(nn.Module):
 
 
 class Stem(nn.Module):
-    """(N, 3, H, W) -> (N, channels, H/4, W/4): a convolution, then a shuffle block that halves the size."""
+    """A convolution and a shuffle block, each with stride 2: (N, 3, H, W) to (N, channels, H/4, W/4)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -135,7 +135,7 @@ class Stem(nn.Module):
 
 
 class ExchangeUnit(nn.Module):
-    """Shuffle blocks on each branch, then every branch gets the sum of all, resampled to it."""
+    """Shuffle blocks on each branch; then every branch gets the sum of all branches, resampled to its size."""
 
     def __init__(self, widths: Sequence[int], blocks: int) -> None:
         super().__init__()
@@ -151,7 +151,7 @@ class ExchangeUnit(nn.Module):
         sums: list[Tensor] = []
         for row in self.fuse_layers:
             sums.append(self.fuse(row, branches))
-            # In PaddleDetection the lower branches see what branch 0 has become, before its ReLU.
+            # In PaddleDetection the lower branches already see the new branch 0, before its ReLU.
             branches = [sums[0], *branches[1:]]
         return [F.relu(x) for x in sums]
 
@@ -165,12 +165,12 @@ class ExchangeUnit(nn.Module):
 
 
 def _build_stage(widths: Sequence[int], modules: int, blocks: int) -> ExchangeStage:
-    """Units of one stage; all their branches go on, since the head uses each."""
+    """Units of one stage, all of whose branches go on, because the head uses each."""
     return ExchangeStage(*(ExchangeUnit(widths, blocks) for _ in range(modules)))
 
 
 def _build_fuse_layer(widths: Sequence[int], source: int, target: int) -> nn.Module:
-    """What takes branch `source` to the resolution and width of branch `target`."""
+    """The layers that take branch `source` to the resolution and width of branch `target`."""
     if source == target:
         return nn.Identity()
     if source > target:
@@ -184,7 +184,7 @@ def _build_fuse_layer(widths: Sequence[int], source: int, target: int) -> nn.Mod
 
 
 def _build_transition(before: Sequence[int], after: Sequence[int]) -> nn.ModuleList:
-    """From the branches of one stage to those of the next; a new branch grows from the lowest."""
+    """The layers between the branches of two stages; a new branch grows from the lowest one."""
     layers: list[nn.Module] = []
     for i, width in enumerate(after):
         if i >= len(before):
@@ -197,7 +197,7 @@ def _build_transition(before: Sequence[int], after: Sequence[int]) -> nn.ModuleL
 
 
 class _IterativeHead(nn.Module):
-    """From the lowest branch up: each is added to what came from below; (N, C, H/4, W/4) comes out."""
+    """Adds the branches from the lowest one up, each enlarged to the size of the next: (N, C, H/4, W/4)."""
 
     def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
@@ -216,11 +216,11 @@ class _IterativeHead(nn.Module):
 
 
 def unfold_batch_norms(net: _AnyNet, batches: Iterable[Tensor]) -> _AnyNet:
-    """A copy whose batch norms have the statistics measured on `batches`, and the same function in eval.
+    """A copy whose batch norms have the statistics measured on `batches`; its function in evaluation mode stays.
 
-    A net whose batch norms were folded has the identity in their place, and in training mode would
-    become another net at the first step. With measured statistics both modes agree on such images.
-    batches: of (N, 3, H, W), normalised.
+    A net whose batch norms were folded into its convolutions has identities in their place and would become
+    another net at the first step of a training. With measured statistics both modes agree on such images.
+    batches: normalised images (N, 3, H, W) each.
     """
     net = copy.deepcopy(net)
     for norm, (mean, variance) in _measure_statistics(net, batches).items():
@@ -230,7 +230,7 @@ def unfold_batch_norms(net: _AnyNet, batches: Iterable[Tensor]) -> _AnyNet:
 
 @torch.no_grad()
 def _measure_statistics(net: nn.Module, batches: Iterable[Tensor]) -> dict[nn.BatchNorm2d, tuple[Tensor, Tensor]]:
-    """Mean and variance (C,) of what enters each batch norm, over all batches together, in float64."""
+    """Mean and variance (C,) of the input of each batch norm over all batches, in float64."""
     norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
     sums = {norm: torch.zeros(3, norm.num_features, dtype=torch.float64) for norm in norms}
 
@@ -251,14 +251,14 @@ def _measure_statistics(net: nn.Module, batches: Iterable[Tensor]) -> dict[nn.Ba
 
 
 def _mean_and_variance(count: Tensor, total: Tensor, squares: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance from sums."""
+    """Mean and variance (C,) from the number, the sum and the sum of squares of values (C,)."""
     mean = total / count
     return mean, (squares / count - mean.square()).clamp(min=0)
 
 
 @torch.no_grad()
 def replace_statistics(norm: nn.BatchNorm2d, mean: Tensor, variance: Tensor) -> None:
-    """Give `norm` other running statistics; weight and bias change so that its eval function does not."""
+    """Replace the running statistics of `norm`, and its weight and bias so that its function in evaluation stays."""
     assert norm.running_mean is not None
     assert norm.running_var is not None
     scale = norm.weight.double() / (norm.running_var.double() + norm.eps).sqrt()

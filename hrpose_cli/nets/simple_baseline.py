@@ -2,7 +2,7 @@
 
 Xiao et al., Simple Baselines for Human Pose Estimation and Tracking, ECCV 2018, section 2. Module
 names are those of the authors' files (`pose_resnet`), so that their state dicts load with
-`strict=True`. The published files of the authors want blue first: `ModelSpec.color`.
+`strict=True`. The authors' published files take BGR: see `ModelSpec.color`.
 """
 
 from dataclasses import dataclass
@@ -11,17 +11,17 @@ from torch import Tensor, nn
 
 from hrpose_cli.nets.blocks import Bottleneck, batch_norm, stack_blocks
 
-_HALVINGS = 3  # of the resolution in layer2 to layer4, each undone by one transposed convolution
+_HALVINGS = 3  # of the resolution, in layer2 to layer4, each undone by one transposed convolution
 
 
 @dataclass(frozen=True)
 class SimpleNetConfig:
-    """The integers that make one SimpleBaseline; the defaults are the published ResNet-50."""
+    """The integers that define one SimpleBaseline; the defaults are the published ResNet-50."""
 
     blocks: tuple[int, int, int, int] = (3, 4, 6, 3)  # bottlenecks of layer1 to layer4
     width: int = 64  # channels of the stem; layer i is 4 * width * 2**i wide
     up: int = 256  # channels of the transposed convolutions
-    joints: int = 17  # K, heatmaps that come out
+    joints: int = 17  # K, the number of heatmaps
 
 
 _CONFIGS = {
@@ -32,7 +32,7 @@ _CONFIGS = {
 
 
 class SimpleBaseline(nn.Module):
-    """(N, 3, H, W) normalised images -> (N, K, H/4, W/4) heatmaps; H and W multiples of 32."""
+    """Normalised images (N, 3, H, W) to heatmaps (N, K, H/4, W/4); H and W are multiples of 32."""
 
     def __init__(self, config: SimpleNetConfig = _CONFIGS["resnet50"]) -> None:
         super().__init__()
@@ -65,6 +65,6 @@ def _build_doublings(inputs: int, outputs: int, count: int) -> nn.Sequential:
 
 
 def doubling_layers(inputs: int, outputs: int) -> list[nn.Module]:
-    """4x4 transposed convolution that doubles the resolution, batch norm, ReLU."""
+    """4x4 transposed convolution that doubles the resolution, batch norm and ReLU."""
     deconv = nn.ConvTranspose2d(inputs, outputs, 4, 2, padding=1, bias=False)
     return [deconv, batch_norm(outputs), nn.ReLU(inplace=True)]

@@ -64,7 +64,7 @@ def _check_people(rows: Sequence[dict[str, Any]], path: Path, skeleton: Skeleton
 
 
 def _describe_fault(row: dict[str, Any], skeleton: Skeleton) -> str:
-    """What an annotation has that cannot be, if there is such a thing."""
+    """Describe the part of an annotation that is invalid; empty if there is none."""
     count = 3 * len(skeleton)
     if not _is_finite_list(row["bbox"], 4):
         return "a bbox that is not 4 finite numbers"
@@ -74,7 +74,7 @@ def _describe_fault(row: dict[str, Any], skeleton: Skeleton) -> str:
 
 
 def _is_finite_list(values: Any, count: int) -> bool:
-    """Whether JSON is a list of so many finite numbers."""
+    """Tell whether a JSON value is a list of `count` finite numbers."""
     try:
         array = np.asarray(values)
     except ValueError:  # lists of several lengths
@@ -83,10 +83,10 @@ def _is_finite_list(values: Any, count: int) -> bool:
 
 
 def has_labels(row: dict[str, Any]) -> bool:
-    """Whether an annotation says where one of its keypoints is."""
+    """Tell whether an annotation has a labelled keypoint."""
     return any((row.get("keypoints") or [])[2::3])
 
 
 def _plain_names(names: Sequence[str]) -> list[str]:
-    """Names of keypoints as skeletons have them, however they are written."""
+    """Names of keypoints as skeletons spell them."""
     return [name.strip().lower().replace(" ", "_").replace("-", "_") for name in names]

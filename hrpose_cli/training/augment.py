@@ -1,8 +1,8 @@
-"""One random affine a sample, for the whole batch at once, and changes of light.
+"""One random affine per sample, for the whole batch at once, and changes of light.
 
-A person is kept as a patch that holds more than its box; the affine takes crop pixels to patch
-pixels, so that crop, rotation, scale, translation and mirror cost one resampling (`grid_sample`)
-and the keypoints move by the very same numbers. Order of HRNet: half body, scale, rotation, flip.
+A person is stored as a patch larger than the box. The affine takes crop pixels to patch pixels, so
+that crop, rotation, scale, translation and mirror need a single resampling (`grid_sample`), and the
+keypoints move by the very same numbers. The order is HRNet's: half body, scale, rotation, flip.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ _HALF_BODY_SCALE = 1.5
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How far samples are changed; the geometry is HRNet's recipe, the rest is ours."""
+    """Strength of the changes to samples; the geometry is HRNet's recipe, the rest is our own."""
 
-    scale: float = 0.35  # standard deviation of the factor, clipped to 1 -+ the same
+    scale: float = 0.35  # standard deviation of the factor, clipped to 1 +- that
     rotation: float = 45.0  # standard deviation, degrees, clipped to twice that
-    rotated: float = 0.6  # share of samples
-    shift: float = 0.04  # standard deviation, of the crop's sides
-    flipped: float = 0.5  # share
-    half_body: float = 0.3  # share, of people with more than 8 keypoints
-    light: float = 0.3  # reach of brightness, contrast and saturation
-    patches: float = 0.2  # share that gets an occluding rectangle
+    rotated: float = 0.6  # fraction of samples
+    shift: float = 0.04  # standard deviation, as a fraction of the crop's sides
+    flipped: float = 0.5  # fraction
+    half_body: float = 0.3  # fraction, among people with more than 8 keypoints
+    light: float = 0.3  # largest relative change of brightness, contrast and saturation
+    patches: float = 0.2  # fraction that gets an occluding rectangle
 
     @classmethod
     def none(cls) -> Augmentation:
-        """Every sample as it is."""
+        """An augmentation that leaves every sample as it is."""
         return cls(**dict.fromkeys(cls.__dataclass_fields__, 0.0))
 
 
 @dataclass(frozen=True)
 class _Regions:
-    """What N crops show of their patches; the pixel unit is the patch's."""
+    """The regions of N patches that their crops show, in patch pixels."""
 
     center: Tensor  # (N, 2)
-    width: Tensor  # (N,) of the crop's content
+    width: Tensor  # (N,)
     degrees: Tensor  # (N,)
     mirrored: Tensor  # (N,) bool
 
@@ -54,7 +54,7 @@ class _Regions:
 def _half_body(
     keypoints: Tensor, visible: Tensor, skeleton: Skeleton, prefer_upper: Tensor, aspect: float, *, extra: float = 0.0
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Centres (N, 2) and sizes (N, 2) of one body half, and where (N,) there is one to show.
+    """Centres (N, 2) and sizes (N, 2) of one body half, and whether (N,) it can be shown.
 
     keypoints: (N, K, 2); visible: (N, K) bool; prefer_upper: (N,) bool; aspect: width / height; extra:
     1 for DarkPose, whose boxes count pixels. HRNet, `JointsDataset.half_body_transform`.
@@ -74,31 +74,39 @@ def _half_body(
 
 
 def _random_regions(
-    center: Tensor, width: Tensor, keypoints: Tensor, visible: Tensor, skeleton: Skeleton, crop: Size, how: Augmentation
+    center: Tensor,
+    width: Tensor,
+    keypoints: Tensor,
+    visible: Tensor,
+    skeleton: Skeleton,
+    crop: Size,
+    augmentation: Augmentation,
 ) -> _Regions:
-    """Regions for one epoch's look at N people.
+    """Draw the regions of N people at random.
 
-    center (N, 2) and width (N,): of the padded boxes; keypoints (N, K, 2) and visible (N, K): in patch
-    pixels; crop: (width, height).
+    center (N, 2) and width (N,) are those of the padded boxes, keypoints (N, K, 2) and visible (N, K) in
+    patch pixels; crop is (width, height).
     """
     n, aspect = len(center), crop[0] / crop[1]
     chance = torch.rand(4, n)
     body_center, body_size, possible = _half_body(keypoints, visible, skeleton, torch.randn(n) < 0.5, aspect)
-    half = possible & (visible.sum(1) > 8) & (chance[0] < how.half_body)
+    half = possible & (visible.sum(1) > 8) & (chance[0] < augmentation.half_body)
     center = torch.where(half[:, None], body_center, center)
     width = torch.where(half, body_size[:, 0], width)
-    width = width * (1 + how.scale * torch.randn(n)).clamp(1 - how.scale, 1 + how.scale)
-    turn = (how.rotation * torch.randn(n)).clamp(-2 * how.rotation, 2 * how.rotation)
-    degrees = torch.where(chance[1] < how.rotated, turn, 0.0)
+    width = width * (1 + augmentation.scale * torch.randn(n)).clamp(1 - augmentation.scale, 1 + augmentation.scale)
+    turn = (augmentation.rotation * torch.randn(n)).clamp(-2 * augmentation.rotation, 2 * augmentation.rotation)
+    degrees = torch.where(chance[1] < augmentation.rotated, turn, 0.0)
     sides = torch.stack([width, width / aspect], -1)
-    moved = center + sides * (how.shift * torch.randn(n, 2)).clamp(-2 * how.shift, 2 * how.shift)
-    return _Regions(moved, width, degrees, chance[2] < how.flipped)
+    moved = center + sides * (augmentation.shift * torch.randn(n, 2)).clamp(
+        -2 * augmentation.shift, 2 * augmentation.shift
+    )
+    return _Regions(moved, width, degrees, chance[2] < augmentation.flipped)
 
 
 def _crop_to_patch(regions: _Regions, crop: Size) -> Tensor:
-    """(N, 2, 3) affines from crop to patch pixels, in the classic geometry; float32.
+    """Affines (N, 2, 3) float32 from crop to patch pixels, in the classic geometry.
 
-    The mirror is x -> W - 1 - x in crop pixels, as flipping the finished crop would be.
+    The mirror is x -> W - 1 - x in crop pixels, the same as flipping the finished crop.
     """
     width, height = crop
     turn = torch.deg2rad(regions.degrees)
@@ -115,7 +123,7 @@ def _crop_to_patch(regions: _Regions, crop: Size) -> Tensor:
 
 
 def _move_keypoints(keypoints: Tensor, to_patch: Tensor, mirrored: Tensor, mirror: Tensor) -> Tensor:
-    """Keypoints (N, K, 2) of the patch in crop pixels, left and right swapped where `mirrored` (N,)."""
+    """Keypoints (N, K, 2) in crop pixels of those in patch pixels; left and right swap where `mirrored` (N,)."""
     moved = torch.linalg.solve(to_patch[:, :, :2], (keypoints - to_patch[:, None, :, 2]).transpose(1, 2)).transpose(
         1, 2
     )
@@ -123,7 +131,7 @@ def _move_keypoints(keypoints: Tensor, to_patch: Tensor, mirrored: Tensor, mirro
 
 
 def _swap_sides(values: Tensor, mirrored: Tensor, mirror: Tensor) -> Tensor:
-    """(N, K, ...) with the keypoints of mirrored samples exchanged; mirror: (K,) `Skeleton.mirror`."""
+    """Values (N, K, ...) with left and right swapped where `mirrored` (N,); mirror: (K,) `Skeleton.mirror`."""
     shape = (-1,) + (1,) * (values.ndim - 1)
     return torch.where(mirrored.view(shape), values[:, mirror], values)
 
@@ -139,9 +147,9 @@ def resample_patches(patches: Tensor, to_patch: Tensor, crop: Size) -> Tensor:
     return F.grid_sample(patches, 2 * sampled / (size - 1) - 1, align_corners=True)
 
 
-def _change_light(crops: Tensor, how: Augmentation) -> Tensor:
-    """Crops (N, 3, h, w) in 0..1 with other saturation, contrast, brightness and tint, still in 0..1."""
-    n, reach = len(crops), how.light
+def _change_light(crops: Tensor, augmentation: Augmentation) -> Tensor:
+    """Crops (N, 3, h, w) in 0..1 with random saturation, contrast, brightness and tint, still in 0..1."""
+    n, reach = len(crops), augmentation.light
 
     def factor(channels: int = 1, part: float = 1.0) -> Tensor:
         return 1 + reach * part * (2 * torch.rand(n, channels, 1, 1, device=crops.device) - 1)
@@ -152,7 +160,7 @@ def _change_light(crops: Tensor, how: Augmentation) -> Tensor:
     return (((colored - mean) * factor() + mean * factor()) * factor(3, 0.25)).clamp(0, 1)
 
 
-def _add_occluders(crops: Tensor, how: Augmentation) -> Tensor:
+def _add_occluders(crops: Tensor, augmentation: Augmentation) -> Tensor:
     """Crops (N, 3, h, w), some with a rectangle of one colour, at most 30 % of each side."""
     n, _, height, width = crops.shape
     device = crops.device
@@ -161,18 +169,18 @@ def _add_occluders(crops: Tensor, how: Augmentation) -> Tensor:
     y = torch.arange(height, device=device)[None] / height
     inside = ((x - center[0, :, None]).abs() < radius[0, :, None])[:, None, None, :]
     inside = inside & ((y - center[1, :, None]).abs() < radius[1, :, None])[:, None, :, None]
-    chosen = (torch.rand(n, device=device) < how.patches).view(n, 1, 1, 1)
+    chosen = (torch.rand(n, device=device) < augmentation.patches).view(n, 1, 1, 1)
     return torch.where(inside & chosen, torch.rand(n, 3, 1, 1, device=device), crops)
 
 
 def crop_width(people: PeopleDataset, spec: ModelSpec) -> float:
-    """Of a crop that is not augmented, patch px."""
+    """Width in patch px of a crop that is not augmented."""
     return people.width * spec.padding / PADDING
 
 
 @dataclass(frozen=True)
 class CropSamples:
-    """One batch."""
+    """A batch of crops with their targets."""
 
     crops: Tensor  # (N, 3, h, w) float32 in 0..255, RGB
     target: Tensor  # (N, K, h/4, w/4)
@@ -180,21 +188,23 @@ class CropSamples:
 
 
 def draw_samples(
-    people: PeopleDataset, chosen: Tensor, spec: ModelSpec, how: Augmentation, *, encoding: str = "unbiased"
+    people: PeopleDataset, chosen: Tensor, spec: ModelSpec, augmentation: Augmentation, *, encoding: str = "unbiased"
 ) -> CropSamples:
-    """The people `chosen` (N,), augmented anew, on the device of their patches.
+    """Augment the people `chosen` (N,) at random, on the device of their patches.
 
-    Random numbers come from torch's own generators: of the geometry from the CPU's, which is the
+    Random numbers come from torch's generators; those of the geometry from the CPU's, which gives the
     same for all devices.
     """
     skeleton, crop = SKELETONS[spec.skeleton], spec.input_size
     keypoints, labelled = people.keypoints[chosen], people.labelled[chosen]
     n = len(chosen)
     center, width = torch.full((n, 2), people.side / 2), torch.full((n,), crop_width(people, spec))
-    regions = _random_regions(center, width, keypoints, labelled, skeleton, crop, how)
+    regions = _random_regions(center, width, keypoints, labelled, skeleton, crop, augmentation)
     to_patch, mirror = _crop_to_patch(regions, crop), torch.from_numpy(skeleton.mirror)
     patches = people.patches[chosen].permute(0, 3, 1, 2).float() / 255
-    crops = _add_occluders(_change_light(resample_patches(patches, to_patch.to(patches.device), crop), how), how)
+    crops = _add_occluders(
+        _change_light(resample_patches(patches, to_patch.to(patches.device), crop), augmentation), augmentation
+    )
     moved = _move_keypoints(keypoints, to_patch, regions.mirrored, mirror)
     weight = _swap_sides(people.weight[chosen], regions.mirrored, mirror)
     size = crop[0] // 4, crop[1] // 4

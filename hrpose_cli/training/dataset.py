@@ -1,4 +1,4 @@
-"""The people of annotation files, each cut out once with more around it than its box."""
+"""The people of annotation files, each cut once as a patch larger than the box."""
 
 from __future__ import annotations
 
@@ -31,30 +31,30 @@ class PeopleDataset:
 
     patches: Tensor  # (N, P, P, 3) uint8
     keypoints: Tensor  # (N, K, 2) float32, patch px
-    labelled: Tensor  # (N, K) bool, by a person
-    weight: Tensor  # (N, K) float32, of the keypoint in the loss; 0: nothing is known of it
+    labelled: Tensor  # (N, K) bool, by an annotator
+    weight: Tensor  # (N, K) float32, weight in the loss; 0: unknown keypoint
     names: tuple[str, ...]  # (N,) image files
-    key: str = ""  # changes with whatever changes the people
+    key: str = ""  # hash of all that the people depend on
 
     def __len__(self) -> int:
         return len(self.names)
 
     @property
     def side(self) -> int:
-        """P."""
+        """Side P of the patches."""
         return self.patches.shape[1]
 
     @property
     def width(self) -> float:
-        """Of every padded box, patch px."""
+        """Width of every padded box, in patch px."""
         return self.side / _PATCH_WIDTHS
 
     def to(self, device: str) -> PeopleDataset:
-        """The same with the patches on `device`; all else is small and stays."""
+        """A copy with the patches on `device`; the rest is small and stays."""
         return replace(self, patches=self.patches.to(device))
 
     def part(self, keep: Tensor) -> PeopleDataset:
-        """The people of an index tensor."""
+        """The people at the indices `keep`."""
         names = tuple(self.names[int(i)] for i in keep)
         return PeopleDataset(
             self.patches[keep], self.keypoints[keep], self.labelled[keep], self.weight[keep], names, self.key
@@ -70,13 +70,13 @@ def load_people(
     occluded: float = 1.0,
     by_keypoint: bool = False,
 ) -> PeopleDataset:
-    """The labelled people of `sources` for nets that see `crop` (width, height).
+    """Load the labelled people of `sources` for nets whose input is `crop` (width, height).
 
-    occluded: the weight of keypoints that are labelled but hidden. by_keypoint: whether elbows, wrists,
-    knees and ankles weigh more, as `Skeleton.keypoint_weights` says.
+    occluded: the weight of keypoints labelled as occluded. by_keypoint: weigh keypoints by
+    `Skeleton.keypoint_weights`.
 
-    The patches are kept in the folder `cache` and read from there the next time; the processes of
-    one training share that memory.
+    The patches are kept in the folder `cache` and read from there the next time. All processes of
+    one training map the same memory.
     """
     key = _fingerprint(sources, crop, skeleton)
     patches, labels = cache / f"people-{key}.npy", cache / f"labels-{key}.npz"
@@ -93,9 +93,9 @@ def load_people(
 
 
 def _fingerprint(sources: Sequence[AnnotationSource], crop: Size, skeleton: Skeleton) -> str:
-    """Eight digits that change with whatever changes the patches, but for an image that is replaced by another.
+    """Eight digits that change with all that the patches depend on, but for the content of the images.
 
-    Looking at each would need the annotation files, whose reading takes longer than that of the patches.
+    Checking those would need the annotation files, which take longer to read than the patches.
     """
     files = [
         (str(s.annotations.resolve()), s.annotations.stat().st_mtime_ns, s.trust, str(s.images and s.images.resolve()))
@@ -108,7 +108,7 @@ def _fingerprint(sources: Sequence[AnnotationSource], crop: Size, skeleton: Skel
 def _write_people(
     sources: Sequence[AnnotationSource], crop: Size, skeleton: Skeleton, patches: Path, labels: Path
 ) -> None:
-    """Cut all people and write both files; the labels come last and say that all is there."""
+    """Cut all people and write both files; the labels come last and mark both as complete."""
     plans = [list(_read_labelled(source, skeleton)) for source in sources]
     count = sum(len(rows) for plan in plans for _, rows in plan)
     if not count:
@@ -133,7 +133,7 @@ def _write_people(
 
 
 def _read_labelled(source: AnnotationSource, skeleton: Skeleton) -> Iterator[tuple[Path, list[Any]]]:
-    """Each image with the people of it that have a box and a labelled keypoint."""
+    """Each image with its people who have a box and a labelled keypoint."""
     for path, _, everyone in read_annotated(source, skeleton):
         rows = [row for row in everyone if _is_usable(row)]
         if rows:
@@ -141,12 +141,12 @@ def _read_labelled(source: AnnotationSource, skeleton: Skeleton) -> Iterator[tup
 
 
 def _is_usable(row: Any) -> bool:
-    """Whether an annotation can be learned from."""
+    """Tell whether a net can learn from an annotation."""
     return has_labels(row) and not row.get("iscrowd") and min(row["bbox"][2:]) > 0
 
 
 def _cut_patch(image: Any, row: Any, crop: Size, side: int) -> tuple[Any, Any, Any]:
-    """Patch (side, side, 3), keypoints (K, 2) in its pixels and v (K,) of one annotation."""
+    """Cut the patch (side, side, 3) of one annotation; also its keypoints (K, 2) in patch px and v (K,)."""
     x, y, w, h = row["bbox"]
     center, region = box_regions([[x, y, x + w, y + h]], crop)
     to_patch = region_affines(center, np.repeat(region[:, :1] * _PATCH_WIDTHS, 2, axis=1), (side, side))

@@ -39,7 +39,7 @@ _START_ANEW = "start anew from its weights with --init and another --out"
 
 @dataclass(frozen=True)
 class _Progress:
-    """Where a training stands."""
+    """The progress of a training."""
 
     step: int = 0
     samples: int = 0
@@ -63,62 +63,64 @@ def _moving_average(decay: float) -> Callable[[Any, Any, Tensor | int], None]:
 
 @dataclass
 class Training:
-    """A net on its way; what changes during a training is here."""
+    """A net in training, with all that changes on the way."""
 
     net: nn.Module
     spec: ModelSpec
     people: PeopleDataset | ImageDataset
     recipe: Recipe
     out: Path
-    how: Augmentation | ImageAugmentation | None = None  # None: as usual for the method
+    augmentation: Augmentation | ImageAugmentation | None = None  # None: the default of the method
     teacher: Callable[[Tensor], Tensor] | None = None  # crops (N, 3, h, w) in 0..255 -> heatmaps
     device: str = "cpu"
 
     def __post_init__(self) -> None:
         self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-        self.check_people()
         self.progress = _Progress()
         self.method = TRAINING_METHODS[self.spec.method]
-        self.how = self.how or self.method.augmentation()
+        self.augmentation = self.augmentation or self.method.augmentation()
+        self.batch = self.recipe.batch or self.method.batch
+        self.recipe = replace(self.recipe, batch=self.batch)
+        self.check_people()
         if self.recipe.norms == "sync":
             self.net = nn.SyncBatchNorm.convert_sync_batchnorm(self.net)
         self.net = self.net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.average = AveragedModel(self.net, multi_avg_fn=_moving_average(self.recipe.average), use_buffers=True)
+        self.average = AveragedModel(self.net, multi_avg_fn=_moving_average(self.recipe.ema_decay), use_buffers=True)
         self.average.eval()
-        self.optimizer = torch.optim.AdamW(self.net.parameters(), self.recipe.rate, weight_decay=self.recipe.decay)
+        self.optimizer = torch.optim.AdamW(self.net.parameters(), self.recipe.lr, weight_decay=self.recipe.weight_decay)
         self.model = DistributedDataParallel(self.net) if self.world > 1 else self.net
 
     def check_people(self) -> None:
         """Raise InputError if there are too few people, or images, for one step."""
-        recipe, need = self.recipe, self.recipe.batch * self.parts
+        need = self.batch * self.parts
         if len(self.people) < need:
             what = "images" if self.spec.method == "bottom-up" else "people"
             raise InputError(
-                f"there are {len(self.people)} {what}, but a step takes {need}, --batch {recipe.batch} x "
-                f"--accumulate {recipe.accumulate} x {self.world} processes: lower one of these"
+                f"there are {len(self.people)} {what}, but a step takes {need}, --batch {self.batch} x "
+                f"--accumulate {self.recipe.accumulate} x {self.world} processes: lower one of these"
             )
 
     @property
     def parts(self) -> int:
-        """Batches a step, over all processes."""
+        """Batches per step, over all processes."""
         return self.recipe.accumulate * self.world
 
     @property
-    def steps_an_epoch(self) -> int:
-        return len(self.people) // (self.recipe.batch * self.parts)
+    def steps_per_epoch(self) -> int:
+        return len(self.people) // (self.batch * self.parts)
 
     def run(self, *, save_every: float = math.inf) -> Iterator[dict[str, float]]:
-        """Train to the end; gives what an epoch came to after each one.
+        """Train to the end; gives the step, loss and time of each epoch.
 
         save_every: seconds between checkpoints within an epoch.
         """
         self.train()
         losses: list[float] = []
         saved = time.monotonic()
-        while self.way() < 1:
+        while self.schedule_fraction() < 1:
             losses.append(self.advance())
-            if self.progress.step % self.steps_an_epoch == 0 or self.way() >= 1:
-                row = {"epoch": self.progress.step / self.steps_an_epoch, "loss": sum(losses) / len(losses)}
+            if self.progress.step % self.steps_per_epoch == 0 or self.schedule_fraction() >= 1:
+                row = {"epoch": self.progress.step / self.steps_per_epoch, "loss": sum(losses) / len(losses)}
                 yield row | {k: v for k, v in asdict(self.progress).items() if k != "best"}
                 losses, saved = [], time.monotonic()
                 self.train()
@@ -127,33 +129,33 @@ class Training:
                 saved = time.monotonic()
 
     def advance(self) -> float:
-        """One step, counted; returns its loss."""
+        """Take and count one step; returns its loss."""
         began, done = time.monotonic(), self.progress
-        loss = self.step(self.way())
-        samples, seconds = done.samples + self.recipe.batch * self.parts, done.seconds + time.monotonic() - began
+        loss = self.step(self.schedule_fraction())
+        samples, seconds = done.samples + self.batch * self.parts, done.seconds + time.monotonic() - began
         self.progress = replace(done, step=done.step + 1, samples=samples, seconds=seconds)
         return loss
 
     def train(self) -> None:
-        """Training mode, but for batch norms that keep their statistics."""
+        """Enter training mode, but for batch norms that keep their statistics."""
         self.model.train()
         for module in self.model.modules():
             if self.recipe.norms == "frozen" and isinstance(module, nn.BatchNorm2d):
                 module.eval()
 
-    def way(self) -> float:
-        """How much of the schedule is done, 0..1; all processes go by the clock of the first."""
+    def schedule_fraction(self) -> float:
+        """The fraction of the schedule that has passed, 0..1; all processes go by the clock of the first."""
         if self.recipe.minutes is None:
-            return self.progress.step / max(1, round((self.recipe.epochs or 0) * self.steps_an_epoch))
-        way = torch.tensor(self.progress.seconds / (60 * self.recipe.minutes))
+            return self.progress.step / max(1, round((self.recipe.epochs or 0) * self.steps_per_epoch))
+        done = torch.tensor(self.progress.seconds / (60 * self.recipe.minutes))
         if self.world > 1:
-            dist.broadcast(way, 0)
-        return float(way)
+            dist.broadcast(done, 0)
+        return float(done)
 
-    def step(self, way: float) -> float:
-        """One change of the weights; returns the mean loss of this process's parts."""
+    def step(self, done: float) -> float:
+        """Change the weights once; returns the mean loss of this process's parts. done: as for `learning_rate`."""
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(self.recipe, self.progress.step, way)
+            group["lr"] = learning_rate(self.recipe, self.progress.step, done)
         self.optimizer.zero_grad(set_to_none=True)
         total = 0.0
         for i in range(self.recipe.accumulate):
@@ -172,18 +174,18 @@ class Training:
         """Part `part` of the current step."""
         chosen = self.chosen(part)
         torch.manual_seed(hash((self.recipe.seed, self.progress.step, part)) % 2**63)
-        return self.method.draw(self.people, chosen, self.spec, self.how, self.recipe)
+        return self.method.draw(self.people, chosen, self.spec, self.augmentation, self.recipe)
 
     def chosen(self, part: int) -> Tensor:
-        """(N,) the people of a part: every epoch in a new order."""
-        epoch, place = divmod(self.progress.step, self.steps_an_epoch)
+        """The people (N,) of a part; every epoch has a new order."""
+        epoch, place = divmod(self.progress.step, self.steps_per_epoch)
         generator = torch.Generator().manual_seed(hash((self.recipe.seed, epoch)) % 2**63)
         order = torch.randperm(len(self.people), generator=generator)
-        start = (place * self.parts + part) * self.recipe.batch
-        return order[start : start + self.recipe.batch]
+        start = (place * self.parts + part) * self.batch
+        return order[start : start + self.batch]
 
     def loss(self, samples: TrainingBatch) -> Tensor:
-        """The method's loss; a loss that is no number stops the training with the images it came from."""
+        """The method's loss; InputError with the names of the images if it is no finite number."""
         with torch.autocast(torch.device(self.device).type, torch.bfloat16, enabled=self.recipe.precision == "bf16"):
             outputs = self.outputs(samples.crops)
         value = self.method.loss(outputs, samples, self.recipe)
@@ -196,7 +198,7 @@ class Training:
         return value
 
     def outputs(self, crops: Tensor) -> list[Tensor]:
-        """What the net says of crops (N, 3, h, w) in 0..255: one or, where several are trained, more heatmaps."""
+        """The outputs of the net for crops (N, 3, h, w) in 0..255: heatmaps, several where all of them are trained."""
         found = self.model(normalise_images(crops, self.spec.color))
         return [maps.float() for maps in (found if isinstance(found, list) else [found])]
 
@@ -206,7 +208,7 @@ class Training:
         return ", ".join(sorted({self.people.names[int(i)] for i in chosen}))
 
     def save(self) -> None:
-        """Write all that `resume` needs; the file is there whole or as it was before."""
+        """Write the checkpoint atomically."""
         state = {
             "net": self.net.state_dict(),
             "average": self.average.state_dict(),
@@ -220,24 +222,24 @@ class Training:
             torch.save(state, temporary)
 
     def start(self, *, resume: bool) -> None:
-        """Go on from the last checkpoint of `out` if that is wanted; never write over one if not."""
+        """Resume from the last checkpoint of `out`, or refuse to start over one."""
         if resume:
             self.resume()
         elif (self.out / CHECKPOINT_FILE).is_file():
             raise InputError(f"{self.out} holds a training: use --resume, or name another --out")
 
     def resume(self) -> None:
-        """Go on from the last checkpoint of `out`, if there is one, by the same recipe, for as long as is wanted."""
+        """Go on from the last checkpoint of `out`, if there is one; InputError if the recipe is not the same."""
         path = self.out / CHECKPOINT_FILE
         if not path.is_file():
             return
         state = _read_checkpoint(path)
         if state["spec"] != self.spec.metadata():
             raise WeightsError(f"{path} is of another net: name another --out")
-        # More or fewer processes take the same step by another --accumulate.
+        # With more or fewer processes, another --accumulate takes the same step.
         free = {"epochs", "minutes"} | ({"accumulate"} if state.get("processes", self.world) != self.world else set())
         if before := differing_options(state.get("recipe", {}), self.recipe, free):
-            raise InputError(f"{path} was trained with {before}: say so again, or {_START_ANEW}")
+            raise InputError(f"{path} was trained with {before}: use the same, or {_START_ANEW}")
         self.net.load_state_dict(state["net"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -250,7 +252,7 @@ class Training:
 
 
 def _read_checkpoint(path: Path) -> dict[str, Any]:
-    """What `Training.save` wrote; WeightsError if it is damaged or something else."""
+    """The content of a checkpoint; WeightsError if it is damaged or something else."""
     try:
         state: dict[str, Any] = read_torch_file(path)
         missing = CHECKPOINT_KEYS - state.keys()

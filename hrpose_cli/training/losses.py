@@ -1,13 +1,13 @@
-"""What a net is trained to make small. Heatmaps and tags are (N, K, h, w), keypoint weights (N, K)."""
+"""Losses. Heatmaps and tags are (N, K, h, w), keypoint weights (N, K)."""
 
 import torch
 from torch import Tensor
 
-PEAK_GAIN = 9.0  # how much more than the rest the middle of a peak counts in `_peaked_mse`
+PEAK_GAIN = 9.0  # additional weight of the middle of a peak in `_peaked_mse`
 
 
 def _keypoint_errors(output: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """(N, K): half the mean over pixels of (w (p - t))^2; the weight is inside of the square.
+    """Half the mean over pixels of (w (p - t))^2, (N, K); the weight is inside the square.
 
     HRNet, lib/core/loss.py, `JointsMSELoss`.
     """
@@ -28,10 +28,10 @@ def _keypoint_ohkm(output: Tensor, target: Tensor, weight: Tensor, *, hardest: i
 
 
 def _peaked_mse(output: Tensor, target: Tensor, weight: Tensor, *, gain: float = PEAK_GAIN) -> Tensor:
-    """Keypoint errors whose pixels count 1 + gain x target times.
+    """Keypoint errors whose pixels weigh 1 + gain x target.
 
-    Nearly all of a target is zero, and a net that starts from chance first learns to say zero
-    everywhere; weighing the peaks takes it off that plateau.
+    Nearly all pixels of a target are zero, and a randomly initialised net first learns to predict
+    zero everywhere; the weight of the peaks takes it off that plateau.
     """
     pixels = (output - target).square() * (1 + gain * target)
     return 0.5 * (pixels.mean((-2, -1)) * weight).mean()
@@ -41,7 +41,7 @@ LOSSES = {"mse": _keypoint_mse, "ohkm": _keypoint_ohkm, "peaked": _peaked_mse}
 
 
 def masked_mse(output: Tensor, target: Tensor, mask: Tensor, *, gain: float = 0.0) -> Tensor:
-    """(N,): the mean over keypoints and pixels of (p - t)^2, 0 where the mask (N, h, w) is 0.
+    """Mean over keypoints and pixels of (p - t)^2, (N,); pixels count as 0 where the mask (N, h, w) is 0.
 
     HigherHRNet, lib/core/loss.py, `HeatmapLoss`; gain: as for `_peaked_mse`, 0 for the authors.
     """
@@ -50,7 +50,7 @@ def masked_mse(output: Tensor, target: Tensor, mask: Tensor, *, gain: float = 0.
 
 
 def tag_loss(tags: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
-    """How far the tags of one person lie apart, and how near those of different people: pull and push, (N,).
+    """Pull and push losses, (N,) each: spread of the tags of one person, and closeness of those of different people.
 
     tags: (N, K, h, w); places: (N, P, K) int64, the flat pixel index of each keypoint of up to P people,
     -1 where there is none. Newell et al., Associative Embedding, NIPS 2017, section 3.2, with the
@@ -70,9 +70,9 @@ def tag_loss(tags: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def keypoint_weights(visible: Tensor, *, occluded: float = 1.0, by_keypoint: Tensor | None = None) -> Tensor:
-    """(N, K) weights of labelled keypoints from COCO's v (0 absent, 1 hidden, 2 seen).
+    """Weights (N, K) of labelled keypoints from COCO's v (0 unlabelled, 1 occluded, 2 visible).
 
-    occluded: the weight of hidden keypoints. by_keypoint: (K,), such as the 1, 1.2, 1.5 of
+    occluded: the weight of occluded keypoints. by_keypoint: (K,), such as the 1, 1.2, 1.5 of
     `Skeleton.keypoint_weights`; the published models were trained without.
     """
     weight = torch.where(visible >= 2, 1.0, torch.where(visible >= 1, occluded, 0.0))

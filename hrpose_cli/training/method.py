@@ -1,4 +1,4 @@
-"""What differs between training nets that see one person and nets that see everyone: samples and loss."""
+"""The samples and losses of both methods: nets that see one person, and nets that see everyone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from hrpose_cli.training.whole_images import ImageAugmentation, ImageDataset, Im
 
 
 class TrainingBatch(Protocol):
-    """What is drawn for a part of a step; all but the crops is known to the method alone."""
+    """The samples of one batch; the method alone knows more of them than the crops."""
 
     @property
     def crops(self) -> Tensor:
@@ -27,17 +27,18 @@ class TrainingBatch(Protocol):
 
 @dataclass(frozen=True)
 class _TrainingMethod:
-    """One way of finding people, for the loop."""
+    """A method of estimating poses, for the loop."""
 
-    augmentation: Callable[[], Any]  # the usual one
+    batch: int  # default of --batch
+    augmentation: Callable[[], Any]  # the default one
     draw: Callable[..., TrainingBatch]  # (people or images, chosen (N,), spec, augmentation, recipe)
     loss: Callable[..., Tensor]  # (outputs of the net, batch, recipe) -> a number
 
 
 def _draw_crop_samples(
-    people: PeopleDataset, chosen: Tensor, spec: ModelSpec, how: Augmentation, recipe: Recipe
+    people: PeopleDataset, chosen: Tensor, spec: ModelSpec, augmentation: Augmentation, recipe: Recipe
 ) -> CropSamples:
-    return draw_samples(people, chosen, spec, how, encoding=recipe.encoding)
+    return draw_samples(people, chosen, spec, augmentation, encoding=recipe.encoding)
 
 
 def _crop_loss(outputs: list[Tensor], samples: CropSamples, recipe: Recipe) -> Tensor:
@@ -47,9 +48,9 @@ def _crop_loss(outputs: list[Tensor], samples: CropSamples, recipe: Recipe) -> T
 
 
 def _draw_image_samples(
-    images: ImageDataset, chosen: Tensor, spec: ModelSpec, how: ImageAugmentation, _: Recipe
+    images: ImageDataset, chosen: Tensor, spec: ModelSpec, augmentation: ImageAugmentation, _: Recipe
 ) -> ImageSamples:
-    return draw_images(images, chosen, spec, how)
+    return draw_images(images, chosen, spec, augmentation)
 
 
 def _image_loss(outputs: list[Tensor], samples: ImageSamples, recipe: Recipe) -> Tensor:
@@ -59,10 +60,11 @@ def _image_loss(outputs: list[Tensor], samples: ImageSamples, recipe: Recipe) ->
     maps = zip([low[:, :keypoints], high], samples.targets, samples.masks, strict=True)
     heat = torch.stack([masked_mse(*each, gain=gain) for each in maps]).sum(0)  # (N,)
     pull, push = tag_loss(low[:, keypoints:], samples.places)
-    return (heat + recipe.tags * (pull + push)).mean()
+    return (heat + recipe.tag_weight * (pull + push)).mean()
 
 
 TRAINING_METHODS = {
-    "top-down": _TrainingMethod(Augmentation, _draw_crop_samples, _crop_loss),
-    "bottom-up": _TrainingMethod(ImageAugmentation, _draw_image_samples, _image_loss),
+    "top-down": _TrainingMethod(32, Augmentation, _draw_crop_samples, _crop_loss),
+    # Whole images take more memory; published are batches of 12 per GPU.
+    "bottom-up": _TrainingMethod(8, ImageAugmentation, _draw_image_samples, _image_loss),
 }

@@ -1,54 +1,196 @@
-"""Everything that decides how a net is trained."""
+"""The options of a training: its job (which people, which net, where to) and its recipe (how the net learns)."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-_OPTIONS = {"rate": "lr", "tags": "tag-weight"}  # by field; all others are called like theirs
+from hrpose_cli.errors import UsageError
+from hrpose_cli.settings import Device, Option, check_choices, check_device
+
+_RECIPE, _TOP_DOWN = "Recipe", "Recipe, top-down only"
+# Fields of older versions, which are in their checkpoints.
+_OLD_FIELDS = {"rate": "lr", "decay": "weight_decay", "average": "ema_decay", "tags": "tag_weight"}
+# Options that only nets of one method can follow.
+_OPTIONS_BY_METHOD = {
+    "top-down": ("teacher", "distil", "padding", "encoding", "occluded", "keypoint_weights"),
+    "bottom-up": ("tag_weight",),
+}
+
+
+def _parse_size(text: str) -> tuple[int, int]:
+    """HEIGHTxWIDTH as (width, height)."""
+    height, _, width = text.partition("x")
+    if not (height.isdecimal() and width.isdecimal()):
+        raise UsageError(f"{text} must be HEIGHTxWIDTH, such as 256x192")
+    return int(width), int(height)
+
+
+@dataclass(frozen=True)
+class TrainJob:
+    """The people that a net learns from, the net, and the folder of its weights."""
+
+    data: Annotated[
+        tuple[str, ...],
+        Option(
+            "COCO keypoint file; FILE@0.4 gives its labels a weight of 0.4. Repeatable.", parse=tuple, given=list[str]
+        ),
+    ]
+    out: Annotated[Path, Option("Folder for the checkpoints, the log and the weights.", names=("--out", "-o"))]
+    images: Annotated[Path | None, Option("Folder of the images of --data.", shown="searched for beside each file")] = (
+        None
+    )
+    net: Annotated[
+        str | None,
+        Option(
+            "hrnet-small, hrnet-w32, hrnet-w48, lite-hrnet, simple-baseline-50 (-101, -152), hourglass-4 (-8); "
+            "bottom-up: higher-hrnet-small, higher-hrnet-w32, higher-hrnet-w48.",
+            shown="hrnet-small; bottom-up higher-hrnet-small",
+        ),
+    ] = None
+    method: Annotated[
+        Literal["top-down", "bottom-up"] | None,
+        Option("Train on crops of one person (top-down) or on whole images (bottom-up).", shown="given by --net"),
+    ] = None
+    input: Annotated[
+        tuple[int, int] | None,  # (width, height)
+        Option(
+            "HEIGHTxWIDTH: 128x96, 256x192 or 384x288; bottom-up: 256x256, 512x512 or 640x640.",
+            shown="128x96; bottom-up 512x512",
+            parse=_parse_size,
+        ),
+    ] = None
+    skeleton: Annotated[Literal["coco", "crowdpose", "mpii"], Option("Skeleton of the annotated keypoints.")] = "coco"
+    init: Annotated[
+        str | None,
+        Option("Weights to start from: a name from `hrpose weights list`, or a file with any key names."),
+    ] = None
+    resume: Annotated[bool, Option("Continue from the last checkpoint in --out, with the same recipe.")] = False
+    val: Annotated[
+        Path | None,
+        Option("COCO or CrowdPose file for validation, with flip test; top-down nets get the ground-truth boxes."),
+    ] = None
+    val_images: Annotated[
+        Path | None,
+        Option("Folder of the images of --val.", shown="searched for beside --val and in --images"),
+    ] = None
+    val_every: Annotated[int, Option("Epochs between validations.", min=1)] = 5
+    save_every: Annotated[float, Option("Minutes between checkpoints; each epoch ends with one too.", min=0)] = 5
+    device: Device = "auto"
+    teacher: Annotated[
+        str | None, Option("Teacher weights: their predictions label the unlabelled keypoints.", _TOP_DOWN)
+    ] = None
+    padding: Annotated[float, Option("Size of a crop relative to the person's 3:4 box.", _TOP_DOWN, 1, 2)] = 1.25
+    occluded: Annotated[float, Option("Loss weight of keypoints labelled as occluded.", _TOP_DOWN, 0)] = 1.0
+    keypoint_weights: Annotated[bool, Option("Weigh elbows and knees by 1.2, wrists and ankles by 1.5.", _TOP_DOWN)] = (
+        False
+    )
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+        check_device(self.device)
+        if self.out.is_file():
+            raise UsageError(f"--out {self.out} is a file: name a folder")
+        if self.val is None and self.val_images is not None:
+            raise UsageError("--val-images is the folder of the images of --val: name that file too")
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything that decides how a net is trained, but for the data and their augmentation."""
+    """All that decides how a net learns, but for its data and their augmentation."""
 
-    epochs: float | None = 210
-    minutes: float | None = None  # instead of epochs: the schedule ends when the time does
-    batch: int = 32  # samples per part
-    accumulate: int = 1  # parts per step and process
-    rate: float = 1e-3  # learning rate after the warm-up
-    final: float = 0.01  # what is left of it at the end of a cosine
+    epochs: Annotated[float | None, Option("Passes over the data.", _RECIPE, 0)] = 210
+    minutes: Annotated[
+        float | None, Option("Duration, instead of --epochs: the schedule ends with the time.", _RECIPE, 0.01)
+    ] = None
+    batch: Annotated[int | None, Option("Samples per batch and process.", _RECIPE, 1, shown="32; bottom-up 8")] = None
+    accumulate: Annotated[int, Option("Batches per step.", _RECIPE, 1)] = 1  # of each process
+    lr: Annotated[float, Option("Learning rate after the warm-up.", _RECIPE, 0)] = 1e-3
+    final: float = 0.01  # fraction of the learning rate that is left at the end of a cosine
     warmup: int = 200  # steps
-    schedule: str = "cosine"  # or "step": x 0.1 at 170/210 and 200/210 of the way, as HRNet's
-    decay: float = 1e-4  # AdamW's
-    average: float = 0.999  # decay of the moving average of the weights
-    loss: str = "peaked"
-    encoding: str = "unbiased"
-    tags: float = 0.01  # weight of the tags beside the heatmaps of bottom-up nets; published: 1e-3, at 512x512, mse
-    norms: str = "batch"  # statistics of every batch; "frozen": of the start; "sync": of all processes (CUDA)
-    precision: str = "fp32"  # or bf16
-    distil: float = 0.0  # weight of the teacher's heatmaps as a second target
-    seed: int = 0
+    schedule: Annotated[
+        Literal["cosine", "step"],
+        Option("Learning-rate schedule; step: x 0.1 after 170/210 and 200/210 of the training, as for HRNet.", _RECIPE),
+    ] = "cosine"
+    weight_decay: float = 1e-4
+    ema_decay: Annotated[
+        float,
+        Option("Decay of the moving average of the weights, which is saved; ramped up at the start.", _RECIPE, 0, 1),
+    ] = 0.999
+    loss: Annotated[
+        Literal["mse", "ohkm", "peaked"],
+        Option(
+            "Heatmap loss. mse: mean squared error; ohkm: that of the 8 hardest keypoints (top-down only); peaked: mse "
+            "with more weight on the peaks.",
+            _RECIPE,
+        ),
+    ] = "peaked"
+    encoding: Annotated[
+        Literal["unbiased", "biased"],
+        Option("Centre of a target's Gaussian: the keypoint (unbiased) or the nearest pixel (biased).", _TOP_DOWN),
+    ] = "unbiased"
+    tag_weight: Annotated[
+        float,
+        Option(
+            "Loss weight of the tags that tell people apart; bottom-up only. Published: 0.001, for --loss mse at "
+            "512x512.",
+            _RECIPE,
+            0,
+        ),
+    ] = 0.01
+    norms: Annotated[
+        Literal["batch", "frozen", "sync"],
+        Option(
+            "Batch-norm statistics: of each batch, frozen at their start, or shared by all processes (CUDA only).",
+            _RECIPE,
+        ),
+    ] = "batch"
+    precision: Annotated[
+        Literal["fp32", "bf16"], Option("Precision of the forward pass; the weights stay fp32.", _RECIPE)
+    ] = "fp32"
+    distil: Annotated[float, Option("Loss weight of the teacher's heatmaps as a second target.", _TOP_DOWN, 0)] = 0.0
+    seed: Annotated[int, Option("Random seed.", _RECIPE, 0, 2**32 - 1)] = 0
+
+    def __post_init__(self) -> None:
+        check_choices(self)
+
+
+def check_method(method: str, job: TrainJob, recipe: Recipe) -> None:
+    """Raise UsageError for an option that a training of this method cannot follow."""
+    default = {f.name: f.default for f in (*fields(TrainJob), *fields(Recipe))}
+    chosen = {**vars(job), **vars(recipe)}
+    for other, names in _OPTIONS_BY_METHOD.items():
+        given = [name for name in names if chosen[name] != default[name]]
+        if given and method != other:
+            option = given[0].replace("_", "-")
+            raise UsageError(f"--{option} is for {other} nets: leave it out, or name another --net")
+    if method == "bottom-up" and recipe.loss == "ohkm":
+        raise UsageError("--loss ohkm is for top-down nets: use mse or peaked, or name another --net")
 
 
 def differing_options(before: Mapping[str, Any], recipe: Recipe, free: Collection[str]) -> str:
     """The options of an earlier recipe that another does not share.
 
-    free: fields that may differ. So may those that an older version did not know.
+    free: fields that may differ. So may those that an older version did not have.
     """
+    known = {_OLD_FIELDS.get(name, name): value for name, value in before.items()}
     return " ".join(
-        f"--{_OPTIONS.get(name, name)} {before[name]}"
+        f"--{name.replace('_', '-')} {known[name]}"
         for name, value in asdict(recipe).items()
-        if name not in free and before.get(name, value) != value
+        if name not in free and known.get(name, value) != value
     )
 
 
-def learning_rate(recipe: Recipe, step: int, way: float) -> float:
-    """After a linear warm-up a cosine from `rate` to `final` of it, or HRNet's steps."""
+def learning_rate(recipe: Recipe, step: int, done: float) -> float:
+    """The rate after a linear warm-up: a cosine from `lr` to `final` of it, or HRNet's steps.
+
+    done: the fraction of the schedule that has passed.
+    """
     if recipe.schedule == "step":
-        rate = recipe.rate * 0.1 ** sum(way >= edge for edge in (170 / 210, 200 / 210))
+        rate = recipe.lr * 0.1 ** sum(done >= edge for edge in (170 / 210, 200 / 210))
     else:
-        rate = recipe.rate * (recipe.final + (1 - recipe.final) * (1 + math.cos(math.pi * min(way, 1))) / 2)
+        rate = recipe.lr * (recipe.final + (1 - recipe.final) * (1 + math.cos(math.pi * min(done, 1))) / 2)
     return rate * min(1.0, (step + 1) / max(1, recipe.warmup))

@@ -1,4 +1,4 @@
-"""A finished net that another one learns from: its keypoints fill labels, its heatmaps are a second target."""
+"""A trained net that teaches another: its keypoints fill in labels, its heatmaps are a second target."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from hrpose_cli.skeletons import SKELETONS
 from hrpose_cli.training.augment import Augmentation, crop_width, draw_samples, resample_patches
 from hrpose_cli.training.dataset import PeopleDataset
 
-_TRUSTED_SCORE = 0.4  # a teacher's keypoint counts from this score on
-_FILLED_WEIGHT = 0.5  # what it then weighs, times the score
+_TRUSTED_SCORE = 0.4  # least score of a teacher's keypoint that is used
+_FILLED_WEIGHT = 0.5  # its weight in the loss, to be multiplied by the score
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """Crops (N, 3, h, w) in 0..255 of any size in, heatmaps (N, K, h/4, w/4) out."""
+    """A net from crops (N, 3, h, w) in 0..255 of any size to heatmaps (N, K, h/4, w/4)."""
 
     backend: TorchBackend
     spec: ModelSpec
@@ -33,7 +33,7 @@ class Teacher:
 
     @classmethod
     def load(cls, name_or_path: str, student: ModelSpec, device: str) -> Teacher:
-        """The teacher of a net that is to be trained; InputError if it cannot be one."""
+        """Load the teacher of a net; InputError if the two do not fit."""
         spec, path = find_weights(name_or_path)
         if wrong := _describe_misfit(spec, student):
             raise InputError(f"{path} cannot teach: {wrong}: name another --teacher")
@@ -48,9 +48,9 @@ class Teacher:
 
 
 def _describe_misfit(teacher: ModelSpec, student: ModelSpec) -> str:
-    """What keeps a net from teaching another, if there is such a thing."""
+    """Describe the reason why a net cannot teach another; empty if it can."""
     if teacher.method != student.method:
-        return f"it works {teacher.method}, what it is to teach {student.method}"
+        return f"it works {teacher.method}, its student {student.method}"
     if teacher.geometry != "classic":
         return f"its geometry is {teacher.geometry}, a training's is classic"
     if teacher.skeleton != student.skeleton:
@@ -62,7 +62,7 @@ def _describe_misfit(teacher: ModelSpec, student: ModelSpec) -> str:
 
 
 def _rescale_images(images: Tensor, size: Size) -> Tensor:
-    """(N, C, h, w) at a size (width, height) of the same shape, in the classic geometry: pixel 0 stays pixel 0."""
+    """Rescale (N, C, h, w) to (width, height) of the same aspect, in the classic geometry: pixel 0 stays pixel 0."""
     if images.shape[-1] == size[0]:
         return images
     step = images.shape[-1] / size[0]
@@ -71,7 +71,7 @@ def _rescale_images(images: Tensor, size: Size) -> Tensor:
 
 
 def fill_labels(people: PeopleDataset, spec: ModelSpec, teacher: Teacher, cache: Path) -> PeopleDataset:
-    """People whose unlabelled keypoints are the teacher's; kept in the folder `cache` for the next time."""
+    """Fill in unlabelled keypoints by the teacher's, which are kept in the folder `cache` for the next time."""
     path = cache / f"taught-{people.key}-{sha256_file(teacher.path)[:8]}-{spec.padding:g}.npz"
     if not path.is_file():
         keypoints, score = _predict_labels(people, spec, teacher)
@@ -88,7 +88,7 @@ def fill_labels(people: PeopleDataset, spec: ModelSpec, teacher: Teacher, cache:
 
 
 def _predict_labels(people: PeopleDataset, spec: ModelSpec, teacher: Teacher) -> tuple[Tensor, Tensor]:
-    """The teacher's keypoints (N, K, 2) in patch px and their scores (N, K), with flip test and DARK."""
+    """Keypoints (N, K, 2) in patch px and scores (N, K) of the teacher, with flip test and DARK."""
     size = spec.input_size
     step = crop_width(people, spec) / size[0] * 4  # patch px per heatmap px
     mirror = torch.from_numpy(SKELETONS[spec.skeleton].mirror)

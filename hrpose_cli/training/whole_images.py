@@ -1,4 +1,4 @@
-"""Whole images of annotation files, for nets that see everyone at once."""
+"""Whole images of annotation files, for bottom-up nets."""
 
 from __future__ import annotations
 
@@ -29,66 +29,66 @@ from hrpose_cli.training.annotations import AnnotationSource, has_labels, read_a
 
 @dataclass(frozen=True)
 class _ImagePage:
-    """One image and what is known of it."""
+    """One image with its people."""
 
     path: Path
     people: NDArray[np.float64]  # (P, K, 3): x, y in image px, and v
-    ignored: Any = None  # run-length code of crowds and of people without labels, if there are any
+    ignored: Any = None  # run-length code of crowds and of people without labels; None: there are none
 
 
 @dataclass(frozen=True)
 class ImageDataset:
-    """N images with the labelled people of each; the files are read when they are drawn."""
+    """N images with the labelled people of each; files are read when samples are drawn."""
 
     pages: tuple[_ImagePage, ...]
-    device: str = "cpu"  # where samples go
+    device: str = "cpu"  # device of the samples
 
     def __len__(self) -> int:
         return len(self.pages)
 
     @property
     def names(self) -> tuple[str, ...]:
-        """(N,) image files."""
+        """Names (N,) of the image files."""
         return tuple(page.path.name for page in self.pages)
 
     def to(self, device: str) -> ImageDataset:
-        """The same with samples on `device`."""
+        """A copy whose samples go to `device`."""
         return replace(self, device=device)
 
 
 def load_images(sources: Sequence[AnnotationSource], skeleton: Skeleton) -> ImageDataset:
-    """The images of `sources` in which somebody is labelled; those with nobody teach nothing about tags."""
+    """Load the images of `sources` with labelled people; those without teach nothing about tags."""
     if any(source.trust != 1 for source in sources):
         raise UsageError("--data FILE@TRUST weighs people, which are trained top-down; bottom-up takes --data FILE")
     pages = [
         _ImagePage(path, np.stack(people), _hidden_mask(image, everyone))
         for source in sources
         for path, image, everyone in read_annotated(source, skeleton)
-        if (people := [_read_labels(row) for row in everyone if _count_people(row)])
+        if (people := [_read_labels(row) for row in everyone if _is_labelled_person(row)])
     ]
     if not pages:
         raise InputError("the annotation files label no person with a keypoint of this skeleton")
     return ImageDataset(tuple(pages))
 
 
-def _count_people(row: Any) -> bool:
-    """Whether an annotation is one person with a labelled keypoint."""
+def _is_labelled_person(row: Any) -> bool:
+    """Tell whether an annotation is one person with a labelled keypoint."""
     return has_labels(row) and not row.get("iscrowd")
 
 
 def _read_labels(row: Any) -> NDArray[np.float64]:
-    """(K, 3) x, y in image px and v."""
+    """Keypoints (K, 3) of an annotation: x, y in image px, and v."""
     return np.asarray(row["keypoints"], np.float64).reshape(-1, 3)
 
 
 def _hidden_mask(image: Any, everyone: Sequence[Any]) -> Any:
-    """Run-length code of what says nothing about heatmaps: crowds, and people without a labelled keypoint."""
+    """Run-length code of the region to ignore: crowds, and people without a labelled keypoint."""
     rows = [row for row in everyone if row.get("iscrowd") or not has_labels(row)]
     return regions.merge([code for row in rows for code in _encode_masks(row, image)]) if rows else None
 
 
 def _encode_masks(row: Any, image: Any) -> list[Any]:
-    """The run-length codes of an annotation's outline, or of its box where it has none."""
+    """Run-length codes of an annotation's outline, or of its box if it has none."""
     outline: Any = row.get("segmentation")
     if not outline:
         x, y, w, h = row["bbox"]
@@ -100,7 +100,7 @@ def _encode_masks(row: Any, image: Any) -> list[Any]:
 
 
 def _ignored_region(page: _ImagePage) -> NDArray[np.bool_] | None:
-    """(H, W) where the image of a page says nothing, if there is such a place."""
+    """Mask (H, W) of the region of an image to ignore; None: there is none."""
     if page.ignored is None:
         return None
     with warnings.catch_warnings():
@@ -113,45 +113,45 @@ _STRIDES = (4, 2)  # input px per heatmap px, of both outputs
 
 @dataclass(frozen=True)
 class ImageAugmentation:
-    """How far images are changed; all is drawn evenly. The recipe of HigherHRNet."""
+    """Strength of the changes to images, all uniformly distributed; the recipe of HigherHRNet."""
 
-    smallest: float = 0.75  # least and most of the image's short side that the input's side shows
+    smallest: float = 0.75  # range of the side of the visible region, as a fraction of the image's short side
     largest: float = 1.5
     rotation: float = 30.0  # degrees, either way
-    shift: float = 0.2  # of what the input shows, either way on each axis
-    flipped: float = 0.5  # share
+    shift: float = 0.2  # fraction of the visible region, either way on each axis
+    flipped: float = 0.5  # fraction
 
     @classmethod
     def none(cls) -> ImageAugmentation:
-        """Every image as it is, its short side filling the input."""
+        """An augmentation that leaves every image as it is, its short side filling the input."""
         return cls(smallest=1.0, largest=1.0, rotation=0.0, shift=0.0, flipped=0.0)
 
 
 @dataclass(frozen=True)
 class ImageSamples:
-    """One batch; the lists hold 1/4 of the input size S, then 1/2."""
+    """A batch of whole images; the lists hold those at 1/4 of the input size S, then at 1/2."""
 
     crops: Tensor  # (N, 3, S, S) float32 in 0..255, RGB
     targets: list[Tensor]  # (N, K, S/4, S/4), (N, K, S/2, S/2)
-    masks: list[Tensor]  # (N, S/4, S/4), (N, S/2, S/2), 0 where nothing is known
-    places: Tensor  # (N, P, K) int64, pixel of each person's keypoint in the 1/4 map, -1: none
+    masks: list[Tensor]  # (N, S/4, S/4), (N, S/2, S/2), 0: ignored
+    places: Tensor  # (N, P, K) int64, flat pixel index of each keypoint in the heatmap at 1/4, -1: none
 
 
-def draw_images(images: ImageDataset, chosen: Tensor, spec: ModelSpec, how: ImageAugmentation) -> ImageSamples:
-    """The images `chosen` (N,), augmented anew, on their device.
+def draw_images(images: ImageDataset, chosen: Tensor, spec: ModelSpec, augmentation: ImageAugmentation) -> ImageSamples:
+    """Augment the images `chosen` (N,) at random, on the device of the data set.
 
-    Random numbers come from torch's CPU generator, before any thread begins.
+    Random numbers come from torch's CPU generator, before any thread starts.
     """
     skeleton, side = SKELETONS[spec.skeleton], spec.input_size[0]
     chance = torch.rand(len(chosen), 5, dtype=torch.float64).numpy()
     pages = [images.pages[i] for i in chosen.tolist()]
     regions = [_ignored_region(page) for page in pages]
     with ThreadPoolExecutor(min(len(chosen), os.cpu_count() or 1)) as threads:
-        views = threads.map(partial(_view_affine, how=how, side=side), pages, regions, chance)
+        views = threads.map(partial(_view_affine, augmentation=augmentation, side=side), pages, regions, chance)
         crops, masks, people = zip(*views, strict=True)
-    mirrored = chance[:, 4] < how.flipped
+    mirrored = chance[:, 4] < augmentation.flipped
     swapped = [p[:, skeleton.mirror] if m else p for p, m in zip(people, mirrored, strict=True)]
-    keypoints = _pad_image(swapped).to(images.device)
+    keypoints = _pad_people(swapped).to(images.device)
     mask = torch.from_numpy(np.stack(masks)).to(images.device).float()
     return ImageSamples(
         crops=torch.from_numpy(np.stack(crops)).to(images.device).permute(0, 3, 1, 2).float(),
@@ -166,10 +166,10 @@ def _view_affine(
     ignored: NDArray[np.bool_] | None,
     chance: NDArray[np.float64],
     *,
-    how: ImageAugmentation,
+    augmentation: ImageAugmentation,
     side: int,
 ) -> tuple[Image, NDArray[np.bool_], NDArray[np.float64]]:
-    """One image as the net sees it (S, S, 3), where it counts (S, S), and its people (P, K, 3) in its pixels.
+    """Warp one image to the input (S, S, 3); also its mask (S, S) and its people (P, K, 3) in input px.
 
     ignored: (H, W); chance: (5,) in 0..1.
     """
@@ -177,7 +177,7 @@ def _view_affine(
     if ignored is not None and ignored.shape != image.shape[:2]:
         raise InputError(f"{page.path} is not {ignored.shape[1]}x{ignored.shape[0]}, as its annotations say")
     counts = np.full(image.shape[:2], 255, np.uint8) if ignored is None else np.where(ignored, 0, 255).astype(np.uint8)
-    affine = _random_affine((image.shape[1], image.shape[0]), side, chance, how)
+    affine = _random_affine((image.shape[1], image.shape[0]), side, chance, augmentation)
     bounds = crop_bounds(invert_affines(affine[None]), (side, side))[0]
     crop, mask = np.zeros((side, side, 3), np.uint8), np.zeros((side, side), np.uint8)
     warp_into_crop(crop, image, affine, bounds)
@@ -186,42 +186,44 @@ def _view_affine(
     return crop, mask > 127, people
 
 
-def _random_affine(size: tuple[int, int], side: int, chance: NDArray[np.float64], how: ImageAugmentation) -> Affine:
-    """(2, 3) affine from an image of `size` (width, height) to an input of `side` squared.
+def _random_affine(
+    size: tuple[int, int], side: int, chance: NDArray[np.float64], augmentation: ImageAugmentation
+) -> Affine:
+    """Random affine (2, 3) from an image of `size` (width, height) to an input of `side` x `side`.
 
-    The mirror is x -> S - 1 - x in input pixels, as flipping the finished input would be. The authors
-    mirror each heatmap by itself, which moves the keypoints by 0.75 of its pixels.
+    The mirror is x -> S - 1 - x in input pixels, the same as flipping the finished input. The authors
+    mirror each heatmap by itself, which moves the keypoints by 0.75 heatmap px.
     """
-    region = min(size) * (how.smallest + (how.largest - how.smallest) * chance[0])
+    region = min(size) * (augmentation.smallest + (augmentation.largest - augmentation.smallest) * chance[0])
     even = 2 * chance[1:4] - 1  # in -1..1
-    center = np.array(size) / 2 + region * how.shift * even[:2]
+    center = np.array(size) / 2 + region * augmentation.shift * even[:2]
     shown = np.array([[region, region]])
-    affine: Affine = region_affines(center[None], shown, (side, side), degrees=how.rotation * even[2])[0]
-    if chance[4] < how.flipped:
+    affine: Affine = region_affines(center[None], shown, (side, side), degrees=augmentation.rotation * even[2])[0]
+    if chance[4] < augmentation.flipped:
         affine[0] *= -1
         affine[0, 2] += side - 1
     return affine
 
 
-def _pad_image(people: list[NDArray[np.float64]]) -> Tensor:
-    """(N, P, K, 3) of the (P, K, 3) of each image, with people of unlabelled keypoints where it has fewer."""
+def _pad_people(people: list[NDArray[np.float64]]) -> Tensor:
+    """Stack the people (P, K, 3) of each image to (N, P, K, 3), padded by people without labelled keypoints."""
     return torch.nn.utils.rnn.pad_sequence([torch.from_numpy(p) for p in people], batch_first=True)
 
 
 def _to_pixels(keypoints: Tensor, stride: int, side: int) -> tuple[Tensor, Tensor]:
-    """Heatmap pixels (N, P, K, 2) int64, x and y, of keypoints (N, P, K, 3) in input px, and which of them exist."""
+    """Heatmap pixels (N, P, K, 2) int64, x and y, of keypoints (N, P, K, 3) in input px; also which ones exist."""
     pixel = (keypoints[..., :2] / stride).trunc().long()
     return pixel, (keypoints[..., 2] > 0) & ((pixel >= 0) & (pixel < side // stride)).all(-1)
 
 
 def _keypoint_places(keypoints: Tensor, stride: int, side: int) -> Tensor:
-    """(N, P, K) int64 flat pixel index of each keypoint in a heatmap, -1 where there is none."""
+    """Flat pixel index (N, P, K) int64 of each keypoint in a heatmap, -1 where there is none."""
     pixel, there = _to_pixels(keypoints, stride, side)
     return torch.where(there, pixel[..., 1] * (side // stride) + pixel[..., 0], -1)
 
 
 def _draw_targets(keypoints: Tensor, stride: int, side: int, sigma: float) -> Tensor:
-    """(N, K, S/stride, S/stride): of each keypoint the highest of all people's Gaussians, whose middles are pixels.
+    """Draw heatmaps (N, K, S/stride, S/stride): per keypoint the maximum of all people's Gaussians, centred on pixels.
 
     keypoints: (N, P, K, 3) in input px and v; sigma: heatmap px. Only the pixels within 3 sigma + 1 are
     written. HigherHRNet, lib/dataset/target_generators, `HeatmapGenerator`.

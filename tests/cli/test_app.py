@@ -1,16 +1,19 @@
 """The command line as a whole: help, start-up, errors."""
 
+import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 from typer.testing import CliRunner
 
 from hrpose_cli import __version__
-from hrpose_cli.cli import eval, export, image, options, train, video
+from hrpose_cli.cli import eval, export, image, train, video
 from hrpose_cli.cli.main import app
 from hrpose_cli.errors import WeightsError
+from hrpose_cli.settings import MotionOptions, Settings
 from tests.conftest import clean_failure, wrong_usage
 
 COMMANDS = [["image"], ["video"], ["eval"], ["train"], ["weights"], ["weights", "get"], ["weights", "info"]]
@@ -23,8 +26,58 @@ def test_help_ends_with_an_example(command: list[str]) -> None:
     assert "Example: hrpose " + " ".join(command[:1]) in result.output.rstrip().splitlines()[-1]
 
 
-def test_version() -> None:
-    assert CliRunner().invoke(app, ["--version"]).output.strip() == f"hrpose {__version__}"
+def test_version_names_what_runs_the_nets() -> None:
+    first, second = CliRunner().invoke(app, ["--version"]).output.splitlines()
+    assert first == f"hrpose {__version__}"
+    assert re.fullmatch(r"torch \S+, (no OpenVINO|OpenVINO \S+), device (cpu|cuda|mps)", second)
+
+
+def test_the_package_is_the_command() -> None:
+    done = subprocess.run([sys.executable, "-m", "hrpose_cli", "-h"], capture_output=True, text=True, check=True)
+    assert "Usage: hrpose [OPTIONS] COMMAND" in done.stdout
+
+
+@pytest.mark.parametrize("command", [[], *COMMANDS], ids=" ".join)
+def test_h_is_help(command: list[str]) -> None:
+    short, long = (CliRunner().invoke(app, [*command, option]) for option in ("-h", "--help"))
+    assert (short.exit_code, short.output) == (0, long.output)
+
+
+@pytest.mark.parametrize(
+    ("name", "command"), [("clip.mp4", "video"), ("a b.MOV", "video"), ("bus.jpg", "image"), ("folder", "image")]
+)
+def test_resolve_command_guesses_the_command_of_a_file(
+    tmp_path: Path, name: str, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    line = wrong_usage(CliRunner().invoke(app, [name, "--out", "x"]))
+    assert line == f"error: {name} is no command: did you mean hrpose {command} {name}"
+
+
+def test_a_mistyped_command_is_wrong_usage() -> None:
+    result = CliRunner().invoke(app, ["vidoe"])
+    assert result.exit_code == 2
+    assert "Did you mean 'video'?" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "old", "new"),
+    [
+        ("video x --between hold", "--between", "--interpolation"),
+        ("video x --between=hold", "--between", "--interpolation"),
+        ("video x --smooth offline", "--smooth offline", "--smooth butterworth"),
+        ("video x --smooth=offline", "--smooth offline", "--smooth butterworth"),
+        ("train --average 0.9", "--average", "--ema-decay"),
+        ("train --joint-weights", "--joint-weights", "--keypoint-weights"),
+        ("image x --backend compile", "--backend compile", "--backend torch"),
+        ("export x --format=torchscript", "--format torchscript", "--format onnx or openvino"),
+        ("bench --batches 1,8", "--batches", "benchmarks/backends.py"),
+    ],
+)
+def test_a_renamed_option_names_the_new_one(arguments: str, old: str, new: str) -> None:
+    line = wrong_usage(CliRunner().invoke(app, arguments.split()))
+    assert line == f"error: {old} no longer exists: use {new}"
 
 
 def test_help_imports_nothing_heavy() -> None:
@@ -74,19 +127,26 @@ def test_options_offer_what_the_library_knows() -> None:
     from hrpose_cli import evaluate, skeletons
     from hrpose_cli import export as exporting
     from hrpose_cli.clips.stages import _FillMethod
+    from hrpose_cli.detection import yolo
     from hrpose_cli.estimation import crops, heatmaps
     from hrpose_cli.estimation import precision as backends
     from hrpose_cli.estimation.nms import NMS_METHODS
     from hrpose_cli.models.zoo import MODELS
+    from hrpose_cli.tracking import FILTER_DEFAULTS
     from hrpose_cli.training.losses import LOSSES
 
     methods = {spec.method for spec in MODELS.values()}
-    assert values(options.Decode) == set(heatmaps.DECODERS)
-    assert values(options.Crop) == set(crops.CROP_MODES)
-    assert values(options.BackendName) == {"auto", *backends.BACKENDS}
-    assert values(options.Precision) == set(backends._PRECISIONS)
-    assert values(options.Method) == {"auto", *methods}
-    assert offered(video.video, "interpolation") == set(get_args(_FillMethod))
+    assert offered(Settings, "decode") == set(heatmaps.DECODERS)
+    assert offered(Settings, "crop") == set(crops.CROP_MODES)
+    assert offered(Settings, "backend") == {"auto", *backends.BACKENDS}
+    assert offered(Settings, "precision") == set(backends._PRECISIONS)
+    assert offered(Settings, "method") == {"auto", *methods}
+    assert (Settings.detector, Settings.decode_limit) == (yolo.DEFAULT_DETECTOR, heatmaps.DEFAULT_DECODE_LIMIT)
+    assert offered(MotionOptions, "interpolation") == set(get_args(_FillMethod))
+    assert offered(MotionOptions, "smooth") == set(FILTER_DEFAULTS)
+    cutoff: Any = get_type_hints(MotionOptions, include_extras=True)["cutoff"]
+    shown = [f"{name} {facts['cutoff']:g}" for name, facts in FILTER_DEFAULTS.items() if facts]
+    assert cutoff.__metadata__[0].shown == "; ".join(shown)
     assert offered(eval.evaluate, "metric") == set(evaluate.METRICS)
     assert offered(eval.evaluate, "nms") == {"none", *NMS_METHODS}
     assert offered(export.export, "format") == set(exporting._EXPORT_FORMATS)

@@ -75,7 +75,7 @@ def test_whole_images(run: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--people", "1,x"], "--people 1,x is not whole numbers"),
+        (["--people", "1,x"], "--people 1,x must be whole numbers"),
         (["--people", "-1"], "--people -1 has a number below 0"),
     ],
 )

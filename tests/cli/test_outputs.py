@@ -1,7 +1,12 @@
+from pathlib import Path
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hrpose_cli.cli.outputs import unused_name
+from hrpose_cli.cli.outputs import name_pose_files, unused_name
+from hrpose_cli.errors import UsageError
+from hrpose_cli.settings import PoseNames
 
 STEMS = st.lists(st.sampled_from(["a", "A", "a-2", "A-2", "a-3", "ß", "SS", "b"]) | st.text(max_size=3), max_size=20)
 
@@ -17,3 +22,24 @@ def test_unused_name_gives_no_name_twice(stems: list[str], suffix: str) -> None:
         assert name.endswith(suffix)
         if not any(earlier.casefold() == f"{stem}{suffix}".casefold() for earlier in names[:number]):
             assert name == f"{stem}{suffix}"
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        (".csv", "out/clip.pose.csv"),
+        ("sub/.csv", "sub/clip.pose.csv"),
+        ("/sub/.json", "/sub/clip.pose.json"),
+        ("x.npz", "x.npz"),
+    ],
+)
+def test_name_pose_files_completes_a_suffix(name: str, path: str) -> None:
+    (file,) = name_pose_files(PoseNames((name,)), Path("out/clip.pose"), {})
+    assert file.path == Path(path)
+
+
+def test_name_pose_files_knows_a_suffix_without_its_dot() -> None:
+    with pytest.raises(UsageError, match=r"--poses csv has no suffix: did you mean --poses \.csv"):
+        name_pose_files(PoseNames(("csv",)), Path("clip"), {})
+    (file,) = name_pose_files(PoseNames(("csv",), format="jsonl"), Path("clip"), {})
+    assert (file.path, file.format) == (Path("csv"), "jsonl")

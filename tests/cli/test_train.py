@@ -173,7 +173,7 @@ def test_people_of_another_skeleton_are_trained_with_it(data: Path, tmp_path: Pa
     [
         (["--net", "higher-hrnet-w32", "--teacher", "any"], "--teacher is for top-down nets"),
         (["--method", "bottom-up", "--keypoint-weights"], "--keypoint-weights is for top-down nets"),
-        (["--method", "bottom-up", "--padding", "1.25"], "--padding is for top-down nets"),
+        (["--method", "bottom-up", "--padding", "1.5"], "--padding is for top-down nets"),
         (["--method", "bottom-up", "--loss", "ohkm"], "--loss ohkm is for top-down nets"),
         (["--method", "bottom-up", "--net", "hrnet-w32"], "hrnet-w32 is trained top-down"),
         (["--method", "bottom-up", "--input", "256x192"], "cannot be trained bottom-up"),
@@ -227,7 +227,7 @@ def test_a_teacher_must_see_what_the_net_sees(data: Path, tmp_path: Path, weight
         ["--lr", -1],
         ["--occluded", -1],
         ["--distil", -0.1],
-        ["--average", 1.5],
+        ["--ema-decay", 1.5],
         ["--seed", -1],
         ["--batch", 0],
         ["--minutes", 0],

@@ -19,13 +19,14 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from hrpose_cli.api import PoseEstimator
-from hrpose_cli.cli.clips import _ClipPlan, _name_outputs
+from hrpose_cli.cli.clips import ClipPlan, _name_outputs
 from hrpose_cli.cli.main import app
 from hrpose_cli.cli.report import Report
 from hrpose_cli.cli.video import _timed
 from hrpose_cli.clips.run import ClipSummary
 from hrpose_cli.errors import InputError, MediaError
 from hrpose_cli.formats import pose_file as formats
+from hrpose_cli.settings import PeopleOptions
 from hrpose_cli.timing import StageTimer
 from tests.conftest import clean_failure, wrong_usage
 
@@ -388,7 +389,7 @@ def test_the_summary_names_the_files_of_several_people(tmp_path: Path) -> None:
     people = [tmp_path / f"two_track{i}.trc" for i in (2, 10)]
     for path in people:
         path.touch()
-    plan = _ClipPlan("clip.mp4", None, tuple(formats.PoseFile(tmp_path / f"{n}.trc", "trc") for n in ("one", "two")))
+    plan = ClipPlan("clip.mp4", None, tuple(formats.PoseFile(tmp_path / f"{n}.trc", "trc") for n in ("one", "two")))
     assert plan.written == "".join(f", {path}" for path in (tmp_path / "one.trc", *people))
 
 
@@ -494,8 +495,8 @@ def test_detection_now_and_then_needs_a_detector(hrpose: Any, clip: Path) -> Non
     assert hrpose(clip, "--no-video", "--poses", "p.jsonl", "--detect-every", "3").exit_code == 0
     assert len(Path("p.jsonl").read_text().splitlines()) == FRAMES + 1
     with pytest.raises(InputError, match="bottom-up weights have none"):
-        _timed(BottomUp(), 2, 0.0, None)  # type: ignore[arg-type]
-    assert _timed(BottomUp(), 1, 0.0, None)[1].base.watch is not None  # type: ignore[arg-type, attr-defined]
+        _timed(BottomUp(), 2, PeopleOptions())  # type: ignore[arg-type]
+    assert _timed(BottomUp(), 1, PeopleOptions())[1].base.watch is not None  # type: ignore[arg-type, attr-defined]
 
 
 def test_saved_poses_are_rendered(hrpose: Any, clip: Path) -> None:

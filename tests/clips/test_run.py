@@ -16,7 +16,6 @@ from numpy.testing import assert_allclose
 
 from hrpose_cli.clips.render import render_clip
 from hrpose_cli.clips.run import ClipOutputs, ClipSummary, annotate_clip
-from hrpose_cli.clips.stages import MotionOptions
 from hrpose_cli.draw import DrawStyle
 from hrpose_cli.errors import InputError, MediaError, UsageError
 from hrpose_cli.estimation.estimator import Estimator, TopPeople
@@ -26,6 +25,7 @@ from hrpose_cli.formats.pose_file import PoseFile
 from hrpose_cli.media.encoding import Encoding
 from hrpose_cli.media.video_reader import VideoReader
 from hrpose_cli.poses import Boxes, Frame, PoseHeader, Poses
+from hrpose_cli.settings import MotionOptions
 from tests.media.clips import film
 
 FRAMES = 34
@@ -282,8 +282,8 @@ def test_detection_keeps_its_rhythm_over_chunks(clip: Path, tiny: TopDown, tmp_p
 
 def test_nobody_is_lost_when_smoothing_has_no_identities() -> None:
     with pytest.raises(InputError, match="needs tracking"):
-        MotionOptions(track=False)
-    assert MotionOptions(track=False, smooth="none").smooth == "none"
+        MotionOptions(track=False, smooth="one-euro")
+    assert MotionOptions(track=False).smooth == "none"
 
 
 def test_people_are_followed_between_detections(tiny: TopDown) -> None:
@@ -298,4 +298,4 @@ def test_people_are_followed_between_detections(tiny: TopDown) -> None:
     following = DetectEveryN(replace(tiny, detector=counted), 4)
     found = following([Frame(np.full((64, 64, 3), 9, np.uint8), i) for i in range(10)])
     assert (len(found), counted.calls) == (10, 3)
-    assert len(TopPeople(following, at_least=2.0)([Frame(np.full((64, 64, 3), 9, np.uint8))])[0]) == 0
+    assert len(TopPeople(following, min_score=2.0)([Frame(np.full((64, 64, 3), 9, np.uint8))])[0]) == 0

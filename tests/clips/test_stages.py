@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from hrpose_cli import threads
-from hrpose_cli.clips.stages import MotionOptions, estimate_clip, fill_skipped, follow_people
+from hrpose_cli.clips.stages import describe_motion, estimate_clip, fill_skipped, follow_people
 from hrpose_cli.estimation import chunks
 from hrpose_cli.poses import Frame, FramePoses, Poses
+from hrpose_cli.settings import MotionOptions
 from hrpose_cli.tracking import FILTER_DEFAULTS, OneEuro, smooth_butterworth
 
 
@@ -117,11 +118,11 @@ def test_follow_people_leaves_skipped_frames_out() -> None:
 
 @pytest.mark.parametrize("smooth", FILTER_DEFAULTS)
 def test_motion_info_holds_the_filter_parameters_that_are_used(smooth: str) -> None:
-    info = MotionOptions(smooth=smooth).info
+    info = describe_motion(MotionOptions(smooth=smooth))
     assert info["smooth"] == smooth
     assert {name: info[name] for name in info.keys() & {"cutoff", "gain", "speed_cutoff"}} == FILTER_DEFAULTS[smooth]
     if smooth != "none":
-        assert MotionOptions(smooth=smooth, cutoff=2.5).info == info | {"cutoff": 2.5}
+        assert describe_motion(MotionOptions(smooth=smooth, cutoff=2.5)) == info | {"cutoff": 2.5}
 
 
 def test_the_default_parameters_of_a_filter_are_those_of_its_signature() -> None:

@@ -23,7 +23,7 @@ from hrpose_cli.detection.yolo import (
     find_detector_file,
     load_detector,
 )
-from hrpose_cli.detection.yolo_net import _PATCHED_CONVOLUTIONS, PersonNet, _quiet_ultralytics, read_person_net
+from hrpose_cli.detection.yolo_net import _PATCHED_FUNCTIONS, PersonNet, _quiet_ultralytics, read_person_net
 from hrpose_cli.errors import BackendError, WeightsError
 from hrpose_cli.files import shipped_folder
 from hrpose_cli.media.images import read_image
@@ -49,7 +49,7 @@ def people(request: pytest.FixtureRequest) -> PersonNet:
 
 @pytest.fixture(scope="module")
 def eager(people: PersonNet) -> YoloDetector:
-    return YoloDetector(_TorchNetwork(people), "yolo", one_each=people.one_each, confidence=0.5)
+    return YoloDetector(_TorchNetwork(people), "yolo", one_each=people.one_each, box_score=0.5)
 
 
 def images(count: int, height: int, width: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -100,7 +100,7 @@ def sample() -> Frame:
 @pytest.mark.slow
 def test_the_shipped_detector_finds_the_same_in_openvino(sample: Frame) -> None:
     fast, slow = (
-        load_detector("person-yolo11n", backend=b, precision="fp32", confidence=0.05) for b in ("openvino", "torch")
+        load_detector("person-yolo11n", backend=b, precision="fp32", box_score=0.05) for b in ("openvino", "torch")
     )
     assert (fast.backend, slow.backend) == ("openvino", "torch")
     for image in (sample.image, sample.image[:, 100:400], cv2.resize(sample.image, (1280, 720))):
@@ -210,7 +210,7 @@ def test_unknown_and_damaged_detectors(tmp_path: Path) -> None:
 
 def test_threads_and_environment_survive_ultralytics() -> None:
     def state() -> list[object]:
-        patched = [getattr(owner, name).__module__ for owner, name in _PATCHED_CONVOLUTIONS]
+        patched = [getattr(owner, name).__module__ for owner, name in _PATCHED_FUNCTIONS]
         return [torch.get_num_threads(), cv2.getNumThreads(), dict(os.environ), patched]
 
     before = state()

@@ -122,10 +122,10 @@ def test_person_score_is_hrnets_rescoring() -> None:
 
 def test_best_people_come_first() -> None:
     poses = people(3)
-    ranked = poses.best(most=2)
+    ranked = poses.best(max_people=2)
     assert len(ranked) == 2
     assert (np.diff(ranked.person_score) <= 0).all()
-    assert len(poses.best(at_least=2.0)) == 0
+    assert len(poses.best(min_score=2.0)) == 0
 
 
 def test_the_box_of_a_result_is_not_its_area(truth: Path) -> None:

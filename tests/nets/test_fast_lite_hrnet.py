@@ -4,8 +4,8 @@ import torch.nn.functional as F
 from numpy.testing import assert_allclose
 from torch import fx
 
-from hrpose_cli.nets.fast_lite_hrnet import FastLiteHRNet, _InPlaceUnit, _order_after_unit
-from hrpose_cli.nets.lite_hrnet import LiteHRNet, LiteNetConfig, ShuffleUnit
+from hrpose_cli.nets.fast_lite_hrnet import FastLiteHRNet, _InPlaceExchange, _InPlaceUnit, _order_after_unit
+from hrpose_cli.nets.lite_hrnet import ExchangeUnit, LiteHRNet, LiteNetConfig, ShuffleUnit
 from tests.reference import rule
 
 
@@ -42,3 +42,20 @@ def test_a_unit_leaves_its_channels_in_the_order_that_it_says() -> None:
     order = torch.tensor([3, 7, 0, 5, 4, 1, 6, 2])
     x = torch.rand(1, 8, 5, 5)
     assert_allclose(_InPlaceUnit(unit, order)(x[:, order]), unit(x)[:, _order_after_unit(order)], atol=1e-6)
+
+
+@torch.inference_mode()
+def test_an_exchange_leaves_the_orders_that_it_was_given(net: LiteHRNet) -> None:
+    unit = next(part for part in net.stage0.modules() if isinstance(part, ExchangeUnit))
+    inputs = [
+        torch.rand(1, channels, *size)
+        for channels, size in ((net.config.width, (8, 8)), (2 * net.config.width, (4, 4)))
+    ]
+    orders = [torch.arange(x.shape[1]) for x in inputs]
+    before = [order.clone() for order in orders]
+    made = _InPlaceExchange(unit, orders)
+    found, want = made(inputs), unit(inputs)
+    for order, old in zip(orders, before, strict=True):
+        assert torch.equal(order, old)
+    for x, y, order in zip(found, want, made.orders, strict=True):
+        assert_allclose(x, y[:, order], atol=1e-5)

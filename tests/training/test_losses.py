@@ -96,7 +96,7 @@ def test_tags_and_masked_heatmaps_cost_what_they_cost_the_authors(dtype, name: s
         [outputs[0][:, :17], outputs[1]], batch.targets, batch.masks, expected["heatmaps_loss"], strict=True
     ):
         assert losses.masked_mse(maps, target, mask).tolist() == pytest.approx(each, rel=tolerance)
-    total = _image_loss(outputs, batch, Recipe(loss="mse", tags=1e-3))
+    total = _image_loss(outputs, batch, Recipe(loss="mse", tag_weight=1e-3))
     total.backward()
     assert total.item() == pytest.approx(expected["total_mean"], rel=tolerance)
     found = [output.grad.abs().sum().item() for output in outputs]

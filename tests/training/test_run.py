@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from hrpose_cli.backends.pytorch import TorchBackend
-from hrpose_cli.errors import InputError
+from hrpose_cli.errors import InputError, WeightsError
 from hrpose_cli.estimation.bottom_up import BottomUp
 from hrpose_cli.estimation.heatmaps import _decode_argmax
 from hrpose_cli.models.find import find_weights, load_net
@@ -19,24 +19,15 @@ from hrpose_cli.poses import Frame
 from hrpose_cli.training.augment import Augmentation
 from hrpose_cli.training.loop import Training
 from hrpose_cli.training.losses import tag_loss
+from hrpose_cli.training.processes import _choose_exchange, join_processes, process_device
 from hrpose_cli.training.recipe import Recipe
-from hrpose_cli.training.run import (
-    _TRAINABLE_NETS,
-    _averaged_net,
-    _choose_exchange,
-    _save_best,
-    build_start_net,
-    choose_net,
-    join_processes,
-    new_spec,
-    open_validation,
-    process_device,
-)
+from hrpose_cli.training.run import _averaged_net, _open_validation, _save_best
+from hrpose_cli.training.start import _TRAINABLE_NETS, build_start_net, choose_net, find_start, new_spec
 from hrpose_cli.training.whole_images import ImageAugmentation, ImageDataset, _ImagePage
 from tests.conftest import spec
 from tests.training.training_case import people
 
-HEART = Recipe(epochs=60, batch=8, rate=4e-3, final=0.05, warmup=5, average=0.5)
+HEART = Recipe(epochs=60, batch=8, lr=4e-3, final=0.05, warmup=5, ema_decay=0.5)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +45,7 @@ def test_one_batch_of_crops_is_learned_by_heart(
     torch.manual_seed(1)
     own = replace(spec(), architecture=architecture, net=integers)
     few = people().part(torch.arange(8))
-    case = Training(build_start_net(own), own, few, recipe, tmp_path, how=Augmentation.none())
+    case = Training(build_start_net(own), own, few, recipe, tmp_path, augmentation=Augmentation.none())
     losses = [row["loss"] for row in case.run()]
     assert losses[-1] < 0.25 * losses[0]
     samples = case.samples(0)
@@ -91,9 +82,9 @@ def images(folder: Path) -> ImageDataset:
 def test_two_images_are_learned_by_heart(tmp_path: Path) -> None:
     torch.manual_seed(1)
     some = images(tmp_path)
-    recipe = Recipe(epochs=80, batch=2, rate=1e-2, final=0.05, warmup=5, average=0.9, tags=0.1)
+    recipe = Recipe(epochs=80, batch=2, lr=1e-2, final=0.05, warmup=5, ema_decay=0.9, tag_weight=0.1)
     net = build_start_net(BOTTOM_UP)
-    case = Training(net, BOTTOM_UP, some, recipe, tmp_path, how=ImageAugmentation.none())
+    case = Training(net, BOTTOM_UP, some, recipe, tmp_path, augmentation=ImageAugmentation.none())
     losses = [row["loss"] for row in case.run()]
     assert losses[-1] < 0.1 * losses[0]
     samples = case.samples(0)
@@ -131,9 +122,16 @@ def test_every_net_can_be_described(name: str) -> None:
         new_spec("own", name, (100, 100))
 
 
+@pytest.mark.parametrize("suffix", [".xml", ".onnx"])
+def test_find_start_refuses_an_exported_net(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / f"net{suffix}").touch()
+    with pytest.raises(WeightsError, match=f"net{suffix} is an exported net, which cannot be trained"):
+        find_start(str(tmp_path / f"net{suffix}"), spec())
+
+
 def test_mpii_is_not_measured_in_training(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--val measures coco or crowdpose, not mpii"):
-        open_validation(tmp_path / "any.json", replace(spec(), skeleton="mpii"))
+        _open_validation(tmp_path / "any.json", replace(spec(), skeleton="mpii"))
 
 
 @pytest.mark.parametrize(

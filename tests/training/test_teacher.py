@@ -71,7 +71,7 @@ class Sure:
         ({}, ""),
         ({"input_size": (288, 384)}, ""),
         ({"input_size": (256, 256)}, "its input of 256x256 has another shape than 128x96"),
-        ({"architecture": "higher_hrnet"}, "it works bottom-up, what it is to teach top-down"),
+        ({"architecture": "higher_hrnet"}, "it works bottom-up, its student top-down"),
         ({"geometry": "udp"}, "its geometry is udp, a training's is classic"),
         ({"skeleton": "mpii"}, "its keypoints are mpii's, not coco's"),
     ],

@@ -15,9 +15,9 @@ from hrpose_cli.training.dataset import PeopleDataset
 from hrpose_cli.training.loop import Recipe, Training
 from tests.conftest import TINY, spec
 
-QUICK = Recipe(epochs=4, batch=4, rate=2e-3, warmup=2, average=0.5)
+QUICK = Recipe(epochs=4, batch=4, lr=2e-3, warmup=2, ema_decay=0.5)
 # Adam makes of a gradient that is nearly zero a whole step, whichever way its last bit points.
-GENTLE = replace(QUICK, rate=1e-4)
+GENTLE = replace(QUICK, lr=1e-4)
 
 
 def people(n: int = 16) -> PeopleDataset:
@@ -39,7 +39,7 @@ def training(out: Path, recipe: Recipe = QUICK, *, width: int = 4, **more: Any) 
     torch.manual_seed(1)
     net = HRNet(NetConfig(**(TINY | {"width": width})))
     initialise_net(net)
-    return Training(net, spec(), people(), recipe, out, **{"how": Augmentation(half_body=0)} | more)
+    return Training(net, spec(), people(), recipe, out, **{"augmentation": Augmentation(half_body=0)} | more)
 
 
 def endless(out: Path) -> None:
@@ -54,7 +54,7 @@ def halves(out: Path, steps: int) -> None:
     """One of the processes that torchrun starts: the mean losses of all go to a file."""
     torch.distributed.init_process_group("gloo")
     case = training(out, GENTLE)
-    losses = torch.tensor([case.step(case.way()) for _ in range(steps)])
+    losses = torch.tensor([case.step(case.schedule_fraction()) for _ in range(steps)])
     torch.distributed.all_reduce(losses)
     if case.rank == 0:
         Path(out, "losses.json").write_text(json.dumps((losses / case.world).tolist()))

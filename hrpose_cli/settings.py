@@ -1,0 +1,336 @@
+"""The options that several commands share: each one declared once, with its default and its help.
+
+A field whose type is annotated with an `Option` becomes an option of every command that takes the
+dataclass (`cli.options.spread_options`): `Settings.box_score` is `--box-score`. The options of one
+command alone stand in its signature, those of a training in `training/recipe.py`. Nothing here
+imports more than the standard library, so that `hrpose --help` is fast.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+from hrpose_cli.errors import UsageError
+
+MODEL, _PEOPLE, OUTPUT, _MOTION = "Model", "People", "Output", "From frame to frame"
+
+
+@dataclass(frozen=True)
+class Option:
+    """The look of a field on the command line."""
+
+    help: str
+    panel: str | None = None  # heading in --help
+    min: float | None = None
+    max: float | None = None
+    names: tuple[str, ...] = ()  # where they are not the field's own
+    shown: str | None = None  # default in --help, where it is not the field's
+    parse: Callable[[Any], Any] | None = None  # makes the value of what is given, which is of the type `given`
+    given: Any = str
+
+
+def check_choices(options: Any) -> None:
+    """Raise UsageError for a field of a dataclass whose value is none of its Literal type."""
+    for name, hint in get_type_hints(type(options)).items():
+        known = [value for part in (hint, *get_args(hint)) if get_origin(part) is Literal for value in get_args(part)]
+        value, optional = getattr(options, name), type(None) in get_args(hint)
+        if known and value not in known and not (optional and value is None):
+            raise UsageError(f"there is no {name.replace('_', ' ')} called {value!r}: use {', '.join(known)}")
+
+
+def check_device(name: str) -> None:
+    """Raise UsageError unless there are such devices; torch has to say whether this machine has one."""
+    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
+        raise UsageError(f"there is no device called {name!r}: use auto, cpu, cuda, cuda:1 or mps")
+
+
+def parse_numbers(text: str, kind: Callable[[str], Any] = float, *, least: float = -math.inf) -> tuple[Any, ...]:
+    """The numbers of a text that separates them by commas."""
+    try:
+        numbers = tuple(kind(part) for part in text.split(","))
+    except ValueError:
+        what = "whole numbers" if kind is int else "numbers"
+        raise UsageError(f"{text} must be {what} separated by commas, such as 1,2") from None
+    if min(numbers) < least:
+        raise UsageError(f"{text} has a number below {least:g}")
+    return numbers
+
+
+def _parse_batch_size(text: str) -> int | None:
+    if text != "auto" and not (text.isdecimal() and int(text)):
+        raise UsageError(f"{text} must be a number of crops, at least 1, or auto")
+    return None if text == "auto" else int(text)
+
+
+Device = Annotated[str, Option("auto, cpu, cuda, cuda:N or mps.", MODEL)]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All that decides which poses are found; the keyword arguments of `PoseEstimator`."""
+
+    weights: Annotated[str, Option("Model name from `hrpose weights list`, or path to a weights file.", MODEL)] = (
+        "default"
+    )
+    like: Annotated[
+        str | None,
+        Option("For unknown weights: the listed model whose architecture and preprocessing they share.", MODEL),
+    ] = None
+    detector: Annotated[
+        str,
+        Option(
+            "Bundled detector; path to an ultralytics YOLO .pt (a pickle, which can run code: use only files you "
+            "trust); or none, to treat every image as one person.",
+            MODEL,
+        ),
+    ] = "person-yolo11n"
+    boxes: Annotated[
+        str | None, Option("COCO detections or annotations whose boxes replace the detector's.", MODEL)
+    ] = None
+    device: Device = "auto"
+    backend: Annotated[
+        Literal["auto", "torch", "openvino", "onnx"],
+        Option("Inference backend; auto: OpenVINO on a CPU, otherwise PyTorch.", MODEL),
+    ] = "auto"
+    precision: Annotated[
+        Literal["auto", "fp32", "fp16", "bf16", "int8"],
+        Option("Inference precision; auto: the fastest that costs no accuracy.", MODEL),
+    ] = "auto"
+    decode: Annotated[
+        Literal["argmax", "quarter", "dark", "udp"] | None,
+        Option("Heatmap decoding; default: the one the weights were trained for.", MODEL),
+    ] = None
+    flip_test: Annotated[
+        bool,
+        Option(
+            "Average with the result for the mirrored image; takes twice as long.",
+            MODEL,
+            names=("--flip-test/--no-flip-test",),
+        ),
+    ] = False
+    crop: Annotated[
+        Literal["context", "pad"],
+        Option("Fill the crop around a box with the surrounding image (context) or with black (pad).", MODEL),
+    ] = "context"
+    batch_size: Annotated[
+        int | None,
+        Option("Crops per batch; auto: sized to the free memory.", MODEL, shown="auto", parse=_parse_batch_size),
+    ] = None
+    box_score: Annotated[float, Option("Drop detected boxes that score less.", _PEOPLE, 0, 1)] = 0.25
+    nms_oks: Annotated[
+        float, Option("Drop duplicate people whose OKS exceeds this; 1 keeps everyone.", _PEOPLE, 0, 1)
+    ] = 0.7
+    decode_limit: Annotated[
+        float | None,  # None: no limit
+        Option(
+            "Longest sub-pixel step per axis, in heatmap pixels; 0: no limit.",
+            MODEL,
+            0,
+            shown="1.0",
+            parse=lambda limit: limit or None,
+            given=float,
+        ),
+    ] = 1.0
+    method: Annotated[
+        Literal["auto", "top-down", "bottom-up"],
+        Option("top-down (detect, then pose) or bottom-up; auto: given by the weights.", MODEL),
+    ] = "auto"
+    scales: Annotated[
+        tuple[float, ...],
+        Option(
+            "Image scales for bottom-up weights, separated by commas, such as 0.5,1,2.",
+            MODEL,
+            shown="1",
+            parse=parse_numbers,
+        ),
+    ] = (1.0,)
+    download: Annotated[bool, Option("Download the weights if they are missing.", MODEL)] = False
+
+    def __post_init__(self) -> None:
+        for name in ("weights", "detector"):
+            if not isinstance(getattr(self, name), (str, Path)):
+                more = ', or "none"' if name == "detector" else ""
+                raise UsageError(f"the {name} must be a name or a path{more}, but is {getattr(self, name)!r}")
+        check_choices(self)
+        check_device(self.device)
+        if self.batch_size is not None and self.batch_size < 1:
+            raise UsageError(f"the batch size must be at least 1, but is {self.batch_size}")
+        if self.decode_limit is not None and self.decode_limit <= 0:
+            raise UsageError(f"the decode limit must be above 0, or None for no limit, but is {self.decode_limit}")
+        for name in ("box_score", "nms_oks"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UsageError(f"the {name.replace('_', ' ')} must be within 0..1, but is {getattr(self, name)}")
+
+
+@dataclass(frozen=True)
+class PeopleOptions:
+    """The people and keypoints that count among those that are found."""
+
+    min_score: Annotated[float, Option("Drop people who score less.", _PEOPLE, 0, 1)] = 0.0
+    max_people: Annotated[
+        int | None,
+        Option("Keep the best N people of every image or frame (this does not follow one person).", _PEOPLE, 1),
+    ] = None
+    keypoint_score: Annotated[
+        float, Option("Keypoints below this score are not drawn and get v=1 in COCO JSON.", _PEOPLE, 0, 1)
+    ] = 0.3
+
+
+@dataclass(frozen=True)
+class MotionOptions:
+    """Tracking, smoothing and interpolation of poses from frame to frame."""
+
+    every: Annotated[int, Option("Estimate poses in every Nth frame only.", _MOTION, 1)] = 1
+    interpolation: Annotated[
+        Literal["linear", "hold"], Option("How the frames that --every skips get their poses.", _MOTION)
+    ] = "linear"
+    detect_every: Annotated[
+        int,
+        Option("Run the detector on every Nth processed frame; track by keypoints in between.", _MOTION, 1),
+    ] = 1
+    track: Annotated[bool, Option("Give each person a track id that lasts from frame to frame.", _MOTION)] = True
+    smooth: Annotated[
+        Literal["none", "one-euro", "butterworth"] | None,  # None becomes the default in `__post_init__`
+        Option(
+            "one-euro: causal One-Euro filter; butterworth: second-order Butterworth low-pass, forwards and backwards "
+            "(zero lag), over whole tracks, which are held in memory.",
+            _MOTION,
+            shown="one-euro; none without tracking",
+        ),
+    ] = None
+    cutoff: Annotated[
+        float | None,
+        Option(
+            "Cut-off frequency in Hz; one-euro: that of keypoints at rest.",
+            _MOTION,
+            0.01,
+            shown="one-euro 0.5; butterworth 6",
+        ),
+    ] = None
+
+    def __post_init__(self) -> None:
+        if self.smooth is None:
+            object.__setattr__(self, "smooth", "one-euro" if self.track else "none")
+        check_choices(self)
+        if self.smooth != "none" and not self.track:
+            raise UsageError("smoothing follows people from frame to frame: it needs tracking, or use --smooth none")
+        if self.smooth == "none" and self.cutoff is not None:
+            raise UsageError("a cut-off needs a filter: use --smooth one-euro or butterworth")
+
+    @property
+    def filter(self) -> dict[str, float]:
+        """The keyword arguments of the filter."""
+        return {} if self.cutoff is None else {"cutoff": self.cutoff}
+
+
+@dataclass(frozen=True)
+class DrawOptions:
+    """The look of the drawn people."""
+
+    background: Annotated[
+        Literal["keep", "black", "transparent"], Option("What the skeletons are drawn on.", OUTPUT)
+    ] = "keep"
+    color: Annotated[
+        Literal["person", "side"] | None,
+        Option(
+            "person: one colour per person; side: left blue, right orange, middle yellow.",
+            OUTPUT,
+            shown="person in tracked clips, otherwise side",
+        ),
+    ] = None
+    draw_boxes: Annotated[bool, Option("Draw the boxes.", OUTPUT)] = False
+    draw_scores: Annotated[bool, Option("Label each person with their score, and in clips their track id.", OUTPUT)] = (
+        False
+    )
+
+
+@dataclass(frozen=True)
+class PoseNames:
+    """The pose files of a run, as its user names them."""
+
+    poses: Annotated[
+        tuple[str, ...],
+        Option(
+            "Pose file of all images: .jsonl, .json (COCO), .csv, .npz, or FOLDER/ (OpenPose); - prints JSON Lines. "
+            "Repeatable.",
+            OUTPUT,
+            parse=tuple,
+            given=list[str],
+        ),
+    ] = ()
+    json: Annotated[
+        str | None,
+        Option(
+            "COCO JSON file of all images; - prints it. Image ids are the numeric file names if all files have one "
+            "(as in COCO), otherwise 1, 2, ...",
+            OUTPUT,
+        ),
+    ] = None
+    format: str | None = None  # of a single file of `poses`, or of those among several whose names give none
+    metres_per_pixel: float | None = None  # of TRC
+
+
+@dataclass(frozen=True)
+class ClipPoseNames(PoseNames):
+    """The pose files of a run over clips."""
+
+    poses: Annotated[
+        tuple[str, ...],
+        Option(
+            "Pose file: .jsonl, .json (COCO), .csv, .npz, .trc, or FOLDER/ (OpenPose); - prints JSON Lines; a bare "
+            "suffix (.csv) reuses the clip's name. Repeatable.",
+            OUTPUT,
+            parse=tuple,
+            given=list[str],
+        ),
+    ] = ()
+    json: Annotated[str | None, Option("COCO JSON file of all frames; - prints it.", OUTPUT)] = None
+    format: Annotated[
+        str | None,
+        Option("Format of a --poses file whose name gives none: coco, jsonl, csv, npz, trc or openpose.", OUTPUT),
+    ] = None
+    metres_per_pixel: Annotated[float | None, Option("Write TRC in metres instead of pixels.", OUTPUT, 1e-9)] = None
+
+
+@dataclass(frozen=True)
+class VideoOutput:
+    """The annotated clip."""
+
+    out: Annotated[
+        str | None,
+        Option(
+            "Annotated clip, or a folder, which is created if needed.",
+            OUTPUT,
+            names=("--out", "-o"),
+            shown="NAME.pose.mp4 here",
+        ),
+    ] = None
+    no_video: Annotated[bool, Option("Write no clip.", OUTPUT)] = False
+    show: Annotated[bool, Option("Show the clip in a window while it is processed; q stops.", OUTPUT)] = False
+    side_by_side: Annotated[bool, Option("Put the source on the left of the annotated clip.", OUTPUT)] = False
+
+
+@dataclass(frozen=True)
+class EncodingOptions:
+    """The encoding of the annotated clip."""
+
+    codec: Annotated[
+        str | None,
+        Option("h264, hevc, h264_nvenc, hevc_nvenc, vp9 or prores.", OUTPUT, shown="given by the file's suffix"),
+    ] = None
+    crf: Annotated[int | None, Option("CRF: lower is better quality (H.264 default 20).", OUTPUT, 0, 63)] = None
+    preset: Annotated[str | None, Option("Speed preset of the encoder (H.264 default veryfast).", OUTPUT)] = None
+    scale: Annotated[str | None, Option("Size of the annotated clip: a factor, or WIDTHxHEIGHT.", OUTPUT)] = None
+
+
+@dataclass(frozen=True)
+class ClipOptions:
+    """The part of a clip that is read, and its rate."""
+
+    trim: Annotated[str | None, Option("START:END in seconds; either may be omitted.")] = None
+    rate: Annotated[float | None, Option("Frames per second of a folder of images.", None, 0.01)] = None
