@@ -150,7 +150,7 @@ def stand_in(path: Path, *, device: str, **facts: Any) -> YoloDetector:
 )
 def test_the_detector_says_its_precision(monkeypatch: pytest.MonkeyPatch, precision: str, want: str) -> None:
     pytest.importorskip("openvino")
-    monkeypatch.setattr("hrpose_cli.estimation.precision.openvino_precisions", lambda: ("fp32", "bf16"))
+    monkeypatch.setattr("hrpose_cli.backends.openvino_precisions", lambda: ("fp32", "bf16"))
     monkeypatch.setattr("hrpose_cli.api.load_detector", stand_in)
     found = build_detector(Settings(precision=precision), "cpu")
     assert isinstance(found, YoloDetector)
