@@ -46,8 +46,8 @@ class TrainJob:
     net: Annotated[
         str | None,
         Option(
-            "Architecture: hrnet-small, hrnet-w32, hrnet-w48, lite-hrnet, simple-baseline-50 (-101, -152), hourglass-4 (-8); "
-            "bottom-up: higher-hrnet-small, higher-hrnet-w32, higher-hrnet-w48.",
+            "Architecture: hrnet-small, -w32 or -w48, lite-hrnet, simple-baseline-50, -101 or -152, hourglass-4 or -8; "
+            "bottom-up: higher-hrnet-small, -w32 or -w48.",
             shown="hrnet-small; bottom-up higher-hrnet-small",
         ),
     ] = None
