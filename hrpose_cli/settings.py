@@ -67,7 +67,7 @@ def _parse_batch_size(text: str) -> int | None:
     return None if text == "auto" else int(text)
 
 
-Device = Annotated[str, Option("auto, cpu, cuda, cuda:N or mps.", MODEL)]
+Device = Annotated[str, Option("Device: auto, cpu, cuda, cuda:N or mps.", MODEL)]
 
 
 @dataclass(frozen=True)
@@ -187,7 +187,8 @@ class MotionOptions:
 
     every: Annotated[int, Option("Estimate poses in every Nth frame only.", _MOTION, 1)] = 1
     interpolation: Annotated[
-        Literal["linear", "hold"], Option("How the frames that --every skips get their poses.", _MOTION)
+        Literal["linear", "hold"],
+        Option("Poses of the frames that --every skips: interpolated, or held from the frame before.", _MOTION),
     ] = "linear"
     detect_every: Annotated[
         int,
@@ -321,7 +322,11 @@ class EncodingOptions:
 
     codec: Annotated[
         str | None,
-        Option("h264, hevc, h264_nvenc, hevc_nvenc, vp9 or prores.", OUTPUT, shown="given by the file's suffix"),
+        Option(
+            "Video codec: h264, hevc, h264_nvenc, hevc_nvenc, vp9 or prores.",
+            OUTPUT,
+            shown="given by the file's suffix",
+        ),
     ] = None
     crf: Annotated[int | None, Option("CRF: lower is better quality (H.264 default 20).", OUTPUT, 0, 63)] = None
     preset: Annotated[str | None, Option("Speed preset of the encoder (H.264 default veryfast).", OUTPUT)] = None
@@ -332,5 +337,5 @@ class EncodingOptions:
 class ClipOptions:
     """The part of a clip that is read, and its rate."""
 
-    trim: Annotated[str | None, Option("START:END in seconds; either may be omitted.")] = None
+    trim: Annotated[str | None, Option("Part of the clip: START:END in seconds; either may be omitted.")] = None
     rate: Annotated[float | None, Option("Frames per second of a folder of images.", None, 0.01)] = None

@@ -30,7 +30,7 @@ def export(
     ] = None,
     precision: Annotated[
         Literal["fp32", "fp16", "int8"],
-        typer.Option(help="Precision of the weights; int8, for openvino only, is that of the arithmetic too."),
+        typer.Option(help="Precision of the weights; int8 (openvino only) covers the activations too."),
     ] = "fp32",
     calibrate: Annotated[
         Path | None,

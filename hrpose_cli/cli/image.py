@@ -46,7 +46,7 @@ def image(
     drawing: DrawOptions,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Find the people in images and write an annotated copy of each, NAME.pose.png or .jpg, and pose files."""
+    """Find the people in images; write an annotated copy of each, and pose files on request."""
     from hrpose_cli.api import build_estimator, provenance
     from hrpose_cli.cli.outputs import ImageOutputs, build_style, check_targets, name_pose_files, read_images
     from hrpose_cli.cli.report import Report

@@ -8,7 +8,7 @@ from hrpose_cli.training import Recipe, TrainJob
 
 @opt.spread_options()
 def train(job: TrainJob, recipe: Recipe, quiet: opt.Quiet = False) -> None:
-    """Train a net on annotated people; torchrun runs it on several processes."""
+    """Train a net on annotated people; start it with torchrun to use several processes."""
     from hrpose_cli.cli.report import Report
     from hrpose_cli.training import is_other_process
     from hrpose_cli.training import train as run

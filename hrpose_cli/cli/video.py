@@ -45,7 +45,7 @@ def video(
     ] = False,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Find the people in clips and write each clip with their skeletons, at the same size and times, with its audio."""
+    """Find the people in clips and draw their skeletons on each clip; its size, timing and audio stay the same."""
     from hrpose_cli.api import build_estimator, provenance
     from hrpose_cli.cli import clips
     from hrpose_cli.cli.outputs import build_style

@@ -46,8 +46,8 @@ class TrainJob:
     net: Annotated[
         str | None,
         Option(
-            "hrnet-small, hrnet-w32, hrnet-w48, lite-hrnet, simple-baseline-50 (-101, -152), hourglass-4 (-8); "
-            "bottom-up: higher-hrnet-small, higher-hrnet-w32, higher-hrnet-w48.",
+            "Architecture: hrnet-small, -w32 or -w48, lite-hrnet, simple-baseline-50, -101 or -152, hourglass-4 or -8; "
+            "bottom-up: higher-hrnet-small, -w32 or -w48.",
             shown="hrnet-small; bottom-up higher-hrnet-small",
         ),
     ] = None
@@ -58,7 +58,7 @@ class TrainJob:
     input: Annotated[
         tuple[int, int] | None,  # (width, height)
         Option(
-            "HEIGHTxWIDTH: 128x96, 256x192 or 384x288; bottom-up: 256x256, 512x512 or 640x640.",
+            "Input size, HEIGHTxWIDTH: 128x96, 256x192 or 384x288; bottom-up: 256x256, 512x512 or 640x640.",
             shown="128x96; bottom-up 512x512",
             parse=_parse_size,
         ),
