@@ -199,11 +199,12 @@ def test_wrong_use_is_one_line(
     assert [p.name for p in Path().iterdir()] == ["in.jsonl"]
 
 
-def test_a_break_in_the_middle_leaves_no_output(lines: Path, tmp_path: Path) -> None:
+def test_a_break_in_the_middle_leaves_a_part(lines: Path, tmp_path: Path) -> None:
     header, first, *rest = lines.read_bytes().splitlines(keepends=True)
     lines.write_bytes(b"".join([header, first, b'{"frame":2}\n', *rest]))
     assert "line 3" in clean_failure(run(lines, tmp_path / "out.json"))
-    assert [p.name for p in tmp_path.iterdir()] == ["in.jsonl"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.jsonl", "out.part.json"]
+    assert "is the input" in wrong_usage(run(tmp_path / "out.part.json", tmp_path / "out.json"))
 
 
 def test_a_torn_run_is_converted_to_where_it_came(lines: Path, tmp_path: Path) -> None:

@@ -146,7 +146,8 @@ def test_an_input_is_never_overwritten(hrpose: Any, photo: Path) -> None:
     panel.write_bytes(before)
     for arguments in (["--out", photo], ["--json", photo], ["--no-image", "--json-results", photo]):
         assert "is an input" in wrong_usage(hrpose(photo, *arguments))
-    assert "is an input" in wrong_usage(hrpose(photo, panel, "--heatmaps", "--out", photo.parent, "--max-people", 1))
+    result = hrpose(photo, panel, "--heatmaps", "--out", photo.parent, "--max-people", 1)
+    assert "is an input" in clean_failure(result, 3)
     assert "another output" in wrong_usage(hrpose(photo, "--out", "x.png", "--json", "x.png"))
     boxes = photo.with_name("boxes.json")
     boxes.write_text("[]")
@@ -203,7 +204,7 @@ def test_bad_images_are_a_line_each_and_the_rest_is_done(hrpose: Any, photo: Pat
     folder.mkdir()
     bad = bad_inputs(folder, photo)
     result = hrpose(*bad[:2], photo, *bad[2:])
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert names() == ["photo.pose.png"]
     lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
     assert len(lines) == len(bad)
@@ -297,15 +298,19 @@ def test_nothing_found_is_one_line_and_no_summary(hrpose: Any) -> None:
 
 
 def test_people_of_whom_nothing_is_drawn_are_counted_apart(hrpose: Any, photo: Path) -> None:
-    assert "without" not in hrpose(photo, "--keypoint-score", 0).stderr
+    assert "not drawn" not in hrpose(photo, "--keypoint-score", 0).stderr
     result = hrpose(photo, "--keypoint-score", 1)
-    assert result.stderr.splitlines()[1].split("  ")[1] == "1 (1 without a sure keypoint)"
+    assert result.stderr.splitlines()[1].split("  ")[1] == "1 (1 not drawn)"
+    assert "note: people with no keypoint above --keypoint-score are not drawn" in result.stderr
     assert np.array_equal(pixels("photo.pose.png"), pixels(str(photo)))
     many = [photo.with_name(f"{i}.png") for i in range(21)]
     for path in many:
         path.write_bytes(photo.read_bytes())
     result = hrpose(*many, "--keypoint-score", 1, "--no-image")
-    assert "... and 1 more: 21 people (21 without a sure keypoint) in 21 images" in result.stderr
+    assert (
+        "... and 1 more: 21 people (21 with no keypoint above --keypoint-score, so not drawn) in 21 images"
+        in result.stderr
+    )
 
 
 def test_names_are_no_markup(hrpose: Any, photo: Path) -> None:
@@ -315,18 +320,6 @@ def test_names_are_no_markup(hrpose: Any, photo: Path) -> None:
     assert result.exit_code == 0
     assert "[bold] [x].png" in result.stderr
     assert names() == ["[bold] [x].pose.png"]
-
-
-def test_ctrl_c_keeps_what_was_done(hrpose: Any, photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hrpose_cli.cli import outputs
-
-    def interrupted(*_: object) -> str:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(outputs.ImageOutputs, "write", interrupted)
-    result = hrpose(photo, "--json", "poses.json")
-    assert "what was written until then is kept" in clean_failure(result, 130)
-    assert len(json.loads(Path("poses.json").read_text())["images"]) == 1
 
 
 def test_who_has_two_boxes_is_found_once_unless_all_are_wanted(hrpose: Any, photo: Path) -> None:
@@ -345,7 +338,7 @@ def test_a_box_file_that_does_not_know_a_image_says_so(hrpose: Any, photo: Path)
     number.write_bytes(photo.read_bytes())
     Path("boxes.json").write_text('[{"image_id": 7, "category_id": 1, "bbox": [1, 2, 30, 40], "score": 0.5}]')
     result = hrpose(photo, number, "--boxes", "boxes.json", "--json", "poses.json")
-    assert "photo.png is not in the box file" in clean_failure(result)
+    assert "photo.png is not in the box file" in clean_failure(result, 3)
     document = json.loads(Path("poses.json").read_text())
     assert [a["bbox"] for a in document["annotations"]] == [[1, 2, 30, 40]]
     assert document["info"]["detector"]["name"] == "boxes.json"
