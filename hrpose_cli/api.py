@@ -51,14 +51,14 @@ def build_estimator(settings: Settings, *, bar: Any = False) -> TopDown | Bottom
         "spec": spec,
         "decode": settings.decode or spec.decode,
         "flip_test": settings.flip_test,
-        "limit": settings.decode_limit,
+        "decode_limit": settings.decode_limit,
         "nms_oks": settings.nms_oks,
     }
     if spec.method == "bottom-up":
-        return BottomUp(scales=settings.scales, least=settings.box_score, **common)
+        return BottomUp(scales=settings.scales, box_score=settings.box_score, **common)
     return TopDown(
         detector=detector,
-        crop_mode=settings.crop,
+        crop=settings.crop,
         batch_size=settings.batch_size or fitting_batch(spec.input_size, device),
         **common,
     )
@@ -89,7 +89,7 @@ def build_detector(settings: Settings, device: str) -> Detector:
         device=device,
         backend=runtime.backend,
         precision=runtime.precision,
-        confidence=settings.box_score,
+        box_score=settings.box_score,
     )
     return replace(detector, precision_reason=runtime.reason)
 
@@ -131,7 +131,7 @@ def _describe_box_source(settings: Settings, detector: Detector) -> dict[str, An
         facts = {"name": detector.name, "sha256": detector.sha256}
         facts |= {"backend": detector.backend, "precision": detector.precision}
         facts |= {"precision_reason": detector.precision_reason}
-        return facts | {"score": detector.confidence, "nms_iou": detector.iou, "long_side": LONG_SIDE}
+        return facts | {"score": detector.box_score, "nms_iou": detector.iou, "long_side": LONG_SIDE}
     if settings.boxes is not None:
         return {"name": Path(settings.boxes).name, "sha256": sha256_file(Path(settings.boxes))}
     return {"name": "the whole image"}

@@ -1,7 +1,7 @@
 """COCO JSON files, opened and checked in one place: annotations, results, boxes and pose files.
 
-A reader names the lists and keys that it needs and gets back plain dictionaries that have them, or a
-FormatError of one line. A check that every reader should profit from belongs into `check_coco_lists`.
+A reader names the lists and keys that it needs and gets dictionaries that have them, or a FormatError of one
+line. Checks that every reader needs belong in `check_coco_lists`.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ def read_coco_file(
 ) -> dict[str, Any]:
     """The dictionary of a COCO file, whose lists have the keys in `required`.
 
-    kind: the file that is wanted, for the message of a FormatError; what: its content, for a file that cannot be read.
+    kind: the noun for such a file in the FormatError for another one; what: the noun for its content in the error
+    for a file that cannot be read or is not JSON.
     """
     return check_coco_lists(read_json(path, what), path, required, kind=kind)
 
@@ -76,9 +77,9 @@ def read_coco_boxes(path: Path) -> tuple[list[dict[str, Any]], list[dict[str, An
 
 
 def drop_unlisted_images(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
-    """The file without the annotations of images that it does not list; the log says how many there are.
+    """The file without the annotations of images that it does not list; the log says how many those are.
 
-    Such files are common: somebody kept a part of the images and all annotations.
+    Such files come about when somebody keeps a part of the images and all annotations.
     """
     listed = {image["id"] for image in content["images"]}
     rows = [row for row in content["annotations"] if row["image_id"] in listed]

@@ -158,7 +158,7 @@ def _predict_keypoints(job: EvalJob, settings: Settings, truth: GroundTruth) -> 
     estimator = build_estimator(replace(settings, detector="none") if annotated else settings)
     truth.check(estimator.spec)
     if isinstance(estimator, BottomUp):
-        estimator = replace(estimator, least=0.0)
+        estimator = replace(estimator, box_score=0.0)
         people = f"bottom-up at scales {', '.join(f'{scale:g}' for scale in estimator.scales)}"
     elif annotated:
         estimator = replace(estimator, detector=truth.boxes(estimator.spec.geometry))

@@ -86,7 +86,7 @@ def box_regions(
 def region_affines(
     center: ArrayLike, size: ArrayLike, crop: Size, geometry: Geometry = "classic", *, degrees: ArrayLike = 0.0
 ) -> Affine:
-    """(N, 2, 3) affines from frame pixels to the pixels of a crop of `crop` (width, height).
+    """Affines (N, 2, 3) from frame pixels to the pixels of a crop of size `crop` (width, height).
 
     center, size: (N, 2) from `box_regions`; degrees: the rotation, (N,) or one number.
     """
@@ -107,7 +107,7 @@ def region_affines(
 
 
 def heatmap_to_crop(heatmap: Size, crop: Size, geometry: Geometry = "classic") -> Affine:
-    """(2, 3) affine from heatmap pixels to crop pixels; both sizes are (width, height)."""
+    """Affine (2, 3) from heatmap pixels to crop pixels; heatmap, crop: sizes (width, height)."""
     small, large = np.asarray(heatmap, np.float64), np.asarray(crop, np.float64)
     if geometry == "classic":
         factor, offset = large / small, np.zeros(2)

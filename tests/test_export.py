@@ -120,7 +120,7 @@ def test_a_net_that_may_run_in_bf16_is_compared_in_fp32(
     weights_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = exported(tmp_path, weights_file, "openvino")
-    monkeypatch.setattr(backends, "openvino_precisions", lambda: ("fp32", "bf16"))
+    monkeypatch.setattr("hrpose_cli.backends.openvino_precisions", lambda: ("fp32", "bf16"))
     monkeypatch.setattr(backends, "_try_once", lambda *_: {"bf16": 1.0})
     assert backends.choose_runtime(path, spec(), device="cpu").precision == "bf16"
     assert build_parity_estimators(spec(), weights_file, path)[1].backend.precision == "fp32"

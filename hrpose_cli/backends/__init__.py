@@ -1,4 +1,4 @@
-"""What runs a net: PyTorch, CUDA graphs, OpenVINO and ONNX Runtime, each told its precision."""
+"""Backends that run a net: PyTorch, CUDA graphs, OpenVINO and ONNX Runtime, each told its precision."""
 
 import lazy_loader
 

@@ -44,7 +44,7 @@ class YoloDetector:
     precision: str = "fp32"
     precision_reason: str = ""
     one_each: bool = False  # the network gives one box per person and needs no NMS
-    confidence: float = 0.25  # least score of a box
+    box_score: float = 0.25  # boxes with a lower score are dropped
     iou: float = 0.6  # threshold of NMS
     batch_size: int = 1  # images
     sha256: str = ""
@@ -62,7 +62,7 @@ class YoloDetector:
 
     def select(self, rows: Floats) -> Boxes:
         """Boxes (N, 4) of the anchors (A, 5) of one image that are confident and survive NMS, best first."""
-        rows = rows[rows[:, 4] >= self.confidence]
+        rows = rows[rows[:, 4] >= self.box_score]
         rows = rows[np.argsort(-rows[:, 4], kind="stable")]
         boxes = Boxes(rows[:, :4], rows[:, 4])
         return boxes if self.one_each else boxes[_suppress_overlaps(boxes, self.iou)]
@@ -80,19 +80,21 @@ def load_detector(
     device: str = "cpu",
     backend: str = "torch",
     precision: str = "fp32",
-    confidence: float = 0.25,
+    box_score: float = 0.25,
 ) -> YoloDetector:
     """Load a shipped detector by name, or a checkpoint by path.
 
-    backend: "openvino", or "torch", which always runs in fp32; precision: of OpenVINO; confidence: least score of
-    a box. WeightsError for a file that is missing or no detector of people, BackendError if OpenVINO cannot run it.
+    backend: "openvino", or "torch", which always runs in fp32; precision: of OpenVINO; box_score: boxes with a lower
+    score are dropped. WeightsError for a file that is missing or no detector of people, BackendError if
+    OpenVINO cannot run it.
+
     A .pt of ultralytics is a pickle and can run code when it is loaded: name only files you trust.
     """
     path = find_detector_file(name_or_path)
     facts: dict[str, Any] = {
         "name": path.stem,
         "backend": backend,
-        "confidence": confidence,
+        "box_score": box_score,
         "sha256": sha256_file(path),
     }
     if backend == "openvino":

@@ -55,8 +55,8 @@ class BottomUp:
     decode: str = "quarter"  # one of GROUP_DECODERS
     flip_test: bool = False
     scales: tuple[float, ...] = (1.0,)
-    limit: float | None = DEFAULT_DECODE_LIMIT  # px of the input at scale 1; see `decode_dark`
-    least: float = 0.0  # least box score of a person
+    decode_limit: float | None = DEFAULT_DECODE_LIMIT  # px of the input at scale 1; see `decode_dark`
+    box_score: float = 0.0  # people with a lower one are dropped
     nms_oks: float = 1.0  # as in `TopDown`
     rules: GroupingRules = field(default_factory=GroupingRules)
     weights: Path | None = None  # the file that the backend's net came from
@@ -87,7 +87,7 @@ class BottomUp:
             heatmaps, tags = _merge_scales(list(self.views(frame.image)), size, mirror, corners=self.aligned)
             check_heatmaps(self.backend, heatmaps, tags)
         with self.watch("group"), torch.inference_mode():
-            steps = SubpixelSteps.of(self.decode, self.spec.kernel, self.limit, self.spec.geometry)
+            steps = SubpixelSteps.of(self.decode, self.spec.kernel, self.decode_limit, self.spec.geometry)
             people, scores = group_keypoints(heatmaps, tags, rules=self.rules, steps=steps)
         return self.poses(people, scores, invert_affines(self.affine(frame.size, size)), frame.size)
 
@@ -97,11 +97,11 @@ class BottomUp:
         return self.spec.geometry == "udp"
 
     def input_size(self, image: Size, scale: float) -> Size:
-        """(width, height) of the net's input at `scale` for an image of (width, height)."""
+        """Size (width, height) of the net's input at `scale` for an image of (width, height)."""
         return _net_input_size(image, self.short_side, scale, min(self.scales))
 
     def map_size(self, image: Size) -> Size:
-        """(width, height) of the heatmaps whose peaks are grouped: that of the input at scale 1.
+        """Size (width, height) of the heatmaps whose peaks are grouped: that of the input at scale 1.
 
         For UDP it is that of the net's heatmaps at the largest scale.
         """
@@ -145,7 +145,7 @@ class BottomUp:
         poses = Poses(keypoints, score, box, np.ones(len(xy), np.float32), skeleton=self.skeleton)
         ratio = np.clip(scores, 0, 1) / np.where(poses.person_score > 0, poses.person_score, 1)
         poses = replace(poses, box_score=np.minimum(ratio, 1).astype(np.float32))
-        return drop_duplicates(poses[poses.box_score >= self.least], self.nms_oks)
+        return drop_duplicates(poses[poses.box_score >= self.box_score], self.nms_oks)
 
 
 def _check_scales(scales: Sequence[float]) -> None:
@@ -159,7 +159,7 @@ def _check_scales(scales: Sequence[float]) -> None:
 
 
 def _net_input_size(image: Size, short: int, scale: float, smallest: float) -> Size:
-    """(width, height) of the input at `scale` for an image of (width, height).
+    """Size (width, height) of the input at `scale` for an image of (width, height).
 
     short: the short side at scale 1; smallest: the smallest scale, of whose input the others are multiples and
     whose long side is rounded up to 64 px: HigherHRNet, `get_multi_scale_size`.
@@ -223,7 +223,7 @@ def _merge_scales(
 
 
 def _resize_maps(maps: Tensor, size: Size, *, corners: bool = False) -> Tensor:
-    """(1, C, h, w) bilinearly resized to `size` (width, height); corners: see `HigherNetConfig`."""
+    """Maps (1, C, h, w) bilinearly resized to `size` (width, height); corners: see `HigherNetConfig`."""
     return F.interpolate(maps, size=(size[1], size[0]), mode="bilinear", align_corners=corners)
 
 

@@ -114,7 +114,7 @@ def cut_crops(
 
 
 def _crop_affines(boxes: _Doubles, size: Size, geometry: Geometry, padding: float) -> Affine:
-    """(N, 2, 3) affines from frame pixels to the pixels of the crops of boxes (N, 4)."""
+    """Affines (N, 2, 3) from frame pixels to the pixels of the crops of boxes (N, 4)."""
     center, region = box_regions(boxes, size, geometry, padding=padding)
     # A detection can be thinner than a pixel, where the "dark" factor (s - 1) would explode.
     region = np.maximum(region, padding * np.array([1, size[1] / size[0]]))
@@ -201,7 +201,7 @@ def _sample_bilinear(frame: Tensor, to_frame: Affine, bounds: _Doubles, size: Si
 
 
 def _to_unit_square(corner: tuple[int, int], size: Size) -> Affine:
-    """(2, 3) affine from pixels to grid_sample's -1..1, at the outer edges of the part at `corner` of `size`."""
+    """Affine (2, 3) from pixels to grid_sample's -1..1, the outer edges of the part of `size` at `corner`."""
     scale = 2 / np.asarray(size, np.float64)
     return np.concatenate([np.diag(scale), (scale * (0.5 - np.asarray(corner)) - 1)[:, None]], axis=1)
 

@@ -19,7 +19,7 @@ class TopPeople:
     """The best people of another estimator, best first; see `Poses.best`."""
 
     base: Estimator
-    min_score: float = 0.0  # of a person
+    min_score: float = 0.0  # the least person score
     max_people: int | None = None  # per frame
 
     def __call__(self, frames: Sequence[Frame]) -> list[Poses]:

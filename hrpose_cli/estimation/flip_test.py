@@ -42,5 +42,5 @@ def _run_net(backend: Backend, images: Image | Tensor) -> Tensor:
 
 @lru_cache(maxsize=32)
 def _mirror_on_device(skeleton: str, device: torch.device) -> Tensor:
-    """(K,) the keypoint that each keypoint becomes in a mirror, kept on a device."""
+    """`Skeleton.mirror` (K,) on a device, where it is kept."""
     return torch.from_numpy(SKELETONS[skeleton].mirror).to(device)

@@ -196,7 +196,7 @@ class _Squares:
         return cls(_split_into_squares(heat[None])[0], _split_into_squares(tags), _split_into_squares(index)[0])
 
     def search(self, means: Tensor) -> Tensor:
-        """(n,) index of the likeliest pixel for people with mean tags (n, T), the first of equals."""
+        """Index (n,) of the likeliest pixel for people with mean tags (n, T), the first of equals."""
         reachable = self.upper_bounds(means) >= self.known_likelihoods(means).amax(1, keepdim=True)  # (n, B)
         person, square = torch.nonzero(reachable, as_tuple=True)  # (m,) pairs to look at, at least one per person
         likelihood, place = self.likelihoods(person, square, means).max(1)  # (m,), the best pixel of each square
@@ -206,20 +206,20 @@ class _Squares:
         return pixel.new_full((len(means),), self.index.numel()).scatter_reduce(0, person[wins], pixel, "amin")
 
     def upper_bounds(self, means: Tensor) -> Tensor:
-        """(n, B) likelihood that no pixel of a square exceeds."""
+        """Likelihood (n, B) that no pixel of a square exceeds."""
         mean = means.T[:, :, None]  # (T, n, 1)
         low, high = self.tags.amin(2)[:, None], self.tags.amax(2)[:, None]  # (T, 1, B)
         nearest = torch.maximum(low - mean, mean - high).clamp(min=0)  # (T, n, B)
         return self.heat.amax(1) - _rounded_tag_distance(nearest)
 
     def known_likelihoods(self, means: Tensor) -> Tensor:
-        """(n, B) likelihood of one pixel of each square, that of the highest heat."""
+        """Likelihood (n, B) of one pixel of each square, that of the highest heat."""
         heat, peak = self.heat.max(1)  # (B,)
         tags = self.tags.gather(2, peak.expand(len(self.tags), 1, -1).mT)  # (T, B, 1)
         return heat - _rounded_tag_distance(tags.mT - means.T[:, :, None])
 
     def likelihoods(self, person: Tensor, square: Tensor, means: Tensor) -> Tensor:
-        """(m, S) likelihood of all pixels of the squares (m,) for the people (m,)."""
+        """Likelihood (m, S) of all pixels of the squares (m,) for the people (m,)."""
         return self.heat[square] - _rounded_tag_distance(self.tags[:, square] - means[person].T[..., None])
 
 

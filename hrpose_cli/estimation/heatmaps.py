@@ -60,7 +60,7 @@ def _find_peaks(heatmaps: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _nan_where_not_finite(heatmaps: Tensor) -> Tensor:
-    """(N, K) NaN for heatmaps with values that are not finite, else 0: a marker that travels with the scores.
+    """Markers (N, K) that travel with the scores: NaN for heatmaps with values that are not finite, else 0.
 
     A test of the values would have to wait for the device.
     """
@@ -79,7 +79,7 @@ def _pixels_around(heatmaps: Tensor, xy: Tensor, radius: int) -> Tensor:
 
 
 def _is_inside(xy: Tensor, size: tuple[int, int], low: int, high: int) -> Tensor:
-    """(N, K, 1) True where low < x < w - high and the same for y; size: (width, height)."""
+    """Mask (N, K, 1) of low < x < w - high and the same for y; size: (width, height)."""
     x, y = xy[..., :1], xy[..., 1:]
     return (x > low) & (x < size[0] - high) & (y > low) & (y < size[1] - high)
 
@@ -247,7 +247,7 @@ def blur_matrix(n: int, kernel: int, device: torch.device, dtype: torch.dtype) -
 
 
 def _gaussian_kernel(kernel: int) -> Tensor:
-    """(kernel,) float64 weights of cv2.getGaussianKernel(kernel, 0)."""
+    """Weights (kernel,) float64 of cv2.getGaussianKernel(kernel, 0)."""
     if kernel < 1 or kernel % 2 == 0:
         raise ValueError(f"a blur kernel must be odd and positive, but is {kernel}")
     if kernel in _FIXED_KERNELS:

@@ -27,7 +27,6 @@ from hrpose_cli.backends import (
     catch_out_of_memory,
     describe_net,
     load_or_make,
-    openvino_precisions,
 )
 from hrpose_cli.errors import BackendError, WeightsError
 from hrpose_cli.estimation.crops import cut_crops, mirror_images
@@ -151,7 +150,11 @@ def _choose_detector_precision(path: Path, backend: str, device: str, offered: S
 def _faster_precisions(backend: str, device: str) -> tuple[str, ...]:
     """The precisions that are faster than fp32 on this machine, the fastest first."""
     faster = _FASTER_PRECISIONS.get(f"{backend} {_device_kind(device)}", ())
-    return tuple(name for name in faster if backend != "openvino" or name in openvino_precisions())
+    if backend != "openvino":
+        return faster
+    from hrpose_cli.backends import openvino_precisions
+
+    return tuple(name for name in faster if name in openvino_precisions())
 
 
 def _device_kind(device: str) -> str:

@@ -34,9 +34,9 @@ class TopDown:
     spec: ModelSpec
     decode: str = "dark"  # a key of DECODERS
     flip_test: bool = False
-    crop_mode: CropMode = "context"
+    crop: CropMode = "context"
     batch_size: int = 32  # crops
-    limit: float | None = DEFAULT_DECODE_LIMIT  # heatmap px; see `decode_dark`
+    decode_limit: float | None = DEFAULT_DECODE_LIMIT  # heatmap px; see `decode_dark`
     nms_oks: float = 1.0  # OKS above which the worse of two people is dropped as a duplicate; 1 keeps everyone
     weights: Path | None = None  # the file that the backend's net came from
     precision_reason: str = ""  # of the backend; see precision.Runtime
@@ -90,7 +90,7 @@ class TopDown:
 
     @property
     def cropper(self) -> Cropper:
-        return Cropper(self.spec.input_size, self.spec.geometry, self.spec.padding, self.crop_mode)
+        return Cropper(self.spec.input_size, self.spec.geometry, self.spec.padding, self.crop)
 
     @property
     def net(self) -> FlippedNet:
@@ -99,7 +99,7 @@ class TopDown:
     @property
     def decoder(self) -> HeatmapDecoder:
         spec = self.spec
-        return HeatmapDecoder(self.decode, spec.kernel, self.limit, spec.input_size, spec.geometry)
+        return HeatmapDecoder(self.decode, spec.kernel, self.decode_limit, spec.input_size, spec.geometry)
 
 
 @dataclass(frozen=True)

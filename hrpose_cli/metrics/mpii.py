@@ -48,7 +48,7 @@ class HeadTruth:
         return len(self.keypoints)
 
     def errors(self, found: ArrayLike) -> KeypointErrors:
-        """(N, 16) errors of keypoints (N, 16, 2) in head sizes, for `pck.pckh`."""
+        """Errors (N, 16) of keypoints (N, 16, 2) in head sizes, for `pckh`."""
         return relative_errors(found, self.keypoints, self.head, visible=self.visible)
 
 

@@ -1,4 +1,4 @@
-"""What weights are: the table of models, where their files lie, and the checkpoints of other projects."""
+"""Weights: the table of models, the files found by name or path, and the checkpoints of other projects."""
 
 import lazy_loader
 

@@ -31,12 +31,12 @@ def build_net(architecture: str, integers: Mapping[str, Any]) -> nn.Module:
 
 
 def simplify_net(net: nn.Module) -> nn.Module:
-    """The same function in a form that runs faster, for evaluation only, or `net` itself if none is known."""
+    """An equal net in a form that runs faster, for evaluation only; `net` itself where none is known."""
     return FastLiteHRNet(net) if isinstance(net, LiteHRNet) else net
 
 
 def fp32_parts(net: nn.Module) -> re.Pattern[str] | None:
-    """A pattern in the names of the layers that lose the most in bf16 and fp16, in the net of `simplify_net`."""
+    """Pattern for the names of the layers of `simplify_net` that lose most in bf16 and fp16."""
     if isinstance(net, LiteHRNet):
         return FastLiteHRNet.delicate
     return Trunk.delicate if isinstance(net, Trunk) else None

@@ -250,7 +250,7 @@ def test_waits_are_noted() -> None:
 @pytest.mark.parametrize("decode", DECODERS)
 @pytest.mark.parametrize("mode", CROP_MODES)
 def test_nothing_waits_before_the_keypoints_come_back(net: HRNet, decode: str, mode: CropMode) -> None:
-    made = TopDown(WholeImage(), backend(net), spec(), decode=decode, flip_test=True, crop_mode=mode)
+    made = TopDown(WholeImage(), backend(net), spec(), decode=decode, flip_test=True, crop=mode)
     frame = Frame(np.random.default_rng(0).integers(0, 255, (91, 77, 3), np.uint8))
     boxes = Boxes(np.array([[5, 5, 60, 80], [20, 1, 50, 90]], np.float32), np.ones(2, np.float32))
 
@@ -276,7 +276,7 @@ def test_nothing_is_left_on_the_cpu_or_fetched_from_there(
 ) -> None:
     """Tensors of two devices do not meet: fake ones have a device and a shape, and no numbers."""
     monkeypatch.setattr("hrpose_cli.estimation.crops.upload", empty)
-    made = TopDown(WholeImage(), None, spec(), decode=decode, crop_mode=mode)  # type: ignore[arg-type]
+    made = TopDown(WholeImage(), None, spec(), decode=decode, crop=mode)  # type: ignore[arg-type]
 
     def work() -> tuple[Tensor, Tensor]:
         frame, heatmaps = empty(np.zeros((50, 40, 3), np.uint8), CARD), torch.empty(2, 17, 32, 24, device=CARD)

@@ -49,7 +49,7 @@ def people(request: pytest.FixtureRequest) -> PersonNet:
 
 @pytest.fixture(scope="module")
 def eager(people: PersonNet) -> YoloDetector:
-    return YoloDetector(_TorchNetwork(people), "yolo", one_each=people.one_each, confidence=0.5)
+    return YoloDetector(_TorchNetwork(people), "yolo", one_each=people.one_each, box_score=0.5)
 
 
 def images(count: int, height: int, width: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
@@ -100,7 +100,7 @@ def sample() -> Frame:
 @pytest.mark.slow
 def test_the_shipped_detector_finds_the_same_in_openvino(sample: Frame) -> None:
     fast, slow = (
-        load_detector("person-yolo11n", backend=b, precision="fp32", confidence=0.05) for b in ("openvino", "torch")
+        load_detector("person-yolo11n", backend=b, precision="fp32", box_score=0.05) for b in ("openvino", "torch")
     )
     assert (fast.backend, slow.backend) == ("openvino", "torch")
     for image in (sample.image, sample.image[:, 100:400], cv2.resize(sample.image, (1280, 720))):
@@ -150,7 +150,7 @@ def stand_in(path: Path, *, device: str, **facts: Any) -> YoloDetector:
 )
 def test_the_detector_says_its_precision(monkeypatch: pytest.MonkeyPatch, precision: str, want: str) -> None:
     pytest.importorskip("openvino")
-    monkeypatch.setattr("hrpose_cli.estimation.precision.openvino_precisions", lambda: ("fp32", "bf16"))
+    monkeypatch.setattr("hrpose_cli.backends.openvino_precisions", lambda: ("fp32", "bf16"))
     monkeypatch.setattr("hrpose_cli.api.load_detector", stand_in)
     found = build_detector(Settings(precision=precision), "cpu")
     assert isinstance(found, YoloDetector)

@@ -144,7 +144,7 @@ def test_person_score_is_the_mean_over_all_keypoints() -> None:
     assert_array_equal(poses.score > 0, [[True] * 6 + [False] * 11] * 3)
     assert (poses.xy >= poses.box[:, None, :2]).all()
     assert (poses.xy <= poses.box[:, None, 2:]).all()
-    assert len(BottomUp(Sparse(), SPEC, least=0.4)([painting(PLACES, (200, 150))])[0]) == 0
+    assert len(BottomUp(Sparse(), SPEC, box_score=0.4)([painting(PLACES, (200, 150))])[0]) == 0
 
 
 def test_boxes_surround_keypoints_and_stay_in_the_image() -> None:

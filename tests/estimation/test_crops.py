@@ -8,6 +8,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from hrpose_cli import geometry
 from hrpose_cli.estimation import crops
+from hrpose_cli.poses import Boxes, Frame
 from tests.reference import load
 
 WARP = load("warp")
@@ -171,3 +172,17 @@ def test_to_frame_takes_the_centre_of_a_crop_to_the_centre_of_its_box(
     axes = 1 if name == "dark" else 2  # its y axis has the factor of the width
     larger = (high - low + (name == "dark"))[:, :axes] - padding * (xyxy[:, 2:] - xyxy[:, :2])[:, :axes]
     assert (larger > -1e-6).all()
+
+
+@pytest.mark.parametrize("most", [1, 2, 4, 9])
+def test_cut_batches_gives_everyone_once_in_order(most: int) -> None:
+    frames = [Frame(np.random.default_rng(i).integers(0, 255, (60, 50, 3), np.uint8), i) for i in range(3)]
+    xyxy = np.array([[1, 2, 30, 40], [5, 5, 45, 55], [0, 0, 9, 20]], np.float32)
+    boxes = [Boxes(xyxy[:n], np.ones(n, np.float32)) for n in (3, 0, 2)]
+    cropper = crops.Cropper((24, 32), padding=1.1, mode="pad")
+    batches = list(cropper.cut_batches(frames, boxes, most))
+    assert [len(batch) for batch in batches] == [min(most, 5 - start) for start in range(0, 5, most)]
+    want = [cropper.cut(frame.image, found.xyxy) for frame, found in zip(frames, boxes, strict=True)]
+    for field in ("images", "to_frame"):
+        whole = np.concatenate([getattr(each, field) for each in want])
+        assert_array_equal(np.concatenate([getattr(batch, field) for batch in batches]), whole)

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from hrpose_cli.estimation import heatmaps
+from hrpose_cli.geometry import GEOMETRIES, Geometry, heatmap_to_crop, transform_points
 from hrpose_cli.skeletons import COCO, MPII
 from tests.reference import load
 
@@ -186,3 +187,23 @@ def test_a_peak_is_the_pixel_nearest_to_an_encoded_keypoint(
     assert (score[inside] >= 0.5 * (sigma > 1)).all()
     assert (maps[weight == 0] == 0).all()
     assert ((maps >= 0) & (maps <= 1)).all()
+
+
+@pytest.mark.parametrize("geometry", GEOMETRIES)
+def test_heatmap_decoder_and_locate_keypoints_lead_to_the_frame(geometry: Geometry) -> None:
+    xy = torch.tensor([[[20.0, 30.0], [5.5, 40.25]]])
+    drawn, _ = heatmaps.encode_heatmaps(xy, torch.ones(1, 2), (48, 64))
+    decoder = heatmaps.HeatmapDecoder("dark", 11, 1.0, (192, 256), geometry)
+    to_frame = np.array([[[2.0, 0.0, 10.0], [0.0, 2.0, -5.0]]])
+    found, score = heatmaps.locate_keypoints(*decoder.decode(2 * drawn, to_frame))
+    crop = transform_points(heatmap_to_crop((48, 64), (192, 256), geometry), xy.numpy())
+    assert_allclose(found, transform_points(to_frame, crop), atol=0.05)
+    assert_array_equal(score, [[1, 1]])  # clipped
+    assert found.dtype == np.float32
+
+
+def test_heatmap_decoder_marks_what_is_not_a_number() -> None:
+    drawn = torch.rand(1, 3, 16, 12)
+    drawn[0, 1, 0, 0] = torch.inf
+    points, _ = heatmaps.HeatmapDecoder("argmax", 0, None, (48, 64)).decode(drawn, np.zeros((1, 2, 3)))
+    assert torch.isnan(points[..., 2]).tolist() == [[False, True, False]]

@@ -181,7 +181,7 @@ def trials(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         return {precisions[0]: 0.995}
 
     monkeypatch.setattr(precision, "_try_once", agree)
-    monkeypatch.setattr(precision, "openvino_precisions", lambda: ("fp32", "bf16", "int8"))
+    monkeypatch.setattr("hrpose_cli.backends.openvino_precisions", lambda: ("fp32", "bf16", "int8"))
     monkeypatch.setattr(precision, "find_spec", lambda name: True)
     return found
 
@@ -250,7 +250,7 @@ def test_auto_takes_what_is_recorded_and_tries_the_rest(
 
 
 def test_a_cpu_without_bf16_computes_in_fp32(recorded: Any, trials: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(precision, "openvino_precisions", lambda: ("fp32", "int8"))
+    monkeypatch.setattr("hrpose_cli.backends.openvino_precisions", lambda: ("fp32", "int8"))
     assert choose_runtime(recorded(openvino_cpu_bf16=1.0), spec(), device="cpu").precision == "fp32"
 
 

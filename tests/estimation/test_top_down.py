@@ -56,7 +56,7 @@ def estimate(geometry: Geometry, case: str, *, flip: bool = False, mode: str = "
     step = box_regions([box], SIZE, geometry)[1][0, 0] / HEATMAP[0]  # frame px per heatmap px
     boxes = GivenBoxes({}, {0: Boxes(np.array([box], np.float32), np.ones(1, np.float32))})
     facts = replace(spec(), geometry=geometry, flip_shift=geometry == "classic", input_size=SIZE, sigma=2.0, kernel=11)
-    top_down = TopDown(boxes, Sampler(geometry), facts, flip_test=flip, crop_mode=mode)
+    top_down = TopDown(boxes, Sampler(geometry), facts, flip_test=flip, crop=mode)
     poses = top_down([Frame(blob(point, 2 * step))])[0]
     assert_array_equal(poses.xy[0], np.repeat(poses.xy[0, :1], 17, axis=0))
     return (poses.xy[0, 0] - point) / step, SIZE[0] / HEATMAP[0]
@@ -179,7 +179,7 @@ def crowd() -> tuple[list[Frame], list[Boxes]]:
 def test_a_device_gives_the_same_keypoints(geometry: Geometry, flip: bool, mode: str) -> None:
     frames, boxes = crowd()
     facts = replace(spec(), geometry=geometry, flip_shift=geometry == "classic", input_size=SIZE, sigma=2.0, kernel=11)
-    host = TopDown(WholeImage(), Sampler(geometry), facts, flip_test=flip, crop_mode=mode, batch_size=4)
+    host = TopDown(WholeImage(), Sampler(geometry), facts, flip_test=flip, crop=mode, batch_size=4)
     held = Held(geometry)
     for want, found in zip(
         host.estimate(frames, boxes), replace(host, backend=held).estimate(frames, boxes), strict=True
