@@ -76,7 +76,7 @@ def video(
                 TopPeople(replace(base, watch=watch), people.min_score, people.max_people),
                 plan.outputs(style, encode, side_by_side=output.side_by_side, view=shown),
                 PoseHeader(info, base.skeleton, threshold=people.keypoint_score),
-                way=motion, resume=resume, watch=watch, progress=report.track, stop=report.stop,
+                motion=motion, resume=resume, watch=watch, progress=report.track, stop=report.stop,
             )  # fmt: skip
             processed = f"1 of {motion.every} frames processed, " if motion.every > 1 else ""
             report.clip(done, watch, f"{processed}smoothing {motion.smooth}")

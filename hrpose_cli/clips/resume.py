@@ -28,7 +28,7 @@ def _find_resumable_file(files: Sequence[PoseFile]) -> PoseFile:
     raise UsageError("an interrupted run is resumed from its JSON Lines file: use --poses NAME.jsonl, as at first")
 
 
-def truncate_to_chunk(files: Sequence[PoseFile], header: PoseHeader, way: MotionOptions) -> int:
+def truncate_to_chunk(files: Sequence[PoseFile], header: PoseHeader, motion: MotionOptions) -> int:
     """Truncate the JSON Lines file of an interrupted run to whole chunks; returns their number of frames."""
     path = _find_resumable_file(files).path
     ends = whole_record_ends(path) if path.is_file() else []
@@ -41,7 +41,9 @@ def truncate_to_chunk(files: Sequence[PoseFile], header: PoseHeader, way: Motion
             f"{path} is of another clip, --trim, options, weights or version ({', '.join(other)}): "
             "use the same, or start anew"
         )
-    frames = frames_in_whole_chunks(len(ends) - 1, header.size or (1, 1), every=way.every, chunk=chunk_frames(way))
+    frames = frames_in_whole_chunks(
+        len(ends) - 1, header.size or (1, 1), every=motion.every, chunk=chunk_frames(motion)
+    )
     os.truncate(path, ends[frames])
     return frames
 
@@ -53,10 +55,10 @@ def _differing_keys(was: dict[str, Any], now: dict[str, Any]) -> list[str]:
     return [*(name for name in names if name != "info"), *inner]
 
 
-def read_saved_poses(files: Sequence[PoseFile], frames: int, way: MotionOptions) -> Iterator[Poses]:
+def read_saved_poses(files: Sequence[PoseFile], frames: int, motion: MotionOptions) -> Iterator[Poses]:
     """The poses of the first `frames` frames of an interrupted run, as measured before smoothing."""
     _, records = read_jsonl(_find_resumable_file(files).path)
-    for record in islice(records, 0, frames, way.every):
+    for record in islice(records, 0, frames, motion.every):
         poses = record.people
         yield replace(poses, xy=poses.measured_xy, raw=None, track_ids=None)
 

@@ -104,7 +104,7 @@ def annotate_clip(
     outputs: ClipOutputs,
     header: PoseHeader,
     *,
-    way: MotionOptions = DEFAULT_MOTION,
+    motion: MotionOptions = DEFAULT_MOTION,
     resume: bool = False,
     watch: StageTimer | None = None,
     progress: Progress = show_no_progress,
@@ -117,23 +117,23 @@ def annotate_clip(
     error, are in the pose files.
     """
     watch, stop = watch or StageTimer(), stop or StopFlag()
-    estimator = _detect_every(estimator, way.detect_every)
+    estimator = _detect_every(estimator, motion.detect_every)
     with open_source() as source, stop.watched(source.stop), decode_ahead(source, watch) as frames:
-        _check_waiting_frames(source.clip, way)
+        _check_waiting_frames(source.clip, motion)
         first, frames = _hash_first_frame(frames)
         clip = source.clip
         header = replace(header, source=source.name, size=clip.size, rate=clip.rate, first_frame=first)
-        if way.smooth == "butterworth":
-            _check_butterworth(source, way, resume=resume)
-            records = _smooth_whole_clip(frames, estimator, way, stop)
+        if motion.smooth == "butterworth":
+            _check_butterworth(source, motion, resume=resume)
+            records = _smooth_whole_clip(frames, estimator, motion, stop)
             if stop.ended_early:
                 return ClipSummary(source.name, stopped=True)
             with open_source() as again, stop.watched(again.stop), decode_ahead(again, watch) as frames:
-                pairs = fill_skipped(match_frames(frames, records), way.interpolation)
+                pairs = fill_skipped(match_frames(frames, records), motion.interpolation)
                 return write_clip(pairs, again, outputs, header, watch=watch, progress=progress, stop=stop)
-        resumed = truncate_to_chunk(outputs.poses, header, way) if resume else 0
-        saved = read_saved_poses(outputs.poses, resumed, way) if resumed else iter(())
-        pairs = fill_skipped(_track_and_smooth(frames, estimator, way, saved), way.interpolation)
+        resumed = truncate_to_chunk(outputs.poses, header, motion) if resume else 0
+        saved = read_saved_poses(outputs.poses, resumed, motion) if resumed else iter(())
+        pairs = fill_skipped(_track_and_smooth(frames, estimator, motion, saved), motion.interpolation)
         return write_clip(pairs, source, outputs, header, resumed=resumed, watch=watch, progress=progress, stop=stop)
 
 
@@ -159,13 +159,15 @@ def decode_ahead(source: ClipSource, watch: StageTimer) -> AbstractContextManage
 
 
 def _track_and_smooth(
-    frames: Iterable[VideoFrame], estimator: Estimator, way: MotionOptions, saved: Iterable[Poses] = ()
+    frames: Iterable[VideoFrame], estimator: Estimator, motion: MotionOptions, saved: Iterable[Poses] = ()
 ) -> Iterator[FramePoses]:
     """Poses with track ids, smoothed if wanted; None for frames that are skipped."""
-    found = estimate_clip(frames, estimator, every=way.every, chunk=chunk_frames(way), saved=saved)
-    if not way.track:
+    found = estimate_clip(frames, estimator, every=motion.every, chunk=chunk_frames(motion), saved=saved)
+    if not motion.track:
         return found
-    return follow_people(found, Tracker(), OneEuro(**filter_parameters(way)) if way.smooth == "one-euro" else None)
+    return follow_people(
+        found, Tracker(), OneEuro(**filter_parameters(motion)) if motion.smooth == "one-euro" else None
+    )
 
 
 def _hash_first_frame(frames: Iterator[VideoFrame]) -> tuple[str, Iterator[VideoFrame]]:
@@ -176,32 +178,32 @@ def _hash_first_frame(frames: Iterator[VideoFrame]) -> tuple[str, Iterator[Video
     return sha256(np.ascontiguousarray(first.image).data).hexdigest()[:16], chain([first], frames)
 
 
-def _check_waiting_frames(clip: Clip, way: MotionOptions) -> None:
+def _check_waiting_frames(clip: Clip, motion: MotionOptions) -> None:
     """UsageError, before the work, if the frames that wait for the next processed one do not fit into memory."""
-    waiting = min(way.every, clip.frames or way.every) * 3 * clip.size[0] * clip.size[1]
-    if way.interpolation == "linear" and waiting > free_memory("cpu") // MEMORY_FRACTION:
+    waiting = min(motion.every, clip.frames or motion.every) * 3 * clip.size[0] * clip.size[1]
+    if motion.interpolation == "linear" and waiting > free_memory("cpu") // MEMORY_FRACTION:
         raise UsageError(
-            f"--every {way.every} would hold {waiting / 1e9:.1f} GB of frames while it waits for the next pose: "
+            f"--every {motion.every} would hold {waiting / 1e9:.1f} GB of frames while it waits for the next pose: "
             "use --interpolation hold, which does not wait, or process more frames"
         )
 
 
-def _check_butterworth(source: ClipSource, way: MotionOptions, *, resume: bool) -> None:
+def _check_butterworth(source: ClipSource, motion: MotionOptions, *, resume: bool) -> None:
     """InputError, before the work, for what cannot be smoothed over whole tracks."""
     if not source.repeatable:
         raise UsageError(f"--smooth butterworth reads a clip twice, which {source.name} cannot be: save it to a file")
     if resume:
         raise UsageError("smoothing over whole tracks cannot be resumed: use --smooth none or one-euro")
-    check_cutoff(filter_parameters(way)["cutoff"], float(source.clip.rate) / way.every)
+    check_cutoff(filter_parameters(motion)["cutoff"], float(source.clip.rate) / motion.every)
 
 
 def _smooth_whole_clip(
-    frames: Iterable[VideoFrame], estimator: Estimator, way: MotionOptions, stop: StopFlag
+    frames: Iterable[VideoFrame], estimator: Estimator, motion: MotionOptions, stop: StopFlag
 ) -> list[FramePoses]:
     """The poses of a whole clip, smoothed without lag; none if it was stopped."""
-    found = stop.until(_track_and_smooth(frames, estimator, way))
+    found = stop.until(_track_and_smooth(frames, estimator, motion))
     measured = [each.without_pixels() for each in found if each.poses is not None]
-    return [] if stop.ended_early else smooth_butterworth(measured, **filter_parameters(way))
+    return [] if stop.ended_early else smooth_butterworth(measured, **filter_parameters(motion))
 
 
 def match_frames(frames: Iterable[VideoFrame], saved: Iterable[FramePoses]) -> Iterator[FramePoses]:

@@ -19,7 +19,7 @@ class Clock:
 
     Three kinds of container need help:
     - Matroska, FLV and MPEG-TS round: 1/30 s becomes 33, 67, 100 ms. If the container declares a
-      rate (`steady`), frames are put back on its grid, as long as they lie within a tick of it.
+      rate (`constant`), frames are put back on its grid, as long as they lie within a tick of it.
     - AVI (`decode_order`) has no display times, only a running number of what is decoded; the k-th
       frame shown belongs to the k-th number. ffmpeg itself is late here by the reorder delay.
     - MPEG-TS starts anywhere (`zero` is then the file's first time stamp), and a camera when it was
@@ -32,15 +32,15 @@ class Clock:
         tick: Fraction,
         rate: Fraction,
         *,
-        steady: bool = False,
+        constant: bool = False,
         zero: Fraction | None = Fraction(0),
         decode_order: bool = False,
     ) -> None:
         self._tick, self._rate, self._zero = tick, rate, zero
         self._numbers: deque[int] | None = deque() if decode_order else None
         grid = _common_tick(tick, 1 / rate)
-        self._steady = steady and grid != tick and grid.denominator <= _LARGEST_TIME_SCALE
-        self.time_base = grid if self._steady else tick
+        self._constant = constant and grid != tick and grid.denominator <= _LARGEST_TIME_SCALE
+        self.time_base = grid if self._constant else tick
         self._start: Fraction | None = None  # of the first frame, in seconds
         self._time = Fraction(0)  # of the last frame, in seconds, before it is rounded to `time_base`
         self.last: int | None = None  # pts given out last
@@ -88,9 +88,9 @@ class Clock:
         return self._start - self.origin + self._on_grid(raw - self._start)
 
     def _on_grid(self, elapsed: Fraction) -> Fraction:
-        if self._steady:
+        if self._constant:
             nearest = round(elapsed * self._rate) / self._rate
             if abs(nearest - elapsed) <= self._tick:
                 return nearest
-            self._steady = False  # a variable rate after all: its own time stamps from here on
+            self._constant = False  # a variable rate after all: its own time stamps from here on
         return elapsed

@@ -99,7 +99,7 @@ def make_clock(container: av.container.InputContainer, stream: VideoStream, sour
     return Clock(
         tick,
         frame_rate(stream),
-        steady=frame_rate(stream) == stream.base_rate,
+        constant=frame_rate(stream) == stream.base_rate,
         zero=None if live else zero,
         decode_order=container.format.name == "avi",
     )

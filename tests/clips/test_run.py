@@ -78,13 +78,13 @@ def test_every_output_has_every_frame(clip: Path, tiny: TopDown, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    "way", [MotionOptions(), MotionOptions(every=3), MotionOptions(every=2, interpolation="hold", smooth="none")]
+    "motion", [MotionOptions(), MotionOptions(every=3), MotionOptions(every=2, interpolation="hold", smooth="none")]
 )
 def test_a_run_that_was_interrupted_anywhere_gives_the_same_bytes(
-    clip: Path, tiny: TopDown, tmp_path: Path, way: MotionOptions
+    clip: Path, tiny: TopDown, tmp_path: Path, motion: MotionOptions
 ) -> None:
     names = ("p.jsonl", "p.json", "p.csv")
-    run(clip, tiny, tmp_path / "whole", *names, way=way)
+    run(clip, tiny, tmp_path / "whole", *names, motion=motion)
     whole = [(tmp_path / "whole" / name).read_bytes() for name in names]
     lines = whole[0].splitlines(keepends=True)
     header = len(lines[0])
@@ -94,10 +94,10 @@ def test_a_run_that_was_interrupted_anywhere_gives_the_same_bytes(
     for size in (header // 2, header, len(b"".join(lines[:18])), len(whole[0]) - 9):
         (again / "p.jsonl").write_bytes(whole[0][:size])
         estimator = Watched(tiny)
-        done = run(clip, estimator, again, *names, way=way, resume=True)
+        done = run(clip, estimator, again, *names, motion=motion, resume=True)
         assert [(again / name).read_bytes() for name in names] == whole
         written = max(whole[0][:size].count(b"\n") - 1, 0)
-        assert written - 16 * way.every < done.resumed <= written
+        assert written - 16 * motion.every < done.resumed <= written
         assert min(estimator.seen, default=FRAMES) >= done.resumed
         assert done.frames == FRAMES
 
@@ -124,26 +124,26 @@ def test_frames_that_wait_have_to_fit_the_memory(
 ) -> None:
     monkeypatch.setattr("hrpose_cli.clips.run.free_memory", lambda _: 4 * 10 * 3 * 96 * 64)  # ten frames are a fourth
     with pytest.raises(UsageError, match="--interpolation hold"):
-        run(clip, tiny, tmp_path, "p.jsonl", way=MotionOptions(every=11))
-    for way in (MotionOptions(every=10), MotionOptions(every=11, interpolation="hold")):
-        assert run(clip, tiny, tmp_path, "p.jsonl", way=way).frames == FRAMES
+        run(clip, tiny, tmp_path, "p.jsonl", motion=MotionOptions(every=11))
+    for motion in (MotionOptions(every=10), MotionOptions(every=11, interpolation="hold")):
+        assert run(clip, tiny, tmp_path, "p.jsonl", motion=motion).frames == FRAMES
 
 
 def test_butterworth_keeps_what_was_measured(clip: Path, tiny: TopDown, tmp_path: Path) -> None:
-    run(clip, tiny, tmp_path, "raw.jsonl", way=MotionOptions(smooth="none"))
-    run(clip, tiny, tmp_path, "smooth.jsonl", video="out.mp4", way=MotionOptions(smooth="butterworth"))
-    raw, steady = (
+    run(clip, tiny, tmp_path, "raw.jsonl", motion=MotionOptions(smooth="none"))
+    run(clip, tiny, tmp_path, "smooth.jsonl", video="out.mp4", motion=MotionOptions(smooth="butterworth"))
+    raw, smooth = (
         [r.poses for r in formats.read_pose_file(tmp_path / name)[1]] for name in ("raw.jsonl", "smooth.jsonl")
     )
-    assert len(raw) == len(steady) == len(images(tmp_path / "out.mp4")) == FRAMES
-    for before, after in zip(raw, steady, strict=True):
+    assert len(raw) == len(smooth) == len(images(tmp_path / "out.mp4")) == FRAMES
+    for before, after in zip(raw, smooth, strict=True):
         np.testing.assert_array_equal(after.raw, before.xy)
 
 
 def test_a_filter_that_the_rate_forbids_is_refused_before_the_work(clip: Path, tiny: TopDown, tmp_path: Path) -> None:
     estimator = Watched(tiny)
     with pytest.raises(InputError, match="frames per second"):
-        run(clip, estimator, tmp_path, "p.jsonl", way=MotionOptions(every=5, smooth="butterworth"))
+        run(clip, estimator, tmp_path, "p.jsonl", motion=MotionOptions(every=5, smooth="butterworth"))
     assert not estimator.seen
 
 
@@ -247,8 +247,8 @@ def test_a_stopped_run_is_resumed_to_the_same_bytes(clip: Path, tiny: TopDown, t
 def test_a_run_that_is_stopped_before_its_first_frame_leaves_nothing(
     clip: Path, tiny: TopDown, tmp_path: Path, smooth: str
 ) -> None:
-    way = MotionOptions(smooth=smooth)
-    done = stopped_run(clip, tiny, tmp_path, "p.jsonl", "p.csv", video="out.mp4", chunk=1, way=way)
+    motion = MotionOptions(smooth=smooth)
+    done = stopped_run(clip, tiny, tmp_path, "p.jsonl", "p.csv", video="out.mp4", chunk=1, motion=motion)
     assert (done.stopped, done.frames, done.written) == (True, 0, [])
     assert list(tmp_path.iterdir()) == []
 
@@ -311,7 +311,7 @@ def test_no_thread_decodes_from_a_source_that_is_closed(
             failing,
             ClipOutputs(tmp_path / "x.mp4"),
             PoseHeader(),
-            way=MotionOptions(smooth=smooth),
+            motion=MotionOptions(smooth=smooth),
         )
     assert Closing.alive == []
     assert list(tmp_path.iterdir()) == []
@@ -372,11 +372,11 @@ def test_detection_keeps_its_rhythm_over_chunks(clip: Path, tiny: TopDown, tmp_p
         return tiny.detector(frames)
 
     for estimator in (replace(tiny, detector=detect), TopPeople(replace(tiny, detector=detect))):
-        run(clip, estimator, tmp_path, "p.jsonl", way=MotionOptions(detect_every=10))
+        run(clip, estimator, tmp_path, "p.jsonl", motion=MotionOptions(detect_every=10))
         assert seen == [0, 10, 20, 30]
         seen.clear()
     with pytest.raises(UsageError, match="bottom-up weights have none"):
-        run(clip, Watched(tiny), tmp_path, "p.jsonl", way=MotionOptions(detect_every=2))
+        run(clip, Watched(tiny), tmp_path, "p.jsonl", motion=MotionOptions(detect_every=2))
 
 
 def test_nobody_is_lost_when_smoothing_has_no_identities() -> None:

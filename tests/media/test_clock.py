@@ -14,7 +14,7 @@ STAMPS = st.lists(st.none() | st.integers(-(10**6), 10**9), max_size=40)
 
 @st.composite
 def clocks(draw: st.DrawFn) -> Clock:
-    options = {"steady": draw(st.booleans()), "decode_order": draw(st.booleans())}
+    options = {"constant": draw(st.booleans()), "decode_order": draw(st.booleans())}
     return Clock(draw(TICKS), draw(RATES), zero=draw(ZEROS), **options)
 
 
@@ -44,15 +44,15 @@ def test_pts_is_exact_where_the_container_is(
 def test_a_steady_rate_is_found_again_in_rounded_times(rate: Fraction, start: int, numbers: list[int]) -> None:
     first, *others = sorted(numbers)
     tick = Fraction(1, 1000)
-    clock = Clock(tick, rate, steady=True, zero=None)
+    clock = Clock(tick, rate, constant=True, zero=None)
     stamps = [start + round(number / rate / tick) for number in (first, *others)]
     times = [clock.pts(stamp) * clock.time_base for stamp in stamps]
     assert times == [(number - first) / rate for number in (first, *others)]
 
 
 @given(TICKS, RATES, st.booleans(), st.integers(1, 200))
-def test_a_stream_without_times_runs_at_its_rate(tick: Fraction, rate: Fraction, steady: bool, frames: int) -> None:
+def test_a_stream_without_times_runs_at_its_rate(tick: Fraction, rate: Fraction, constant: bool, frames: int) -> None:
     assume(tick * rate <= 1)
-    clock = Clock(tick, rate, steady=steady)
+    clock = Clock(tick, rate, constant=constant)
     times = [clock.pts(None) * clock.time_base for _ in range(frames)]
     assert all(abs(time - i / rate) <= clock.time_base / 2 for i, time in enumerate(times))

@@ -91,10 +91,10 @@ def test_containers_that_round_or_lack_times(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(
     ("clock", "given", "want", "origin"),
     [
-        (Clock(MS, Fraction(30), steady=True), [0, 33, 67, 100, 200], [0, 100, 200, 300, 600], 0),  # a frame dropped
-        (Clock(MS, Fraction(30), steady=True), [7, 40, 74], [21, 121, 221], 0),
-        (Clock(MS, Fraction(30), steady=True), [0, 10, 33, 67], [0, 30, 99, 201], 0),  # variable after all
-        (Clock(MS, Fraction(25), steady=True), [0, 40, 80], [0, 40, 80], 0),
+        (Clock(MS, Fraction(30), constant=True), [0, 33, 67, 100, 200], [0, 100, 200, 300, 600], 0),  # a frame dropped
+        (Clock(MS, Fraction(30), constant=True), [7, 40, 74], [21, 121, 221], 0),
+        (Clock(MS, Fraction(30), constant=True), [0, 10, 33, 67], [0, 30, 99, 201], 0),  # variable after all
+        (Clock(MS, Fraction(25), constant=True), [0, 40, 80], [0, 40, 80], 0),
         (Clock(MS, Fraction(30)), [0, 33, 67], [0, 33, 67], 0),
         (Clock(MS, Fraction(25)), [None, None, None], [0, 40, 80], 0),
         (Clock(MS, Fraction(25)), [0, 40, 40, 30, 90], [0, 40, 41, 42, 90], 0),  # they must rise
