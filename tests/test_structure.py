@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "hrpose_cli"
 LAYERS = """
-    errors skeletons hardware timing threads
+    errors skeletons hardware timing threads stopping
     poses files settings
     geometry
     coco_file

@@ -1,11 +1,9 @@
-import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
-from hrpose_cli.threads import BackgroundConsumer, StopFlag, prefetch
-from hrpose_cli.timing import StageTimer
+from hrpose_cli.threads import BackgroundConsumer, prefetch
 
 
 def one(_: object) -> int:
@@ -111,74 +109,3 @@ def test_an_error_of_the_consumer_stops_the_giver(items: int) -> None:
     with pytest.raises(OSError, match="no space left"):
         give(list(range(items)), consume)
     assert not alive()
-
-
-# StopFlag
-
-
-def test_until_ends_when_the_flag_is_set() -> None:
-    stop, seen = StopFlag(), list[int]()
-    for item in stop.until(range(9)):
-        seen.append(item)
-        if item == 2:
-            stop.set("quit")
-            stop.set("pipe")
-    assert (seen, stop.reason, stop.ended_early) == ([0, 1, 2], "quit", True)
-
-
-def test_until_drops_an_item_that_came_after_the_flag_was_set() -> None:
-    stop = StopFlag()
-    assert list(stop.until(stop.set("quit") or i for i in range(9))) == []
-    assert stop.ended_early
-
-
-def test_a_flag_that_is_set_after_the_last_item_is_too_late() -> None:
-    stop = StopFlag()
-    assert list(stop.until(range(3))) == [0, 1, 2]
-    stop.set("interrupt")
-    assert not stop.ended_early
-
-
-@pytest.mark.parametrize(("number", "reason"), [(signal.SIGINT, "interrupt"), (signal.SIGTERM, "terminate")])
-def test_a_signal_sets_the_flag_where_it_is_watched_and_raises_elsewhere_and_the_second_time(
-    number: int, reason: str
-) -> None:
-    before, calls = signal.getsignal(number), list[str]()
-    stop = StopFlag()
-    with stop.on_signals(tell=lambda: calls.append("told")):
-        with stop.watched(lambda: calls.append("woken")):
-            signal.raise_signal(number)
-            assert (stop.reason, calls) == (reason, ["woken", "told"])
-            with pytest.raises(KeyboardInterrupt, match=reason):
-                signal.raise_signal(number)
-        other = StopFlag()
-        with other.on_signals(), pytest.raises(KeyboardInterrupt, match=reason):
-            signal.raise_signal(number)
-    assert signal.getsignal(number) is before
-
-
-@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no such signal here")
-def test_an_ignored_signal_stays_ignored() -> None:
-    """As by nohup."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    try:
-        stop = StopFlag()
-        with stop.on_signals():
-            signal.raise_signal(signal.SIGHUP)
-        assert not stop.is_set
-    finally:
-        signal.signal(signal.SIGHUP, before)
-
-
-# StageTimer
-
-
-def test_stages_are_timed_whole() -> None:
-    watch = StageTimer()
-    assert list(watch.each("count", range(3))) == [0, 1, 2]
-    with pytest.raises(ValueError, match="x"), watch("fail"):
-        raise ValueError("x")
-    with watch("batch", 5):
-        pass
-    assert dict(watch.images) == {"count": 4, "fail": 1, "batch": 5}
-    assert all(0 <= seconds <= watch.total for seconds in watch.seconds.values())

@@ -19,7 +19,7 @@ from hrpose_cli.cli.report import STOP_CODES, exit_code, print_error
 from hrpose_cli.errors import HRPoseError, UsageError
 from hrpose_cli.files import silence_stdout
 from hrpose_cli.hardware import limit_threads
-from hrpose_cli.threads import StopFlag
+from hrpose_cli.stopping import StopFlag
 
 # Options and values of versions before 0.1.0, with those that took their place (CHANGELOG has the same table).
 _RENAMED = {

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import typer
 
 from hrpose_cli.errors import HRPoseError, MediaError, UsageError
-from hrpose_cli.threads import StopFlag, StopReason
+from hrpose_cli.stopping import StopFlag, StopReason
 
 if TYPE_CHECKING:
     from rich.console import Console

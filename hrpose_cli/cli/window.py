@@ -10,7 +10,7 @@ import cv2
 
 from hrpose_cli.errors import MediaError
 from hrpose_cli.poses import Image
-from hrpose_cli.threads import StopFlag
+from hrpose_cli.stopping import StopFlag
 
 _QUIT = (ord("q"), 27)  # 27 is Escape
 

@@ -19,7 +19,7 @@ from hrpose_cli.errors import InputError
 from hrpose_cli.formats import UNKNOWN_SIZE, read_pose_file
 from hrpose_cli.media import Clip, ClipSource, VideoFrame
 from hrpose_cli.poses import FramePoses, Poses
-from hrpose_cli.threads import StopFlag
+from hrpose_cli.stopping import StopFlag
 from hrpose_cli.timing import StageTimer
 
 

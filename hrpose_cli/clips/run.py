@@ -34,7 +34,8 @@ from hrpose_cli.hardware import MEMORY_FRACTION, free_memory
 from hrpose_cli.media import Clip, ClipSource, Encoding, VideoFrame, VideoWriter
 from hrpose_cli.poses import FramePoses, Image, PoseHeader, Poses
 from hrpose_cli.settings import MotionOptions
-from hrpose_cli.threads import BackgroundConsumer, StopFlag, prefetch
+from hrpose_cli.stopping import StopFlag
+from hrpose_cli.threads import BackgroundConsumer, prefetch
 from hrpose_cli.timing import StageTimer
 from hrpose_cli.tracking import OneEuro, Tracker, check_cutoff, smooth_butterworth
 

@@ -13,7 +13,7 @@ from typing import IO, Protocol
 from hrpose_cli.errors import FormatError
 from hrpose_cli.files import part_path, silence_stdout
 from hrpose_cli.poses import FramePoses
-from hrpose_cli.threads import StopFlag
+from hrpose_cli.stopping import StopFlag
 
 STDOUT = Path("-")
 WriterOpener = Callable[..., "AbstractContextManager[_PoseWriter]"]

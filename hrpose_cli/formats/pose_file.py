@@ -14,7 +14,7 @@ from hrpose_cli.files import remove_stale_files
 from hrpose_cli.formats import coco, csv, jsonl, losses, npz, openpose, trc
 from hrpose_cli.formats.output import STDOUT, PoseOutput, WriterOpener
 from hrpose_cli.poses import FramePoses, PoseHeader
-from hrpose_cli.threads import StopFlag
+from hrpose_cli.stopping import StopFlag
 
 _FormatReader = Callable[[Path], tuple[PoseHeader, Iterator[FramePoses]]]
 

@@ -16,7 +16,7 @@ from hrpose_cli.media.gif import GIF_TICK, GifTimes, write_gif
 from hrpose_cli.media.mux import mux_clip
 from hrpose_cli.media.nut_pipe import FramePipe
 from hrpose_cli.poses import Image
-from hrpose_cli.threads import StopFlag
+from hrpose_cli.stopping import StopFlag
 
 
 class VideoWriter:

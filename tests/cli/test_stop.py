@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from hrpose_cli.cli.main import app
 from hrpose_cli.formats import read_pose_file
-from hrpose_cli.threads import StopFlag
+from hrpose_cli.stopping import StopFlag
 from tests.conftest import clean_failure
 from tests.media.clips import film, times
 

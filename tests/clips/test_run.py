@@ -28,7 +28,7 @@ from hrpose_cli.media.encoding import Encoding
 from hrpose_cli.media.video_reader import VideoReader
 from hrpose_cli.poses import Boxes, Frame, PoseHeader, Poses
 from hrpose_cli.settings import MotionOptions
-from hrpose_cli.threads import StopFlag
+from hrpose_cli.stopping import StopFlag
 from tests.media.clips import film
 
 FRAMES = 34

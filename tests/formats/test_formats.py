@@ -19,7 +19,7 @@ from hrpose_cli.formats.losses import LOSSES
 from hrpose_cli.formats.pose_file import POSE_FORMATS, PoseFile, find_format, open_writer, open_writers, read_pose_file
 from hrpose_cli.poses import FramePoses, PoseHeader
 from hrpose_cli.skeletons import SKELETONS, Skeleton
-from hrpose_cli.threads import StopFlag
+from hrpose_cli.stopping import StopFlag
 from tests.formats.builders import FILES, HEADER, READABLE, at, clip, poses, renamed, same, save
 
 

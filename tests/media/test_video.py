@@ -19,7 +19,7 @@ from hrpose_cli.media.encoding import Encoding
 from hrpose_cli.media.upright import interleave_rgb, rgb_options
 from hrpose_cli.media.video_reader import VideoReader
 from hrpose_cli.media.video_writer import VideoWriter
-from hrpose_cli.threads import StopFlag
+from hrpose_cli.stopping import StopFlag
 from tests.media.clips import MS, copy, ffmpeg, film, image, packets, times
 
 # Reading
