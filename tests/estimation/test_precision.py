@@ -14,7 +14,7 @@ from numpy.testing import assert_array_equal
 from torch import Tensor
 
 from hrpose_cli.detection.yolo import find_detector_file
-from hrpose_cli.errors import WeightsError
+from hrpose_cli.errors import BackendError, WeightsError
 from hrpose_cli.estimation import precision
 from hrpose_cli.estimation.heatmaps import encode_heatmaps
 from hrpose_cli.estimation.precision import (
@@ -24,6 +24,7 @@ from hrpose_cli.estimation.precision import (
     _sample_crops,
     _try_once,
     _try_precisions,
+    build_backend,
     choose_runtime,
 )
 from hrpose_cli.files import cache_dir
@@ -313,3 +314,26 @@ def test_who_says_a_precision_gets_it(weights_file: Path, trials: list[Any], run
         made = precision.build_backend(spec(), weights_file, device="cuda", precision=asked)
         assert made.precision == chosen
     assert trials == [("fp16", "bf16")]
+
+
+@pytest.mark.parametrize(
+    ("file", "device", "backend", "precision", "message"),
+    [
+        ("w", "cpu", "tensorrt", "auto", "no backend called 'tensorrt'"),
+        ("w", "cpu", "compile", "auto", "use auto, torch, openvino"),
+        ("w", "cpu", "auto", "int8", "hrpose export .* --precision int8 --calibrate"),
+        ("w", "cpu", "torch", "int8", "--precision fp32"),
+        ("w", "cpu", "auto", "fp8", "no precision called 'fp8'"),
+        ("w", "cuda", "openvino", "auto", "--device cpu"),
+        ("w", "cuda", "onnx", "auto", "--device cpu"),
+        ("w", "cpu", "torch", "fp16", "--precision fp32"),
+        ("w", "cpu", "onnx", "bf16", "--precision fp32"),
+        ("a.xml", "cpu", "torch", "auto", "--backend openvino"),
+    ],
+)
+def test_what_cannot_be_is_one_line(
+    weights_file: Path, file: str, device: str, backend: str, precision: str, message: str
+) -> None:
+    path = weights_file if file == "w" else Path(file)
+    with pytest.raises(BackendError, match=message):
+        build_backend(spec(), path, device=device, backend=backend, precision=precision)
