@@ -10,10 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from hrpose_cli import PoseEstimator, Poses
 from hrpose_cli.api import Settings, build_estimator, provenance
-from hrpose_cli.backends.device import choose_device
-from hrpose_cli.backends.pytorch import NormalisedNet
-from hrpose_cli.errors import BackendError, InputError
-from hrpose_cli.poses import Frame
+from hrpose_cli.errors import InputError
 from tests.conftest import bottom_up_file
 
 
@@ -75,18 +72,6 @@ def test_what_is_no_poses_is_not_drawn(estimator: PoseEstimator, photo: Path, wr
 
 
 @pytest.mark.parametrize(
-    "wrong",
-    [
-        {"decode": "magic"}, {"crop": "round"}, {"batch_size": 0}, {"decode_limit": 0}, {"box_score": 7},
-        {"nms_oks": 2}, {"detector": None}, {"weights": None}, {"method": "topdown"},
-    ],
-)  # fmt: skip
-def test_settings_are_checked(wrong: dict[str, object]) -> None:
-    with pytest.raises(InputError):
-        Settings(**wrong)
-
-
-@pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"method": "top-down"}, "leave --method out, or use --weights, such as hrnet-"),
@@ -136,25 +121,3 @@ def test_what_is_shipped_finds_the_people_of_the_sample() -> None:
     nose = poses.skeleton.keypoints.index("nose")
     whole = poses[(poses.box[:, 3] - poses.box[:, 1]) > 400]
     assert (whole.xy[:, [left, right], 1].mean(axis=1) > whole.xy[:, nose, 1] + 200).all()
-
-
-def test_channels_of_bgr_nets_are_swapped_but_not_their_statistics() -> None:
-    import torch
-
-    image = torch.tensor([[[[10, 20, 30]]]], dtype=torch.uint8)  # one pixel
-    rgb, bgr = (NormalisedNet(torch.nn.Identity(), color)(image).flatten() for color in ("rgb", "bgr"))
-    mean, std = (torch.tensor(v) * 255 for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
-    assert_allclose(rgb, (torch.tensor([10, 20, 30]) - mean) / std, rtol=1e-5)
-    assert_allclose(bgr, (torch.tensor([30, 20, 10]) - mean) / std, rtol=1e-5)
-
-
-@pytest.mark.parametrize("name", ["tpu", "cuda:99", "gpu"])
-def test_devices_that_are_not_there_are_refused(name: str) -> None:
-    assert choose_device("cpu") == "cpu"
-    with pytest.raises(BackendError, match="device"):
-        choose_device(name)
-
-
-def test_a_frame_is_checked() -> None:
-    with pytest.raises(ValueError, match="uint8"):
-        Frame(np.zeros((2, 2, 3), np.float32))

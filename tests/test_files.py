@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -9,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hrpose_cli import files as leftovers
-from hrpose_cli.files import atomic_write, remove_stale_files
+from hrpose_cli.errors import FormatError
+from hrpose_cli.files import atomic_write, remove_stale_files, write_json
 
 KILLED = """
 import os, sys
@@ -73,3 +75,12 @@ def test_atomic_write_writes_a_file_whole_or_not_at_all(
     assert (path.read_bytes() if path.exists() else None) == (old if fails else new)
     assert [p.name for p in path.parent.iterdir()] == [name] * path.exists()
     path.unlink(missing_ok=True)
+
+
+def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FormatError, match="cannot write"):
+        write_json(tmp_path / "file" / "x.json", {})
+    write_json(tmp_path / "new" / "x.json", {"a": 1})
+    assert json.loads((tmp_path / "new" / "x.json").read_text()) == {"a": 1}
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["x.json"]

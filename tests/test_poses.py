@@ -46,3 +46,31 @@ def test_measured_xy_is_raw_if_there_is_any() -> None:
     assert plain.measured_xy is plain.xy
     smooth = replace(plain, raw=plain.xy + 1)
     assert smooth.measured_xy is smooth.raw
+
+
+def test_poses_say_which_shape_is_wrong() -> None:
+    with pytest.raises(ValueError, match=r"Poses.score must have shape \(2, 16\), but has \(2, 17\)"):
+        Poses(
+            np.zeros((2, 16, 2), np.float32), *[np.zeros(s, np.float32) for s in ((2, 17), (2, 4), (2,))], skeleton=MPII
+        )
+
+
+def test_person_score_is_hrnets_rescoring() -> None:
+    poses = people(1)
+    counted = poses.score[0][poses.score[0] > 0.2]
+    np.testing.assert_allclose(poses.person_score, [counted.mean() * 0.9], rtol=1e-6)
+    silent = Poses(poses.xy, poses.score * 0, poses.box, poses.box_score)
+    assert silent.person_score.tolist() == [0.0]
+
+
+def test_best_people_come_first() -> None:
+    poses = people(3)
+    ranked = poses.best(max_people=2)
+    assert len(ranked) == 2
+    assert (np.diff(ranked.person_score) <= 0).all()
+    assert len(poses.best(min_score=2.0)) == 0
+
+
+def test_a_frame_is_checked() -> None:
+    with pytest.raises(ValueError, match="uint8"):
+        Frame(np.zeros((2, 2, 3), np.float32))

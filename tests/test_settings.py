@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 import pytest
 
 from hrpose_cli import settings
-from hrpose_cli.errors import UsageError
+from hrpose_cli.errors import InputError, UsageError
 from hrpose_cli.settings import MotionOptions, Option, Settings, check_choices, check_device, parse_numbers
 
 GROUPS = [each for each in vars(settings).values() if is_dataclass(each) and each is not Option]
@@ -63,3 +63,15 @@ def test_every_option_has_a_help(group: Any) -> None:
     assert options
     for option in options:
         assert option.help.endswith(".")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"decode": "magic"}, {"crop": "round"}, {"batch_size": 0}, {"decode_limit": 0}, {"box_score": 7},
+        {"nms_oks": 2}, {"detector": None}, {"weights": None}, {"method": "topdown"},
+    ],
+)  # fmt: skip
+def test_settings_are_checked(wrong: dict[str, object]) -> None:
+    with pytest.raises(InputError):
+        Settings(**wrong)

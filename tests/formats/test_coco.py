@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from hrpose_cli.files import write_json
+from hrpose_cli.formats.coco import open_coco
 from hrpose_cli.formats.pose_file import read_pose_file
-from hrpose_cli.skeletons import COCO
+from hrpose_cli.poses import FrameInfo, FramePoses, PoseHeader, Poses
+from hrpose_cli.skeletons import COCO, SKELETONS
 from tests.formats.builders import FILES, HEADER, at, clip, poses, renamed, save
 
 
@@ -121,3 +123,34 @@ def test_read_coco_takes_track_ids_only_if_everyone_has_one(tmp_path: Path) -> N
     (record,) = read_pose_file(tmp_path / "a.json")[1]
     assert len(record.poses) == 2
     assert record.poses.track_ids is None
+
+
+def people(n: int = 2, skeleton=COCO) -> Poses:
+    rng = np.random.default_rng(n)
+    box = np.array([[10, 20, 60, 140], [80, 30, 150, 190], [0, 0, 9, 9]], np.float32)[:n]
+    spread = rng.random((n, len(skeleton), 2)) * (box[:, None, 2:] - box[:, None, :2])
+    score = np.linspace(0.2, 0.9, n * len(skeleton)).reshape(n, -1)
+    return Poses(
+        (box[:, None, :2] + spread).astype(np.float32), score.astype(np.float32), box,
+        np.linspace(0.9, 0.8, n).astype(np.float32), skeleton=skeleton,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("skeleton", SKELETONS.values(), ids=list(SKELETONS))
+def test_pycocotools_loads_what_we_write(tmp_path: Path, skeleton) -> None:
+    from pycocotools import coco as reference
+
+    with open_coco(tmp_path / "poses.json", PoseHeader({"version": "x"}, skeleton, threshold=0.5)) as out:
+        out.write(FramePoses(FrameInfo((8, 9), name="tё st.jpg"), people(2, skeleton)))
+        out.write(FramePoses(FrameInfo((6, 5), 1, name="empty.jpg"), Poses.none(skeleton)))
+    loaded = reference.COCO(str(tmp_path / "poses.json"))
+    assert [i["file_name"] for i in loaded.loadImgs(loaded.getImgIds())] == ["tё st.jpg", "empty.jpg"]
+    assert loaded.loadImgs(1)[0]["width"] == 8
+    rows = loaded.loadAnns(loaded.getAnnIds())
+    assert [row["id"] for row in rows] == [1, 2]
+    assert {row["image_id"] for row in rows} == {1}
+    assert loaded.loadCats(1)[0]["keypoints"] == list(skeleton.keypoints)
+    assert np.asarray(loaded.loadCats(1)[0]["skeleton"]).min() == 1
+    for row in rows:
+        v = np.asarray(row["keypoints"]).reshape(-1, 3)[:, 2]
+        assert v.tolist() == [2 if s >= 0.5 else 1 for s in row["keypoint_scores"]]
