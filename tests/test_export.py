@@ -1,8 +1,6 @@
 """A net exported, and run from its file."""
 
-import os
 import shutil
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -185,49 +183,9 @@ def test_int8_without_its_package_is_one_line(
         exported(tmp_path, weights_file, "openvino", precision="int8", calibrate=CalibrationImages(images))
 
 
-SILENT = """
-import socket, sys
-tried = []
-socket.getaddrinfo = socket.socket.connect = lambda *arguments, **_: tried.append(arguments)
-from hrpose_cli.backends.quantize import import_nncf
-nncf = import_nncf()
-assert type(nncf.telemetry.telemetry).__name__ == "MagicMock", nncf.telemetry.telemetry
-assert not [name for name in sys.modules if name.startswith("openvino_telemetry.")]
-assert not tried, tried
-"""
-
-
-def test_the_quantizer_reports_nothing(tmp_path: Path) -> None:
-    pytest.importorskip("nncf")
-    own = {"HOME": str(tmp_path), "USERPROFILE": str(tmp_path), "CI": ""}
-    found = subprocess.run(
-        [sys.executable, "-c", SILENT], env=os.environ | own, capture_output=True, text=True, check=False
-    )
-    assert found.returncode == 0, found.stderr
-    assert not found.stdout
-    assert not (tmp_path / "intel").exists()
-
-
 def test_images_are_taken_from_the_whole_set() -> None:
     assert _spread_evenly(range(10), 300) == range(10)
     assert list(_spread_evenly(range(2064), 300))[:3] == [0, 6, 12]
-
-
-@pytest.mark.parametrize("suffix", [".onnx", ".xml"])
-def test_files_that_are_no_nets(tmp_path: Path, suffix: str) -> None:
-    if suffix == ".onnx":
-        pytest.importorskip("onnx")
-    path = tmp_path / f"net{suffix}"
-    path.write_bytes(b"this is no net")
-    with pytest.raises(WeightsError, match=r"damaged"):
-        find_weights(str(path))
-
-
-def test_torchscript_is_answered_with_what_runs(tmp_path: Path) -> None:
-    (tmp_path / "net.ts").write_bytes(b"PK")
-    for like in (None, "hrnet-w32-256x192-udp"):
-        with pytest.raises(WeightsError, match=r"TorchScript.* ONNX or OpenVINO"):
-            find_weights(str(tmp_path / "net.ts"), like=like)
 
 
 def test_another_programs_net_is_not_run_blindly(weights_file: Path, tmp_path: Path) -> None:

@@ -2,44 +2,23 @@ import copy
 import hashlib
 import json
 import pickle
-from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_array_equal
-from torch import Tensor
 
 from hrpose_cli.errors import WeightsError
 from hrpose_cli.files import sha256_file
 from hrpose_cli.models import checkpoints, zoo
 from hrpose_cli.models import download as fetch
 from hrpose_cli.models import find as weights
-from hrpose_cli.nets.hrnet import _CONFIGS, HRNet
+from hrpose_cli.models.find import find_weights
+from hrpose_cli.nets.hrnet import HRNet
 from tests.conftest import parameter_count, spec
-
-STYLES = {
-    "official": lambda s: s,
-    "DataParallel": lambda s: {f"module.{k}": v for k, v in s.items()},
-    "mmpose 0.x": lambda s: {"meta": {}, "state_dict": prefixed(s, "keypoint_head.")},
-    "mmpose 1.x": lambda s: {"meta": {}, "state_dict": prefixed(s, "head."), "message_hub": {}},
-    "checkpoint": lambda s: {"epoch": 3, "state_dict": s, "optimizer": {}},
-    "before batch counters": lambda s: {k: v for k, v in s.items() if not k.endswith("num_batches_tracked")},
-    "half precision": lambda s: {k: v.half() if v.is_floating_point() else v for k, v in s.items()},
-    # mmpose 1.x writes numpy arrays into its meta, HRNet's training a numpy score: torch refuses both
-    "numpy beside": lambda s: {
-        "meta": {"dataset_meta": {"sigmas": np.array([0.1]), "colors": {"a", "b"}, "hooks": defaultdict(int)}},
-        "state_dict": prefixed(s, "head."),
-        "perf": np.float64(0.7),
-    },
-}
-
-
-def prefixed(state: dict[str, Tensor], head: str) -> dict[str, Tensor]:
-    return {(head if k.startswith("final_layer") else "backbone.") + k: v for k, v in state.items()}
+from tests.models.key_styles import STYLES
 
 
 @pytest.mark.parametrize(
@@ -63,24 +42,6 @@ def test_what_is_no_file_of_weights_is_not_like_any(tmp_path: Path, content: Any
     with pytest.raises(WeightsError, match=cause) as caught:
         weights.find_weights(str(path))
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("style", STYLES)
-def test_every_key_style_loads(net: HRNet, tmp_path: Path, style: str) -> None:
-    for new_format in (True, False):  # torch < 1.6 wrote another one, and most files are that old
-        content = STYLES[style](net.state_dict())
-        torch.save(content, tmp_path / "net.pth", _use_new_zipfile_serialization=new_format)
-        loaded = weights.load_net(spec(), tmp_path / "net.pth").state_dict()
-        for key, value in net.state_dict().items():
-            assert loaded[key].dtype == value.dtype
-            assert_array_equal(loaded[key], value.half().float() if style == "half precision" else value)
-
-
-def test_official_keys_of_w32_are_understood() -> None:
-    with torch.device("meta"):
-        state = HRNet(_CONFIGS["hrnet-w32"]).state_dict()
-    for style in ("keypoint_head.", "head."):
-        assert checkpoints.official_keys(prefixed(state, style)).keys() == state.keys()
 
 
 def test_ours_come_back_with_all_that_is_known(net: HRNet, tmp_path: Path) -> None:
@@ -122,12 +83,6 @@ def test_a_file_says_what_it_is(net: HRNet, weights_file: Path, tmp_path: Path) 
         assert found["sha256"] == hashlib.sha256(official.read_bytes()).hexdigest()
 
 
-def test_tensors_of_another_net_are_not_guessed(tmp_path: Path) -> None:
-    torch.save({"fc.weight": torch.zeros(2, 3)}, tmp_path / "other.pth")
-    found = weights.inspect_weights(tmp_path / "other.pth")
-    assert (found["architecture"], found["parameters"]) == ("unknown", 6)
-
-
 def test_a_file_that_cannot_be_written_is_one_line(net: HRNet, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(WeightsError, match="cannot be written"):
@@ -147,21 +102,6 @@ def test_incomplete_metadata_are_one_line(net: HRNet, tmp_path: Path) -> None:
         weights.find_weights(str(tmp_path / "net.safetensors"))
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda s: {k: v for k, v in s.items() if k != "conv1.weight"}, r"1 missing \(conv1.weight\)"),
-        (lambda s: s | {"extra.weight": torch.zeros(1)}, r"1 left over \(extra.weight\)"),
-        (lambda s: s | {"bn1.bias": torch.zeros(3)}, r"1 of another shape \(bn1.bias \(3,\) not \(64,\)\)"),
-        (lambda s: {f"wrong.{k}": v for k, v in s.items()}, r"\d+ missing .*, \.\.\.\); \d+ left over"),
-    ],
-)
-def test_a_file_of_another_net_says_what_does_not_fit(net: HRNet, tmp_path: Path, change: Any, message: str) -> None:
-    torch.save(change(net.state_dict()), tmp_path / "net.pth")
-    with pytest.raises(WeightsError, match=message):
-        weights.load_net(spec(), tmp_path / "net.pth")
-
-
 @pytest.mark.parametrize("name", ["net.pth", "net.safetensors"])
 @pytest.mark.parametrize("content", [b"", b"no weights", b"PK\x03\x04 broken"])
 def test_a_damaged_file_is_one_line(tmp_path: Path, name: str, content: bytes) -> None:
@@ -169,17 +109,6 @@ def test_a_damaged_file_is_one_line(tmp_path: Path, name: str, content: bytes) -
     with pytest.raises(WeightsError, match=name) as caught:
         weights.load_net(spec(), tmp_path / name)
     assert len(str(caught.value).splitlines()) == 1
-
-
-def test_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
-    class Evil:
-        def __reduce__(self) -> Any:
-            return (Path.touch, (tmp_path / "ran",))
-
-    torch.save({"conv1.weight": Evil()}, tmp_path / "net.pth")
-    with pytest.raises(WeightsError, match=r"net\.pth"):
-        weights.load_net(spec(), tmp_path / "net.pth")
-    assert not (tmp_path / "ran").exists()
 
 
 def test_a_file_is_known_by_its_name_or_by_likeness(tmp_path: Path) -> None:
@@ -283,3 +212,10 @@ def test_a_file_is_found_by_its_name_or_where_it_lies(tmp_path: Path) -> None:
     assert weights.locate_weights("default") == weights.find_weights("default")[1]
     with pytest.raises(WeightsError, match="no weights at"):
         weights.locate_weights("no.pth")
+
+
+def test_torchscript_is_answered_with_what_runs(tmp_path: Path) -> None:
+    (tmp_path / "net.ts").write_bytes(b"PK")
+    for like in (None, "hrnet-w32-256x192-udp"):
+        with pytest.raises(WeightsError, match=r"TorchScript.* ONNX or OpenVINO"):
+            find_weights(str(tmp_path / "net.ts"), like=like)
