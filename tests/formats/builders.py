@@ -1,6 +1,6 @@
 """Poses, frames and clips for tests of pose files."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -68,3 +68,9 @@ def same(got: Poses, want: Poses, *, exact: bool = True) -> None:
         if a is not None:
             assert a.dtype == b.dtype, name
             np.testing.assert_array_equal(a, b, err_msg=name)
+
+
+def ended(error: BaseException) -> Iterator[FramePoses]:
+    """Two records and a sudden end."""
+    yield from clip(1, 2)
+    raise error
