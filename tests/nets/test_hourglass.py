@@ -10,7 +10,6 @@ from hrpose_cli.models import find as weights
 from hrpose_cli.models.zoo import MODELS, ModelSpec
 from hrpose_cli.nets.build import build_net
 from hrpose_cli.nets.hourglass import _CONFIGS, HourglassConfig, HourglassNet
-from hrpose_cli.nets.init import multiply_adds
 from tests.conftest import parameter_count
 from tests.reference import rule
 
@@ -148,11 +147,6 @@ def test_the_paper_written_down_twice_is_the_same() -> None:
 def test_a_batch_is_its_images_one_by_one() -> None:
     net, images = tiny(), rule.image("2x3x128x96")
     assert_allclose(net(images), torch.cat([net(p[None]) for p in images]), atol=1e-5)
-
-
-def test_multiply_adds_count_every_convolution() -> None:
-    net = HourglassNet(replace(TINY, stacks=1, depth=1))
-    assert multiply_adds(net, (64, 64)) == 4 * multiply_adds(net, (32, 32))
 
 
 # Files -------------------------------------------------------------------------------------------
