@@ -19,7 +19,7 @@ AUTHORS = WARP["crop/out_256x192_cv5" if EXACT else "crop/out_256x192"]
 
 
 @pytest.mark.parametrize("i", range(4))
-def test_pixels_are_the_authors(i: int) -> None:
+def test_warp_into_crop_gives_the_authors_pixels(i: int) -> None:
     out = np.zeros((256, 192, 3), np.uint8)
     size = WARP["crop/scale"][i : i + 1] * 200.0
     to_crop = geometry.region_affines(WARP["crop/center"][i : i + 1], size, (192, 256), degrees=WARP["crop/rot_deg"][i])
@@ -34,7 +34,7 @@ def test_pixels_are_the_authors(i: int) -> None:
 
 @pytest.mark.parametrize("mode", crops.CROP_MODES)
 @pytest.mark.parametrize("name", geometry.GEOMETRIES)
-def test_shapes_and_nobody(mode: crops.CropMode, name: geometry.Geometry) -> None:
+def test_cut_crops_shapes_with_boxes_outside_and_without_boxes(mode: crops.CropMode, name: geometry.Geometry) -> None:
     image = np.full((50, 40, 3), 200, np.uint8)
     found = crops.cut_crops(image, [[1, 2, 30, 40], [-90, -90, -80, -70]], (96, 128), geometry=name, mode=mode)
     assert found.images.shape == (2, 128, 96, 3)
@@ -43,7 +43,7 @@ def test_shapes_and_nobody(mode: crops.CropMode, name: geometry.Geometry) -> Non
     assert len(crops.cut_crops(image, np.zeros((0, 4)), (96, 128), geometry=name, mode=mode)) == 0
 
 
-def test_pad_hides_what_is_outside_the_box() -> None:
+def test_cut_crops_pad_hides_everything_outside_the_box() -> None:
     image = np.full((100, 100, 3), 255, np.uint8)
     image[30:70, 40:60] = 100
     box = [[40, 30, 60, 70]]
@@ -55,12 +55,12 @@ def test_pad_hides_what_is_outside_the_box() -> None:
 
 
 @pytest.mark.parametrize("name", geometry.GEOMETRIES)
-def test_a_sliver_of_a_box_stays_finite(name: geometry.Geometry) -> None:
+def test_cut_crops_of_tiny_boxes_are_finite(name: geometry.Geometry) -> None:
     found = crops.cut_crops(np.zeros((9, 9, 3), np.uint8), [[4, 4, 4.1, 4.1], [0, 0, 0.8, 1]], (96, 128), geometry=name)
     assert np.isfinite(found.to_frame).all()
 
 
-def test_a_crop_does_not_depend_on_its_neighbours_or_its_image() -> None:
+def test_cut_crops_does_not_depend_on_other_boxes_or_the_image_size() -> None:
     image = np.random.default_rng(0).integers(0, 255, (300, 400, 3), np.uint8)
     boxes = np.array([[10, 20, 90, 200], [150, 90, 300, 280]])
     together = crops.cut_crops(image, boxes, (96, 128))
@@ -71,7 +71,7 @@ def test_a_crop_does_not_depend_on_its_neighbours_or_its_image() -> None:
 
 
 @pytest.mark.parametrize("padding", [1.0, 1.25, 1.5])
-def test_padding_is_how_much_larger_a_crop_is_than_its_box(padding: float) -> None:
+def test_cut_crops_padding_is_the_ratio_of_crop_to_box(padding: float) -> None:
     image = np.zeros((300, 300, 3), np.uint8)
     crop = crops.cut_crops(image, [[100, 80, 160, 160]], (96, 128), padding=padding)  # a box of 3:4
     corners = geometry.transform_points(crop.to_frame[0], np.array([[0, 0], [96, 128]]))
@@ -80,7 +80,7 @@ def test_padding_is_how_much_larger_a_crop_is_than_its_box(padding: float) -> No
 
 
 @pytest.mark.parametrize("images", [WARP["crop/image_rgb"][None], AUTHORS])
-def test_mirrored_images(images: np.ndarray) -> None:
+def test_mirror_images_of_arrays_and_tensors(images: np.ndarray) -> None:
     assert_array_equal(crops.mirror_images(images), images[:, :, ::-1])
     assert_array_equal(crops.mirror_images(torch.from_numpy(images)), images[:, :, ::-1])
 
@@ -99,7 +99,9 @@ def assert_same_images(found: torch.Tensor, want: np.ndarray) -> None:
 @pytest.mark.parametrize("mode", crops.CROP_MODES)
 @pytest.mark.parametrize("name", geometry.GEOMETRIES)
 @pytest.mark.parametrize("size", [(37, 53), (321, 203), (640, 481)], ids=str)
-def test_a_device_cuts_the_same_crops(mode: crops.CropMode, name: geometry.Geometry, size: tuple[int, int]) -> None:
+def test_sample_crops_on_a_device_matches_cut_crops(
+    mode: crops.CropMode, name: geometry.Geometry, size: tuple[int, int]
+) -> None:
     rng = np.random.default_rng(sum(size))
     image = np.rot90(rng.integers(0, 256, (*size, 3), np.uint8))  # of odd sides, and not contiguous
     corner = rng.uniform(-60, max(size) + 20, (24, 2))
@@ -114,7 +116,7 @@ def test_a_device_cuts_the_same_crops(mode: crops.CropMode, name: geometry.Geome
 
 
 @pytest.mark.parametrize("i", range(4))
-def test_a_device_samples_the_authors_pixels(i: int) -> None:
+def test_sample_bilinear_gives_the_authors_pixels(i: int) -> None:
     scale, center = WARP["crop/scale"][i : i + 1] * 200.0, WARP["crop/center"][i : i + 1]
     to_crop = geometry.region_affines(center, scale, (192, 256), degrees=WARP["crop/rot_deg"][i])
     image = torch.from_numpy(WARP["crop/image_rgb"])
@@ -124,7 +126,7 @@ def test_a_device_samples_the_authors_pixels(i: int) -> None:
     )
 
 
-def test_a_device_is_exact_far_from_the_corner_of_a_large_image() -> None:
+def test_sample_crops_is_exact_far_from_the_corner_of_a_large_image() -> None:
     image = np.zeros((400, 12_000, 3), np.uint8)
     image[:, 11_000:] = np.random.default_rng(0).integers(0, 256, (400, 1000, 3), np.uint8)
     boxes = [[11_200.3, 40, 11_290, 200], [20, 30, 90, 90]]
@@ -133,7 +135,7 @@ def test_a_device_is_exact_far_from_the_corner_of_a_large_image() -> None:
 
 
 @pytest.mark.parametrize("mode", crops.CROP_MODES)
-def test_nobody_on_a_device(mode: crops.CropMode) -> None:
+def test_sample_crops_without_boxes(mode: crops.CropMode) -> None:
     found = crops._sample_crops(torch.zeros(20, 30, 3, dtype=torch.uint8), np.zeros((0, 4)), (96, 128), mode=mode)
     assert len(found) == 0
     assert found.images.shape == (0, 128, 96, 3)
@@ -152,7 +154,7 @@ BOXES = st.builds(
     st.sampled_from(crops.CROP_MODES),
     st.floats(1, 2),
 )
-def test_to_frame_takes_the_centre_of_a_crop_to_the_centre_of_its_box(
+def test_cut_crops_to_frame_takes_the_crop_centre_to_the_box_centre(
     boxes: list[np.ndarray], size: geometry.Size, name: geometry.Geometry, mode: crops.CropMode, padding: float
 ) -> None:
     xyxy = np.reshape(boxes, (-1, 4))
@@ -182,7 +184,7 @@ def test_cut_batches_gives_everyone_once_in_order(most: int) -> None:
 
 
 @pytest.mark.gpu
-def test_a_card_cuts_the_crops_of_the_cpu() -> None:
+def test_sample_crops_on_cuda_matches_cut_crops() -> None:
     if not torch.cuda.is_available():
         pytest.skip("torch sees no CUDA device")
     from hrpose_cli.estimation.crops import cut_crops

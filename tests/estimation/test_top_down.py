@@ -65,7 +65,7 @@ def estimate(geometry: Geometry, case: str, *, flip: bool = False, mode: str = "
 @pytest.mark.parametrize("case", BOXES)
 @pytest.mark.parametrize("mode", CROP_MODES)
 @pytest.mark.parametrize("geometry", GEOMETRIES)
-def test_a_point_comes_back(geometry: Geometry, mode: str, case: str) -> None:
+def test_top_down_gives_a_point_back(geometry: Geometry, mode: str, case: str) -> None:
     error, _ = estimate(geometry, case, mode=mode)
     # Two columns of pixels are half a heatmap pixel, and "pad" shows no more: x is known where the
     # heatmap's grid lies evenly about them, which the udp grid (23.5 at the box centre) does not.
@@ -76,13 +76,13 @@ def test_a_point_comes_back(geometry: Geometry, mode: str, case: str) -> None:
 
 @pytest.mark.parametrize("case", BOXES)
 @pytest.mark.parametrize("geometry", ["dark", "udp"])
-def test_a_point_comes_back_through_the_flip_test(geometry: Geometry, case: str) -> None:
+def test_top_down_gives_a_point_back_with_flip_test(geometry: Geometry, case: str) -> None:
     error, _ = estimate(geometry, case, flip=True)
     assert np.abs(error).max() < 0.05
 
 
 @pytest.mark.parametrize("case", BOXES)
-def test_the_classic_flip_test_lands_half_an_input_pixel_to_the_right(case: str) -> None:
+def test_top_down_classic_flip_test_is_half_an_input_pixel_to_the_right(case: str) -> None:
     """As the authors' does: mirroring maps crop pixel x to W - 1 - x, their heatmaps count 4 px steps."""
     error, step = estimate("classic", case, flip=True)
     assert_allclose(error * step, [0.5, 0], atol=0.05 * step)
@@ -90,7 +90,7 @@ def test_the_classic_flip_test_lands_half_an_input_pixel_to_the_right(case: str)
 
 
 @pytest.mark.parametrize(("nms_oks", "score"), [(1.0, [0.4, 0.9, 0.8]), (0.7, [0.9, 0.8])])
-def test_two_boxes_on_one_person_give_one_skeleton(nms_oks: float, score: list[float]) -> None:
+def test_top_down_nms_oks_keeps_one_skeleton_of_two_boxes_on_one_person(nms_oks: float, score: list[float]) -> None:
     box = np.array([[102, 60, 178, 262], [100, 60, 180, 260], [220, 60, 300, 260]], np.float32)
     boxes = GivenBoxes({}, {0: Boxes(box, np.array([0.4, 0.9, 0.8], np.float32))})
     facts = replace(spec(), input_size=SIZE, sigma=2.0, kernel=11)
@@ -99,7 +99,7 @@ def test_two_boxes_on_one_person_give_one_skeleton(nms_oks: float, score: list[f
     assert_allclose(poses.box_score, score)
 
 
-def test_batches_do_not_change_poses(tiny: TopDown) -> None:
+def test_top_down_batch_size_does_not_change_poses(tiny: TopDown) -> None:
     frames = [Frame(np.random.default_rng(i).integers(0, 255, (90, 70, 3), np.uint8), i) for i in range(5)]
     together = tiny(frames)
     for size in (1, 2, 32):
@@ -108,14 +108,14 @@ def test_batches_do_not_change_poses(tiny: TopDown) -> None:
     assert [len(p) for p in together] == [1] * 5
 
 
-def test_nobody_and_no_frames(tiny: TopDown) -> None:
+def test_top_down_with_nobody_and_no_frames(tiny: TopDown) -> None:
     frames = [Frame(np.zeros((40, 30, 3), np.uint8), i) for i in range(2)]
     nobody = replace(tiny, detector=GivenBoxes({}, {}))
     assert [p.xy.shape for p in nobody(frames)] == [(0, 17, 2)] * 2
     assert nobody([]) == []
 
 
-def test_people_stay_with_their_frames(tiny: TopDown) -> None:
+def test_top_down_keeps_people_with_their_frames(tiny: TopDown) -> None:
     box = np.array([[5, 5, 30, 60]], np.float32)
     boxes = GivenBoxes(
         {}, {1: Boxes(np.repeat(box, 3, 0), np.ones(3, np.float32)), 2: Boxes(box, np.ones(1, np.float32))}
@@ -126,7 +126,7 @@ def test_people_stay_with_their_frames(tiny: TopDown) -> None:
     assert_allclose(found[1].xy[0], found[1].xy[2], atol=1e-3)
 
 
-def test_heatmaps_that_are_not_numbers_are_refused(tiny: TopDown) -> None:
+def test_top_down_refuses_heatmaps_that_are_not_numbers(tiny: TopDown) -> None:
     class Broken(Sampler):
         def __call__(self, images: np.ndarray) -> torch.Tensor:
             return super().__call__(images) * torch.nan
@@ -135,7 +135,7 @@ def test_heatmaps_that_are_not_numbers_are_refused(tiny: TopDown) -> None:
         replace(tiny, backend=Broken("classic"), detector=WholeImage())([Frame(np.ones((9, 9, 3), np.uint8))])
 
 
-def test_scores_stay_within_0_and_1() -> None:
+def test_top_down_scores_stay_within_0_and_1() -> None:
     class Loud(Sampler):
         def __call__(self, images: np.ndarray) -> torch.Tensor:
             return super().__call__(images) * 3 - 1
@@ -176,7 +176,7 @@ def crowd() -> tuple[list[Frame], list[Boxes]]:
 @pytest.mark.parametrize("mode", CROP_MODES)
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("geometry", GEOMETRIES)
-def test_a_device_gives_the_same_keypoints(geometry: Geometry, flip: bool, mode: str) -> None:
+def test_top_down_on_a_device_gives_the_same_keypoints(geometry: Geometry, flip: bool, mode: str) -> None:
     frames, boxes = crowd()
     facts = replace(spec(), geometry=geometry, flip_shift=geometry == "classic", input_size=SIZE, sigma=2.0, kernel=11)
     host = TopDown(WholeImage(), Sampler(geometry), facts, flip_test=flip, crop=mode, batch_size=4)
@@ -190,7 +190,7 @@ def test_a_device_gives_the_same_keypoints(geometry: Geometry, flip: bool, mode:
     assert held.sizes == ([4, 4, 2, 2] if flip else [4, 2])
 
 
-def test_each_frame_goes_to_the_device_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_top_down_uploads_each_frame_once(monkeypatch: pytest.MonkeyPatch) -> None:
     sent = []
 
     def upload(image: np.ndarray, device: str) -> torch.Tensor:
@@ -206,7 +206,7 @@ def test_each_frame_goes_to_the_device_once(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("decode", ["argmax", "dark"])
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
-def test_one_pixel_on_a_device_that_is_not_a_number_is_refused(decode: str, value: float) -> None:
+def test_top_down_on_a_device_refuses_one_pixel_that_is_not_a_number(decode: str, value: float) -> None:
     class Broken(Held):
         def on_device(self, images: torch.Tensor) -> torch.Tensor:
             maps = super().on_device(images)
@@ -224,7 +224,7 @@ def no_card() -> None:
 
 
 @pytest.mark.parametrize("take", [no_card, lambda: torch.empty(1 << 55), lambda: np.zeros(1 << 55, np.uint8)])
-def test_a_batch_that_is_too_large_for_a_device_is_one_line(take: Callable[[], object]) -> None:
+def test_top_down_out_of_memory_advises_a_lower_batch_size(take: Callable[[], object]) -> None:
     class Full(Held):
         def on_device(self, images: torch.Tensor) -> torch.Tensor:
             take()
@@ -235,7 +235,7 @@ def test_a_batch_that_is_too_large_for_a_device_is_one_line(take: Callable[[], o
         TopDown(WholeImage(), Full("classic"), replace(spec(), input_size=SIZE)).estimate(frames, boxes)
 
 
-def test_other_errors_of_a_runtime_pass_as_they_are() -> None:
+def test_top_down_passes_other_runtime_errors_on() -> None:
     class Broken(Held):
         def on_device(self, images: torch.Tensor) -> torch.Tensor:
             raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
