@@ -41,7 +41,7 @@ from hrpose_cli.poses import Boxes, Frame
         ),
     ],
 )
-def test_box_files(tmp_path: Path, content: object, names: dict, numbers: dict) -> None:
+def test_read_boxes_takes_results_and_annotations(tmp_path: Path, content: object, names: dict, numbers: dict) -> None:
     path = tmp_path / "boxes.json"
     path.write_text(json.dumps(content))
     given = detect.read_boxes(path)
@@ -49,7 +49,7 @@ def test_box_files(tmp_path: Path, content: object, names: dict, numbers: dict) 
     assert {i: boxes.xyxy.tolist() for i, boxes in given.by_index.items()} == numbers
 
 
-def test_boxes_are_found_by_name_number_or_index() -> None:
+def test_given_boxes_finds_boxes_by_name_number_or_index() -> None:
     one = Boxes(np.zeros((1, 4), np.float32), np.ones(1, np.float32))
     image = np.zeros((1, 1, 3), np.uint8)
     named, numbered = detect.GivenBoxes({"a.jpg": one}, {3: one}), detect.GivenBoxes({}, {12: one})
@@ -62,13 +62,13 @@ def test_boxes_are_found_by_name_number_or_index() -> None:
 
 
 @pytest.mark.parametrize("row", [[0, 0, 5, float("nan"), 0.5], [0, 0, 5, 5, 5.0], [0, 0, 5, 5, -0.1]])
-def test_boxes_that_are_no_numbers_or_scores_are_refused(row: list[float]) -> None:
+def test_boxes_from_xywh_refuses_bad_numbers_and_scores(row: list[float]) -> None:
     with pytest.raises(ValueError, match="numbers"):
         detect.boxes_from_xywh(np.array([row]))
 
 
 @pytest.mark.parametrize("text", ["", "{", "[1]", '{"images": 3}', '[{"bbox": [1]}]'])
-def test_a_bad_box_file_is_one_line(tmp_path: Path, text: str) -> None:
+def test_read_boxes_refuses_other_files(tmp_path: Path, text: str) -> None:
     path = tmp_path / "boxes.json"
     path.write_text(text)
     with pytest.raises(FormatError, match=r"boxes\.json"):
@@ -79,7 +79,7 @@ def test_a_bad_box_file_is_one_line(tmp_path: Path, text: str) -> None:
     "changes", [{"bbox": [1, 2, 3]}, {"bbox": [1, 2, 3, 4, 5]}, {"bbox": 7}, {"bbox": [1, 2, "x", 4]}, {"score": 2},
                 {"score": None}, {"image_id": "a.jpg"}, {"image_id": float("inf")}],
 )  # fmt: skip
-def test_a_bad_value_in_a_box_file_is_one_line(tmp_path: Path, changes: dict[str, object]) -> None:
+def test_read_boxes_refuses_bad_values(tmp_path: Path, changes: dict[str, object]) -> None:
     path = tmp_path / "boxes.json"
     row = {"image_id": 7, "bbox": [1, 2, 3, 4], "score": 0.5} | changes
     path.write_text(json.dumps([row] * 5))

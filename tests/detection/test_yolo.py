@@ -58,7 +58,7 @@ def images(count: int, height: int, width: int) -> np.ndarray[Any, np.dtype[np.u
     return np.random.default_rng(0).integers(0, 255, (count, height, width, 3), np.uint8)
 
 
-def test_every_output_form_gives_boxes_inside_the_image(eager: YoloDetector) -> None:
+def test_yolo_detector_gives_boxes_inside_the_image_for_every_output_form(eager: YoloDetector) -> None:
     frames = [Frame(p, i) for i, p in enumerate(images(3, 120, 160))]
     found = eager(frames)
     assert sum(map(len, found)) > 0
@@ -73,7 +73,7 @@ def test_every_output_form_gives_boxes_inside_the_image(eager: YoloDetector) -> 
         assert_allclose(a.score, b.score, atol=1e-4)
 
 
-def test_scores_that_are_not_numbers_are_not_nobody(people: PersonNet) -> None:
+def test_yolo_detector_refuses_scores_that_are_not_numbers(people: PersonNet) -> None:
     broken = deepcopy(people)
     torch.nn.init.constant_(next(broken.parameters()), torch.nan)
     with pytest.raises(BackendError, match="yolo by torch in fp32 gave boxes that are not numbers"):
@@ -81,7 +81,9 @@ def test_scores_that_are_not_numbers_are_not_nobody(people: PersonNet) -> None:
 
 
 @pytest.mark.slow
-def test_every_output_form_is_the_same_in_openvino(people: PersonNet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_openvino_network_matches_torch_network_for_every_output_form(
+    people: PersonNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("hrpose_cli.detection.yolo_net.read_person_net", lambda _: people)
     compiled = _load_openvino_model(Path("yolo.pt"), str(id(people)), "fp32")
     assert (_ONE_EACH in compiled.output(0).get_names()) == people.one_each
@@ -100,7 +102,7 @@ def sample() -> Frame:
 
 
 @pytest.mark.slow
-def test_the_shipped_detector_finds_the_same_in_openvino(sample: Frame) -> None:
+def test_load_detector_finds_the_same_in_openvino_and_torch(sample: Frame) -> None:
     fast, slow = (
         load_detector("person-yolo11n", backend=b, precision="fp32", box_score=0.05) for b in ("openvino", "torch")
     )
@@ -111,7 +113,7 @@ def test_the_shipped_detector_finds_the_same_in_openvino(sample: Frame) -> None:
         assert_allclose(a.score, b.score, atol=1e-3)
 
 
-def test_the_boxes_are_those_of_ultralytics_own_predict(sample: Frame) -> None:
+def test_load_detector_finds_the_boxes_of_ultralytics_predict(sample: Frame) -> None:
     [found] = load_detector("person-yolo11n", backend="openvino")([sample])
     want = [  # YOLO.predict(image, imgsz=640, conf=0.25, iou=0.6, classes=[0]) of ultralytics 8.4.190
         [49.578, 395.286, 241.995, 902.638],
@@ -132,7 +134,9 @@ print(*{"ultralytics", "torchvision", "matplotlib", "pandas", "polars", "request
 
 
 @pytest.mark.slow
-def test_a_compiled_detector_starts_from_the_cache_alone(monkeypatch: pytest.MonkeyPatch, sample: Frame) -> None:
+def test_build_detector_starts_from_the_cache_without_ultralytics(
+    monkeypatch: pytest.MonkeyPatch, sample: Frame
+) -> None:
     """Without what makes it, which takes seconds to import."""
     [before] = build_detector(Settings(), "cpu")([sample])
     monkeypatch.setattr("hrpose_cli.detection.yolo._convert_to_openvino", None)
@@ -150,7 +154,7 @@ def stand_in(path: Path, *, device: str, **facts: Any) -> YoloDetector:
 @pytest.mark.parametrize(
     ("precision", "want"), [("fp32", "fp32"), ("auto", "bf16"), ("bf16", "bf16"), ("int8", "bf16")]
 )
-def test_the_detector_says_its_precision(monkeypatch: pytest.MonkeyPatch, precision: str, want: str) -> None:
+def test_build_detector_says_its_precision(monkeypatch: pytest.MonkeyPatch, precision: str, want: str) -> None:
     pytest.importorskip("openvino")
     monkeypatch.setattr("hrpose_cli.backends.openvino_precisions", lambda: ("fp32", "bf16"))
     monkeypatch.setattr("hrpose_cli.api.load_detector", stand_in)
@@ -161,7 +165,7 @@ def test_the_detector_says_its_precision(monkeypatch: pytest.MonkeyPatch, precis
     assert ("as asked" in found.precision_reason) == (precision in {"fp32", "bf16"})
 
 
-def test_a_net_that_openvino_cannot_run_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_openvino_model_refuses_nets_that_openvino_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: Path) -> None:
         raise RuntimeError("No conversion rule for aten::own\nand much more")
 
@@ -170,13 +174,13 @@ def test_a_net_that_openvino_cannot_run_is_one_line(monkeypatch: pytest.MonkeyPa
         _load_openvino_model(Path("own.pt"), "0", "fp32")
 
 
-def test_openvino_detects_on_the_cpu_only() -> None:
+def test_load_detector_runs_openvino_on_the_cpu_only() -> None:
     with pytest.raises(BackendError, match="--device cpu"):
         load_detector("person-yolo11n", device="cuda", backend="openvino")
 
 
 @pytest.mark.parametrize("decimals", [2, 8])  # scores with and without ties
-def test_nms_is_torchvisions(decimals: int) -> None:
+def test_suppress_overlaps_matches_torchvision_nms(decimals: int) -> None:
     from torchvision.ops import nms as oracle
 
     rng = np.random.default_rng(decimals)
@@ -188,7 +192,7 @@ def test_nms_is_torchvisions(decimals: int) -> None:
         assert _suppress_overlaps(Boxes(xyxy, score), 0.6) == want.tolist()
 
 
-def test_unknown_and_damaged_detectors(tmp_path: Path) -> None:
+def test_load_detector_refuses_unknown_and_damaged_files(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="no detector is called 'yolo99'"):
         load_detector("yolo99")
     with pytest.raises(WeightsError, match="check the path"):
@@ -211,7 +215,9 @@ def test_unknown_and_damaged_detectors(tmp_path: Path) -> None:
         ((1, 1), (640, 640), (0, 0)),
     ],
 )
-def test_letterbox(size: tuple[int, int], shape: tuple[int, int], offset: tuple[int, int]) -> None:
+def test_fit_letterbox_sizes_and_offsets(
+    size: tuple[int, int], shape: tuple[int, int], offset: tuple[int, int]
+) -> None:
     box = _fit_letterbox(np.full((size[1], size[0], 3), 7, np.uint8))
     assert box.image.shape == (*shape, 3)
     assert box.offset == offset
@@ -219,7 +225,7 @@ def test_letterbox(size: tuple[int, int], shape: tuple[int, int], offset: tuple[
         assert (box.image[0, 0] == 114).all()
 
 
-def test_letterbox_is_undone() -> None:
+def test_letterbox_undo_drops_boxes_in_the_padding() -> None:
     box = _fit_letterbox(np.zeros((427, 640, 3), np.uint8))
     inside = Boxes(np.array([[10, 30, 50, 90], [-9, 5, 700, 9]], np.float32), np.array([0.9, 0.8], np.float32))
     back = box.undo(inside, (640, 427))
@@ -227,7 +233,7 @@ def test_letterbox_is_undone() -> None:
 
 
 @pytest.mark.parametrize("size", [(500, 375), (1088, 1920), (1281, 961), (4001, 3003)])
-def test_what_is_seen_is_where_it_lies(size: tuple[int, int]) -> None:
+def test_letterbox_undo_gives_boxes_where_objects_are(size: tuple[int, int]) -> None:
     image = np.zeros((size[1], size[0], 3), np.uint8)
     cv2.rectangle(image, (200, 100), (299, 349), (255, 255, 255), -1)
     box = _fit_letterbox(image)
@@ -237,7 +243,7 @@ def test_what_is_seen_is_where_it_lies(size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("size", [(1088, 1920), (1281, 961), (4001, 3003)])
-def test_fine_patterns_of_large_images_become_grey(size: tuple[int, int]) -> None:
+def test_fit_letterbox_averages_fine_patterns_of_large_images(size: tuple[int, int]) -> None:
     board = np.indices((size[1], size[0])).sum(axis=0) % 2 * 200
     box = _fit_letterbox(np.repeat(board[..., None], 3, axis=2).astype(np.uint8))
     left, top = box.offset
@@ -245,7 +251,7 @@ def test_fine_patterns_of_large_images_become_grey(size: tuple[int, int]) -> Non
     assert np.ptp(inside) <= 2
 
 
-def test_frames_are_batched_by_shape() -> None:
+def test_batch_by_shape_batches_letterboxes_of_one_shape() -> None:
     shapes = [(480, 640), (427, 640), (480, 640), (480, 640)]
     boxes = [_fit_letterbox(np.zeros((*s, 3), np.uint8)) for s in shapes]
     assert [[i for i, _ in batch] for batch in _batch_by_shape(boxes, 2)] == [[0, 2], [3], [1]]

@@ -12,7 +12,7 @@ from hrpose_cli.detection.yolo_net import _PATCHED_FUNCTIONS, _quiet_ultralytics
 from hrpose_cli.errors import WeightsError
 
 
-def test_a_users_checkpoint_is_a_detector(tmp_path: Path) -> None:
+def test_read_person_net_reads_a_users_checkpoint(tmp_path: Path) -> None:
     net = read_person_net(find_detector_file("person-yolo11n")).net
     net.names = {0: "cat", 1: "person"}
     torch.save({"model": net.half()}, tmp_path / "own.pt")
@@ -23,7 +23,7 @@ def test_a_users_checkpoint_is_a_detector(tmp_path: Path) -> None:
         read_person_net(tmp_path / "cats.pt")
 
 
-def test_threads_and_environment_survive_ultralytics() -> None:
+def test_quiet_ultralytics_keeps_threads_and_environment() -> None:
     def state() -> list[object]:
         patched = [getattr(owner, name).__module__ for owner, name in _PATCHED_FUNCTIONS]
         return [torch.get_num_threads(), cv2.getNumThreads(), dict(os.environ), patched]
