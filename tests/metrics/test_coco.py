@@ -31,7 +31,7 @@ def truth(tmp_path: Path) -> Path:
     return tmp_path / "truth.json"
 
 
-def test_truth_against_itself_is_perfect(truth: Path) -> None:
+def test_evaluate_coco_of_the_truth_itself_is_1(truth: Path) -> None:
     found = coco_results(people(), 1)
     numbers = coco.evaluate_coco(coco.load_coco(truth), found)
     assert numbers["AP"] == numbers["AR"] == 1.0
@@ -39,11 +39,11 @@ def test_truth_against_itself_is_perfect(truth: Path) -> None:
     assert coco.evaluate_coco(coco.load_coco(truth), rows, "bbox")["AP"] == 1.0
 
 
-def test_nobody_found_is_zero(truth: Path) -> None:
+def test_evaluate_coco_without_people_is_0(truth: Path) -> None:
     assert set(coco.evaluate_coco(coco.load_coco(truth), []).values()) == {0.0}
 
 
-def test_annotations_may_leave_out_what_follows(truth: Path) -> None:
+def test_load_coco_completes_annotations(truth: Path) -> None:
     content = json.loads(truth.read_text())
     first, second = content["annotations"]
     for key in ("iscrowd", "num_keypoints"):
@@ -57,25 +57,25 @@ def test_annotations_may_leave_out_what_follows(truth: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"images": []}'])
-def test_bad_annotations_are_one_line(tmp_path: Path, text: str) -> None:
+def test_load_coco_refuses_other_files(tmp_path: Path, text: str) -> None:
     (tmp_path / "gt.json").write_text(text)
     with pytest.raises(FormatError, match=r"gt\.json"):
         coco.load_coco(tmp_path / "gt.json")
 
 
-def test_missing_files_are_one_line(tmp_path: Path) -> None:
+def test_load_coco_refuses_missing_files(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot read"):
         coco.load_coco(tmp_path / "no.json")
 
 
-def test_results_of_other_images_are_refused(truth: Path) -> None:
+def test_evaluate_coco_refuses_results_of_other_images(truth: Path) -> None:
     with pytest.raises(FormatError, match="99"):
         coco.evaluate_coco(
             coco.load_coco(truth), [{"image_id": 99, "category_id": 1, "keypoints": [0] * 51, "score": 1}]
         )
 
 
-def test_the_box_of_a_result_is_not_its_area(truth: Path) -> None:
+def test_evaluate_coco_ignores_the_box_of_a_keypoint_result(truth: Path) -> None:
     annotated = coco.load_coco(truth)
     rows = coco_results(people(), 1)
     rows += [row | {"keypoints": [0, 0, 1] * 16 + [60, 60, 1], "score": 0.99} for row in rows[:1]]  # a large miss

@@ -33,7 +33,7 @@ def perfect(truth: Any) -> list[dict[str, Any]]:
     return [{key: row[key] for key in ("image_id", "category_id", "keypoints")} | {"score": 1.0} for row in people]
 
 
-def test_numbers_are_the_authors(truth: Any) -> None:
+def test_evaluate_crowdpose_matches_the_authors(truth: Any) -> None:
     numbers = crowdpose.evaluate_crowdpose(truth, AUTHORS["dt"])
     want = [*AUTHORS["stats"][:3], *AUTHORS["stats"][5:]]
     assert list(numbers) == [name for name in AUTHORS["stats_names"] if "unused" not in name]
@@ -41,7 +41,7 @@ def test_numbers_are_the_authors(truth: Any) -> None:
     assert [round(value, 4) for value in list(numbers.values())[6:]] == want[6:]
 
 
-def test_similarities_are_the_authors(truth: Any) -> None:
+def test_crowdpose_sigmas_give_the_authors_oks(truth: Any) -> None:
     from pycocotools.cocoeval import COCOeval
 
     run = COCOeval(truth, truth.loadRes(deepcopy(AUTHORS["dt"])), "keypoints")
@@ -51,7 +51,7 @@ def test_similarities_are_the_authors(truth: Any) -> None:
         assert_allclose(run.computeOks(int(image), 1), want, atol=1e-9)
 
 
-def test_the_area_is_a_part_of_the_box_whatever_is_annotated(tmp_path: Path) -> None:
+def test_load_crowdpose_takes_the_area_from_the_box(tmp_path: Path) -> None:
     content = deepcopy(AUTHORS["gt"])
     for row in content["annotations"]:
         row["area"] = 7.0
@@ -61,22 +61,22 @@ def test_the_area_is_a_part_of_the_box_whatever_is_annotated(tmp_path: Path) -> 
     assert_allclose(numbers["AP"], AUTHORS["stats"][0], atol=1e-9)
 
 
-def test_truth_against_itself_is_perfect(truth: Any) -> None:
+def test_evaluate_crowdpose_of_the_truth_itself_is_1(truth: Any) -> None:
     assert set(crowdpose.evaluate_crowdpose(truth, perfect(truth)).values()) == {1.0}
 
 
-def test_a_class_without_images_is_minus_one(truth: Any) -> None:
+def test_evaluate_crowdpose_gives_minus_1_for_a_class_without_images(truth: Any) -> None:
     numbers = crowdpose.evaluate_crowdpose(truth, perfect(truth), image_ids=[104, 105, 106])  # 0.2, 0.25, 0.5
     assert {name for name, value in numbers.items() if value == 1.0} == {*crowdpose._OVERALL, "AP medium"}
     assert numbers["AP easy"] == numbers["AP hard"] == -1
 
 
-def test_nobody_found_is_zero(truth: Any) -> None:
+def test_evaluate_crowdpose_without_people_is_0(truth: Any) -> None:
     assert crowdpose.evaluate_crowdpose(truth, []) == dict.fromkeys(crowdpose._METRIC_NAMES, 0.0)
 
 
 @pytest.mark.parametrize("drop", ["images/crowdIndex", "annotations/bbox", "annotations/iscrowd", "categories/id"])
-def test_other_annotations_are_one_line(tmp_path: Path, drop: str) -> None:
+def test_load_crowdpose_refuses_other_files(tmp_path: Path, drop: str) -> None:
     name, key = drop.split("/")
     content = deepcopy(AUTHORS["gt"])
     del content[name][0][key]
@@ -84,7 +84,7 @@ def test_other_annotations_are_one_line(tmp_path: Path, drop: str) -> None:
         crowdpose.load_crowdpose(written(tmp_path / "gt.json", content))
 
 
-def test_results_of_another_skeleton_are_one_line(truth: Any) -> None:
+def test_evaluate_crowdpose_refuses_results_of_another_skeleton(truth: Any) -> None:
     row = {"image_id": 100, "category_id": 1, "keypoints": [0] * 51, "score": 1}
     with pytest.raises(FormatError, match=r"\[17\] keypoints, the annotations \[14\]"):
         crowdpose.evaluate_crowdpose(truth, [row])

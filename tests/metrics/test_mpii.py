@@ -40,7 +40,7 @@ def mat_content() -> dict[str, object]:
 
 
 @pytest.mark.parametrize("case", FOUND)
-def test_pckh_is_the_authors(mat: Path, case: str) -> None:
+def test_mpii_truth_errors_give_the_authors_pckh(mat: Path, case: str) -> None:
     want = AUTHORS["results"][case]
     errors = mpii.load_mpii_truth(mat, 60).errors(FOUND[case])
     half, tenth = pck.pckh(errors, 0.5), pck.pckh(errors, 0.11)
@@ -54,14 +54,14 @@ def people() -> list[mpii.MpiiPerson]:
     return [mpii._read_person(row) for row in AUTHORS["db_in"]]
 
 
-def test_regions_are_the_authors() -> None:
+def test_person_regions_match_the_authors() -> None:
     center, size = mpii._person_regions(people())
     assert_allclose(center, [row["center"] for row in AUTHORS["db_out"]], atol=1e-9)
     assert_allclose(size / 200, [row["scale"] for row in AUTHORS["db_out"]], atol=1e-9)
 
 
 @pytest.mark.parametrize("geometry", ["classic", "dark", "udp"])
-def test_a_box_becomes_its_region(geometry) -> None:
+def test_mpii_boxes_become_their_regions(geometry) -> None:
     center, size = mpii._person_regions(people())
     boxes = np.concatenate([box.xyxy for box in mpii.mpii_boxes(people(), geometry).values()])
     got_center, got_size = box_regions(boxes, (256, 256), geometry)
@@ -71,7 +71,7 @@ def test_a_box_becomes_its_region(geometry) -> None:
     assert_allclose(middle, np.full_like(middle, 128 if geometry == "classic" else 127.5))
 
 
-def test_people_are_read_in_order(tmp_path: Path) -> None:
+def test_load_mpii_reads_people_in_order(tmp_path: Path) -> None:
     path = tmp_path / "valid.json"
     path.write_text(json.dumps(AUTHORS["db_in"]))
     assert mpii.load_mpii(path) == people()
@@ -79,38 +79,38 @@ def test_people_are_read_in_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "[1]", '[{"image": "a.jpg"}]', '[{"image": "a", "center": [1]}]'])
-def test_other_annotations_are_one_line(tmp_path: Path, text: str) -> None:
+def test_load_mpii_refuses_other_files(tmp_path: Path, text: str) -> None:
     (tmp_path / "valid.json").write_text(text)
     with pytest.raises(FormatError, match=r"valid\.json"):
         mpii.load_mpii(tmp_path / "valid.json")
 
 
-def test_missing_head_boxes_are_one_line(tmp_path: Path) -> None:
+def test_load_mpii_truth_needs_the_head_boxes(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"PCKh needs .*gt_valid\.mat: the head boxes"):
         mpii.load_mpii_truth(tmp_path / "gt_valid.mat", 60)
 
 
 @pytest.mark.parametrize("change", [{"jnt_missing": 0}, {"headboxes_src": np.zeros((2, 2))}, {"pos_gt_src": 3.0}])
-def test_another_mat_file_is_one_line(mat: Path, change: dict[str, object]) -> None:
+def test_load_mpii_truth_refuses_other_arrays(mat: Path, change: dict[str, object]) -> None:
     savemat(mat, mat_content() | change)
     with pytest.raises(FormatError, match="headboxes_src"):
         mpii.load_mpii_truth(mat, 60)
 
 
-def test_head_boxes_of_another_split_are_one_line(mat: Path) -> None:
+def test_load_mpii_truth_refuses_another_number_of_people(mat: Path) -> None:
     with pytest.raises(FormatError, match="has 60 people, but the annotations 7"):
         mpii.load_mpii_truth(mat, 7)
 
 
 @pytest.mark.parametrize("content", [b"", b"no mat file at all", b"\x89HDF\r\n" * 40])
-def test_no_mat_file_is_one_line(mat: Path, content: bytes) -> None:
+def test_load_mpii_truth_refuses_other_files(mat: Path, content: bytes) -> None:
     mat.write_bytes(content)
     with pytest.raises(FormatError, match=r"gt_valid\.mat is no whole MATLAB file"):
         mpii.load_mpii_truth(mat, 60)
 
 
 @pytest.mark.parametrize("length", [1, 200, 10_000])
-def test_half_a_mat_file_is_one_line(mat: Path, length: int) -> None:
+def test_load_mpii_truth_refuses_half_a_file(mat: Path, length: int) -> None:
     mat.write_bytes(mat.read_bytes()[:length])
     with pytest.raises(FormatError, match=r"gt_valid\.mat is no whole MATLAB file"):
         mpii.load_mpii_truth(mat, 60)
@@ -121,7 +121,7 @@ def result(number: object, keypoints: np.ndarray, score: float = 1.0) -> dict[st
     return {"image_id": number, "score": score, "keypoints": flat}
 
 
-def test_predictions_come_from_either_file(tmp_path: Path) -> None:
+def test_load_mpii_predictions_reads_mat_and_json(tmp_path: Path) -> None:
     found = FOUND["random"]
     savemat(tmp_path / "pred.mat", {"preds": found + 1})
     rows = [result(i, keypoints) for i, keypoints in enumerate(found)] + [result(3, found[4], 0.5)]
@@ -133,7 +133,7 @@ def test_predictions_come_from_either_file(tmp_path: Path) -> None:
         mpii.load_mpii_predictions(tmp_path / "pred.mat", 7)
 
 
-def test_people_without_a_prediction_are_missed(mat: Path) -> None:
+def test_predicted_keypoints_count_absent_people_as_missed(mat: Path) -> None:
     truth = mpii.load_mpii_truth(mat, 60)
     rows = [result(i, keypoints) for i, keypoints in enumerate(FOUND["exact"])]
     numbers = pck.pckh(truth.errors(mpii.predicted_keypoints(rows[:30], len(truth))))
@@ -150,6 +150,6 @@ def test_people_without_a_prediction_are_missed(mat: Path) -> None:
         ({"image_id": 0, "score": 1}, "have 0 keypoints"),
     ],
 )
-def test_predictions_of_something_else_are_one_line(row: dict[str, object], message: str) -> None:
+def test_predicted_keypoints_refuses_other_rows(row: dict[str, object], message: str) -> None:
     with pytest.raises(FormatError, match=message):
         mpii.predicted_keypoints([row], 60)

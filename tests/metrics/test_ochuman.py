@@ -42,7 +42,7 @@ def own_format(*images: list[dict[str, Any]]) -> dict[str, Any]:
     return {"keypoint_names": ORDER, "keypoint_visible": {"missing": 0, "vis": 1}, "images": entries}
 
 
-def test_ochuman_becomes_coco(tmp_path: Path) -> None:
+def test_load_ochuman_converts_to_coco(tmp_path: Path) -> None:
     empty = [crowded(segms=None), crowded(keypoints=None), crowded(max_iou=1.0)]
     content = own_format([crowded(), empty[0], crowded()], empty, [crowded()])
     truth = ochuman.load_ochuman(written(tmp_path / "ochuman.json", content))
@@ -53,7 +53,7 @@ def test_ochuman_becomes_coco(tmp_path: Path) -> None:
     assert first["keypoints"][:12] == [161, 82, 0, 151, 77, 1, 141, 72, 2, 131, 67, 2]  # nose, eyes, left ear
 
 
-def test_ochuman_against_itself_is_perfect_in_both_formats(tmp_path: Path) -> None:
+def test_load_ochuman_gives_perfect_numbers_for_the_truth_in_both_formats(tmp_path: Path) -> None:
     own = ochuman.load_ochuman(written(tmp_path / "own.json", own_format([crowded()], [crowded()])))
     same = ochuman.load_ochuman(written(tmp_path / "coco.json", own.dataset))
     for truth in (own, same):
@@ -63,6 +63,6 @@ def test_ochuman_against_itself_is_perfect_in_both_formats(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("content", [[], {}, {"keypoint_names": []}, {"keypoint_names": ORDER, "images": [{}]}])
-def test_other_ochuman_annotations_are_one_line(tmp_path: Path, content: object) -> None:
+def test_load_ochuman_refuses_other_files(tmp_path: Path, content: object) -> None:
     with pytest.raises(FormatError, match=r"oc\.json is no (COCO|OCHuman) annotation file"):
         ochuman.load_ochuman(written(tmp_path / "oc.json", content))

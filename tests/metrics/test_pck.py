@@ -19,7 +19,7 @@ FOUND = {
 INF, NAN = float("inf"), float("nan")
 
 
-def test_the_groups_are_the_keypoints_that_they_name() -> None:
+def test_keypoint_groups_hold_the_keypoints_that_they_name() -> None:
     named = {name: {MPII.keypoints[k] for k in keypoints} for name, keypoints in pck._KEYPOINT_GROUPS.items()}
     assert named.pop("Head") == {"head_top"}
     assert named == {name: {f"left_{name.lower()}", f"right_{name.lower()}"} for name in named}
@@ -29,7 +29,7 @@ def test_the_groups_are_the_keypoints_that_they_name() -> None:
     assert shorter == AUTHORS["joint_names"]
 
 
-def test_nobody_to_measure_is_minus_one() -> None:
+def test_pckh_gives_minus_1_without_people() -> None:
     errors = np.full((3, 16), NAN)
     assert set(pck.pckh(errors).values()) == {-1.0}
     errors[0, 9] = 0.2
@@ -51,7 +51,7 @@ SEEN = np.array([[1, 1, 0, 1, 1]] * 2, bool)
         ([0, 10], [1, 1, -1, 1, 1], 1),
     ],
 )
-def test_pck(scale: object, by_keypoint: list[float], mean: float) -> None:
+def test_pck_and_relative_errors_match_mmpose(scale: object, by_keypoint: list[float], mean: float) -> None:
     errors = pck.relative_errors(MOVED, PAIR, scale, visible=SEEN)
     assert pck._pck_by_keypoint(errors, 0.5).tolist() == by_keypoint
     assert pck._pck(errors, 0.5) == mean
@@ -67,6 +67,6 @@ def test_auc_and_epe() -> None:
 
 
 @pytest.mark.parametrize("nowhere", [INF, NAN])
-def test_a_keypoint_that_was_not_found_is_a_miss(nowhere: float) -> None:
+def test_relative_errors_count_undetected_keypoints_as_misses(nowhere: float) -> None:
     errors = pck.relative_errors(np.full((1, 2, 2), nowhere), np.zeros((1, 2, 2)), visible=[[True, False]])
     assert pck._pck_by_keypoint(errors, 1e9).tolist() == [0, -1]
