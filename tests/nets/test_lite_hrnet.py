@@ -31,7 +31,7 @@ def tiny() -> LiteHRNet:
 # The net -----------------------------------------------------------------------------------------
 
 
-def test_the_teacher_has_the_published_size() -> None:
+def test_lite_hrnet_has_the_published_size() -> None:
     net = LiteHRNet(TEACHER)
     kernels = [m for m in net.modules() if isinstance(m, nn.Conv2d)]
     grouped = [m for m in kernels if m.groups > 1]
@@ -54,13 +54,13 @@ def test_the_teacher_has_the_published_size() -> None:
     ],
 )
 @torch.inference_mode()
-def test_a_quarter_of_the_input_comes_out(config: LiteNetConfig, size: tuple[int, int]) -> None:
+def test_lite_hrnet_gives_a_quarter_of_the_input(config: LiteNetConfig, size: tuple[int, int]) -> None:
     out = LiteHRNet(config).eval()(torch.rand(2, 3, size[1], size[0]))
     assert out.shape == (2, config.joints, size[1] // 4, size[0] // 4)
 
 
 @torch.inference_mode()
-def test_a_batch_is_its_images_one_by_one(tiny: LiteHRNet) -> None:
+def test_lite_hrnet_treats_a_batch_like_single_images(tiny: LiteHRNet) -> None:
     images = rule.image("3x3x128x96")
     alone = torch.cat([tiny(p[None]) for p in images])
     assert_allclose(tiny(images).numpy(), alone.numpy(), atol=1e-5)
@@ -68,7 +68,7 @@ def test_a_batch_is_its_images_one_by_one(tiny: LiteHRNet) -> None:
 
 
 @torch.inference_mode()
-def test_channels_last_changes_nothing_and_stays(tiny: LiteHRNet) -> None:
+def test_lite_hrnet_keeps_channels_last_and_its_heatmaps(tiny: LiteHRNet) -> None:
     images = rule.image("2x3x64x96")
     want = tiny(images).numpy()
     out = tiny.to(memory_format=torch.channels_last)(images.contiguous(memory_format=torch.channels_last))
@@ -80,7 +80,7 @@ def test_channels_last_changes_nothing_and_stays(tiny: LiteHRNet) -> None:
     ("left", "right", "want"),
     [([0], [1], [0, 1]), ([0, 1], [2, 3], [0, 2, 1, 3]), ([0, 1, 2], [3, 4, 5], [0, 3, 1, 4, 2, 5])],
 )
-def test_shuffled_takes_channels_by_turns(left: list[int], right: list[int], want: list[int]) -> None:
+def test_shuffle_channels_alternates_channels(left: list[int], right: list[int], want: list[int]) -> None:
     out = _shuffle_channels(*(torch.tensor(c).view(1, -1, 1, 1).expand(2, -1, 3, 4) for c in (left, right)))
     assert out.shape == (2, len(want), 3, 4)
     assert_array_equal(out[1, :, 2, 3], want)
@@ -89,7 +89,7 @@ def test_shuffled_takes_channels_by_turns(left: list[int], right: list[int], wan
 
 
 @torch.inference_mode()
-def test_a_shuffle_unit_leaves_half_of_its_channels() -> None:
+def test_shuffle_unit_leaves_half_of_its_channels() -> None:
     unit = ShuffleUnit(6).eval()
     x = torch.randn(2, 6, 4, 4)
     assert_array_equal(unit(x)[:, ::2], x[:, :3])
@@ -99,7 +99,7 @@ def test_a_shuffle_unit_leaves_half_of_its_channels() -> None:
 
 
 @torch.inference_mode()
-def test_unfolding_leaves_the_function_and_the_net(tiny: LiteHRNet) -> None:
+def test_unfold_batch_norms_keeps_the_function_and_the_net(tiny: LiteHRNet) -> None:
     batches = [rule.image("4x3x64x64"), rule.image("2x3x64x96")]
     other, want = rule.image("3x3x96x64"), rule.state_dict(tiny)
     unfolded = unfold_batch_norms(tiny, batches)
@@ -109,7 +109,7 @@ def test_unfolding_leaves_the_function_and_the_net(tiny: LiteHRNet) -> None:
 
 
 @torch.inference_mode()
-def test_unfolded_nets_train_as_they_evaluate(tiny: LiteHRNet) -> None:
+def test_unfold_batch_norms_makes_training_match_evaluation(tiny: LiteHRNet) -> None:
     batch = rule.image("8x3x64x64")
     unfolded = unfold_batch_norms(tiny, [batch[:3], batch[3:]])
     want = unfolded(batch).numpy()
@@ -117,7 +117,7 @@ def test_unfolded_nets_train_as_they_evaluate(tiny: LiteHRNet) -> None:
     assert np.abs(tiny.train()(batch).numpy() - want).max() > 0.05 * np.ptp(want)
 
 
-def test_measure_pools_the_batches() -> None:
+def test_measure_statistics_pools_the_batches() -> None:
     net = nn.Sequential(nn.BatchNorm2d(3)).train()
     x = torch.randn(7, 3, 5, 4) * 3 + 2
     ((mean, variance),) = _measure_statistics(net, [x[:2], x[2:]]).values()
