@@ -16,7 +16,7 @@ from tests.models.key_styles import STYLES, prefixed
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_every_key_style_loads(net: HRNet, tmp_path: Path, style: str) -> None:
+def test_read_state_dict_takes_every_key_style(net: HRNet, tmp_path: Path, style: str) -> None:
     for new_format in (True, False):  # torch < 1.6 wrote another one, and most files are that old
         content = STYLES[style](net.state_dict())
         torch.save(content, tmp_path / "net.pth", _use_new_zipfile_serialization=new_format)
@@ -26,14 +26,14 @@ def test_every_key_style_loads(net: HRNet, tmp_path: Path, style: str) -> None:
             assert_array_equal(loaded[key], value.half().float() if style == "half precision" else value)
 
 
-def test_official_keys_of_w32_are_understood() -> None:
+def test_official_keys_understands_prefixed_keys_of_w32() -> None:
     with torch.device("meta"):
         state = HRNet(_CONFIGS["hrnet-w32"]).state_dict()
     for style in ("keypoint_head.", "head."):
         assert checkpoints.official_keys(prefixed(state, style)).keys() == state.keys()
 
 
-def test_tensors_of_another_net_are_not_guessed(tmp_path: Path) -> None:
+def test_guess_architecture_does_not_guess_other_nets(tmp_path: Path) -> None:
     torch.save({"fc.weight": torch.zeros(2, 3)}, tmp_path / "other.pth")
     found = weights.inspect_weights(tmp_path / "other.pth")
     assert (found["architecture"], found["parameters"]) == ("unknown", 6)
@@ -48,13 +48,13 @@ def test_tensors_of_another_net_are_not_guessed(tmp_path: Path) -> None:
         (lambda s: {f"wrong.{k}": v for k, v in s.items()}, r"\d+ missing .*, \.\.\.\); \d+ left over"),
     ],
 )
-def test_a_file_of_another_net_says_what_does_not_fit(net: HRNet, tmp_path: Path, change: Any, message: str) -> None:
+def test_check_keys_says_what_does_not_fit(net: HRNet, tmp_path: Path, change: Any, message: str) -> None:
     torch.save(change(net.state_dict()), tmp_path / "net.pth")
     with pytest.raises(WeightsError, match=message):
         weights.load_net(spec(), tmp_path / "net.pth")
 
 
-def test_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
+def test_read_state_dict_refuses_a_pickle_that_runs_code(tmp_path: Path) -> None:
     class Evil:
         def __reduce__(self) -> Any:
             return (Path.touch, (tmp_path / "ran",))

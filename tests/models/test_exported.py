@@ -9,7 +9,7 @@ from hrpose_cli.models.find import find_weights
 
 
 @pytest.mark.parametrize("suffix", [".onnx", ".xml"])
-def test_files_that_are_no_nets(tmp_path: Path, suffix: str) -> None:
+def test_read_export_metadata_refuses_files_that_are_no_nets(tmp_path: Path, suffix: str) -> None:
     if suffix == ".onnx":
         pytest.importorskip("onnx")
     path = tmp_path / f"net{suffix}"

@@ -32,7 +32,7 @@ from tests.models.key_styles import STYLES
         ({"net": {}, "average": {}, "optimizer": {}, "progress": {}, "recipe": {}, "spec": {}}, "name .*run.safetens"),
     ],
 )
-def test_what_is_no_file_of_weights_is_not_like_any(tmp_path: Path, content: Any, cause: str) -> None:
+def test_find_weights_says_why_a_file_is_no_file_of_weights(tmp_path: Path, content: Any, cause: str) -> None:
     (tmp_path / "run.safetensors").touch()
     path = tmp_path / "last.pt"
     if isinstance(content, bytes):
@@ -44,7 +44,7 @@ def test_what_is_no_file_of_weights_is_not_like_any(tmp_path: Path, content: Any
     assert "\n" not in str(caught.value)
 
 
-def test_ours_come_back_with_all_that_is_known(net: HRNet, tmp_path: Path) -> None:
+def test_save_weights_and_load_net_round_trip(net: HRNet, tmp_path: Path) -> None:
     for half in (False, True):
         weights.save_weights(net, spec(), tmp_path / "tiny.safetensors", half=half, samples="12")
         found, path = weights.find_weights(str(tmp_path / "tiny.safetensors"))
@@ -56,7 +56,7 @@ def test_ours_come_back_with_all_that_is_known(net: HRNet, tmp_path: Path) -> No
             assert_array_equal(loaded.state_dict()[key], value.half().to(value.dtype) if half else value)
 
 
-def test_what_bf16_holds_takes_half_the_space(net: HRNet, tmp_path: Path) -> None:
+def test_save_weights_stores_what_bf16_holds_in_half_the_space(net: HRNet, tmp_path: Path) -> None:
     net, sizes = copy.deepcopy(net), []  # others use it as well
     for rounds in (False, True):
         state = {k: v.bfloat16().to(v.dtype) if rounds else v for k, v in net.state_dict().items()}
@@ -68,7 +68,7 @@ def test_what_bf16_holds_takes_half_the_space(net: HRNet, tmp_path: Path) -> Non
     assert sizes[1] < 0.55 * sizes[0]
 
 
-def test_a_file_says_what_it_is(net: HRNet, weights_file: Path, tmp_path: Path) -> None:
+def test_inspect_weights_says_what_a_file_is(net: HRNet, weights_file: Path, tmp_path: Path) -> None:
     facts = {"architecture": "hrnet", "width": 4, "modules": [1, 1, 1], "blocks": 1, "bottlenecks": 1, "joints": 17}
     assert facts.items() <= weights.inspect_weights(weights_file).items()
     assert weights.inspect_weights(weights_file)["input"] == "128x96"
@@ -83,20 +83,20 @@ def test_a_file_says_what_it_is(net: HRNet, weights_file: Path, tmp_path: Path) 
         assert found["sha256"] == hashlib.sha256(official.read_bytes()).hexdigest()
 
 
-def test_a_file_that_cannot_be_written_is_one_line(net: HRNet, tmp_path: Path) -> None:
+def test_save_weights_refuses_a_path_that_cannot_be_written(net: HRNet, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(WeightsError, match="cannot be written"):
         weights.save_weights(net, spec(), tmp_path / "file" / "net.safetensors")
 
 
-def test_a_file_for_an_unknown_net_is_one_line(net: HRNet, tmp_path: Path) -> None:
+def test_load_net_refuses_an_unknown_net(net: HRNet, tmp_path: Path) -> None:
     for unknown in (replace(spec(), architecture="from-the-future"), replace(spec(), net={"depth": 3})):
         weights.save_weights(net, unknown, tmp_path / "net.safetensors")
         with pytest.raises(WeightsError, match="a net that this version does not know"):
             weights.load_net(*weights.find_weights(str(tmp_path / "net.safetensors")))
 
 
-def test_incomplete_metadata_are_one_line(net: HRNet, tmp_path: Path) -> None:
+def test_find_weights_refuses_incomplete_metadata(net: HRNet, tmp_path: Path) -> None:
     weights.save_weights(net, spec(), tmp_path / "net.safetensors", geometry="flat")
     with pytest.raises(WeightsError, match=r"incomplete metadata.*flat"):
         weights.find_weights(str(tmp_path / "net.safetensors"))
@@ -104,14 +104,14 @@ def test_incomplete_metadata_are_one_line(net: HRNet, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["net.pth", "net.safetensors"])
 @pytest.mark.parametrize("content", [b"", b"no weights", b"PK\x03\x04 broken"])
-def test_a_damaged_file_is_one_line(tmp_path: Path, name: str, content: bytes) -> None:
+def test_load_net_refuses_a_damaged_file(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(WeightsError, match=name) as caught:
         weights.load_net(spec(), tmp_path / name)
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_a_file_is_known_by_its_name_or_by_likeness(tmp_path: Path) -> None:
+def test_find_weights_knows_a_file_by_its_name_or_by_like(tmp_path: Path) -> None:
     official = tmp_path / "pose_hrnet_w48_384x288.pth"
     other = tmp_path / "mine.pth"
     official.touch()
@@ -127,7 +127,7 @@ def test_a_file_is_known_by_its_name_or_by_likeness(tmp_path: Path) -> None:
         weights.find_weights(str(other), like="hrnet")
 
 
-def test_a_published_name_needs_the_published_bytes(tmp_path: Path) -> None:
+def test_find_weights_checks_the_hash_of_a_published_name(tmp_path: Path) -> None:
     row = zoo.MODELS["hrnet-w32-256x192"]
     (tmp_path / row.file).write_bytes(b"truncated")
     with pytest.raises(WeightsError, match="whose hash begins 81c58e40"):
@@ -135,7 +135,7 @@ def test_a_published_name_needs_the_published_bytes(tmp_path: Path) -> None:
     assert weights.find_weights(str(tmp_path / row.file), like=row.name)[0].input_size == row.input_size
 
 
-def test_a_fetched_row_is_found_and_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_find_weights_checks_a_downloaded_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HRPOSE_CACHE", str(tmp_path))
     row = zoo.MODELS["hrnet-w32-256x192"]
     (tmp_path / row.file).write_bytes(b"as fetched")
@@ -146,7 +146,7 @@ def test_a_fetched_row_is_found_and_checked(tmp_path: Path, monkeypatch: pytest.
         weights.find_weights(row.name)
 
 
-def test_names_that_are_not_here_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_find_weights_says_what_to_do_about_absent_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HRPOSE_CACHE", str(tmp_path))
     for name, message in {
         "hrnet-w32-256x192": "hrpose weights get hrnet-w32-256x192",
@@ -163,7 +163,7 @@ def test_names_that_are_not_here_say_what_to_do(tmp_path: Path, monkeypatch: pyt
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_default_is_shipped() -> None:
+def test_find_weights_default_is_shipped() -> None:
     found, path = weights.find_weights("default")
     assert path.is_file()
     assert found.skeleton == "coco"
@@ -174,7 +174,9 @@ def test_the_default_is_shipped() -> None:
     assert not set(weights.shipped_models()) & set(zoo.MODELS)  # one name, one file
 
 
-def test_the_default_is_the_best_that_is_shipped(net: HRNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_find_weights_default_is_the_best_that_is_shipped(
+    net: HRNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(weights, "shipped_folder", lambda _: tmp_path)
     with pytest.raises(WeightsError, match="ships no pose model"):
         weights.find_weights("default")
@@ -194,7 +196,7 @@ def test_the_default_is_the_best_that_is_shipped(net: HRNet, tmp_path: Path, mon
         ({"light": 0.67, "light2": 0.66, "hrnet": 0.68}, "light", "hrnet"),
     ],
 )
-def test_a_light_net_is_the_default_where_large_ones_are_slow(
+def test_default_weights_takes_a_light_net_where_large_ones_are_slow(
     aps: dict[str, float], slow: str, fast: str, net: HRNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(weights, "shipped_folder", lambda _: tmp_path)
@@ -206,7 +208,7 @@ def test_a_light_net_is_the_default_where_large_ones_are_slow(
     assert weights.default_weights(fast=True) == fast
 
 
-def test_a_file_is_found_by_its_name_or_where_it_lies(tmp_path: Path) -> None:
+def test_locate_weights_takes_names_and_paths(tmp_path: Path) -> None:
     torch.save({}, tmp_path / "unknown.pth")  # a file that says nothing of itself is one all the same
     assert weights.locate_weights(str(tmp_path / "unknown.pth")) == tmp_path / "unknown.pth"
     assert weights.locate_weights("default") == weights.find_weights("default")[1]
@@ -214,7 +216,7 @@ def test_a_file_is_found_by_its_name_or_where_it_lies(tmp_path: Path) -> None:
         weights.locate_weights("no.pth")
 
 
-def test_torchscript_is_answered_with_what_runs(tmp_path: Path) -> None:
+def test_find_weights_answers_torchscript_with_the_alternatives(tmp_path: Path) -> None:
     (tmp_path / "net.ts").write_bytes(b"PK")
     for like in (None, "hrnet-w32-256x192-udp"):
         with pytest.raises(WeightsError, match=r"TorchScript.* ONNX or OpenVINO"):
