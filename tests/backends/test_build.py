@@ -18,7 +18,9 @@ from tests.conftest import spec
 
 @pytest.mark.parametrize("name", ["torch", "openvino", "onnx"])
 @pytest.mark.parametrize("count", [1, 3, 11])
-def test_backends_agree_for_any_number_of_crops(net: HRNet, weights_file: Path, name: str, count: int) -> None:
+def test_build_backend_agrees_with_plain_pytorch_for_any_number_of_crops(
+    net: HRNet, weights_file: Path, name: str, count: int
+) -> None:
     if name != "torch":
         pytest.importorskip({"onnx": "onnxruntime"}.get(name, name))
     backend = build_backend(spec(), weights_file, device="cpu", backend=name)
@@ -29,7 +31,7 @@ def test_backends_agree_for_any_number_of_crops(net: HRNet, weights_file: Path, 
 
 
 @pytest.mark.parametrize("name", ["torch", "openvino", "onnx"])
-def test_backends_run_the_light_net(light_file: Path, name: str) -> None:
+def test_build_backend_runs_the_light_net(light_file: Path, name: str) -> None:
     pytest.importorskip({"onnx": "onnxruntime"}.get(name, name))
     backend = build_backend(light_spec(), light_file, device="cpu", backend=name)
     for count in (1, 3):
@@ -38,7 +40,7 @@ def test_backends_run_the_light_net(light_file: Path, name: str) -> None:
         )
 
 
-def test_heatmaps_stay_when_the_next_ones_come(weights_file: Path) -> None:
+def test_build_backend_gives_heatmaps_that_later_calls_do_not_change(weights_file: Path) -> None:
     backend = build_backend(spec(), weights_file, device="cpu")
     first = backend(random_crops(2))
     kept = first.clone()
@@ -47,7 +49,7 @@ def test_heatmaps_stay_when_the_next_ones_come(weights_file: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["torch", "openvino"])
-def test_bf16_is_near_where_the_cpu_has_it(net: HRNet, weights_file: Path, name: str) -> None:
+def test_build_backend_in_bf16_is_near_where_the_cpu_has_it(net: HRNet, weights_file: Path, name: str) -> None:
     if name == "openvino":
         pytest.importorskip("openvino")
         from hrpose_cli.backends.openvino import openvino_precisions as offered
@@ -66,7 +68,7 @@ def test_bf16_is_near_where_the_cpu_has_it(net: HRNet, weights_file: Path, name:
 
 
 @pytest.mark.parametrize(("backend", "package"), [("openvino", "openvino"), ("onnx", "onnxruntime")])
-def test_a_damaged_net_in_the_cache_is_made_again(
+def test_build_backend_replaces_a_damaged_net_in_the_cache(
     net: HRNet, weights_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: str, package: str
 ) -> None:
     pytest.importorskip(package)
@@ -79,7 +81,7 @@ def test_a_damaged_net_in_the_cache_is_made_again(
 
 
 @pytest.mark.parametrize(("backend", "package"), [("openvino", "openvino"), ("onnx", "onnxruntime")])
-def test_a_runtime_that_is_not_installed(
+def test_build_backend_says_how_to_install_a_missing_runtime(
     weights_file: Path, monkeypatch: pytest.MonkeyPatch, backend: str, package: str
 ) -> None:
     from hrpose_cli.backends import openvino

@@ -8,7 +8,7 @@ import pytest
 from hrpose_cli.backends import cache
 
 
-def test_what_was_made_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_or_make_makes_each_once_and_keeps_a_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HRPOSE_CACHE", str(tmp_path))
     made = []
 
@@ -27,20 +27,20 @@ def test_what_was_made_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert len(list((tmp_path / "test").iterdir())) == cache._KEPT_FILES
 
 
-def test_what_cannot_be_read_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_or_make_makes_again_what_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HRPOSE_CACHE", str(tmp_path))
     for made, found in ((b"\xff", None), (b"net", "net"), (b"another", "net")):
         with nullcontext() if found else pytest.raises(UnicodeDecodeError):
             assert cache.load_or_make("test", {}, lambda made=made: made, bytes.decode) == found  # type: ignore[misc]
 
 
-def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_or_make_works_without_a_writable_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("HRPOSE_CACHE", str(tmp_path / "file"))
     assert cache.load_or_make("test", {}, lambda: b"net", bytes) == b"net"
 
 
-def test_a_cache_that_can_only_be_read_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_or_make_reads_a_read_only_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HRPOSE_CACHE", str(tmp_path))
     cache.load_or_make("test", {}, lambda: b"net", bytes)
 

@@ -57,7 +57,7 @@ def backend(net: nn.Module, capture: object = None, *, size: tuple[int, int] | N
     return _CudaBackend(net, device="cpu", crops=size, capture=capture or Graphs())
 
 
-def test_few_sizes_are_captured_and_each_once(net: HRNet) -> None:
+def test_cuda_backend_captures_few_sizes_and_each_once(net: HRNet) -> None:
     graphs = Graphs()
     made, plain = backend(net, graphs), TorchBackend(net)
     for count in (3, 1, 4, 5, 3):
@@ -68,7 +68,7 @@ def test_few_sizes_are_captured_and_each_once(net: HRNet) -> None:
     assert made.no_graphs is None
 
 
-def test_more_than_the_largest_size_comes_in_parts(net: HRNet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cuda_backend_splits_more_than_the_largest_size(net: HRNet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(batches, "_BATCH_SIZES", (1, 2, 4))
     graphs = Graphs()
     images = random_crops(9)
@@ -76,14 +76,14 @@ def test_more_than_the_largest_size_comes_in_parts(net: HRNet, monkeypatch: pyte
     assert graphs.sizes == [4, 1]
 
 
-def test_a_left_over_does_not_double_the_work(net: HRNet) -> None:
+def test_cuda_backend_does_not_double_the_work_for_a_remainder(net: HRNet) -> None:
     graphs = Graphs()
     images = random_crops(33)
     assert_allclose(backend(net, graphs)(images), TorchBackend(net)(images), atol=1e-4)
     assert graphs.sizes == [32, 1]
 
 
-def test_heatmaps_stay_when_the_next_ones_come(net: HRNet) -> None:
+def test_cuda_backend_gives_heatmaps_that_later_calls_do_not_change(net: HRNet) -> None:
     made = backend(net)
     first = made(random_crops(2))
     kept = first.clone()
@@ -92,14 +92,14 @@ def test_heatmaps_stay_when_the_next_ones_come(net: HRNet) -> None:
 
 
 @pytest.mark.parametrize("first", [True, False])
-def test_inference_mode_of_one_call_does_not_bind_the_next(net: HRNet, first: bool) -> None:
+def test_cuda_backend_works_in_and_out_of_inference_mode(net: HRNet, first: bool) -> None:
     made = backend(net)
     for mode in (first, not first):
         with torch.inference_mode(mode):
             assert_allclose(made(random_crops(2, seed=mode)), TorchBackend(net)(random_crops(2, seed=mode)), atol=1e-4)
 
 
-def test_graphs_share_their_memory_and_their_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_graphs_share_one_memory_pool_and_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is asked of CUDA; whether it gives it shows on a card."""
     asked = []
     card = {"graph": lambda _, **how: asked.append(how) or nullcontext(), "Stream": MagicMock, "CUDAGraph": MagicMock}
@@ -113,7 +113,7 @@ def test_graphs_share_their_memory_and_their_stream(monkeypatch: pytest.MonkeyPa
     assert {"pool", "stream"} <= asked[0].keys()
 
 
-def test_crops_that_are_there_already(net: HRNet) -> None:
+def test_cuda_backend_on_device_takes_crops_of_the_device(net: HRNet) -> None:
     made = backend(net)
     assert isinstance(made, OnDevice)
     assert not isinstance(TorchBackend(net), OnDevice)
@@ -121,7 +121,9 @@ def test_crops_that_are_there_already(net: HRNet) -> None:
 
 
 @pytest.mark.parametrize(("size", "reason"), [(None, "any size"), ((64, 64), None)])
-def test_other_images_run_without_graphs(net: HRNet, size: tuple[int, int] | None, reason: str | None) -> None:
+def test_cuda_backend_runs_other_sizes_without_graphs(
+    net: HRNet, size: tuple[int, int] | None, reason: str | None
+) -> None:
     graphs = Graphs()
     made = backend(net, graphs, size=size)
     assert_allclose(made(random_crops(3)), TorchBackend(net)(random_crops(3)), atol=1e-4)
@@ -129,7 +131,7 @@ def test_other_images_run_without_graphs(net: HRNet, size: tuple[int, int] | Non
     assert made.no_graphs is None if reason is None else reason in str(made.no_graphs)
 
 
-def test_a_capture_that_fails_is_said_once_and_not_tried_again(net: HRNet) -> None:
+def test_cuda_backend_warns_of_a_failed_capture_once(net: HRNet) -> None:
     tried = []
 
     def fail(module: nn.Module, images: Tensor) -> _GraphReplay:
@@ -147,7 +149,7 @@ def test_a_capture_that_fails_is_said_once_and_not_tried_again(net: HRNet) -> No
     assert tried == [4]
 
 
-def test_a_capture_without_enough_memory_is_no_reason_to_go_on(net: HRNet) -> None:
+def test_cuda_backend_raises_out_of_memory_in_a_capture(net: HRNet) -> None:
     def fail(module: nn.Module, images: Tensor) -> _GraphReplay:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
@@ -158,7 +160,7 @@ def test_a_capture_without_enough_memory_is_no_reason_to_go_on(net: HRNet) -> No
 
 
 @pytest.mark.parametrize(("method", "graphs"), [("top-down", True), ("bottom-up", False)])
-def test_nets_on_a_card_come_from_files(
+def test_cuda_backend_is_built_from_files(
     weights_file: Path, monkeypatch: pytest.MonkeyPatch, method: str, graphs: bool
 ) -> None:
     monkeypatch.setattr(cuda, "move_to_device", lambda module, device: module)  # there is no card
@@ -174,7 +176,7 @@ def test_nets_on_a_card_come_from_files(
 
 @pytest.mark.parametrize("exact", [False, True])
 @pytest.mark.parametrize("tuned", [False, True])
-def test_the_process_keeps_its_settings(exact: bool, tuned: bool) -> None:
+def test_set_arithmetic_restores_the_settings_of_the_process(exact: bool, tuned: bool) -> None:
     cudnn = torch.backends.cudnn
     before = cudnn.allow_tf32, cudnn.benchmark
     within = []
@@ -190,7 +192,7 @@ def test_the_process_keeps_its_settings(exact: bool, tuned: bool) -> None:
     assert (cudnn.allow_tf32, cudnn.benchmark) == before
 
 
-def test_one_backend_at_a_time_sets_what_the_process_has_once() -> None:
+def test_set_arithmetic_is_held_by_one_backend_at_a_time() -> None:
     with _set_arithmetic(exact=True):
         assert not cuda._ARITHMETIC_FLAGS.acquire(blocking=False)
     assert not cuda._ARITHMETIC_FLAGS.locked()
@@ -204,7 +206,7 @@ class There(TorchBackend):
 
 
 @pytest.mark.parametrize("flip", [False, True])
-def test_graphs_do_not_change_poses(net: HRNet, flip: bool) -> None:
+def test_cuda_backend_does_not_change_the_poses_of_top_down(net: HRNet, flip: bool) -> None:
     frames = [Frame(np.random.default_rng(i).integers(0, 255, (91, 77, 3), np.uint8), i) for i in range(5)]
     plain = TopDown(WholeImage(), There(net), spec(), flip_test=flip, batch_size=3)
     for want, found in zip(plain(frames), replace(plain, backend=backend(net))(frames), strict=True):
@@ -235,7 +237,7 @@ class Waits(TorchDispatchMode):
 CARD = torch.device("cuda", 7)  # which no machine has: what is kept for it disturbs no other test
 
 
-def test_waits_are_noted() -> None:
+def test_waits_notes_what_blocks() -> None:
     with Waits() as waits:
         assert torch.tensor([1.0]).sum() > 0
     assert waits.found == ["lift_fresh", "_local_scalar_dense"]
@@ -247,7 +249,9 @@ def test_waits_are_noted() -> None:
 
 @pytest.mark.parametrize("decode", DECODERS)
 @pytest.mark.parametrize("mode", CROP_MODES)
-def test_nothing_waits_before_the_keypoints_come_back(net: HRNet, decode: str, mode: CropMode) -> None:
+def test_top_down_on_cuda_waits_for_nothing_before_the_keypoints_come_back(
+    net: HRNet, decode: str, mode: CropMode
+) -> None:
     made = TopDown(WholeImage(), backend(net), spec(), decode=decode, flip_test=True, crop=mode)
     frame = Frame(np.random.default_rng(0).integers(0, 255, (91, 77, 3), np.uint8))
     boxes = Boxes(np.array([[5, 5, 60, 80], [20, 1, 50, 90]], np.float32), np.ones(2, np.float32))
@@ -269,7 +273,7 @@ def empty(array: np.ndarray, device: str) -> Tensor:
 
 @pytest.mark.parametrize("decode", DECODERS)
 @pytest.mark.parametrize("mode", CROP_MODES)
-def test_nothing_is_left_on_the_cpu_or_fetched_from_there(
+def test_top_down_on_cuda_leaves_and_fetches_nothing_on_the_cpu(
     monkeypatch: pytest.MonkeyPatch, decode: str, mode: CropMode
 ) -> None:
     """Tensors of two devices do not meet: fake ones have a device and a shape, and no numbers."""
@@ -296,7 +300,7 @@ def test_nothing_is_left_on_the_cpu_or_fetched_from_there(
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
-def test_a_card_gives_the_poses_of_the_cpu(net: HRNet, weights_file: Path, precision: str) -> None:
+def test_build_backend_on_cuda_gives_the_heatmaps_of_the_cpu(net: HRNet, weights_file: Path, precision: str) -> None:
     if not torch.cuda.is_available():
         pytest.skip("torch sees no CUDA device")
     made = build_backend(spec(), weights_file, device="cuda", backend="torch", precision=precision)
@@ -310,7 +314,7 @@ def test_a_card_gives_the_poses_of_the_cpu(net: HRNet, weights_file: Path, preci
 
 
 @pytest.mark.gpu
-def test_graphs_on_a_card_do_not_disturb_each_other(net: HRNet) -> None:
+def test_cuda_backend_graphs_do_not_disturb_each_other(net: HRNet) -> None:
     if not torch.cuda.is_available():
         pytest.skip("torch sees no CUDA device")
     made, plain = _CudaBackend(net, crops=SIZE), TorchBackend(net)
@@ -321,7 +325,7 @@ def test_graphs_on_a_card_do_not_disturb_each_other(net: HRNet) -> None:
 
 
 @pytest.mark.gpu
-def test_half_precision_on_a_gpu_is_near(net: HRNet, weights_file: Path) -> None:
+def test_build_backend_in_fp16_on_cuda_is_near(net: HRNet, weights_file: Path) -> None:
     if not torch.cuda.is_available():
         pytest.skip("torch sees no CUDA device")
     backend = build_backend(spec(), weights_file, device="cuda", precision="fp16")

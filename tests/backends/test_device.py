@@ -10,13 +10,13 @@ from hrpose_cli.estimation import crops
 
 
 @pytest.mark.parametrize("name", ["tpu", "cuda:99", "gpu"])
-def test_devices_that_are_not_there_are_refused(name: str) -> None:
+def test_choose_device_refuses_absent_devices(name: str) -> None:
     assert choose_device("cpu") == "cpu"
     with pytest.raises(BackendError, match="device"):
         choose_device(name)
 
 
-def test_what_cannot_be_written_to_can_be_uploaded() -> None:
+def test_upload_copies_read_only_arrays() -> None:
     image = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)[:, ::-1]
     image.flags.writeable = False
     there = crops.upload(image, "cpu")

@@ -21,7 +21,7 @@ from tests.backends.builders import assert_close, light_spec, plain_heatmaps, ra
 from tests.conftest import spec
 
 
-def test_bf16_keeps_delicate_layers_exact(delicate_case: tuple[Any, Path, int]) -> None:
+def test_convert_weights_in_bf16_keeps_fp32_parts_in_fp32(delicate_case: tuple[Any, Path, int]) -> None:
     openvino = pytest.importorskip("hrpose_cli.backends.openvino")
     if "bf16" not in openvino.openvino_precisions():
         pytest.skip("this CPU has no bf16")
@@ -37,7 +37,7 @@ def test_bf16_keeps_delicate_layers_exact(delicate_case: tuple[Any, Path, int]) 
     assert least <= len(exact) < len(convolutions) / 2
 
 
-def test_openvino_adds_up_an_hrnet_in_float32(weights_file: Path) -> None:
+def test_convert_weights_in_bf16_adds_up_an_hrnet_in_fp32(weights_file: Path) -> None:
     openvino = pytest.importorskip("hrpose_cli.backends.openvino")
     if "bf16" not in openvino.openvino_precisions():
         pytest.skip("this CPU has no bf16")
@@ -48,7 +48,7 @@ def test_openvino_adds_up_an_hrnet_in_float32(weights_file: Path) -> None:
     assert {f["outputPrecisions"].astype(str) for f in sums} == {"f32"}
 
 
-def test_what_openvino_cannot_keep_exact_is_said(
+def test_convert_weights_says_which_parts_cannot_stay_in_fp32(
     light_file: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     openvino = pytest.importorskip("hrpose_cli.backends.openvino")
@@ -64,7 +64,9 @@ def test_what_openvino_cannot_keep_exact_is_said(
 
 
 @pytest.mark.parametrize("batch", [None, 1, 3])
-def test_streams_give_each_crop_its_own_maps(net: HRNet, monkeypatch: pytest.MonkeyPatch, batch: int | None) -> None:
+def test_openvino_backend_gives_each_crop_its_own_heatmaps(
+    net: HRNet, monkeypatch: pytest.MonkeyPatch, batch: int | None
+) -> None:
     pytest.importorskip("openvino")
     from hrpose_cli.backends import openvino
 
@@ -78,7 +80,7 @@ def test_streams_give_each_crop_its_own_maps(net: HRNet, monkeypatch: pytest.Mon
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
-def test_a_fork_is_told_to_make_its_own(weights_file: Path) -> None:
+def test_openvino_backend_refuses_to_run_in_a_fork(weights_file: Path) -> None:
     pytest.importorskip("openvino")
     backend = build_backend(spec(), weights_file, device="cpu", backend="openvino", precision="fp32")
     child = os.fork()
@@ -93,7 +95,7 @@ def test_a_fork_is_told_to_make_its_own(weights_file: Path) -> None:
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 
 
-def test_streams_that_are_interrupted_leave_nothing_running(weights_file: Path) -> None:
+def test_openvino_backend_streams_leave_nothing_running_when_interrupted(weights_file: Path) -> None:
     pytest.importorskip("openvino")
     streams = build_backend(spec(), weights_file, device="cpu", backend="openvino").streams
 
@@ -106,7 +108,7 @@ def test_streams_that_are_interrupted_leave_nothing_running(weights_file: Path) 
     assert all(request.wait_for(0) for request in streams.queue)
 
 
-def test_what_takes_long_is_said_once(
+def test_openvino_backend_says_once_that_it_converts(
     weights_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     pytest.importorskip("openvino")
@@ -118,7 +120,7 @@ def test_what_takes_long_is_said_once(
 
 
 @pytest.mark.weights
-def test_the_light_net_comes_in_int8_too() -> None:
+def test_find_quantized_file_finds_the_shipped_int8_net() -> None:
     openvino = pytest.importorskip("hrpose_cli.backends.openvino")
     shipped, path = find_weights("lite-hrnet-256x192")
     assert openvino._find_quantized_file(path) is not None  # made of the very weights that lie beside it
@@ -127,7 +129,7 @@ def test_the_light_net_comes_in_int8_too() -> None:
 
 
 @pytest.mark.parametrize(("asked", "taken"), [("1", 1), ("9999", 7), ("", 7), ("two", 7), ("0", 7)])
-def test_threads_are_those_that_are_allowed(monkeypatch: pytest.MonkeyPatch, asked: str, taken: int) -> None:
+def test_thread_count_heeds_omp_num_threads(monkeypatch: pytest.MonkeyPatch, asked: str, taken: int) -> None:
     from hrpose_cli.backends import openvino
 
     monkeypatch.setattr(openvino, "cpu_count", lambda: 7)
@@ -150,7 +152,7 @@ assert not tried, tried
 """
 
 
-def test_openvino_reports_nothing(weights_file: Path, tmp_path: Path) -> None:
+def test_import_openvino_reports_nothing(weights_file: Path, tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     own = {"HOME": str(tmp_path), "USERPROFILE": str(tmp_path), "HRPOSE_CACHE": str(tmp_path / "cache"), "CI": ""}
     found = subprocess.run(

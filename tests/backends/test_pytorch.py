@@ -22,7 +22,7 @@ from tests.reference import rule
 
 
 @pytest.mark.parametrize("make", [lambda: HRNet(NetConfig(width=8)), LiteHRNet], ids=["hrnet", "lite-hrnet"])
-def test_folding_changes_nothing_but_the_batch_norms(make: Any) -> None:
+def test_fold_batch_norms_changes_nothing_else(make: Any) -> None:
     net = make().eval()
     net.load_state_dict(rule.state_dict(net))
     before = {k: v.clone() for k, v in net.state_dict().items()}
@@ -37,7 +37,7 @@ def test_folding_changes_nothing_but_the_batch_norms(make: Any) -> None:
 
 
 @pytest.mark.parametrize("color", ["rgb", "bgr"])
-def test_whole_levels_make_the_same_net_of_numbers_that_bf16_holds(color: str) -> None:
+def test_runnable_net_whole_levels_takes_numbers_that_bf16_holds(color: str) -> None:
     torch.manual_seed(0)
     net = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1, bias=False), nn.BatchNorm2d(4)).eval()
     usual, whole = (runnable_net(net, color=color, whole_levels=wanted) for wanted in (False, True))
@@ -65,20 +65,20 @@ def made_types(inner: nn.Module, kind: type[nn.Module]) -> dict[str, torch.dtype
     return types
 
 
-def test_torch_adds_up_an_hrnet_in_float32(net: HRNet) -> None:
+def test_runnable_net_in_bf16_adds_up_an_hrnet_in_fp32(net: HRNet) -> None:
     types = made_types(runnable_net(net, precision="bf16").net, nn.ReLU)
     after_sums = {name for name in types if re.search(r"relu_out|^stage\d\.\d\.relu|^relu", name)}
     assert {types[name] for name in after_sums} == {torch.float32}
     assert {types[name] for name in types.keys() - after_sums} == {torch.bfloat16}
 
 
-def test_heatmaps_of_an_exact_layer_are_not_rounded(net: HRNet) -> None:
+def test_runnable_net_in_bf16_does_not_round_heatmaps_of_fp32_parts(net: HRNet) -> None:
     with torch.inference_mode():
         heatmaps = runnable_net(net, precision="bf16")(torch.from_numpy(random_crops(2)))
     assert (heatmaps != heatmaps.bfloat16().float()).float().mean() > 0.9
 
 
-def test_a_converted_net_keeps_what_is_named_exact(delicate_case: tuple[Any, Path, int]) -> None:
+def test_runnable_net_in_bf16_keeps_fp32_parts_in_fp32(delicate_case: tuple[Any, Path, int]) -> None:
     net = load_net(*delicate_case[:2])
     inner = runnable_net(net, precision="bf16").net
     types = made_types(inner, nn.Conv2d)
@@ -90,13 +90,13 @@ def test_a_converted_net_keeps_what_is_named_exact(delicate_case: tuple[Any, Pat
         assert_array_equal(inner.get_submodule(name).weight, whole.get_submodule(name).weight)
 
 
-def test_channels_of_bgr_nets_are_swapped(net: HRNet, weights_file: Path) -> None:
+def test_build_backend_swaps_the_channels_of_bgr_nets(net: HRNet, weights_file: Path) -> None:
     swapped = build_backend(replace(spec(), color="bgr"), weights_file, device="cpu", backend="torch")
     images = random_crops(2)
     assert_close(swapped(images), plain_heatmaps(net, images[..., ::-1].copy()), 1e-5)
 
 
-def test_channels_of_bgr_nets_are_swapped_but_not_their_statistics() -> None:
+def test_normalised_net_swaps_channels_of_bgr_but_not_their_statistics() -> None:
     import torch
 
     image = torch.tensor([[[[10, 20, 30]]]], dtype=torch.uint8)  # one pixel

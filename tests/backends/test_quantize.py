@@ -19,7 +19,7 @@ assert not tried, tried
 """
 
 
-def test_the_quantizer_reports_nothing(tmp_path: Path) -> None:
+def test_import_nncf_reports_nothing(tmp_path: Path) -> None:
     pytest.importorskip("nncf")
     own = {"HOME": str(tmp_path), "USERPROFILE": str(tmp_path), "CI": ""}
     found = subprocess.run(
