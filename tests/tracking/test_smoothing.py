@@ -303,7 +303,7 @@ def frame_times(frames: int, rate: float, uneven: bool) -> np.ndarray:
 
 @FILTERS
 @given(point=SHIFTS, frames=st.integers(1, 60), rate=CAMERA_RATES, uneven=st.booleans())
-def test_a_filter_leaves_a_still_keypoint_where_it_is(
+def test_one_euro_and_butterworth_leave_a_still_keypoint_where_it_is(
     filtered: Filter, point: np.ndarray, frames: int, rate: float, uneven: bool
 ) -> None:
     path = np.tile(point, (frames, 1))
@@ -312,7 +312,7 @@ def test_a_filter_leaves_a_still_keypoint_where_it_is(
 
 @FILTERS
 @given(path=PATHS, shift=SHIFTS, rate=CAMERA_RATES, uneven=st.booleans())
-def test_a_filter_does_the_same_everywhere(
+def test_one_euro_and_butterworth_do_not_depend_on_place_and_axis(
     filtered: Filter, path: np.ndarray, shift: np.ndarray, rate: float, uneven: bool
 ) -> None:
     times = frame_times(len(path), rate, uneven)

@@ -173,7 +173,7 @@ SCENES = st.lists(st.lists(BODIES, max_size=5).map(lambda people: scene(*people)
 
 
 @given(SCENES, st.sampled_from([0.5, 5.0, 25.0]))
-def test_everyone_gets_a_track_id_and_new_ones_count_on(scenes: list[Poses], rate: float) -> None:
+def test_tracker_gives_everyone_an_id_and_counts_new_ones_on(scenes: list[Poses], rate: float) -> None:
     highest = 0
     for track_ids in follow(scenes, rate):  # which holds that none comes twice in a frame
         new = [track_id for track_id in track_ids if track_id > highest]
@@ -183,7 +183,7 @@ def test_everyone_gets_a_track_id_and_new_ones_count_on(scenes: list[Poses], rat
 
 
 @given(SCENES, st.randoms(use_true_random=False))
-def test_track_ids_go_with_people_in_whatever_order_they_are_listed(scenes: list[Poses], random: Random) -> None:
+def test_tracker_ids_do_not_depend_on_the_order_of_people(scenes: list[Poses], random: Random) -> None:
     noise = np.random.default_rng(random.randrange(100))  # no two ways to pair people are equally good
     scenes = [replace(s, box=(s.box + noise.uniform(-1, 1, s.box.shape)).astype(np.float32)) for s in scenes]
     *earlier, last = scenes
