@@ -137,7 +137,7 @@ def people(n: int = 2, skeleton=COCO) -> Poses:
 
 
 @pytest.mark.parametrize("skeleton", SKELETONS.values(), ids=list(SKELETONS))
-def test_pycocotools_loads_what_we_write(tmp_path: Path, skeleton) -> None:
+def test_pycocotools_loads_what_open_coco_writes_for_every_skeleton(tmp_path: Path, skeleton) -> None:
     from pycocotools import coco as reference
 
     with open_coco(tmp_path / "poses.json", PoseHeader({"version": "x"}, skeleton, threshold=0.5)) as out:

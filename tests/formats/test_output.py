@@ -19,7 +19,9 @@ class Output(io.TextIOWrapper):
 
 
 @pytest.mark.parametrize("name", ["coco", "jsonl", "csv"])
-def test_standard_output_has_what_a_file_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+def test_open_writer_to_standard_output_writes_what_a_file_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
     save(tmp_path / FILES[name], clip(1, 2))
     out = Output()
     monkeypatch.setattr("sys.stdout", out)
@@ -30,7 +32,7 @@ def test_standard_output_has_what_a_file_has(tmp_path: Path, monkeypatch: pytest
 
 
 @pytest.mark.parametrize("name", list(POSE_FORMATS))
-def test_ctrl_c_keeps_what_was_done(tmp_path: Path, name: str) -> None:
+def test_open_writer_keeps_complete_frames_on_ctrl_c(tmp_path: Path, name: str) -> None:
     with pytest.raises(KeyboardInterrupt):
         save(tmp_path / "stopped" / FILES[name], ended(KeyboardInterrupt()), format=name)
     save(tmp_path / "done" / FILES[name], clip(1, 2), format=name)
@@ -41,7 +43,7 @@ def test_ctrl_c_keeps_what_was_done(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", ["coco", "csv", "npz", "trc"])
 @pytest.mark.parametrize("before", [None, b"an earlier run"])
-def test_other_ends_leave_no_half_file(tmp_path: Path, name: str, before: bytes | None) -> None:
+def test_open_writer_leaves_no_half_file_after_an_error(tmp_path: Path, name: str, before: bytes | None) -> None:
     path = tmp_path / FILES[name]
     if before:
         path.write_bytes(before)
@@ -51,13 +53,13 @@ def test_other_ends_leave_no_half_file(tmp_path: Path, name: str, before: bytes 
 
 
 @pytest.mark.parametrize("name", list(POSE_FORMATS))
-def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path, name: str) -> None:
+def test_open_writer_refuses_a_path_that_cannot_be_written(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(FormatError, match=r"cannot write .*file"):
         save(tmp_path / "file" / FILES[name], clip(1), format=name)
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_is_one_line() -> None:
+def test_open_writer_reports_a_full_disk() -> None:
     with pytest.raises(FormatError, match="cannot write /dev/full: No space left"):
         save("/dev/full", clip(1), format="jsonl")

@@ -23,7 +23,9 @@ from tests.formats.builders import FILES, HEADER, READABLE, at, clip, ended, pos
 @pytest.mark.parametrize("name", READABLE)
 @pytest.mark.parametrize("full", [True, False])
 @pytest.mark.parametrize("skeleton", SKELETONS.values(), ids=list(SKELETONS))
-def test_keypoints_come_back(tmp_path: Path, name: str, full: bool, skeleton: Skeleton) -> None:
+def test_read_pose_file_gives_back_what_open_writer_wrote(
+    tmp_path: Path, name: str, full: bool, skeleton: Skeleton
+) -> None:
     header = PoseHeader({"a": 1}, skeleton, "clip.mp4", (640, 480), Fraction(25))
     records = clip(2, 1, 3, full=full, skeleton=skeleton)
     path = f"{tmp_path}/{FILES[name]}"
@@ -46,7 +48,7 @@ def test_keypoints_come_back(tmp_path: Path, name: str, full: bool, skeleton: Sk
 
 
 @pytest.mark.parametrize("name", ["jsonl", "npz"])
-def test_nothing_is_lost_where_nothing_should_be(tmp_path: Path, name: str) -> None:
+def test_read_pose_file_loses_nothing_of_jsonl_and_npz(tmp_path: Path, name: str) -> None:
     records = [*clip(2, 0, 1), at(poses(1, full=False), 9, (30, 20), None, "é/ a.png")]
     save(tmp_path / FILES[name], records)
     header, again = read_pose_file(tmp_path / FILES[name])
@@ -63,7 +65,7 @@ def test_nothing_is_lost_where_nothing_should_be(tmp_path: Path, name: str) -> N
 
 @pytest.mark.parametrize("first", READABLE)
 @pytest.mark.parametrize("second", READABLE)
-def test_formats_carry_the_same_keypoints(tmp_path: Path, first: str, second: str) -> None:
+def test_read_pose_file_gives_the_same_through_two_formats(tmp_path: Path, first: str, second: str) -> None:
     """A chain of two files gives what the first alone gives; one step of rounding is all that COCO adds."""
     a, b = (f"{tmp_path}/{n}/{FILES[f]}" for n, f in (("1", first), ("2", second)))
     save(a, clip(1, 2, 3))
@@ -77,7 +79,7 @@ def test_formats_carry_the_same_keypoints(tmp_path: Path, first: str, second: st
 
 
 @pytest.mark.parametrize("name", READABLE)
-def test_the_same_poses_make_the_same_bytes(tmp_path: Path, name: str) -> None:
+def test_open_writer_writes_the_same_bytes_for_the_same_poses(tmp_path: Path, name: str) -> None:
     for folder in ("one", "two"):
         save(f"{tmp_path}/{folder}/{FILES[name]}", clip(1, 0, 2))
     one, two = ([p.read_bytes() for p in sorted((tmp_path / d).rglob("*.*"))] for d in ("one", "two"))
@@ -86,7 +88,7 @@ def test_the_same_poses_make_the_same_bytes(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", READABLE)
-def test_a_clip_without_anybody(tmp_path: Path, name: str) -> None:
+def test_read_pose_file_of_a_clip_without_people(tmp_path: Path, name: str) -> None:
     save(tmp_path / FILES[name], clip(0, 0), format=name)
     assert [len(record.poses) for record in read_pose_file(tmp_path / FILES[name])[1]] == (
         [] if name == "csv" else [0, 0]
@@ -125,7 +127,7 @@ def test_open_writer_refuses_options_of_other_formats() -> None:
         open_writer("a.csv", HEADER, metres_per_pixel=0.1)
 
 
-def test_a_pose_file_keeps_the_options_of_its_format() -> None:
+def test_pose_file_of_keeps_the_options_of_its_format() -> None:
     assert PoseFile.of("a.trc", metres_per_pixel=0.1) == PoseFile(Path("a.trc"), "trc", {"metres_per_pixel": 0.1})
     assert PoseFile.of("a.trc", metres_per_pixel=None).options == {}
     assert PoseFile.of("a.csv", metres_per_pixel=0.1).options == {}
@@ -155,7 +157,7 @@ def test_open_writer_removes_the_temporary_file_of_a_killed_run(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("name", list(POSE_FORMATS))
-def test_names_that_are_no_text_come_back(tmp_path: Path, name: str) -> None:
+def test_read_pose_file_gives_back_names_that_are_not_utf8(tmp_path: Path, name: str) -> None:
     """Such as an old system's é, of which UTF-8 knows nothing."""
     strange = os.fsdecode(b"caf\xe9.jpg")
     path, images = tmp_path / f"{strange}.{name}", [renamed(r, name=strange, time=None) for r in clip(1, 1)]
@@ -166,7 +168,7 @@ def test_names_that_are_no_text_come_back(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", READABLE)
 @pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b"\xff\xfe\x00", b'{"version": 1}\n', b'{"people": [{}]}'])
-def test_broken_files_are_one_line(tmp_path: Path, name: str, content: bytes) -> None:
+def test_read_pose_file_refuses_other_files(tmp_path: Path, name: str, content: bytes) -> None:
     path = tmp_path / FILES[name]
     if name == "openpose":
         path.mkdir()
@@ -186,7 +188,7 @@ def test_broken_files_are_one_line(tmp_path: Path, name: str, content: bytes) ->
         ("openpose", "[" * 100_000),
     ],
 )
-def test_what_readers_of_python_refuse_is_one_line(tmp_path: Path, name: str, content: str) -> None:
+def test_read_pose_file_refuses_what_parsers_cannot_take(tmp_path: Path, name: str, content: str) -> None:
     path = tmp_path / FILES[name]
     if name == "openpose":
         path.mkdir()
@@ -197,7 +199,7 @@ def test_what_readers_of_python_refuse_is_one_line(tmp_path: Path, name: str, co
 
 
 @pytest.mark.parametrize("name", ["coco", "jsonl", "csv", "npz"])
-def test_damage_anywhere_is_a_word_of_ours(tmp_path: Path, name: str) -> None:
+def test_read_pose_file_raises_only_hrpose_errors_on_damage(tmp_path: Path, name: str) -> None:
     path = tmp_path / FILES[name]
     save(path, clip(1, 2))
     whole = path.read_bytes()
@@ -210,6 +212,6 @@ def test_damage_anywhere_is_a_word_of_ours(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", READABLE)
-def test_a_missing_file_is_one_line(tmp_path: Path, name: str) -> None:
+def test_read_pose_file_refuses_a_missing_file(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match=r"cannot read|no folder"):
         read_pose_file(tmp_path / FILES[name], name)

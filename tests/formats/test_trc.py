@@ -74,7 +74,7 @@ def test_open_trc_needs_track_ids_for_several_people(tmp_path: Path, records: li
     assert list(tmp_path.iterdir()) == []
 
 
-def test_trc_rate_of_every_second_frame(tmp_path: Path) -> None:
+def test_open_trc_halves_the_rate_for_every_second_frame(tmp_path: Path) -> None:
     save(tmp_path / "a.trc", clip(1, 1, 1))  # every second frame
     assert (tmp_path / "a.trc").read_text().splitlines()[2].startswith("14.985015\t")
 
