@@ -19,7 +19,7 @@ def estimator(weights_file: Path) -> PoseEstimator:
     return PoseEstimator(weights=str(weights_file), detector="none", device="cpu")
 
 
-def test_a_path_and_an_array_give_the_same_poses(estimator: PoseEstimator, photo: Path) -> None:
+def test_pose_estimator_gives_the_same_poses_for_paths_arrays_and_images(estimator: PoseEstimator, photo: Path) -> None:
     from PIL import Image
 
     with Image.open(photo) as image:
@@ -35,13 +35,13 @@ def test_a_path_and_an_array_give_the_same_poses(estimator: PoseEstimator, photo
     assert estimator([]) == []
 
 
-def test_people_can_be_taken_one_by_one(estimator: PoseEstimator, photo: Path) -> None:
+def test_pose_estimator_poses_can_be_indexed_and_iterated(estimator: PoseEstimator, photo: Path) -> None:
     poses = estimator(photo)[[0, 0]]
     assert len(poses[1]) == len(poses[np.int64(0)]) == 1
     assert [one.xy.shape for one in poses] == [(1, 17, 2)] * 2
 
 
-def test_drawing_leaves_the_image_alone(estimator: PoseEstimator, photo: Path) -> None:
+def test_pose_estimator_draw_leaves_the_image_alone(estimator: PoseEstimator, photo: Path) -> None:
     poses = estimator(photo)
     assert estimator.draw(photo, poses).shape == (90, 70, 3)
     array = np.zeros((90, 70, 3), np.uint8)
@@ -53,20 +53,20 @@ def test_drawing_leaves_the_image_alone(estimator: PoseEstimator, photo: Path) -
     "wrong",
     [np.zeros((5, 5)), np.zeros((5, 5, 4), np.uint8), np.zeros((5, 5, 3), np.float32), np.zeros((0, 9, 3), np.uint8)],
 )
-def test_an_array_of_another_kind_is_refused(estimator: PoseEstimator, wrong: np.ndarray) -> None:
+def test_pose_estimator_refuses_other_arrays(estimator: PoseEstimator, wrong: np.ndarray) -> None:
     with pytest.raises(InputError, match=r"RGB image"):
         estimator(wrong)
 
 
 @pytest.mark.parametrize("wrong", [None, 3, b"any", torch.zeros(5, 5, 3, dtype=torch.uint8)])
-def test_what_is_no_image_is_refused_in_one_line(estimator: PoseEstimator, wrong: Any) -> None:
+def test_pose_estimator_refuses_what_is_no_image(estimator: PoseEstimator, wrong: Any) -> None:
     for call in (estimator, lambda source: estimator([source]), lambda source: estimator.draw(source, Poses.none())):
         with pytest.raises(InputError, match=rf"a path, an RGB array .* but is {type(wrong).__name__}"):
             call(wrong)
 
 
 @pytest.mark.parametrize("wrong", [None, [Poses.none()], np.zeros((1, 17, 2))])
-def test_what_is_no_poses_is_not_drawn(estimator: PoseEstimator, photo: Path, wrong: Any) -> None:
+def test_pose_estimator_draw_refuses_what_is_no_poses(estimator: PoseEstimator, photo: Path, wrong: Any) -> None:
     with pytest.raises(InputError, match=f"the Poses of one image, but is {type(wrong).__name__}"):
         estimator.draw(photo, wrong)
 
@@ -81,12 +81,14 @@ def test_what_is_no_poses_is_not_drawn(estimator: PoseEstimator, photo: Path, wr
         ({"batch_size": 4}, "--batch-size is for top-down weights"),
     ],
 )
-def test_what_whole_images_have_no_use_for_is_refused(tmp_path: Path, change: dict[str, Any], message: str) -> None:
+def test_build_estimator_refuses_top_down_options_for_bottom_up_weights(
+    tmp_path: Path, change: dict[str, Any], message: str
+) -> None:
     with pytest.raises(InputError, match=message):
         build_estimator(Settings(weights=str(bottom_up_file(tmp_path, "coco")), device="cpu", **change))
 
 
-def test_every_run_can_say_what_made_it(weights_file: Path) -> None:
+def test_provenance_says_what_made_a_run(weights_file: Path) -> None:
     settings = Settings(weights=str(weights_file), detector="none", device="cpu", flip_test=True)
     info = provenance(settings, build_estimator(settings))
     assert info["weights"]["name"] == "tiny"
@@ -99,7 +101,7 @@ def test_every_run_can_say_what_made_it(weights_file: Path) -> None:
 
 @pytest.mark.weights
 @pytest.mark.slow
-def test_poses_do_not_depend_on_what_else_is_estimated() -> None:
+def test_pose_estimator_poses_do_not_depend_on_other_images() -> None:
     from hrpose_cli.files import shipped_folder
     from hrpose_cli.media.images import read_image
 
@@ -112,7 +114,7 @@ def test_poses_do_not_depend_on_what_else_is_estimated() -> None:
 
 
 @pytest.mark.weights
-def test_what_is_shipped_finds_the_people_of_the_sample() -> None:
+def test_pose_estimator_finds_the_people_of_the_sample() -> None:
     from hrpose_cli.files import shipped_folder
 
     poses = PoseEstimator(device="cpu")(shipped_folder("samples") / "bus.jpg")

@@ -86,7 +86,7 @@ def test_draw_poses_takes_only_rgb_bytes(image: np.ndarray) -> None:
         draw_poses(image, Poses.none())
 
 
-def test_sides_have_their_colors() -> None:
+def test_draw_poses_colors_left_right_and_middle() -> None:
     poses = person(4)
     drawn = draw_poses(image(400, 440), poses)
     assert tuple(drawn[middle(poses, LEFT_KNEE, LEFT_ANKLE)]) == _SIDE_COLORS["left"]
@@ -95,7 +95,9 @@ def test_sides_have_their_colors() -> None:
 
 
 @pytest.mark.parametrize(("skeleton", "limb", "side"), [(MPII, (2, 6), "right"), (CROWDPOSE, (0, 13), "left")])
-def test_limb_from_the_middle_takes_the_side(skeleton: Skeleton, limb: tuple[int, int], side: str) -> None:
+def test_draw_poses_colors_a_limb_from_the_middle_like_its_side(
+    skeleton: Skeleton, limb: tuple[int, int], side: str
+) -> None:
     poses = anyone(skeleton)[:1]
     poses.xy[0, limb, :] = (20, 50), (80, 50)
     poses.score[:] = 0
@@ -103,7 +105,7 @@ def test_limb_from_the_middle_takes_the_side(skeleton: Skeleton, limb: tuple[int
     assert tuple(draw_poses(image(), poses, style=DrawStyle(thickness=3))[50, 50]) == _SIDE_COLORS[side]
 
 
-def test_people_have_their_colors() -> None:
+def test_draw_poses_colors_people_by_index_or_track_id() -> None:
     poses = Poses.concat([person(4), person(4, (300, 0))])
     style = DrawStyle(colors="person")
     spots = [middle(poses[i : i + 1], LEFT_KNEE, LEFT_ANKLE) for i in range(2)]
@@ -114,7 +116,7 @@ def test_people_have_their_colors() -> None:
     assert [tuple(by_id[s]) for s in spots] == [_PERSON_COLORS[3]] * 2
 
 
-def test_threshold_leaves_keypoints_out() -> None:
+def test_draw_poses_leaves_out_keypoints_below_the_threshold() -> None:
     poses = person()
     poses.score[0, LEFT_ANKLE] = 0.29
     drawn = draw_poses(image(), poses)
@@ -126,7 +128,7 @@ def test_threshold_leaves_keypoints_out() -> None:
     assert (draw_poses(image(), poses, style=DrawStyle(threshold=0.95)) == 128).all()
 
 
-def test_alpha() -> None:
+def test_draw_poses_transparent_has_an_anti_aliased_alpha() -> None:
     poses = person(4)
     drawn = draw_poses(image(400, 440), poses, style=DrawStyle(background="transparent"))
     alpha = drawn[..., 3]
@@ -163,7 +165,7 @@ def test_draw_poses_of_a_mirrored_person_is_the_mirrored_image() -> None:
     assert there.sum() == pytest.approx(back.sum(), rel=0.03)
 
 
-def test_lines_grow_with_the_person_within_bounds() -> None:
+def test_draw_poses_lines_grow_with_the_person_within_bounds() -> None:
     widths = [shin(900, 900, person(scale)) for scale in (0.5, 1, 2, 4, 8)]
     assert 2 < widths[0] == pytest.approx(widths[1], abs=0.5)  # as thin as can be read
     assert widths[1] < widths[2] - 0.5 < widths[3] - 1.5 < widths[4] - 4
@@ -172,16 +174,16 @@ def test_lines_grow_with_the_person_within_bounds() -> None:
     assert shin(440, 440, everywhere) < 10
 
 
-def test_thickness_is_a_factor() -> None:
+def test_draw_style_thickness_is_a_factor() -> None:
     thin, usual, thick = (shin(440, 440, person(4), thickness=factor) for factor in (0.5, 1, 2))
     assert thin < usual - 1 < thick - 4
 
 
-def test_lines_grow_with_the_image() -> None:
+def test_draw_poses_lines_grow_with_the_image() -> None:
     assert shin(3000, 2000, person()) > 1.5 * shin(300, 200, person())
 
 
-def test_without_boxes_the_keypoints_give_the_size() -> None:
+def test_draw_poses_takes_the_size_from_keypoints_without_boxes() -> None:
     poses = person(4)
     poses.box[:] = 0
     assert shin(440, 440, poses) == pytest.approx(shin(440, 440, person(4)), rel=0.2)
@@ -220,14 +222,14 @@ def test_draw_poses_on_an_image_as_wide_as_jpeg_can_be() -> None:
     assert 65_000 < columns[0] < columns[-1] < 65_200
 
 
-def test_draw_poses_starts_a_limb_to_far_away_in_the_image() -> None:
+def test_draw_poses_draws_the_visible_part_of_a_limb_that_ends_far_away() -> None:
     poses = person()
     poses.xy[0, LEFT_ANKLE] = 61, 9000
     drawn = draw_poses(image(), poses)
     assert (drawn[100:, 61] != 128).any(axis=-1).all()
 
 
-def test_boxes_and_labels() -> None:
+def test_draw_poses_draws_boxes_and_labels() -> None:
     poses = person(3, (100, 60))
     plain = draw_poses(image(500, 500), poses)
     boxed = draw_poses(image(500, 500), poses, style=DrawStyle(boxes=True))

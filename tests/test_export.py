@@ -47,7 +47,7 @@ def exported(folder: Path, weights: Path, format: str, **options: Any) -> Path:
 
 @pytest.mark.parametrize("batch", [None, 4])
 @pytest.mark.parametrize("format", _EXPORT_FORMATS)
-def test_an_exported_net_is_found_and_gives_the_same(
+def test_export_net_writes_a_net_that_is_found_and_gives_the_same(
     net: HRNet, weights_file: Path, tmp_path: Path, format: str, batch: int | None
 ) -> None:
     path = exported(tmp_path, weights_file, format, batch=batch)
@@ -63,7 +63,7 @@ def test_an_exported_net_is_found_and_gives_the_same(
 
 
 @pytest.mark.parametrize("format", _EXPORT_FORMATS)
-def test_a_full_disk_is_one_line_and_leaves_nothing(weights_file: Path, tmp_path: Path, format: str) -> None:
+def test_export_net_leaves_nothing_on_a_full_disk(weights_file: Path, tmp_path: Path, format: str) -> None:
     resource = pytest.importorskip("resource")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))  # bytes per file
@@ -76,7 +76,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(weights_file: Path, tmp_path
 
 
 @pytest.mark.parametrize("format", _EXPORT_FORMATS)
-def test_half_precision_halves_the_file(weights_file: Path, tmp_path: Path, format: str) -> None:
+def test_export_net_in_fp16_halves_the_file(weights_file: Path, tmp_path: Path, format: str) -> None:
     path = exported(tmp_path, weights_file, format, precision="fp16", batch=None)
     reference, other = build_parity_estimators(spec(), weights_file, path)
     assert compare_nets(reference, other, make_synthetic_crops((96, 128))).heatmap < 0.05
@@ -87,7 +87,7 @@ def test_half_precision_halves_the_file(weights_file: Path, tmp_path: Path, form
     assert whole - half > 0.4 * sum(p.nbytes for p in load_net(spec(), weights_file).parameters())  # the graph stays
 
 
-def test_parity_counts_what_is_sure(tiny: TopDown) -> None:
+def test_compare_nets_counts_sure_keypoints(tiny: TopDown) -> None:
     images = make_synthetic_crops((96, 128), 3)
     same = compare_nets(tiny, tiny, images)
     assert (same.crops, same.heatmap, same.keypoint) == (3, 0, 0)
@@ -95,7 +95,7 @@ def test_parity_counts_what_is_sure(tiny: TopDown) -> None:
     assert_array_equal(images, make_synthetic_crops((96, 128), 3))
 
 
-def test_what_cannot_be_exported_is_one_line(weights_file: Path, tmp_path: Path) -> None:
+def test_export_target_refuses_impossible_combinations(weights_file: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"must end in \.xml"):
         ExportTarget("openvino", tmp_path / "net.onnx")
     with pytest.raises(BackendError, match="--precision fp32 or fp16"):
@@ -114,7 +114,7 @@ def test_what_cannot_be_exported_is_one_line(weights_file: Path, tmp_path: Path)
         backends.build_backend(spec(), path, device="cpu", backend="onnx", precision="fp32")
 
 
-def test_a_net_that_may_run_in_bf16_is_compared_in_fp32(
+def test_build_parity_estimators_compares_in_fp32(
     weights_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = exported(tmp_path, weights_file, "openvino")
@@ -135,7 +135,7 @@ def images(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("batch", [None, 2])
-def test_int8_is_calibrated_and_runs(
+def test_export_net_in_int8_is_calibrated_and_runs(
     net: HRNet, weights_file: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, batch: int | None
 ) -> None:
     pytest.importorskip("nncf")
@@ -155,7 +155,7 @@ def test_int8_is_calibrated_and_runs(
         backends.build_backend(spec(), path, device="cpu", precision="fp32")
 
 
-def test_an_int8_net_beside_its_weights_is_found(
+def test_export_net_in_int8_is_found_beside_its_weights(
     weights_file: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("openvino")
@@ -172,7 +172,7 @@ def test_an_int8_net_beside_its_weights_is_found(
     assert _find_quantized_file(weights) is None
 
 
-def test_int8_without_its_package_is_one_line(
+def test_export_net_in_int8_needs_nncf(
     weights_file: Path, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from hrpose_cli.backends import quantize
@@ -183,12 +183,12 @@ def test_int8_without_its_package_is_one_line(
         exported(tmp_path, weights_file, "openvino", precision="int8", calibrate=CalibrationImages(images))
 
 
-def test_images_are_taken_from_the_whole_set() -> None:
+def test_spread_evenly_takes_images_from_the_whole_set() -> None:
     assert _spread_evenly(range(10), 300) == range(10)
     assert list(_spread_evenly(range(2064), 300))[:3] == [0, 6, 12]
 
 
-def test_another_programs_net_is_not_run_blindly(weights_file: Path, tmp_path: Path) -> None:
+def test_build_backend_refuses_nets_that_export_net_did_not_write(weights_file: Path, tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     path = exported(tmp_path, weights_file, "openvino")
     path.write_text(path.read_text().replace("<hrpose>", "<other>").replace("</hrpose>", "</other>"))
@@ -202,7 +202,7 @@ def test_another_programs_net_is_not_run_blindly(weights_file: Path, tmp_path: P
         backends.build_backend(spec(), path, device="cpu")
 
 
-def test_synthetic_crops_are_images() -> None:
+def test_make_synthetic_crops_gives_images() -> None:
     images = make_synthetic_crops((192, 256), 2)
     assert images.shape == (2, 256, 192, 3)
     assert images.dtype == np.uint8

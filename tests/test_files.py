@@ -28,7 +28,7 @@ def names(folder: Path) -> list[str]:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="asks the system which processes run")
-def test_what_a_killed_process_left_goes_and_nothing_else(tmp_path: Path) -> None:
+def test_remove_stale_files_removes_what_a_killed_process_left(tmp_path: Path) -> None:
     killed = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path / "a.trc")])
     assert killed.wait() == -9
     dead = f".{killed.pid}."
@@ -44,7 +44,7 @@ def test_what_a_killed_process_left_goes_and_nothing_else(tmp_path: Path) -> Non
     assert names(tmp_path) == sorted(kept)
 
 
-def test_a_folder_of_openpose_is_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_remove_stale_files_sweeps_a_folder_of_openpose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leftovers, "_is_process_alive", lambda process: process != 8)
     frame = "clip_000000000012_keypoints.json"
     for name in (f".8.{frame}", f".7.{frame}", ".8.notes", frame):
@@ -77,7 +77,7 @@ def test_atomic_write_writes_a_file_whole_or_not_at_all(
     path.unlink(missing_ok=True)
 
 
-def test_a_file_that_cannot_be_written_leaves_nothing(tmp_path: Path) -> None:
+def test_write_json_leaves_nothing_where_it_cannot_write(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(FormatError, match="cannot write"):
         write_json(tmp_path / "file" / "x.json", {})

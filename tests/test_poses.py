@@ -16,7 +16,7 @@ def people(n: int, **fields: np.ndarray) -> Poses:
     return Poses(xy, score, box, np.ones(n, np.float32), skeleton=MPII, **fields)
 
 
-def test_info_is_the_frame_without_its_pixels() -> None:
+def test_frame_info_is_the_frame_without_its_pixels() -> None:
     frame = Frame(np.zeros((4, 6, 3), np.uint8), 7, 0.5, "a.png")
     assert frame.info == FrameInfo((6, 4), 7, 0.5, "a.png")
     bare = FramePoses(frame, people(2)).without_pixels()
@@ -25,12 +25,12 @@ def test_info_is_the_frame_without_its_pixels() -> None:
     assert bare.without_pixels() is bare
 
 
-def test_a_skipped_frame_has_no_people() -> None:
+def test_frame_poses_people_fail_for_a_skipped_frame() -> None:
     with pytest.raises(AssertionError, match="skipped"):
         FramePoses(FrameInfo((6, 4)), None).people  # noqa: B018
 
 
-def test_concat_joins_the_fields_that_every_part_has() -> None:
+def test_poses_concat_joins_the_fields_that_every_part_has() -> None:
     ids, raw = np.array([4, 2]), np.zeros((2, 16, 2), np.float32)
     first, second = people(2, track_ids=ids, raw=raw), people(1, track_ids=np.array([9]))
     both = Poses.concat([first, second])
@@ -41,7 +41,7 @@ def test_concat_joins_the_fields_that_every_part_has() -> None:
     assert len(Poses.concat([Poses.none(MPII)] * 2)) == 0
 
 
-def test_measured_xy_is_raw_if_there_is_any() -> None:
+def test_poses_measured_xy_is_raw_if_there_is_any() -> None:
     plain = people(1)
     assert plain.measured_xy is plain.xy
     smooth = replace(plain, raw=plain.xy + 1)
@@ -55,7 +55,7 @@ def test_poses_say_which_shape_is_wrong() -> None:
         )
 
 
-def test_person_score_is_hrnets_rescoring() -> None:
+def test_poses_person_score_is_hrnets_rescoring() -> None:
     poses = people(1)
     counted = poses.score[0][poses.score[0] > 0.2]
     np.testing.assert_allclose(poses.person_score, [counted.mean() * 0.9], rtol=1e-6)
@@ -63,7 +63,7 @@ def test_person_score_is_hrnets_rescoring() -> None:
     assert silent.person_score.tolist() == [0.0]
 
 
-def test_best_people_come_first() -> None:
+def test_poses_best_gives_the_best_people_first() -> None:
     poses = people(3)
     ranked = poses.best(max_people=2)
     assert len(ranked) == 2
@@ -71,6 +71,6 @@ def test_best_people_come_first() -> None:
     assert len(poses.best(min_score=2.0)) == 0
 
 
-def test_a_frame_is_checked() -> None:
+def test_frame_refuses_images_that_are_not_uint8() -> None:
     with pytest.raises(ValueError, match="uint8"):
         Frame(np.zeros((2, 2, 3), np.float32))

@@ -8,5 +8,5 @@ from tests.reference import FOLDER
 AUTHORS = json.loads((FOLDER / "crowdpose_eval.json").read_text())
 
 
-def test_the_skeleton_is_that_of_the_annotations() -> None:
+def test_crowdpose_has_the_keypoints_of_the_annotations() -> None:
     assert list(CROWDPOSE.keypoints) == AUTHORS["gt"]["categories"][0]["keypoints"]

@@ -54,7 +54,7 @@ def ir(tmp_path: Path) -> Path:
     return path
 
 
-def test_convolutions_come_in_the_order_of_the_graph(ir: Path) -> None:
+def test_convolutions_are_in_the_order_of_the_graph(ir: Path) -> None:
     first, second = tinypose.convolutions(tinypose.open_graph(ir))
     assert (first.stride, first.groups, second.stride, second.groups) == ((1, 1), 1, (2, 2), 2)
     assert_array_equal(first.bias, [0, 1])
@@ -63,7 +63,7 @@ def test_convolutions_come_in_the_order_of_the_graph(ir: Path) -> None:
     assert_array_equal(second.bias, [18, 19])
 
 
-def test_another_graph_does_not_fit(ir: Path) -> None:
+def test_read_ir_refuses_another_graph(ir: Path) -> None:
     with pytest.raises(WeightsError, match="2 convolutions, this net"):
         tinypose.read_ir(ir, TINY)
 
@@ -71,7 +71,7 @@ def test_another_graph_does_not_fit(ir: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "says"), [("<net", "no OpenVINO IR"), ("<net/>", "0 convolutions"), (None, "cannot be read")]
 )
-def test_what_is_no_ir_is_said(ir: Path, content: str | None, says: str) -> None:
+def test_read_ir_refuses_other_files(ir: Path, content: str | None, says: str) -> None:
     if content is None:
         ir.with_suffix(".bin").unlink()
     else:
@@ -80,7 +80,7 @@ def test_what_is_no_ir_is_said(ir: Path, content: str | None, says: str) -> None
         tinypose.read_ir(ir)
 
 
-def test_constants_beyond_the_file_are_said(ir: Path) -> None:
+def test_read_ir_refuses_constants_beyond_the_file(ir: Path) -> None:
     ir.with_suffix(".bin").write_bytes(b"\0" * 8)
     with pytest.raises(WeightsError, match="damaged"):
         tinypose.read_ir(ir)
@@ -95,7 +95,7 @@ def upstream(node: fx.Node, seen: set[fx.Node]) -> Iterator[fx.Node]:
         yield node
 
 
-def test_convolutions_are_needed_in_the_order_of_the_graph(tiny: LiteHRNet) -> None:
+def test_needed_convolutions_are_in_the_order_of_the_graph(tiny: LiteHRNet) -> None:
     names = {module: name for name, module in tiny.named_modules()}
     wanted = [names[m.conv if isinstance(m, ConvBN) else m] for m in tinypose.needed(tiny)]
     kernels = {name for module, name in names.items() if isinstance(module, nn.Conv2d)}
@@ -104,7 +104,7 @@ def test_convolutions_are_needed_in_the_order_of_the_graph(tiny: LiteHRNet) -> N
 
 
 @torch.inference_mode()
-def test_a_folded_convolution_gets_an_identity_as_batch_norm() -> None:
+def test_fill_gives_a_folded_convolution_an_identity_batch_norm() -> None:
     module = ConvBN(4, 4, 3, stride=2, groups=4).eval()
     kernel, bias = rule.uniform("kernel", (4, 1, 3, 3)).astype(np.float32), np.arange(4, dtype=np.float32) - 2
     tinypose.fill(module, tinypose.Convolution(kernel, bias, (2, 2), 4))
@@ -116,7 +116,7 @@ def test_a_folded_convolution_gets_an_identity_as_batch_norm() -> None:
 @pytest.mark.parametrize(
     ("shape", "stride", "groups"), [((4, 1, 3, 3), (1, 1), 4), ((4, 1, 3, 3), (2, 2), 1), ((4, 4, 3, 3), (2, 2), 4)]
 )
-def test_another_convolution_is_refused(shape: tuple[int, ...], stride: tuple[int, int], groups: int) -> None:
+def test_fill_refuses_another_convolution(shape: tuple[int, ...], stride: tuple[int, int], groups: int) -> None:
     given = tinypose.Convolution(np.zeros(shape, np.float32), np.zeros(4, np.float32), stride, groups)
     with pytest.raises(ValueError, match="shape, stride, groups"):
         tinypose.fill(ConvBN(4, 4, 3, stride=2, groups=4), given)
