@@ -15,7 +15,7 @@ from hrpose_cli.errors import MediaError
 from hrpose_cli.estimation.top_down import TopDown
 from hrpose_cli.files import shipped_folder
 from hrpose_cli.media.inputs import open_clip
-from hrpose_cli.poses import Frame
+from tests.builders import frame
 from tests.conftest import bottom_up_file
 
 open_walk = partial(open_clip, str(shipped_folder("samples") / "walk.mp4"))
@@ -32,7 +32,7 @@ def test_spread_boxes_are_distinct_and_inside_the_frame(people: int) -> None:
 
 
 def test_crowd_replaces_what_the_detector_finds() -> None:
-    frames = [Frame(np.zeros((90, 70, 3), np.uint8), i) for i in range(2)]
+    frames = [frame(index=i) for i in range(2)]
     looked: list[Any] = []
 
     def detector(given: Any) -> Any:

@@ -18,7 +18,8 @@ from hrpose_cli.detection.boxes import GivenBoxes
 from hrpose_cli.errors import UsageError
 from hrpose_cli.estimation.bottom_up import BottomUp
 from hrpose_cli.estimation.top_down import TopDown
-from hrpose_cli.poses import Boxes, Frame, Poses
+from hrpose_cli.poses import Frame, Poses
+from tests.builders import boxes, frame
 from tests.conftest import spec
 from tests.reference import FOLDER, load
 
@@ -64,15 +65,15 @@ def test_keypoint_rows_keep_everyone_of_a_bottom_up_net(tiny: TopDown) -> None:
             return [people(0)[np.zeros(3, int)]]
 
     net = Known(tiny.backend, replace(spec(), architecture="higher_hrnet"))
-    frames = [Frame(np.zeros((40, 40, 3), np.uint8), 7)]
+    frames = [frame(index=7)]
     assert [len(rows) for rows in evaluate.keypoint_rows(frames, net, evaluate.EvalProtocol())] == [3]
 
 
 @pytest.mark.parametrize("nms_oks", [0.7, 1.0])
 def test_keypoint_rows_drop_people_of_a_top_down_net_by_the_protocol_only(tiny: TopDown, nms_oks: float) -> None:
-    twice = GivenBoxes({}, {7: Boxes(np.array([[1, 1, 30, 39]] * 2, np.float32), np.ones(2, np.float32))})
+    twice = GivenBoxes({}, {7: boxes([1, 1, 30, 39], [1, 1, 30, 39])})
     net = replace(tiny, detector=twice, nms_oks=nms_oks)
-    frames = [Frame(np.zeros((40, 40, 3), np.uint8), 7)]
+    frames = [frame(index=7)]
     assert [len(rows) for rows in evaluate.keypoint_rows(frames, net, evaluate.EvalProtocol(nms="none"))] == [2]
 
 
@@ -88,8 +89,7 @@ def test_ground_truth_boxes_are_cleaned_and_leave_out_people_without_keypoints()
     ]
     images = [{"id": 4, "width": 20, "height": 30}]
     truth = SimpleNamespace(getImgIds=lambda: [4], loadImgs=lambda _: images, imgToAnns={4: rows})
-    boxes = evaluate.ground_truth_boxes(truth, "classic").by_index[4]
-    assert boxes.xyxy.tolist() == [[0, 3, 19, 29]]
+    assert evaluate.ground_truth_boxes(truth, "classic").by_index[4].xyxy.tolist() == [[0, 3, 19, 29]]
     assert evaluate.ground_truth_boxes(truth, "dark").by_index[4].xyxy.tolist() == [[0, 3, 20, 30]]
 
 

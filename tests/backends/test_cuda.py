@@ -28,8 +28,8 @@ from hrpose_cli.estimation.heatmaps import DECODERS, merge_flip
 from hrpose_cli.estimation.precision import build_backend
 from hrpose_cli.estimation.top_down import TopDown
 from hrpose_cli.nets.hrnet import HRNet
-from hrpose_cli.poses import Boxes, Frame
 from tests.backends.builders import assert_close, plain_heatmaps, random_crops
+from tests.builders import boxes, frame
 from tests.conftest import spec
 
 SIZE = (96, 128)
@@ -207,7 +207,7 @@ class There(TorchBackend):
 
 @pytest.mark.parametrize("flip", [False, True])
 def test_cuda_backend_does_not_change_the_poses_of_top_down(net: HRNet, flip: bool) -> None:
-    frames = [Frame(np.random.default_rng(i).integers(0, 255, (91, 77, 3), np.uint8), i) for i in range(5)]
+    frames = [frame((77, 91), i, seed=i) for i in range(5)]
     plain = TopDown(WholeImage(), There(net), spec(), flip_test=flip, batch_size=3)
     for want, found in zip(plain(frames), replace(plain, backend=backend(net))(frames), strict=True):
         assert_allclose(found.xy, want.xy, atol=1e-3)
@@ -253,11 +253,10 @@ def test_top_down_on_cuda_waits_for_nothing_before_the_keypoints_come_back(
     net: HRNet, decode: str, mode: CropMode
 ) -> None:
     made = TopDown(WholeImage(), backend(net), spec(), decode=decode, flip_test=True, crop=mode)
-    frame = Frame(np.random.default_rng(0).integers(0, 255, (91, 77, 3), np.uint8))
-    boxes = Boxes(np.array([[5, 5, 60, 80], [20, 1, 50, 90]], np.float32), np.ones(2, np.float32))
+    frames, found = [frame((77, 91), seed=0)], [boxes([5, 5, 60, 80], [20, 1, 50, 90])]
 
     def work() -> Tensor:
-        (crops,) = made.crops([frame], [boxes])
+        (crops,) = made.crops(frames, found)
         return made.decoder.decode(made.net(crops.images), crops.to_frame)[0]
 
     work()  # constants go there once, and a capture waits
@@ -281,9 +280,9 @@ def test_top_down_on_cuda_leaves_and_fetches_nothing_on_the_cpu(
     made = TopDown(WholeImage(), None, spec(), decode=decode, crop=mode)  # type: ignore[arg-type]
 
     def work() -> tuple[Tensor, Tensor]:
-        frame, heatmaps = empty(np.zeros((50, 40, 3), np.uint8), CARD), torch.empty(2, 17, 32, 24, device=CARD)
+        pixels, heatmaps = empty(np.zeros((50, 40, 3), np.uint8), CARD), torch.empty(2, 17, 32, 24, device=CARD)
         merged = merge_flip(heatmaps, heatmaps, _mirror_on_device("coco", CARD), shift=True)
-        images = mirror_images(made.cropper.sample(frame, [[1, 2, 30, 40]]).images)
+        images = mirror_images(made.cropper.sample(pixels, [[1, 2, 30, 40]]).images)
         return images, made.decoder.decode(merged, np.zeros((2, 2, 3)))[0]
 
     with FakeTensorMode(allow_non_fake_inputs=True):

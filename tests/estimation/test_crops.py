@@ -10,7 +10,7 @@ from hrpose_cli import geometry
 from hrpose_cli.backends.device import upload
 from hrpose_cli.estimation import crops
 from hrpose_cli.estimation.crops import _sample_crops
-from hrpose_cli.poses import Boxes, Frame
+from tests.builders import boxes, frame
 from tests.reference import load
 
 WARP = load("warp")
@@ -105,12 +105,13 @@ def test_sample_crops_on_a_device_matches_cut_crops(
     rng = np.random.default_rng(sum(size))
     image = np.rot90(rng.integers(0, 256, (*size, 3), np.uint8))  # of odd sides, and not contiguous
     corner = rng.uniform(-60, max(size) + 20, (24, 2))
-    boxes = np.concatenate([corner, corner + rng.uniform(0.1, 300, (24, 2))], axis=1)
-    boxes = np.concatenate([boxes, [[0, 0, size[1], size[0]], [-900, -900, -800, -700]]])
+    xyxy = np.concatenate([corner, corner + rng.uniform(0.1, 300, (24, 2))], axis=1)
+    xyxy = np.concatenate([xyxy, [[0, 0, size[1], size[0]], [-900, -900, -800, -700]]])
     for padding in (1.0, 1.25):
-        want = crops.cut_crops(image, boxes, (96, 128), geometry=name, mode=mode, padding=padding)
-        frame = crops.upload(image, "cpu")
-        found = crops._sample_crops(frame, boxes, (96, 128), geometry=name, mode=mode, padding=padding)
+        want = crops.cut_crops(image, xyxy, (96, 128), geometry=name, mode=mode, padding=padding)
+        found = crops._sample_crops(
+            crops.upload(image, "cpu"), xyxy, (96, 128), geometry=name, mode=mode, padding=padding
+        )
         assert_same_images(found.images, want.images)
         assert_array_equal(found.to_frame, want.to_frame)
 
@@ -171,13 +172,13 @@ def test_cut_crops_to_frame_takes_the_crop_centre_to_the_box_centre(
 
 @pytest.mark.parametrize("most", [1, 2, 4, 9])
 def test_cut_batches_gives_everyone_once_in_order(most: int) -> None:
-    frames = [Frame(np.random.default_rng(i).integers(0, 255, (60, 50, 3), np.uint8), i) for i in range(3)]
-    xyxy = np.array([[1, 2, 30, 40], [5, 5, 45, 55], [0, 0, 9, 20]], np.float32)
-    boxes = [Boxes(xyxy[:n], np.ones(n, np.float32)) for n in (3, 0, 2)]
+    frames = [frame((50, 60), i, seed=i) for i in range(3)]
+    xyxy = [[1, 2, 30, 40], [5, 5, 45, 55], [0, 0, 9, 20]]
+    found = [boxes(*xyxy[:n]) for n in (3, 0, 2)]
     cropper = crops.Cropper((24, 32), padding=1.1, mode="pad")
-    batches = list(cropper.cut_batches(frames, boxes, most))
+    batches = list(cropper.cut_batches(frames, found, most))
     assert [len(batch) for batch in batches] == [min(most, 5 - start) for start in range(0, 5, most)]
-    want = [cropper.cut(frame.image, found.xyxy) for frame, found in zip(frames, boxes, strict=True)]
+    want = [cropper.cut(f.image, b.xyxy) for f, b in zip(frames, found, strict=True)]
     for field in ("images", "to_frame"):
         whole = np.concatenate([getattr(each, field) for each in want])
         assert_array_equal(np.concatenate([getattr(batch, field) for batch in batches]), whole)

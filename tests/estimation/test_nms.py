@@ -8,6 +8,7 @@ from hrpose_cli import geometry
 from hrpose_cli.estimation import nms as people
 from hrpose_cli.poses import Poses
 from hrpose_cli.skeletons import COCO
+from tests.builders import person
 from tests.reference import FOLDER, load
 
 OKS, SETS = load("oks"), json.loads((FOLDER / "oks.json").read_text())["sets"]
@@ -43,11 +44,10 @@ def test_oks_nms_with_nobody() -> None:
 
 def standing(shift: float, shown: int = 17, box_score: float = 0.9) -> Poses:
     """Somebody 200 px tall whose first keypoints are seen; the others are guessed somewhere else for every shift."""
-    xy = np.stack([np.linspace(20, 80, 17) + shift, np.linspace(10, 190, 17)], axis=1)
-    xy[shown:] += 20 * shift
+    body = np.stack([np.linspace(20, 80, 17), np.linspace(10, 190, 17)], axis=1)
+    body[shown:] += 20 * shift
     score = np.where(np.arange(17) < shown, 0.8, 0.1)
-    arrays = (xy[None], score[None], np.array([[shift, 0, 100 + shift, 200]]), np.array([box_score]))
-    return Poses(*(a.astype(np.float32) for a in arrays))
+    return person(shift, body=body, box=(0, 0, 100, 200), score=score, box_score=box_score)
 
 
 @pytest.mark.parametrize(
