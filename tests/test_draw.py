@@ -7,30 +7,10 @@ import pytest
 from hrpose_cli.draw import _PERSON_COLORS, _SIDE_COLORS, DrawStyle, draw_heatmaps, draw_poses
 from hrpose_cli.poses import Poses
 from hrpose_cli.skeletons import COCO, CROWDPOSE, MPII, SKELETONS, Skeleton
+from tests.builders import STANDING, people, person
 
-# A person of 100 px seen from the front: their right side is on the left of the image.
-STANDING = np.asarray(
-    [
-        (50, 10), (53, 7), (47, 7), (57, 9), (43, 9), (65, 25), (35, 25), (72, 42), (28, 42),
-        (75, 58), (25, 58), (60, 58), (40, 58), (61, 78), (39, 78), (62, 97), (38, 97),
-    ],
-    np.float32,
-)  # fmt: skip
 LEFT_KNEE, LEFT_ANKLE, RIGHT_KNEE = 13, 15, 14
 BACKGROUNDS = ("keep", "black", "transparent")
-
-
-def person(scale: float = 1.0, shift: tuple[float, float] = (0, 0), score: float = 0.9) -> Poses:
-    xy = STANDING[None] * np.float32(scale) + np.asarray(shift, np.float32)
-    box = np.asarray([[15, 0, 85, 105]], np.float32) * np.float32(scale) + np.tile(shift, 2).astype(np.float32)
-    return Poses(xy, np.full((1, 17), score, np.float32), box, np.ones(1, np.float32))
-
-
-def anyone(skeleton: Skeleton) -> Poses:
-    k = len(skeleton)
-    xy = np.random.default_rng(0).uniform(10, 90, (2, k, 2)).astype(np.float32)
-    box = np.asarray([[10, 10, 90, 90]] * 2, np.float32)
-    return Poses(xy, np.ones((2, k), np.float32), box, np.ones(2, np.float32), skeleton=skeleton)
 
 
 def image(width: int = 100, height: int = 110, grey: int = 128) -> np.ndarray:
@@ -56,7 +36,7 @@ def shin(width: int, height: int, poses: Poses, **style: float) -> float:
 def test_draw_poses_gives_an_image_of_the_same_size(name: str, background: str) -> None:
     picture, skeleton = image(), SKELETONS[name]
     style = DrawStyle(background=background, boxes=True, scores=True)
-    drawn = draw_poses(picture, anyone(skeleton), style=style)
+    drawn = draw_poses(picture, people(2, size=(100, 100), skeleton=skeleton), style=style)
     assert drawn.dtype == np.uint8
     assert drawn.shape == (110, 100, 4 if background == "transparent" else 3)
     assert (picture == 128).all()
@@ -87,7 +67,7 @@ def test_draw_poses_takes_only_rgb_bytes(image: np.ndarray) -> None:
 
 
 def test_draw_poses_colors_left_right_and_middle() -> None:
-    poses = person(4)
+    poses = person(size=4)
     drawn = draw_poses(image(400, 440), poses)
     assert tuple(drawn[middle(poses, LEFT_KNEE, LEFT_ANKLE)]) == _SIDE_COLORS["left"]
     assert tuple(drawn[middle(poses, RIGHT_KNEE, RIGHT_KNEE)]) == _SIDE_COLORS["right"]
@@ -98,7 +78,7 @@ def test_draw_poses_colors_left_right_and_middle() -> None:
 def test_draw_poses_colors_a_limb_from_the_middle_like_its_side(
     skeleton: Skeleton, limb: tuple[int, int], side: str
 ) -> None:
-    poses = anyone(skeleton)[:1]
+    poses = people(2, size=(100, 100), skeleton=skeleton)[:1]
     poses.xy[0, limb, :] = (20, 50), (80, 50)
     poses.score[:] = 0
     poses.score[0, limb] = 1
@@ -106,7 +86,7 @@ def test_draw_poses_colors_a_limb_from_the_middle_like_its_side(
 
 
 def test_draw_poses_colors_people_by_index_or_track_id() -> None:
-    poses = Poses.concat([person(4), person(4, (300, 0))])
+    poses = Poses.concat([person(size=4), person(300, size=4)])
     style = DrawStyle(colors="person")
     spots = [middle(poses[i : i + 1], LEFT_KNEE, LEFT_ANKLE) for i in range(2)]
     by_index = draw_poses(image(700, 440), poses, style=style)
@@ -129,7 +109,7 @@ def test_draw_poses_leaves_out_keypoints_below_the_threshold() -> None:
 
 
 def test_draw_poses_transparent_has_an_anti_aliased_alpha() -> None:
-    poses = person(4)
+    poses = person(size=4)
     drawn = draw_poses(image(400, 440), poses, style=DrawStyle(background="transparent"))
     alpha = drawn[..., 3]
     assert alpha[middle(poses, LEFT_KNEE, LEFT_ANKLE)] == 255
@@ -140,7 +120,7 @@ def test_draw_poses_transparent_has_an_anti_aliased_alpha() -> None:
 
 @pytest.mark.parametrize("grey", [0, 90, 255])
 def test_draw_poses_transparent_over_an_image_is_the_image_drawn_on(grey: int) -> None:
-    under, poses = image(400, 440, grey), person(4)
+    under, poses = image(400, 440, grey), person(size=4)
     layer = draw_poses(under, poses, style=DrawStyle(background="transparent")).astype(float)
     alpha = layer[..., 3:] / 255
     over = layer[..., :3] * alpha + under * (1 - alpha)
@@ -166,16 +146,16 @@ def test_draw_poses_of_a_mirrored_person_is_the_mirrored_image() -> None:
 
 
 def test_draw_poses_lines_grow_with_the_person_within_bounds() -> None:
-    widths = [shin(900, 900, person(scale)) for scale in (0.5, 1, 2, 4, 8)]
+    widths = [shin(900, 900, person(size=scale)) for scale in (0.5, 1, 2, 4, 8)]
     assert 2 < widths[0] == pytest.approx(widths[1], abs=0.5)  # as thin as can be read
     assert widths[1] < widths[2] - 0.5 < widths[3] - 1.5 < widths[4] - 4
-    everywhere = person(4)
+    everywhere = person(size=4)
     everywhere.box[:] = -1e9, -1e9, 1e9, 1e9
     assert shin(440, 440, everywhere) < 10
 
 
 def test_draw_style_thickness_is_a_factor() -> None:
-    thin, usual, thick = (shin(440, 440, person(4), thickness=factor) for factor in (0.5, 1, 2))
+    thin, usual, thick = (shin(440, 440, person(size=4), thickness=factor) for factor in (0.5, 1, 2))
     assert thin < usual - 1 < thick - 4
 
 
@@ -184,13 +164,13 @@ def test_draw_poses_lines_grow_with_the_image() -> None:
 
 
 def test_draw_poses_takes_the_size_from_keypoints_without_boxes() -> None:
-    poses = person(4)
+    poses = person(size=4)
     poses.box[:] = 0
-    assert shin(440, 440, poses) == pytest.approx(shin(440, 440, person(4)), rel=0.2)
+    assert shin(440, 440, poses) == pytest.approx(shin(440, 440, person(size=4)), rel=0.2)
 
 
 def test_draw_poses_covers_small_people_by_large_ones() -> None:
-    large, small = person(4), person(1, (200, 300))
+    large, small = person(size=4), person(200, 300)
     alone = draw_poses(image(400, 440), large)
     both = draw_poses(image(400, 440), Poses.concat([large, small]))
     cover = draw_poses(image(400, 440), large, style=DrawStyle(background="transparent"))[..., 3] == 255
@@ -230,7 +210,7 @@ def test_draw_poses_draws_the_visible_part_of_a_limb_that_ends_far_away() -> Non
 
 
 def test_draw_poses_draws_boxes_and_labels() -> None:
-    poses = person(3, (100, 60))
+    poses = person(100, 60, size=3)
     plain = draw_poses(image(500, 500), poses)
     boxed = draw_poses(image(500, 500), poses, style=DrawStyle(boxes=True))
     labelled = draw_poses(image(500, 500), poses, style=DrawStyle(scores=True))

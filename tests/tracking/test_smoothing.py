@@ -1,6 +1,5 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from scipy.signal import butter, sosfiltfilt
 
 from benchmarks.jitter import RATES, lag, rest
 from hrpose_cli.errors import InputError
-from hrpose_cli.poses import FrameInfo, FramePoses, Poses
+from hrpose_cli.poses import FramePoses, Poses
 from hrpose_cli.skeletons import COCO
 from hrpose_cli.tracking.smoothing import (
     OneEuro,
@@ -22,10 +21,12 @@ from hrpose_cli.tracking.smoothing import (
     interpolate_poses,
     smooth_butterworth,
 )
+from tests.builders import frame_poses, person
 
 K = len(COCO)
 RNG = np.random.default_rng(0)
 BODY = RNG.uniform((20, 20), (80, 180), (K, 2))  # px; 200 px high with its box
+BOX = (0, 0, 100, 200)
 
 
 def moved(x: float, y: float = 0) -> np.ndarray:
@@ -33,34 +34,21 @@ def moved(x: float, y: float = 0) -> np.ndarray:
     return BODY + np.asarray([x, y])
 
 
-def people(*where: tuple[float, float], track_ids: Any = None, score: float = 0.9) -> Poses:
+def people(*where: tuple[float, float], track_ids: Iterable[int] = range(1, 9)) -> Poses:
     """One body for each (x, y) that it is shifted by."""
-    shift = np.asarray(where, np.float32).reshape(-1, 2)
-    box = np.tile(shift, 2) + np.asarray([0, 0, 100, 200], np.float32)
-    scores = np.full((len(shift), K), score, np.float32)
-    track_ids = np.arange(1, len(shift) + 1) if track_ids is None else np.asarray(track_ids, np.int64)
-    return Poses(
-        (BODY + shift[:, None]).astype(np.float32),
-        scores,
-        box,
-        np.full(len(shift), 0.9, np.float32),
-        track_ids=track_ids,
-    )
-
-
-def at(poses: Poses, time: float | None, index: int = 0, name: str = "") -> FramePoses:
-    return FramePoses(FrameInfo((640, 480), index, time, name), poses)
+    found = [person(*shift, body=BODY, box=BOX, track_ids=[i]) for shift, i in zip(where, track_ids, strict=False)]
+    return Poses.concat(found) if found else replace(Poses.none(), track_ids=np.zeros(0, np.int64))
 
 
 def smooth(smoother: OneEuro, poses: Poses, time: float) -> Poses:
-    return smoother(at(poses, time)).people
+    return smoother(frame_poses(poses, time=time)).people
 
 
 def clip(path: np.ndarray, rate: float = 50.0, times: np.ndarray | None = None) -> list[FramePoses]:
     """One person along (F,) px; NaN where they are not found."""
     times = np.arange(len(path)) / rate if times is None else times
     shown = [people() if np.isnan(x) else people((x, 0)) for x in path]
-    return [at(p, float(t), i) for i, (p, t) in enumerate(zip(shown, times, strict=True))]
+    return [frame_poses(p, i, float(t)) for i, (p, t) in enumerate(zip(shown, times, strict=True))]
 
 
 def track(records: list[FramePoses], field: str = "xy") -> np.ndarray:
@@ -216,7 +204,7 @@ def test_butterworth_keeps_the_order_of_people_and_all_frames() -> None:
         both = people((i, 0), (300, 0), track_ids=[9, 2])
         return both[[1, 0]] if i % 2 else both[[0]] if i == 10 else both
 
-    records = [at(frame(i), i / 50, i, f"{i}.png") for i in range(40)]
+    records = [frame_poses(frame(i), i, i / 50, name=f"{i}.png") for i in range(40)]
     found = smooth_butterworth(records)
     assert [r.frame for r in found] == [r.frame for r in records]
     for before, after in zip(records, found, strict=True):
@@ -233,7 +221,7 @@ def test_butterworth_refuses_what_it_cannot_do() -> None:
         smooth_butterworth(clip(np.arange(20.0), rate=10))
     check_cutoff(4, 10)
     with pytest.raises(ValueError, match="times"):
-        smooth_butterworth([at(people((0, 0)), None)])
+        smooth_butterworth([frame_poses(people((0, 0)))])
     assert smooth_butterworth([]) == []
     nobody = [replace(r, poses=Poses.none()) for r in clip(np.full(30, np.nan))]
     assert [len(r.poses) for r in smooth_butterworth(nobody)] == [0] * 30
