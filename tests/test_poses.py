@@ -8,12 +8,7 @@ from numpy.testing import assert_array_equal
 
 from hrpose_cli.poses import Frame, FrameInfo, FramePoses, Poses
 from hrpose_cli.skeletons import MPII
-
-
-def people(n: int, **fields: np.ndarray) -> Poses:
-    xy = np.arange(n * 16 * 2, dtype=np.float32).reshape(n, 16, 2)
-    score, box = np.ones((n, 16), np.float32), np.ones((n, 4), np.float32)
-    return Poses(xy, score, box, np.ones(n, np.float32), skeleton=MPII, **fields)
+from tests.builders import people
 
 
 def test_frame_info_is_the_frame_without_its_pixels() -> None:
@@ -32,7 +27,7 @@ def test_frame_poses_people_fail_for_a_skipped_frame() -> None:
 
 def test_poses_concat_joins_the_fields_that_every_part_has() -> None:
     ids, raw = np.array([4, 2]), np.zeros((2, 16, 2), np.float32)
-    first, second = people(2, track_ids=ids, raw=raw), people(1, track_ids=np.array([9]))
+    first, second = people(2, skeleton=MPII, track_ids=ids, raw=raw), people(1, skeleton=MPII, track_ids=np.array([9]))
     both = Poses.concat([first, second])
     assert both.track_ids.tolist() == [4, 2, 9]
     assert_array_equal(both.xy, [*first.xy, *second.xy])
@@ -58,7 +53,7 @@ def test_poses_say_which_shape_is_wrong() -> None:
 def test_poses_person_score_is_hrnets_rescoring() -> None:
     poses = people(1)
     counted = poses.score[0][poses.score[0] > 0.2]
-    np.testing.assert_allclose(poses.person_score, [counted.mean() * 0.9], rtol=1e-6)
+    np.testing.assert_allclose(poses.person_score, counted.mean() * poses.box_score, rtol=1e-6)
     silent = Poses(poses.xy, poses.score * 0, poses.box, poses.box_score)
     assert silent.person_score.tolist() == [0.0]
 

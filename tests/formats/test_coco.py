@@ -11,9 +11,10 @@ import pytest
 from hrpose_cli.files import write_json
 from hrpose_cli.formats.coco import open_coco
 from hrpose_cli.formats.pose_file import read_pose_file
-from hrpose_cli.poses import FrameInfo, FramePoses, PoseHeader, Poses
+from hrpose_cli.poses import PoseHeader, Poses
 from hrpose_cli.skeletons import COCO, SKELETONS
-from tests.formats.builders import FILES, HEADER, at, clip, poses, renamed, save
+from tests.builders import frame_poses, people
+from tests.formats.builders import FILES, HEADER, clip, renamed, save
 
 
 def test_open_coco_streams_the_dictionary(tmp_path: Path) -> None:
@@ -94,9 +95,9 @@ def test_read_coco_keeps_unlabelled_keypoints_and_leaves_crowds_out(tmp_path: Pa
 
 @pytest.mark.parametrize("name", ["jsonl", "npz"])
 def test_open_coco_writes_unknown_keypoints_as_unlabelled(tmp_path: Path, name: str) -> None:
-    people = poses(1, full=False)
-    people.xy[0, 3], people.score[0, 4] = np.nan, np.nan
-    save(tmp_path / FILES[name], [at(people, 0, (640, 480), 0.0)])
+    one = people(1)
+    one.xy[0, 3], one.score[0, 4] = np.nan, np.nan
+    save(tmp_path / FILES[name], [frame_poses(one, 0, 0.0)])
     header, records = read_pose_file(tmp_path / FILES[name])
     save(tmp_path / "a.json", records, header)
     (row,) = json.loads((tmp_path / "a.json").read_bytes(), parse_constant=pytest.fail)["annotations"]
@@ -125,24 +126,13 @@ def test_read_coco_takes_track_ids_only_if_everyone_has_one(tmp_path: Path) -> N
     assert record.poses.track_ids is None
 
 
-def people(n: int = 2, skeleton=COCO) -> Poses:
-    rng = np.random.default_rng(n)
-    box = np.array([[10, 20, 60, 140], [80, 30, 150, 190], [0, 0, 9, 9]], np.float32)[:n]
-    spread = rng.random((n, len(skeleton), 2)) * (box[:, None, 2:] - box[:, None, :2])
-    score = np.linspace(0.2, 0.9, n * len(skeleton)).reshape(n, -1)
-    return Poses(
-        (box[:, None, :2] + spread).astype(np.float32), score.astype(np.float32), box,
-        np.linspace(0.9, 0.8, n).astype(np.float32), skeleton=skeleton,
-    )  # fmt: skip
-
-
 @pytest.mark.parametrize("skeleton", SKELETONS.values(), ids=list(SKELETONS))
 def test_pycocotools_loads_what_open_coco_writes_for_every_skeleton(tmp_path: Path, skeleton) -> None:
     from pycocotools import coco as reference
 
     with open_coco(tmp_path / "poses.json", PoseHeader({"version": "x"}, skeleton, threshold=0.5)) as out:
-        out.write(FramePoses(FrameInfo((8, 9), name="tё st.jpg"), people(2, skeleton)))
-        out.write(FramePoses(FrameInfo((6, 5), 1, name="empty.jpg"), Poses.none(skeleton)))
+        out.write(frame_poses(people(2, skeleton=skeleton), size=(8, 9), name="tё st.jpg"))
+        out.write(frame_poses(Poses.none(skeleton), 1, name="empty.jpg"))
     loaded = reference.COCO(str(tmp_path / "poses.json"))
     assert [i["file_name"] for i in loaded.loadImgs(loaded.getImgIds())] == ["tё st.jpg", "empty.jpg"]
     assert loaded.loadImgs(1)[0]["width"] == 8

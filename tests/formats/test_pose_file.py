@@ -17,7 +17,8 @@ from hrpose_cli.formats.losses import LOSSES
 from hrpose_cli.formats.pose_file import POSE_FORMATS, PoseFile, find_format, open_writer, open_writers, read_pose_file
 from hrpose_cli.poses import PoseHeader
 from hrpose_cli.skeletons import SKELETONS, Skeleton
-from tests.formats.builders import FILES, HEADER, READABLE, at, clip, ended, poses, renamed, same, save
+from tests.builders import frame_poses, people
+from tests.formats.builders import FILES, HEADER, READABLE, clip, ended, renamed, same, save
 
 
 @pytest.mark.parametrize("name", READABLE)
@@ -49,7 +50,7 @@ def test_read_pose_file_gives_back_what_open_writer_wrote(
 
 @pytest.mark.parametrize("name", ["jsonl", "npz"])
 def test_read_pose_file_loses_nothing_of_jsonl_and_npz(tmp_path: Path, name: str) -> None:
-    records = [*clip(2, 0, 1), at(poses(1, full=False), 9, (30, 20), None, "é/ a.png")]
+    records = [*clip(2, 0, 1), frame_poses(people(1), 9, size=(30, 20), name="é/ a.png")]
     save(tmp_path / FILES[name], records)
     header, again = read_pose_file(tmp_path / FILES[name])
     assert header == HEADER

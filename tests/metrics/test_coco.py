@@ -3,36 +3,24 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from hrpose_cli.errors import FormatError, InputError
 from hrpose_cli.formats.coco import coco_results, open_coco
 from hrpose_cli.metrics import coco
-from hrpose_cli.poses import FrameInfo, FramePoses, PoseHeader, Poses
-from hrpose_cli.skeletons import COCO
-
-
-def people(n: int = 2, skeleton=COCO) -> Poses:
-    rng = np.random.default_rng(n)
-    box = np.array([[10, 20, 60, 140], [80, 30, 150, 190], [0, 0, 9, 9]], np.float32)[:n]
-    spread = rng.random((n, len(skeleton), 2)) * (box[:, None, 2:] - box[:, None, :2])
-    score = np.linspace(0.2, 0.9, n * len(skeleton)).reshape(n, -1)
-    return Poses(
-        (box[:, None, :2] + spread).astype(np.float32), score.astype(np.float32), box,
-        np.linspace(0.9, 0.8, n).astype(np.float32), skeleton=skeleton,
-    )  # fmt: skip
+from hrpose_cli.poses import PoseHeader
+from tests.builders import frame_poses, people
 
 
 @pytest.fixture
 def truth(tmp_path: Path) -> Path:
     with open_coco(tmp_path / "truth.json", PoseHeader(threshold=0.0)) as out:
-        out.write(FramePoses(FrameInfo((200, 200), name="a.jpg"), people()))
+        out.write(frame_poses(people(2), name="a.jpg"))
     return tmp_path / "truth.json"
 
 
 def test_evaluate_coco_of_the_truth_itself_is_1(truth: Path) -> None:
-    found = coco_results(people(), 1)
+    found = coco_results(people(2), 1)
     numbers = coco.evaluate_coco(coco.load_coco(truth), found)
     assert numbers["AP"] == numbers["AR"] == 1.0
     rows = [{k: row[k] for k in ("image_id", "category_id", "bbox", "score")} for row in found]
@@ -53,7 +41,7 @@ def test_load_coco_completes_annotations(truth: Path) -> None:
     truth.write_text(json.dumps(content))
     loaded = coco.load_coco(truth)
     assert [row["num_keypoints"] for row in loaded.dataset["annotations"]] == [17, 0]
-    assert coco.evaluate_coco(loaded, coco_results(people(), 1))["AR"] == 1.0
+    assert coco.evaluate_coco(loaded, coco_results(people(2), 1))["AR"] == 1.0
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"images": []}'])
@@ -77,7 +65,7 @@ def test_evaluate_coco_refuses_results_of_other_images(truth: Path) -> None:
 
 def test_evaluate_coco_ignores_the_box_of_a_keypoint_result(truth: Path) -> None:
     annotated = coco.load_coco(truth)
-    rows = coco_results(people(), 1)
+    rows = coco_results(people(2), 1)
     rows += [row | {"keypoints": [0, 0, 1] * 16 + [60, 60, 1], "score": 0.99} for row in rows[:1]]  # a large miss
     small = [row | {"bbox": [0, 0, 1, 1]} for row in rows]
     bare = [{k: v for k, v in row.items() if k != "bbox"} for row in rows]
