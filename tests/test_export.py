@@ -15,7 +15,7 @@ from hrpose_cli.backends.openvino import _find_quantized_file
 from hrpose_cli.backends.pytorch import TorchBackend
 from hrpose_cli.detection.boxes import WholeImage
 from hrpose_cli.errors import BackendError, InputError, WeightsError
-from hrpose_cli.estimation import precision as backends
+from hrpose_cli.estimation import precision
 from hrpose_cli.estimation.top_down import TopDown
 from hrpose_cli.export import (
     _EXPORT_FORMATS,
@@ -57,8 +57,8 @@ def test_export_net_writes_a_net_that_is_found_and_gives_the_same(
     assert (read_export_info(path).precision, read_export_info(path).batch) == ("fp32", batch)
     images = make_synthetic_crops((96, 128), 6)
     want = TorchBackend(net)(images)
-    for name in backends._BACKENDS_BY_SUFFIX[path.suffix]:
-        heatmaps = backends.build_backend(found, path, device="cpu", backend=name)(images)
+    for name in precision._BACKENDS_BY_SUFFIX[path.suffix]:
+        heatmaps = precision.build_backend(found, path, device="cpu", backend=name)(images)
         assert_allclose(heatmaps, want, rtol=0, atol=1e-5 * float(want.abs().max()))
 
 
@@ -111,7 +111,7 @@ def test_export_target_refuses_impossible_combinations(weights_file: Path, tmp_p
     with pytest.raises(WeightsError, match="exported net"):
         load_net(spec(), path)
     with pytest.raises(BackendError, match="--precision fp16"):
-        backends.build_backend(spec(), path, device="cpu", backend="onnx", precision="fp32")
+        precision.build_backend(spec(), path, device="cpu", backend="onnx", precision="fp32")
 
 
 def test_build_parity_estimators_compares_in_fp32(
@@ -119,8 +119,8 @@ def test_build_parity_estimators_compares_in_fp32(
 ) -> None:
     path = exported(tmp_path, weights_file, "openvino")
     monkeypatch.setattr("hrpose_cli.backends.openvino_precisions", lambda: ("fp32", "bf16"))
-    monkeypatch.setattr(backends, "_try_once", lambda *_: {"bf16": 1.0})
-    assert backends.choose_runtime(path, spec(), device="cpu").precision == "bf16"
+    monkeypatch.setattr(precision, "_try_once", lambda *_: {"bf16": 1.0})
+    assert precision.choose_runtime(path, spec(), device="cpu").precision == "bf16"
     assert build_parity_estimators(spec(), weights_file, path)[1].backend.precision == "fp32"
 
 
@@ -146,13 +146,13 @@ def test_export_net_in_int8_is_calibrated_and_runs(
     facts = inspect_weights(path)
     assert (facts["precision"], facts["calibration_crops"]) == ("int8", "3")
     assert facts["weights_sha256"] == sha256_file(weights_file)
-    backend = backends.build_backend(find_weights(str(path))[0], path, device="cpu")
+    backend = precision.build_backend(find_weights(str(path))[0], path, device="cpu")
     assert (backend.name, backend.precision) == ("openvino", "int8")
     images = make_synthetic_crops((96, 128), 3)
     want = TorchBackend(net)(images)
     assert_allclose(backend(images), want, rtol=0, atol=0.3 * float(want.abs().max()))
     with pytest.raises(BackendError, match="--precision int8"):
-        backends.build_backend(spec(), path, device="cpu", precision="fp32")
+        precision.build_backend(spec(), path, device="cpu", precision="fp32")
 
 
 def test_export_net_in_int8_is_found_beside_its_weights(
@@ -167,7 +167,7 @@ def test_export_net_in_int8_is_found_beside_its_weights(
     name = default_export_name(find_weights(str(weights))[0], "openvino", "int8")
     export_net(spec(), weights, ExportTarget("openvino", tmp_path / name, "int8", None, CalibrationImages(images)))
     assert _find_quantized_file(weights) == tmp_path / name
-    assert backends.build_backend(spec(), weights, device="cpu", precision="int8").precision == "int8"
+    assert precision.build_backend(spec(), weights, device="cpu", precision="int8").precision == "int8"
     weights.write_bytes(weights.read_bytes() + b"other")
     assert _find_quantized_file(weights) is None
 
@@ -195,11 +195,11 @@ def test_build_backend_refuses_nets_that_export_net_did_not_write(weights_file: 
     with pytest.raises(WeightsError, match="--like"):
         find_weights(str(path))
     with pytest.raises(WeightsError, match="not written by hrpose export"):
-        backends.build_backend(spec(), path, device="cpu")
+        precision.build_backend(spec(), path, device="cpu")
     (tmp_path / "out.bin").unlink()
     path.write_text(path.read_text().replace("<other>", "<hrpose>").replace("</other>", "</hrpose>"))
     with pytest.raises(WeightsError, match=r"out\.xml"):
-        backends.build_backend(spec(), path, device="cpu")
+        precision.build_backend(spec(), path, device="cpu")
 
 
 def test_make_synthetic_crops_gives_images() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hrpose_cli import files as leftovers
+from hrpose_cli import files
 from hrpose_cli.errors import FormatError
 from hrpose_cli.files import atomic_write, remove_stale_files, write_json
 
@@ -45,7 +45,7 @@ def test_remove_stale_files_removes_what_a_killed_process_left(tmp_path: Path) -
 
 
 def test_remove_stale_files_sweeps_a_folder_of_openpose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leftovers, "_is_process_alive", lambda process: process != 8)
+    monkeypatch.setattr(files, "_is_process_alive", lambda process: process != 8)
     frame = "clip_000000000012_keypoints.json"
     for name in (f".8.{frame}", f".7.{frame}", ".8.notes", frame):
         (tmp_path / name).touch()

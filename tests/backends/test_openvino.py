@@ -15,7 +15,7 @@ from hrpose_cli.backends.pytorch import runnable_net, trace_net
 from hrpose_cli.errors import BackendError
 from hrpose_cli.estimation.precision import build_backend
 from hrpose_cli.models.find import find_weights, load_net
-from hrpose_cli.nets import build as nets
+from hrpose_cli.nets import build
 from hrpose_cli.nets.hrnet import HRNet
 from tests.backends.builders import assert_close, light_spec, plain_heatmaps, random_crops
 from tests.conftest import spec
@@ -32,7 +32,7 @@ def test_convert_weights_in_bf16_keeps_fp32_parts_in_fp32(delicate_case: tuple[A
     # Each is called by what it does, a convolution first.
     convolutions = {name.split(",")[0]: precision for kind, name, precision in types if kind == "Convolution"}
     exact = {name for name, precision in convolutions.items() if precision == "f32"}
-    names = nets.fp32_parts(load_net(net_spec, file))
+    names = build.fp32_parts(load_net(net_spec, file))
     assert exact == {name for name in convolutions if names.search(name)}
     assert least <= len(exact) < len(convolutions) / 2
 

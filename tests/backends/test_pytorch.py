@@ -13,7 +13,7 @@ from torch import nn
 from hrpose_cli.backends.pytorch import _STD, NormalisedNet, _fold_batch_norms, runnable_net
 from hrpose_cli.estimation.precision import build_backend
 from hrpose_cli.models.find import load_net
-from hrpose_cli.nets import build as nets
+from hrpose_cli.nets import build
 from hrpose_cli.nets.hrnet import HRNet, NetConfig
 from hrpose_cli.nets.lite_hrnet import LiteHRNet
 from tests.backends.builders import assert_close, plain_heatmaps, random_crops
@@ -83,7 +83,7 @@ def test_runnable_net_in_bf16_keeps_fp32_parts_in_fp32(delicate_case: tuple[Any,
     inner = runnable_net(net, precision="bf16").net
     types = made_types(inner, nn.Conv2d)
     exact = {name for name, dtype in types.items() if dtype == torch.float32}
-    names = nets.fp32_parts(net)
+    names = build.fp32_parts(net)
     assert exact == {name for name in types if names.search(name)} != set()
     whole = runnable_net(net, whole_levels=True).net
     for name in exact:

@@ -5,7 +5,7 @@ import pytest
 from numpy.testing import assert_allclose
 
 from hrpose_cli import geometry
-from hrpose_cli.estimation import nms as people
+from hrpose_cli.estimation import nms
 from hrpose_cli.poses import Poses
 from hrpose_cli.skeletons import COCO
 from tests.builders import person
@@ -28,18 +28,18 @@ def test_oks_nms_and_soft_oks_nms_match_the_authors(t: int) -> None:
     alike = similarity(t)
     assert_allclose(alike, OKS[f"iou/{t}"], rtol=1e-9, atol=1e-12)
     for threshold in (0.9, 0.7, 0.5):
-        assert people._oks_nms(alike, score, threshold) == SETS[t][f"oks_nms_{threshold}"]
-        assert people._soft_oks_nms(alike, score, threshold) == SETS[t][f"soft_oks_nms_{threshold}"]
+        assert nms._oks_nms(alike, score, threshold) == SETS[t][f"oks_nms_{threshold}"]
+        assert nms._soft_oks_nms(alike, score, threshold) == SETS[t][f"soft_oks_nms_{threshold}"]
 
 
 @pytest.mark.parametrize("t", range(len(SETS)))
 def test_oks_nms_of_visible_keypoints_matches_mmpose(t: int) -> None:
-    keep = people._oks_nms(similarity(t, visible=True), OKS["score"][BOUNDS[t] : BOUNDS[t + 1]], 0.9)
+    keep = nms._oks_nms(similarity(t, visible=True), OKS["score"][BOUNDS[t] : BOUNDS[t + 1]], 0.9)
     assert keep == SETS[t]["mm1_oks_nms_0.9_vis0.2"]
 
 
 def test_oks_nms_with_nobody() -> None:
-    assert people._oks_nms(np.zeros((0, 0)), []) == people._soft_oks_nms(np.zeros((0, 0)), []) == []
+    assert nms._oks_nms(np.zeros((0, 0)), []) == nms._soft_oks_nms(np.zeros((0, 0)), []) == []
 
 
 def standing(shift: float, shown: int = 17, box_score: float = 0.9) -> Poses:
@@ -61,10 +61,10 @@ def standing(shift: float, shown: int = 17, box_score: float = 0.9) -> Poses:
     ],
 )
 def test_drop_duplicates_keeps_one_of_two_skeletons_on_one_body(second: Poses, kept: list[float]) -> None:
-    found = people.drop_duplicates(Poses.concat([standing(0), second, standing(300, box_score=0.5)]), 0.7)
+    found = nms.drop_duplicates(Poses.concat([standing(0), second, standing(300, box_score=0.5)]), 0.7)
     np.testing.assert_allclose(found.box_score, [*kept, 0.5])
 
 
 def test_drop_duplicates_keeps_everyone_at_1_and_anyone_alone() -> None:
-    assert len(people.drop_duplicates(Poses.concat([standing(0), standing(0)]), 1.0)) == 2
-    assert [len(people.drop_duplicates(Poses.none(), 0.7)), len(people.drop_duplicates(standing(0), 0.0))] == [0, 1]
+    assert len(nms.drop_duplicates(Poses.concat([standing(0), standing(0)]), 1.0)) == 2
+    assert [len(nms.drop_duplicates(Poses.none(), 0.7)), len(nms.drop_duplicates(standing(0), 0.0))] == [0, 1]

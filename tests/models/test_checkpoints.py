@@ -8,8 +8,7 @@ import torch
 from numpy.testing import assert_array_equal
 
 from hrpose_cli.errors import WeightsError
-from hrpose_cli.models import checkpoints
-from hrpose_cli.models import find as weights
+from hrpose_cli.models import checkpoints, find
 from hrpose_cli.nets.hrnet import _CONFIGS, HRNet
 from tests.conftest import spec
 from tests.models.key_styles import STYLES, prefixed
@@ -20,7 +19,7 @@ def test_read_state_dict_takes_every_key_style(net: HRNet, tmp_path: Path, style
     for new_format in (True, False):  # torch < 1.6 wrote another one, and most files are that old
         content = STYLES[style](net.state_dict())
         torch.save(content, tmp_path / "net.pth", _use_new_zipfile_serialization=new_format)
-        loaded = weights.load_net(spec(), tmp_path / "net.pth").state_dict()
+        loaded = find.load_net(spec(), tmp_path / "net.pth").state_dict()
         for key, value in net.state_dict().items():
             assert loaded[key].dtype == value.dtype
             assert_array_equal(loaded[key], value.half().float() if style == "half precision" else value)
@@ -35,7 +34,7 @@ def test_official_keys_understands_prefixed_keys_of_w32() -> None:
 
 def test_guess_architecture_does_not_guess_other_nets(tmp_path: Path) -> None:
     torch.save({"fc.weight": torch.zeros(2, 3)}, tmp_path / "other.pth")
-    found = weights.inspect_weights(tmp_path / "other.pth")
+    found = find.inspect_weights(tmp_path / "other.pth")
     assert (found["architecture"], found["parameters"]) == ("unknown", 6)
 
 
@@ -51,7 +50,7 @@ def test_guess_architecture_does_not_guess_other_nets(tmp_path: Path) -> None:
 def test_check_keys_says_what_does_not_fit(net: HRNet, tmp_path: Path, change: Any, message: str) -> None:
     torch.save(change(net.state_dict()), tmp_path / "net.pth")
     with pytest.raises(WeightsError, match=message):
-        weights.load_net(spec(), tmp_path / "net.pth")
+        find.load_net(spec(), tmp_path / "net.pth")
 
 
 def test_read_state_dict_refuses_a_pickle_that_runs_code(tmp_path: Path) -> None:
@@ -61,5 +60,5 @@ def test_read_state_dict_refuses_a_pickle_that_runs_code(tmp_path: Path) -> None
 
     torch.save({"conv1.weight": Evil()}, tmp_path / "net.pth")
     with pytest.raises(WeightsError, match=r"net\.pth"):
-        weights.load_net(spec(), tmp_path / "net.pth")
+        find.load_net(spec(), tmp_path / "net.pth")
     assert not (tmp_path / "ran").exists()

@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose
 from torch import Tensor
 
 from hrpose_cli.errors import WeightsError
-from hrpose_cli.models import find as weights
+from hrpose_cli.models import find
 from hrpose_cli.models.zoo import MODELS, ModelSpec
 from hrpose_cli.nets.build import build_net
 from hrpose_cli.nets.higher_hrnet import _CONFIGS, HigherHRNet, HigherNetConfig, _merge_outputs
@@ -100,16 +100,16 @@ def test_load_net_takes_every_key_style_of_higher_hrnet(style: str, tmp_path: Pa
     spec = ModelSpec(name="tiny", architecture="higher_hrnet", net=TINY)
     state = rule.state_dict(build_net(spec.architecture, spec.net))
     torch.save(STYLES[style](state), tmp_path / "net.pth")
-    loaded = weights.load_net(spec, tmp_path / "net.pth").state_dict()
+    loaded = find.load_net(spec, tmp_path / "net.pth").state_dict()
     assert all(torch.equal(loaded[key], value) for key, value in state.items())
-    facts = weights.inspect_weights(tmp_path / "net.pth")
+    facts = find.inspect_weights(tmp_path / "net.pth")
     assert facts.items() >= {"keys": style, "architecture": "higher_hrnet", **TINY}.items()
 
 
 def test_load_net_refuses_a_higher_hrnet_for_an_hrnet(tmp_path: Path) -> None:
     torch.save(build_net("higher_hrnet", TINY).state_dict(), tmp_path / "net.pth")
     with pytest.raises(WeightsError, match="holds a HigherHRNet, not an HRNet"):
-        weights.load_net(MODELS["hrnet-w32-256x192"], tmp_path / "net.pth")
+        find.load_net(MODELS["hrnet-w32-256x192"], tmp_path / "net.pth")
 
 
 def test_merge_outputs_can_align_corners() -> None:

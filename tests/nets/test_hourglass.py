@@ -6,7 +6,7 @@ import torch
 from numpy.testing import assert_allclose
 from torch import Tensor, nn
 
-from hrpose_cli.models import find as weights
+from hrpose_cli.models import find
 from hrpose_cli.models.zoo import MODELS, ModelSpec
 from hrpose_cli.nets.build import build_net
 from hrpose_cli.nets.hourglass import _CONFIGS, HourglassConfig, HourglassNet
@@ -159,9 +159,9 @@ def test_load_net_takes_the_key_styles_of_hourglass(prefix: str, tmp_path: Path)
     state = rule.state_dict(net)
     torch.save({"state_dict": {prefix + key: value for key, value in state.items()}}, tmp_path / "net.pth")
     spec = ModelSpec(name="tiny", architecture="hourglass", net=integers)
-    loaded = weights.load_net(spec, tmp_path / "net.pth").state_dict()
+    loaded = find.load_net(spec, tmp_path / "net.pth").state_dict()
     assert all(torch.equal(loaded[key], value) for key, value in state.items())
-    assert weights.inspect_weights(tmp_path / "net.pth").items() >= {"architecture": "hourglass", **integers}.items()
+    assert find.inspect_weights(tmp_path / "net.pth").items() >= {"architecture": "hourglass", **integers}.items()
 
 
 def test_build_net_builds_the_hourglass_models() -> None:

@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose
 from torch import Tensor
 
 from hrpose_cli.errors import WeightsError
-from hrpose_cli.models import find as weights
+from hrpose_cli.models import find
 from hrpose_cli.models.zoo import MODELS, ModelSpec
 from hrpose_cli.nets.build import build_net
 from hrpose_cli.nets.init import multiply_adds
@@ -95,9 +95,9 @@ def test_load_net_takes_every_key_style_of_simple_baseline(style: str, tmp_path:
     net = build_net(spec.architecture, spec.net)
     state = rule.state_dict(net)
     torch.save(STYLES[style](state), tmp_path / "net.pth")
-    loaded = weights.load_net(spec, tmp_path / "net.pth").state_dict()
+    loaded = find.load_net(spec, tmp_path / "net.pth").state_dict()
     assert all(torch.equal(loaded[key], value) for key, value in state.items())
-    facts = weights.inspect_weights(tmp_path / "net.pth")
+    facts = find.inspect_weights(tmp_path / "net.pth")
     assert facts.items() >= {"keys": style, "architecture": "simple_baseline", **INTEGERS}.items()
 
 
@@ -105,12 +105,12 @@ def test_load_net_refuses_a_simple_baseline_for_an_hrnet(tmp_path: Path) -> None
     path = tmp_path / "net.pth"
     torch.save(SimpleBaseline(TINY).state_dict(), path)
     with pytest.raises(WeightsError) as caught:
-        weights.load_net(MODELS["hrnet-w32-256x192"], path)
+        find.load_net(MODELS["hrnet-w32-256x192"], path)
     assert str(caught.value) == (
         f"{path} holds a SimpleBaseline, not an HRNet: use --like NAME of such a model (hrpose weights list)"
     )
     with pytest.raises(WeightsError, match=r"does not fit this net: .* of another shape"):
-        weights.load_net(MODELS["simplebaseline-r50-256x192"], path)
+        find.load_net(MODELS["simplebaseline-r50-256x192"], path)
 
 
 def test_models_of_simple_baseline_fit_the_net_and_know_its_color() -> None:
