@@ -33,7 +33,7 @@ def clean_failure(result: Any, code: int = 1) -> str:
 
 
 def wrong_usage(result: Any) -> str:
-    """The one line about options that cannot be."""
+    """The one line of a usage error."""
     return clean_failure(result, code=2)
 
 
@@ -48,7 +48,7 @@ def spec() -> ModelSpec:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Nothing that a test fetches or compiles is left on the machine."""
+    """A cache for this run, so that tests leave nothing on the machine."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HRPOSE_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
@@ -63,7 +63,7 @@ def net() -> HRNet:
 
 @pytest.fixture(scope="session")
 def tiny(net: HRNet) -> TopDown:
-    """One person who fills the image, found by a net that knows nothing."""
+    """An estimator of one person per image, with an untrained net."""
     return TopDown(WholeImage(), TorchBackend(net), spec())
 
 

@@ -1,4 +1,4 @@
-"""What `hrpose bench` measures; how long anything takes is not looked at."""
+"""The runs that `hrpose bench` measures; no test looks at a time."""
 
 from functools import partial
 from pathlib import Path

@@ -34,13 +34,13 @@ def shin(width: int, height: int, poses: Poses, **style: float) -> float:
 @pytest.mark.parametrize("background", BACKGROUNDS)
 @pytest.mark.parametrize("name", SKELETONS)
 def test_draw_poses_gives_an_image_of_the_same_size(name: str, background: str) -> None:
-    picture, skeleton = image(), SKELETONS[name]
+    ground, skeleton = image(), SKELETONS[name]
     style = DrawStyle(background=background, boxes=True, scores=True)
-    drawn = draw_poses(picture, people(2, size=(100, 100), skeleton=skeleton), style=style)
+    drawn = draw_poses(ground, people(2, size=(100, 100), skeleton=skeleton), style=style)
     assert drawn.dtype == np.uint8
     assert drawn.shape == (110, 100, 4 if background == "transparent" else 3)
-    assert (picture == 128).all()
-    assert (drawn[..., :3] != draw_poses(picture, Poses.none(skeleton), style=style)[..., :3]).any()
+    assert (ground == 128).all()
+    assert (drawn[..., :3] != draw_poses(ground, Poses.none(skeleton), style=style)[..., :3]).any()
 
 
 def test_draw_poses_of_nobody() -> None:

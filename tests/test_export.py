@@ -1,4 +1,4 @@
-"""A net exported, and run from its file."""
+"""Exported nets, and how they run from their files."""
 
 import shutil
 import sys

@@ -67,19 +67,19 @@ def test_group_cpu_limits_of_control_groups_v1(tmp_path: Path, quota: str, found
     assert list(hardware._group_cpu_limits(root, tmp_path / "own")) == found
 
 
-@pytest.mark.parametrize(("shares", "found"), [([], 8), ([64.0], 8), ([64.0, 1.5], 2), ([0.2], 1)])
-def test_cpu_count_heeds_group_cpu_limits(monkeypatch: pytest.MonkeyPatch, shares: list[float], found: int) -> None:
+@pytest.mark.parametrize(("limits", "found"), [([], 8), ([64.0], 8), ([64.0, 1.5], 2), ([0.2], 1)])
+def test_cpu_count_heeds_group_cpu_limits(monkeypatch: pytest.MonkeyPatch, limits: list[float], found: int) -> None:
     monkeypatch.setattr(hardware, "_allowed_cpus", lambda: 8)
-    monkeypatch.setattr(hardware, "_group_cpu_limits", lambda: iter(shares))
+    monkeypatch.setattr(hardware, "_group_cpu_limits", lambda: iter(limits))
     assert hardware.cpu_count() == found
 
 
-@pytest.mark.parametrize(("share", "set_before", "taken"), [(1.5, None, "2"), (64.0, None, None), (1.5, "1", "1")])
+@pytest.mark.parametrize(("limit", "set_before", "taken"), [(1.5, None, "2"), (64.0, None, None), (1.5, "1", "1")])
 def test_limit_threads_sets_omp_num_threads_to_the_cpu_time(
-    monkeypatch: pytest.MonkeyPatch, share: float, set_before: str | None, taken: str | None
+    monkeypatch: pytest.MonkeyPatch, limit: float, set_before: str | None, taken: str | None
 ) -> None:
     monkeypatch.setattr(hardware, "_allowed_cpus", lambda: 8)
-    monkeypatch.setattr(hardware, "_group_cpu_limits", lambda: iter([share]))
+    monkeypatch.setattr(hardware, "_group_cpu_limits", lambda: iter([limit]))
     monkeypatch.setattr(os, "environ", {"OMP_NUM_THREADS": set_before} if set_before else {})
     hardware.limit_threads()
     assert os.environ.get("OMP_NUM_THREADS") == taken

@@ -1,4 +1,4 @@
-"""Whatever runs a net gives what plain PyTorch gives."""
+"""Every backend gives the heatmaps of plain PyTorch."""
 
 import sys
 from functools import partial

@@ -1,4 +1,4 @@
-"""What runs on a CUDA card, with plain calls in place of its graphs."""
+"""The CUDA backend, with plain calls in place of its graphs where there is no GPU."""
 
 import warnings
 from contextlib import nullcontext
@@ -36,7 +36,7 @@ SIZE = (96, 128)
 
 
 class Graphs:
-    """Captures as a card does: the result of each lies in one place, which the next replay overwrites."""
+    """Capture like a GPU: each result lies in one place, which the next replay overwrites."""
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
@@ -100,7 +100,7 @@ def test_cuda_backend_works_in_and_out_of_inference_mode(net: HRNet, first: bool
 
 
 def test_graphs_share_one_memory_pool_and_stream(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is asked of CUDA; whether it gives it shows on a card."""
+    """Check the arguments of torch.cuda.graph; only a GPU shows that they work."""
     asked = []
     card = {"graph": lambda _, **how: asked.append(how) or nullcontext(), "Stream": MagicMock, "CUDAGraph": MagicMock}
     card |= {"graph_pool_handle": object, "current_stream": MagicMock, "stream": nullcontext, "device": nullcontext}
@@ -214,11 +214,11 @@ def test_cuda_backend_does_not_change_the_poses_of_top_down(net: HRNet, flip: bo
         assert_allclose(found.score, want.score, atol=1e-5)
 
 
-# Nothing waits for a card -----------------------------------------------------------------------
+# Nothing waits for the GPU -----------------------------------------------------------------------
 
 
 class Waits(TorchDispatchMode):
-    """Notes what a card would have to be waited for: numbers that go to Python or come from there, blocking copies."""
+    """Record operations that would wait for a GPU: numbers that go to or come from Python, blocking copies."""
 
     NAMES = ("_local_scalar_dense", "nonzero", "lift_fresh", "equal")
 
@@ -266,7 +266,7 @@ def test_top_down_on_cuda_waits_for_nothing_before_the_keypoints_come_back(
 
 
 def empty(array: np.ndarray, device: str) -> Tensor:
-    """In place of `upload`, which a card that is not there cannot take part in."""
+    """Stand in for `upload`, which needs a GPU."""
     return torch.empty(array.shape, dtype=getattr(torch, array.dtype.name), device=device)
 
 
@@ -275,7 +275,7 @@ def empty(array: np.ndarray, device: str) -> Tensor:
 def test_top_down_on_cuda_leaves_and_fetches_nothing_on_the_cpu(
     monkeypatch: pytest.MonkeyPatch, decode: str, mode: CropMode
 ) -> None:
-    """Tensors of two devices do not meet: fake ones have a device and a shape, and no numbers."""
+    """Use fake tensors, which have a device and a shape but no numbers: those of two devices must not meet."""
     monkeypatch.setattr("hrpose_cli.estimation.crops.upload", empty)
     made = TopDown(WholeImage(), None, spec(), decode=decode, crop=mode)  # type: ignore[arg-type]
 
@@ -294,7 +294,7 @@ def test_top_down_on_cuda_leaves_and_fetches_nothing_on_the_cpu(
     assert (images.shape, points.shape, points.dtype) == ((1, 128, 96, 3), (2, 17, 3), torch.float32)
 
 
-# With a card -------------------------------------------------------------------------------------
+# With a GPU -------------------------------------------------------------------------------------
 
 
 @pytest.mark.gpu
@@ -306,9 +306,9 @@ def test_build_backend_on_cuda_gives_the_heatmaps_of_the_cpu(net: HRNet, weights
     assert isinstance(made, _CudaBackend)
     images = random_crops(3)
     want = TorchBackend(net)(images)
-    share = {"fp32": 1e-4, "fp16": 0.01, "bf16": 0.05}[precision]
+    fraction = {"fp32": 1e-4, "fp16": 0.01, "bf16": 0.05}[precision]
     for _ in range(2):
-        assert_allclose(made(images).cpu(), want, rtol=0, atol=share * float(want.abs().max()))
+        assert_allclose(made(images).cpu(), want, rtol=0, atol=fraction * float(want.abs().max()))
     assert made.no_graphs is None
 
 

@@ -55,7 +55,7 @@ def test_runnable_net_whole_levels_takes_numbers_that_bf16_holds(color: str) -> 
 
 
 def made_types(inner: nn.Module, kind: type[nn.Module]) -> dict[str, torch.dtype]:
-    """What each part of a kind gives in a bf16 net."""
+    """The dtype of the outputs of each module of a kind in a bf16 net."""
     types: dict[str, torch.dtype] = {}
     for name, module in inner.named_modules():
         if isinstance(module, kind):

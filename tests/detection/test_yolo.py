@@ -36,7 +36,7 @@ SIZES = [(384, 640), (32, 640), (96, 64)]  # (h, w) of letterboxes
 
 @pytest.fixture(scope="module", params=["yolov8n-pose.yaml", "yolo26n.yaml", "yolo11n-seg.yaml"])
 def people(request: pytest.FixtureRequest) -> PersonNet:
-    """Nets of the forms that do not ship, as ultralytics builds them, with weights by chance."""
+    """Nets of the forms that do not ship, as ultralytics builds them, with random weights."""
     with _quiet_ultralytics():
         from ultralytics.nn import tasks
 
@@ -137,7 +137,7 @@ print(*{"ultralytics", "torchvision", "matplotlib", "pandas", "polars", "request
 def test_build_detector_starts_from_the_cache_without_ultralytics(
     monkeypatch: pytest.MonkeyPatch, sample: Frame
 ) -> None:
-    """Without what makes it, which takes seconds to import."""
+    """Do not import ultralytics, which takes seconds."""
     [before] = build_detector(Settings(), "cpu")([sample])
     monkeypatch.setattr("hrpose_cli.detection.yolo._convert_to_openvino", None)
     [after] = build_detector(Settings(), "cpu")([sample])
@@ -147,7 +147,7 @@ def test_build_detector_starts_from_the_cache_without_ultralytics(
 
 
 def stand_in(path: Path, *, device: str, **facts: Any) -> YoloDetector:
-    """A detector that is told how to run, and does not."""
+    """A detector that keeps its settings and finds nothing."""
     return YoloDetector(lambda images: np.zeros((0, 0, 5), np.float32), path.stem, **facts)
 
 

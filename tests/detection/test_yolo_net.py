@@ -1,4 +1,4 @@
-"""Networks that ultralytics wrote."""
+"""Networks from ultralytics checkpoints."""
 
 import os
 from pathlib import Path

@@ -149,7 +149,7 @@ def test_bottom_up_person_score_is_the_mean_over_all_keypoints() -> None:
 
 def test_bottom_up_boxes_surround_keypoints_inside_the_image() -> None:
     class Spread(Painted):
-        """Every keypoint two pixels further right."""
+        """A net that moves keypoint k by k heatmap pixels to the right."""
 
         def __call__(self, images: np.ndarray) -> torch.Tensor:
             maps = super().__call__(images)

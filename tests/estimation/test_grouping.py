@@ -32,7 +32,7 @@ SCENES = json.loads(bytes(AE["meta_json"]))
 
 
 def merged(start: str) -> Tensor:
-    """What the net gives in use, from the two outputs that the authors' gives."""
+    """The output of our net, merged from the two outputs of the authors' net."""
     return _merge_outputs([torch.from_numpy(AE[f"{start}out{i}"]) for i in (0, 1)])
 
 
@@ -54,7 +54,7 @@ def scene(request: pytest.FixtureRequest) -> tuple[dict[str, Any], Tensor, Tenso
 
 
 def reference(scene: dict[str, Any], name: str) -> np.ndarray:
-    """An array of a scene; of nobody, with the shape that nobody has here."""
+    """An array of a scene; without people, an empty one of our shape."""
     array = AE[f"{scene['scene']}/{name}"]
     return array if scene["groups"] else np.zeros((0, 17, 5))
 
@@ -202,7 +202,7 @@ def test_grouping_rules_most_limits_peaks_per_keypoint() -> None:
 
 
 def peaks(*rows: tuple[float, ...]) -> list[np.ndarray]:
-    """One keypoint a row: x, y, score and tag."""
+    """One keypoint per row: x, y, score and tag."""
     return [np.array([row], np.float32) for row in rows]
 
 
@@ -230,6 +230,6 @@ def test_match_peaks_prefers_the_higher_score_among_near_tags() -> None:
 
 
 def test_match_peaks_replaces_the_first_of_two_equal_tags() -> None:
-    """As in the authors' dictionary: the second of two noses with one tag replaces the first."""
+    """Behave like the authors' dictionary: the second of two noses with one tag replaces the first."""
     people = _match_peaks([np.array([[1, 1, 0.9, 5.0], [2, 2, 0.8, 5.0]], np.float32)], GroupingRules())
     assert_allclose(people, [[[2, 2, 0.8, 5]]])

@@ -43,7 +43,7 @@ def test_oks_nms_with_nobody() -> None:
 
 
 def standing(shift: float, shown: int = 17, box_score: float = 0.9) -> Poses:
-    """Somebody 200 px tall whose first keypoints are seen; the others are guessed somewhere else for every shift."""
+    """A person 200 px tall whose first keypoints are seen; the guesses for the others depend on the shift."""
     body = np.stack([np.linspace(20, 80, 17), np.linspace(10, 190, 17)], axis=1)
     body[shown:] += 20 * shift
     score = np.where(np.arange(17) < shown, 0.8, 0.1)

@@ -1,4 +1,4 @@
-"""A precision is taken where it moves no keypoints, and only there."""
+"""A faster precision is chosen only if it moves no keypoints."""
 
 import json
 import shutil
@@ -56,7 +56,7 @@ class Moved:
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten crops, so that one keypoint of all is more than half a hundredth."""
+    """Ten crops, so that one keypoint of 170 is more than half a percent."""
     monkeypatch.setattr(precision, "_sample_crops", lambda spec: np.zeros((10, 128, 96, 3), np.uint8))
 
 
@@ -154,9 +154,6 @@ def test_sample_crops_show_people_that_the_shipped_net_finds() -> None:
     assert sure.sum(1).min() >= 4  # of the one whom the edge cuts
     assert sure.mean() > 0.9
     assert sure.sum() > 10 * _FEWEST_KEYPOINTS
-
-
-# The choice ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -84,7 +84,7 @@ def test_top_down_gives_a_point_back_with_flip_test(geometry: Geometry, case: st
 
 @pytest.mark.parametrize("case", BOXES)
 def test_top_down_classic_flip_test_is_half_an_input_pixel_to_the_right(case: str) -> None:
-    """As the authors' does: mirroring maps crop pixel x to W - 1 - x, their heatmaps count 4 px steps."""
+    """Mirroring maps crop pixel x to W - 1 - x, the authors' heatmaps count 4 px steps: theirs has the same offset."""
     error, step = estimate("classic", case, flip=True)
     assert_allclose(error * step, [0.5, 0], atol=0.05 * step)
     assert error[0] * step > 0.25
@@ -149,7 +149,7 @@ def test_top_down_scores_stay_within_0_and_1() -> None:
 
 
 class Held(Sampler):
-    """A backend that takes crops where they lie, and only there."""
+    """A backend that takes crops only where they are."""
 
     def __init__(self, geometry: Geometry) -> None:
         super().__init__(geometry)

@@ -1,4 +1,4 @@
-"""Every pose file reads back to what was written, as far as its format says, and is whole or not there."""
+"""Pose files read back to what was written, up to the losses of their format."""
 
 import os
 import subprocess
@@ -67,7 +67,7 @@ def test_read_pose_file_loses_nothing_of_jsonl_and_npz(tmp_path: Path, name: str
 @pytest.mark.parametrize("first", READABLE)
 @pytest.mark.parametrize("second", READABLE)
 def test_read_pose_file_gives_the_same_through_two_formats(tmp_path: Path, first: str, second: str) -> None:
-    """A chain of two files gives what the first alone gives; one step of rounding is all that COCO adds."""
+    """A chain of two files gives what the first alone gives, up to one step of rounding in COCO."""
     a, b = (f"{tmp_path}/{n}/{FILES[f]}" for n, f in (("1", first), ("2", second)))
     save(a, clip(1, 2, 3))
     header, records = read_pose_file(a)
@@ -159,7 +159,7 @@ def test_open_writer_removes_the_temporary_file_of_a_killed_run(tmp_path: Path) 
 
 @pytest.mark.parametrize("name", list(POSE_FORMATS))
 def test_read_pose_file_gives_back_names_that_are_not_utf8(tmp_path: Path, name: str) -> None:
-    """Such as an old system's é, of which UTF-8 knows nothing."""
+    """Old systems name files in Latin-1, for example, which is not valid UTF-8."""
     strange = os.fsdecode(b"caf\xe9.jpg")
     path, images = tmp_path / f"{strange}.{name}", [renamed(r, name=strange, time=None) for r in clip(1, 1)]
     save(path, images, replace(HEADER, source=strange), format=name)

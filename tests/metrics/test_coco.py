@@ -1,4 +1,4 @@
-"""The JSON that we write is what pycocotools reads, and its numbers come back."""
+"""COCO's metrics of files that we wrote."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""CrowdPose's AP against the authors' code, and OCHuman's annotations."""
+"""CrowdPose's AP against the authors' code."""
 
 import json
 from copy import deepcopy

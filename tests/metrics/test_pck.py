@@ -1,4 +1,4 @@
-"""PCK and its relatives against the authors' numbers, and MPII's files."""
+"""PCK and its relatives against the authors' numbers."""
 
 import json
 

@@ -43,7 +43,7 @@ class Server(BaseHTTPRequestHandler):
 
 
 class Bar:
-    """What pooch asks of a progress bar."""
+    """A progress bar with the methods that pooch calls."""
 
     total = 0
     seen = 0

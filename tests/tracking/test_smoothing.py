@@ -30,7 +30,7 @@ BOX = (0, 0, 100, 200)
 
 
 def moved(x: float, y: float = 0) -> np.ndarray:
-    """(K, 2) the body elsewhere."""
+    """The body, moved, (K, 2)."""
     return BODY + np.asarray([x, y])
 
 
@@ -269,7 +269,7 @@ CAMERA_RATES = st.sampled_from([18.0, 25.0, 30000 / 1001, 60.0, 240.0])  # frame
 
 
 def smooth_one_euro(path: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """(T, 2) the path (T, 2) of one keypoint of a body of 200 px, smoothed."""
+    """The smoothed path (T, 2) of one keypoint of a body of 200 px."""
     smoother, state = OneEuro(), _FilterState.unknown(1, 1)
     smoothed = []
     for point, time in zip(path, times, strict=True):
