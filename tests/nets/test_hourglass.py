@@ -7,7 +7,7 @@ from numpy.testing import assert_allclose
 from torch import Tensor, nn
 
 from hrpose_cli.models import find
-from hrpose_cli.models.zoo import MODELS, ModelSpec
+from hrpose_cli.models.zoo import ModelSpec
 from hrpose_cli.nets.build import build_net
 from hrpose_cli.nets.hourglass import _CONFIGS, HourglassConfig, HourglassNet
 from tests.conftest import parameter_count
@@ -162,11 +162,3 @@ def test_load_net_takes_the_key_styles_of_hourglass(prefix: str, tmp_path: Path)
     loaded = find.load_net(spec, tmp_path / "net.pth").state_dict()
     assert all(torch.equal(loaded[key], value) for key, value in state.items())
     assert find.inspect_weights(tmp_path / "net.pth").items() >= {"architecture": "hourglass", **integers}.items()
-
-
-def test_build_net_builds_the_hourglass_models() -> None:
-    with torch.device("meta"):
-        for stacks, count in ((4, 13_020_612), (8, 25_598_472)):
-            row = MODELS[f"official-dark-hourglass-{stacks}-128x96"]
-            assert parameter_count(build_net(row.architecture, row.net)) == count
-            assert (row.color, row.geometry, row.kernel) == ("bgr", "dark", 11)

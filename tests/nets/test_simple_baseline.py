@@ -59,12 +59,6 @@ def test_simple_baseline_of_more_layers_has_the_published_size(name: str, count:
 
 
 @torch.inference_mode()
-def test_build_net_builds_a_simple_baseline_from_integers() -> None:
-    net = build_net("simple_baseline", {"blocks": [1, 1, 1, 1], "width": 4, "up": 8, "joints": 16}).eval()
-    assert net(torch.rand(2, 3, 64, 96)).shape == (2, 16, 16, 24)
-
-
-@torch.inference_mode()
 def test_simple_baseline_treats_a_batch_like_single_images() -> None:
     net = SimpleBaseline(TINY).eval()
     net.load_state_dict(rule.state_dict(net))
