@@ -1,3 +1,4 @@
+import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,9 @@ from hrpose_cli.models.zoo import ModelSpec
 from hrpose_cli.nets.hrnet import HRNet, NetConfig
 from tests.reference import rule
 
+# A runner in the background may ignore Ctrl-C, which tests send to themselves and to their processes.
+for _signal, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
+    signal.signal(_signal, _handler)
 # The nets are tiny, and threads that wait for each other on a busy machine take four times as long.
 torch.set_num_threads(1)
 # The same examples on every machine, and no clock beside them.
@@ -33,7 +37,7 @@ def clean_failure(result: Any, code: int = 1) -> str:
 
 
 def wrong_usage(result: Any) -> str:
-    """The one line about options that cannot be."""
+    """The one line of a usage error."""
     return clean_failure(result, code=2)
 
 
@@ -48,7 +52,7 @@ def spec() -> ModelSpec:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Nothing that a test fetches or compiles is left on the machine."""
+    """A cache for this run, so that tests leave nothing on the machine."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HRPOSE_CACHE", str(tmp_path_factory.mktemp("cache")))
         yield
@@ -63,7 +67,7 @@ def net() -> HRNet:
 
 @pytest.fixture(scope="session")
 def tiny(net: HRNet) -> TopDown:
-    """One person who fills the image, found by a net that knows nothing."""
+    """An estimator of one person per image, with an untrained net."""
     return TopDown(WholeImage(), TorchBackend(net), spec())
 
 

@@ -53,7 +53,7 @@ def test_read_coco_results_refuses_other_files(tmp_path: Path, content: object) 
 
 
 @pytest.mark.parametrize("read", [coco_file.read_coco_results, coco_file.read_coco_boxes])
-def test_missing_files_are_one_line(tmp_path: Path, read: Any) -> None:
+def test_read_coco_results_and_read_coco_boxes_refuse_missing_files(tmp_path: Path, read: Any) -> None:
     with pytest.raises(InputError, match="cannot read"):
         read(tmp_path / "no.json")
 
@@ -94,7 +94,7 @@ def test_index_coco_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.parametrize("place", ["annotations/images", "annotations", "val2017", "images/val2017", "images"])
-def test_images_are_found_beside_the_annotations(tmp_path: Path, place: str) -> None:
+def test_find_image_folder_looks_beside_the_annotations(tmp_path: Path, place: str) -> None:
     annotations = tmp_path / "annotations" / "person_keypoints_val2017.json"
     for folder in (annotations.parent, tmp_path / place):
         folder.mkdir(parents=True, exist_ok=True)

@@ -94,7 +94,7 @@ def hrpose_arguments(line: str) -> Iterator[list[str]]:
 
 
 def parse_error(arguments: list[str]) -> Exception | None:
-    """What Typer says of a command line, which is parsed but not run."""
+    """The error of parsing a command line, without running it."""
     command: Any = typer.main.get_command(app)
     try:
         while hasattr(command, "commands") and arguments and not arguments[0].startswith("-"):
@@ -193,5 +193,5 @@ def test_the_page_on_files_names_every_column_and_key(pose_files: Path) -> None:
 def test_contributing_names_every_room() -> None:
     package = Path(hrpose_cli.__file__).parent
     rooms = {path.stem for path in package.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
-    picture = " ".join(fenced_blocks((ROOT / "CONTRIBUTING.md").read_text(), "text"))
-    assert {room for room in rooms - {"__init__"} if not re.search(rf"\b{room}\b", picture)} == set()
+    diagram = " ".join(fenced_blocks((ROOT / "CONTRIBUTING.md").read_text(), "text"))
+    assert {room for room in rooms - {"__init__"} if not re.search(rf"\b{room}\b", diagram)} == set()

@@ -7,30 +7,10 @@ import pytest
 from hrpose_cli.draw import _PERSON_COLORS, _SIDE_COLORS, DrawStyle, draw_heatmaps, draw_poses
 from hrpose_cli.poses import Poses
 from hrpose_cli.skeletons import COCO, CROWDPOSE, MPII, SKELETONS, Skeleton
+from tests.builders import STANDING, people, person
 
-# A person of 100 px seen from the front: their right side is on the left of the image.
-STANDING = np.asarray(
-    [
-        (50, 10), (53, 7), (47, 7), (57, 9), (43, 9), (65, 25), (35, 25), (72, 42), (28, 42),
-        (75, 58), (25, 58), (60, 58), (40, 58), (61, 78), (39, 78), (62, 97), (38, 97),
-    ],
-    np.float32,
-)  # fmt: skip
 LEFT_KNEE, LEFT_ANKLE, RIGHT_KNEE = 13, 15, 14
 BACKGROUNDS = ("keep", "black", "transparent")
-
-
-def person(scale: float = 1.0, shift: tuple[float, float] = (0, 0), score: float = 0.9) -> Poses:
-    xy = STANDING[None] * np.float32(scale) + np.asarray(shift, np.float32)
-    box = np.asarray([[15, 0, 85, 105]], np.float32) * np.float32(scale) + np.tile(shift, 2).astype(np.float32)
-    return Poses(xy, np.full((1, 17), score, np.float32), box, np.ones(1, np.float32))
-
-
-def anyone(skeleton: Skeleton) -> Poses:
-    k = len(skeleton)
-    xy = np.random.default_rng(0).uniform(10, 90, (2, k, 2)).astype(np.float32)
-    box = np.asarray([[10, 10, 90, 90]] * 2, np.float32)
-    return Poses(xy, np.ones((2, k), np.float32), box, np.ones(2, np.float32), skeleton=skeleton)
 
 
 def image(width: int = 100, height: int = 110, grey: int = 128) -> np.ndarray:
@@ -54,13 +34,13 @@ def shin(width: int, height: int, poses: Poses, **style: float) -> float:
 @pytest.mark.parametrize("background", BACKGROUNDS)
 @pytest.mark.parametrize("name", SKELETONS)
 def test_draw_poses_gives_an_image_of_the_same_size(name: str, background: str) -> None:
-    picture, skeleton = image(), SKELETONS[name]
+    ground, skeleton = image(), SKELETONS[name]
     style = DrawStyle(background=background, boxes=True, scores=True)
-    drawn = draw_poses(picture, anyone(skeleton), style=style)
+    drawn = draw_poses(ground, people(2, size=(100, 100), skeleton=skeleton), style=style)
     assert drawn.dtype == np.uint8
     assert drawn.shape == (110, 100, 4 if background == "transparent" else 3)
-    assert (picture == 128).all()
-    assert (drawn[..., :3] != draw_poses(picture, Poses.none(skeleton), style=style)[..., :3]).any()
+    assert (ground == 128).all()
+    assert (drawn[..., :3] != draw_poses(ground, Poses.none(skeleton), style=style)[..., :3]).any()
 
 
 def test_draw_poses_of_nobody() -> None:
@@ -86,8 +66,8 @@ def test_draw_poses_takes_only_rgb_bytes(image: np.ndarray) -> None:
         draw_poses(image, Poses.none())
 
 
-def test_sides_have_their_colors() -> None:
-    poses = person(4)
+def test_draw_poses_colors_left_right_and_middle() -> None:
+    poses = person(size=4)
     drawn = draw_poses(image(400, 440), poses)
     assert tuple(drawn[middle(poses, LEFT_KNEE, LEFT_ANKLE)]) == _SIDE_COLORS["left"]
     assert tuple(drawn[middle(poses, RIGHT_KNEE, RIGHT_KNEE)]) == _SIDE_COLORS["right"]
@@ -95,16 +75,18 @@ def test_sides_have_their_colors() -> None:
 
 
 @pytest.mark.parametrize(("skeleton", "limb", "side"), [(MPII, (2, 6), "right"), (CROWDPOSE, (0, 13), "left")])
-def test_limb_from_the_middle_takes_the_side(skeleton: Skeleton, limb: tuple[int, int], side: str) -> None:
-    poses = anyone(skeleton)[:1]
+def test_draw_poses_colors_a_limb_from_the_middle_like_its_side(
+    skeleton: Skeleton, limb: tuple[int, int], side: str
+) -> None:
+    poses = people(2, size=(100, 100), skeleton=skeleton)[:1]
     poses.xy[0, limb, :] = (20, 50), (80, 50)
     poses.score[:] = 0
     poses.score[0, limb] = 1
     assert tuple(draw_poses(image(), poses, style=DrawStyle(thickness=3))[50, 50]) == _SIDE_COLORS[side]
 
 
-def test_people_have_their_colors() -> None:
-    poses = Poses.concat([person(4), person(4, (300, 0))])
+def test_draw_poses_colors_people_by_index_or_track_id() -> None:
+    poses = Poses.concat([person(size=4), person(300, size=4)])
     style = DrawStyle(colors="person")
     spots = [middle(poses[i : i + 1], LEFT_KNEE, LEFT_ANKLE) for i in range(2)]
     by_index = draw_poses(image(700, 440), poses, style=style)
@@ -114,7 +96,7 @@ def test_people_have_their_colors() -> None:
     assert [tuple(by_id[s]) for s in spots] == [_PERSON_COLORS[3]] * 2
 
 
-def test_threshold_leaves_keypoints_out() -> None:
+def test_draw_poses_leaves_out_keypoints_below_the_threshold() -> None:
     poses = person()
     poses.score[0, LEFT_ANKLE] = 0.29
     drawn = draw_poses(image(), poses)
@@ -126,8 +108,8 @@ def test_threshold_leaves_keypoints_out() -> None:
     assert (draw_poses(image(), poses, style=DrawStyle(threshold=0.95)) == 128).all()
 
 
-def test_alpha() -> None:
-    poses = person(4)
+def test_draw_poses_transparent_has_an_anti_aliased_alpha() -> None:
+    poses = person(size=4)
     drawn = draw_poses(image(400, 440), poses, style=DrawStyle(background="transparent"))
     alpha = drawn[..., 3]
     assert alpha[middle(poses, LEFT_KNEE, LEFT_ANKLE)] == 255
@@ -138,7 +120,7 @@ def test_alpha() -> None:
 
 @pytest.mark.parametrize("grey", [0, 90, 255])
 def test_draw_poses_transparent_over_an_image_is_the_image_drawn_on(grey: int) -> None:
-    under, poses = image(400, 440, grey), person(4)
+    under, poses = image(400, 440, grey), person(size=4)
     layer = draw_poses(under, poses, style=DrawStyle(background="transparent")).astype(float)
     alpha = layer[..., 3:] / 255
     over = layer[..., :3] * alpha + under * (1 - alpha)
@@ -163,32 +145,32 @@ def test_draw_poses_of_a_mirrored_person_is_the_mirrored_image() -> None:
     assert there.sum() == pytest.approx(back.sum(), rel=0.03)
 
 
-def test_lines_grow_with_the_person_within_bounds() -> None:
-    widths = [shin(900, 900, person(scale)) for scale in (0.5, 1, 2, 4, 8)]
+def test_draw_poses_lines_grow_with_the_person_within_bounds() -> None:
+    widths = [shin(900, 900, person(size=scale)) for scale in (0.5, 1, 2, 4, 8)]
     assert 2 < widths[0] == pytest.approx(widths[1], abs=0.5)  # as thin as can be read
     assert widths[1] < widths[2] - 0.5 < widths[3] - 1.5 < widths[4] - 4
-    everywhere = person(4)
+    everywhere = person(size=4)
     everywhere.box[:] = -1e9, -1e9, 1e9, 1e9
     assert shin(440, 440, everywhere) < 10
 
 
-def test_thickness_is_a_factor() -> None:
-    thin, usual, thick = (shin(440, 440, person(4), thickness=factor) for factor in (0.5, 1, 2))
+def test_draw_style_thickness_is_a_factor() -> None:
+    thin, usual, thick = (shin(440, 440, person(size=4), thickness=factor) for factor in (0.5, 1, 2))
     assert thin < usual - 1 < thick - 4
 
 
-def test_lines_grow_with_the_image() -> None:
+def test_draw_poses_lines_grow_with_the_image() -> None:
     assert shin(3000, 2000, person()) > 1.5 * shin(300, 200, person())
 
 
-def test_without_boxes_the_keypoints_give_the_size() -> None:
-    poses = person(4)
+def test_draw_poses_takes_the_size_from_keypoints_without_boxes() -> None:
+    poses = person(size=4)
     poses.box[:] = 0
-    assert shin(440, 440, poses) == pytest.approx(shin(440, 440, person(4)), rel=0.2)
+    assert shin(440, 440, poses) == pytest.approx(shin(440, 440, person(size=4)), rel=0.2)
 
 
 def test_draw_poses_covers_small_people_by_large_ones() -> None:
-    large, small = person(4), person(1, (200, 300))
+    large, small = person(size=4), person(200, 300)
     alone = draw_poses(image(400, 440), large)
     both = draw_poses(image(400, 440), Poses.concat([large, small]))
     cover = draw_poses(image(400, 440), large, style=DrawStyle(background="transparent"))[..., 3] == 255
@@ -220,15 +202,15 @@ def test_draw_poses_on_an_image_as_wide_as_jpeg_can_be() -> None:
     assert 65_000 < columns[0] < columns[-1] < 65_200
 
 
-def test_draw_poses_starts_a_limb_to_far_away_in_the_image() -> None:
+def test_draw_poses_draws_the_visible_part_of_a_limb_that_ends_far_away() -> None:
     poses = person()
     poses.xy[0, LEFT_ANKLE] = 61, 9000
     drawn = draw_poses(image(), poses)
     assert (drawn[100:, 61] != 128).any(axis=-1).all()
 
 
-def test_boxes_and_labels() -> None:
-    poses = person(3, (100, 60))
+def test_draw_poses_draws_boxes_and_labels() -> None:
+    poses = person(100, 60, size=3)
     plain = draw_poses(image(500, 500), poses)
     boxed = draw_poses(image(500, 500), poses, style=DrawStyle(boxes=True))
     labelled = draw_poses(image(500, 500), poses, style=DrawStyle(scores=True))

@@ -18,7 +18,8 @@ from hrpose_cli.detection.boxes import GivenBoxes
 from hrpose_cli.errors import UsageError
 from hrpose_cli.estimation.bottom_up import BottomUp
 from hrpose_cli.estimation.top_down import TopDown
-from hrpose_cli.poses import Boxes, Frame, Poses
+from hrpose_cli.poses import Frame, Poses
+from tests.builders import boxes, frame
 from tests.conftest import spec
 from tests.reference import FOLDER, load
 
@@ -39,7 +40,7 @@ def people(t: int) -> Poses:
 
 @pytest.mark.parametrize(("nms", "key"), [("hard", "evaluate"), ("soft", "evaluate_soft")])
 @pytest.mark.parametrize("t", SETS)
-def test_the_result_list_is_the_authors(t: int, nms: str, key: str) -> None:
+def test_rank_people_and_result_rows_match_the_authors(t: int, nms: str, key: str) -> None:
     protocol = evaluate.EvalProtocol(nms=nms)
     kept = evaluate._rank_people(people(t), spec(), protocol)
     rows = evaluate._result_rows(kept, 1000 + t, protocol)
@@ -51,32 +52,32 @@ def test_the_result_list_is_the_authors(t: int, nms: str, key: str) -> None:
         assert_allclose(row["keypoints"][:3], other["kpt0"], atol=6e-4)  # we write three decimals
 
 
-def test_no_rescoring_and_no_nms_keep_everybody_by_box_score() -> None:
+def test_rank_people_without_rescoring_and_nms_keeps_everyone_by_box_score() -> None:
     protocol = evaluate.EvalProtocol(rescore=False, nms="none")
     kept = evaluate._rank_people(people(0), spec(), protocol)
     assert len(kept) == len(people(0))
     assert (np.diff(kept.box_score) <= 0).all()
 
 
-def test_nobody_is_thinned_out_whom_a_bottom_up_net_found(tiny: TopDown) -> None:
+def test_keypoint_rows_keep_everyone_of_a_bottom_up_net(tiny: TopDown) -> None:
     class Known(BottomUp):
         def __call__(self, frames: Sequence[Frame]) -> list[Poses]:
             return [people(0)[np.zeros(3, int)]]
 
     net = Known(tiny.backend, replace(spec(), architecture="higher_hrnet"))
-    frames = [Frame(np.zeros((40, 40, 3), np.uint8), 7)]
+    frames = [frame(index=7)]
     assert [len(rows) for rows in evaluate.keypoint_rows(frames, net, evaluate.EvalProtocol())] == [3]
 
 
 @pytest.mark.parametrize("nms_oks", [0.7, 1.0])
-def test_only_the_protocol_thins_out_whom_a_top_down_net_found(tiny: TopDown, nms_oks: float) -> None:
-    twice = GivenBoxes({}, {7: Boxes(np.array([[1, 1, 30, 39]] * 2, np.float32), np.ones(2, np.float32))})
+def test_keypoint_rows_drop_people_of_a_top_down_net_by_the_protocol_only(tiny: TopDown, nms_oks: float) -> None:
+    twice = GivenBoxes({}, {7: boxes([1, 1, 30, 39], [1, 1, 30, 39])})
     net = replace(tiny, detector=twice, nms_oks=nms_oks)
-    frames = [Frame(np.zeros((40, 40, 3), np.uint8), 7)]
+    frames = [frame(index=7)]
     assert [len(rows) for rows in evaluate.keypoint_rows(frames, net, evaluate.EvalProtocol(nms="none"))] == [2]
 
 
-def test_truth_boxes_are_cleaned_and_people_without_keypoints_left_out() -> None:
+def test_ground_truth_boxes_are_cleaned_and_leave_out_people_without_keypoints() -> None:
     def person(bbox: list[float], **more: object) -> dict[str, object]:
         return {"bbox": bbox, "category_id": 1, "iscrowd": 0, "area": 9.0, "keypoints": [0, 0, 0, 5, 5, 2]} | more
 
@@ -88,8 +89,7 @@ def test_truth_boxes_are_cleaned_and_people_without_keypoints_left_out() -> None
     ]
     images = [{"id": 4, "width": 20, "height": 30}]
     truth = SimpleNamespace(getImgIds=lambda: [4], loadImgs=lambda _: images, imgToAnns={4: rows})
-    boxes = evaluate.ground_truth_boxes(truth, "classic").by_index[4]
-    assert boxes.xyxy.tolist() == [[0, 3, 19, 29]]
+    assert evaluate.ground_truth_boxes(truth, "classic").by_index[4].xyxy.tolist() == [[0, 3, 19, 29]]
     assert evaluate.ground_truth_boxes(truth, "dark").by_index[4].xyxy.tolist() == [[0, 3, 20, 30]]
 
 

@@ -1,3 +1,4 @@
+import json
 import os
 import subprocess
 import sys
@@ -8,8 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hrpose_cli import files as leftovers
-from hrpose_cli.files import atomic_write, remove_stale_files
+from hrpose_cli import files
+from hrpose_cli.errors import FormatError
+from hrpose_cli.files import atomic_write, remove_stale_files, write_json
 
 KILLED = """
 import os, sys
@@ -26,7 +28,7 @@ def names(folder: Path) -> list[str]:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="asks the system which processes run")
-def test_what_a_killed_process_left_goes_and_nothing_else(tmp_path: Path) -> None:
+def test_remove_stale_files_removes_what_a_killed_process_left(tmp_path: Path) -> None:
     killed = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path / "a.trc")])
     assert killed.wait() == -9
     dead = f".{killed.pid}."
@@ -42,8 +44,8 @@ def test_what_a_killed_process_left_goes_and_nothing_else(tmp_path: Path) -> Non
     assert names(tmp_path) == sorted(kept)
 
 
-def test_a_folder_of_openpose_is_swept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(leftovers, "_is_process_alive", lambda process: process != 8)
+def test_remove_stale_files_sweeps_a_folder_of_openpose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "_is_process_alive", lambda process: process != 8)
     frame = "clip_000000000012_keypoints.json"
     for name in (f".8.{frame}", f".7.{frame}", ".8.notes", frame):
         (tmp_path / name).touch()
@@ -73,3 +75,12 @@ def test_atomic_write_writes_a_file_whole_or_not_at_all(
     assert (path.read_bytes() if path.exists() else None) == (old if fails else new)
     assert [p.name for p in path.parent.iterdir()] == [name] * path.exists()
     path.unlink(missing_ok=True)
+
+
+def test_write_json_leaves_nothing_where_it_cannot_write(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FormatError, match="cannot write"):
+        write_json(tmp_path / "file" / "x.json", {})
+    write_json(tmp_path / "new" / "x.json", {"a": 1})
+    assert json.loads((tmp_path / "new" / "x.json").read_text()) == {"a": 1}
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["x.json"]

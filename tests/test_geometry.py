@@ -22,7 +22,7 @@ def regions(i: int, name: geometry.Geometry) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.mark.parametrize("name", SOURCES)
 @pytest.mark.parametrize("i", CASES)
-def test_regions_are_the_authors(i: int, name: geometry.Geometry) -> None:
+def test_box_regions_match_the_authors(i: int, name: geometry.Geometry) -> None:
     center, size = regions(i, name)
     assert_allclose(center[0], WARP[f"{SOURCES[name]}/center"][i], rtol=2e-7, atol=1e-5)
     assert_allclose(size[0] / 200, WARP[f"{SOURCES[name]}/scale"][i], rtol=2e-7)
@@ -30,7 +30,7 @@ def test_regions_are_the_authors(i: int, name: geometry.Geometry) -> None:
 
 @pytest.mark.parametrize("name", SOURCES)
 @pytest.mark.parametrize("i", CASES)
-def test_cleaned_annotations_are_the_authors(i: int, name: geometry.Geometry) -> None:
+def test_clean_boxes_match_the_authors(i: int, name: geometry.Geometry) -> None:
     box = geometry.clean_boxes(BOXES[i : i + 1], tuple(WARP["img_wh"][i]), name)
     if WARP[f"{SOURCES[name]}/gt_scale"][i, 0] <= 0 or np.isnan(WARP[f"{SOURCES[name]}/gt_scale"][i, 0]):
         pytest.skip("the authors drop a box without area")
@@ -49,7 +49,7 @@ def affine(i: int, name: geometry.Geometry, prefix: str) -> np.ndarray:
     ("name", "prefix", "key"), [("classic", "hr", "M"), ("dark", "dark", "M"), ("udp", "mm0", "M_udp")]
 )
 @pytest.mark.parametrize("i", CASES)
-def test_affines_are_the_authors(i: int, name: geometry.Geometry, prefix: str, key: str) -> None:
+def test_region_affines_match_the_authors(i: int, name: geometry.Geometry, prefix: str, key: str) -> None:
     want = WARP[f"{prefix}/{key}"][i]
     assert_allclose(affine(i, name, prefix), want, atol=max(8e-5, 1e-6 * np.abs(want).max()))
 
@@ -59,7 +59,7 @@ def test_affines_are_the_authors(i: int, name: geometry.Geometry, prefix: str, k
     [("classic", "hr", "pts_img"), ("dark", "dark", "pts_img"), ("udp", "mm0", "pts_img_udp")],
 )
 @pytest.mark.parametrize("i", CASES)
-def test_points_go_back_to_the_image_as_the_authors_send_them(
+def test_transform_points_back_to_the_image_matches_the_authors(
     i: int, name: geometry.Geometry, prefix: str, key: str
 ) -> None:
     size = tuple(WARP["out_wh"][i])
@@ -73,7 +73,7 @@ def test_points_go_back_to_the_image_as_the_authors_send_them(
 
 
 @pytest.mark.parametrize("name", geometry.GEOMETRIES)
-def test_invert_undoes(name: geometry.Geometry) -> None:
+def test_invert_affines_undoes_region_affines(name: geometry.Geometry) -> None:
     for i in CASES:
         m = geometry.region_affines(*regions(i, name), tuple(WARP["out_wh"][i]), name, degrees=WARP["rot_deg"][i])
         points = np.array([[[3.0, 5.0], [100.0, -7.5]]])
@@ -93,11 +93,11 @@ def test_invert_undoes(name: geometry.Geometry) -> None:
         ((1, 1, 1, 1), (1, 1, 1, 1), 0.0),  # no area
     ],
 )
-def test_box_iou(a: tuple[float, ...], b: tuple[float, ...], iou: float) -> None:
+def test_box_iou_of_known_boxes(a: tuple[float, ...], b: tuple[float, ...], iou: float) -> None:
     assert_allclose(geometry.box_iou([a], [b]), [[iou]])
 
 
-def test_box_conversions() -> None:
+def test_box_sizes_centers_and_conversions() -> None:
     xyxy = np.array([[1, 2, 4, 8], [-1, 0, 0, 0.5]], np.float32)
     assert geometry.box_sizes(xyxy).tolist() == [[3, 6], [1, 0.5]]
     assert geometry.box_centers(xyxy).tolist() == [[2.5, 5], [-0.5, 0.25]]

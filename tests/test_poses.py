@@ -8,15 +8,10 @@ from numpy.testing import assert_array_equal
 
 from hrpose_cli.poses import Frame, FrameInfo, FramePoses, Poses
 from hrpose_cli.skeletons import MPII
+from tests.builders import people
 
 
-def people(n: int, **fields: np.ndarray) -> Poses:
-    xy = np.arange(n * 16 * 2, dtype=np.float32).reshape(n, 16, 2)
-    score, box = np.ones((n, 16), np.float32), np.ones((n, 4), np.float32)
-    return Poses(xy, score, box, np.ones(n, np.float32), skeleton=MPII, **fields)
-
-
-def test_info_is_the_frame_without_its_pixels() -> None:
+def test_frame_info_is_the_frame_without_its_pixels() -> None:
     frame = Frame(np.zeros((4, 6, 3), np.uint8), 7, 0.5, "a.png")
     assert frame.info == FrameInfo((6, 4), 7, 0.5, "a.png")
     bare = FramePoses(frame, people(2)).without_pixels()
@@ -25,14 +20,14 @@ def test_info_is_the_frame_without_its_pixels() -> None:
     assert bare.without_pixels() is bare
 
 
-def test_a_skipped_frame_has_no_people() -> None:
+def test_frame_poses_people_fail_for_a_skipped_frame() -> None:
     with pytest.raises(AssertionError, match="skipped"):
         FramePoses(FrameInfo((6, 4)), None).people  # noqa: B018
 
 
-def test_concat_joins_the_fields_that_every_part_has() -> None:
+def test_poses_concat_joins_the_fields_that_every_part_has() -> None:
     ids, raw = np.array([4, 2]), np.zeros((2, 16, 2), np.float32)
-    first, second = people(2, track_ids=ids, raw=raw), people(1, track_ids=np.array([9]))
+    first, second = people(2, skeleton=MPII, track_ids=ids, raw=raw), people(1, skeleton=MPII, track_ids=np.array([9]))
     both = Poses.concat([first, second])
     assert both.track_ids.tolist() == [4, 2, 9]
     assert_array_equal(both.xy, [*first.xy, *second.xy])
@@ -41,8 +36,36 @@ def test_concat_joins_the_fields_that_every_part_has() -> None:
     assert len(Poses.concat([Poses.none(MPII)] * 2)) == 0
 
 
-def test_measured_xy_is_raw_if_there_is_any() -> None:
+def test_poses_measured_xy_is_raw_if_there_is_any() -> None:
     plain = people(1)
     assert plain.measured_xy is plain.xy
     smooth = replace(plain, raw=plain.xy + 1)
     assert smooth.measured_xy is smooth.raw
+
+
+def test_poses_say_which_shape_is_wrong() -> None:
+    with pytest.raises(ValueError, match=r"Poses.score must have shape \(2, 16\), but has \(2, 17\)"):
+        Poses(
+            np.zeros((2, 16, 2), np.float32), *[np.zeros(s, np.float32) for s in ((2, 17), (2, 4), (2,))], skeleton=MPII
+        )
+
+
+def test_poses_person_score_is_hrnets_rescoring() -> None:
+    poses = people(1)
+    counted = poses.score[0][poses.score[0] > 0.2]
+    np.testing.assert_allclose(poses.person_score, counted.mean() * poses.box_score, rtol=1e-6)
+    silent = Poses(poses.xy, poses.score * 0, poses.box, poses.box_score)
+    assert silent.person_score.tolist() == [0.0]
+
+
+def test_poses_best_gives_the_best_people_first() -> None:
+    poses = people(3)
+    ranked = poses.best(max_people=2)
+    assert len(ranked) == 2
+    assert (np.diff(ranked.person_score) <= 0).all()
+    assert len(poses.best(min_score=2.0)) == 0
+
+
+def test_frame_refuses_images_that_are_not_uint8() -> None:
+    with pytest.raises(ValueError, match="uint8"):
+        Frame(np.zeros((2, 2, 3), np.float32))

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 import pytest
 
 from hrpose_cli import settings
-from hrpose_cli.errors import UsageError
+from hrpose_cli.errors import InputError, UsageError
 from hrpose_cli.settings import MotionOptions, Option, Settings, check_choices, check_device, parse_numbers
 
 GROUPS = [each for each in vars(settings).values() if is_dataclass(each) and each is not Option]
@@ -32,7 +32,7 @@ def test_check_choices_names_the_field_and_the_choices(wrong: dict[str, Any]) ->
 
 
 @pytest.mark.parametrize("wrong", [{"backend": "tpu"}, {"precision": "int4"}, {"device": "tpu"}, {"nms_oks": -0.1}])
-def test_settings_of_python_are_checked_like_options(wrong: dict[str, Any]) -> None:
+def test_settings_from_python_are_checked_like_options(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=next(iter(wrong)).replace("_", " ")):
         Settings(**wrong)
 
@@ -42,7 +42,7 @@ def test_check_device_leaves_it_to_torch_whether_a_device_is_there() -> None:
         check_device(name)
 
 
-def test_parse_numbers() -> None:
+def test_parse_numbers_reads_lists_and_checks_the_least() -> None:
     assert parse_numbers("0.5,1") == (0.5, 1.0)
     with pytest.raises(UsageError, match="0,2 has a number below 1"):
         parse_numbers("0,2", int, least=1)
@@ -63,3 +63,15 @@ def test_every_option_has_a_help(group: Any) -> None:
     assert options
     for option in options:
         assert option.help.endswith(".")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"decode": "magic"}, {"crop": "round"}, {"batch_size": 0}, {"decode_limit": 0}, {"box_score": 7},
+        {"nms_oks": 2}, {"detector": None}, {"weights": None}, {"method": "topdown"},
+    ],
+)  # fmt: skip
+def test_settings_refuse_wrong_values(wrong: dict[str, object]) -> None:
+    with pytest.raises(InputError):
+        Settings(**wrong)

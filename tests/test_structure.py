@@ -56,7 +56,7 @@ def door(folder: str) -> dict[str, str]:
 
 
 def written_imports(nodes: Iterator[ast.AST]) -> Imports:
-    """What a file imports from the package, as it is written there."""
+    """The imports from the package in a file, as they are written there."""
     found: Imports = []
     for node in nodes:
         assert not (isinstance(node, ast.Import) and any(a.name.startswith("hrpose_cli") for a in node.names))

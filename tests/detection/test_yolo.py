@@ -1,4 +1,3 @@
-import os
 import subprocess
 import sys
 from copy import deepcopy
@@ -10,20 +9,23 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from numpy.testing import assert_allclose
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
 
 from hrpose_cli.api import Settings, build_detector
 from hrpose_cli.detection.yolo import (
     _ONE_EACH,
     YoloDetector,
+    _batch_by_shape,
+    _fit_letterbox,
     _load_openvino_model,
     _OpenVINONetwork,
     _suppress_overlaps,
     _TorchNetwork,
-    find_detector_file,
     load_detector,
 )
-from hrpose_cli.detection.yolo_net import _PATCHED_FUNCTIONS, PersonNet, _quiet_ultralytics, read_person_net
+from hrpose_cli.detection.yolo_net import PersonNet, _quiet_ultralytics
 from hrpose_cli.errors import BackendError, WeightsError
 from hrpose_cli.files import shipped_folder
 from hrpose_cli.media.images import read_image
@@ -34,7 +36,7 @@ SIZES = [(384, 640), (32, 640), (96, 64)]  # (h, w) of letterboxes
 
 @pytest.fixture(scope="module", params=["yolov8n-pose.yaml", "yolo26n.yaml", "yolo11n-seg.yaml"])
 def people(request: pytest.FixtureRequest) -> PersonNet:
-    """Nets of the forms that do not ship, as ultralytics builds them, with weights by chance."""
+    """Nets of the forms that do not ship, as ultralytics builds them, with random weights."""
     with _quiet_ultralytics():
         from ultralytics.nn import tasks
 
@@ -56,7 +58,7 @@ def images(count: int, height: int, width: int) -> np.ndarray[Any, np.dtype[np.u
     return np.random.default_rng(0).integers(0, 255, (count, height, width, 3), np.uint8)
 
 
-def test_every_output_form_gives_boxes_inside_the_image(eager: YoloDetector) -> None:
+def test_yolo_detector_gives_boxes_inside_the_image_for_every_output_form(eager: YoloDetector) -> None:
     frames = [Frame(p, i) for i, p in enumerate(images(3, 120, 160))]
     found = eager(frames)
     assert sum(map(len, found)) > 0
@@ -71,7 +73,7 @@ def test_every_output_form_gives_boxes_inside_the_image(eager: YoloDetector) -> 
         assert_allclose(a.score, b.score, atol=1e-4)
 
 
-def test_scores_that_are_not_numbers_are_not_nobody(people: PersonNet) -> None:
+def test_yolo_detector_refuses_scores_that_are_not_numbers(people: PersonNet) -> None:
     broken = deepcopy(people)
     torch.nn.init.constant_(next(broken.parameters()), torch.nan)
     with pytest.raises(BackendError, match="yolo by torch in fp32 gave boxes that are not numbers"):
@@ -79,7 +81,9 @@ def test_scores_that_are_not_numbers_are_not_nobody(people: PersonNet) -> None:
 
 
 @pytest.mark.slow
-def test_every_output_form_is_the_same_in_openvino(people: PersonNet, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_openvino_network_matches_torch_network_for_every_output_form(
+    people: PersonNet, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("hrpose_cli.detection.yolo_net.read_person_net", lambda _: people)
     compiled = _load_openvino_model(Path("yolo.pt"), str(id(people)), "fp32")
     assert (_ONE_EACH in compiled.output(0).get_names()) == people.one_each
@@ -98,7 +102,7 @@ def sample() -> Frame:
 
 
 @pytest.mark.slow
-def test_the_shipped_detector_finds_the_same_in_openvino(sample: Frame) -> None:
+def test_load_detector_finds_the_same_in_openvino_and_torch(sample: Frame) -> None:
     fast, slow = (
         load_detector("person-yolo11n", backend=b, precision="fp32", box_score=0.05) for b in ("openvino", "torch")
     )
@@ -109,7 +113,7 @@ def test_the_shipped_detector_finds_the_same_in_openvino(sample: Frame) -> None:
         assert_allclose(a.score, b.score, atol=1e-3)
 
 
-def test_the_boxes_are_those_of_ultralytics_own_predict(sample: Frame) -> None:
+def test_load_detector_finds_the_boxes_of_ultralytics_predict(sample: Frame) -> None:
     [found] = load_detector("person-yolo11n", backend="openvino")([sample])
     want = [  # YOLO.predict(image, imgsz=640, conf=0.25, iou=0.6, classes=[0]) of ultralytics 8.4.190
         [49.578, 395.286, 241.995, 902.638],
@@ -130,8 +134,10 @@ print(*{"ultralytics", "torchvision", "matplotlib", "pandas", "polars", "request
 
 
 @pytest.mark.slow
-def test_a_compiled_detector_starts_from_the_cache_alone(monkeypatch: pytest.MonkeyPatch, sample: Frame) -> None:
-    """Without what makes it, which takes seconds to import."""
+def test_build_detector_starts_from_the_cache_without_ultralytics(
+    monkeypatch: pytest.MonkeyPatch, sample: Frame
+) -> None:
+    """Do not import ultralytics, which takes seconds."""
     [before] = build_detector(Settings(), "cpu")([sample])
     monkeypatch.setattr("hrpose_cli.detection.yolo._convert_to_openvino", None)
     [after] = build_detector(Settings(), "cpu")([sample])
@@ -141,14 +147,14 @@ def test_a_compiled_detector_starts_from_the_cache_alone(monkeypatch: pytest.Mon
 
 
 def stand_in(path: Path, *, device: str, **facts: Any) -> YoloDetector:
-    """A detector that is told how to run, and does not."""
+    """A detector that keeps its settings and finds nothing."""
     return YoloDetector(lambda images: np.zeros((0, 0, 5), np.float32), path.stem, **facts)
 
 
 @pytest.mark.parametrize(
     ("precision", "want"), [("fp32", "fp32"), ("auto", "bf16"), ("bf16", "bf16"), ("int8", "bf16")]
 )
-def test_the_detector_says_its_precision(monkeypatch: pytest.MonkeyPatch, precision: str, want: str) -> None:
+def test_build_detector_says_its_precision(monkeypatch: pytest.MonkeyPatch, precision: str, want: str) -> None:
     pytest.importorskip("openvino")
     monkeypatch.setattr("hrpose_cli.backends.openvino_precisions", lambda: ("fp32", "bf16"))
     monkeypatch.setattr("hrpose_cli.api.load_detector", stand_in)
@@ -159,7 +165,7 @@ def test_the_detector_says_its_precision(monkeypatch: pytest.MonkeyPatch, precis
     assert ("as asked" in found.precision_reason) == (precision in {"fp32", "bf16"})
 
 
-def test_a_net_that_openvino_cannot_run_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_load_openvino_model_refuses_nets_that_openvino_cannot_run(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_: Path) -> None:
         raise RuntimeError("No conversion rule for aten::own\nand much more")
 
@@ -168,13 +174,13 @@ def test_a_net_that_openvino_cannot_run_is_one_line(monkeypatch: pytest.MonkeyPa
         _load_openvino_model(Path("own.pt"), "0", "fp32")
 
 
-def test_openvino_detects_on_the_cpu_only() -> None:
+def test_load_detector_runs_openvino_on_the_cpu_only() -> None:
     with pytest.raises(BackendError, match="--device cpu"):
         load_detector("person-yolo11n", device="cuda", backend="openvino")
 
 
 @pytest.mark.parametrize("decimals", [2, 8])  # scores with and without ties
-def test_nms_is_torchvisions(decimals: int) -> None:
+def test_suppress_overlaps_matches_torchvision_nms(decimals: int) -> None:
     from torchvision.ops import nms as oracle
 
     rng = np.random.default_rng(decimals)
@@ -186,18 +192,7 @@ def test_nms_is_torchvisions(decimals: int) -> None:
         assert _suppress_overlaps(Boxes(xyxy, score), 0.6) == want.tolist()
 
 
-def test_a_users_checkpoint_is_a_detector(tmp_path: Path) -> None:
-    net = read_person_net(find_detector_file("person-yolo11n")).net
-    net.names = {0: "cat", 1: "person"}
-    torch.save({"model": net.half()}, tmp_path / "own.pt")
-    assert read_person_net(tmp_path / "own.pt").person == 1
-    net.names = {0: "cat"}
-    torch.save({"model": net}, tmp_path / "cats.pt")
-    with pytest.raises(WeightsError, match="does not detect people: its classes are cat"):
-        read_person_net(tmp_path / "cats.pt")
-
-
-def test_unknown_and_damaged_detectors(tmp_path: Path) -> None:
+def test_load_detector_refuses_unknown_and_damaged_files(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="no detector is called 'yolo99'"):
         load_detector("yolo99")
     with pytest.raises(WeightsError, match="check the path"):
@@ -208,13 +203,100 @@ def test_unknown_and_damaged_detectors(tmp_path: Path) -> None:
             load_detector(str(tmp_path / name))
 
 
-def test_threads_and_environment_survive_ultralytics() -> None:
-    def state() -> list[object]:
-        patched = [getattr(owner, name).__module__ for owner, name in _PATCHED_FUNCTIONS]
-        return [torch.get_num_threads(), cv2.getNumThreads(), dict(os.environ), patched]
+@pytest.mark.parametrize(
+    ("size", "shape", "offset"),
+    [
+        ((640, 480), (480, 640), (0, 0)),  # as it is
+        ((500, 375), (480, 640), (0, 0)),  # enlarged
+        ((640, 427), (448, 640), (0, 10)),  # padded to a multiple of 32
+        ((427, 640), (640, 448), (10, 0)),  # upright
+        ((1280, 720), (384, 640), (0, 12)),  # video
+        ((12000, 9), (32, 640), (0, 15)),  # a line
+        ((1, 1), (640, 640), (0, 0)),
+    ],
+)
+def test_fit_letterbox_sizes_and_offsets(
+    size: tuple[int, int], shape: tuple[int, int], offset: tuple[int, int]
+) -> None:
+    box = _fit_letterbox(np.full((size[1], size[0], 3), 7, np.uint8))
+    assert box.image.shape == (*shape, 3)
+    assert box.offset == offset
+    if offset != (0, 0):
+        assert (box.image[0, 0] == 114).all()
 
-    before = state()
-    with _quiet_ultralytics():
-        pass
-    assert before == state()
-    assert not any("ultralytics" in str(module) for module in before[3])
+
+def test_letterbox_undo_drops_boxes_in_the_padding() -> None:
+    box = _fit_letterbox(np.zeros((427, 640, 3), np.uint8))
+    inside = Boxes(np.array([[10, 30, 50, 90], [-9, 5, 700, 9]], np.float32), np.array([0.9, 0.8], np.float32))
+    back = box.undo(inside, (640, 427))
+    assert_allclose(back.xyxy, [[10, 20, 50, 80]])  # the second lay in the padding
+
+
+@pytest.mark.parametrize("size", [(500, 375), (1088, 1920), (1281, 961), (4001, 3003)])
+def test_letterbox_undo_gives_boxes_where_objects_are(size: tuple[int, int]) -> None:
+    image = np.zeros((size[1], size[0], 3), np.uint8)
+    cv2.rectangle(image, (200, 100), (299, 349), (255, 255, 255), -1)
+    box = _fit_letterbox(image)
+    seen = cv2.boundingRect((box.image[..., 0] > 184).astype(np.uint8))  # 255 and the 114 of the padding, halfway
+    found = Boxes(np.array([[*seen[:2], seen[0] + seen[2], seen[1] + seen[3]]], np.float32), np.ones(1, np.float32))
+    assert_allclose(box.undo(found, size).xyxy, [[200, 100, 300, 350]], atol=max(1, max(size) / 640))
+
+
+@pytest.mark.parametrize("size", [(1088, 1920), (1281, 961), (4001, 3003)])
+def test_fit_letterbox_averages_fine_patterns_of_large_images(size: tuple[int, int]) -> None:
+    board = np.indices((size[1], size[0])).sum(axis=0) % 2 * 200
+    box = _fit_letterbox(np.repeat(board[..., None], 3, axis=2).astype(np.uint8))
+    left, top = box.offset
+    inside = box.image[top : box.image.shape[0] - top - 1, left : box.image.shape[1] - left - 1]
+    assert np.ptp(inside) <= 2
+
+
+def test_batch_by_shape_batches_letterboxes_of_one_shape() -> None:
+    shapes = [(480, 640), (427, 640), (480, 640), (480, 640)]
+    boxes = [_fit_letterbox(np.zeros((*s, 3), np.uint8)) for s in shapes]
+    assert [[i for i, _ in batch] for batch in _batch_by_shape(boxes, 2)] == [[0, 2], [3], [1]]
+
+
+IMAGE_SIZES = st.tuples(st.integers(1, 2600), st.integers(1, 2600))
+
+
+@given(IMAGE_SIZES)
+def test_fit_letterbox_shows_the_whole_image_and_nothing_else(size: tuple[int, int]) -> None:
+    box = _fit_letterbox(np.full((size[1], size[0], 3), 7, np.uint8))
+    height, width = box.image.shape[:2]
+    assert max(height, width) == 640
+    assert height % 32 == width % 32 == 0
+    (left, top), seen = box.offset, (box.image == 7).all(axis=2)
+    x, y, w, h = cv2.boundingRect(seen.astype(np.uint8))
+    assert (x, y) == (left, top)
+    assert (width - w - left - left, height - h - top - top) in {(0, 0), (0, 1), (1, 0), (1, 1)}  # in the middle
+    assert seen.sum() == w * h
+    assert (box.image[~seen] == 114).all()
+    left_out = np.array(size) - np.array((w, h)) / box.scale  # px: halving rounds down, twice at most here
+    assert ((left_out > -1e-6) & (left_out < 3 + 1e-6)).all()
+
+
+@given(IMAGE_SIZES, st.lists(st.tuples(*[st.floats(0, 1)] * 4), max_size=8))
+def test_letterbox_undo_gives_boxes_of_the_image_back(
+    size: tuple[int, int], corners: list[tuple[float, float, float, float]]
+) -> None:
+    box = _fit_letterbox(np.zeros((size[1], size[0], 3), np.uint8))
+    parts = np.sort(np.reshape(corners, (-1, 2, 2)), axis=1).reshape(-1, 4)  # of the image's sides
+    xyxy = parts * np.tile(size, 2)
+    xyxy = xyxy[(xyxy[:, 2:] - xyxy[:, :2] > 0.25).all(axis=1)]
+    there = xyxy * np.tile(box.scale, 2) + np.tile(box.offset, 2)
+    back = box.undo(Boxes(there.astype(np.float32), np.arange(len(there), dtype=np.float32)), size)
+    assert_array_equal(back.score, np.arange(len(there)))
+    assert_allclose(back.xyxy, xyxy, atol=1 / 16 + 1e-3 * max(size) / 640)
+
+
+@given(IMAGE_SIZES, st.lists(st.tuples(*[st.floats(-900, 900, width=32)] * 4), max_size=8))
+def test_letterbox_undo_stays_inside_the_image(
+    size: tuple[int, int], found: list[tuple[float, float, float, float]]
+) -> None:
+    box = _fit_letterbox(np.zeros((size[1], size[0], 3), np.uint8))
+    boxes = Boxes(np.reshape(found, (-1, 4)).astype(np.float32), np.ones(len(found), np.float32))
+    xyxy = box.undo(boxes, size).xyxy
+    assert ((xyxy >= 0) & (xyxy <= np.tile(size, 2))).all()
+    assert (xyxy[:, 2:] > xyxy[:, :2]).all()
+    assert_array_equal(xyxy * 8 % 1, 0)

@@ -62,7 +62,7 @@ PLACES = [(40.0, 30.0), (151.0, 82.0), (90.5, 101.0)]
 @pytest.mark.parametrize("size", [(200, 150), (150, 200), (420, 310), (201, 133)])
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("scales", [(1.0,), (0.5, 1.0, 2.0), (2.0,)])
-def test_people_come_back_in_image_pixels(size: tuple[int, int], flip: bool, scales: tuple[float, ...]) -> None:
+def test_bottom_up_gives_people_in_image_pixels(size: tuple[int, int], flip: bool, scales: tuple[float, ...]) -> None:
     factor = min(size) / 140
     places = np.array([(x if size[0] > size[1] else y, y if size[0] > size[1] else x) for x, y in PLACES]) * factor
     for decode, limit in (("quarter", 1.0), ("dark", 0.75)):
@@ -82,7 +82,7 @@ def test_people_come_back_in_image_pixels(size: tuple[int, int], flip: bool, sca
 @pytest.mark.parametrize("size", [(200, 150), (150, 200), (201, 133)])
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("scales", [(1.0,), (0.5, 1.0, 2.0)])
-def test_people_come_back_from_maps_whose_corners_are_the_images(
+def test_bottom_up_takes_heatmaps_with_aligned_corners(
     size: tuple[int, int], flip: bool, scales: tuple[float, ...]
 ) -> None:
     class Corners(Painted):
@@ -101,14 +101,14 @@ def test_people_come_back_from_maps_whose_corners_are_the_images(
     assert_allclose(found.xy[order], np.repeat(places[np.argsort(places[:, 0])][:, None], K, 1), atol=0.3)
 
 
-def test_corners_lie_on_each_other() -> None:
+def test_corner_aligned_affine_maps_corners_to_corners() -> None:
     affine = _corner_aligned_affine((641, 481), (384, 256), (768, 512))
     assert_allclose(transform_points(affine, [[0, 0], [480 * 767 / 511, 480]]), [[0, 0], [383, 255]], atol=1e-9)
     affine = _corner_aligned_affine((481, 641), (512, 768), (512, 768))
     assert_allclose(transform_points(affine, [[0, 0], [480, 480 * 767 / 511]]), [[0, 0], [511, 767]], atol=1e-9)
 
 
-def test_sizes_are_the_authors() -> None:
+def test_net_input_size_and_image_to_input_affine_match_the_authors() -> None:
     for row in load("ae_group")["sizes"]:
         image = int(row[0]), int(row[1])
         short, smallest, scale = row[2:5]
@@ -118,7 +118,7 @@ def test_sizes_are_the_authors() -> None:
         assert_allclose(corners, [row[7:9] - 100 * row[9:11], row[7:9] + 100 * row[9:11]], atol=1e-9)
 
 
-def test_keypoints_in_the_image_are_the_authors() -> None:
+def test_image_to_input_affine_sends_keypoints_back_as_the_authors_do() -> None:
     reference = load("ae_group")
     for facts in json.loads(bytes(reference["meta_json"])):
         if not facts["groups"]:
@@ -131,7 +131,7 @@ def test_keypoints_in_the_image_are_the_authors() -> None:
         assert_allclose(points, reference[f"{facts['scene']}/final"][..., :2], atol=1e-4)
 
 
-def test_person_score_is_the_mean_over_all_keypoints() -> None:
+def test_bottom_up_person_score_is_the_mean_over_all_keypoints() -> None:
     class Sparse(Painted):
         def __call__(self, images: np.ndarray) -> torch.Tensor:
             maps = super().__call__(images)
@@ -147,9 +147,9 @@ def test_person_score_is_the_mean_over_all_keypoints() -> None:
     assert len(BottomUp(Sparse(), SPEC, box_score=0.4)([painting(PLACES, (200, 150))])[0]) == 0
 
 
-def test_boxes_surround_keypoints_and_stay_in_the_image() -> None:
+def test_bottom_up_boxes_surround_keypoints_inside_the_image() -> None:
     class Spread(Painted):
-        """Every keypoint two pixels further right."""
+        """A net that moves keypoint k by k heatmap pixels to the right."""
 
         def __call__(self, images: np.ndarray) -> torch.Tensor:
             maps = super().__call__(images)
@@ -162,14 +162,14 @@ def test_boxes_surround_keypoints_and_stay_in_the_image() -> None:
     assert (poses.box >= 0).all()
 
 
-def test_nobody_and_no_frames() -> None:
+def test_bottom_up_with_nobody_and_no_frames() -> None:
     poses = estimator()([painting([], (60, 40)), painting([(30, 20)], (60, 40))])
     assert [len(p) for p in poses] == [0, 1]
     assert poses[0].xy.shape == (0, K, 2)
     assert estimator()([]) == []
 
 
-def test_the_largest_scale_comes_first_and_mirrors_are_mirrors() -> None:
+def test_bottom_up_runs_the_largest_scale_first_and_each_twice_for_the_flip_test() -> None:
     bottom_up = estimator(flip_test=True, scales=(1.0, 0.5))
     bottom_up([painting([(10, 20)], (60, 40))])
     assert bottom_up.backend.sizes == [(1, 128, 256, 3)] * 2 + [(1, 64, 128, 3)] * 2
@@ -185,13 +185,13 @@ def test_the_largest_scale_comes_first_and_mirrors_are_mirrors() -> None:
         ((0.75, 1.0), "times the smallest"),
     ],
 )
-def test_impossible_scales_are_one_line(scales: tuple[float, ...], complaint: str) -> None:
+def test_bottom_up_refuses_impossible_scales(scales: tuple[float, ...], complaint: str) -> None:
     with pytest.raises(InputError, match=complaint):
         estimator(scales=scales)
 
 
 @pytest.mark.parametrize("name", ["openvino", "onnx"])
-def test_backends_for_one_size_of_input_are_one_line(name: str) -> None:
+def test_bottom_up_refuses_backends_with_a_fixed_input_size(name: str) -> None:
     class Fixed(Painted):
         pass
 
@@ -200,12 +200,12 @@ def test_backends_for_one_size_of_input_are_one_line(name: str) -> None:
         BottomUp(Fixed(), SPEC)
 
 
-def test_an_unknown_decoding_is_one_line() -> None:
+def test_bottom_up_refuses_an_unknown_decode() -> None:
     with pytest.raises(InputError, match="argmax, quarter, dark, udp, not mean"):
         estimator(decode="mean")
 
 
-def test_maps_that_are_not_numbers_are_refused() -> None:
+def test_bottom_up_refuses_heatmaps_that_are_not_numbers() -> None:
     class Broken(Painted):
         def __call__(self, images: np.ndarray) -> torch.Tensor:
             return super().__call__(images) * torch.nan
@@ -214,7 +214,7 @@ def test_maps_that_are_not_numbers_are_refused() -> None:
         BottomUp(Broken(), SPEC)([painting([(10, 10)], (30, 30))])
 
 
-def test_the_real_net_gives_people_of_its_skeleton() -> None:
+def test_bottom_up_with_higher_hrnet_gives_people_of_its_skeleton() -> None:
     integers = {"width": 4, "modules": [1, 1, 1], "blocks": 1, "bottlenecks": 1, "refine": 1, "joints": 14}
     net = build_net("higher_hrnet", integers)
     net.load_state_dict(rule.state_dict(net))

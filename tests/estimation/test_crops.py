@@ -7,8 +7,10 @@ from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
 from hrpose_cli import geometry
+from hrpose_cli.backends.device import upload
 from hrpose_cli.estimation import crops
-from hrpose_cli.poses import Boxes, Frame
+from hrpose_cli.estimation.crops import _sample_crops
+from tests.builders import boxes, frame
 from tests.reference import load
 
 WARP = load("warp")
@@ -17,7 +19,7 @@ AUTHORS = WARP["crop/out_256x192_cv5" if EXACT else "crop/out_256x192"]
 
 
 @pytest.mark.parametrize("i", range(4))
-def test_pixels_are_the_authors(i: int) -> None:
+def test_warp_into_crop_gives_the_authors_pixels(i: int) -> None:
     out = np.zeros((256, 192, 3), np.uint8)
     size = WARP["crop/scale"][i : i + 1] * 200.0
     to_crop = geometry.region_affines(WARP["crop/center"][i : i + 1], size, (192, 256), degrees=WARP["crop/rot_deg"][i])
@@ -32,7 +34,7 @@ def test_pixels_are_the_authors(i: int) -> None:
 
 @pytest.mark.parametrize("mode", crops.CROP_MODES)
 @pytest.mark.parametrize("name", geometry.GEOMETRIES)
-def test_shapes_and_nobody(mode: crops.CropMode, name: geometry.Geometry) -> None:
+def test_cut_crops_shapes_with_boxes_outside_and_without_boxes(mode: crops.CropMode, name: geometry.Geometry) -> None:
     image = np.full((50, 40, 3), 200, np.uint8)
     found = crops.cut_crops(image, [[1, 2, 30, 40], [-90, -90, -80, -70]], (96, 128), geometry=name, mode=mode)
     assert found.images.shape == (2, 128, 96, 3)
@@ -41,7 +43,7 @@ def test_shapes_and_nobody(mode: crops.CropMode, name: geometry.Geometry) -> Non
     assert len(crops.cut_crops(image, np.zeros((0, 4)), (96, 128), geometry=name, mode=mode)) == 0
 
 
-def test_pad_hides_what_is_outside_the_box() -> None:
+def test_cut_crops_pad_hides_everything_outside_the_box() -> None:
     image = np.full((100, 100, 3), 255, np.uint8)
     image[30:70, 40:60] = 100
     box = [[40, 30, 60, 70]]
@@ -53,12 +55,12 @@ def test_pad_hides_what_is_outside_the_box() -> None:
 
 
 @pytest.mark.parametrize("name", geometry.GEOMETRIES)
-def test_a_sliver_of_a_box_stays_finite(name: geometry.Geometry) -> None:
+def test_cut_crops_of_tiny_boxes_are_finite(name: geometry.Geometry) -> None:
     found = crops.cut_crops(np.zeros((9, 9, 3), np.uint8), [[4, 4, 4.1, 4.1], [0, 0, 0.8, 1]], (96, 128), geometry=name)
     assert np.isfinite(found.to_frame).all()
 
 
-def test_a_crop_does_not_depend_on_its_neighbours_or_its_image() -> None:
+def test_cut_crops_does_not_depend_on_other_boxes_or_the_image_size() -> None:
     image = np.random.default_rng(0).integers(0, 255, (300, 400, 3), np.uint8)
     boxes = np.array([[10, 20, 90, 200], [150, 90, 300, 280]])
     together = crops.cut_crops(image, boxes, (96, 128))
@@ -69,7 +71,7 @@ def test_a_crop_does_not_depend_on_its_neighbours_or_its_image() -> None:
 
 
 @pytest.mark.parametrize("padding", [1.0, 1.25, 1.5])
-def test_padding_is_how_much_larger_a_crop_is_than_its_box(padding: float) -> None:
+def test_cut_crops_padding_is_the_ratio_of_crop_to_box(padding: float) -> None:
     image = np.zeros((300, 300, 3), np.uint8)
     crop = crops.cut_crops(image, [[100, 80, 160, 160]], (96, 128), padding=padding)  # a box of 3:4
     corners = geometry.transform_points(crop.to_frame[0], np.array([[0, 0], [96, 128]]))
@@ -78,7 +80,7 @@ def test_padding_is_how_much_larger_a_crop_is_than_its_box(padding: float) -> No
 
 
 @pytest.mark.parametrize("images", [WARP["crop/image_rgb"][None], AUTHORS])
-def test_mirrored_images(images: np.ndarray) -> None:
+def test_mirror_images_of_arrays_and_tensors(images: np.ndarray) -> None:
     assert_array_equal(crops.mirror_images(images), images[:, :, ::-1])
     assert_array_equal(crops.mirror_images(torch.from_numpy(images)), images[:, :, ::-1])
 
@@ -97,22 +99,25 @@ def assert_same_images(found: torch.Tensor, want: np.ndarray) -> None:
 @pytest.mark.parametrize("mode", crops.CROP_MODES)
 @pytest.mark.parametrize("name", geometry.GEOMETRIES)
 @pytest.mark.parametrize("size", [(37, 53), (321, 203), (640, 481)], ids=str)
-def test_a_device_cuts_the_same_crops(mode: crops.CropMode, name: geometry.Geometry, size: tuple[int, int]) -> None:
+def test_sample_crops_on_a_device_matches_cut_crops(
+    mode: crops.CropMode, name: geometry.Geometry, size: tuple[int, int]
+) -> None:
     rng = np.random.default_rng(sum(size))
     image = np.rot90(rng.integers(0, 256, (*size, 3), np.uint8))  # of odd sides, and not contiguous
     corner = rng.uniform(-60, max(size) + 20, (24, 2))
-    boxes = np.concatenate([corner, corner + rng.uniform(0.1, 300, (24, 2))], axis=1)
-    boxes = np.concatenate([boxes, [[0, 0, size[1], size[0]], [-900, -900, -800, -700]]])
+    xyxy = np.concatenate([corner, corner + rng.uniform(0.1, 300, (24, 2))], axis=1)
+    xyxy = np.concatenate([xyxy, [[0, 0, size[1], size[0]], [-900, -900, -800, -700]]])
     for padding in (1.0, 1.25):
-        want = crops.cut_crops(image, boxes, (96, 128), geometry=name, mode=mode, padding=padding)
-        frame = crops.upload(image, "cpu")
-        found = crops._sample_crops(frame, boxes, (96, 128), geometry=name, mode=mode, padding=padding)
+        want = crops.cut_crops(image, xyxy, (96, 128), geometry=name, mode=mode, padding=padding)
+        found = crops._sample_crops(
+            crops.upload(image, "cpu"), xyxy, (96, 128), geometry=name, mode=mode, padding=padding
+        )
         assert_same_images(found.images, want.images)
         assert_array_equal(found.to_frame, want.to_frame)
 
 
 @pytest.mark.parametrize("i", range(4))
-def test_a_device_samples_the_authors_pixels(i: int) -> None:
+def test_sample_bilinear_gives_the_authors_pixels(i: int) -> None:
     scale, center = WARP["crop/scale"][i : i + 1] * 200.0, WARP["crop/center"][i : i + 1]
     to_crop = geometry.region_affines(center, scale, (192, 256), degrees=WARP["crop/rot_deg"][i])
     image = torch.from_numpy(WARP["crop/image_rgb"])
@@ -122,7 +127,7 @@ def test_a_device_samples_the_authors_pixels(i: int) -> None:
     )
 
 
-def test_a_device_is_exact_far_from_the_corner_of_a_large_image() -> None:
+def test_sample_crops_is_exact_far_from_the_corner_of_a_large_image() -> None:
     image = np.zeros((400, 12_000, 3), np.uint8)
     image[:, 11_000:] = np.random.default_rng(0).integers(0, 256, (400, 1000, 3), np.uint8)
     boxes = [[11_200.3, 40, 11_290, 200], [20, 30, 90, 90]]
@@ -131,19 +136,10 @@ def test_a_device_is_exact_far_from_the_corner_of_a_large_image() -> None:
 
 
 @pytest.mark.parametrize("mode", crops.CROP_MODES)
-def test_nobody_on_a_device(mode: crops.CropMode) -> None:
+def test_sample_crops_without_boxes(mode: crops.CropMode) -> None:
     found = crops._sample_crops(torch.zeros(20, 30, 3, dtype=torch.uint8), np.zeros((0, 4)), (96, 128), mode=mode)
     assert len(found) == 0
     assert found.images.shape == (0, 128, 96, 3)
-
-
-def test_what_cannot_be_written_to_can_be_uploaded() -> None:
-    image = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)[:, ::-1]
-    image.flags.writeable = False
-    there = crops.upload(image, "cpu")
-    assert_array_equal(there, image)
-    there[0] = 7
-    assert image[0, 0, 0] == 9
 
 
 BOXES = st.builds(
@@ -159,7 +155,7 @@ BOXES = st.builds(
     st.sampled_from(crops.CROP_MODES),
     st.floats(1, 2),
 )
-def test_to_frame_takes_the_centre_of_a_crop_to_the_centre_of_its_box(
+def test_cut_crops_to_frame_takes_the_crop_centre_to_the_box_centre(
     boxes: list[np.ndarray], size: geometry.Size, name: geometry.Geometry, mode: crops.CropMode, padding: float
 ) -> None:
     xyxy = np.reshape(boxes, (-1, 4))
@@ -176,13 +172,25 @@ def test_to_frame_takes_the_centre_of_a_crop_to_the_centre_of_its_box(
 
 @pytest.mark.parametrize("most", [1, 2, 4, 9])
 def test_cut_batches_gives_everyone_once_in_order(most: int) -> None:
-    frames = [Frame(np.random.default_rng(i).integers(0, 255, (60, 50, 3), np.uint8), i) for i in range(3)]
-    xyxy = np.array([[1, 2, 30, 40], [5, 5, 45, 55], [0, 0, 9, 20]], np.float32)
-    boxes = [Boxes(xyxy[:n], np.ones(n, np.float32)) for n in (3, 0, 2)]
+    frames = [frame((50, 60), i, seed=i) for i in range(3)]
+    xyxy = [[1, 2, 30, 40], [5, 5, 45, 55], [0, 0, 9, 20]]
+    found = [boxes(*xyxy[:n]) for n in (3, 0, 2)]
     cropper = crops.Cropper((24, 32), padding=1.1, mode="pad")
-    batches = list(cropper.cut_batches(frames, boxes, most))
+    batches = list(cropper.cut_batches(frames, found, most))
     assert [len(batch) for batch in batches] == [min(most, 5 - start) for start in range(0, 5, most)]
-    want = [cropper.cut(frame.image, found.xyxy) for frame, found in zip(frames, boxes, strict=True)]
+    want = [cropper.cut(f.image, b.xyxy) for f, b in zip(frames, found, strict=True)]
     for field in ("images", "to_frame"):
         whole = np.concatenate([getattr(each, field) for each in want])
         assert_array_equal(np.concatenate([getattr(batch, field) for batch in batches]), whole)
+
+
+@pytest.mark.gpu
+def test_sample_crops_on_cuda_matches_cut_crops() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("torch sees no CUDA device")
+    from hrpose_cli.estimation.crops import cut_crops
+
+    image = np.random.default_rng(0).integers(0, 256, (481, 641, 3), np.uint8)
+    boxes = [[10, 20, 90, 200], [-30, 90, 300, 280], [500, 400, 700, 500]]
+    found = _sample_crops(upload(image, "cuda"), boxes, (192, 256)).images.cpu().numpy()
+    assert (np.abs(found.astype(int) - cut_crops(image, boxes, (192, 256)).images) > 1).mean() <= 1e-3

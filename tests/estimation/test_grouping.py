@@ -32,7 +32,7 @@ SCENES = json.loads(bytes(AE["meta_json"]))
 
 
 def merged(start: str) -> Tensor:
-    """What the net gives in use, from the two outputs that the authors' gives."""
+    """The output of our net, merged from the two outputs of the authors' net."""
     return _merge_outputs([torch.from_numpy(AE[f"{start}out{i}"]) for i in (0, 1)])
 
 
@@ -54,19 +54,19 @@ def scene(request: pytest.FixtureRequest) -> tuple[dict[str, Any], Tensor, Tenso
 
 
 def reference(scene: dict[str, Any], name: str) -> np.ndarray:
-    """An array of a scene; of nobody, with the shape that nobody has here."""
+    """An array of a scene; without people, an empty one of our shape."""
     array = AE[f"{scene['scene']}/{name}"]
     return array if scene["groups"] else np.zeros((0, 17, 5))
 
 
-def test_maps_of_all_scales_and_mirrors_are_the_authors(scene: tuple[dict[str, Any], Tensor, Tensor]) -> None:
+def test_merge_scales_matches_the_authors(scene: tuple[dict[str, Any], Tensor, Tensor]) -> None:
     facts, heatmaps, tags = scene
     for name, maps in (("heatmaps", heatmaps), ("tags", tags.permute(0, 2, 3, 1))):
         key = next(k for k in AE.files if k.startswith(f"{facts['scene']}/agg_{name}_stride"))
         assert_allclose(maps.numpy().ravel()[:: int(key.rpartition("stride")[2])], AE[key], atol=1e-6)
 
 
-def test_peaks_are_the_authors(scene: tuple[dict[str, Any], Tensor, Tensor]) -> None:
+def test_top_peaks_match_the_authors(scene: tuple[dict[str, Any], Tensor, Tensor]) -> None:
     facts, heatmaps, tags = scene
     number = facts["scene"]
     peaks = _top_peaks(heatmaps, tags, GroupingRules())
@@ -78,7 +78,7 @@ def test_peaks_are_the_authors(scene: tuple[dict[str, Any], Tensor, Tensor]) -> 
         assert_allclose(first[:, 3:], AE[f"{number}/topk_tag_first8"][0, keypoint, : len(first)], atol=1e-6)
 
 
-def test_people_are_the_authors(scene: tuple[dict[str, Any], Tensor, Tensor]) -> None:
+def test_match_peaks_and_group_keypoints_match_the_authors(scene: tuple[dict[str, Any], Tensor, Tensor]) -> None:
     facts, heatmaps, tags = scene
     people = _match_peaks(_top_peaks(heatmaps, tags, GroupingRules()), GroupingRules())
     matched = reference(facts, "matched")
@@ -98,7 +98,7 @@ def test_people_are_the_authors(scene: tuple[dict[str, Any], Tensor, Tensor]) ->
 @pytest.mark.parametrize("size", [(64, 96), (37, 50), (16, 16), (5, 7)])
 @pytest.mark.parametrize("tags", [1, 2])
 @pytest.mark.parametrize("rounded", [False, True])
-def test_the_likeliest_pixel_is_that_of_looking_everywhere(
+def test_likeliest_pixels_match_an_exhaustive_search(
     size: tuple[int, int], tags: int, rounded: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     random = torch.Generator().manual_seed(size[0] + tags)
@@ -136,7 +136,7 @@ def crowd(people: int, size: tuple[int, int], *, seed: int = 0, drop: float = 0.
 
 @pytest.mark.parametrize("people", [1, 2, 9])
 @pytest.mark.parametrize("decode", GROUP_DECODERS)
-def test_everyone_is_found_with_all_keypoints(people: int, decode: str) -> None:
+def test_group_keypoints_finds_everyone_with_all_keypoints(people: int, decode: str) -> None:
     xy, heatmaps, tags = crowd(people, (150, 120))
     found, scores = group_keypoints(heatmaps, tags, steps=SubpixelSteps.of(decode, 11, 1.0))
     order = np.argsort(found[:, 0, 3])
@@ -146,7 +146,7 @@ def test_everyone_is_found_with_all_keypoints(people: int, decode: str) -> None:
     assert scores.min() > 0.9
 
 
-def test_a_keypoint_that_no_peak_shows_is_looked_for_among_the_own() -> None:
+def test_group_keypoints_finds_missing_keypoints_below_the_threshold_by_tag() -> None:
     xy, heatmaps, tags = crowd(4, (120, 120), drop=0.3)
     missing = np.isnan(xy[..., 0])
     whole, _, _ = crowd(4, (120, 120))
@@ -161,7 +161,7 @@ def test_a_keypoint_that_no_peak_shows_is_looked_for_among_the_own() -> None:
     assert scores.max() < 1 - 0.9 * missing.mean(axis=1).min()
 
 
-def test_udp_steps_are_those_of_maps() -> None:
+def test_subpixel_steps_udp_match_decode_udp() -> None:
     xy, heatmaps, _ = crowd(1, (60, 50))
     pixel, _ = _decode_udp(heatmaps[None], 3, None)
     where = torch.arange(KEYPOINTS), torch.from_numpy(np.rint(xy[0])).long()
@@ -170,7 +170,7 @@ def test_udp_steps_are_those_of_maps() -> None:
     assert (steps.middle, steps.missing) == (0, _quarter_step)
 
 
-def test_dark_steps_are_limited() -> None:
+def test_subpixel_steps_dark_are_limited() -> None:
     heatmaps = torch.full((1, 40, 40), 0.5)
     heatmaps[0, 20, 20:] += torch.linspace(0.2, 0, 20)  # a ridge: the curve through it peaks far away
     where = torch.tensor([0]), torch.tensor([[20, 20]])
@@ -179,13 +179,13 @@ def test_dark_steps_are_limited() -> None:
     assert free.abs().max() > 0.1
 
 
-def test_nobody_is_no_one() -> None:
+def test_group_keypoints_with_nobody() -> None:
     people, scores = group_keypoints(torch.zeros(17, 40, 30), torch.zeros(17, 2, 40, 30))
     assert people.shape == (0, 17, 5)
     assert scores.shape == (0,)
 
 
-def test_other_skeletons_are_taken_in_as_much_of_the_order_as_they_have() -> None:
+def test_group_keypoints_takes_skeletons_with_fewer_keypoints() -> None:
     _, heatmaps, tags = crowd(3, (100, 100))
     for keypoints in (14, 16, 5):
         people, _ = group_keypoints(heatmaps[:keypoints], tags[:keypoints])
@@ -193,7 +193,7 @@ def test_other_skeletons_are_taken_in_as_much_of_the_order_as_they_have() -> Non
     assert [k for k in grouping._KEYPOINT_ORDER if k < 14] == [0, 1, 2, 3, 4, 5, 6, 11, 12, 7, 8, 9, 10, 13]
 
 
-def test_more_people_than_are_looked_for_are_told_apart_as_the_authors_do() -> None:
+def test_grouping_rules_most_limits_peaks_per_keypoint() -> None:
     _, heatmaps, tags = crowd(9, (150, 120))
     few = _top_peaks(heatmaps, tags, GroupingRules(most=4))
     assert [len(rows) for rows in few] == [4] * 17
@@ -202,7 +202,7 @@ def test_more_people_than_are_looked_for_are_told_apart_as_the_authors_do() -> N
 
 
 def peaks(*rows: tuple[float, ...]) -> list[np.ndarray]:
-    """One keypoint a row: x, y, score and tag."""
+    """One keypoint per row: x, y, score and tag."""
     return [np.array([row], np.float32) for row in rows]
 
 
@@ -216,12 +216,12 @@ def peaks(*rows: tuple[float, ...]) -> list[np.ndarray]:
         ((3, 3, -3), [2, 1]),
     ],
 )
-def test_tags_tell_people_apart(tags: tuple[float, ...], sizes: list[int]) -> None:
+def test_match_peaks_separates_people_by_tag(tags: tuple[float, ...], sizes: list[int]) -> None:
     people = _match_peaks(peaks(*((k, k, 0.5, tag) for k, tag in enumerate(tags))), GroupingRules())
     assert [(p[:, 2] > 0).sum() for p in people] == sizes
 
 
-def test_the_score_decides_between_equally_near_keypoints() -> None:
+def test_match_peaks_prefers_the_higher_score_among_near_tags() -> None:
     first = np.array([[1, 1, 0.9, 0.0]], np.float32)
     second = np.array([[2, 2, 0.3, 0.1], [3, 3, 0.8, 0.2]], np.float32)
     people = _match_peaks([first, second], GroupingRules())
@@ -229,7 +229,7 @@ def test_the_score_decides_between_equally_near_keypoints() -> None:
     assert_allclose(people[1, 1], second[0])
 
 
-def test_equal_first_tags_are_one_person() -> None:
-    """As in the authors' dictionary: the second of two noses with one tag replaces the first."""
+def test_match_peaks_replaces_the_first_of_two_equal_tags() -> None:
+    """Behave like the authors' dictionary: the second of two noses with one tag replaces the first."""
     people = _match_peaks([np.array([[1, 1, 0.9, 5.0], [2, 2, 0.8, 5.0]], np.float32)], GroupingRules())
     assert_allclose(people, [[[2, 2, 0.8, 5]]])

@@ -22,7 +22,7 @@ def maps(name: str) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_peaks_and_quarter_are_the_authors(name: str) -> None:
+def test_decode_argmax_and_decode_quarter_match_the_authors(name: str) -> None:
     xy, score = heatmaps._decode_argmax(maps(name))
     assert_array_equal(xy, DECODE[f"{name}/max_xy"])
     assert_array_equal(score, DECODE[f"{name}/max_val"].reshape(score.shape))
@@ -39,7 +39,7 @@ def test_peaks_and_quarter_are_the_authors(name: str) -> None:
         ("32", 11, "dark_k11_hm"),
     ],
 )
-def test_dark_is_the_authors(name: str, kernel: int, key: str) -> None:
+def test_decode_dark_matches_the_authors(name: str, kernel: int, key: str) -> None:
     got = heatmaps.decode_dark(maps(name), kernel, None)[0].numpy()
     tolerance = np.full(got.shape, 2e-5)
     if name == "64":
@@ -50,7 +50,7 @@ def test_dark_is_the_authors(name: str, kernel: int, key: str) -> None:
 @pytest.mark.parametrize("limit", [None, 1.0])
 @pytest.mark.parametrize("decoder", ["dark", "udp"])
 @pytest.mark.parametrize(("name", "kernel"), [("64", 11), ("96", 17), ("96", 11), ("32", 3), ("32", 11)])
-def test_float32_is_enough_for_a_gpu(
+def test_decoders_in_float32_are_close_to_float64(
     monkeypatch: pytest.MonkeyPatch, name: str, kernel: int, decoder: str, limit: float | None
 ) -> None:
     want = heatmaps.DECODERS[decoder](maps(name), kernel, limit)[0]
@@ -61,7 +61,7 @@ def test_float32_is_enough_for_a_gpu(
         assert distance.max() < 5e-5
 
 
-def test_float32_is_where_float64_is_slow_or_missing() -> None:
+def test_decode_dtype_is_float64_on_the_cpu_only() -> None:
     assert [heatmaps.decode_dtype(torch.empty(0, device=name)) for name in ("cpu", "meta")] == [
         torch.float64,
         torch.float32,
@@ -69,7 +69,7 @@ def test_float32_is_where_float64_is_slow_or_missing() -> None:
 
 
 @pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
-def test_maps_that_are_not_numbers_are_known_by_one_value(value: float) -> None:
+def test_nan_where_not_finite_marks_a_heatmap_by_one_value(value: float) -> None:
     some = torch.rand(2, 3, 8, 6) - 0.5
     assert_array_equal(heatmaps._nan_where_not_finite(some), np.zeros((2, 3)))
     some[1, 2, 4, 5] = value
@@ -77,7 +77,7 @@ def test_maps_that_are_not_numbers_are_known_by_one_value(value: float) -> None:
 
 
 @pytest.mark.parametrize("name", SETS)
-def test_udp_is_mmposes(name: str) -> None:
+def test_decode_udp_matches_mmpose(name: str) -> None:
     got = heatmaps._decode_udp(maps(name), SETS[name][1], None)[0].numpy().astype(np.float64)
     h, w = maps(name).shape[-2:]
     want = DECODE[f"{name}/mm1_udp_input"] * (np.array([w, h]) - 1) / (4 * np.array([w, h]))
@@ -86,14 +86,14 @@ def test_udp_is_mmposes(name: str) -> None:
     assert_allclose(got[known], want[known], atol=5e-5)  # mmpose blurs in float32
 
 
-def test_blur_is_the_authors() -> None:
+def test_modulate_heatmaps_matches_the_authors() -> None:
     got = heatmaps.modulate_heatmaps(maps("64")[2:3, :2], 11)[0]
     assert_allclose(got, DECODE["64/dark_blur"].reshape(got.shape), atol=1e-7)
 
 
 @pytest.mark.parametrize("decoder", heatmaps.DECODERS)
 @pytest.mark.parametrize("name", SETS)
-def test_no_map_gives_nan_or_a_step_beyond_the_limit(name: str, decoder: str) -> None:
+def test_decoders_give_no_nan_and_no_step_beyond_the_limit(name: str, decoder: str) -> None:
     xy, score = heatmaps.DECODERS[decoder](maps(name), SETS[name][1], 1.0)
     assert torch.isfinite(xy).all()
     assert torch.isfinite(score).all()
@@ -101,7 +101,7 @@ def test_no_map_gives_nan_or_a_step_beyond_the_limit(name: str, decoder: str) ->
 
 
 @pytest.mark.parametrize("decoder", heatmaps.DECODERS)
-def test_a_batch_is_its_people_one_by_one(decoder: str) -> None:
+def test_decoders_treat_a_batch_like_single_people(decoder: str) -> None:
     decode = heatmaps.DECODERS[decoder]
     together = decode(maps("64"), 11, 1.0)[0]
     alone = torch.cat([decode(m[None], 11, 1.0)[0] for m in maps("64")])
@@ -110,7 +110,7 @@ def test_a_batch_is_its_people_one_by_one(decoder: str) -> None:
 
 
 @pytest.mark.parametrize("kernel", [3, 7, 11, 17])
-def test_dark_finds_the_centre_of_a_gaussian(kernel: int) -> None:
+def test_decode_dark_finds_the_centre_of_a_gaussian(kernel: int) -> None:
     generator = torch.Generator().manual_seed(1)
     keypoints = torch.rand(20, 17, 2, generator=generator) * torch.tensor([31.0, 47.0]) + 8
     target, _ = heatmaps.encode_heatmaps(keypoints, torch.ones(20, 17), (48, 64))
@@ -119,7 +119,7 @@ def test_dark_finds_the_centre_of_a_gaussian(kernel: int) -> None:
 
 @pytest.mark.parametrize("name", SETS)
 @pytest.mark.parametrize(("encoding", "prefix"), [("biased", "hr"), ("unbiased", "dark"), ("udp", "mm1_udp")])
-def test_targets_are_the_authors(name: str, encoding: str, prefix: str) -> None:
+def test_encode_heatmaps_matches_the_authors(name: str, encoding: str, prefix: str) -> None:
     sigma = SETS[name][0]
     want = ENCODE[f"{name}/{prefix}_target"]
     keypoints = torch.from_numpy(ENCODE[f"{name}/joints_hm"])
@@ -135,7 +135,7 @@ def test_targets_are_the_authors(name: str, encoding: str, prefix: str) -> None:
 
 @pytest.mark.parametrize(("name", "skeleton"), [("coco", COCO), ("mpii", MPII)])
 @pytest.mark.parametrize(("shift", "key"), [(False, "avg_noshift"), (True, "avg_shift")])
-def test_flip_merge_is_the_authors(name: str, skeleton: object, shift: bool, key: str) -> None:
+def test_merge_flip_matches_the_authors(name: str, skeleton: object, shift: bool, key: str) -> None:
     plain, mirrored = (torch.from_numpy(FLIP[f"{name}/{k}"]) for k in ("out", "out_of_flipped_image"))
     before = mirrored.clone()
     got = heatmaps.merge_flip(plain, mirrored, torch.from_numpy(skeleton.mirror), shift=shift)  # type: ignore[attr-defined]
@@ -143,7 +143,7 @@ def test_flip_merge_is_the_authors(name: str, skeleton: object, shift: bool, key
     assert_array_equal(mirrored, before)
 
 
-def test_an_even_kernel_is_refused() -> None:
+def test_decode_dark_refuses_an_even_kernel() -> None:
     with pytest.raises(ValueError, match="odd"):
         heatmaps.decode_dark(maps("32"), 4)
 
@@ -156,7 +156,7 @@ FITTING = {1.0: (3, 0.015), 2.0: (11, 5e-4), 3.0: (17, 1e-4)}  # sigma of the ta
     st.sampled_from(sorted(FITTING)),
     st.lists(st.tuples(st.floats(0.25, 0.75), st.floats(0.25, 0.75)), min_size=1, max_size=6),
 )
-def test_dark_finds_encoded_keypoints_between_pixels(
+def test_decode_dark_and_udp_find_encode_heatmaps_keypoints_between_pixels(
     decode: str, sigma: float, parts: list[tuple[float, float]]
 ) -> None:
     size = (48, 64)
@@ -173,7 +173,7 @@ def test_dark_finds_encoded_keypoints_between_pixels(
     st.sampled_from(sorted(FITTING)),
     st.lists(st.tuples(st.floats(-20, 70), st.floats(-20, 90)), min_size=1, max_size=6),
 )
-def test_a_peak_is_the_pixel_nearest_to_an_encoded_keypoint(
+def test_encode_heatmaps_peaks_at_the_pixel_nearest_to_the_keypoint(
     encoding: str, sigma: float, points: list[tuple[float, float]]
 ) -> None:
     size = (48, 64)

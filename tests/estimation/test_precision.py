@@ -1,4 +1,4 @@
-"""A precision is taken where it moves no keypoints, and only there."""
+"""A faster precision is chosen only if it moves no keypoints."""
 
 import json
 import shutil
@@ -14,7 +14,7 @@ from numpy.testing import assert_array_equal
 from torch import Tensor
 
 from hrpose_cli.detection.yolo import find_detector_file
-from hrpose_cli.errors import WeightsError
+from hrpose_cli.errors import BackendError, WeightsError
 from hrpose_cli.estimation import precision
 from hrpose_cli.estimation.heatmaps import encode_heatmaps
 from hrpose_cli.estimation.precision import (
@@ -24,6 +24,7 @@ from hrpose_cli.estimation.precision import (
     _sample_crops,
     _try_once,
     _try_precisions,
+    build_backend,
     choose_runtime,
 )
 from hrpose_cli.files import cache_dir
@@ -55,7 +56,7 @@ class Moved:
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ten crops, so that one keypoint of all is more than half a hundredth."""
+    """Ten crops, so that one keypoint of 170 is more than half a percent."""
     monkeypatch.setattr(precision, "_sample_crops", lambda spec: np.zeros((10, 128, 96, 3), np.uint8))
 
 
@@ -91,7 +92,7 @@ def tried(path: Path, *precisions: str) -> dict[str, float]:
         (Moved("bf16", height=float("inf")), False),
     ],
 )
-def test_a_precision_agrees_where_the_keypoints_stay(
+def test_try_precisions_agrees_where_the_keypoints_stay(
     few: None, run_as: Any, weights_file: Path, fast: Moved, agrees: bool
 ) -> None:
     run_as(bf16=fast)
@@ -99,20 +100,20 @@ def test_a_precision_agrees_where_the_keypoints_stay(
     assert (precision._agreeing(fractions) == "bf16") == agrees
 
 
-def test_trials_end_with_the_first_that_agrees(few: None, run_as: Any, weights_file: Path) -> None:
+def test_try_precisions_ends_with_the_first_that_agrees(few: None, run_as: Any, weights_file: Path) -> None:
     built = run_as(fp16=Moved("fp16", by=2.0))
     assert _try_precisions(weights_file, spec(), "torch", "cuda", ["fp16", "bf16"]) == {"fp16": 0.0, "bf16": 1.0}
     assert built == ["fp32", "fp16", "bf16"]
     assert _try_precisions(weights_file, spec(), "torch", "cuda", ["bf16", "fp16"]) == {"bf16": 1.0}
 
 
-def test_who_finds_hardly_anybody_cannot_be_judged(few: None, run_as: Any, weights_file: Path) -> None:
+def test_try_precisions_judges_nothing_by_too_few_keypoints(few: None, run_as: Any, weights_file: Path) -> None:
     built = run_as(fp32=Moved("fp32", height=0.2))
     assert _try_precisions(weights_file, spec(), "torch", "cuda", ["bf16"]) == {}
     assert built == ["fp32"]
 
 
-def test_the_outcome_is_kept(
+def test_try_once_keeps_the_outcome_in_the_cache(
     few: None, run_as: Any, weights_file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("HRPOSE_CACHE", str(tmp_path))
@@ -129,14 +130,14 @@ def test_the_outcome_is_kept(
     assert tried(weights_file, "bf16") == {"bf16": 0.0}  # tried again
 
 
-def test_keypoints_are_in_crop_pixels() -> None:
+def test_decode_crops_gives_keypoints_in_crop_pixels() -> None:
     xy, score = _decode_crops(spec(), Moved("fp32"), np.zeros((3, 128, 96, 3), np.uint8))
     assert xy.shape == (3, 17, 2)
     np.testing.assert_allclose(xy, np.broadcast_to([40.0, 60.0], xy.shape), atol=0.02)
     np.testing.assert_allclose(score, 1.0, atol=1e-6)
 
 
-def test_people_come_nearer_and_farther_and_mirrored() -> None:
+def test_sample_crops_vary_in_scale_and_are_mirrored() -> None:
     crops = _sample_crops(spec())
     assert crops.shape == (72, 128, 96, 3)
     assert_array_equal(crops[36:], crops[:36, :, ::-1])
@@ -145,7 +146,7 @@ def test_people_come_nearer_and_farther_and_mirrored() -> None:
 
 @pytest.mark.weights
 @pytest.mark.slow
-def test_the_people_are_where_the_boxes_are() -> None:
+def test_sample_crops_show_people_that_the_shipped_net_finds() -> None:
     light, path = find_weights("lite-hrnet-256x192")
     backend = precision.build_backend(light, path, device="cpu", precision="fp32")
     _, score = _decode_crops(light, backend, _sample_crops(light))
@@ -153,9 +154,6 @@ def test_the_people_are_where_the_boxes_are() -> None:
     assert sure.sum(1).min() >= 4  # of the one whom the edge cuts
     assert sure.mean() > 0.9
     assert sure.sum() > 10 * _FEWEST_KEYPOINTS
-
-
-# The choice ---------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -199,7 +197,7 @@ def trials(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         ("a.onnx", "cpu", False, ("auto", "fp32"), ("onnx", "fp32")),
     ],
 )
-def test_auto_backend(
+def test_choose_runtime_backend_auto(
     monkeypatch: pytest.MonkeyPatch,
     file: str,
     device: str,
@@ -213,7 +211,7 @@ def test_auto_backend(
     assert found == Runtime(*chosen, "as asked")
 
 
-def test_whole_images_run_in_pytorch_in_fp32(weights_file: Path, trials: list[Any]) -> None:
+def test_choose_runtime_runs_bottom_up_nets_in_pytorch_in_fp32(weights_file: Path, trials: list[Any]) -> None:
     whole = replace(spec(), architecture="higher_hrnet")
     for device in ("cpu", "cuda"):
         found = choose_runtime(weights_file, whole, device=device)
@@ -240,7 +238,7 @@ def test_whole_images_run_in_pytorch_in_fp32(weights_file: Path, trials: list[An
         ({"torch_mps_fp16": 0.999}, "mps", "fp32", "nothing is faster here", []),
     ],
 )
-def test_auto_takes_what_is_recorded_and_tries_the_rest(
+def test_choose_runtime_takes_recorded_precisions_and_tries_the_rest(
     recorded: Any, trials: list[Any], fractions: Any, device: str, chosen: str, reason: str, tries: list[Any]
 ) -> None:
     found = choose_runtime(recorded(**fractions), spec(), device=device)
@@ -249,12 +247,14 @@ def test_auto_takes_what_is_recorded_and_tries_the_rest(
     assert trials == tries
 
 
-def test_a_cpu_without_bf16_computes_in_fp32(recorded: Any, trials: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_choose_runtime_takes_fp32_on_a_cpu_without_bf16(
+    recorded: Any, trials: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("hrpose_cli.backends.openvino_precisions", lambda: ("fp32", "int8"))
     assert choose_runtime(recorded(openvino_cpu_bf16=1.0), spec(), device="cpu").precision == "fp32"
 
 
-def test_a_trial_without_outcome_means_fp32(
+def test_choose_runtime_takes_fp32_after_a_trial_without_outcome(
     weights_file: Path, trials: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(precision, "_try_once", lambda *_: {})
@@ -275,7 +275,7 @@ def test_a_trial_without_outcome_means_fp32(
         ({}, "fp16", "fp32", "the detector has no fp16 here"),
     ],
 )
-def test_a_detector_goes_by_its_box_ap(
+def test_choose_runtime_of_a_detector_goes_by_its_box_ap(
     recorded: Any, trials: list[Any], ap: Any, asked: str, chosen: str, reason: str
 ) -> None:
     found = choose_runtime(recorded("box_ap", **ap), None, device="cpu", precision=asked)
@@ -284,13 +284,13 @@ def test_a_detector_goes_by_its_box_ap(
     assert trials == []
 
 
-def test_a_detector_in_pytorch_says_that_it_runs_in_fp32(weights_file: Path, trials: list[Any]) -> None:
+def test_choose_runtime_of_a_detector_in_pytorch_says_fp32(weights_file: Path, trials: list[Any]) -> None:
     for device, backend in (("cuda", "auto"), ("cpu", "torch"), ("cpu", "onnx")):
         found = choose_runtime(weights_file, None, device=device, backend=backend, precision="bf16")
         assert found == Runtime("torch", "fp32", "the detector has no bf16 here; nothing is faster here")
 
 
-def test_metadata_that_cannot_be_read_are_one_line(net: HRNet, tmp_path: Path, trials: list[Any]) -> None:
+def test_choose_runtime_refuses_unreadable_metadata(net: HRNet, tmp_path: Path, trials: list[Any]) -> None:
     for content in ("{", "3", '{"openvino cpu bf16": "much"}'):
         save_weights(net, spec(), tmp_path / "net.safetensors", agreement=content)
         with pytest.raises(WeightsError, match=r"net\.safetensors has metadata that cannot be read: agreement"):
@@ -298,7 +298,7 @@ def test_metadata_that_cannot_be_read_are_one_line(net: HRNet, tmp_path: Path, t
 
 
 @pytest.mark.weights
-def test_what_is_shipped_starts_without_a_trial(trials: list[Any]) -> None:
+def test_choose_runtime_of_shipped_weights_needs_no_trial(trials: list[Any]) -> None:
     for name in ("lite-hrnet-256x192", "hrnet-small-256x192"):
         light, path = find_weights(name)
         assert choose_runtime(path, light, device="cpu").precision == "bf16"
@@ -307,9 +307,32 @@ def test_what_is_shipped_starts_without_a_trial(trials: list[Any]) -> None:
     assert trials == []
 
 
-def test_who_says_a_precision_gets_it(weights_file: Path, trials: list[Any], run_as: Any) -> None:
+def test_build_backend_takes_the_precision_asked_for(weights_file: Path, trials: list[Any], run_as: Any) -> None:
     run_as()
     for asked, chosen in (("fp32", "fp32"), ("auto", "fp16")):
         made = precision.build_backend(spec(), weights_file, device="cuda", precision=asked)
         assert made.precision == chosen
     assert trials == [("fp16", "bf16")]
+
+
+@pytest.mark.parametrize(
+    ("file", "device", "backend", "precision", "message"),
+    [
+        ("w", "cpu", "tensorrt", "auto", "no backend called 'tensorrt'"),
+        ("w", "cpu", "compile", "auto", "use auto, torch, openvino"),
+        ("w", "cpu", "auto", "int8", "hrpose export .* --precision int8 --calibrate"),
+        ("w", "cpu", "torch", "int8", "--precision fp32"),
+        ("w", "cpu", "auto", "fp8", "no precision called 'fp8'"),
+        ("w", "cuda", "openvino", "auto", "--device cpu"),
+        ("w", "cuda", "onnx", "auto", "--device cpu"),
+        ("w", "cpu", "torch", "fp16", "--precision fp32"),
+        ("w", "cpu", "onnx", "bf16", "--precision fp32"),
+        ("a.xml", "cpu", "torch", "auto", "--backend openvino"),
+    ],
+)
+def test_build_backend_refuses_impossible_combinations(
+    weights_file: Path, file: str, device: str, backend: str, precision: str, message: str
+) -> None:
+    path = weights_file if file == "w" else Path(file)
+    with pytest.raises(BackendError, match=message):
+        build_backend(spec(), path, device=device, backend=backend, precision=precision)

@@ -1,6 +1,6 @@
 """Poses, frames and clips for tests of pose files."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from hrpose_cli.formats.pose_file import POSE_FORMATS, open_writer
-from hrpose_cli.poses import FrameInfo, FramePoses, PoseHeader, Poses
+from hrpose_cli.poses import FramePoses, PoseHeader, Poses
 from hrpose_cli.skeletons import COCO, Skeleton
+from tests.builders import frame_poses, people
 
 FILES = {"coco": "a.json", "jsonl": "a.jsonl", "csv": "a.csv", "npz": "a.npz", "trc": "a.trc", "openpose": "folder/"}
 READABLE = [name for name, known in POSE_FORMATS.items() if known.read]
@@ -19,32 +20,18 @@ HEADER = PoseHeader({"version": "x"}, COCO, "tё st.mp4", (640, 480), Fraction(3
 
 def poses(n: int, *, seed: int = 0, full: bool = True, skeleton: Skeleton = COCO) -> Poses:
     """N people; `full` ones are tracked, smoothed and have sigmas, and one of their keypoints was filled."""
-    rng = np.random.default_rng(seed)
-    k = len(skeleton)
-    xy = (rng.random((n, k, 2)) * 400).astype(np.float32)
-    score = rng.uniform(0.1, 1, (n, k)).astype(np.float32)
-    extra: dict[str, Any] = {}
-    if full and n:
-        filled = np.zeros((n, k), np.bool_)
-        filled[0, 3] = True
-        extra = {
-            "sigma": rng.random((n, k)).astype(np.float32) * 9,
-            "track_ids": np.arange(n) * 3 + 7,
-            "raw": xy + np.float32(0.3),
-            "filled": filled,
-        }
-    box = np.concatenate([xy.min(axis=1), xy.max(axis=1)], axis=1)
-    return Poses(xy, score, box, rng.random(n).astype(np.float32), skeleton=skeleton, **extra)
-
-
-def at(people: Poses, index: int, size: tuple[int, int], time: float | None = None, name: str = "") -> FramePoses:
-    """People in a frame without pixels."""
-    return FramePoses(FrameInfo(size, index, time, name), people)
+    found = people(n, seed=seed, skeleton=skeleton)
+    if not (full and n):
+        return found
+    filled = np.zeros(found.score.shape, np.bool_)
+    filled[0, 3] = True
+    sigma = 9 * np.random.default_rng(seed).random(found.score.shape, np.float32)
+    return replace(found, sigma=sigma, track_ids=np.arange(n) * 3 + 7, raw=found.xy + np.float32(0.3), filled=filled)
 
 
 def clip(*counts: int, **options: Any) -> list[FramePoses]:
     """A frame for each number of people: every second frame of a clip of 30000/1001 frames per second."""
-    return [at(poses(n, seed=i, **options), 2 * i, (640, 480), 2 * i * 1001 / 30000) for i, n in enumerate(counts)]
+    return [frame_poses(poses(n, seed=i, **options), 2 * i, 2 * i * 1001 / 30000) for i, n in enumerate(counts)]
 
 
 def renamed(frame_poses: FramePoses, **changes: Any) -> FramePoses:
@@ -68,3 +55,9 @@ def same(got: Poses, want: Poses, *, exact: bool = True) -> None:
         if a is not None:
             assert a.dtype == b.dtype, name
             np.testing.assert_array_equal(a, b, err_msg=name)
+
+
+def ended(error: BaseException) -> Iterator[FramePoses]:
+    """Two records and a sudden end."""
+    yield from clip(1, 2)
+    raise error

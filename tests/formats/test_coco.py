@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 from hrpose_cli.files import write_json
+from hrpose_cli.formats.coco import open_coco
 from hrpose_cli.formats.pose_file import read_pose_file
-from hrpose_cli.skeletons import COCO
-from tests.formats.builders import FILES, HEADER, at, clip, poses, renamed, save
+from hrpose_cli.poses import PoseHeader, Poses
+from hrpose_cli.skeletons import COCO, SKELETONS
+from tests.builders import frame_poses, people
+from tests.formats.builders import FILES, HEADER, clip, renamed, save
 
 
 def test_open_coco_streams_the_dictionary(tmp_path: Path) -> None:
@@ -92,9 +95,9 @@ def test_read_coco_keeps_unlabelled_keypoints_and_leaves_crowds_out(tmp_path: Pa
 
 @pytest.mark.parametrize("name", ["jsonl", "npz"])
 def test_open_coco_writes_unknown_keypoints_as_unlabelled(tmp_path: Path, name: str) -> None:
-    people = poses(1, full=False)
-    people.xy[0, 3], people.score[0, 4] = np.nan, np.nan
-    save(tmp_path / FILES[name], [at(people, 0, (640, 480), 0.0)])
+    one = people(1)
+    one.xy[0, 3], one.score[0, 4] = np.nan, np.nan
+    save(tmp_path / FILES[name], [frame_poses(one, 0, 0.0)])
     header, records = read_pose_file(tmp_path / FILES[name])
     save(tmp_path / "a.json", records, header)
     (row,) = json.loads((tmp_path / "a.json").read_bytes(), parse_constant=pytest.fail)["annotations"]
@@ -121,3 +124,23 @@ def test_read_coco_takes_track_ids_only_if_everyone_has_one(tmp_path: Path) -> N
     (record,) = read_pose_file(tmp_path / "a.json")[1]
     assert len(record.poses) == 2
     assert record.poses.track_ids is None
+
+
+@pytest.mark.parametrize("skeleton", SKELETONS.values(), ids=list(SKELETONS))
+def test_pycocotools_loads_what_open_coco_writes_for_every_skeleton(tmp_path: Path, skeleton) -> None:
+    from pycocotools import coco as reference
+
+    with open_coco(tmp_path / "poses.json", PoseHeader({"version": "x"}, skeleton, threshold=0.5)) as out:
+        out.write(frame_poses(people(2, skeleton=skeleton), size=(8, 9), name="tё st.jpg"))
+        out.write(frame_poses(Poses.none(skeleton), 1, name="empty.jpg"))
+    loaded = reference.COCO(str(tmp_path / "poses.json"))
+    assert [i["file_name"] for i in loaded.loadImgs(loaded.getImgIds())] == ["tё st.jpg", "empty.jpg"]
+    assert loaded.loadImgs(1)[0]["width"] == 8
+    rows = loaded.loadAnns(loaded.getAnnIds())
+    assert [row["id"] for row in rows] == [1, 2]
+    assert {row["image_id"] for row in rows} == {1}
+    assert loaded.loadCats(1)[0]["keypoints"] == list(skeleton.keypoints)
+    assert np.asarray(loaded.loadCats(1)[0]["skeleton"]).min() == 1
+    for row in rows:
+        v = np.asarray(row["keypoints"]).reshape(-1, 3)[:, 2]
+        assert v.tolist() == [2 if s >= 0.5 else 1 for s in row["keypoint_scores"]]

@@ -7,7 +7,8 @@ import pytest
 
 from hrpose_cli.errors import FormatError
 from hrpose_cli.formats.pose_file import read_pose_file
-from tests.formats.builders import at, clip, poses, same, save
+from tests.builders import frame_poses, people
+from tests.formats.builders import clip, same, save
 
 
 def test_open_csv_writes_one_row_per_keypoint(tmp_path: Path) -> None:
@@ -21,7 +22,7 @@ def test_open_csv_writes_one_row_per_keypoint(tmp_path: Path) -> None:
 
 def test_open_csv_leaves_the_track_of_untracked_people_empty(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
-    save(path, [at(poses(2, full=False), 0, (9, 9))])
+    save(path, [frame_poses(people(2))])
     rows = list(csv.DictReader(path.read_text("utf-8").splitlines()))
     assert {(row["track"], row["tracked"], row["time"], row["raw_x"]) for row in rows} == {("", "0", "", "")}
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
@@ -30,10 +31,10 @@ def test_open_csv_leaves_the_track_of_untracked_people_empty(tmp_path: Path) -> 
 
 
 def test_read_csv_reads_earlier_versions_that_number_untracked_people(tmp_path: Path) -> None:
-    path, people = tmp_path / "a.csv", poses(2, full=False)
-    save(path, [at(people, 0, (9, 9))])
+    path, two = tmp_path / "a.csv", people(2)
+    save(path, [frame_poses(two)])
     head, *rows = path.read_text().splitlines(keepends=True)
     path.write_text(head + "".join(row.replace(",,", f",,{1 + i // 17}", 1) for i, row in enumerate(rows)))
     (record,) = read_pose_file(path)[1]
-    same(record.poses, people, exact=False)
+    same(record.poses, two, exact=False)
     assert record.poses.track_ids is None

@@ -11,9 +11,10 @@ import pytest
 from hrpose_cli.errors import FormatError
 from hrpose_cli.formats import jsonl
 from hrpose_cli.formats.pose_file import open_writer, read_pose_file
-from hrpose_cli.poses import PoseHeader, Poses
+from hrpose_cli.poses import PoseHeader
 from hrpose_cli.skeletons import MPII
-from tests.formats.builders import HEADER, at, clip, save
+from tests.builders import frame_poses, person
+from tests.formats.builders import HEADER, clip, save
 
 
 def test_read_jsonl_ignores_a_torn_last_line(tmp_path: Path) -> None:
@@ -65,12 +66,10 @@ def test_open_jsonl_flushes_each_line(tmp_path: Path) -> None:
 
 def test_jsonl_writer_writes_one_line_per_frame() -> None:
     out = io.BytesIO()
-    one = Poses(
-        np.full((1, 16, 2), 0.1, np.float32), np.ones((1, 16), np.float32), np.array([[0, 0, 5, 9]], np.float32),
-        np.array([0.5], np.float32), track_ids=np.array([4]), skeleton=MPII,
-    )  # fmt: skip
+    body = np.full((16, 2), 0.1)
+    one = person(body=body, box=(0, 0, 5, 9), score=1, box_score=0.5, track_ids=[4], skeleton=MPII)
     header = PoseHeader(size=(8, 9), skeleton=MPII)
-    jsonl._JsonlWriter(out, header).write(at(one, 3, (8, 9), 0.25))
+    jsonl._JsonlWriter(out, header).write(frame_poses(one, 3, 0.25, size=(8, 9)))
     people = {"id": 4, "box": [0, 0, 5, 9], "box_score": 0.5, "score": 0.5}
     people |= {"keypoints": [[0.1, 0.1]] * 16, "scores": [1] * 16}
     assert json.loads(out.getvalue()) == {"frame": 3, "time": 0.25, "people": [people]}

@@ -8,7 +8,8 @@ import pytest
 from hrpose_cli.formats.pose_file import read_pose_file
 from hrpose_cli.poses import PoseHeader
 from hrpose_cli.skeletons import COCO
-from tests.formats.builders import at, clip, poses, renamed, save
+from tests.builders import frame_poses, people
+from tests.formats.builders import clip, renamed, save
 
 
 def test_open_openpose_writes_one_file_per_frame(tmp_path: Path) -> None:
@@ -37,7 +38,7 @@ def test_open_openpose_replaces_the_clip_and_nothing_else(tmp_path: Path, names:
 
 
 def test_open_openpose_replaces_the_images_that_come_again(tmp_path: Path) -> None:
-    images = [at(poses(1, full=False), i, (30, 20), None, name) for i, name in enumerate(("a.jpg", "b.jpg"))]
+    images = [frame_poses(people(1), i, name=name) for i, name in enumerate(("a.jpg", "b.jpg"))]
     save(tmp_path, images, PoseHeader())
     save(tmp_path, [renamed(images[1], index=0)], PoseHeader())
     found = sorted(p.name for p in tmp_path.iterdir())

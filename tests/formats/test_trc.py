@@ -9,20 +9,19 @@ import pytest
 
 from hrpose_cli.errors import InputError
 from hrpose_cli.poses import FramePoses, PoseHeader, Poses
-from tests.formats.builders import at, clip, poses, renamed, save
+from tests.builders import frame_poses, person
+from tests.formats.builders import clip, poses, renamed, save
 
 
-def person(x: float, y: float, track: int) -> Poses:
-    xy = np.tile(np.array([x, y], np.float32), (1, 17, 1))
-    score = np.full((1, 17), 0.5, np.float32)
-    score[0, 1] = 0
-    return Poses(xy, score, np.zeros((1, 4), np.float32), np.ones(1, np.float32), track_ids=np.array([track]))
+def marker(x: float, y: float, track: int) -> Poses:
+    """A person whose keypoints are all in one place, the left eye unknown."""
+    return person(x, y, body=np.zeros((17, 2)), score=0.5 * (np.arange(17) != 1), track_ids=[track])
 
 
 def test_open_trc_writes_one_person(tmp_path: Path) -> None:
     """Frame 2 shows nobody; the left eye is never known; y is counted from the last row upwards."""
-    people = [person(10, 20.5, 3), Poses.none(), person(11, 99, 3)]
-    records = [at(p, i, (200, 100), i / 25) for i, p in enumerate(people, start=1)]
+    people = [marker(10, 20.5, 3), Poses.none(), marker(11, 99, 3)]
+    records = [frame_poses(p, i, i / 25, size=(200, 100)) for i, p in enumerate(people, start=1)]
     save(tmp_path / "a.trc", records, PoseHeader(rate=Fraction(25)))
     lines = (tmp_path / "a.trc").read_text().split("\n")
     assert lines[0] == "PathFileType\t4\t(X/Y/Z)\ta.trc"
@@ -74,14 +73,14 @@ def test_open_trc_needs_track_ids_for_several_people(tmp_path: Path, records: li
     assert list(tmp_path.iterdir()) == []
 
 
-def test_trc_rate_of_every_second_frame(tmp_path: Path) -> None:
+def test_open_trc_halves_the_rate_for_every_second_frame(tmp_path: Path) -> None:
     save(tmp_path / "a.trc", clip(1, 1, 1))  # every second frame
     assert (tmp_path / "a.trc").read_text().splitlines()[2].startswith("14.985015\t")
 
 
 def test_open_trc_refuses_images(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="time"):
-        save(tmp_path / "a.trc", [at(poses(1), 0, (9, 9))], PoseHeader())
+        save(tmp_path / "a.trc", [frame_poses(poses(1))], PoseHeader())
     with pytest.raises(InputError, match="height"):
-        save(tmp_path / "a.trc", [at(poses(1), 0, (0, 0), 0.0)])
+        save(tmp_path / "a.trc", [frame_poses(poses(1), 0, 0.0, size=(0, 0))])
     assert list(tmp_path.iterdir()) == []

@@ -1,16 +1,12 @@
-"""PCK and its relatives against the authors' numbers, and MPII's files."""
+"""PCK and its relatives against the authors' numbers."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
-from scipy.io import savemat
 
-from hrpose_cli.errors import FormatError, InputError
-from hrpose_cli.geometry import box_regions, region_affines, transform_points
-from hrpose_cli.metrics import mpii, pck
+from hrpose_cli.metrics import pck
 from hrpose_cli.skeletons import MPII
 from tests.reference import FOLDER
 
@@ -23,34 +19,7 @@ FOUND = {
 INF, NAN = float("inf"), float("nan")
 
 
-@pytest.fixture
-def mat(tmp_path: Path) -> Path:
-    """A gt_valid.mat like that of the authors."""
-    savemat(tmp_path / "gt_valid.mat", mat_content())
-    return tmp_path / "gt_valid.mat"
-
-
-def mat_content() -> dict[str, object]:
-    return {
-        "dataset_joints": np.array([AUTHORS["joint_names"]], dtype=object),
-        "pos_gt_src": np.array(AUTHORS["gt_pos_1based"]),
-        "jnt_missing": np.array(AUTHORS["jnt_missing"], np.uint8),
-        "headboxes_src": np.array(AUTHORS["headboxes"]),
-    }
-
-
-@pytest.mark.parametrize("case", FOUND)
-def test_pckh_is_the_authors(mat: Path, case: str) -> None:
-    want = AUTHORS["results"][case]
-    errors = mpii.load_mpii_truth(mat, 60).errors(FOUND[case])
-    half, tenth = pck.pckh(errors, 0.5), pck.pckh(errors, 0.11)
-    assert_allclose([100 * value for value in half.values()], [want[name] for name in half], atol=1e-9)
-    assert_allclose(100 * tenth["Mean"], want["Mean@0.1"], atol=1e-9)
-    assert_allclose(100 * pck._pck_by_keypoint(errors, 0.5), want["per_joint_PCKh0.5"], atol=1e-9)
-    assert (~np.isnan(errors)).sum(0).tolist() == want["jnt_count"]
-
-
-def test_the_groups_are_the_keypoints_that_they_name() -> None:
+def test_keypoint_groups_hold_the_keypoints_that_they_name() -> None:
     named = {name: {MPII.keypoints[k] for k in keypoints} for name, keypoints in pck._KEYPOINT_GROUPS.items()}
     assert named.pop("Head") == {"head_top"}
     assert named == {name: {f"left_{name.lower()}", f"right_{name.lower()}"} for name in named}
@@ -60,7 +29,7 @@ def test_the_groups_are_the_keypoints_that_they_name() -> None:
     assert shorter == AUTHORS["joint_names"]
 
 
-def test_nobody_to_measure_is_minus_one() -> None:
+def test_pckh_gives_minus_1_without_people() -> None:
     errors = np.full((3, 16), NAN)
     assert set(pck.pckh(errors).values()) == {-1.0}
     errors[0, 9] = 0.2
@@ -82,7 +51,7 @@ SEEN = np.array([[1, 1, 0, 1, 1]] * 2, bool)
         ([0, 10], [1, 1, -1, 1, 1], 1),
     ],
 )
-def test_pck(scale: object, by_keypoint: list[float], mean: float) -> None:
+def test_pck_and_relative_errors_match_mmpose(scale: object, by_keypoint: list[float], mean: float) -> None:
     errors = pck.relative_errors(MOVED, PAIR, scale, visible=SEEN)
     assert pck._pck_by_keypoint(errors, 0.5).tolist() == by_keypoint
     assert pck._pck(errors, 0.5) == mean
@@ -98,111 +67,6 @@ def test_auc_and_epe() -> None:
 
 
 @pytest.mark.parametrize("nowhere", [INF, NAN])
-def test_a_keypoint_that_was_not_found_is_a_miss(nowhere: float) -> None:
+def test_relative_errors_count_undetected_keypoints_as_misses(nowhere: float) -> None:
     errors = pck.relative_errors(np.full((1, 2, 2), nowhere), np.zeros((1, 2, 2)), visible=[[True, False]])
     assert pck._pck_by_keypoint(errors, 1e9).tolist() == [0, -1]
-
-
-def people() -> list[mpii.MpiiPerson]:
-    return [mpii._read_person(row) for row in AUTHORS["db_in"]]
-
-
-def test_regions_are_the_authors() -> None:
-    center, size = mpii._person_regions(people())
-    assert_allclose(center, [row["center"] for row in AUTHORS["db_out"]], atol=1e-9)
-    assert_allclose(size / 200, [row["scale"] for row in AUTHORS["db_out"]], atol=1e-9)
-
-
-@pytest.mark.parametrize("geometry", ["classic", "dark", "udp"])
-def test_a_box_becomes_its_region(geometry) -> None:
-    center, size = mpii._person_regions(people())
-    boxes = np.concatenate([box.xyxy for box in mpii.mpii_boxes(people(), geometry).values()])
-    got_center, got_size = box_regions(boxes, (256, 256), geometry)
-    assert_allclose(got_center, center, atol=1e-4)  # boxes are float32
-    assert_allclose(got_size, size, atol=1e-3)
-    middle = transform_points(region_affines(center, size, (256, 256), geometry), center[:, None])[:, 0]
-    assert_allclose(middle, np.full_like(middle, 128 if geometry == "classic" else 127.5))
-
-
-def test_people_are_read_in_order(tmp_path: Path) -> None:
-    path = tmp_path / "valid.json"
-    path.write_text(json.dumps(AUTHORS["db_in"]))
-    assert mpii.load_mpii(path) == people()
-    assert mpii.mpii_truth_path(path) == tmp_path / "gt_valid.mat"
-
-
-@pytest.mark.parametrize("text", ["", "{}", "[]", "[1]", '[{"image": "a.jpg"}]', '[{"image": "a", "center": [1]}]'])
-def test_other_annotations_are_one_line(tmp_path: Path, text: str) -> None:
-    (tmp_path / "valid.json").write_text(text)
-    with pytest.raises(FormatError, match=r"valid\.json"):
-        mpii.load_mpii(tmp_path / "valid.json")
-
-
-def test_missing_head_boxes_are_one_line(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"PCKh needs .*gt_valid\.mat: the head boxes"):
-        mpii.load_mpii_truth(tmp_path / "gt_valid.mat", 60)
-
-
-@pytest.mark.parametrize("change", [{"jnt_missing": 0}, {"headboxes_src": np.zeros((2, 2))}, {"pos_gt_src": 3.0}])
-def test_another_mat_file_is_one_line(mat: Path, change: dict[str, object]) -> None:
-    savemat(mat, mat_content() | change)
-    with pytest.raises(FormatError, match="headboxes_src"):
-        mpii.load_mpii_truth(mat, 60)
-
-
-def test_head_boxes_of_another_split_are_one_line(mat: Path) -> None:
-    with pytest.raises(FormatError, match="has 60 people, but the annotations 7"):
-        mpii.load_mpii_truth(mat, 7)
-
-
-@pytest.mark.parametrize("content", [b"", b"no mat file at all", b"\x89HDF\r\n" * 40])
-def test_no_mat_file_is_one_line(mat: Path, content: bytes) -> None:
-    mat.write_bytes(content)
-    with pytest.raises(FormatError, match=r"gt_valid\.mat is no whole MATLAB file"):
-        mpii.load_mpii_truth(mat, 60)
-
-
-@pytest.mark.parametrize("length", [1, 200, 10_000])
-def test_half_a_mat_file_is_one_line(mat: Path, length: int) -> None:
-    mat.write_bytes(mat.read_bytes()[:length])
-    with pytest.raises(FormatError, match=r"gt_valid\.mat is no whole MATLAB file"):
-        mpii.load_mpii_truth(mat, 60)
-
-
-def result(number: object, keypoints: np.ndarray, score: float = 1.0) -> dict[str, object]:
-    flat = np.concatenate([keypoints, np.ones((len(keypoints), 1))], 1).ravel().tolist()
-    return {"image_id": number, "score": score, "keypoints": flat}
-
-
-def test_predictions_come_from_either_file(tmp_path: Path) -> None:
-    found = FOUND["random"]
-    savemat(tmp_path / "pred.mat", {"preds": found + 1})
-    rows = [result(i, keypoints) for i, keypoints in enumerate(found)] + [result(3, found[4], 0.5)]
-    (tmp_path / "rows.json").write_text(json.dumps(rows))
-    for name in ("pred.mat", "rows.json"):
-        got = mpii.predicted_keypoints(mpii.load_mpii_predictions(tmp_path / name, len(found)), len(found))
-        assert_allclose(got, found, atol=1e-9)
-    with pytest.raises(FormatError, match=r"preds of shape \(7, 16, 2\), but has \(60, 16, 2\)"):
-        mpii.load_mpii_predictions(tmp_path / "pred.mat", 7)
-
-
-def test_people_without_a_prediction_are_missed(mat: Path) -> None:
-    truth = mpii.load_mpii_truth(mat, 60)
-    rows = [result(i, keypoints) for i, keypoints in enumerate(FOUND["exact"])]
-    numbers = pck.pckh(truth.errors(mpii.predicted_keypoints(rows[:30], len(truth))))
-    want = truth.visible[:30, [*range(6), *range(8, 16)]].sum() / truth.visible[:, [*range(6), *range(8, 16)]].sum()
-    assert_allclose(numbers["Mean"], want)
-
-
-@pytest.mark.parametrize(
-    ("row", "message"),
-    [
-        (result(60, FOUND["exact"][0]), "person 60, but the annotations have 0 to 59"),
-        (result("a.jpg", FOUND["exact"][0]), "person a.jpg"),
-        (result(0, np.zeros((17, 2))), "have 17 keypoints, MPII has 16"),
-        ({"image_id": 0, "score": 1}, "have 0 keypoints"),
-    ],
-)
-def test_predictions_of_something_else_are_one_line(row: dict[str, object], message: str) -> None:
-    with pytest.raises(FormatError, match=message):
-        mpii.predicted_keypoints([row], 60)

@@ -14,7 +14,7 @@ import pytest
 
 from hrpose_cli.errors import WeightsError
 from hrpose_cli.files import atomic_write
-from hrpose_cli.models import download as fetch
+from hrpose_cli.models import download
 
 CONTENT = bytes(range(256)) * 2000
 HASH = hashlib.sha256(CONTENT).hexdigest()
@@ -43,7 +43,7 @@ class Server(BaseHTTPRequestHandler):
 
 
 class Bar:
-    """What pooch asks of a progress bar."""
+    """A progress bar with the methods that pooch calls."""
 
     total = 0
     seen = 0
@@ -81,110 +81,112 @@ def files(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir()) if folder.is_dir() else []
 
 
-def test_a_file_is_fetched_checked_and_remembered(server: str, cache: Path) -> None:
-    path = fetch.download_weights(f"{server}/net.pth", sha256_prefix=HASH[:8])
+def test_download_weights_checks_and_remembers_a_file(server: str, cache: Path) -> None:
+    path = download.download_weights(f"{server}/net.pth", sha256_prefix=HASH[:8])
     assert path.read_bytes() == CONTENT
-    assert fetch.recorded_hashes() == {"net.pth": HASH}
-    assert fetch.download_weights("http://127.0.0.1:9/net.pth") == path  # there already: no connection is made
+    assert download.recorded_hashes() == {"net.pth": HASH}
+    assert download.download_weights("http://127.0.0.1:9/net.pth") == path  # there already: no connection is made
     assert files(cache) == ["net.pth", "sha256.json"]
 
 
-def test_a_changed_file_is_noticed(server: str) -> None:
-    path = fetch.download_weights(f"{server}/net.pth")
-    fetch.verify_download(path)
+def test_verify_download_notices_a_changed_file(server: str) -> None:
+    path = download.download_weights(f"{server}/net.pth")
+    download.verify_download(path)
     path.write_bytes(CONTENT + b"!")
     with pytest.raises(WeightsError, match="not the file that was fetched"):
-        fetch.verify_download(path)
+        download.verify_download(path)
     with pytest.raises(WeightsError, match="not the file that was fetched"):
-        fetch.download_weights(f"{server}/net.pth")
+        download.download_weights(f"{server}/net.pth")
 
 
 @pytest.mark.parametrize(
     ("name", "prefix", "message"),
     [("missing.pth", None, "404"), ("cut.pth", None, "broke off"), ("net.pth", "00000000", "wrong hash")],
 )
-def test_a_bad_answer_is_one_line_and_leaves_nothing(
+def test_download_weights_leaves_nothing_of_a_bad_answer(
     server: str, cache: Path, name: str, prefix: str, message: str
 ) -> None:
     with pytest.raises(WeightsError, match=f"{message}.*--weights FILE") as caught:
-        fetch.download_weights(f"{server}/{name}", sha256_prefix=prefix)
+        download.download_weights(f"{server}/{name}", sha256_prefix=prefix)
     assert len(str(caught.value).splitlines()) == 1
     assert files(cache) == []
-    path = fetch.download_weights(f"{server}/net.pth", sha256_prefix=HASH[:8])  # the next try starts cleanly
+    path = download.download_weights(f"{server}/net.pth", sha256_prefix=HASH[:8])  # the next try starts cleanly
     assert path.read_bytes() == CONTENT
 
 
-def test_a_download_that_breaks_off_starts_again(server: str, cache: Path) -> None:
+def test_download_weights_starts_again_after_a_broken_connection(server: str, cache: Path) -> None:
     bar = Bar()
-    assert fetch.download_weights(f"{server}/flaky.pth", sha256_prefix=HASH[:8], bar=bar).read_bytes() == CONTENT
+    assert download.download_weights(f"{server}/flaky.pth", sha256_prefix=HASH[:8], bar=bar).read_bytes() == CONTENT
     assert Server.asked.count("/flaky.pth") == 2
     assert (bar.total, bar.seen) == (len(CONTENT), len(CONTENT))
     assert files(cache) == ["flaky.pth", "sha256.json"]
 
 
-def test_offline_is_one_line(cache: Path) -> None:
+def test_download_weights_offline_names_the_alternative(cache: Path) -> None:
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))  # a port where nobody listens
         url = f"http://127.0.0.1:{closed.getsockname()[1]}/net.pth"
         with pytest.raises(WeightsError, match=r"no connection.*--weights FILE"):
-            fetch.download_weights(url)
+            download.download_weights(url)
     assert files(cache) == []
 
 
-def test_a_proxy_is_used(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_download_weights_uses_a_proxy(server: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", server)
-    assert fetch.download_weights("http://weights.example/net.pth").read_bytes() == CONTENT
+    assert download.download_weights("http://weights.example/net.pth").read_bytes() == CONTENT
 
 
-def test_the_first_hash_holds_for_later_fetches(server: str, cache: Path) -> None:
-    fetch._record_hash("net.pth", "0" * 64)
+def test_download_weights_holds_later_fetches_to_the_first_hash(server: str, cache: Path) -> None:
+    download._record_hash("net.pth", "0" * 64)
     with pytest.raises(WeightsError, match=f"wrong hash .{HASH[:8]}, not 00000000"):
-        fetch.download_weights(f"{server}/net.pth", sha256_prefix=HASH[:8])
+        download.download_weights(f"{server}/net.pth", sha256_prefix=HASH[:8])
     assert files(cache) == ["sha256.json"]
 
 
-def test_a_file_of_unknown_origin_is_left_alone(server: str, cache: Path) -> None:
+def test_download_weights_leaves_a_file_of_unknown_origin_alone(server: str, cache: Path) -> None:
     cache.mkdir()
     (cache / "net.pth").write_bytes(b"put here by hand")
     with pytest.raises(WeightsError, match="not fetched by hrpose"):
-        fetch.download_weights(f"{server}/net.pth")
+        download.download_weights(f"{server}/net.pth")
     assert (cache / "net.pth").read_bytes() == b"put here by hand"
 
 
 @pytest.mark.parametrize("content", ["{", "[1]", "7"])
-def test_damaged_records_are_one_line(cache: Path, content: str) -> None:
+def test_recorded_hashes_refuses_damaged_records(cache: Path, content: str) -> None:
     cache.mkdir()
     (cache / "sha256.json").write_text(content)
     with pytest.raises(WeightsError, match=r"sha256\.json cannot be read.*delete it"):
-        fetch.recorded_hashes()
+        download.recorded_hashes()
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no device that is always full")
-def test_a_full_disk_is_one_line(server: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_download_weights_on_a_full_disk_leaves_nothing(
+    server: str, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     @contextmanager
     def full(path: Path) -> Iterator[Path]:
         with atomic_write(path) as temporary:
             temporary.symlink_to("/dev/full")
             yield temporary
 
-    monkeypatch.setattr(fetch, "atomic_write", full)
+    monkeypatch.setattr(download, "atomic_write", full)
     with pytest.raises(WeightsError, match=r"No space left.*HRPOSE_CACHE"):
-        fetch.download_weights(f"{server}/net.pth")
+        download.download_weights(f"{server}/net.pth")
     assert files(cache) == []
 
 
 @pytest.mark.parametrize("folder", ["file", "file/below"])
-def test_a_cache_that_cannot_be_written_is_one_line(
+def test_download_weights_refuses_a_cache_that_cannot_be_written(
     server: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
 ) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("HRPOSE_CACHE", str(tmp_path / folder))
     with pytest.raises(WeightsError, match=r"cannot keep .*; set HRPOSE_CACHE"):
-        fetch.download_weights(f"{server}/net.pth")
+        download.download_weights(f"{server}/net.pth")
     assert files(tmp_path) == ["file"]
 
 
-def test_a_progress_bar_sees_every_byte(server: str) -> None:
+def test_download_weights_reports_every_byte_to_the_bar(server: str) -> None:
     bar = Bar()
-    fetch.download_weights(f"{server}/net.pth", bar=bar)
+    download.download_weights(f"{server}/net.pth", bar=bar)
     assert (bar.total, bar.seen) == (len(CONTENT), len(CONTENT))

@@ -2,44 +2,21 @@ import copy
 import hashlib
 import json
 import pickle
-from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_array_equal
-from torch import Tensor
 
 from hrpose_cli.errors import WeightsError
 from hrpose_cli.files import sha256_file
-from hrpose_cli.models import checkpoints, zoo
-from hrpose_cli.models import download as fetch
-from hrpose_cli.models import find as weights
-from hrpose_cli.nets.hrnet import _CONFIGS, HRNet
+from hrpose_cli.models import checkpoints, download, find, zoo
+from hrpose_cli.models.find import find_weights
+from hrpose_cli.nets.hrnet import HRNet
 from tests.conftest import parameter_count, spec
-
-STYLES = {
-    "official": lambda s: s,
-    "DataParallel": lambda s: {f"module.{k}": v for k, v in s.items()},
-    "mmpose 0.x": lambda s: {"meta": {}, "state_dict": prefixed(s, "keypoint_head.")},
-    "mmpose 1.x": lambda s: {"meta": {}, "state_dict": prefixed(s, "head."), "message_hub": {}},
-    "checkpoint": lambda s: {"epoch": 3, "state_dict": s, "optimizer": {}},
-    "before batch counters": lambda s: {k: v for k, v in s.items() if not k.endswith("num_batches_tracked")},
-    "half precision": lambda s: {k: v.half() if v.is_floating_point() else v for k, v in s.items()},
-    # mmpose 1.x writes numpy arrays into its meta, HRNet's training a numpy score: torch refuses both
-    "numpy beside": lambda s: {
-        "meta": {"dataset_meta": {"sigmas": np.array([0.1]), "colors": {"a", "b"}, "hooks": defaultdict(int)}},
-        "state_dict": prefixed(s, "head."),
-        "perf": np.float64(0.7),
-    },
-}
-
-
-def prefixed(state: dict[str, Tensor], head: str) -> dict[str, Tensor]:
-    return {(head if k.startswith("final_layer") else "backbone.") + k: v for k, v in state.items()}
+from tests.models.key_styles import STYLES
 
 
 @pytest.mark.parametrize(
@@ -53,7 +30,7 @@ def prefixed(state: dict[str, Tensor], head: str) -> dict[str, Tensor]:
         ({"net": {}, "average": {}, "optimizer": {}, "progress": {}, "recipe": {}, "spec": {}}, "name .*run.safetens"),
     ],
 )
-def test_what_is_no_file_of_weights_is_not_like_any(tmp_path: Path, content: Any, cause: str) -> None:
+def test_find_weights_says_why_a_file_is_no_file_of_weights(tmp_path: Path, content: Any, cause: str) -> None:
     (tmp_path / "run.safetensors").touch()
     path = tmp_path / "last.pt"
     if isinstance(content, bytes):
@@ -61,60 +38,42 @@ def test_what_is_no_file_of_weights_is_not_like_any(tmp_path: Path, content: Any
     else:
         torch.save(content, path)
     with pytest.raises(WeightsError, match=cause) as caught:
-        weights.find_weights(str(path))
+        find.find_weights(str(path))
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("style", STYLES)
-def test_every_key_style_loads(net: HRNet, tmp_path: Path, style: str) -> None:
-    for new_format in (True, False):  # torch < 1.6 wrote another one, and most files are that old
-        content = STYLES[style](net.state_dict())
-        torch.save(content, tmp_path / "net.pth", _use_new_zipfile_serialization=new_format)
-        loaded = weights.load_net(spec(), tmp_path / "net.pth").state_dict()
-        for key, value in net.state_dict().items():
-            assert loaded[key].dtype == value.dtype
-            assert_array_equal(loaded[key], value.half().float() if style == "half precision" else value)
-
-
-def test_official_keys_of_w32_are_understood() -> None:
-    with torch.device("meta"):
-        state = HRNet(_CONFIGS["hrnet-w32"]).state_dict()
-    for style in ("keypoint_head.", "head."):
-        assert checkpoints.official_keys(prefixed(state, style)).keys() == state.keys()
-
-
-def test_ours_come_back_with_all_that_is_known(net: HRNet, tmp_path: Path) -> None:
+def test_save_weights_and_load_net_round_trip(net: HRNet, tmp_path: Path) -> None:
     for half in (False, True):
-        weights.save_weights(net, spec(), tmp_path / "tiny.safetensors", half=half, samples="12")
-        found, path = weights.find_weights(str(tmp_path / "tiny.safetensors"))
+        find.save_weights(net, spec(), tmp_path / "tiny.safetensors", half=half, samples="12")
+        found, path = find.find_weights(str(tmp_path / "tiny.safetensors"))
         assert (found.input_size, found.sigma, found.kernel, found.skeleton) == ((96, 128), 1.0, 3, "coco")
-        loaded = weights.load_net(found, path)
+        loaded = find.load_net(found, path)
         assert not loaded.training
         for key, value in net.state_dict().items():
             assert loaded.state_dict()[key].dtype == value.dtype
             assert_array_equal(loaded.state_dict()[key], value.half().to(value.dtype) if half else value)
 
 
-def test_what_bf16_holds_takes_half_the_space(net: HRNet, tmp_path: Path) -> None:
+def test_save_weights_stores_what_bf16_holds_in_half_the_space(net: HRNet, tmp_path: Path) -> None:
     net, sizes = copy.deepcopy(net), []  # others use it as well
     for rounds in (False, True):
         state = {k: v.bfloat16().to(v.dtype) if rounds else v for k, v in net.state_dict().items()}
         net.load_state_dict(state)
-        weights.save_weights(net, spec(), tmp_path / "tiny.safetensors")
+        find.save_weights(net, spec(), tmp_path / "tiny.safetensors")
         sizes.append(sum(v.nbytes for v in checkpoints.read_state_dict(tmp_path / "tiny.safetensors").values()))
-        for key, value in weights.load_net(spec(), tmp_path / "tiny.safetensors").state_dict().items():
+        for key, value in find.load_net(spec(), tmp_path / "tiny.safetensors").state_dict().items():
             assert_array_equal(value, state[key])
     assert sizes[1] < 0.55 * sizes[0]
 
 
-def test_a_file_says_what_it_is(net: HRNet, weights_file: Path, tmp_path: Path) -> None:
+def test_inspect_weights_says_what_a_file_is(net: HRNet, weights_file: Path, tmp_path: Path) -> None:
     facts = {"architecture": "hrnet", "width": 4, "modules": [1, 1, 1], "blocks": 1, "bottlenecks": 1, "joints": 17}
-    assert facts.items() <= weights.inspect_weights(weights_file).items()
-    assert weights.inspect_weights(weights_file)["input"] == "128x96"
+    assert facts.items() <= find.inspect_weights(weights_file).items()
+    assert find.inspect_weights(weights_file)["input"] == "128x96"
     official = tmp_path / "pose_hrnet_w32_256x192.pth"
     for style, keys in {"official": "official", "mmpose 0.x": "mmpose 0.x", "numpy beside": "mmpose 1.x"}.items():
         torch.save(STYLES[style](net.state_dict()), official)
-        found = weights.inspect_weights(official)
+        found = find.inspect_weights(official)
         assert facts.items() <= found.items()
         assert found["keys"] == keys
         assert found["published as"] == "official-hrnet-w32-256x192"
@@ -122,102 +81,70 @@ def test_a_file_says_what_it_is(net: HRNet, weights_file: Path, tmp_path: Path) 
         assert found["sha256"] == hashlib.sha256(official.read_bytes()).hexdigest()
 
 
-def test_tensors_of_another_net_are_not_guessed(tmp_path: Path) -> None:
-    torch.save({"fc.weight": torch.zeros(2, 3)}, tmp_path / "other.pth")
-    found = weights.inspect_weights(tmp_path / "other.pth")
-    assert (found["architecture"], found["parameters"]) == ("unknown", 6)
-
-
-def test_a_file_that_cannot_be_written_is_one_line(net: HRNet, tmp_path: Path) -> None:
+def test_save_weights_refuses_a_path_that_cannot_be_written(net: HRNet, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(WeightsError, match="cannot be written"):
-        weights.save_weights(net, spec(), tmp_path / "file" / "net.safetensors")
+        find.save_weights(net, spec(), tmp_path / "file" / "net.safetensors")
 
 
-def test_a_file_for_an_unknown_net_is_one_line(net: HRNet, tmp_path: Path) -> None:
+def test_load_net_refuses_an_unknown_net(net: HRNet, tmp_path: Path) -> None:
     for unknown in (replace(spec(), architecture="from-the-future"), replace(spec(), net={"depth": 3})):
-        weights.save_weights(net, unknown, tmp_path / "net.safetensors")
+        find.save_weights(net, unknown, tmp_path / "net.safetensors")
         with pytest.raises(WeightsError, match="a net that this version does not know"):
-            weights.load_net(*weights.find_weights(str(tmp_path / "net.safetensors")))
+            find.load_net(*find.find_weights(str(tmp_path / "net.safetensors")))
 
 
-def test_incomplete_metadata_are_one_line(net: HRNet, tmp_path: Path) -> None:
-    weights.save_weights(net, spec(), tmp_path / "net.safetensors", geometry="flat")
+def test_find_weights_refuses_incomplete_metadata(net: HRNet, tmp_path: Path) -> None:
+    find.save_weights(net, spec(), tmp_path / "net.safetensors", geometry="flat")
     with pytest.raises(WeightsError, match=r"incomplete metadata.*flat"):
-        weights.find_weights(str(tmp_path / "net.safetensors"))
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda s: {k: v for k, v in s.items() if k != "conv1.weight"}, r"1 missing \(conv1.weight\)"),
-        (lambda s: s | {"extra.weight": torch.zeros(1)}, r"1 left over \(extra.weight\)"),
-        (lambda s: s | {"bn1.bias": torch.zeros(3)}, r"1 of another shape \(bn1.bias \(3,\) not \(64,\)\)"),
-        (lambda s: {f"wrong.{k}": v for k, v in s.items()}, r"\d+ missing .*, \.\.\.\); \d+ left over"),
-    ],
-)
-def test_a_file_of_another_net_says_what_does_not_fit(net: HRNet, tmp_path: Path, change: Any, message: str) -> None:
-    torch.save(change(net.state_dict()), tmp_path / "net.pth")
-    with pytest.raises(WeightsError, match=message):
-        weights.load_net(spec(), tmp_path / "net.pth")
+        find.find_weights(str(tmp_path / "net.safetensors"))
 
 
 @pytest.mark.parametrize("name", ["net.pth", "net.safetensors"])
 @pytest.mark.parametrize("content", [b"", b"no weights", b"PK\x03\x04 broken"])
-def test_a_damaged_file_is_one_line(tmp_path: Path, name: str, content: bytes) -> None:
+def test_load_net_refuses_a_damaged_file(tmp_path: Path, name: str, content: bytes) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(WeightsError, match=name) as caught:
-        weights.load_net(spec(), tmp_path / name)
+        find.load_net(spec(), tmp_path / name)
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_a_pickle_that_runs_code_is_refused(tmp_path: Path) -> None:
-    class Evil:
-        def __reduce__(self) -> Any:
-            return (Path.touch, (tmp_path / "ran",))
-
-    torch.save({"conv1.weight": Evil()}, tmp_path / "net.pth")
-    with pytest.raises(WeightsError, match=r"net\.pth"):
-        weights.load_net(spec(), tmp_path / "net.pth")
-    assert not (tmp_path / "ran").exists()
-
-
-def test_a_file_is_known_by_its_name_or_by_likeness(tmp_path: Path) -> None:
+def test_find_weights_knows_a_file_by_its_name_or_by_like(tmp_path: Path) -> None:
     official = tmp_path / "pose_hrnet_w48_384x288.pth"
     other = tmp_path / "mine.pth"
     official.touch()
     torch.save({"conv1.weight": torch.zeros(1)}, other)
-    assert weights.find_weights(str(official))[0].name == "official-hrnet-w48-384x288"
+    assert find.find_weights(str(official))[0].name == "official-hrnet-w48-384x288"
     with pytest.raises(WeightsError, match="--like NAME"):
-        weights.find_weights(str(other))
-    like = weights.find_weights(str(other), like="official-dark-hrnet-w32-128x96")[0]
+        find.find_weights(str(other))
+    like = find.find_weights(str(other), like="official-dark-hrnet-w32-128x96")[0]
     assert (like.name, like.geometry, like.kernel, like.flip_shift) == ("mine", "dark", 3, False)
     assert (like.ap, like.licence, like.url) == (None, "", None)  # of the other file, not of this one
-    assert weights.find_weights(str(other), like=weights.default_weights())[0].name == "mine"
+    assert find.find_weights(str(other), like=find.default_weights())[0].name == "mine"
     with pytest.raises(WeightsError, match="no weights are called 'hrnet'"):
-        weights.find_weights(str(other), like="hrnet")
+        find.find_weights(str(other), like="hrnet")
 
 
-def test_a_published_name_needs_the_published_bytes(tmp_path: Path) -> None:
+def test_find_weights_checks_the_hash_of_a_published_name(tmp_path: Path) -> None:
     row = zoo.MODELS["hrnet-w32-256x192"]
     (tmp_path / row.file).write_bytes(b"truncated")
     with pytest.raises(WeightsError, match="whose hash begins 81c58e40"):
-        weights.find_weights(str(tmp_path / row.file))
-    assert weights.find_weights(str(tmp_path / row.file), like=row.name)[0].input_size == row.input_size
+        find.find_weights(str(tmp_path / row.file))
+    assert find.find_weights(str(tmp_path / row.file), like=row.name)[0].input_size == row.input_size
 
 
-def test_a_fetched_row_is_found_and_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_find_weights_checks_a_downloaded_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HRPOSE_CACHE", str(tmp_path))
     row = zoo.MODELS["hrnet-w32-256x192"]
     (tmp_path / row.file).write_bytes(b"as fetched")
-    fetch._record_hash(row.file, sha256_file(tmp_path / row.file))
-    assert weights.find_weights(row.name) == (row, tmp_path / row.file)
+    download._record_hash(row.file, sha256_file(tmp_path / row.file))
+    assert find.find_weights(row.name) == (row, tmp_path / row.file)
     (tmp_path / row.file).write_bytes(b"changed")
     with pytest.raises(WeightsError, match="not the file that was fetched"):
-        weights.find_weights(row.name)
+        find.find_weights(row.name)
 
 
-def test_names_that_are_not_here_say_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_find_weights_says_what_to_do_about_absent_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HRPOSE_CACHE", str(tmp_path))
     for name, message in {
         "hrnet-w32-256x192": "hrpose weights get hrnet-w32-256x192",
@@ -228,32 +155,34 @@ def test_names_that_are_not_here_say_what_to_do(tmp_path: Path, monkeypatch: pyt
         str(tmp_path): "check the path",
     }.items():
         with pytest.raises(WeightsError, match=message):
-            weights.find_weights(name)
+            find.find_weights(name)
     with pytest.raises(WeightsError, match="hrnet-w32-256x192"):
-        weights.find_weights(Path("hrnet-w23-256x192"))
+        find.find_weights(Path("hrnet-w23-256x192"))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_default_is_shipped() -> None:
-    found, path = weights.find_weights("default")
+def test_find_weights_default_is_shipped() -> None:
+    found, path = find.find_weights("default")
     assert path.is_file()
     assert found.skeleton == "coco"
-    assert weights.better_model(found) in zoo.MODELS
-    assert weights.better_model(zoo.MODELS["hrnet-w32-256x192"]) is None
-    assert weights.better_model(spec()) is None  # a user's own
-    assert json.loads(weights.read_weights_metadata(path)["net"])["joints"] == 17
-    assert not set(weights.shipped_models()) & set(zoo.MODELS)  # one name, one file
+    assert find.better_model(found) in zoo.MODELS
+    assert find.better_model(zoo.MODELS["hrnet-w32-256x192"]) is None
+    assert find.better_model(spec()) is None  # a user's own
+    assert json.loads(find.read_weights_metadata(path)["net"])["joints"] == 17
+    assert not set(find.shipped_models()) & set(zoo.MODELS)  # one name, one file
 
 
-def test_the_default_is_the_best_that_is_shipped(net: HRNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(weights, "shipped_folder", lambda _: tmp_path)
+def test_find_weights_default_is_the_best_that_is_shipped(
+    net: HRNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(find, "shipped_folder", lambda _: tmp_path)
     with pytest.raises(WeightsError, match="ships no pose model"):
-        weights.find_weights("default")
+        find.find_weights("default")
     for name, ap in {"fair": "0.3", "best": "0.5", "worst": "0.1"}.items():
-        weights.save_weights(net, spec(), tmp_path / f"{name}.safetensors", ap_coco_dev_gt_flip_dark=ap)
+        find.save_weights(net, spec(), tmp_path / f"{name}.safetensors", ap_coco_dev_gt_flip_dark=ap)
     (tmp_path / "person-detector.safetensors").touch()  # a detector, which is not looked at
-    assert list(weights.shipped_models()) == ["best", "fair", "worst"]
-    assert weights.find_weights("default")[1] == tmp_path / "best.safetensors"
+    assert list(find.shipped_models()) == ["best", "fair", "worst"]
+    assert find.find_weights("default")[1] == tmp_path / "best.safetensors"
 
 
 @pytest.mark.parametrize(
@@ -265,21 +194,28 @@ def test_the_default_is_the_best_that_is_shipped(net: HRNet, tmp_path: Path, mon
         ({"light": 0.67, "light2": 0.66, "hrnet": 0.68}, "light", "hrnet"),
     ],
 )
-def test_a_light_net_is_the_default_where_large_ones_are_slow(
+def test_default_weights_takes_a_light_net_where_large_ones_are_slow(
     aps: dict[str, float], slow: str, fast: str, net: HRNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(weights, "shipped_folder", lambda _: tmp_path)
+    monkeypatch.setattr(find, "shipped_folder", lambda _: tmp_path)
     for name, ap in aps.items():
         kind = "lite_hrnet" if name.startswith("light") else "hrnet"
         of = replace(spec(), architecture=kind)
-        weights.save_weights(net, of, tmp_path / f"{name}.safetensors", ap_coco_dev_gt_flip_dark=str(ap))
-    assert weights.default_weights() == slow
-    assert weights.default_weights(fast=True) == fast
+        find.save_weights(net, of, tmp_path / f"{name}.safetensors", ap_coco_dev_gt_flip_dark=str(ap))
+    assert find.default_weights() == slow
+    assert find.default_weights(fast=True) == fast
 
 
-def test_a_file_is_found_by_its_name_or_where_it_lies(tmp_path: Path) -> None:
+def test_locate_weights_takes_names_and_paths(tmp_path: Path) -> None:
     torch.save({}, tmp_path / "unknown.pth")  # a file that says nothing of itself is one all the same
-    assert weights.locate_weights(str(tmp_path / "unknown.pth")) == tmp_path / "unknown.pth"
-    assert weights.locate_weights("default") == weights.find_weights("default")[1]
+    assert find.locate_weights(str(tmp_path / "unknown.pth")) == tmp_path / "unknown.pth"
+    assert find.locate_weights("default") == find.find_weights("default")[1]
     with pytest.raises(WeightsError, match="no weights at"):
-        weights.locate_weights("no.pth")
+        find.locate_weights("no.pth")
+
+
+def test_find_weights_answers_torchscript_with_the_alternatives(tmp_path: Path) -> None:
+    (tmp_path / "net.ts").write_bytes(b"PK")
+    for like in (None, "hrnet-w32-256x192-udp"):
+        with pytest.raises(WeightsError, match=r"TorchScript.* ONNX or OpenVINO"):
+            find_weights(str(tmp_path / "net.ts"), like=like)

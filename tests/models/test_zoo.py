@@ -11,7 +11,7 @@ from hrpose_cli.skeletons import SKELETONS
 
 
 @pytest.mark.parametrize("row", MODELS.values(), ids=lambda row: row.name)
-def test_every_row_fits_together(row: ModelSpec) -> None:
+def test_models_fit_together(row: ModelSpec) -> None:
     assert row.name == row.name.lower()
     assert row.size in row.name
     assert row.net.get("joints", 17) == len(SKELETONS[row.skeleton])
@@ -23,7 +23,7 @@ def test_every_row_fits_together(row: ModelSpec) -> None:
     assert (row.url is None) == bool(row.source)
 
 
-def test_every_file_belongs_to_one_row() -> None:
+def test_models_have_a_file_each() -> None:
     files = [row.file for row in MODELS.values() if row.file]
     assert len(set(files)) == len(files)
     assert len(MODELS) == 61
@@ -46,11 +46,11 @@ def test_every_file_belongs_to_one_row() -> None:
         ("official-dark-hrnet-w32-384x288", {"geometry": "dark", "flip_shift": False, "kernel": 11, "sigma": 3}),
     ],
 )
-def test_rows_say_how_their_file_is_used(name: str, facts: dict[str, Any]) -> None:
+def test_models_say_how_their_file_is_used(name: str, facts: dict[str, Any]) -> None:
     assert {key: getattr(MODELS[name], key) for key in facts} == facts
 
 
-def test_an_address_and_its_hash() -> None:
+def test_model_spec_url_and_sha256_prefix() -> None:
     row = MODELS["hrnet-w32-256x192"]
     assert row.url == (
         "https://download.openmmlab.com/mmpose/v1/body_2d_keypoint/topdown_heatmap/coco/"
@@ -60,14 +60,14 @@ def test_an_address_and_its_hash() -> None:
     assert MODELS["official-hrnet-w32-256x192"].sha256_prefix is None
 
 
-def test_what_is_recommended_can_be_fetched() -> None:
+def test_recommended_models_can_be_downloaded() -> None:
     for skeleton, name in RECOMMENDED.items():
         assert MODELS[name].skeleton == skeleton
         assert MODELS[name].url
 
 
 @pytest.mark.parametrize("name", ["hrnet-w32-256x192-udp", "official-dark-hrnet-w32-128x96", "hrnet-w48-mpii-256x256"])
-def test_metadata_brings_a_spec_back(name: str) -> None:
+def test_spec_from_metadata_brings_a_spec_back(name: str) -> None:
     row = MODELS[name]
     back = spec_from_metadata(Path(f"{name}.safetensors"), row.metadata() | {"ap_coco_dev_gt_flip_dark": "0.5"})
     assert back == replace(row, file=f"{name}.safetensors", ap=0.5, url=None, source="")
@@ -86,11 +86,11 @@ def test_metadata_brings_a_spec_back(name: str) -> None:
     ],
     ids=str,
 )
-def test_wrong_metadata_is_noticed(wrong: dict[str, str]) -> None:
+def test_spec_from_metadata_refuses_wrong_metadata(wrong: dict[str, str]) -> None:
     with pytest.raises((KeyError, TypeError, ValueError)):
         spec_from_metadata(Path("net.safetensors"), MODELS["hrnet-w32-256x192"].metadata() | wrong)
 
 
-def test_the_table_needs_no_torch() -> None:
+def test_shipped_models_and_default_weights_need_no_torch() -> None:
     code = "import sys, hrpose_cli.models as m; m.shipped_models(), m.default_weights(); print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout.strip() == b"False"

@@ -21,7 +21,7 @@ def net(request: pytest.FixtureRequest) -> LiteHRNet:
 
 
 @torch.inference_mode()
-def test_the_heatmaps_stay_the_same(net: LiteHRNet) -> None:
+def test_fast_lite_hrnet_gives_the_same_heatmaps(net: LiteHRNet) -> None:
     images = torch.rand(2, 3, 96, 64) * 4 - 2
     before = net(images)
     assert before.std() > 0.01
@@ -29,7 +29,7 @@ def test_the_heatmaps_stay_the_same(net: LiteHRNet) -> None:
     assert_allclose(net(images), before)  # the net itself was left alone
 
 
-def test_nothing_is_shuffled_or_split(net: LiteHRNet) -> None:
+def test_fast_lite_hrnet_neither_shuffles_nor_splits(net: LiteHRNet) -> None:
     graph = fx.symbolic_trace(FastLiteHRNet(net)).graph
     joins = [node for node in graph.nodes if node.target in (F.channel_shuffle, torch.cat, "chunk")]
     assert [node.target for node in joins] == [torch.cat]  # the stem's
@@ -37,7 +37,7 @@ def test_nothing_is_shuffled_or_split(net: LiteHRNet) -> None:
 
 
 @torch.inference_mode()
-def test_a_unit_leaves_its_channels_in_the_order_that_it_says() -> None:
+def test_in_place_unit_leaves_channels_in_order_after_unit() -> None:
     unit = ShuffleUnit(8).eval()
     order = torch.tensor([3, 7, 0, 5, 4, 1, 6, 2])
     x = torch.rand(1, 8, 5, 5)
@@ -45,7 +45,7 @@ def test_a_unit_leaves_its_channels_in_the_order_that_it_says() -> None:
 
 
 @torch.inference_mode()
-def test_an_exchange_leaves_the_orders_that_it_was_given(net: LiteHRNet) -> None:
+def test_in_place_exchange_does_not_change_the_orders_given(net: LiteHRNet) -> None:
     unit = next(part for part in net.stage0.modules() if isinstance(part, ExchangeUnit))
     inputs = [
         torch.rand(1, channels, *size)

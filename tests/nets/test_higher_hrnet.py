@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose
 from torch import Tensor
 
 from hrpose_cli.errors import WeightsError
-from hrpose_cli.models import find as weights
+from hrpose_cli.models import find
 from hrpose_cli.models.zoo import MODELS, ModelSpec
 from hrpose_cli.nets.build import build_net
 from hrpose_cli.nets.higher_hrnet import _CONFIGS, HigherHRNet, HigherNetConfig, _merge_outputs
@@ -29,7 +29,7 @@ def net() -> HigherHRNet:
     return net
 
 
-def test_keys_shapes_and_size_are_the_authors(net: HigherHRNet) -> None:
+def test_higher_hrnet_keys_shapes_and_size_match_the_authors(net: HigherHRNet) -> None:
     meta = json.loads(bytes(load("net_higher_w32")["meta_json"]))
     got = [[key, list(value.shape)] for key, value in net.state_dict().items()]
     assert got == meta["state_dict"]
@@ -38,13 +38,13 @@ def test_keys_shapes_and_size_are_the_authors(net: HigherHRNet) -> None:
     assert multiply_adds(net, (256, 256)) == work["conv"] + work["deconv"]
 
 
-def test_w48_has_the_published_size() -> None:
+def test_higher_hrnet_w48_has_the_published_size() -> None:
     with torch.device("meta"):  # the authors' table says 63.8 million
         assert parameter_count(HigherHRNet(_CONFIGS["higher-hrnet-w48"])) == 63_827_139
 
 
 @torch.inference_mode()
-def test_both_outputs_are_the_authors(net: HigherHRNet) -> None:
+def test_higher_hrnet_outputs_match_the_authors(net: HigherHRNet) -> None:
     reference = load("net_higher_w32")
     for tag in ("1x3x256x256", "1x3x128x192"):
         for i, output in enumerate(net.outputs(rule.image(tag))):
@@ -52,7 +52,7 @@ def test_both_outputs_are_the_authors(net: HigherHRNet) -> None:
 
 
 @torch.inference_mode()
-def test_both_outputs_in_float64_are_the_authors(net: HigherHRNet) -> None:
+def test_higher_hrnet_outputs_in_float64_match_the_authors(net: HigherHRNet) -> None:
     double = HigherHRNet().eval()
     double.load_state_dict(net.state_dict())
     outputs = double.double().outputs(rule.image("1x3x128x192").double())
@@ -62,7 +62,7 @@ def test_both_outputs_in_float64_are_the_authors(net: HigherHRNet) -> None:
 
 
 @torch.inference_mode()
-def test_use_merges_what_training_sees() -> None:
+def test_merge_outputs_gives_what_evaluation_returns() -> None:
     net = build_net("higher_hrnet", TINY)
     image = torch.rand(2, 3, 64, 96)
     assert [tuple(o.shape) for o in net.train()(image)] == [(2, 10, 16, 24), (2, 5, 32, 48)]
@@ -76,7 +76,7 @@ def test_use_merges_what_training_sees() -> None:
     assert_allclose(_merge_outputs([low, high]), merged)
 
 
-def test_the_trunk_is_that_of_hrnet() -> None:
+def test_higher_hrnet_trunk_is_that_of_hrnet() -> None:
     with torch.device("meta"):
         higher, plain = (list(kind().state_dict()) for kind in (HigherHRNet, HRNet))
     assert higher[:1752] == plain[:1752]
@@ -96,23 +96,23 @@ STYLES: dict[str, Callable[[dict[str, Tensor]], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_every_key_style_loads(style: str, tmp_path: Path) -> None:
+def test_load_net_takes_every_key_style_of_higher_hrnet(style: str, tmp_path: Path) -> None:
     spec = ModelSpec(name="tiny", architecture="higher_hrnet", net=TINY)
     state = rule.state_dict(build_net(spec.architecture, spec.net))
     torch.save(STYLES[style](state), tmp_path / "net.pth")
-    loaded = weights.load_net(spec, tmp_path / "net.pth").state_dict()
+    loaded = find.load_net(spec, tmp_path / "net.pth").state_dict()
     assert all(torch.equal(loaded[key], value) for key, value in state.items())
-    facts = weights.inspect_weights(tmp_path / "net.pth")
+    facts = find.inspect_weights(tmp_path / "net.pth")
     assert facts.items() >= {"keys": style, "architecture": "higher_hrnet", **TINY}.items()
 
 
-def test_a_higher_hrnet_is_not_an_hrnet(tmp_path: Path) -> None:
+def test_load_net_refuses_a_higher_hrnet_for_an_hrnet(tmp_path: Path) -> None:
     torch.save(build_net("higher_hrnet", TINY).state_dict(), tmp_path / "net.pth")
     with pytest.raises(WeightsError, match="holds a HigherHRNet, not an HRNet"):
-        weights.load_net(MODELS["hrnet-w32-256x192"], tmp_path / "net.pth")
+        find.load_net(MODELS["hrnet-w32-256x192"], tmp_path / "net.pth")
 
 
-def test_corners_of_both_resolutions_can_lie_on_each_other() -> None:
+def test_merge_outputs_can_align_corners() -> None:
     low, high = torch.rand(1, 4, 5, 6), torch.zeros(1, 2, 10, 12)
     heatmaps = _merge_outputs([low, high], corners=True)[:, :2] * 2
     assert torch.equal(heatmaps[..., ::9, ::11], low[:, :2, ::4, ::5])
@@ -123,7 +123,7 @@ def test_corners_of_both_resolutions_can_lie_on_each_other() -> None:
         assert torch.equal(net(crop), _merge_outputs(net.outputs(crop), corners=True))
 
 
-def test_rows_fit_the_net() -> None:
+def test_models_of_higher_hrnet_fit_the_net() -> None:
     rows = [row for row in MODELS.values() if row.architecture == "higher_hrnet"]
     assert [(HigherNetConfig(**row.net).width, row.input_size[1]) for row in rows] == [
         (32, 512), (32, 640), (48, 512), (32, 512), (32, 512), (32, 512),

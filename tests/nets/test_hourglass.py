@@ -6,11 +6,10 @@ import torch
 from numpy.testing import assert_allclose
 from torch import Tensor, nn
 
-from hrpose_cli.models import find as weights
-from hrpose_cli.models.zoo import MODELS, ModelSpec
+from hrpose_cli.models import find
+from hrpose_cli.models.zoo import ModelSpec
 from hrpose_cli.nets.build import build_net
 from hrpose_cli.nets.hourglass import _CONFIGS, HourglassConfig, HourglassNet
-from hrpose_cli.nets.init import multiply_adds
 from tests.conftest import parameter_count
 from tests.reference import rule
 
@@ -34,7 +33,7 @@ def tiny(config: HourglassConfig = TINY) -> HourglassNet:
         ("hourglass-4", 17, 13_020_612),
     ],
 )
-def test_size_is_that_of_the_published_net(name: str, joints: int, count: int) -> None:
+def test_hourglass_net_has_the_published_size(name: str, joints: int, count: int) -> None:
     with torch.device("meta"):
         net = HourglassNet(replace(_CONFIGS[name], joints=joints))
     assert parameter_count(net) == count
@@ -48,7 +47,7 @@ def unit(inputs: int, outputs: int) -> int:
     return norms + convolutions + (inputs != outputs) * (inputs * outputs + outputs)
 
 
-def test_size_counted_by_hand() -> None:
+def test_hourglass_net_has_the_size_counted_by_hand() -> None:
     config = _CONFIGS["hourglass-8"]
     stem = 3 * 64 * 49 + 64 + 2 * 64 + unit(64, 128) + unit(128, 256) + unit(256, 256)
     linear = 256 * 256 + 256 + 2 * 256
@@ -58,7 +57,7 @@ def test_size_counted_by_hand() -> None:
         assert parameter_count(HourglassNet(config)) == stem + 8 * stack + 7 * back
 
 
-def test_keys_are_those_of_darkpose() -> None:
+def test_hourglass_net_keys_match_darkpose() -> None:
     with torch.device("meta"):
         net = HourglassNet(_CONFIGS["hourglass-4"])
     parts = list(dict.fromkeys(key.split(".")[0] for key in net.state_dict()))
@@ -81,13 +80,13 @@ def test_keys_are_those_of_darkpose() -> None:
 
 
 @torch.inference_mode()
-def test_heatmaps_are_a_quarter_of_the_input() -> None:
+def test_hourglass_net_heatmaps_are_a_quarter_of_the_input() -> None:
     net = build_net("hourglass", {"stacks": 4, "features": 16, "joints": 3}).eval()
     for size in ((256, 256), (256, 192), (128, 96)):  # 128x96 halves 3 columns, as DarkPose's does
         assert net(torch.zeros(1, 3, *size)).shape == (1, 3, size[0] // 4, size[1] // 4)
 
 
-def test_training_sees_every_stack_and_use_the_last() -> None:
+def test_hourglass_net_returns_every_stack_in_training_and_the_last_otherwise() -> None:
     net, image = tiny(), rule.image("2x3x128x96")
     with torch.inference_mode():
         last = net(image)
@@ -138,41 +137,28 @@ class Plain(nn.Module):
 
 
 @torch.inference_mode()
-def test_the_paper_written_down_twice_is_the_same() -> None:
+def test_hourglass_net_matches_a_second_reading_of_the_paper() -> None:
     net, image = tiny(), rule.image("1x3x256x192")
     assert_allclose(net(image), Plain(net)(image), atol=1e-5)
     assert net(image).abs().max() > 0.1
 
 
 @torch.inference_mode()
-def test_a_batch_is_its_images_one_by_one() -> None:
+def test_hourglass_net_treats_a_batch_like_single_images() -> None:
     net, images = tiny(), rule.image("2x3x128x96")
     assert_allclose(net(images), torch.cat([net(p[None]) for p in images]), atol=1e-5)
-
-
-def test_multiply_adds_count_every_convolution() -> None:
-    net = HourglassNet(replace(TINY, stacks=1, depth=1))
-    assert multiply_adds(net, (64, 64)) == 4 * multiply_adds(net, (32, 32))
 
 
 # Files -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])
-def test_its_key_style_loads(prefix: str, tmp_path: Path) -> None:
+def test_load_net_takes_the_key_styles_of_hourglass(prefix: str, tmp_path: Path) -> None:
     integers = {"stacks": 2, "blocks": 2, "features": 16, "depth": 3, "joints": 5}
     net = build_net("hourglass", integers)
     state = rule.state_dict(net)
     torch.save({"state_dict": {prefix + key: value for key, value in state.items()}}, tmp_path / "net.pth")
     spec = ModelSpec(name="tiny", architecture="hourglass", net=integers)
-    loaded = weights.load_net(spec, tmp_path / "net.pth").state_dict()
+    loaded = find.load_net(spec, tmp_path / "net.pth").state_dict()
     assert all(torch.equal(loaded[key], value) for key, value in state.items())
-    assert weights.inspect_weights(tmp_path / "net.pth").items() >= {"architecture": "hourglass", **integers}.items()
-
-
-def test_rows_build_their_net() -> None:
-    with torch.device("meta"):
-        for stacks, count in ((4, 13_020_612), (8, 25_598_472)):
-            row = MODELS[f"official-dark-hourglass-{stacks}-128x96"]
-            assert parameter_count(build_net(row.architecture, row.net)) == count
-            assert (row.color, row.geometry, row.kernel) == ("bgr", "dark", 11)
+    assert find.inspect_weights(tmp_path / "net.pth").items() >= {"architecture": "hourglass", **integers}.items()

@@ -23,11 +23,11 @@ def case(request: pytest.FixtureRequest) -> tuple[HRNet, dict]:
     return net, load(NETS[request.param])
 
 
-def test_rule_gives_the_vector_of_the_readme() -> None:
+def test_rule_uniform_gives_the_vector_of_the_readme() -> None:
     assert_allclose(rule.uniform("conv1.weight", (4,)) * 2**24, [4276346, 424396, 7745802, 11987487])
 
 
-def test_keys_shapes_and_size_are_the_authors(case: tuple[HRNet, dict]) -> None:
+def test_hrnet_keys_shapes_and_size_match_the_authors(case: tuple[HRNet, dict]) -> None:
     net, reference = case
     meta = json.loads(bytes(reference["meta_json"]))
     want = {key: tuple(shape) for key, shape in dict(meta["state_dict"]).items()}
@@ -37,7 +37,7 @@ def test_keys_shapes_and_size_are_the_authors(case: tuple[HRNet, dict]) -> None:
 
 
 @torch.inference_mode()
-def test_heatmaps_are_the_authors(case: tuple[HRNet, dict]) -> None:
+def test_hrnet_heatmaps_match_the_authors(case: tuple[HRNet, dict]) -> None:
     net, reference = case
     tags = [key.split("/")[1] for key in reference.files if key.startswith("out/")]
     assert len(tags) == 2
@@ -46,7 +46,7 @@ def test_heatmaps_are_the_authors(case: tuple[HRNet, dict]) -> None:
 
 
 @torch.inference_mode()
-def test_heatmaps_in_float64_are_the_authors(case: tuple[HRNet, dict]) -> None:
+def test_hrnet_heatmaps_in_float64_match_the_authors(case: tuple[HRNet, dict]) -> None:
     net, reference = case
     double = HRNet(net.config).eval()
     double.load_state_dict(net.state_dict())
@@ -57,7 +57,7 @@ def test_heatmaps_in_float64_are_the_authors(case: tuple[HRNet, dict]) -> None:
 
 
 @pytest.mark.parametrize(("name", "macs"), [("hrnet-w32", 7_645_003_776), ("hrnet-w48", 15_692_070_912)])
-def test_multiply_adds_are_those_of_the_paper(name: str, macs: int) -> None:
+def test_multiply_adds_of_hrnet_match_the_paper(name: str, macs: int) -> None:
     assert multiply_adds(HRNet(_CONFIGS[name]), (192, 256)) == pytest.approx(macs, rel=1e-3)
 
 
@@ -65,14 +65,14 @@ def test_multiply_adds_are_those_of_the_paper(name: str, macs: int) -> None:
     "config", [NetConfig(4, (1, 1, 1), 1, 1, 3), NetConfig(8, (1, 2, 1), 2, 1), NetConfig(6, (2, 1, 2), 1, 2, 14)]
 )
 @torch.inference_mode()
-def test_any_width_gives_a_quarter_of_the_input(config: NetConfig) -> None:
+def test_hrnet_of_any_width_gives_a_quarter_of_the_input(config: NetConfig) -> None:
     net = HRNet(config).eval()
     batch = net(torch.rand(2, 3, 64, 96))
     assert batch.shape == (2, config.joints, 16, 24)
 
 
 @torch.inference_mode()
-def test_a_batch_is_its_images_one_by_one() -> None:
+def test_hrnet_treats_a_batch_like_single_images() -> None:
     net = HRNet(NetConfig(8, (1, 1, 1), 1, 1)).eval()
     net.load_state_dict(rule.state_dict(net))
     images = rule.image("2x3x128x96")
@@ -82,7 +82,7 @@ def test_a_batch_is_its_images_one_by_one() -> None:
 
 
 @torch.inference_mode()
-def test_a_image_and_its_mirror_go_back_to_the_image_as_the_authors_send_them() -> None:
+def test_hrnet_flip_test_and_decoding_together_match_the_authors() -> None:
     """Net, flip test, decoding and geometry together, on the weights of the rule."""
     flip = load("flip")
     net = HRNet(_CONFIGS["hrnet-w32"]).eval()

@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose
 from torch import Tensor
 
 from hrpose_cli.errors import WeightsError
-from hrpose_cli.models import find as weights
+from hrpose_cli.models import find
 from hrpose_cli.models.zoo import MODELS, ModelSpec
 from hrpose_cli.nets.build import build_net
 from hrpose_cli.nets.init import multiply_adds
@@ -27,7 +27,7 @@ def net() -> SimpleBaseline:
     return net
 
 
-def test_keys_shapes_and_size_are_the_authors(net: SimpleBaseline) -> None:
+def test_simple_baseline_keys_shapes_and_size_match_the_authors(net: SimpleBaseline) -> None:
     meta = json.loads(bytes(load("net_simplebaseline_r50")["meta_json"]))
     got = [[key, list(value.shape)] for key, value in net.state_dict().items()]
     assert got == meta["state_dict"]
@@ -37,14 +37,14 @@ def test_keys_shapes_and_size_are_the_authors(net: SimpleBaseline) -> None:
 
 
 @torch.inference_mode()
-def test_heatmaps_are_the_authors(net: SimpleBaseline) -> None:
+def test_simple_baseline_heatmaps_match_the_authors(net: SimpleBaseline) -> None:
     reference = load("net_simplebaseline_r50")
     for tag in ("1x3x256x192", "2x3x128x96"):
         assert_allclose(net(rule.image(tag)).numpy(), reference[f"out/{tag}/0"], atol=1e-6)
 
 
 @torch.inference_mode()
-def test_heatmaps_in_float64_are_the_authors(net: SimpleBaseline) -> None:
+def test_simple_baseline_heatmaps_in_float64_match_the_authors(net: SimpleBaseline) -> None:
     double = SimpleBaseline().eval()
     double.load_state_dict(net.state_dict())
     got = double.double()(rule.image("2x3x128x96").double()).numpy().ravel()
@@ -53,19 +53,13 @@ def test_heatmaps_in_float64_are_the_authors(net: SimpleBaseline) -> None:
 
 # Xiao et al. 2018, table 2, has 34.0, 53.0 and 68.6 million.
 @pytest.mark.parametrize(("name", "count"), [("resnet101", 52_991_825), ("resnet152", 68_635_473)])
-def test_deeper_ones_have_the_published_size(name: str, count: int) -> None:
+def test_simple_baseline_of_more_layers_has_the_published_size(name: str, count: int) -> None:
     with torch.device("meta"):
         assert parameter_count(SimpleBaseline(_CONFIGS[name])) == count
 
 
 @torch.inference_mode()
-def test_integers_make_a_net_that_gives_a_quarter_of_the_input() -> None:
-    net = build_net("simple_baseline", {"blocks": [1, 1, 1, 1], "width": 4, "up": 8, "joints": 16}).eval()
-    assert net(torch.rand(2, 3, 64, 96)).shape == (2, 16, 16, 24)
-
-
-@torch.inference_mode()
-def test_a_batch_is_its_images_one_by_one() -> None:
+def test_simple_baseline_treats_a_batch_like_single_images() -> None:
     net = SimpleBaseline(TINY).eval()
     net.load_state_dict(rule.state_dict(net))
     images = rule.image("2x3x128x96")
@@ -90,30 +84,30 @@ def prefixed(state: dict[str, Tensor], head: str) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("style", STYLES)
-def test_every_key_style_loads(style: str, tmp_path: Path) -> None:
+def test_load_net_takes_every_key_style_of_simple_baseline(style: str, tmp_path: Path) -> None:
     spec = ModelSpec(name="tiny", architecture="simple_baseline", net=INTEGERS)
     net = build_net(spec.architecture, spec.net)
     state = rule.state_dict(net)
     torch.save(STYLES[style](state), tmp_path / "net.pth")
-    loaded = weights.load_net(spec, tmp_path / "net.pth").state_dict()
+    loaded = find.load_net(spec, tmp_path / "net.pth").state_dict()
     assert all(torch.equal(loaded[key], value) for key, value in state.items())
-    facts = weights.inspect_weights(tmp_path / "net.pth")
+    facts = find.inspect_weights(tmp_path / "net.pth")
     assert facts.items() >= {"keys": style, "architecture": "simple_baseline", **INTEGERS}.items()
 
 
-def test_a_simple_baseline_is_not_an_hrnet(tmp_path: Path) -> None:
+def test_load_net_refuses_a_simple_baseline_for_an_hrnet(tmp_path: Path) -> None:
     path = tmp_path / "net.pth"
     torch.save(SimpleBaseline(TINY).state_dict(), path)
     with pytest.raises(WeightsError) as caught:
-        weights.load_net(MODELS["hrnet-w32-256x192"], path)
+        find.load_net(MODELS["hrnet-w32-256x192"], path)
     assert str(caught.value) == (
         f"{path} holds a SimpleBaseline, not an HRNet: use --like NAME of such a model (hrpose weights list)"
     )
     with pytest.raises(WeightsError, match=r"does not fit this net: .* of another shape"):
-        weights.load_net(MODELS["simplebaseline-r50-256x192"], path)
+        find.load_net(MODELS["simplebaseline-r50-256x192"], path)
 
 
-def test_rows_build_their_net_and_know_its_colours() -> None:
+def test_models_of_simple_baseline_fit_the_net_and_know_its_color() -> None:
     rows = {row.name: row for row in MODELS.values() if row.architecture == "simple_baseline"}
     assert rows["official-simplebaseline-r152-384x288"].file == "pose_resnet_152_384x288.pth"
     for name, row in rows.items():

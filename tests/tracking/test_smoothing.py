@@ -1,55 +1,54 @@
+from collections.abc import Callable, Iterable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.signal import butter, sosfiltfilt
 
 from benchmarks.jitter import RATES, lag, rest
 from hrpose_cli.errors import InputError
-from hrpose_cli.poses import FrameInfo, FramePoses, Poses
+from hrpose_cli.poses import FramePoses, Poses
 from hrpose_cli.skeletons import COCO
-from hrpose_cli.tracking.smoothing import OneEuro, check_cutoff, interpolate_poses, smooth_butterworth
+from hrpose_cli.tracking.smoothing import (
+    OneEuro,
+    _FilterState,
+    _low_pass_butterworth,
+    check_cutoff,
+    interpolate_poses,
+    smooth_butterworth,
+)
+from tests.builders import frame_poses, person
 
 K = len(COCO)
 RNG = np.random.default_rng(0)
 BODY = RNG.uniform((20, 20), (80, 180), (K, 2))  # px; 200 px high with its box
+BOX = (0, 0, 100, 200)
 
 
 def moved(x: float, y: float = 0) -> np.ndarray:
-    """(K, 2) the body elsewhere."""
+    """The body, moved, (K, 2)."""
     return BODY + np.asarray([x, y])
 
 
-def people(*where: tuple[float, float], track_ids: Any = None, score: float = 0.9) -> Poses:
+def people(*where: tuple[float, float], track_ids: Iterable[int] = range(1, 9)) -> Poses:
     """One body for each (x, y) that it is shifted by."""
-    shift = np.asarray(where, np.float32).reshape(-1, 2)
-    box = np.tile(shift, 2) + np.asarray([0, 0, 100, 200], np.float32)
-    scores = np.full((len(shift), K), score, np.float32)
-    track_ids = np.arange(1, len(shift) + 1) if track_ids is None else np.asarray(track_ids, np.int64)
-    return Poses(
-        (BODY + shift[:, None]).astype(np.float32),
-        scores,
-        box,
-        np.full(len(shift), 0.9, np.float32),
-        track_ids=track_ids,
-    )
-
-
-def at(poses: Poses, time: float | None, index: int = 0, name: str = "") -> FramePoses:
-    return FramePoses(FrameInfo((640, 480), index, time, name), poses)
+    found = [person(*shift, body=BODY, box=BOX, track_ids=[i]) for shift, i in zip(where, track_ids, strict=False)]
+    return Poses.concat(found) if found else replace(Poses.none(), track_ids=np.zeros(0, np.int64))
 
 
 def smooth(smoother: OneEuro, poses: Poses, time: float) -> Poses:
-    return smoother(at(poses, time)).people
+    return smoother(frame_poses(poses, time=time)).people
 
 
 def clip(path: np.ndarray, rate: float = 50.0, times: np.ndarray | None = None) -> list[FramePoses]:
     """One person along (F,) px; NaN where they are not found."""
     times = np.arange(len(path)) / rate if times is None else times
     shown = [people() if np.isnan(x) else people((x, 0)) for x in path]
-    return [at(p, float(t), i) for i, (p, t) in enumerate(zip(shown, times, strict=True))]
+    return [frame_poses(p, i, float(t)) for i, (p, t) in enumerate(zip(shown, times, strict=True))]
 
 
 def track(records: list[FramePoses], field: str = "xy") -> np.ndarray:
@@ -205,7 +204,7 @@ def test_butterworth_keeps_the_order_of_people_and_all_frames() -> None:
         both = people((i, 0), (300, 0), track_ids=[9, 2])
         return both[[1, 0]] if i % 2 else both[[0]] if i == 10 else both
 
-    records = [at(frame(i), i / 50, i, f"{i}.png") for i in range(40)]
+    records = [frame_poses(frame(i), i, i / 50, name=f"{i}.png") for i in range(40)]
     found = smooth_butterworth(records)
     assert [r.frame for r in found] == [r.frame for r in records]
     for before, after in zip(records, found, strict=True):
@@ -222,7 +221,7 @@ def test_butterworth_refuses_what_it_cannot_do() -> None:
         smooth_butterworth(clip(np.arange(20.0), rate=10))
     check_cutoff(4, 10)
     with pytest.raises(ValueError, match="times"):
-        smooth_butterworth([at(people((0, 0)), None)])
+        smooth_butterworth([frame_poses(people((0, 0)))])
     assert smooth_butterworth([]) == []
     nobody = [replace(r, poses=Poses.none()) for r in clip(np.full(30, np.nan))]
     assert [len(r.poses) for r in smooth_butterworth(nobody)] == [0] * 30
@@ -252,3 +251,65 @@ def test_interpolate_poses_holds(after: Poses | None) -> None:
     nameless = replace(before, track_ids=None)
     assert_array_equal(interpolate_poses(nameless, after, 0.5).xy, before.xy)
     assert len(interpolate_poses(people(), people(), 0.5)) == 0
+
+
+PLACES = st.integers(-5000 * 64, 5000 * 64).map(lambda place: place / 64)  # px
+
+
+PATHS = arrays(np.float64, st.tuples(st.integers(1, 40), st.just(2)), elements=PLACES)
+
+
+Filter = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+SHIFTS = st.tuples(PLACES, PLACES).map(np.array)
+
+
+CAMERA_RATES = st.sampled_from([18.0, 25.0, 30000 / 1001, 60.0, 240.0])  # frames per second
+
+
+def smooth_one_euro(path: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """The smoothed path (T, 2) of one keypoint of a body of 200 px."""
+    smoother, state = OneEuro(), _FilterState.unknown(1, 1)
+    smoothed = []
+    for point, time in zip(path, times, strict=True):
+        state = smoother._step(state, point[None, None], np.array([200.0]), time)
+        smoothed.append(state.xy[0, 0])
+    return np.array(smoothed)
+
+
+def smooth_butterworth_6(path: np.ndarray, times: np.ndarray) -> np.ndarray:
+    return _low_pass_butterworth(times, path, 6)
+
+
+FILTERS = pytest.mark.parametrize("filtered", [smooth_one_euro, smooth_butterworth_6])
+
+
+def frame_times(frames: int, rate: float, uneven: bool) -> np.ndarray:
+    return (np.arange(frames) + uneven * 0.3 * np.sin(np.arange(frames))) / rate
+
+
+@FILTERS
+@given(point=SHIFTS, frames=st.integers(1, 60), rate=CAMERA_RATES, uneven=st.booleans())
+def test_one_euro_and_butterworth_leave_a_still_keypoint_where_it_is(
+    filtered: Filter, point: np.ndarray, frames: int, rate: float, uneven: bool
+) -> None:
+    path = np.tile(point, (frames, 1))
+    assert_allclose(filtered(path, frame_times(frames, rate, uneven)), path, atol=1e-6)
+
+
+@FILTERS
+@given(path=PATHS, shift=SHIFTS, rate=CAMERA_RATES, uneven=st.booleans())
+def test_one_euro_and_butterworth_do_not_depend_on_place_and_axis(
+    filtered: Filter, path: np.ndarray, shift: np.ndarray, rate: float, uneven: bool
+) -> None:
+    times = frame_times(len(path), rate, uneven)
+    assert_allclose(filtered(path + shift, times), filtered(path, times) + shift, atol=1e-6)
+    assert_allclose(filtered(path[:, ::-1], times), filtered(path, times)[:, ::-1], atol=1e-9)
+
+
+@given(path=PATHS, rate=CAMERA_RATES)
+def test_one_euro_stays_between_what_was_measured(path: np.ndarray, rate: float) -> None:
+    smoothed = smooth_one_euro(path, frame_times(len(path), rate, uneven=False))
+    assert (smoothed <= np.maximum.accumulate(path) + 1e-9).all()
+    assert (smoothed >= np.minimum.accumulate(path) - 1e-9).all()

@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.testing import assert_allclose, assert_array_equal
 
-from hrpose_cli.poses import FrameInfo, FramePoses, Poses
+from hrpose_cli.poses import Poses
 from hrpose_cli.skeletons import COCO
 from hrpose_cli.tracking.tracker import Tracker, boxes_from_keypoints
+from tests.builders import frame_poses, person
 
 K = len(COCO)
 # A walker, 100 px high, seen from the side: ears to ankles.
@@ -20,12 +21,9 @@ SIDE = np.asarray([
 RIGHT, LEFT = SIDE, SIDE * (-1, 1)  # who walks to the right, and to the left
 
 
-def person(x: float, y: float = 100, *, body: np.ndarray = RIGHT, size: float = 1.0, score: float = 0.9) -> Poses:
+def walker(x: float, y: float = 100, *, body: np.ndarray = RIGHT, **how: float) -> Poses:
     """Someone whose head is over x."""
-    xy = (body * size + (x, y)).astype(np.float32)[None]
-    edge = np.asarray([-5, -8, 5, 8], np.float32) * size
-    box = np.concatenate([xy.min(axis=1), xy.max(axis=1)], axis=1) + edge
-    return Poses(xy, np.full((1, K), 0.8, np.float32), box, np.full(1, score, np.float32))
+    return person(x, y, body=body, score=0.8, **how)
 
 
 def scene(*people: Poses) -> Poses:
@@ -33,16 +31,12 @@ def scene(*people: Poses) -> Poses:
     return Poses.concat(people or (Poses.none(),))
 
 
-def at(people: Poses, index: int, time: float | None = None) -> FramePoses:
-    return FramePoses(FrameInfo((640, 360), index, time), people)
-
-
 def follow(scenes: list[Poses], rate: float = 25.0, tracker: Tracker | None = None) -> list[list[int]]:
     """The ids of each frame."""
     tracker = tracker or Tracker()
     found = []
     for i, poses in enumerate(scenes):
-        result = tracker(at(poses, i, i / rate)).people
+        result = tracker(frame_poses(poses, i, i / rate)).people
         assert_array_equal(result.xy, poses.xy)
         assert result.track_ids is not None
         assert len(set(result.track_ids.tolist())) == len(poses)
@@ -59,7 +53,7 @@ def crossing(rate: float, hidden: float, seconds: float = 4.0) -> tuple[list[Pos
     scenes, truth = [], []
     for i in range(round(seconds * rate)):
         way = 100 * i / rate
-        pair = [person(100 + way), person(500 - way, 97, body=LEFT, size=0.97)]
+        pair = [walker(100 + way), walker(500 - way, 97, body=LEFT, size=0.97)]
         noisy = [replace(p, xy=p.xy + rng.normal(0, 1.5, p.xy.shape), box=p.box + rng.normal(0, 1.5, 4)) for p in pair]
         shown = [0] if abs(400 - 2 * way) < hidden else [0, 1] if rng.random() < 0.5 else [1, 0]
         scenes.append(scene(*(noisy[k] for k in shown)))
@@ -76,15 +70,15 @@ def test_tracker_keeps_the_ids_of_people_who_walk_through_each_other(rate: float
 
 
 def test_tracker_keeps_the_others_ids_when_someone_leaves() -> None:
-    three = [person(100), person(220), person(340)]
+    three = [walker(100), walker(220), walker(340)]
     scenes = [scene(*three)] * 10 + [scene(three[0], three[2])] * 40 + [scene(three[2], three[0])] * 10
     assert follow(scenes) == [[1, 2, 3]] * 10 + [[1, 3]] * 40 + [[3, 1]] * 10
 
 
 def test_tracker_remembers_people_for_a_second() -> None:
     def away(frames: int) -> list[Poses]:
-        there = [scene(person(100), person(300 + 2 * i)) for i in range(60)]
-        return there[:10] + [scene(person(100))] * frames + there[10 + frames :]
+        there = [scene(walker(100), walker(300 + 2 * i)) for i in range(60)]
+        return there[:10] + [scene(walker(100))] * frames + there[10 + frames :]
 
     assert follow(away(20))[-1] == [1, 2]
     assert follow(away(40))[-1] == [1, 3]
@@ -92,39 +86,39 @@ def test_tracker_remembers_people_for_a_second() -> None:
 
 
 def test_tracker_follows_over_frames_that_are_far_apart() -> None:
-    assert follow([scene(person(100), person(300))] * 4, rate=0.5) == [[1, 2]] * 4
-    assert follow([scene(person(100)), scene(), scene(person(100))], rate=0.5) == [[1], [], [2]]
+    assert follow([scene(walker(100), walker(300))] * 4, rate=0.5) == [[1, 2]] * 4
+    assert follow([scene(walker(100)), scene(), scene(walker(100))], rate=0.5) == [[1], [], [2]]
 
 
 def test_tracker_keeps_the_first_id_of_a_person_detected_twice() -> None:
-    usual = [scene(person(100 + 4 * i)) for i in range(30)]
-    double = [scene(person(100 + 4 * 12, 103, size=0.7, score=0.3), person(100 + 4 * 12))]
+    usual = [scene(walker(100 + 4 * i)) for i in range(30)]
+    double = [scene(walker(100 + 4 * 12, 103, size=0.7, box_score=0.3), walker(100 + 4 * 12))]
     found = follow([*usual[:12], *double, *usual[13:]])
     assert found[12][1] == 1
     assert found[13:] == [[1]] * 17
 
 
 def test_tracker_lets_confident_detections_choose_first() -> None:
-    found = follow([scene(person(100))] * 5 + [scene(person(100, score=0.3), person(102))])
+    found = follow([scene(walker(100))] * 5 + [scene(walker(100, box_score=0.3), walker(102))])
     assert found[-1] == [2, 1]
-    assert follow([scene(person(100, score=0.3))] * 5) == [[1]] * 5
+    assert follow([scene(walker(100, box_score=0.3))] * 5) == [[1]] * 5
 
 
 def test_tracker_brings_nobody_back_for_a_second_box_on_a_passer_by() -> None:
     def passing(i: int) -> Poses:
-        return person(360 - 4 * i, 110)
+        return walker(360 - 4 * i, 110)
 
-    scenes = [scene(person(300), passing(i)) for i in range(10)]
+    scenes = [scene(walker(300), passing(i)) for i in range(10)]
     scenes += [scene(passing(i)) for i in range(10, 14)]
-    scenes += [scene(passing(14), person(303, 106, score=0.3))]
-    scenes += [scene(passing(i), person(300)) for i in range(15, 25)]
+    scenes += [scene(passing(14), walker(303, 106, box_score=0.3))]
+    scenes += [scene(passing(i), walker(300)) for i in range(15, 25)]
     found = follow(scenes)
     assert [row[:1] for row in found[10:]] == [[2]] * 15
     assert [row[1] for row in found[14:]] == [3] + [1] * 10
 
 
 def test_tracker_gives_new_ids_after_a_scene_change() -> None:
-    before, after = scene(person(100), person(300)), scene(person(200, 20), person(420, 10))
+    before, after = scene(walker(100), walker(300)), scene(walker(200, 20), walker(420, 10))
     assert follow([before] * 5 + [after] * 5) == [[1, 2]] * 5 + [[3, 4]] * 5
 
 
@@ -134,20 +128,20 @@ def test_tracker_repeats_itself_on_smoothed_poses() -> None:
     assert first == follow(scenes)
     tracker = Tracker()
     saved = [replace(p, raw=p.xy, xy=p.xy + 50) for p in scenes]  # smoothed, with what was measured
-    assert [tracker(at(p, i, i / 25)).people.track_ids.tolist() for i, p in enumerate(saved)] == first
+    assert [tracker(frame_poses(p, i, i / 25)).people.track_ids.tolist() for i, p in enumerate(saved)] == first
 
 
 def test_tracker_takes_empty_frames_and_frames_without_times() -> None:
     tracker = Tracker()
-    assert follow([scene(), scene(person(100)), scene(), scene(person(100))], tracker=tracker) == [[], [1], [], [1]]
-    timeless = [Tracker()(at(scene(person(100)), i)).people for i in range(3)]
+    assert follow([scene(), scene(walker(100)), scene(), scene(walker(100))], tracker=tracker) == [[], [1], [], [1]]
+    timeless = [Tracker()(frame_poses(scene(walker(100)), i)).people for i in range(3)]
     assert [p.track_ids.tolist() for p in timeless] == [[1]] * 3
-    unknown = replace(scene(person(100)), score=np.zeros((1, K), np.float32))
+    unknown = replace(scene(walker(100)), score=np.zeros((1, K), np.float32))
     assert follow([unknown] * 3) == [[1]] * 3
 
 
 def test_boxes_from_keypoints_surround_them() -> None:
-    people = scene(person(100), person(635, 300))
+    people = scene(walker(100), walker(635, 300))
     low, high = people.xy.min(axis=1), people.xy.max(axis=1)
     found = boxes_from_keypoints(people, (640, 360))
     edge = 0.09 * (high - low)[0].max()
@@ -157,23 +151,23 @@ def test_boxes_from_keypoints_surround_them() -> None:
 
 
 def test_boxes_from_keypoints_of_people_who_hardly_show() -> None:
-    poses = person(100)
+    poses = walker(100)
     score = np.zeros((1, K), np.float32)
     score[0, :2] = 0.9
     assert_array_equal(boxes_from_keypoints(replace(poses, score=score), (640, 360)).xyxy, poses.box)
-    assert len(boxes_from_keypoints(person(900), (640, 360))) == 0
+    assert len(boxes_from_keypoints(walker(900), (640, 360))) == 0
     assert len(boxes_from_keypoints(Poses.none(), (640, 360))) == 0
 
 
 BODIES = st.builds(
-    person, st.floats(0, 640), st.floats(0, 260), body=st.sampled_from([RIGHT, LEFT]), size=st.floats(0.2, 2),
-    score=st.floats(0.05, 1),
+    walker, st.floats(0, 640), st.floats(0, 260), body=st.sampled_from([RIGHT, LEFT]), size=st.floats(0.2, 2),
+    box_score=st.floats(0.05, 1),
 )  # fmt: skip
 SCENES = st.lists(st.lists(BODIES, max_size=5).map(lambda people: scene(*people)), min_size=1, max_size=6)
 
 
 @given(SCENES, st.sampled_from([0.5, 5.0, 25.0]))
-def test_everyone_gets_a_track_id_and_new_ones_count_on(scenes: list[Poses], rate: float) -> None:
+def test_tracker_gives_everyone_an_id_and_counts_new_ones_on(scenes: list[Poses], rate: float) -> None:
     highest = 0
     for track_ids in follow(scenes, rate):  # which holds that none comes twice in a frame
         new = [track_id for track_id in track_ids if track_id > highest]
@@ -183,7 +177,7 @@ def test_everyone_gets_a_track_id_and_new_ones_count_on(scenes: list[Poses], rat
 
 
 @given(SCENES, st.randoms(use_true_random=False))
-def test_track_ids_go_with_people_in_whatever_order_they_are_listed(scenes: list[Poses], random: Random) -> None:
+def test_tracker_ids_do_not_depend_on_the_order_of_people(scenes: list[Poses], random: Random) -> None:
     noise = np.random.default_rng(random.randrange(100))  # no two ways to pair people are equally good
     scenes = [replace(s, box=(s.box + noise.uniform(-1, 1, s.box.shape)).astype(np.float32)) for s in scenes]
     *earlier, last = scenes

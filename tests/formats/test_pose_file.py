@@ -1,10 +1,8 @@
-"""Every pose file reads back to what was written, as far as its format says, and is whole or not there."""
+"""Pose files read back to what was written, up to the losses of their format."""
 
-import io
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
@@ -17,16 +15,19 @@ from hrpose_cli.errors import FormatError, HRPoseError, InputError
 from hrpose_cli.formats.csv import _COLUMNS
 from hrpose_cli.formats.losses import LOSSES
 from hrpose_cli.formats.pose_file import POSE_FORMATS, PoseFile, find_format, open_writer, open_writers, read_pose_file
-from hrpose_cli.poses import FramePoses, PoseHeader
+from hrpose_cli.poses import PoseHeader
 from hrpose_cli.skeletons import SKELETONS, Skeleton
 from hrpose_cli.stopping import StopFlag
-from tests.formats.builders import FILES, HEADER, READABLE, at, clip, poses, renamed, same, save
+from tests.builders import frame_poses, people
+from tests.formats.builders import FILES, HEADER, READABLE, clip, ended, renamed, same, save
 
 
 @pytest.mark.parametrize("name", READABLE)
 @pytest.mark.parametrize("full", [True, False])
 @pytest.mark.parametrize("skeleton", SKELETONS.values(), ids=list(SKELETONS))
-def test_keypoints_come_back(tmp_path: Path, name: str, full: bool, skeleton: Skeleton) -> None:
+def test_read_pose_file_gives_back_what_open_writer_wrote(
+    tmp_path: Path, name: str, full: bool, skeleton: Skeleton
+) -> None:
     header = PoseHeader({"a": 1}, skeleton, "clip.mp4", (640, 480), Fraction(25))
     records = clip(2, 1, 3, full=full, skeleton=skeleton)
     path = f"{tmp_path}/{FILES[name]}"
@@ -49,8 +50,8 @@ def test_keypoints_come_back(tmp_path: Path, name: str, full: bool, skeleton: Sk
 
 
 @pytest.mark.parametrize("name", ["jsonl", "npz"])
-def test_nothing_is_lost_where_nothing_should_be(tmp_path: Path, name: str) -> None:
-    records = [*clip(2, 0, 1), at(poses(1, full=False), 9, (30, 20), None, "é/ a.png")]
+def test_read_pose_file_loses_nothing_of_jsonl_and_npz(tmp_path: Path, name: str) -> None:
+    records = [*clip(2, 0, 1), frame_poses(people(1), 9, size=(30, 20), name="é/ a.png")]
     save(tmp_path / FILES[name], records)
     header, again = read_pose_file(tmp_path / FILES[name])
     assert header == HEADER
@@ -66,8 +67,8 @@ def test_nothing_is_lost_where_nothing_should_be(tmp_path: Path, name: str) -> N
 
 @pytest.mark.parametrize("first", READABLE)
 @pytest.mark.parametrize("second", READABLE)
-def test_formats_carry_the_same_keypoints(tmp_path: Path, first: str, second: str) -> None:
-    """A chain of two files gives what the first alone gives; one step of rounding is all that COCO adds."""
+def test_read_pose_file_gives_the_same_through_two_formats(tmp_path: Path, first: str, second: str) -> None:
+    """A chain of two files gives what the first alone gives, up to one step of rounding in COCO."""
     a, b = (f"{tmp_path}/{n}/{FILES[f]}" for n, f in (("1", first), ("2", second)))
     save(a, clip(1, 2, 3))
     header, records = read_pose_file(a)
@@ -80,7 +81,7 @@ def test_formats_carry_the_same_keypoints(tmp_path: Path, first: str, second: st
 
 
 @pytest.mark.parametrize("name", READABLE)
-def test_the_same_poses_make_the_same_bytes(tmp_path: Path, name: str) -> None:
+def test_open_writer_writes_the_same_bytes_for_the_same_poses(tmp_path: Path, name: str) -> None:
     for folder in ("one", "two"):
         save(f"{tmp_path}/{folder}/{FILES[name]}", clip(1, 0, 2))
     one, two = ([p.read_bytes() for p in sorted((tmp_path / d).rglob("*.*"))] for d in ("one", "two"))
@@ -89,14 +90,11 @@ def test_the_same_poses_make_the_same_bytes(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", READABLE)
-def test_a_clip_without_anybody(tmp_path: Path, name: str) -> None:
+def test_read_pose_file_of_a_clip_without_people(tmp_path: Path, name: str) -> None:
     save(tmp_path / FILES[name], clip(0, 0), format=name)
     assert [len(record.poses) for record in read_pose_file(tmp_path / FILES[name])[1]] == (
         [] if name == "csv" else [0, 0]
     )
-
-
-# ---- by name
 
 
 @pytest.mark.parametrize(
@@ -131,7 +129,7 @@ def test_open_writer_refuses_options_of_other_formats() -> None:
         open_writer("a.csv", HEADER, metres_per_pixel=0.1)
 
 
-def test_a_pose_file_keeps_the_options_of_its_format() -> None:
+def test_pose_file_of_keeps_the_options_of_its_format() -> None:
     assert PoseFile.of("a.trc", metres_per_pixel=0.1) == PoseFile(Path("a.trc"), "trc", {"metres_per_pixel": 0.1})
     assert PoseFile.of("a.trc", metres_per_pixel=None).options == {}
     assert PoseFile.of("a.csv", metres_per_pixel=0.1).options == {}
@@ -160,91 +158,9 @@ def test_open_writer_removes_the_temporary_file_of_a_killed_run(tmp_path: Path) 
     assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
 
 
-# ---- what happens when a run ends early
-
-
-class Output(io.TextIOWrapper):
-    def __init__(self) -> None:
-        super().__init__(io.BytesIO(), encoding="utf-8")
-
-    def bytes(self) -> bytes:
-        return self.buffer.getvalue()  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize("name", ["coco", "jsonl", "csv"])
-def test_standard_output_has_what_a_file_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    save(tmp_path / FILES[name], clip(1, 2))
-    out = Output()
-    monkeypatch.setattr("sys.stdout", out)
-    save("-", clip(1, 2), format=name)
-    monkeypatch.undo()
-    assert out.bytes().rstrip(b"\n") == (tmp_path / FILES[name]).read_bytes().rstrip(b"\n")
-    assert out.bytes().endswith(b"\n")
-
-
-def ended(error: BaseException) -> Iterator[FramePoses]:
-    """Two records and a sudden end."""
-    yield from clip(1, 2)
-    raise error
-
-
-def written_files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
-
-
 @pytest.mark.parametrize("name", list(POSE_FORMATS))
-@pytest.mark.parametrize("fails", [False, True])
-def test_a_run_that_ends_early_keeps_its_frames_under_the_part_name(tmp_path: Path, name: str, fails: bool) -> None:
-    def records() -> Iterator[FramePoses]:
-        yield from clip(1, 2)
-        if fails:
-            raise MemoryError
-        stop.set("interrupt")
-        yield from clip(1, 2, 1)[2:]
-
-    stop = StopFlag()
-    with suppress(MemoryError):
-        save(tmp_path / "early" / FILES[name], stop.until(records()), format=name, stop=stop)
-    save(tmp_path / "done" / FILES[name], clip(1, 2), format=name)
-    early, done = written_files(tmp_path / "early"), written_files(tmp_path / "done")
-    assert [p.read_bytes() for p in early] == [p.read_bytes() for p in done]
-    part = "" if name in {"jsonl", "openpose"} else ".part"
-    assert [p.name for p in early] == [p.name.replace("a", f"a{part}", 1) for p in done]
-    save(tmp_path / "early" / FILES[name], clip(1, 2), format=name)
-    assert [p.name for p in written_files(tmp_path / "early")] == [p.name for p in done]
-
-
-@pytest.mark.parametrize("name", ["coco", "csv", "npz", "trc"])
-@pytest.mark.parametrize("before", [None, b"an earlier run"])
-def test_an_interrupt_that_is_raised_and_a_failure_before_the_first_frame_leave_nothing(
-    tmp_path: Path, name: str, before: bytes | None
-) -> None:
-    path = tmp_path / FILES[name]
-    if before:
-        path.write_bytes(before)
-    with pytest.raises(KeyboardInterrupt):
-        save(path, ended(KeyboardInterrupt()))
-    with pytest.raises(OSError, match="the encoder's"), open_writer(path, HEADER, format=name):
-        raise OSError("the encoder's")
-    assert [p.read_bytes() for p in tmp_path.iterdir()] == ([before] if before else [])
-
-
-@pytest.mark.parametrize("name", list(POSE_FORMATS))
-def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path, name: str) -> None:
-    (tmp_path / "file").write_text("")
-    with pytest.raises(FormatError, match=r"cannot write .*file"):
-        save(tmp_path / "file" / FILES[name], clip(1), format=name)
-
-
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
-def test_a_full_disk_is_one_line() -> None:
-    with pytest.raises(FormatError, match="cannot write /dev/full: No space left"):
-        save("/dev/full", clip(1), format="jsonl")
-
-
-@pytest.mark.parametrize("name", list(POSE_FORMATS))
-def test_names_that_are_no_text_come_back(tmp_path: Path, name: str) -> None:
-    """Such as an old system's é, of which UTF-8 knows nothing."""
+def test_read_pose_file_gives_back_names_that_are_not_utf8(tmp_path: Path, name: str) -> None:
+    """Old systems name files in Latin-1, for example, which is not valid UTF-8."""
     strange = os.fsdecode(b"caf\xe9.jpg")
     path, images = tmp_path / f"{strange}.{name}", [renamed(r, name=strange, time=None) for r in clip(1, 1)]
     save(path, images, replace(HEADER, source=strange), format=name)
@@ -254,7 +170,7 @@ def test_names_that_are_no_text_come_back(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", READABLE)
 @pytest.mark.parametrize("content", [b"", b"{}", b"[1]", b"\xff\xfe\x00", b'{"version": 1}\n', b'{"people": [{}]}'])
-def test_broken_files_are_one_line(tmp_path: Path, name: str, content: bytes) -> None:
+def test_read_pose_file_refuses_other_files(tmp_path: Path, name: str, content: bytes) -> None:
     path = tmp_path / FILES[name]
     if name == "openpose":
         path.mkdir()
@@ -274,7 +190,7 @@ def test_broken_files_are_one_line(tmp_path: Path, name: str, content: bytes) ->
         ("openpose", "[" * 100_000),
     ],
 )
-def test_what_readers_of_python_refuse_is_one_line(tmp_path: Path, name: str, content: str) -> None:
+def test_read_pose_file_refuses_what_parsers_cannot_take(tmp_path: Path, name: str, content: str) -> None:
     path = tmp_path / FILES[name]
     if name == "openpose":
         path.mkdir()
@@ -285,7 +201,7 @@ def test_what_readers_of_python_refuse_is_one_line(tmp_path: Path, name: str, co
 
 
 @pytest.mark.parametrize("name", ["coco", "jsonl", "csv", "npz"])
-def test_damage_anywhere_is_a_word_of_ours(tmp_path: Path, name: str) -> None:
+def test_read_pose_file_raises_only_hrpose_errors_on_damage(tmp_path: Path, name: str) -> None:
     path = tmp_path / FILES[name]
     save(path, clip(1, 2))
     whole = path.read_bytes()
@@ -298,6 +214,6 @@ def test_damage_anywhere_is_a_word_of_ours(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", READABLE)
-def test_a_missing_file_is_one_line(tmp_path: Path, name: str) -> None:
+def test_read_pose_file_refuses_a_missing_file(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match=r"cannot read|no folder"):
         read_pose_file(tmp_path / FILES[name], name)
