@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,11 @@ def atomic_write(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def part_path(path: Path) -> Path:
+    """The name of `path` while it is not complete: NAME.part.SUFFIX, which readers and players open."""
+    return path.with_stem(f"{path.stem}.part") if path.name else path
+
+
 def check_writable(path: Path, *, make: bool = False) -> None:
     """Raise InputError, before any work is done, if `path` cannot be written.
 
@@ -48,6 +54,11 @@ def check_writable(path: Path, *, make: bool = False) -> None:
         probe.unlink()
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def silence_stdout() -> None:
+    """Drop what is still written to a standard output that nobody reads any more."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def encode_utf8(text: str) -> bytes:
@@ -106,7 +117,7 @@ def to_json(content: Any) -> str:
 
 def remove_stale_files(target: Path) -> None:
     """Remove temporary files that dead processes left beside `target`, or in it if it is an OpenPose folder."""
-    name = rf"{re.escape(target.stem)}(_track\d+)?{re.escape(target.suffix)}(\..+)?"  # tracks are those of TRC
+    name = rf"{re.escape(target.stem)}(\.part)?{re.escape(target.suffix)}(\..+)?"
     _remove_if_stale(target.parent, name)
     _remove_if_stale(target, r".+_\d{12}_keypoints\.json")
 

@@ -1,4 +1,4 @@
-"""How long each stage of a run worked, whichever thread it ran in."""
+"""Time spent in each stage of a run, in all threads together."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _T = TypeVar("_T")
 
 
 class StageTimer:
-    """Adds up seconds and images by stage; stages that overlap each count whole."""
+    """Adds up seconds and images by stage; stages that overlap each count in full."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
@@ -23,7 +23,7 @@ class StageTimer:
 
     @contextmanager
     def __call__(self, stage: str, images: int = 1) -> Iterator[None]:
-        """Count the block to `stage`, as the work on so many images."""
+        """Add the time of the block to `stage`, as work on so many images."""
         began = time.perf_counter()
         try:
             yield
@@ -34,16 +34,16 @@ class StageTimer:
 
     @property
     def total(self) -> float:
-        """Seconds since the watch was started."""
+        """Seconds since the timer was made."""
         return time.perf_counter() - self._began
 
     @property
     def rates(self) -> dict[str, float]:
-        """Images a second by stage, of stages that took any time."""
+        """Images per second of each stage that took any time."""
         return {stage: self.images[stage] / spent for stage, spent in self.seconds.items() if spent > 1e-3}
 
     def each(self, stage: str, items: Iterable[_T]) -> Iterator[_T]:
-        """`items`, with the time that each takes to come counted to `stage`."""
+        """Yield `items`; the time until each one comes is added to `stage`."""
         iterator = iter(items)
         while True:
             with self(stage):

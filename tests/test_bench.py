@@ -9,7 +9,6 @@ import pytest
 
 from hrpose_cli import bench
 from hrpose_cli.api import Settings, build_estimator
-from hrpose_cli.clips.run import ClipSummary
 from hrpose_cli.detection.boxes import WholeImage
 from hrpose_cli.errors import MediaError
 from hrpose_cli.estimation.top_down import TopDown
@@ -76,9 +75,3 @@ def test_a_net_for_whole_images_finds_who_is_there(tmp_path: Path, monkeypatch: 
 def test_a_clip_that_is_not_there_is_one_line(tiny: TopDown) -> None:
     with pytest.raises(MediaError, match=r"none\.mp4"):
         bench.measure_speed(tiny, partial(open_clip, "none.mp4"), (1,))
-
-
-def test_ctrl_c_ends_it(tiny: TopDown, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bench, "annotate_clip", lambda *_, **__: ClipSummary("walk.mp4", stopped=True))
-    with pytest.raises(KeyboardInterrupt):
-        bench._run(tiny, open_walk, 1, 1)

@@ -33,7 +33,7 @@ def test_what_a_killed_process_left_goes_and_nothing_else(tmp_path: Path) -> Non
     assert names(tmp_path) == [f"{dead}a.trc"]
     kept = [f".{os.getpid()}.a.trc", f".{os.getppid()}.a.trc"]
     kept += [f"{dead}b.trc", f"{dead}ba.trc", f"x{dead}a.trc", "a.trc"]
-    for name in [*kept, f"{dead}a_track7.trc", f"{dead}a.trc.palette.png"]:
+    for name in [*kept, f"{dead}a.part.trc", f"{dead}a.trc.palette.png"]:
         (tmp_path / name).touch()
     (tmp_path / f"{dead}a.trc.x1").mkdir()
     (tmp_path / f"{dead}a.trc.x1" / "1").touch()

@@ -1,9 +1,10 @@
+import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
-from hrpose_cli.threads import BackgroundConsumer, prefetch
+from hrpose_cli.threads import BackgroundConsumer, StopFlag, prefetch
 from hrpose_cli.timing import StageTimer
 
 
@@ -96,25 +97,7 @@ def give(items: list[int], consume: Callable[[int], object], error: BaseExceptio
             raise error
 
 
-def test_ctrl_c_keeps_what_was_handed_over() -> None:
-    seen: list[int] = []
-    with pytest.raises(KeyboardInterrupt):
-        give([1, 2, 3], seen.append, KeyboardInterrupt())
-    assert seen == [1, 2, 3]
-    assert not alive()
-
-
-def test_ctrl_c_does_not_hide_that_nothing_could_be_kept() -> None:
-    def consume(_: int) -> None:
-        raise OSError("no space left")
-
-    with pytest.raises(OSError, match="no space left") as caught:
-        give([1], consume, KeyboardInterrupt())
-    assert isinstance(caught.value.__cause__, KeyboardInterrupt)
-    assert not alive()
-
-
-def test_after_another_error_what_waits_is_dropped() -> None:
+def test_after_an_error_in_the_block_what_waits_is_dropped() -> None:
     with pytest.raises(ValueError, match="worse"):
         give([1, 2], lambda _: None, ValueError("worse"))
     assert not alive()
@@ -128,6 +111,66 @@ def test_an_error_of_the_consumer_stops_the_giver(items: int) -> None:
     with pytest.raises(OSError, match="no space left"):
         give(list(range(items)), consume)
     assert not alive()
+
+
+# StopFlag
+
+
+def test_until_ends_when_the_flag_is_set() -> None:
+    stop, seen = StopFlag(), list[int]()
+    for item in stop.until(range(9)):
+        seen.append(item)
+        if item == 2:
+            stop.set("quit")
+            stop.set("pipe")
+    assert (seen, stop.reason, stop.ended_early) == ([0, 1, 2], "quit", True)
+
+
+def test_until_drops_an_item_that_came_after_the_flag_was_set() -> None:
+    stop = StopFlag()
+    assert list(stop.until(stop.set("quit") or i for i in range(9))) == []
+    assert stop.ended_early
+
+
+def test_a_flag_that_is_set_after_the_last_item_is_too_late() -> None:
+    stop = StopFlag()
+    assert list(stop.until(range(3))) == [0, 1, 2]
+    stop.set("interrupt")
+    assert not stop.ended_early
+
+
+@pytest.mark.parametrize(("number", "reason"), [(signal.SIGINT, "interrupt"), (signal.SIGTERM, "terminate")])
+def test_a_signal_sets_the_flag_where_it_is_watched_and_raises_elsewhere_and_the_second_time(
+    number: int, reason: str
+) -> None:
+    before, calls = signal.getsignal(number), list[str]()
+    stop = StopFlag()
+    with stop.on_signals(tell=lambda: calls.append("told")):
+        with stop.watched(lambda: calls.append("woken")):
+            signal.raise_signal(number)
+            assert (stop.reason, calls) == (reason, ["woken", "told"])
+            with pytest.raises(KeyboardInterrupt, match=reason):
+                signal.raise_signal(number)
+        other = StopFlag()
+        with other.on_signals(), pytest.raises(KeyboardInterrupt, match=reason):
+            signal.raise_signal(number)
+    assert signal.getsignal(number) is before
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no such signal here")
+def test_an_ignored_signal_stays_ignored() -> None:
+    """As by nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        stop = StopFlag()
+        with stop.on_signals():
+            signal.raise_signal(signal.SIGHUP)
+        assert not stop.is_set
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+# StageTimer
 
 
 def test_stages_are_timed_whole() -> None:

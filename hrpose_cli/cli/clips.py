@@ -28,6 +28,7 @@ from hrpose_cli.media import (
     parse_trim,
 )
 from hrpose_cli.settings import ClipOptions, DrawOptions, EncodingOptions, PoseNames
+from hrpose_cli.threads import StopFlag
 
 _NO_FACTS: Mapping[str, str] = {}
 
@@ -39,12 +40,6 @@ class ClipPlan:
     what: str  # as the user named it
     video: Path | None
     poses: tuple[PoseFile, ...] = ()
-
-    @property
-    def written(self) -> str:
-        """The files, for the summary."""
-        names = [self.video, *(name for file in self.poses for name in file.files)]
-        return "".join(f", {name}" for name in names if name is not None and str(name) != STDIN)
 
     def outputs(self, style: DrawStyle, encoding: Encoding, *, side_by_side: bool, view: View | None) -> ClipOutputs:
         return ClipOutputs(self.video, self.poses, style, encoding, side_by_side, view)
@@ -124,12 +119,12 @@ def _name_input(what: str) -> str:
 
 
 @contextmanager
-def open_window(title: str, *, show: bool) -> Iterator[View | None]:
-    """A live view, if it is wanted."""
+def open_window(title: str, stop: StopFlag, *, show: bool) -> Iterator[View | None]:
+    """A live view, if it is wanted; it sets `stop`."""
     if not show:
         yield None
         return
-    view = Window(title)
+    view = Window(title, stop)
     try:
         yield view
     finally:

@@ -35,21 +35,27 @@ def convert(
 ) -> None:
     """Convert a pose file to another format: COCO .json, .jsonl, .csv, .npz, .trc, or a folder for OpenPose."""
     from hrpose_cli.cli.report import Report
-    from hrpose_cli.files import check_writable
+    from hrpose_cli.files import check_writable, part_path
     from hrpose_cli.formats import PoseFile, describe_losses, find_format, open_writer, read_pose_file
 
     report = Report(quiet=quiet)
-    if Path(source).resolve() == Path(target).resolve():
-        raise UsageError(f"{target} is the input: choose another name")
+    for name in (Path(target), part_path(Path(target))):  # the second until it is complete
+        if Path(source).resolve() == name.resolve():
+            raise UsageError(f"{name} is the input: choose another name than {target}")
     format = format or ("jsonl" if target == "-" else None)
     scale = {} if metres_per_pixel is None else {"metres_per_pixel": metres_per_pixel}
     header, frames = read_pose_file(source, source_format)
     if target != "-" and not PoseFile.of(target, format).folder:
         check_writable(Path(target))
-    with report.interruptible(), open_writer(target, header, format=format, **scale) as out:
-        for frame_poses in frames:
+    with (
+        report.interruptible(),
+        report.stop.watched(),
+        open_writer(target, header, format=format, stop=report.stop, **scale) as out,
+    ):
+        for frame_poses in report.stop.until(frames):
             out.write(frame_poses)
     known = find_format(source, source_format)
     unread = [] if quiet else known.unread(Path(source))
     if note := describe_losses(known.name, find_format(target, format).name, unread):
         report.note(note)
+    report.end(out.written)

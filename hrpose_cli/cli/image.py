@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from hrpose_cli.cli import options as opt
 from hrpose_cli.settings import OUTPUT, DrawOptions, PeopleOptions, PoseNames, Settings
-
-if TYPE_CHECKING:
-    from hrpose_cli.formats import PoseFile
 
 
 @opt.spread_options()
@@ -55,6 +51,7 @@ def image(
     from hrpose_cli.cli.outputs import ImageOutputs, build_style, check_targets, name_pose_files, read_images
     from hrpose_cli.cli.report import Report
     from hrpose_cli.estimation import TopPeople, estimate_frames
+    from hrpose_cli.files import part_path
     from hrpose_cli.formats import TIMES, coco_image_id, coco_results, has_numeric_names, open_writers
     from hrpose_cli.poses import FramePoses, PoseHeader
 
@@ -74,22 +71,20 @@ def image(
     header = PoseHeader(info, estimator.skeleton, threshold=threshold, numbered=has_numeric_names(paths))
     frames, rows = read_images(paths, getattr(estimator, "detector", None), report.failed), list[Any]()
     found = estimate_frames(frames, TopPeople(estimator, people.min_score, people.max_people))
+    complete = False
     try:
-        with report.interruptible(), open_writers(files, header) as writers:
-            for number, (frame, best) in enumerate(report.track(found, len(paths)), start=1):
+        with report.interruptible(), report.stop.watched(), open_writers(files, header, report.stop) as writers:
+            for number, (frame, best) in enumerate(report.track(report.stop.until(found), len(paths)), start=1):
                 for file in writers:
                     file.write(FramePoses(frame, best))
                 if json_results is not None:
                     rows += coco_results(best, coco_image_id(header, frame.name, number))
                 with report.guard():
                     report.found(frame.name, best, outputs.write(frame, best, estimator), threshold=threshold)
+        complete = not report.stop.ended_early
     finally:
         if json_results is not None:
+            json_results = json_results if complete or str(json_results) == "-" else part_path(json_results)
             opt.write_json_output(json_results, rows)
-    report.close(info, opt.suggest_better(estimator.spec), written=_list_files(files, json_results))
-
-
-def _list_files(files: Sequence[PoseFile], json_results: Path | None) -> list[Path]:
-    """The files of all images, but for the standard output."""
-    whole = [*([json_results] if json_results else []), *(name for file in files for name in file.files)]
-    return [name for name in whole if str(name) != "-"]
+    whole = [*([json_results] if json_results else []), *(path for writer in writers for path in writer.written)]
+    report.close(info, opt.suggest_better(estimator.spec), written=[path for path in whole if str(path) != "-"])

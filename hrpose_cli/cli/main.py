@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -14,9 +15,11 @@ from typer.core import TyperCommand, TyperGroup
 from hrpose_cli import __version__
 from hrpose_cli.cli import bench, convert, export, image, render, train, video, weights
 from hrpose_cli.cli import eval as eval_command
-from hrpose_cli.cli.report import exit_code, print_error
+from hrpose_cli.cli.report import STOP_CODES, exit_code, print_error
 from hrpose_cli.errors import HRPoseError, UsageError
+from hrpose_cli.files import silence_stdout
 from hrpose_cli.hardware import limit_threads
+from hrpose_cli.threads import StopFlag
 
 # Options and values of versions before 0.1.0, with those that took their place (CHANGELOG has the same table).
 _RENAMED = {
@@ -31,17 +34,23 @@ _RENAMED = {
 
 
 class _Commands(TyperGroup):
-    """The group of all commands, which prints an error that a user can cause as one red line.
-
-    Its exit code is 2 for wrong usage, otherwise 1.
-    """
+    """The group of all commands, which turns signals and errors that a user can cause into a line and an exit code."""
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with StopFlag().on_signals():  # for commands, or parts of them, that do not look at a flag
+                result = super().invoke(ctx)
+                sys.stdout.flush()
+                return result
         except HRPoseError as error:
             print_error(error)
             raise typer.Exit(exit_code(error)) from error
+        except KeyboardInterrupt as error:
+            print_error(Exception("stopped"))
+            raise typer.Exit(STOP_CODES[error.args[0] if error.args else "interrupt"]) from error
+        except BrokenPipeError as error:  # the reader has enough, like `head`
+            silence_stdout()
+            raise typer.Exit from error
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and self.get_command(ctx, args[0]) is None and (command := _guess_command(args[0])):

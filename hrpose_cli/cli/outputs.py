@@ -13,7 +13,7 @@ from hrpose_cli.detection import Detector, GivenBoxes
 from hrpose_cli.draw import DrawStyle, draw_heatmaps, draw_poses
 from hrpose_cli.errors import HRPoseError, InputError, UsageError
 from hrpose_cli.estimation import TopDown
-from hrpose_cli.files import check_writable
+from hrpose_cli.files import check_writable, part_path
 from hrpose_cli.formats import POSE_FORMATS, PoseFile, find_format
 from hrpose_cli.media import IMAGE_SUFFIXES, STDIN, read_image, write_image
 from hrpose_cli.poses import Frame, Poses
@@ -134,6 +134,8 @@ def check_targets(
     for target in targets:
         if target is not None and str(target) != STDIN:
             identity = _file_identity(target)
+            if _file_identity(name := part_path(target)) in taken:
+                raise UsageError(f"{target} is called {name} until it is complete, which is an input: name another")
             if identity in taken:
                 raise UsageError(f"{target} is {taken[identity]}: choose another name")
             _check_target(target, folder=target in folders, make=made is not None and target.parent == Path(made))

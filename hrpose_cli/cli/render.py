@@ -1,4 +1,4 @@
-"""`hrpose render`: saved poses onto their clip, without a net."""
+"""`hrpose render`: saved poses drawn onto their clip, without a net."""
 
 from __future__ import annotations
 
@@ -40,8 +40,13 @@ def render(
     (plan,) = plans = clips.plan_clips([clip], output.out, PoseNames(), encode)
     clips.check_plans(plans, [clip], output.out)
     open_source = clips.build_opener(reading)
-    with report.interruptible(), clips.open_window(clip, show=output.show) as view, open_source(clip) as source:
+    with (
+        report.guard(),
+        report.interruptible(),
+        clips.open_window(clip, report.stop, show=output.show) as view,
+        open_source(clip) as source,
+    ):
         outputs = plan.outputs(style, encode, side_by_side=output.side_by_side, view=view)
-        done = draw(source, poses, outputs, format=format, watch=watch, progress=report.track)
-        report.clip(done, plan.written, watch)
+        done = draw(source, poses, outputs, format=format, watch=watch, progress=report.track, stop=report.stop)
+        report.clip(done, watch)
     report.end()

@@ -1,9 +1,9 @@
-"""What a run tells its user: progress, failures, and a short summary, all on the standard error."""
+"""Messages of a run to its user: progress, failures and a short summary, all on the standard error."""
 
 from __future__ import annotations
 
 import logging
-import signal
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import typer
 
 from hrpose_cli.errors import HRPoseError, MediaError, UsageError
+from hrpose_cli.threads import StopFlag, StopReason
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,17 +26,17 @@ if TYPE_CHECKING:
 _Item = TypeVar("_Item")
 _LISTED_FILES = 20  # files that the summary names
 _PIPE_WIDTH = 160  # characters
-_TERMINATING = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-_INTERRUPTED = 130  # the exit code that a shell expects after Ctrl-C
-
-
-def _raise_interrupt(*_: object) -> None:
-    """What a signal does that asks a process to end: the same as Ctrl-C."""
-    raise KeyboardInterrupt
+STOP_CODES: dict[StopReason, int] = {"interrupt": 130, "terminate": 143, "quit": 0, "pipe": 0}  # as shells expect
+_STOPPED = {
+    "interrupt": "stopped",
+    "terminate": "stopped",
+    "quit": "ended early in the window",
+    "pipe": "ended early, as the reader of the standard output closed it",
+}
 
 
 def describe_net(info: Mapping[str, Any]) -> str:
-    """Which net runs, and how; info: see `api.provenance`."""
+    """Name the net that runs, its backend, precision and device; info: see `api.provenance`."""
     return f"{info['weights']['name']} ({info['backend']} {info['precision']} on {info['device']})"
 
 
@@ -47,13 +48,17 @@ def _describe_precision(info: Mapping[str, Any]) -> str:
 
 
 def format_rate(number: float) -> str:
-    """At least three, and no powers of ten."""
+    """Format with at least three digits and no power of ten."""
     return f"{number:.0f}" if number >= 100 else f"{number:.3g}"
 
 
+def _count(number: int, noun: str, nouns: str) -> str:
+    return f"{number} {noun if number == 1 else nouns}"
+
+
 def _note_not_drawn(unsure: int) -> str:
-    """Behind a number of people: how many of them are in the files, but have nothing to draw."""
-    return f" ({unsure} without a sure keypoint)" if unsure else ""
+    """The end of a number of people: how many of them are in the files but have nothing to draw."""
+    return f" ({unsure} with no keypoint above --keypoint-score, so not drawn)" if unsure else ""
 
 
 def print_error(error: Exception) -> None:
@@ -62,12 +67,12 @@ def print_error(error: Exception) -> None:
 
 
 def exit_code(error: Exception) -> int:
-    """2 for what can only be said otherwise, 1 for what failed."""
+    """2 for wrong usage, 1 for any other failure."""
     return 2 if isinstance(error, UsageError) else 1
 
 
 def print_table(table: Table, title: str = "") -> None:
-    """A result on the standard output; in a pipe it is wide enough for every number."""
+    """Print a result on the standard output; in a pipe it is wide enough for every number."""
     from rich.console import Console
 
     terminal = Console().is_terminal
@@ -78,7 +83,7 @@ def print_table(table: Table, title: str = "") -> None:
 
 
 class _NoteHandler(logging.Handler):
-    """Shows what the library says while it works, such as that something takes long but once only."""
+    """Shows messages that the library logs, such as that a first start takes longer."""
 
     def __init__(self, console: Console) -> None:
         super().__init__()
@@ -89,31 +94,33 @@ class _NoteHandler(logging.Handler):
 
 
 def _show_log(console: Console) -> None:
-    """Let `console` show what the library logs from now on, instead of any before it."""
+    """Let `console` show the messages that the library logs, instead of any console before it."""
     log = logging.getLogger("hrpose_cli")
     log.handlers = [_NoteHandler(console)]
     log.setLevel(logging.INFO)
 
 
 class Report:
-    """Collects what happened to each input; a failure of one never stops the others."""
+    """Prints what becomes of each input, and collects failures: that of one input never stops the others."""
 
     def __init__(self, *, quiet: bool = False) -> None:
         from rich.console import Console
 
         self.console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True, markup=False)
-        self.code = 0  # that the command exits with
-        self.finished = 0
-        self.rows: list[tuple[str, int, int, str, str]] = []  # as `found` makes them
+        self.stop = StopFlag()
+        self._done = 0  # inputs
+        self._failures: list[Exception] = []
+        self._kept: list[Path] = []  # files of a run that was stopped
+        self._rows: list[tuple[str, int, int, str, str]] = []  # as `found` makes them
         _show_log(self.console)
 
     def failed(self, error: Exception) -> None:
-        """Say what is wrong with one input, now, in one line; also when quiet."""
-        self.code = max(self.code, exit_code(error))
+        """Print what is wrong with one input, now, in one line; also when quiet."""
+        self._failures.append(error)
         print_error(error)
 
     def note(self, text: str) -> None:
-        """Say what the user may not expect."""
+        """Print what the user may not expect."""
         self.console.print(f"note: {text}")
 
     def expand(self, inputs: list[str], *, recursive: bool) -> list[str]:
@@ -127,24 +134,18 @@ class Report:
         """Report an error of one input and go on."""
         try:
             yield
+            self._done += 1
         except (HRPoseError, OSError) as error:
             self.failed(error)
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Ctrl-C ends the block, not what comes after it in `finally`; so do SIGTERM and a closed terminal."""
-        before = {number: signal.signal(number, _raise_interrupt) for number in _TERMINATING}
-        try:
+        """In the block signals set `stop`, where a loop looks at it."""
+        with self.stop.on_signals(tell=lambda: os.write(2, b"stopping; once more stops at once\n")):
             yield
-        except KeyboardInterrupt:
-            print_error(Exception("stopped; what was written until then is kept"))
-            raise typer.Exit(_INTERRUPTED) from None
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     def track(self, items: Iterable[_Item], total: int | None) -> Iterator[_Item]:
-        """`items` under a progress bar, when there is more than one and a terminal to draw it on."""
+        """Yield `items` under a progress bar, if there is more than one and a terminal to draw it on."""
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
@@ -158,47 +159,48 @@ class Report:
                 bar.update(task, rate=f"{speed:.1f}/s" if speed else "")
 
     def found(self, name: str, poses: Poses, written: str, *, threshold: float) -> None:
-        """One finished image; keypoints that score at least `threshold` are drawn."""
-        self.finished += 1
+        """Add an image that is done; keypoints that score at least `threshold` are drawn."""
         best = f"{poses.person_score.max():.2f}" if len(poses) else "-"
-        self.rows.append((Path(name).name, len(poses), poses.unsure(threshold), best, written))
+        self._rows.append((Path(name).name, len(poses), poses.unsure(threshold), best, written))
 
-    def clip(self, done: ClipSummary, written: str, watch: StageTimer, how: str = "") -> None:
-        """One finished clip: what is in it, what had to differ, and which stage takes how long."""
-        self.finished += 1
-        facts = [f"{done.frames} frame{'s' * (done.frames != 1)}"]
+    def clip(self, done: ClipSummary, watch: StageTimer, how: str = "") -> None:
+        """Print a clip that is done or stopped: what is in it, what had to differ, and how fast each stage was."""
+        facts = [_count(done.frames, "frame", "frames")]
         facts += [f"{done.resumed} of them from the run before"] if done.resumed else []
-        facts += [f"{done.people} poses{_note_not_drawn(done.unsure)}"]
-        more = f" and {done.brief} of a frame or two" if done.brief else ""
-        facts += [f"{done.tracks} track{'s' * (done.tracks != 1)}{more}"] if done.seen else []
-        self.console.print(f"{done.name}: {', '.join([*facts, *([how] if how else [])])}{written}")
+        facts += [f"{_count(done.people, 'pose', 'poses')}{_note_not_drawn(done.unsure)}"]
+        brief = f", {done.brief} more seen in only one or two frames" if done.brief else ""
+        facts += [f"{_count(done.tracks, 'person', 'people')} tracked{brief}"] if done.seen else []
+        files = map(str, done.written)
+        self.console.print(f"{done.name}: {', '.join([*facts, *([how] if how else []), *files])}")
         for note in done.notes:
             self.note(note)
         rates = ", ".join(f"{stage} {format_rate(rate)}" for stage, rate in watch.rates.items())
-        self.console.print(f"images/s by stage: {rates}; all {format_rate(done.frames / watch.total)}", style="dim")
+        total = format_rate(done.frames / watch.total)
+        self.console.print(f"images/s of each stage alone: {rates}; of all together: {total}", style="dim")
         if done.damage:
             self.failed(MediaError(f"{done.name} is damaged: {done.damage}; the rest was done"))
-        if done.stopped:
-            raise KeyboardInterrupt  # what was begun is finished, but nothing else is begun
+        self._kept = done.written if done.stopped else []
 
     def table(self) -> None:
-        """The files, their people and where the result is."""
+        """Print the images, their people and the files of the result."""
         from rich.table import Table
         from rich.text import Text
 
         table = Table("image", "people", "best", "written", box=None, pad_edge=False)
-        for name, people, unsure, best, written in self.rows[:_LISTED_FILES]:
-            cells = (name, f"{people}{_note_not_drawn(unsure)}", best, written)
+        for name, people, unsure, best, written in self._rows[:_LISTED_FILES]:
+            cells = (name, f"{people} ({unsure} not drawn)" if unsure else str(people), best, written)
             table.add_row(*map(Text, cells))  # Text: a name is no markup
-        if self.rows:
+        if self._rows:
             self.console.print(table, soft_wrap=False)
-        if len(self.rows) > _LISTED_FILES:
-            people, unsure = sum(row[1] for row in self.rows), sum(row[2] for row in self.rows)
-            all_people = f"{people} people{_note_not_drawn(unsure)} in {len(self.rows)} images"
-            self.console.print(f"... and {len(self.rows) - _LISTED_FILES} more: {all_people}")
+        if len(self._rows) > _LISTED_FILES:
+            people, unsure = sum(row[1] for row in self._rows), sum(row[2] for row in self._rows)
+            all_people = f"{_count(people, 'person', 'people')}{_note_not_drawn(unsure)} in {len(self._rows)} images"
+            self.console.print(f"... and {len(self._rows) - _LISTED_FILES} more: {all_people}")
+        elif any(row[2] for row in self._rows):
+            self.note("people with no keypoint above --keypoint-score are not drawn")
 
     def made_with(self, info: dict[str, Any], hint: str | None = None) -> None:
-        """Which weights, backend and options made the result, and where better weights are to be had."""
+        """Print which weights, backend and options made the result, and where to get better weights."""
         options = info["options"]
         people = "bottom-up" if info["method"] == "bottom-up" else f"boxes by {info['detector']['name']}"
         line = f"{describe_net(info)}, {options['decode']} decoding{', flip test' * options['flip_test']}, {people}"
@@ -206,21 +208,37 @@ class Report:
         self.console.print("\n".join(filter(None, lines)), style="dim")
 
     def close(self, info: dict[str, Any], hint: str | None = None, *, written: Sequence[Path] = ()) -> None:
-        """Print the summary, if anything was done; exit with an error code if anything failed.
+        """Print the summary, if anything was done, and `end`.
 
         written: the files of all images.
         """
         self.table()
         if written:
             self.console.print(f"written: {', '.join(map(str, written))}")
-        if self.finished:
+        if self._done:
             self.made_with(info, hint)
-        self.end()
+        self.end(written)
 
-    def end(self) -> None:
-        """Exit with an error code if anything failed."""
-        if self.code:
-            raise typer.Exit(self.code)
+    def end(self, kept: Sequence[Path] = ()) -> None:
+        """Exit with the code of the run, unless it is 0; first name the files that were `kept` if it was stopped."""
+        if self.stop.reason is not None:
+            self._say_stopped(self.stop.reason, [*self._kept, *kept])
+        if code := self._exit_code():
+            raise typer.Exit(code)
+
+    def _say_stopped(self, reason: StopReason, kept: Sequence[Path]) -> None:
+        if not (kept or STOP_CODES[reason]):
+            return  # such as `hrpose convert poses.jsonl - | head -1`
+        names = ", ".join(map(str, kept)) or ("the images so far" if self._rows else "nothing of what was begun")
+        resume = "; --resume goes on" if any(path.suffix == ".jsonl" for path in self._kept) else ""
+        text = f"{_STOPPED[reason]}; kept {names}{resume}"
+        print_error(Exception(text)) if STOP_CODES[reason] else self.note(text)
+
+    def _exit_code(self) -> int:
+        """0: all was done; 3: some inputs failed; 1 or 2: all failed; 130 or 143: stopped by a signal."""
+        stopped = STOP_CODES[self.stop.reason] if self.stop.reason else 0
+        failed = 3 if self._done else max(map(exit_code, self._failures), default=0)
+        return stopped or (failed if self._failures else 0)
 
     @contextmanager
     def bar(self) -> Iterator[_DownloadBar]:
@@ -236,7 +254,7 @@ class Report:
 
 
 class _DownloadBar:
-    """What pooch expects of a progress bar, on rich."""
+    """A progress bar with the methods that pooch calls, drawn by rich."""
 
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
@@ -258,4 +276,4 @@ class _DownloadBar:
         self.progress.update(self.task, completed=0)
 
     def close(self) -> None:
-        """Nothing to do: the bar goes with its block."""
+        """Do nothing: the bar goes with its block."""

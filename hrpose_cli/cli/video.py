@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from functools import partial
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -21,10 +21,6 @@ from hrpose_cli.settings import (
     Settings,
     VideoOutput,
 )
-
-if TYPE_CHECKING:
-    from hrpose_cli.estimation import BottomUp, TopDown, TopPeople
-    from hrpose_cli.timing import StageTimer
 
 
 @opt.spread_options()
@@ -55,8 +51,10 @@ def video(
     from hrpose_cli.cli.outputs import build_style
     from hrpose_cli.cli.report import Report
     from hrpose_cli.clips import annotate_clip, describe_motion
+    from hrpose_cli.estimation import TopPeople
     from hrpose_cli.formats import TRACK_IDS
     from hrpose_cli.poses import PoseHeader
+    from hrpose_cli.timing import StageTimer
 
     if output.no_video and not (poses.poses or poses.json or output.show):
         raise UsageError("--no-video without --poses, --json or --show would write nothing")
@@ -69,30 +67,17 @@ def video(
         base = build_estimator(settings, bar=bar)
     motion_info = describe_motion(motion) | {"trim": reading.trim}
     info = provenance(settings, base) | {"people": asdict(people), "motion": motion_info}
-    for plan in plans:
-        watch, estimator = _timed(base, motion.detect_every, people)
-        with report.guard(), report.interruptible(), clips.open_window(plan.what, show=output.show) as view:
+    for plan in report.stop.until(plans):
+        watch = StageTimer()
+        view = clips.open_window(plan.what, report.stop, show=output.show)
+        with report.guard(), report.interruptible(), view as shown:
             done = annotate_clip(
                 partial(open_source, plan.what),
-                estimator,
-                plan.outputs(style, encode, side_by_side=output.side_by_side, view=view),
+                TopPeople(replace(base, watch=watch), people.min_score, people.max_people),
+                plan.outputs(style, encode, side_by_side=output.side_by_side, view=shown),
                 PoseHeader(info, base.skeleton, threshold=people.keypoint_score),
-                way=motion, resume=resume, watch=watch, progress=report.track,
+                way=motion, resume=resume, watch=watch, progress=report.track, stop=report.stop,
             )  # fmt: skip
             processed = f"1 of {motion.every} frames processed, " if motion.every > 1 else ""
-            report.clip(done, plan.written, watch, f"{processed}smoothing {motion.smooth}")
+            report.clip(done, watch, f"{processed}smoothing {motion.smooth}")
     report.close(info, opt.suggest_better(base.spec))
-
-
-def _timed(base: TopDown | BottomUp, detect_every: int, people: PeopleOptions) -> tuple[StageTimer, TopPeople]:
-    """The estimator of one clip, and the timer of its stages."""
-    from hrpose_cli.estimation import DetectEveryN, TopDown, TopPeople
-    from hrpose_cli.timing import StageTimer
-
-    watch = StageTimer()
-    watched = replace(base, watch=watch)
-    if detect_every == 1:
-        return watch, TopPeople(watched, people.min_score, people.max_people)
-    if not isinstance(watched, TopDown):
-        raise UsageError("--detect-every is for detectors, which bottom-up weights have none: leave it out")
-    return watch, TopPeople(DetectEveryN(watched, detect_every), people.min_score, people.max_people)

@@ -1,17 +1,25 @@
-"""Saved poses onto their clip, without a net."""
+"""Saved poses drawn onto their clip, without a net."""
 
 from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from hrpose_cli.clips.run import ClipOutputs, ClipSummary, decode_ahead, match_frames, write_clip
+from hrpose_cli.clips.run import (
+    ClipOutputs,
+    ClipSummary,
+    Progress,
+    decode_ahead,
+    match_frames,
+    show_no_progress,
+    write_clip,
+)
 from hrpose_cli.errors import InputError
 from hrpose_cli.formats import UNKNOWN_SIZE, read_pose_file
 from hrpose_cli.media import Clip, ClipSource, VideoFrame
 from hrpose_cli.poses import FramePoses, Poses
+from hrpose_cli.threads import StopFlag
 from hrpose_cli.timing import StageTimer
 
 
@@ -22,24 +30,25 @@ def render_clip(
     *,
     format: str | None = None,
     watch: StageTimer | None = None,
-    **more: Any,
+    progress: Progress = show_no_progress,
+    stop: StopFlag | None = None,
 ) -> ClipSummary:
-    """The clip with the poses of a file on it; `format` is that of the file, where its name does not say it."""
+    """Draw the poses of a file onto their clip; `format` is that of the file, where its name does not tell it."""
     header, records = read_pose_file(poses, format)
     if header.size is not None and header.size != source.clip.size:
         raise InputError(f"{poses} is of a clip of {header.size}, not of {source.clip.size}: choose the right clip")
-    watch = watch or StageTimer()
-    laid = _Overlay(poses, records, source.clip)
-    with decode_ahead(source, watch) as frames:
-        pairs = (replace(each, poses=each.poses or Poses.none(header.skeleton)) for each in laid.over(frames))
-        done = write_clip(pairs, source, outputs, header, watch=watch, **more)
-    done.notes += [] if done.stopped else laid.notes
+    watch, stop = watch or StageTimer(), stop or StopFlag()
+    overlay = _Overlay(poses, records, source.clip)
+    with stop.watched(source.stop), decode_ahead(source, watch) as frames:
+        pairs = (replace(each, poses=each.poses or Poses.none(header.skeleton)) for each in overlay.match(frames))
+        done = write_clip(pairs, source, outputs, header, watch=watch, progress=progress, stop=stop)
+    done.notes += [] if done.stopped else overlay.notes
     return done
 
 
 @dataclass
 class _Overlay:
-    """The records of a pose file over the frames of a clip, with what of the one is not in the other."""
+    """Matches the records of a pose file to the frames of a clip, and counts those without a match."""
 
     path: Path
     records: Iterable[FramePoses]
@@ -48,9 +57,9 @@ class _Overlay:
     frames: int = 0
     bare: int = 0  # frames without a record
 
-    def over(self, frames: Iterable[VideoFrame]) -> Generator[FramePoses]:
-        """`matched`; InputError for poses of an image of another size."""
-        coming = self.checked()
+    def match(self, frames: Iterable[VideoFrame]) -> Generator[FramePoses]:
+        """Yield each frame with its poses, or None; InputError for poses of an image of another size."""
+        coming = self._check_size()
         for frame_poses in match_frames(frames, coming):
             self.frames += 1
             self.bare += frame_poses.poses is None
@@ -58,7 +67,7 @@ class _Overlay:
         for _ in coming:
             pass
 
-    def checked(self) -> Iterator[FramePoses]:
+    def _check_size(self) -> Iterator[FramePoses]:
         for record in self.records:
             self.read += 1
             if record.frame.size not in {UNKNOWN_SIZE, self.clip.size}:
@@ -69,7 +78,8 @@ class _Overlay:
 
     @property
     def notes(self) -> list[str]:
-        over = 0 if self.clip.trimmed or self.clip.end is not None else self.read - (self.frames - self.bare)
+        trimmed = self.clip.trimmed or self.clip.end is not None
+        beyond = 0 if trimmed else self.read - (self.frames - self.bare)
         notes = {f"{self.bare} of {self.frames} frames have no poses in {self.path}": self.bare}
-        notes |= {f"{over} of the {self.read} frames in {self.path} are none of the clip's": over}
+        notes |= {f"{beyond} of the {self.read} frames in {self.path} are not in the clip": beyond}
         return [note for note, count in notes.items() if count]

@@ -1,4 +1,4 @@
-"""An interrupted run: its JSON Lines file cut back to whole chunks, and the poses in it taken up again."""
+"""Resuming an interrupted run: its JSON Lines file is truncated to whole chunks, and its poses are used again."""
 
 from __future__ import annotations
 
@@ -16,8 +16,6 @@ from hrpose_cli.formats import PoseFile, header_to_json, read_jsonl, whole_recor
 from hrpose_cli.poses import PoseHeader, Poses
 from hrpose_cli.settings import MotionOptions
 
-# Interrupted runs --------------------------------------------------------------------------------
-
 
 def _is_resumable(file: PoseFile) -> bool:
     return file.format == "jsonl" and str(file.path) != "-"
@@ -31,7 +29,7 @@ def _find_resumable_file(files: Sequence[PoseFile]) -> PoseFile:
 
 
 def truncate_to_chunk(files: Sequence[PoseFile], header: PoseHeader, way: MotionOptions) -> int:
-    """Cut the JSON Lines file of an interrupted run back to a border of chunks; how many frames that leaves."""
+    """Truncate the JSON Lines file of an interrupted run to whole chunks; returns their number of frames."""
     path = _find_resumable_file(files).path
     ends = whole_record_ends(path) if path.is_file() else []
     if not ends:
@@ -49,14 +47,14 @@ def truncate_to_chunk(files: Sequence[PoseFile], header: PoseHeader, way: Motion
 
 
 def _differing_keys(was: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What two headers do not share; of `info` its parts."""
+    """The keys in which two headers differ; those of `info` instead of `info` itself."""
     names = [name for name in was | now if was.get(name, ...) != now.get(name, ...)]
     inner = _differing_keys(was["info"], now["info"]) if "info" in names else []
     return [*(name for name in names if name != "info"), *inner]
 
 
 def read_saved_poses(files: Sequence[PoseFile], frames: int, way: MotionOptions) -> Iterator[Poses]:
-    """The poses as they were measured in the first `frames` frames of an interrupted run."""
+    """The poses of the first `frames` frames of an interrupted run, as measured before smoothing."""
     _, records = read_jsonl(_find_resumable_file(files).path)
     for record in islice(records, 0, frames, way.every):
         poses = record.people

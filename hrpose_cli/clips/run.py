@@ -1,17 +1,19 @@
 """A clip through an estimator into files: the poses as they come, and the clip with them drawn on it.
 
-Decoding, estimating and encoding overlap: one thread reads ahead, one draws and encodes behind.
+Decoding, estimating and encoding overlap: one thread reads ahead, one draws and encodes behind. A StopFlag
+ends a run early: the files are closed with the frames so far and keep their `.part` names.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,31 +28,37 @@ from hrpose_cli.clips.stages import (
 )
 from hrpose_cli.draw import DEFAULT_STYLE, DrawStyle, draw_poses
 from hrpose_cli.errors import UsageError
-from hrpose_cli.estimation import Estimator
+from hrpose_cli.estimation import Estimator, TopPeople
 from hrpose_cli.formats import PoseFile, open_writers
 from hrpose_cli.hardware import MEMORY_FRACTION, free_memory
 from hrpose_cli.media import Clip, ClipSource, Encoding, VideoFrame, VideoWriter
 from hrpose_cli.poses import FramePoses, Image, PoseHeader, Poses
 from hrpose_cli.settings import MotionOptions
-from hrpose_cli.threads import BackgroundConsumer, prefetch
+from hrpose_cli.threads import BackgroundConsumer, StopFlag, prefetch
 from hrpose_cli.timing import StageTimer
 from hrpose_cli.tracking import OneEuro, Tracker, check_cutoff, smooth_butterworth
 
 View = Callable[[Image], object]
+Progress = Callable[[Iterable[FramePoses], int | None], Iterable[FramePoses]]
 _DEFAULT_ENCODING = Encoding()
-_BRIEF_FRAMES = 3  # frames that a track needs to be counted
+_BRIEF_FRAMES = 3  # a track of fewer frames is mostly a double box
+
+
+def show_no_progress(frames: Iterable[FramePoses], _: int | None) -> Iterable[FramePoses]:
+    """Yield the frames of a run as they are."""
+    return frames
 
 
 @dataclass(frozen=True)
 class ClipOutputs:
-    """What is made of a clip."""
+    """Files that are made of a clip, and how they are drawn."""
 
     video: Path | None = None
     poses: tuple[PoseFile, ...] = ()
     style: DrawStyle = DEFAULT_STYLE
     encoding: Encoding = _DEFAULT_ENCODING
     side_by_side: bool = False  # the source on the left
-    view: View | None = None  # shown what is drawn, as it comes
+    view: View | None = None  # is shown the drawn images as they come
 
     def __post_init__(self) -> None:
         if self.side_by_side and self.style.background == "transparent":
@@ -59,19 +67,21 @@ class ClipOutputs:
 
 @dataclass
 class ClipSummary:
-    """What came of a clip."""
+    """Counts, files and notes of a clip that was done, or stopped."""
 
     name: str
     frames: int = 0
     people: int = 0  # of all frames together
     unsure: int = 0  # of these, without a keypoint that is drawn
-    seen: Counter[int] = field(default_factory=Counter)  # frames of each identity
+    seen: Counter[int] = field(default_factory=Counter)  # frames of each track
     resumed: int = 0  # frames that an interrupted run had done
+    written: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     damage: str = ""  # what of the source could not be read
-    stopped: bool = False  # by Ctrl-C
+    stopped: bool = False  # before the end
 
     def count(self, poses: Poses, threshold: float) -> None:
+        """Add a frame."""
         self.frames += 1
         self.people += len(poses)
         self.unsure += poses.unsure(threshold)
@@ -79,12 +89,12 @@ class ClipSummary:
 
     @property
     def tracks(self) -> int:
-        """Identities that were seen in more than a few frames."""
+        """Number of tracks that were seen in more than one or two frames."""
         return len(self.seen) - self.brief
 
     @property
     def brief(self) -> int:
-        """The others, which are mostly double boxes."""
+        """Number of the other tracks."""
         return sum(frames < min(_BRIEF_FRAMES, self.frames) for frames in self.seen.values())
 
 
@@ -97,36 +107,54 @@ def annotate_clip(
     way: MotionOptions = DEFAULT_MOTION,
     resume: bool = False,
     watch: StageTimer | None = None,
-    progress: Callable[[Iterable[FramePoses], int | None], Iterable[FramePoses]] = lambda frames, _: frames,
+    progress: Progress = show_no_progress,
+    stop: StopFlag | None = None,
 ) -> ClipSummary:
-    """All that `outputs` asks for, from one clip.
+    """Write all that `outputs` asks for, from one clip.
 
     resume: go on where the JSON Lines file of an interrupted run ends. progress: wraps the frames as
-    they come. What was done before an error or Ctrl-C is in the pose files.
+    they come. stop: ends the run early when it is set. The frames that were done before that, or before an
+    error, are in the pose files.
     """
-    watch = watch or StageTimer()
-    with open_source() as source, decode_ahead(source, watch) as frames:
+    watch, stop = watch or StageTimer(), stop or StopFlag()
+    estimator = _detect_every(estimator, way.detect_every)
+    with open_source() as source, stop.watched(source.stop), decode_ahead(source, watch) as frames:
         _check_waiting_frames(source.clip, way)
         first, frames = _hash_first_frame(frames)
         clip = source.clip
         header = replace(header, source=source.name, size=clip.size, rate=clip.rate, first_frame=first)
         if way.smooth == "butterworth":
             _check_butterworth(source, way, resume=resume)
-            records = _smooth_whole_clip(frames, estimator, way)
-            with open_source() as again, decode_ahead(again, watch) as frames:
+            records = _smooth_whole_clip(frames, estimator, way, stop)
+            if stop.ended_early:
+                return ClipSummary(source.name, stopped=True)
+            with open_source() as again, stop.watched(again.stop), decode_ahead(again, watch) as frames:
                 pairs = fill_skipped(match_frames(frames, records), way.interpolation)
-                return write_clip(pairs, again, outputs, header, watch=watch, progress=progress)
+                return write_clip(pairs, again, outputs, header, watch=watch, progress=progress, stop=stop)
         resumed = truncate_to_chunk(outputs.poses, header, way) if resume else 0
         saved = read_saved_poses(outputs.poses, resumed, way) if resumed else iter(())
         pairs = fill_skipped(_track_and_smooth(frames, estimator, way, saved), way.interpolation)
-        return write_clip(pairs, source, outputs, header, resumed=resumed, watch=watch, progress=progress)
+        return write_clip(pairs, source, outputs, header, resumed=resumed, watch=watch, progress=progress, stop=stop)
 
 
 # From frames to poses ----------------------------------------------------------------------------
 
 
+def _detect_every(estimator: Estimator, every: int) -> Estimator:
+    """The estimator that detects in every `every`th frame only; UsageError if it detects in none."""
+    from hrpose_cli.estimation import DetectEveryN, TopDown  # with torch, which rendering does without
+
+    if every == 1:
+        return estimator
+    if isinstance(estimator, TopPeople):
+        return replace(estimator, base=_detect_every(estimator.base, every))
+    if not isinstance(estimator, TopDown):
+        raise UsageError("--detect-every is for detectors, which bottom-up weights have none: leave it out")
+    return DetectEveryN(estimator, every)
+
+
 def decode_ahead(source: ClipSource, watch: StageTimer) -> AbstractContextManager[Iterator[VideoFrame]]:
-    """The frames of a clip, decoded ahead."""
+    """Decode the frames of a clip ahead, in a thread."""
     return prefetch(watch.each("decode", source), lambda frame: frame.image.nbytes, stop=source.stop)
 
 
@@ -141,7 +169,7 @@ def _track_and_smooth(
 
 
 def _hash_first_frame(frames: Iterator[VideoFrame]) -> tuple[str, Iterator[VideoFrame]]:
-    """A hash of the first frame's pixels, by which a clip is known again, and all frames."""
+    """A hash of the first frame's pixels, which identifies the clip, and all frames."""
     first = next(frames, None)
     if first is None:
         return "", frames
@@ -149,12 +177,12 @@ def _hash_first_frame(frames: Iterator[VideoFrame]) -> tuple[str, Iterator[Video
 
 
 def _check_waiting_frames(clip: Clip, way: MotionOptions) -> None:
-    """UsageError, before the work, if the frames that wait for the next measured one do not fit the memory."""
+    """UsageError, before the work, if the frames that wait for the next processed one do not fit into memory."""
     waiting = min(way.every, clip.frames or way.every) * 3 * clip.size[0] * clip.size[1]
     if way.interpolation == "linear" and waiting > free_memory("cpu") // MEMORY_FRACTION:
         raise UsageError(
             f"--every {way.every} would hold {waiting / 1e9:.1f} GB of frames while it waits for the next pose: "
-            "use --interpolation hold, which does not wait, or look at more frames"
+            "use --interpolation hold, which does not wait, or process more frames"
         )
 
 
@@ -167,12 +195,13 @@ def _check_butterworth(source: ClipSource, way: MotionOptions, *, resume: bool) 
     check_cutoff(filter_parameters(way)["cutoff"], float(source.clip.rate) / way.every)
 
 
-def _smooth_whole_clip(frames: Iterable[VideoFrame], estimator: Estimator, way: MotionOptions) -> list[FramePoses]:
-    """The poses of a whole clip, smoothed without lag."""
-    found = _track_and_smooth(frames, estimator, way)
-    return smooth_butterworth(
-        [each.without_pixels() for each in found if each.poses is not None], **filter_parameters(way)
-    )
+def _smooth_whole_clip(
+    frames: Iterable[VideoFrame], estimator: Estimator, way: MotionOptions, stop: StopFlag
+) -> list[FramePoses]:
+    """The poses of a whole clip, smoothed without lag; none if it was stopped."""
+    found = stop.until(_track_and_smooth(frames, estimator, way))
+    measured = [each.without_pixels() for each in found if each.poses is not None]
+    return [] if stop.ended_early else smooth_butterworth(measured, **filter_parameters(way))
 
 
 def match_frames(frames: Iterable[VideoFrame], saved: Iterable[FramePoses]) -> Iterator[FramePoses]:
@@ -189,77 +218,96 @@ def match_frames(frames: Iterable[VideoFrame], saved: Iterable[FramePoses]) -> I
 
 
 def write_clip(
-    pairs: Generator[FramePoses],
+    frames: Generator[FramePoses],
     source: ClipSource,
     outputs: ClipOutputs,
     header: PoseHeader,
     *,
     resumed: int = 0,
     watch: StageTimer,
-    progress: Callable[[Iterable[FramePoses], int | None], Iterable[FramePoses]] = lambda frames, _: frames,
+    progress: Progress = show_no_progress,
+    stop: StopFlag,
 ) -> ClipSummary:
-    """Write all outputs; after an error the pose files have what came before it, and the error goes on."""
+    """Write all outputs, until the frames end or `stop` is set."""
     done = ClipSummary(source.name, resumed=resumed)
     files = skip_done_frames(outputs.poses, resumed) if resumed else outputs.poses
-    shown: list[Image] = []  # what was drawn last: windows belong to the main thread
-    with closing(pairs):
-        first = next(pairs, None)  # files of an earlier run are not touched before there is something to write
-        with (
-            _finish_on_interrupt(done),
-            _open_video_writer(outputs, source.clip) as sink,
-            open_writers(files, header) as writers,
-            _draw_in_background(outputs, sink, watch, shown) as drawer,
-        ):
-            for frame_poses in progress(chain([first] if first else [], pairs), source.clip.frames):
-                with watch("write"):
-                    for file in writers:
-                        file.write(frame_poses)
-                if drawer:
-                    drawer.put(frame_poses)
-                done.count(frame_poses.people, outputs.style.threshold)
-                if outputs.view and shown:
-                    outputs.view(shown.pop())
-    done.notes += [*source.notes, *(sink.notes if sink else [])]
-    done.damage = ", ".join(filter(None, (source.damage, sink.damage if sink else "")))
+    with closing(frames):
+        coming = stop.until(frames)
+        first = next(coming, None)  # files of an earlier run are not touched before there is something to write
+        if first is not None:
+            with _ClipWriter(replace(outputs, poses=tuple(files)), source.clip, header, watch, stop) as writer:
+                for frame_poses in progress(chain([first], coming), source.clip.frames):
+                    writer.write(frame_poses)
+                    done.count(frame_poses.people, outputs.style.threshold)
+            done.written, done.notes, done.damage = writer.written, writer.notes, writer.damage
+    done.notes = [*source.notes, *done.notes]
+    done.damage = ", ".join(filter(None, (source.damage, done.damage)))
+    done.stopped = stop.ended_early
     return done
 
 
-@contextmanager
-def _finish_on_interrupt(done: ClipSummary) -> Iterator[None]:
-    """Ctrl-C ends the block well: all that was begun in it is finished with what there is."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        done.stopped = True
+class _ClipWriter:
+    """Writes the poses of a clip as they come, and draws and encodes its frames in a thread; a context manager."""
+
+    def __init__(self, outputs: ClipOutputs, clip: Clip, header: PoseHeader, watch: StageTimer, stop: StopFlag) -> None:
+        self._outputs, self._watch = outputs, watch
+        self._video: VideoWriter | None = None
+        self._drawer: BackgroundConsumer[FramePoses] | None = None
+        self._drawn: list[Image] = []  # the last one only: windows belong to the main thread
+        with ExitStack() as stack:
+            if outputs.video is not None:
+                self._video = stack.enter_context(_open_video(outputs.video, outputs, clip, stop))
+            self._files = stack.enter_context(open_writers(outputs.poses, header, stop))
+            if self._video or outputs.view:
+                drawer = BackgroundConsumer(self._draw, lambda frame_poses: _video_frame(frame_poses).image.nbytes)
+                self._drawer = stack.enter_context(drawer)
+            self._exit = stack.pop_all()
+
+    def __enter__(self) -> _ClipWriter:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._exit.__exit__(*error)
+
+    @property
+    def written(self) -> list[Path]:
+        """The files, when they are closed."""
+        video = self._video.written if self._video else None
+        return [*([video] if video else []), *(path for file in self._files for path in file.written)]
+
+    @property
+    def notes(self) -> list[str]:
+        return self._video.notes if self._video else []
+
+    @property
+    def damage(self) -> str:
+        return self._video.damage if self._video else ""
+
+    def write(self, frame_poses: FramePoses) -> None:
+        """Add a frame to all outputs."""
+        with self._watch("write"):
+            for file in self._files:
+                file.write(frame_poses)
+        if self._drawer:
+            self._drawer.put(frame_poses)
+        if self._outputs.view and self._drawn:
+            self._outputs.view(self._drawn.pop())
+
+    def _draw(self, frame_poses: FramePoses) -> None:
+        frame = _video_frame(frame_poses)
+        with self._watch("draw"):
+            image = draw_poses(frame.image, frame_poses.people, style=self._outputs.style)
+            image = np.hstack([frame.image, image]) if self._outputs.side_by_side else image
+        self._drawn[:] = [image]
+        if self._video:
+            with self._watch("encode"):
+                self._video.write(image, frame.pts)
 
 
-def _open_video_writer(outputs: ClipOutputs, clip: Clip) -> AbstractContextManager[VideoWriter | None]:
-    """Where the annotated clip goes, or nowhere."""
-    if outputs.video is None:
-        return nullcontext()
+def _open_video(path: Path, outputs: ClipOutputs, clip: Clip, stop: StopFlag) -> VideoWriter:
     width, height = clip.size
     wide = replace(clip, size=(2 * width, height)) if outputs.side_by_side else clip
-    return VideoWriter(outputs.video, wide, encoding=outputs.encoding)
-
-
-def _draw_in_background(
-    outputs: ClipOutputs, sink: VideoWriter | None, watch: StageTimer, shown: list[Image]
-) -> AbstractContextManager[BackgroundConsumer[FramePoses] | None]:
-    """A thread that draws and encodes, if anybody looks at what is drawn; the last image is in `shown`."""
-    if sink is None and outputs.view is None:
-        return nullcontext()
-
-    def consume(frame_poses: FramePoses) -> None:
-        frame = _video_frame(frame_poses)
-        with watch("draw"):
-            image = draw_poses(frame.image, frame_poses.people, style=outputs.style)
-            image = np.hstack([frame.image, image]) if outputs.side_by_side else image
-        shown[:] = [image]
-        if sink:
-            with watch("encode"):
-                sink.write(image, frame.pts)
-
-    return BackgroundConsumer(consume, lambda frame_poses: _video_frame(frame_poses).image.nbytes)
+    return VideoWriter(path, wide, encoding=outputs.encoding, stop=stop)
 
 
 def _video_frame(frame_poses: FramePoses) -> VideoFrame:

@@ -21,7 +21,7 @@ import numpy as np
 from hrpose_cli.coco_file import read_coco_file
 from hrpose_cli.files import encode_utf8, to_json
 from hrpose_cli.formats.header_json import UNKNOWN_SIZE, boxes_around, name_damage, skeleton_from_names, to_float32
-from hrpose_cli.formats.output import STDOUT, finish_on_interrupt, open_spool, open_stream
+from hrpose_cli.formats.output import STDOUT, open_spool, open_stream
 from hrpose_cli.geometry import xywh_to_xyxy, xyxy_to_xywh
 from hrpose_cli.poses import Bools, Floats, Frame, FrameInfo, FramePoses, PoseHeader, Poses
 from hrpose_cli.skeletons import COCO, Skeleton
@@ -165,11 +165,11 @@ class _CocoWriter:
 
 @contextmanager
 def open_coco(path: Path, header: PoseHeader) -> Iterator[_CocoWriter]:
-    """The file, under its name when it is complete; one line on the standard output for `-`."""
+    """The dictionary; one line on the standard output for `-`."""
     with open_stream(path) as file, open_spool(path) as people:
         out = _CocoWriter(file, people, header)
-        with finish_on_interrupt(out.finish):
-            yield out
+        yield out
+        out.finish()
         if path == STDOUT:
             file.write(b"\n")
 

@@ -56,7 +56,7 @@ class _CsvWriter:
 
 @contextmanager
 def open_csv(path: Path, header: PoseHeader) -> Iterator[_CsvWriter]:
-    """The file, under its name when it is complete; rows as they come on the standard output."""
+    """The file, or rows as they come on the standard output."""
     with open_stream(path) as file:
         yield _CsvWriter(file)
 

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrpose_cli.formats.header_json import header_from_json, header_to_json, name_damage
-from hrpose_cli.formats.output import finish_on_interrupt, open_stream
+from hrpose_cli.formats.output import open_stream
 from hrpose_cli.poses import FrameInfo, FramePoses, PoseHeader, Poses
 
 _FORMAT_NAME = "NPZ file of hrpose"
@@ -50,11 +50,11 @@ class _NpzWriter:
 
 @contextmanager
 def open_npz(path: Path, header: PoseHeader) -> Iterator[_NpzWriter]:
-    """The file, under its name when it is complete."""
+    """The file, which is written when the block ends."""
     with open_stream(path) as file:
         out = _NpzWriter(file, header)
-        with finish_on_interrupt(out.finish):
-            yield out
+        yield out
+        out.finish()
 
 
 def _or_full(values: NDArray[Any] | None, like: NDArray[Any], value: float) -> NDArray[Any]:

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from hrpose_cli.errors import UsageError
 from hrpose_cli.files import remove_stale_files
 from hrpose_cli.formats import coco, csv, jsonl, losses, npz, openpose, trc
-from hrpose_cli.formats.output import STDOUT, NamedOutput, PoseWriter, WriterOpener
+from hrpose_cli.formats.output import STDOUT, PoseOutput, WriterOpener
 from hrpose_cli.poses import FramePoses, PoseHeader
+from hrpose_cli.threads import StopFlag
 
 _FormatReader = Callable[[Path], tuple[PoseHeader, Iterator[FramePoses]]]
 
@@ -29,6 +31,7 @@ class PoseFormat:
     options: frozenset[str] = frozenset()  # keyword arguments of `open`
     pipes: bool = False  # can go to the standard output
     unread: Callable[[Path], list[str]] = lambda path: []  # parts of another program's file that `read` leaves out
+    grows: bool = False  # its files have their own names from the start
     files: Callable[[Path], list[Path]] = lambda path: [path]  # files under a name, once they are written
 
 
@@ -36,7 +39,9 @@ POSE_FORMATS = {
     known.name: known
     for known in (
         PoseFormat("coco", ".json", coco.open_coco, coco.read_coco, pipes=True, unread=coco.unread_coco_fields),
-        PoseFormat("jsonl", ".jsonl", jsonl.open_jsonl, jsonl.read_jsonl, options=frozenset({"done"}), pipes=True),
+        PoseFormat(
+            "jsonl", ".jsonl", jsonl.open_jsonl, jsonl.read_jsonl, options=frozenset({"done"}), pipes=True, grows=True
+        ),
         PoseFormat("csv", ".csv", csv.open_csv, csv.read_csv, pipes=True),
         PoseFormat("npz", ".npz", npz.open_npz, npz.read_npz),
         PoseFormat(
@@ -44,18 +49,21 @@ POSE_FORMATS = {
             options=frozenset({"metres_per_pixel"}), files=trc.list_track_files,
         ),
         PoseFormat(
-            "openpose", "/", openpose.open_openpose, openpose.read_openpose, unread=openpose.unread_openpose_fields
+            "openpose", "/", openpose.open_openpose, openpose.read_openpose,
+            unread=openpose.unread_openpose_fields, grows=True,
         ),
     )
 }  # fmt: skip
 
 
-def open_writer(path: Path | str, header: PoseHeader, *, format: str | None = None, **options: Any) -> NamedOutput:
+def open_writer(
+    path: Path | str, header: PoseHeader, *, format: str | None = None, stop: StopFlag | None = None, **options: Any
+) -> PoseOutput:
     """A context manager with `write(frame_poses)`; the path `-` is the standard output.
 
-    A file gets its name when the block ends well or by Ctrl-C, and does not exist after other exceptions.
-    JSON Lines and the files of an OpenPose folder exist from the start. Options: `done`, the number of frames
-    that an interrupted run has written (jsonl); `metres_per_pixel` (trc).
+    A file is called NAME.part.SUFFIX until it is complete: until the block has ended well and not by `stop`.
+    JSON Lines, the files of an OpenPose folder and pipes have their own names from the start. Options: `done`,
+    the number of frames that an interrupted run has written (jsonl); `metres_per_pixel` (trc).
     """
     chosen = find_format(path, format)
     for option in options.keys() - chosen.options:
@@ -63,7 +71,9 @@ def open_writer(path: Path | str, header: PoseHeader, *, format: str | None = No
     if Path(path) == STDOUT and not chosen.pipes:
         raise UsageError(f"{chosen.name} cannot go to the standard output: name a file")
     remove_stale_files(Path(path))
-    return NamedOutput(Path(path), chosen.open(Path(path), header, **options))
+    grows = chosen.grows or Path(path) == STDOUT or (Path(path).exists() and not Path(path).is_file())
+    opened = partial(chosen.open, header=header, **options)
+    return PoseOutput(Path(path), opened, None if grows else chosen.files, stop or StopFlag())
 
 
 @dataclass(frozen=True)
@@ -86,28 +96,13 @@ class PoseFile:
         """True for a folder of files."""
         return POSE_FORMATS[self.format].suffix == "/"
 
-    @property
-    def files(self) -> list[Path]:
-        """The files that were written under the name."""
-        return POSE_FORMATS[self.format].files(self.path)
-
 
 @contextmanager
-def open_writers(files: Iterable[PoseFile], header: PoseHeader) -> Iterator[list[PoseWriter]]:
-    """Writers of all pose files of a run; each keeps the frames before an error in the block, and the error goes on."""
-    failure = None
+def open_writers(files: Iterable[PoseFile], header: PoseHeader, stop: StopFlag) -> Iterator[list[PoseOutput]]:
+    """Writers of all pose files of a run."""
     with ExitStack() as stack:
-        opened = (open_writer(file.path, header, format=file.format, **file.options) for file in files)
-        writers: list[PoseWriter] = [stack.enter_context(writer) for writer in opened]
-        try:
-            yield writers
-        except Exception as error:
-            failure = error
-    try:
-        if failure is not None:
-            raise failure
-    finally:
-        failure = None  # its traceback holds this frame, and that all that the run holds
+        opened = (open_writer(file.path, header, format=file.format, stop=stop, **file.options) for file in files)
+        yield [stack.enter_context(writer) for writer in opened]
 
 
 def read_pose_file(path: Path | str, format: str | None = None) -> tuple[PoseHeader, Iterator[FramePoses]]:

@@ -19,8 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from hrpose_cli.errors import InputError
-from hrpose_cli.files import atomic_write, encode_utf8
-from hrpose_cli.formats.output import finish_on_interrupt
+from hrpose_cli.files import encode_utf8
 from hrpose_cli.poses import Doubles, FramePoses, PoseHeader
 
 _UNTRACKED = -1  # the track of a person without a track id
@@ -68,8 +67,8 @@ class _TrcWriter:
         several = len(tracks) > 1
         targets = {self.path.with_stem(f"{self.path.stem}_track{n}") if several else self.path: n for n in tracks}
         for target, number in targets.items():
-            with atomic_write(target) as temporary:
-                temporary.write_bytes(encode_utf8(self.text(target.name, tracks[number])))
+            name = "".join(target.name.rsplit(".part", 1))  # the one that it gets when it is complete
+            target.write_bytes(encode_utf8(self.text(name, tracks[number])))
         for old in set(list_track_files(self.path)) - set(targets):
             old.unlink()
 
@@ -133,8 +132,8 @@ def _format_fields(points: Doubles, digits: int) -> str:
 
 @contextmanager
 def open_trc(path: Path, header: PoseHeader, *, metres_per_pixel: float | None = None) -> Iterator[_TrcWriter]:
-    """One file per track, each under its name when it is complete."""
+    """One file per track, which are written when the block ends."""
     path.parent.mkdir(parents=True, exist_ok=True)
     out = _TrcWriter(path, header, metres_per_pixel)
-    with finish_on_interrupt(out.finish):
-        yield out
+    yield out
+    out.finish()

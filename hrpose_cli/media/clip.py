@@ -1,4 +1,4 @@
-"""What is known of a clip before its frames are read: all that a faithful copy must keep."""
+"""Clips and their frames: the facts known before reading, all that a faithful copy must keep."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from hrpose_cli.poses import Frame
 
 @dataclass(frozen=True)
 class Colour:
-    """How the numbers of a clip mean colours: code points of ITU-T H.273, as ffmpeg takes them.
+    """The colour space of a clip: code points of ITU-T H.273, as ffmpeg takes them.
 
-    The default is what a clip gets that holds RGB: high-definition video in limited range.
+    The default, high-definition video in limited range, is for clips that hold RGB.
     """
 
     matrix: int = 1  # 1 BT.709, 5 and 6 BT.601, 9 BT.2020, 2 the clip does not say
@@ -29,14 +29,13 @@ class Colour:
 
 @dataclass(frozen=True)
 class Clip:
-    """A video as a player shows it: upright, and with time 0 where a player has it.
+    """A video as a player shows it: upright, and with the time 0 of a player.
 
-    Of a trimmed clip time 0 is its first frame. Nothing here says where the frames come from: a
-    camera or a folder of images makes one too.
+    Time 0 of a trimmed clip is its first frame. Frames may come from a file, a camera or a folder of images.
     """
 
     size: tuple[int, int]  # (width, height) as displayed
-    rate: Fraction  # frames per second: of a variable rate the mean
+    rate: Fraction  # frames per second; the mean of a variable rate
     time_base: Fraction  # seconds of one tick of VideoFrame.pts
     frames: int | None = None  # counted, or estimated from duration and rate
     duration: Fraction | None = None  # seconds
@@ -57,13 +56,13 @@ class Clip:
 
     @property
     def again(self) -> str | None:
-        """What ffmpeg opens for all but the images."""
+        """The name under which ffmpeg opens the clip again, for audio, subtitles and the rest."""
         return self.address if self.path is None else f"file:{self.path}"
 
 
 @dataclass(frozen=True)
 class VideoFrame(Frame):
-    """A frame that knows its exact time.
+    """A frame with its exact time.
 
     It is shown `pts * clip.time_base` seconds after time 0 of the clip. `index` and `time` are its
     number and time in the source, which differ from that in a trimmed clip only.
@@ -73,7 +72,7 @@ class VideoFrame(Frame):
 
 
 class ClipSource(ABC):
-    """Iterates once over the frames of anything that moves; a context manager, which closes it."""
+    """Frames of a clip, from anywhere, to iterate over once; a context manager, which closes it."""
 
     clip: Clip
     name: str  # of a file, or what stands for it: "stdin", "camera0"
@@ -81,12 +80,12 @@ class ClipSource(ABC):
 
     @property
     def repeatable(self) -> bool:
-        """Whether it can be opened again and gives the same frames."""
+        """True if it can be opened again and gives the same frames."""
         return True
 
     @property
     def damage(self) -> str:
-        """What could not be read, or ""; complete after the last frame."""
+        """The parts that could not be read, or ""; complete after the last frame."""
         return ""
 
     @abstractmethod
@@ -102,7 +101,7 @@ class ClipSource(ABC):
         """End a wait for frames in another thread, which may never come."""
 
     def close(self) -> None:  # noqa: B027
-        """Let go of what is open."""
+        """Close what is open."""
 
 
 Trim = tuple[Fraction | None, Fraction | None]  # seconds as a player counts them; None: from the start, to the end

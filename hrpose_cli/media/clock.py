@@ -1,4 +1,4 @@
-"""Container time stamps -> one strictly rising time line, exact where the container is not."""
+"""One strictly rising time line from container time stamps, exact where the container rounds."""
 
 from __future__ import annotations
 

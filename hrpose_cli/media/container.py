@@ -1,4 +1,4 @@
-"""What ffmpeg is asked to open, and what its container says of the images in it."""
+"""Inputs for ffmpeg to open, and the facts that a container holds about its video."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _STARTS_ANYWHERE = 0x200  # ffmpeg's AVFMT_TS_DISCONT: time stamps do not begin 
 
 @dataclass(frozen=True)
 class MediaInput:
-    """Where moving images come from: a file, a pipe, an address or a device."""
+    """An input for ffmpeg: a file, a pipe, an address or a device."""
 
     title: str  # what messages call it
     what: Any  # ffmpeg's name of it, or a binary file object
@@ -34,7 +34,7 @@ class MediaInput:
 
 
 def open_file_input(path: Path) -> MediaInput:
-    """A file, once it is sure that it could be one."""
+    """The input for a file; MediaError if there is none that could hold video."""
     if not path.exists():
         raise MediaError(f"{path}: no such file")
     if path.is_dir():
@@ -61,7 +61,7 @@ def open_container(source: MediaInput) -> av.container.InputContainer:
 
 
 def find_video_stream(container: av.container.InputContainer, title: str) -> VideoStream:
-    """The first stream of moving images; the cover of a song is none."""
+    """The first video stream that is no cover image."""
     if container.format.name in _TEXT_FORMATS:
         raise MediaError(f"{title}: not a video that can be read")
     for stream in container.streams.video:
@@ -72,7 +72,7 @@ def find_video_stream(container: av.container.InputContainer, title: str) -> Vid
 
 
 def describe_other_streams(container: av.container.InputContainer, shown: VideoStream) -> tuple[str, ...]:
-    """What lies beside the images, the audio and the subtitles, in plain words."""
+    """Describe the streams other than the video, audio and subtitles, in plain words."""
     found = []
     for stream in container.streams:
         if stream.type == "video" and stream.index != shown.index:
@@ -86,7 +86,7 @@ def describe_other_streams(container: av.container.InputContainer, shown: VideoS
 
 
 def stream_codecs(streams: Iterable[Stream]) -> tuple[str, ...]:
-    """The codec of each stream, as ffmpeg's decoders are called; there may be none for it."""
+    """The name of each stream's decoder in ffmpeg, which may have none."""
     return tuple(s.codec_context.name if s.codec_context else "an unknown codec" for s in streams)
 
 
@@ -148,7 +148,7 @@ def _promised_end(stream: VideoStream) -> Fraction | None:
 
 
 def missing_seconds(stream: VideoStream, end: int) -> Fraction:
-    """How much earlier than promised the last packet ends (`end` in ticks): 0 within two frames."""
+    """Seconds by which the last packet ends earlier than the header promises (`end` in ticks); 0 within two frames."""
     promised = _promised_end(stream)
     if promised is None or stream.time_base is None:
         return Fraction(0)

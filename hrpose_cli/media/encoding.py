@@ -1,4 +1,4 @@
-"""How new images are encoded, and which container holds what."""
+"""Codecs, containers, and ffmpeg's arguments for encoding new images."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ _CODECS = {
 
 @dataclass(frozen=True)
 class Container:
-    """A kind of file: ffmpeg's name of it and the codecs it holds, the default first."""
+    """A container format: the name of its muxer in ffmpeg, and the codecs that it holds, the default first."""
 
     muxer: str
     codecs: tuple[str, ...]
@@ -78,10 +78,10 @@ _TRANSPARENT_PRESETS = {".mov": "prores", ".mkv": "prores", ".webm": "vp9"}  # d
 
 @dataclass(frozen=True)
 class Encoding:
-    """What a user may wish for; None: what suits the container."""
+    """Encoding options; None means the default of the container."""
 
     codec: str | None = None
-    crf: int | None = None  # less is better
+    crf: int | None = None  # lower is better quality
     preset: str | None = None  # in the encoder's own words: veryfast, p5, for vp9 0..8
     scale: _Scale | None = None
     alpha: bool = False  # images are RGBA
@@ -121,7 +121,7 @@ class Encoding:
         return codec.odd if size[0] % 2 or size[1] % 2 else codec.pixels
 
     def notes(self, codec: _Codec, size: tuple[int, int]) -> list[str]:
-        """What is unusual about the images.
+        """Warn of encoded images that some players refuse.
 
         H.264 and HEVC crop in steps of a colour sample. Only without subsampling that is one pixel;
         what else there is (MP4's clean aperture) players ignore or round, and cut real lines off.

@@ -1,4 +1,4 @@
-"""The ffmpeg program that imageio-ffmpeg brings, as a process that can be fed, ended and trusted."""
+"""The ffmpeg program that imageio-ffmpeg ships, as a process that leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FIRST_LINES = 2  # of its messages that an error repeats: the cause comes first
 
 
 def run_ffmpeg(arguments: Sequence[str]) -> None:
-    """Run it without a pipe, to its end; MediaError in its own words if it fails."""
+    """Run ffmpeg to its end, without a pipe; MediaError with its message if it fails."""
     ffmpeg = FfmpegProcess(arguments)
     try:
         ffmpeg.finish()
@@ -29,8 +29,8 @@ def run_ffmpeg(arguments: Sequence[str]) -> None:
 class FfmpegProcess:
     """A running ffmpeg that reads from a pipe, `stdin`.
 
-    It gets a session of its own, so that Ctrl-C in the terminal reaches us and not it: we then
-    close the pipe, and it finishes the file. Its messages go to a file, because a pipe that nobody
+    It gets a session of its own, so that Ctrl-C in the terminal does not end it: we close the pipe,
+    and it finishes the file. Its messages go to a file, because a pipe that nobody
     reads fills up and stops it. End it by `finish`, `fail` or `kill`.
     """
 
@@ -57,14 +57,14 @@ class FfmpegProcess:
         return self._process.stdin
 
     def finish(self) -> None:
-        """Close the pipe and wait until all is written; may be called again if Ctrl-C broke the wait."""
+        """Close the pipe and wait until all is written."""
         self._close_pipe()
         if self._process.wait():
             self.fail()
         self._messages.close()
 
     def fail(self) -> NoReturn:
-        """Raise the MediaError that says why it ended early."""
+        """Raise a MediaError with the reason why it ended early."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_PATIENCE)
         code, words = self._process.poll(), self._words()
@@ -93,7 +93,7 @@ class FfmpegProcess:
 
 
 def _describe_exit(code: int | None) -> str:
-    """What an exit code says, in words."""
+    """Describe an exit code in words."""
     if code is None:
         return "it reads no more"
     return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"

@@ -13,7 +13,7 @@ _SHORTEST_DELAY = 2  # ticks: what is shorter players show for ten
 
 
 class GifTimes:
-    """Time stamps of a clip -> those of a GIF, which begins at 0 and keeps the whole length."""
+    """Converts the time stamps of a clip to those of a GIF, which begins at 0 and keeps the whole length."""
 
     def __init__(self, clip: Clip) -> None:
         self._clip = clip
@@ -47,13 +47,13 @@ class GifTimes:
     def notes(self) -> list[str]:
         notes = ["times are rounded to 1/100 s, as GIF wants them"] if self.rounded else []
         if self.dropped:
-            notes.append(f"{self.dropped} frames left out: GIF shows at most 50 a second")
+            notes.append(f"{self.dropped} frames left out: GIF shows at most 50 per second")
         has = [what for what, there in (("audio", self._clip.audio), ("subtitles", self._clip.subtitles)) if there]
         return notes + ([f"a GIF holds no {' or '.join(has)}"] if has else [])
 
 
 def write_gif(images: Path, target: Path, final_delay: int) -> None:
-    """Two passes over the clip: in one, ffmpeg would hold all of it in memory."""
+    """Write the GIF in two passes: in one, ffmpeg would hold the whole clip in memory."""
     palette = target.with_name(f"{target.name}.palette.png")
     source = ["-i", f"file:{images}"]
     try:

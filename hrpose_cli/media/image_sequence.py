@@ -37,11 +37,11 @@ class ImageSequence(ClipSource):
         duration = len(self._kept) / rate_used
         size = (first.shape[1], first.shape[0])
         self.clip = Clip(size, rate_used, 1 / rate_used, len(self._kept), duration=duration)
-        self.notes = [] if rate else [f"images have no times: taken as {_DEFAULT_RATE} a second"]
+        self.notes = [] if rate else [f"images have no times: taken as {_DEFAULT_RATE} per second"]
         self.notes += [describe_unreadable(beyond)] if beyond else []
         missing = _missing_numbers(names)
         if missing:
-            self.notes.append(f"{missing} numbers are missing: the images around them follow each other at once")
+            self.notes.append(f"{missing} numbers are missing: no gap is left for them")
 
     def __iter__(self) -> Iterator[VideoFrame]:
         width, height = self.clip.size
@@ -54,7 +54,7 @@ class ImageSequence(ClipSource):
 
 
 def _list_frames(what: str) -> tuple[list[str], list[str]]:
-    """The names of the images, 10 after 9, and of those among them that cannot be read."""
+    """The names of the images, 10 after 9, and the names of those in a format that cannot be read."""
     try:
         found, beyond = expand_input(_NUMBER.sub("*", what), recursive=False)
     except InputError as error:
@@ -74,7 +74,7 @@ def _read_frame(path: Path) -> Image:
 
 
 def _missing_numbers(names: list[str]) -> int:
-    """How many numbers between the first and the last have no image; 0 where names have none."""
+    """Count the numbers between the first and the last that have no image; 0 if names have no numbers."""
     numbers = [int(found[-1]) for name in names if (found := re.findall(r"\d+", Path(name).stem))]
     if len(numbers) != len(names):
         return 0

@@ -58,8 +58,8 @@ def read_image(source: Path | bytes, *, name: str | None = None) -> Image:
     """(H, W, 3) uint8 RGB of a file or of its bytes, turned upright by its EXIF orientation.
 
     Grey, CMYK, palette and 16-bit images become RGB. What is transparent becomes white, as every
-    browser and viewer shows it (the colour stored there is often chance). Of an animation the first
-    frame counts. Raises InputError, which calls the image `name`.
+    browser and viewer shows it (the colour stored there is often chance). The first frame of an
+    animation is read. Raises InputError, which calls the image `name`.
     """
     title = name or str(source if isinstance(source, Path) else "the image")
     if isinstance(source, Path) and source.is_dir():
@@ -85,7 +85,7 @@ def read_image(source: Path | bytes, *, name: str | None = None) -> Image:
 
 
 def _describe_unknown(title: str) -> str:
-    """What is said of content that no reader knows."""
+    """Describe a file whose content no reader knows."""
     suffix = Path(title).suffix.lower()
     if suffix in _UNREADABLE_SUFFIXES:
         return f"is {suffix[1:].upper()}, which cannot be read: save it as JPEG or PNG"
@@ -203,7 +203,7 @@ def describe_unreadable(names: Collection[str]) -> str:
 
 
 def _is_input_image(path: Path, suffixes: Collection[str]) -> bool:
-    """Whether a file that was not named itself is an image of these kinds, and none that this tool wrote."""
+    """True for a file found in a folder that is an image of these kinds and was not written by this tool."""
     ours = path.stem.endswith(".pose") or ".heatmaps-" in path.name
     return path.suffix.lower() in suffixes and not ours and not path.name.startswith(".") and path.is_file()
 

@@ -1,4 +1,4 @@
-"""Whatever moves, opened by its name: a file, a pipe, images, an address, a camera."""
+"""Clips opened by name: a file, a pipe, images, an address or a camera."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SEQUENCE_PATTERN = re.compile(r"%\d*d|[*?[]")
 
 
 def open_clip(what: str, *, trim: Trim = WHOLE_CLIP, rate: Fraction | None = None) -> ClipSource:
-    """The frames of what a user names, as a context manager.
+    """Open the clip that a user names; a context manager that yields its frames.
 
     - a video file;
     - `-`: the standard input, which is kept in a temporary file as it comes, so that its audio is
@@ -35,9 +35,8 @@ def open_clip(what: str, *, trim: Trim = WHOLE_CLIP, rate: Fraction | None = Non
       reading it again, a live one has none;
     - a number: the camera of that number, in its own times.
 
-    What is live begins at 0 with its first frame, however long it has been running.
-    Ctrl-C at the consumer ends a live one like any other. Raises MediaError for what cannot be
-    opened, UsageError for a `rate` where there are times already.
+    A live clip begins at 0 with its first frame, however long its device has been running. Raises
+    MediaError for a clip that cannot be opened, UsageError for a `rate` where frames have times already.
     """
     path = Path(what)
     if (
@@ -100,7 +99,7 @@ def _address_input(what: str) -> MediaInput:
 
 
 def _camera_input(number: int) -> MediaInput:
-    """A camera as each system calls it."""
+    """The input for a camera, by the name that the system gives it."""
     systems: dict[str, Callable[[int], tuple[str, str]]] = {"darwin": _avfoundation_camera, "win32": _dshow_camera}
     form, name = systems.get(sys.platform, _v4l2_camera)(number)
     return MediaInput(f"camera {number}", name, format=form, timeout=_PATIENCE)

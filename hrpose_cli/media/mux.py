@@ -1,7 +1,7 @@
-"""New images and all else of the source into one file: audio, subtitles, title, chapters.
+"""New images joined with the audio, subtitles, title and chapters of the source.
 
-This comes after the images are encoded, and by copying, so that a damaged audio costs no image,
-and a run that was stopped can have its audio cut at the last image.
+This is done by copying, after the images are encoded: damaged audio costs no image, and the audio of a
+run that was stopped can end with its last image.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _StreamArguments = tuple[list[str], list[str]]  # arguments of ffmpeg, and what 
 
 
 class _MuxPlan(NamedTuple):
-    """One way to join, and what it costs, in plain words."""
+    """Arguments of ffmpeg for one attempt, and what has to differ from the source, in plain words."""
 
     arguments: list[str]  # of ffmpeg
     notes: list[str]
@@ -33,7 +33,7 @@ class _MuxPlan(NamedTuple):
 
 
 def mux_clip(images: Path, clip: Clip, target: Path, container: Container, *, end: Fraction | None = None) -> _MuxPlan:
-    """Write `target`; returns the way that went, with what had to differ from the source.
+    """Write `target`; returns the plan that worked.
 
     `end` (seconds) cuts the audio. MediaError if not even the images can be written.
     """
@@ -44,19 +44,19 @@ def mux_clip(images: Path, clip: Clip, target: Path, container: Container, *, en
     start = ["-movflags", "+faststart"] if container.muxer in ("mp4", "mov") else []
     outlet = [*cut, *start, "-f", container.muxer, f"file:{target}"]
     failure: MediaError | None = None
-    for way in _mux_plans(clip, container):
+    for plan in _mux_plans(clip, container):
         try:
-            run_ffmpeg(["-copyts", "-i", f"file:{images}", *way.arguments, *outlet])
-            return way
+            run_ffmpeg(["-copyts", "-i", f"file:{images}", *plan.arguments, *outlet])
+            return plan
         except MediaError as error:
             if "No space left" in str(error):
                 raise  # less would perhaps fit, but nobody wants it
             failure = error
-    raise failure or AssertionError("there is always a way")
+    raise failure or AssertionError("there is always a plan")
 
 
 def _mux_plans(clip: Clip, container: Container) -> Iterator[_MuxPlan]:
-    """The best first; a later one is for when it fails."""
+    """Yield plans, the best first; the next one is for when it fails."""
     images = ["-map", "0:v", "-c", "copy"]
     if clip.again is not None:
         source = ["-itsoffset", f"{-float(clip.origin):.6f}", "-i", clip.again, *images]
@@ -87,7 +87,7 @@ def _supported_codecs(muxer: str) -> set[str]:
 
 
 def _audio_arguments(clip: Clip, container: Container, held: set[str]) -> _StreamArguments:
-    """All audio; streams which the container cannot hold are encoded again."""
+    """Copy all audio; streams that the container cannot hold are re-encoded."""
     arguments, notes = ["-map", "1:a?"], []
     usual = container.audio.removeprefix("lib")
     for number, codec in enumerate(clip.audio):
@@ -98,7 +98,7 @@ def _audio_arguments(clip: Clip, container: Container, held: set[str]) -> _Strea
 
 
 def _subtitle_arguments(clip: Clip, container: Container, held: set[str]) -> _StreamArguments:
-    """All subtitles that the container can hold, rewritten where it wants them otherwise."""
+    """Copy all subtitles that the container can hold, converted to its own format if need be."""
     arguments: list[str] = []
     notes: list[str] = []
     kept = 0
@@ -115,7 +115,7 @@ def _subtitle_arguments(clip: Clip, container: Container, held: set[str]) -> _St
 
 
 def _note_left_out(others: tuple[str, ...]) -> list[str]:
-    """A line on the streams that are neither images nor audio nor subtitles."""
+    """Name the streams other than video, audio and subtitles, which are left out."""
     if not others:
         return []
     counted = [what if n == 1 else f"{what} ({n} times)" for what, n in Counter(others).items()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from fractions import Fraction
 
@@ -12,20 +13,8 @@ from hrpose_cli.media.ffmpeg import FfmpegProcess
 from hrpose_cli.poses import Image
 
 
-class _ByteCollector:
-    """A file for PyAV that only collects.
-
-    Were this the pipe itself, a Ctrl-C during a write would end inside PyAV, which drops it: the
-    frame would be torn and the program would run on. `extend` is C, where no Ctrl-C can end.
-    """
-
-    def __init__(self) -> None:
-        self.data = bytearray()
-        self.write = self.data.extend
-
-
 class FramePipe:
-    """Starts ffmpeg, whose first input it is; `arguments` are what follows that input."""
+    """Starts ffmpeg and is its first input; `arguments` are those after that input."""
 
     def __init__(
         self,
@@ -36,16 +25,14 @@ class FramePipe:
         *,
         alpha: bool = False,
     ) -> None:
-        self._collected = _ByteCollector()
-        self._nut = av.open(self._collected, "w", format="nut", options={"flush_packets": "1"}, buffer_size=1 << 20)
+        self._ffmpeg = FfmpegProcess(["-copyts", "-f", "nut", "-i", "pipe:0", *arguments])
+        self._nut = av.open(self._ffmpeg.stdin, "w", format="nut", options={"flush_packets": "1"}, buffer_size=1 << 20)
         # Without a rate ffmpeg guesses 24, and the last frame would last 1/24 s.
         self._stream = self._nut.add_stream("rawvideo", rate=rate)
         self._stream.width, self._stream.height = size
         self._shape = (size[1], size[0], 4 if alpha else 3)
         self._stream.pix_fmt = "rgba" if alpha else "rgb24"
         self._stream.time_base = self._stream.codec_context.time_base = self._time_base = time_base
-        # A frame that Ctrl-C cuts in two is an error, and with few frames before it one too many.
-        self._ffmpeg = FfmpegProcess(["-max_error_rate", "1", "-copyts", "-f", "nut", "-i", "pipe:0", *arguments])
 
     def write(self, image: Image, pts: int) -> None:
         """(H, W, 3) RGB, or RGBA, of the announced size. MediaError, with its reason, if ffmpeg has stopped."""
@@ -54,18 +41,21 @@ class FramePipe:
         packet = av.Packet(np.ascontiguousarray(image))  # type: ignore[arg-type]  # any buffer will do
         packet.stream, packet.time_base, packet.is_keyframe = self._stream, self._time_base, True
         packet.pts = packet.dts = pts
-        self._collected.data.clear()
-        self._nut.mux(packet)
         try:
-            self._ffmpeg.stdin.write(self._collected.data)
+            self._nut.mux(packet)
         except OSError:
             self._ffmpeg.fail()
 
     def finish(self) -> None:
-        """Wait for the complete file. Of a frame that Ctrl-C cut in two ffmpeg keeps nothing."""
-        self._nut.close()
+        """Wait for the complete file."""
+        try:
+            self._nut.close()
+        except OSError:
+            self._ffmpeg.fail()
         self._ffmpeg.finish()
 
     def kill(self) -> None:
-        self._nut.close()
+        """End ffmpeg at once."""
         self._ffmpeg.kill()
+        with contextlib.suppress(OSError, ValueError):  # the pipe is closed
+            self._nut.close()

@@ -1,4 +1,4 @@
-"""A pipe that can be read twice: what has come is kept in a file."""
+"""A pipe that can be read twice: its bytes are kept in a file as they come."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import IO
 from hrpose_cli.errors import MediaError
 from hrpose_cli.files import remove_stale_files
 
-_POLL_SECONDS = 0.2  # seconds between two looks whether anybody still waits
+_POLL_SECONDS = 0.2  # seconds between two checks of `stop`
 _SPOOL_NAME = "hrpose-stdin"
-_PIECE_BYTES = 1 << 20  # bytes asked of the pipe at once when it has to be read to some place
+_PIECE_BYTES = 1 << 20  # bytes to read from the pipe at once
 
 
 class StdinSpool:
-    """A binary file over `pipe` that can be sought in, for PyAV, and a file at `path` for ffmpeg.
+    """A seekable binary file over `pipe` for PyAV, and a file at `path` for ffmpeg.
 
     Nothing is read before it is needed, so a pipe that never ends can be worked on; a clip whose
     index comes last is read to its end first. The file lies in the folder for temporary files
@@ -42,7 +42,7 @@ class StdinSpool:
         self._stopped = True
 
     def read(self, size: int = -1) -> bytes:
-        """For PyAV, which would drop an exception, or a Ctrl-C, and ask again: it sees the end, see `check`."""
+        """Read for PyAV, which would drop an exception and ask again: it gets the end of the file, see `check`."""
         try:
             if self._failure is None:
                 self._fetch(self._at + size if size >= 0 else None)
@@ -55,7 +55,7 @@ class StdinSpool:
         return b""
 
     def check(self) -> None:
-        """Raise what ended the reading early."""
+        """Raise the error that ended the reading early."""
         if isinstance(self._failure, OSError):
             reason = self._failure.strerror
             raise MediaError(f"the pipe cannot be read, or kept in {self.path.parent}: {reason}") from self._failure
@@ -86,7 +86,7 @@ class StdinSpool:
             self._size += len(piece)
 
     def _come(self, most: int) -> bytes:
-        """At most so many bytes of the pipe, as soon as there are any; none at its end or after `stop`."""
+        """At most `most` bytes of the pipe, as soon as there are any; none at its end or after `stop`."""
         if self._descriptor is None:
             return self._pipe.read(most)
         while not self._stopped:
@@ -96,7 +96,7 @@ class StdinSpool:
 
 
 def _file_descriptor(pipe: IO[bytes]) -> int | None:
-    """What can be waited on for a while; None where only a whole read is to be had."""
+    """The descriptor for a wait with a time limit; None where reading can only block."""
     try:
         return pipe.fileno() if os.name == "posix" else None
     except (AttributeError, OSError):  # a file object of a test or a notebook

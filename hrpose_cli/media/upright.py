@@ -1,4 +1,4 @@
-"""A decoded image as it is stored -> as a player shows it: upright, progressive, in RGB."""
+"""Decoded frames as a player shows them: upright, progressive, in RGB."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def read_colour(frame: av.VideoFrame, stream: VideoStream) -> Colour:
 
 
 def rgb_options(colour: Colour) -> dict[str, int]:
-    """How PyAV is to read the colours; said in full, because before version 17 it assumes BT.601."""
+    """Options with which PyAV converts the colours; all are given, because before version 17 it assumes BT.601."""
     matrix = _MATRICES.get(colour.matrix, _BT601)
     return {
         "src_colorspace": matrix,
@@ -63,7 +63,7 @@ _Turn = tuple[bool, bool, bool]  # transpose, then mirror left-right, then mirro
 
 
 def read_orientation(frame: av.VideoFrame) -> _Turn:
-    """How to turn the stored image upright; rounded to right angles, as players do.
+    """The turn that makes the stored image upright, rounded to right angles as players do.
 
     The display matrix maps stored (x, y) to displayed (a x + c y, b x + d y).
     """
@@ -92,7 +92,7 @@ def apply_turn(image: Image, how: _Turn) -> Image:
 def deinterlace_frames(
     images: Iterator[av.VideoFrame], stream: VideoStream, on_first: Callable[[], None]
 ) -> Iterator[av.VideoFrame]:
-    """Each image once, at its own time; the interlaced ones without their comb.
+    """Yield each image once, at its own time, and deinterlace those that are interlaced.
 
     bwdif makes one full image of the first field of each, with the help of its neighbours. Until
     the first interlaced image, when `on_first` is called, nothing is touched.
@@ -125,7 +125,7 @@ def _build_deinterlacer(stream: VideoStream) -> Graph:
 
 
 def _pull_filtered(graph: Graph, waiting: deque[int | None]) -> Iterator[av.VideoFrame]:
-    """What has come out, with the times of what went in."""
+    """Yield the frames that have come out, with the times of those that went in."""
     while True:
         try:
             image = graph.vpull()

@@ -55,7 +55,7 @@ class _Decoded(NamedTuple):
 class VideoReader(ClipSource):
     """Iterates once over the frames of a video; also a context manager, which closes it.
 
-        with VideoSource(path) as source:
+        with VideoReader(path) as source:
             for frame in source:
                 ...
 
@@ -118,7 +118,7 @@ class VideoReader(ClipSource):
 
     @property
     def damage(self) -> str:
-        """What of the file could not be read, or "": complete after the last frame."""
+        """The parts of the file that could not be read, or ""; complete after the last frame."""
         parts = [f"{self.damaged} damaged frame{'s' * (self.damaged > 1)}"] if self.damaged else []
         if self.missing:
             parts.append(f"{float(self.missing):.2f} s missing at the end")
@@ -129,7 +129,7 @@ class VideoReader(ClipSource):
         return ", ".join(parts)
 
     def _nothing(self) -> str:
-        """Why there is not one frame."""
+        """Say why there is not one frame."""
         if self._clock.last is None:
             return f"not one frame can be decoded: {self.damage or 'the video is empty'}"
         return f"no frame lies in the time asked for, the last one is at {float(self._clock.last_time):.3f} s"

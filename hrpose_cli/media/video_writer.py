@@ -2,68 +2,71 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+import os
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 
 from hrpose_cli.errors import MediaError, UsageError
-from hrpose_cli.files import atomic_write, remove_stale_files
+from hrpose_cli.files import atomic_write, part_path, remove_stale_files
 from hrpose_cli.media.clip import Clip
 from hrpose_cli.media.encoding import DEFAULT_ENCODING, Encoding, find_container
 from hrpose_cli.media.gif import GIF_TICK, GifTimes, write_gif
 from hrpose_cli.media.mux import mux_clip
 from hrpose_cli.media.nut_pipe import FramePipe
 from hrpose_cli.poses import Image
+from hrpose_cli.threads import StopFlag
 
 
 class VideoWriter:
     """Writes images as a new version of `clip`; a context manager.
 
-        with VideoSource(path) as source, VideoSink(out, source.clip) as sink:
+        with VideoReader(path) as source, VideoWriter(out, source.clip) as writer:
             for frame in source:
-                sink.write(draw(frame.image), frame.pts)
+                writer.write(draw(frame.image), frame.pts)
 
     The suffix of `path` chooses the container: .mp4, .m4v, .mov, .mkv (all H.264), .webm (VP9) or
     .gif; `encoding` chooses the rest. With `encoding.alpha` the
     images are RGBA and become ProRes 4444 (.mov) or VP9 (.webm); `encoding.scale` is that of the
-    file, not of what is written.
+    file, not of the images that are written.
 
-    The file appears under its name when the block ends; missing folders are made. When it ends by
-    Ctrl-C (KeyboardInterrupt, GeneratorExit), what was done until then becomes a complete clip, its
-    audio cut to the images; any other exception leaves no file. `notes` says afterwards, in plain
-    words, what had to differ from the source, and `damage` what of it could not be read any more.
-    UsageError for a name that cannot be; MediaError when ffmpeg or the disk fails.
+    The file is made when the block ends; missing folders are made too. After a run that `stop` has
+    ended early it is called NAME.part.SUFFIX, and its audio ends with the images; an exception leaves no
+    file. Afterwards `written` is its path, `notes` says what had to differ from the source, and `damage`
+    what of the source could no longer be read. UsageError for a name that cannot be written; MediaError
+    when ffmpeg or the disk fails.
     """
 
-    def __init__(self, path: Path, clip: Clip, encoding: Encoding = DEFAULT_ENCODING) -> None:
+    def __init__(
+        self, path: Path, clip: Clip, encoding: Encoding = DEFAULT_ENCODING, *, stop: StopFlag | None = None
+    ) -> None:
         _check_target(path, clip)
         self.path, self.clip = path, clip
         self.frames = 0
         self.notes: list[str] = []
         self.damage = ""
+        self.written: Path | None = None
         self._encoding = encoding
         self._codec = self._encoding.codec_for(path)
+        self._stop = stop or StopFlag()
         self._gif = GifTimes(clip) if path.suffix.lower() == ".gif" else None
         self._pipe: FramePipe | None = None
         self._last = -1  # pts
-        self._exit = ExitStack()
         remove_stale_files(path)
-        try:
-            self._whole = self._exit.enter_context(atomic_write(path))
-            self._whole.touch()  # what cannot be written is said before the work, not after it
+        self._images = path.with_name(f".{os.getpid()}.{path.name}.images{self._suffix()}")
+        try:  # a name that cannot be written is reported before the work, not after it
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._images.touch()
         except OSError as error:
             raise MediaError(f"{path} cannot be written: {error.strerror}") from error
-        self._images = self._whole.with_name(f"{self._whole.name}.images{self._suffix()}")
-        self._exit.callback(self._images.unlink, missing_ok=True)
 
     def __enter__(self) -> VideoWriter:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if kind is None or issubclass(kind, KeyboardInterrupt | GeneratorExit):
-            self.close(cut_audio=kind is not None)
+        if kind is None:
+            self.close()
         else:
             self.abort()
 
@@ -79,19 +82,13 @@ class VideoWriter:
         self._last = pts
         self.frames += 1
 
-    def close(self, *, cut_audio: bool = False) -> None:
-        """Finish the file; with `cut_audio` without the audio after the last frame."""
-        if self._pipe is None or not self.frames:
-            self.abort()
-            if cut_audio:
-                return  # stopped before the first frame: there is nothing to keep
-            raise MediaError(f"{self.path}: not one frame was written")
+    def close(self) -> None:
+        """Finish the file."""
         try:
-            try:
-                self._finish(self._pipe, cut_audio)
-            except KeyboardInterrupt:  # all frames are there: only a second Ctrl-C gives them up
-                self._finish(self._pipe, cut_audio)
-                raise
+            if self._pipe is not None and self.frames:
+                self._finish(self._pipe)
+            elif not self._stop.ended_early:
+                raise MediaError(f"{self.path}: not one frame was written")
         finally:
             self.abort()  # does nothing to a finished file
 
@@ -99,10 +96,10 @@ class VideoWriter:
         """End ffmpeg and leave no file."""
         if self._pipe is not None:
             self._pipe.kill()
-        self._exit.__exit__(MediaError, MediaError("given up"), None)
+        self._images.unlink(missing_ok=True)
 
     def _suffix(self) -> str:
-        """Of the file for the images alone: MP4 has the finest times, but no transparent VP9 and no ProRes."""
+        """Suffix of the file for the images alone: MP4 has the finest times, but no transparent VP9 and no ProRes."""
         special = self._encoding.alpha or self._codec.encoder == "prores_ks"
         if not special:
             return ".mp4"
@@ -117,26 +114,33 @@ class VideoWriter:
         outlet = [*arguments, f"file:{self._images}"]
         return FramePipe(outlet, size, self.clip.rate, tick, alpha=encoding.alpha)
 
-    def _finish(self, pipe: FramePipe, cut_audio: bool) -> None:
+    def _finish(self, pipe: FramePipe) -> None:
         pipe.finish()
-        if self._gif:
-            write_gif(self._images, self._whole, self._gif.final_delay)
-            notes = self._gif.notes
-        else:
-            end = self._last * self.clip.time_base + 1 / self.clip.rate
-            way = mux_clip(
-                self._images, self.clip, self._whole, find_container(self.path), end=self._end(end, cut_audio)
-            )
-            notes, self.damage = way.notes, way.damage
+        part = part_path(self.path)
+        target = part if self._stop.ended_early else self.path
         try:
-            self._exit.close()
+            with atomic_write(target) as temporary:
+                self._mux(temporary)
+            if target != part:
+                part.unlink(missing_ok=True)  # of an earlier run
         except OSError as error:
-            raise MediaError(f"{self.path} cannot be written: {error.strerror}") from error
-        self.notes += notes
+            raise MediaError(f"{target} cannot be written: {error.strerror}") from error
+        self.written = target
 
-    def _end(self, images_end: Fraction, cut_audio: bool) -> Fraction | None:
-        """Seconds at which the audio ends, None for its own end."""
-        if cut_audio:
+    def _mux(self, target: Path) -> None:
+        """Join the images with the audio and all else of the source."""
+        if self._gif:
+            write_gif(self._images, target, self._gif.final_delay)
+            self.notes += self._gif.notes
+            return
+        plan = mux_clip(self._images, self.clip, target, find_container(self.path), end=self._audio_end())
+        self.notes += plan.notes
+        self.damage = plan.damage
+
+    def _audio_end(self) -> Fraction | None:
+        """Seconds at which the audio ends; None for its own end."""
+        images_end = self._last * self.clip.time_base + 1 / self.clip.rate
+        if self._stop.ended_early:
             return images_end
         return None if self.clip.end is None else max(self.clip.end, images_end)
 
@@ -146,5 +150,7 @@ def _check_target(path: Path, clip: Clip) -> None:
     find_container(path)
     if path.is_dir():
         raise UsageError(f"{path} is a folder: name a file in it")
-    if clip.path is not None and path.exists() and clip.path.exists() and path.samefile(clip.path):
-        raise UsageError(f"{path} is the input: choose another name")
+    for name in (path, part_path(path)):
+        if clip.path is not None and name.exists() and clip.path.exists() and name.samefile(clip.path):
+            called = "" if name == path else f", which {path} would be called until it is complete"
+            raise UsageError(f"{name} is the input{called}: choose another name")

@@ -201,11 +201,12 @@ def test_convert_prints_wrong_usage_as_one_line(
     assert [p.name for p in Path().iterdir()] == ["in.jsonl"]
 
 
-def test_convert_leaves_no_output_for_a_damaged_middle(lines: Path, tmp_path: Path) -> None:
+def test_convert_leaves_a_part_for_a_damaged_middle(lines: Path, tmp_path: Path) -> None:
     header, first, *rest = lines.read_bytes().splitlines(keepends=True)
     lines.write_bytes(b"".join([header, first, b'{"frame":2}\n', *rest]))
     assert "line 3" in clean_failure(run(lines, tmp_path / "out.json"))
-    assert [p.name for p in tmp_path.iterdir()] == ["in.jsonl"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["in.jsonl", "out.part.json"]
+    assert "is the input" in wrong_usage(run(tmp_path / "out.part.json", tmp_path / "out.json"))
 
 
 def test_convert_reads_an_interrupted_run_up_to_its_last_whole_line(lines: Path, tmp_path: Path) -> None:

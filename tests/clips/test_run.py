@@ -3,9 +3,10 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,12 @@ from hrpose_cli.estimation.estimator import Estimator, TopPeople
 from hrpose_cli.estimation.top_down import DetectEveryN, TopDown
 from hrpose_cli.formats import pose_file as formats
 from hrpose_cli.formats.pose_file import PoseFile
+from hrpose_cli.media.clip import VideoFrame
 from hrpose_cli.media.encoding import Encoding
 from hrpose_cli.media.video_reader import VideoReader
 from hrpose_cli.poses import Boxes, Frame, PoseHeader, Poses
 from hrpose_cli.settings import MotionOptions
+from hrpose_cli.threads import StopFlag
 from tests.media.clips import film
 
 FRAMES = 34
@@ -186,16 +189,103 @@ def test_after_a_failure_the_poses_so_far_are_there(
 ) -> None:
     with pytest.raises(type(error)):
         run(clip, Failing(tiny, error), tmp_path, "p.jsonl", "p.csv", "p.json", video="out.mp4")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["p.csv", "p.json", "p.jsonl"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["p.jsonl", "p.part.csv", "p.part.json"]
     assert len(list(formats.read_pose_file(tmp_path / "p.jsonl")[1])) == 16
-    assert len(json.loads((tmp_path / "p.json").read_text())["images"]) == 16
+    assert len(json.loads((tmp_path / "p.part.json").read_text())["images"]) == 16
     assert not [t for t in threading.enumerate() if t.name in ("ahead", "behind")]
 
 
-def test_ctrl_c_keeps_poses_and_clip(clip: Path, tiny: TopDown, tmp_path: Path) -> None:
-    done = run(clip, Failing(tiny, KeyboardInterrupt()), tmp_path, "p.jsonl", "p.csv", video="out.mp4")
+class Stopping:
+    """Sets a flag while it works on a chunk."""
+
+    def __init__(self, base: Estimator, stop: StopFlag, chunk: int = 2) -> None:
+        self.base, self.stop, self.left = base, stop, chunk
+
+    def __call__(self, frames: Sequence[Frame]) -> list[Poses]:
+        self.left -= 1
+        if not self.left:
+            self.stop.set("interrupt")
+        return self.base(frames)
+
+
+def stopped_run(clip: Path, tiny: TopDown, folder: Path, *names: str, chunk: int = 2, **more: Any) -> ClipSummary:
+    stop = StopFlag()
+    return run(clip, Stopping(tiny, stop, chunk), folder, *names, stop=stop, **more)
+
+
+NAMES = ("p.jsonl", "p.json", "p.csv", "p.npz", "p.trc", "of/")
+
+
+def test_a_stopped_run_ends_normally_and_its_files_keep_their_part_names(
+    clip: Path, tiny: TopDown, tmp_path: Path
+) -> None:
+    (tmp_path / "p.csv").write_text("an earlier run")
+    done = stopped_run(clip, tiny, tmp_path, *NAMES, video="out.mp4")
     assert (done.stopped, done.frames) == (True, 16)
-    assert len(list(formats.read_pose_file(tmp_path / "p.csv")[1])) == len(images(tmp_path / "out.mp4")) == 16
+    parts = ["p.jsonl", "p.part.json", "p.part.csv", "p.part.npz", "p.part.trc"]
+    assert [path.name for path in done.written] == ["out.part.mp4", *parts, "of"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["p.csv", "of", *parts, "out.part.mp4"])
+    assert len(images(tmp_path / "out.part.mp4")) == len(list((tmp_path / "of").iterdir())) == 16
+    for name in parts[:4]:
+        assert len(list(formats.read_pose_file(tmp_path / name)[1])) == 16
+    assert (tmp_path / "p.part.trc").read_text().split("\n", 1)[0].endswith("\tp.trc")
+    assert (tmp_path / "p.csv").read_text() == "an earlier run"
+    assert not [t for t in threading.enumerate() if t.name in ("ahead", "behind")]
+
+
+def test_a_stopped_run_is_resumed_to_the_same_bytes(clip: Path, tiny: TopDown, tmp_path: Path) -> None:
+    run(clip, tiny, tmp_path / "whole", *NAMES[:5], video="out.mp4")
+    again = tmp_path / "again"
+    stopped_run(clip, tiny, again, *NAMES[:5], video="out.mp4")
+    done = run(clip, tiny, again, *NAMES[:5], video="out.mp4", resume=True)
+    assert (done.resumed, done.stopped) == (16, False)
+    whole = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
+    assert {path.name: path.read_bytes() for path in again.iterdir()} == whole
+
+
+@pytest.mark.parametrize("smooth", ["one-euro", "butterworth"])
+def test_a_run_that_is_stopped_before_its_first_frame_leaves_nothing(
+    clip: Path, tiny: TopDown, tmp_path: Path, smooth: str
+) -> None:
+    way = MotionOptions(smooth=smooth)
+    done = stopped_run(clip, tiny, tmp_path, "p.jsonl", "p.csv", video="out.mp4", chunk=1, way=way)
+    assert (done.stopped, done.frames, done.written) == (True, 0, [])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_view_ends_a_run(clip: Path, tiny: TopDown, tmp_path: Path) -> None:
+    stop, shown = StopFlag(), list[np.ndarray]()
+
+    def view(image: np.ndarray) -> None:
+        shown.append(image)
+        stop.set("quit")
+
+    done = run(clip, tiny, tmp_path, "p.csv", outputs={"view": view}, stop=stop)
+    assert (done.stopped, done.written, len(shown)) == (True, [tmp_path / "p.part.csv"], 1)
+
+
+def test_a_wait_for_frames_ends_when_the_run_is_stopped(clip: Path, tiny: TopDown, tmp_path: Path) -> None:
+    """As for a camera or a pipe that gives no more."""
+    stop, silent = StopFlag(), threading.Event()
+
+    class Waiting(VideoReader):
+        def __iter__(self) -> Iterator[VideoFrame]:
+            yield from islice(super().__iter__(), 16)
+            stop.set("terminate")  # calls `stop` below
+            assert silent.wait(60)
+
+        def stop(self) -> None:
+            silent.set()
+
+    done = annotate_clip(partial(Waiting, clip), tiny, ClipOutputs(tmp_path / "out.mp4"), PoseHeader(), stop=stop)
+    assert done.stopped
+
+
+def test_an_interrupt_that_is_raised_leaves_json_lines_only(clip: Path, tiny: TopDown, tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(clip, Failing(tiny, KeyboardInterrupt()), tmp_path, *NAMES[:5], video="out.mp4")
+    assert [path.name for path in tmp_path.iterdir()] == ["p.jsonl"]
+    assert len(list(formats.read_pose_file(tmp_path / "p.jsonl")[1])) == 16
 
 
 class Closing(VideoReader):
@@ -232,9 +322,10 @@ def test_what_a_killed_run_left_goes_with_the_next_one(clip: Path, tiny: TopDown
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     (tmp_path / "of").mkdir()
-    left = ("p.json", "p.trc", "p.trc.k2x", "out.mp4", "out.mp4.images.mp4")
+    left = ("p.part.trc.k2x", "out.mp4", "out.part.mp4", "out.mp4.images.mp4")
     for name in (*left, f"of/.{gone.pid}.clip_{0:012d}_keypoints.json"):
         (tmp_path / (name if "/" in name else f".{gone.pid}.{name}")).touch()
+    (tmp_path / "p.part.json").write_text("half")
     run(clip, tiny, tmp_path, "p.json", "p.trc", "of/", video="out.mp4")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["of", "out.mp4", "p.json", "p.trc"]
     assert len(list((tmp_path / "of").iterdir())) == FRAMES
@@ -274,10 +365,18 @@ def test_of_two_line_files_one_is_resumed_and_the_other_written_anew(clip: Path,
 
 
 def test_detection_keeps_its_rhythm_over_chunks(clip: Path, tiny: TopDown, tmp_path: Path) -> None:
-    watched = Watched(tiny)
-    watched.estimate = tiny.estimate  # type: ignore[attr-defined]
-    run(clip, DetectEveryN(watched, 10), tmp_path, "p.jsonl", way=MotionOptions(detect_every=10))  # type: ignore[arg-type]
-    assert watched.seen == [0, 10, 20, 30]
+    seen: list[int] = []
+
+    def detect(frames: Sequence[Frame]) -> list[Boxes]:
+        seen.extend(frame.index for frame in frames)
+        return tiny.detector(frames)
+
+    for estimator in (replace(tiny, detector=detect), TopPeople(replace(tiny, detector=detect))):
+        run(clip, estimator, tmp_path, "p.jsonl", way=MotionOptions(detect_every=10))
+        assert seen == [0, 10, 20, 30]
+        seen.clear()
+    with pytest.raises(UsageError, match="bottom-up weights have none"):
+        run(clip, Watched(tiny), tmp_path, "p.jsonl", way=MotionOptions(detect_every=2))
 
 
 def test_nobody_is_lost_when_smoothing_has_no_identities() -> None:

@@ -19,6 +19,7 @@ from hrpose_cli.formats.losses import LOSSES
 from hrpose_cli.formats.pose_file import POSE_FORMATS, PoseFile, find_format, open_writer, open_writers, read_pose_file
 from hrpose_cli.poses import FramePoses, PoseHeader
 from hrpose_cli.skeletons import SKELETONS, Skeleton
+from hrpose_cli.threads import StopFlag
 from tests.formats.builders import FILES, HEADER, READABLE, at, clip, poses, renamed, same, save
 
 
@@ -140,15 +141,15 @@ def test_open_writers_pass_the_options_on_and_keep_what_came_before_an_error(tmp
     files = [PoseFile(tmp_path / "a.trc", "trc", {"metres_per_pixel": 0.01}), PoseFile(tmp_path / "a.csv", "csv")]
 
     def run() -> None:
-        with open_writers(files, HEADER) as writers:
+        with open_writers(files, HEADER, StopFlag()) as writers:
             for frame_poses in ended(OSError("the encoder's")):
                 for writer in writers:
                     writer.write(frame_poses)
 
     with pytest.raises(OSError, match="the encoder's"):
         run()
-    assert [len(each.people) for each in read_pose_file(tmp_path / "a.csv")[1]] == [1, 2]
-    assert "\tm\t" in (tmp_path / "a_track7.trc").read_text()
+    assert [len(each.people) for each in read_pose_file(tmp_path / "a.part.csv")[1]] == [1, 2]
+    assert "\tm\t" in (tmp_path / "a.part_track7.trc").read_text()
 
 
 def test_open_writer_removes_the_temporary_file_of_a_killed_run(tmp_path: Path) -> None:
@@ -187,24 +188,44 @@ def ended(error: BaseException) -> Iterator[FramePoses]:
     raise error
 
 
+def written_files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
 @pytest.mark.parametrize("name", list(POSE_FORMATS))
-def test_ctrl_c_keeps_what_was_done(tmp_path: Path, name: str) -> None:
-    with pytest.raises(KeyboardInterrupt):
-        save(tmp_path / "stopped" / FILES[name], ended(KeyboardInterrupt()), format=name)
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_run_that_ends_early_keeps_its_frames_under_the_part_name(tmp_path: Path, name: str, fails: bool) -> None:
+    def records() -> Iterator[FramePoses]:
+        yield from clip(1, 2)
+        if fails:
+            raise MemoryError
+        stop.set("interrupt")
+        yield from clip(1, 2, 1)[2:]
+
+    stop = StopFlag()
+    with suppress(MemoryError):
+        save(tmp_path / "early" / FILES[name], stop.until(records()), format=name, stop=stop)
     save(tmp_path / "done" / FILES[name], clip(1, 2), format=name)
-    stopped, done = (sorted((tmp_path / d).rglob("*.*")) for d in ("stopped", "done"))
-    assert [p.name for p in stopped] == [p.name for p in done]
-    assert [p.read_bytes() for p in stopped] == [p.read_bytes() for p in done]
+    early, done = written_files(tmp_path / "early"), written_files(tmp_path / "done")
+    assert [p.read_bytes() for p in early] == [p.read_bytes() for p in done]
+    part = "" if name in {"jsonl", "openpose"} else ".part"
+    assert [p.name for p in early] == [p.name.replace("a", f"a{part}", 1) for p in done]
+    save(tmp_path / "early" / FILES[name], clip(1, 2), format=name)
+    assert [p.name for p in written_files(tmp_path / "early")] == [p.name for p in done]
 
 
 @pytest.mark.parametrize("name", ["coco", "csv", "npz", "trc"])
 @pytest.mark.parametrize("before", [None, b"an earlier run"])
-def test_other_ends_leave_no_half_file(tmp_path: Path, name: str, before: bytes | None) -> None:
+def test_an_interrupt_that_is_raised_and_a_failure_before_the_first_frame_leave_nothing(
+    tmp_path: Path, name: str, before: bytes | None
+) -> None:
     path = tmp_path / FILES[name]
     if before:
         path.write_bytes(before)
-    with pytest.raises(OSError, match="the encoder's"):
-        save(path, ended(OSError("the encoder's")))
+    with pytest.raises(KeyboardInterrupt):
+        save(path, ended(KeyboardInterrupt()))
+    with pytest.raises(OSError, match="the encoder's"), open_writer(path, HEADER, format=name):
+        raise OSError("the encoder's")
     assert [p.read_bytes() for p in tmp_path.iterdir()] == ([before] if before else [])
 
 

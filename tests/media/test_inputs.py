@@ -117,7 +117,7 @@ def test_what_is_assumed_of_images_is_said(tmp_path: Path) -> None:
     with open_clip(str(folder / "img_%d.png"), trim=(Fraction(1, 30), None)) as source:
         assert [(f.pts, f.index) for f in source] == [(0, 1), (1, 2)]
     assert source.clip.rate == 30
-    assert source.notes[0] == "images have no times: taken as 30 a second"
+    assert source.notes[0] == "images have no times: taken as 30 per second"
     assert source.notes[1].startswith("2 numbers are missing")
     (folder / "img_6.heic").touch()
     with open_clip(str(folder)) as source:

@@ -19,6 +19,7 @@ from hrpose_cli.media.encoding import Encoding
 from hrpose_cli.media.upright import interleave_rgb, rgb_options
 from hrpose_cli.media.video_reader import VideoReader
 from hrpose_cli.media.video_writer import VideoWriter
+from hrpose_cli.threads import StopFlag
 from tests.media.clips import MS, copy, ffmpeg, film, image, packets, times
 
 # Reading
@@ -337,68 +338,65 @@ def process(sink: VideoWriter) -> "subprocess.Popen[bytes]":
     return sink._pipe._ffmpeg._process
 
 
-def break_off(path: Path, out: Path, after: int, stop: Callable[[VideoWriter], None]) -> VideoWriter:
-    """Copy `after` frames, then `stop`."""
-    with VideoReader(path) as source, VideoWriter(out, source.clip) as sink:
-        for frame in source:
+def break_off(path: Path, out: Path, after: int, end: Callable[[VideoWriter], None], stop: StopFlag) -> VideoWriter:
+    """Copy `after` frames, then `end`."""
+    with VideoReader(path) as source, VideoWriter(out, source.clip, stop=stop) as sink:
+        for frame in stop.until(source):
             if frame.index == after:
-                stop(sink)
+                end(sink)
             sink.write(frame.image, frame.pts)
+            if frame.index + 1 == after:
+                assert os.name == "nt" or os.getsid(process(sink).pid) != os.getsid(0)  # Ctrl-C does not reach it
     return sink
 
 
-def stop_by(error: type[BaseException], half: bytes = b"") -> Callable[[VideoWriter], None]:
-    def stop(sink: VideoWriter) -> None:
-        assert os.name == "nt" or sink._pipe is None or os.getsid(process(sink).pid) != os.getsid(0)
-        if half and sink._pipe:
-            sink._pipe._ffmpeg.stdin.write(half)
+def stop_by(error: type[BaseException]) -> Callable[[VideoWriter], None]:
+    def stop(_: VideoWriter) -> None:
         raise error
 
     return stop
 
 
-@pytest.mark.parametrize(
-    ("error", "half"), [(KeyboardInterrupt, b""), (GeneratorExit, b""), (KeyboardInterrupt, b"half a frame")]
-)
-def test_ctrl_c_leaves_a_playable_clip(plain: Path, tmp_path: Path, error: type[BaseException], half: bytes) -> None:
-    with pytest.raises(error):
-        break_off(plain, tmp_path / "out.mp4", 20, stop_by(error, half))
-    assert times(tmp_path / "out.mp4") == [Fraction(i, 25) for i in range(20)]
-    old, new = packets(plain)[0], packets(tmp_path / "out.mp4")[0]
+def test_a_stopped_writer_leaves_a_playable_part(plain: Path, tmp_path: Path) -> None:
+    (tmp_path / "out.mp4").write_bytes(b"an earlier run")
+    stop = StopFlag()
+    with VideoReader(plain) as source, VideoWriter(tmp_path / "out.mp4", source.clip, stop=stop) as sink:
+        for frame in stop.until(source):
+            sink.write(frame.image, frame.pts)
+            if frame.index == 19:
+                stop.set("interrupt")
+    assert sink.written == tmp_path / "out.part.mp4"
+    assert times(sink.written) == [Fraction(i, 25) for i in range(20)]
+    old, new = packets(plain)[0], packets(sink.written)[0]
     assert new == old[: len(new)]
     assert 0.75 < new[-1][1] < 0.8  # the audio ends with the images
-    assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out.mp4", "out.part.mp4"]
+    assert (tmp_path / "out.mp4").read_bytes() == b"an earlier run"
+    assert copy(plain, tmp_path / "out.mp4").written == tmp_path / "out.mp4"
+    assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"]  # complete now, and the part is gone
 
 
-def test_ctrl_c_while_the_file_is_finished_is_obeyed_the_second_time(
-    plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from hrpose_cli.media import mux as join
-    from hrpose_cli.media import video_writer as sink
-
-    interrupts = [KeyboardInterrupt()]
-
-    def interrupted(*arguments: object, **options: object) -> list[str]:
-        if interrupts:
-            raise interrupts.pop()
-        return join.mux_clip(*arguments, **options)  # type: ignore[arg-type]
-
-    monkeypatch.setattr(sink, "mux_clip", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        copy(plain, tmp_path / "out.mp4")
+def test_a_flag_that_is_set_while_the_file_is_finished_is_too_late(plain: Path, tmp_path: Path) -> None:
+    stop = StopFlag()
+    with VideoReader(plain) as source, VideoWriter(tmp_path / "out.mp4", source.clip, stop=stop) as sink:
+        for frame in stop.until(source):
+            sink.write(frame.image, frame.pts)
+        stop.set("interrupt")
     assert len(times(tmp_path / "out.mp4")) == 50
-    interrupts += [KeyboardInterrupt(), KeyboardInterrupt()]  # but the second one is obeyed
-    with pytest.raises(KeyboardInterrupt):
-        copy(plain, tmp_path / "other.mp4")
     assert [p.name for p in tmp_path.iterdir()] == ["out.mp4"]
 
 
-@pytest.mark.parametrize(("error", "after"), [(ValueError, 5), (KeyboardInterrupt, 0)])
-def test_an_error_or_no_frame_leaves_nothing(
-    plain: Path, tmp_path: Path, error: type[BaseException], after: int
-) -> None:
+def test_stopped_before_the_first_frame_nothing_is_left(plain: Path, tmp_path: Path) -> None:
+    stop = StopFlag()
+    stop.set("quit")
+    assert break_off(plain, tmp_path / "out.mp4", 0, pytest.fail, stop).written is None
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("error", "after"), [(ValueError, 5), (KeyboardInterrupt, 0), (KeyboardInterrupt, 5)])
+def test_an_exception_leaves_nothing(plain: Path, tmp_path: Path, error: type[BaseException], after: int) -> None:
     with pytest.raises(error):
-        break_off(plain, tmp_path / "out.mp4", after, stop_by(error))
+        break_off(plain, tmp_path / "out.mp4", after, stop_by(error), StopFlag())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -411,7 +409,7 @@ def test_a_killed_encoder_is_an_error_and_leaves_nothing(plain: Path, tmp_path: 
         killed[0].wait()
 
     with pytest.raises(MediaError, match="ffmpeg stopped early"):
-        break_off(plain, tmp_path / "out.mp4", 10, kill)
+        break_off(plain, tmp_path / "out.mp4", 10, kill, StopFlag())
     assert killed[0].poll() is not None
     assert list(tmp_path.iterdir()) == []
 
@@ -419,10 +417,11 @@ def test_a_killed_encoder_is_an_error_and_leaves_nothing(plain: Path, tmp_path: 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
 def test_a_full_disk_is_one_line_and_leaves_nothing(plain: Path, tmp_path: Path) -> None:
     def fill(sink: VideoWriter) -> None:
+        sink._images.unlink()
         sink._images.symlink_to("/dev/full")
 
     with pytest.raises(MediaError, match="No space left on device") as caught:
-        break_off(plain, tmp_path / "out.mp4", 0, fill)
+        break_off(plain, tmp_path / "out.mp4", 0, fill, StopFlag())
     assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
@@ -484,6 +483,10 @@ def test_names_that_cannot_be_written(plain: Path, tmp_path: Path) -> None:
                 VideoWriter(path, source.clip)
         with pytest.raises(MediaError, match="cannot be written"):
             VideoWriter(tmp_path / "file" / "x.mp4", source.clip)
+    part = film(tmp_path / "b.part.mp4", 2)
+    with VideoReader(part) as source, pytest.raises(UsageError, match="is the input"):
+        VideoWriter(tmp_path / "b.mp4", source.clip)  # which is called like the input until it is complete
+    part.unlink()
     with pytest.raises(MediaError, match="not one frame"), VideoWriter(tmp_path / "x.mp4", source.clip):
         pass
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder.mp4"]
