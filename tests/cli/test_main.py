@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from hrpose_cli import __version__
@@ -24,6 +25,17 @@ def test_help_ends_with_an_example(command: list[str]) -> None:
     result = CliRunner().invoke(app, [*command, "--help"])
     assert result.exit_code == 0
     assert "Example: hrpose " + " ".join(command[:1]) in result.output.rstrip().splitlines()[-1]
+
+
+def parameters(command: Any) -> list[Any]:
+    """The options and arguments of a command and of those below it."""
+    return [*command.params, *(p for each in getattr(command, "commands", {}).values() for p in parameters(each))]
+
+
+def test_help_of_every_option_and_argument_is_a_sentence() -> None:
+    found = parameters(typer.main.get_command(app))
+    assert len(found) > 100
+    assert [p.name for p in found if not re.fullmatch(r"\S.*\.", p.help or "")] == []
 
 
 def test_version_names_torch_openvino_and_the_device() -> None:
