@@ -54,7 +54,7 @@ def evaluate(
             rich_help_panel=OUTPUT,
         ),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N images.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N images.", show_default="all")] = None,
     ablation: Annotated[
         Literal["decode"] | None,
         typer.Option(help="decode: compare arg-max, quarter-offset and DARK decoding, one row each."),
@@ -64,7 +64,7 @@ def evaluate(
         typer.Option(
             help="Model name from `hrpose weights list`, or path to a weights file. Repeatable, for a table.",
             rich_help_panel=MODEL,
-            show_default="default",
+            show_default="default, the best embedded model",
         ),
     ] = None,
     settings: Settings = _SETTINGS,

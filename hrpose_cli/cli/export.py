@@ -48,7 +48,9 @@ def export(
     images: Annotated[
         Path | None, typer.Option(help="Folder of the images.", show_default="searched for beside --gt")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N images of --gt.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Use only the first N images of --gt.", show_default="all")
+    ] = None,
     quiet: opt.Quiet = False,
 ) -> None:
     """Export a net to another runtime, run it there, and measure how far it is from PyTorch in fp32."""

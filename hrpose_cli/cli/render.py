@@ -24,11 +24,11 @@ def render(
     drawing: DrawOptions,
     format: Annotated[
         str | None,
-        typer.Option(help="Format of POSES if its name gives none: coco, jsonl, csv, npz or openpose."),
+        typer.Option(help="Format of the pose file if its name gives none: coco, jsonl, csv, npz or openpose."),
     ] = None,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Draw saved poses onto their clip."""
+    """Draw saved poses onto their clip, without running a net."""
     from hrpose_cli.cli import clips
     from hrpose_cli.cli.outputs import build_style
     from hrpose_cli.cli.report import Report
