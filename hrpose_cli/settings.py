@@ -67,63 +67,73 @@ def _parse_batch_size(text: str) -> int | None:
     return None if text == "auto" else int(text)
 
 
-Device = Annotated[str, Option("Device: auto, cpu, cuda, cuda:N or mps.", MODEL)]
+Device = Annotated[str, Option("Device: cpu, cuda, cuda:N or mps; auto: a GPU if there is one.", MODEL)]
 
 
 @dataclass(frozen=True)
 class Settings:
     """All that decides which poses are found; the keyword arguments of `PoseEstimator`."""
 
-    weights: Annotated[str, Option("Model name from `hrpose weights list`, or path to a weights file.", MODEL)] = (
-        "default"
-    )
+    weights: Annotated[
+        str,
+        Option(
+            "Model name from `hrpose weights list`, or path to a weights file.",
+            MODEL,
+            shown="default, the best embedded model",
+        ),
+    ] = "default"
     like: Annotated[
         str | None,
-        Option("For unknown weights: the listed model whose architecture and preprocessing they share.", MODEL),
+        Option(
+            "For a weights file without metadata: the listed model of the same architecture and preprocessing.", MODEL
+        ),
     ] = None
     detector: Annotated[
         str,
         Option(
-            "Bundled detector; path to an ultralytics YOLO .pt (a pickle, which can run code: use only files you "
-            "trust); or none, to treat every image as one person.",
+            "Name of the embedded detector; path to an ultralytics YOLO .pt file (a pickle, which can run code: use "
+            "only files you trust); or none, to treat every image as one person.",
             MODEL,
         ),
     ] = "person-yolo11n"
     boxes: Annotated[
-        str | None, Option("COCO detections or annotations whose boxes replace the detector's.", MODEL)
+        str | None, Option("COCO detection or annotation file whose boxes replace the detector's.", MODEL)
     ] = None
     device: Device = "auto"
     backend: Annotated[
         Literal["auto", "torch", "openvino", "onnx"],
-        Option("Inference backend; auto: OpenVINO on a CPU, otherwise PyTorch.", MODEL),
+        Option("Inference backend; auto: OpenVINO on a CPU if it is installed, otherwise PyTorch.", MODEL),
     ] = "auto"
     precision: Annotated[
         Literal["auto", "fp32", "fp16", "bf16", "int8"],
-        Option("Inference precision; auto: the fastest that costs no accuracy.", MODEL),
+        Option(
+            "Inference precision; auto: the fastest that keeps 99 % of the keypoints within half a pixel of fp32.",
+            MODEL,
+        ),
     ] = "auto"
     decode: Annotated[
         Literal["argmax", "quarter", "dark", "udp"] | None,
-        Option("Heatmap decoding; default: the one the weights were trained for.", MODEL),
+        Option("Method that turns heatmaps into keypoints.", MODEL, shown="the one that the weights were trained for"),
     ] = None
     flip_test: Annotated[
         bool,
         Option(
-            "Average with the result for the mirrored image; takes twice as long.",
+            "Average the heatmaps with those of the mirrored crop or image; doubles the work of the net.",
             MODEL,
             names=("--flip-test/--no-flip-test",),
         ),
     ] = False
     crop: Annotated[
         Literal["context", "pad"],
-        Option("Fill the crop around a box with the surrounding image (context) or with black (pad).", MODEL),
+        Option("Fill the crop outside the box with the surrounding image (context) or with black (pad).", MODEL),
     ] = "context"
     batch_size: Annotated[
         int | None,
         Option("Crops per batch; auto: sized to the free memory.", MODEL, shown="auto", parse=_parse_batch_size),
     ] = None
-    box_score: Annotated[float, Option("Drop detected boxes that score less.", _PEOPLE, 0, 1)] = 0.25
+    box_score: Annotated[float, Option("Drop detected boxes that score less than this.", _PEOPLE, 0, 1)] = 0.25
     nms_oks: Annotated[
-        float, Option("Drop duplicate people whose OKS exceeds this; 1 keeps everyone.", _PEOPLE, 0, 1)
+        float, Option("Keep only the better of two skeletons whose OKS exceeds this; 1 keeps both.", _PEOPLE, 0, 1)
     ] = 0.7
     decode_limit: Annotated[
         float | None,  # None: no limit
@@ -138,7 +148,10 @@ class Settings:
     ] = 1.0
     method: Annotated[
         Literal["auto", "top-down", "bottom-up"],
-        Option("top-down (detect, then pose) or bottom-up; auto: given by the weights.", MODEL),
+        Option(
+            "Method: top-down (one crop per person) or bottom-up (whole image); auto: that of the weights.",
+            MODEL,
+        ),
     ] = "auto"
     scales: Annotated[
         tuple[float, ...],
@@ -171,10 +184,17 @@ class Settings:
 class PeopleOptions:
     """The people and keypoints that count among those that are found."""
 
-    min_score: Annotated[float, Option("Drop people who score less.", _PEOPLE, 0, 1)] = 0.0
+    min_score: Annotated[
+        float, Option("Drop people who score less (box score times mean keypoint score).", _PEOPLE, 0, 1)
+    ] = 0.0
     max_people: Annotated[
         int | None,
-        Option("Keep the best N people of every image or frame (this does not follow one person).", _PEOPLE, 1),
+        Option(
+            "Keep the N people with the highest scores in each image or frame; does not follow one person.",
+            _PEOPLE,
+            1,
+            shown="all",
+        ),
     ] = None
     keypoint_score: Annotated[
         float, Option("Keypoints below this score are not drawn and get v=1 in COCO JSON.", _PEOPLE, 0, 1)
@@ -188,18 +208,20 @@ class MotionOptions:
     every: Annotated[int, Option("Estimate poses in every Nth frame only.", _MOTION, 1)] = 1
     interpolation: Annotated[
         Literal["linear", "hold"],
-        Option("Poses of the frames that --every skips: interpolated, or held from the frame before.", _MOTION),
+        Option(
+            "Poses of the frames that --every skips: interpolated (linear), or repeated from the last (hold).", _MOTION
+        ),
     ] = "linear"
     detect_every: Annotated[
         int,
-        Option("Run the detector on every Nth processed frame; track by keypoints in between.", _MOTION, 1),
+        Option("Run the detector on every Nth processed frame; in between, crops follow the keypoints.", _MOTION, 1),
     ] = 1
     track: Annotated[bool, Option("Give each person a track id that lasts from frame to frame.", _MOTION)] = True
     smooth: Annotated[
         Literal["none", "one-euro", "butterworth"] | None,  # None becomes the default in `__post_init__`
         Option(
-            "one-euro: causal One-Euro filter; butterworth: second-order Butterworth low-pass, forwards and backwards "
-            "(zero lag), over whole tracks, which are held in memory.",
+            "Filter of the keypoints over time. one-euro: causal One-Euro filter; butterworth: second-order "
+            "Butterworth low-pass, forwards and backwards (zero lag), over whole tracks, which are held in memory.",
             _MOTION,
             shown="one-euro; none without tracking",
         ),
@@ -207,7 +229,7 @@ class MotionOptions:
     cutoff: Annotated[
         float | None,
         Option(
-            "Cut-off frequency in Hz; one-euro: that of keypoints at rest.",
+            "Cut-off frequency of the filter in Hz (one-euro: at rest).",
             _MOTION,
             0.01,
             shown="one-euro 0.5; butterworth 6",
@@ -234,17 +256,18 @@ class DrawOptions:
     """The look of the drawn people."""
 
     background: Annotated[
-        Literal["keep", "black", "transparent"], Option("What the skeletons are drawn on.", OUTPUT)
+        Literal["keep", "black", "transparent"],
+        Option("Background of the skeletons: keep the image, or black, or transparent.", OUTPUT),
     ] = "keep"
     color: Annotated[
         Literal["person", "side"] | None,
         Option(
-            "person: one colour per person; side: left blue, right orange, middle yellow.",
+            "Colours: one per person (person), or left blue, right orange, middle yellow (side).",
             OUTPUT,
             shown="person in tracked clips, otherwise side",
         ),
     ] = None
-    draw_boxes: Annotated[bool, Option("Draw the boxes.", OUTPUT)] = False
+    draw_boxes: Annotated[bool, Option("Draw the box of each person.", OUTPUT)] = False
     draw_scores: Annotated[bool, Option("Label each person with their score, and in clips their track id.", OUTPUT)] = (
         False
     )
@@ -257,8 +280,8 @@ class PoseNames:
     poses: Annotated[
         tuple[str, ...],
         Option(
-            "Pose file of all images: .jsonl, .json (COCO), .csv, .npz, or FOLDER/ (OpenPose); - prints JSON Lines. "
-            "Repeatable.",
+            "Pose file of all images: .jsonl, .json (COCO), .csv, .npz, or FOLDER/ (OpenPose); - prints JSON Lines; a "
+            "bare suffix (.csv) stands for poses.csv. Repeatable.",
             OUTPUT,
             parse=tuple,
             given=list[str],
@@ -284,7 +307,7 @@ class ClipPoseNames(PoseNames):
         tuple[str, ...],
         Option(
             "Pose file: .jsonl, .json (COCO), .csv, .npz, .trc, or FOLDER/ (OpenPose); - prints JSON Lines; a bare "
-            "suffix (.csv) reuses the clip's name. Repeatable.",
+            "suffix (.csv) stands for NAME.pose.csv. Repeatable.",
             OUTPUT,
             parse=tuple,
             given=list[str],
@@ -295,7 +318,12 @@ class ClipPoseNames(PoseNames):
         str | None,
         Option("Format of a --poses file whose name gives none: coco, jsonl, csv, npz, trc or openpose.", OUTPUT),
     ] = None
-    metres_per_pixel: Annotated[float | None, Option("Write TRC in metres instead of pixels.", OUTPUT, 1e-9)] = None
+    metres_per_pixel: Annotated[
+        float | None,
+        Option(
+            "Size of a pixel at the person's distance, in metres; TRC is then in metres, not in pixels.", OUTPUT, 1e-9
+        ),
+    ] = None
 
 
 @dataclass(frozen=True)
@@ -305,15 +333,15 @@ class VideoOutput:
     out: Annotated[
         str | None,
         Option(
-            "Annotated clip, or a folder, which is created if needed.",
+            "Annotated clip (.mp4, .m4v, .mov, .mkv, .webm or .gif), or a folder, which is created if needed.",
             OUTPUT,
             names=("--out", "-o"),
             shown="NAME.pose.mp4 here",
         ),
     ] = None
-    no_video: Annotated[bool, Option("Write no clip.", OUTPUT)] = False
-    show: Annotated[bool, Option("Show the clip in a window while it is processed; q stops.", OUTPUT)] = False
-    side_by_side: Annotated[bool, Option("Put the source on the left of the annotated clip.", OUTPUT)] = False
+    no_video: Annotated[bool, Option("Write no annotated clip.", OUTPUT)] = False
+    show: Annotated[bool, Option("Show the annotated clip in a window during the run; q stops.", OUTPUT)] = False
+    side_by_side: Annotated[bool, Option("Put the source clip to the left of the annotated one.", OUTPUT)] = False
 
 
 @dataclass(frozen=True)
@@ -325,17 +353,33 @@ class EncodingOptions:
         Option(
             "Video codec: h264, hevc, h264_nvenc, hevc_nvenc, vp9 or prores.",
             OUTPUT,
-            shown="given by the file's suffix",
+            shown="h264; vp9 in .webm; prores in transparent .mov and .mkv",
         ),
     ] = None
-    crf: Annotated[int | None, Option("CRF: lower is better quality (H.264 default 20).", OUTPUT, 0, 63)] = None
-    preset: Annotated[str | None, Option("Speed preset of the encoder (H.264 default veryfast).", OUTPUT)] = None
-    scale: Annotated[str | None, Option("Size of the annotated clip: a factor, or WIDTHxHEIGHT.", OUTPUT)] = None
+    crf: Annotated[
+        int | None,
+        Option(
+            "Constant rate factor; lower means better quality and larger files.",
+            OUTPUT,
+            0,
+            63,
+            shown="h264 20, hevc 24, h264_nvenc 23, hevc_nvenc 26, vp9 31",
+        ),
+    ] = None
+    preset: Annotated[
+        str | None,
+        Option("Speed preset, in the encoder's own words.", OUTPUT, shown="h264 and hevc veryfast, nvenc p5, vp9 4"),
+    ] = None
+    scale: Annotated[
+        str | None, Option("Size of the annotated clip: a factor, or WIDTHxHEIGHT.", OUTPUT, shown="1")
+    ] = None
 
 
 @dataclass(frozen=True)
 class ClipOptions:
     """The part of a clip that is read, and its rate."""
 
-    trim: Annotated[str | None, Option("Part of the clip: START:END in seconds; either may be omitted.")] = None
-    rate: Annotated[float | None, Option("Frames per second of a folder of images.", None, 0.01)] = None
+    trim: Annotated[
+        str | None, Option("Part of the clip to read: START:END in seconds; either may be omitted.", shown="all")
+    ] = None
+    rate: Annotated[float | None, Option("Frames per second of numbered images.", None, 0.01, shown="30")] = None

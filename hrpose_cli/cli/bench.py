@@ -27,21 +27,20 @@ def bench(
     people: Annotated[
         str | None,
         typer.Option(
-            help="Synthetic people per frame, separated by commas; top-down only.", show_default="0,1,5,20,50"
+            help="Numbers of synthetic people per frame, separated by commas; top-down only.",
+            show_default="0,1,5,20,50",
         ),
     ] = None,
     video: Annotated[
-        Path | None, typer.Option(help="Clip whose first frames are used.", show_default="a bundled one")
+        Path | None, typer.Option(help="Clip whose first frames are used.", show_default="samples/walk.mp4")
     ] = None,
-    seconds: Annotated[
-        float, typer.Option(min=0.1, help="Approximate duration of the run for each number of people.")
-    ] = 5.0,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Approximate seconds for each number of people.")] = 5.0,
     json: Annotated[
         Path | None, typer.Option(help="Write all numbers to this file; - prints them instead of a table.")
     ] = None,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Measure frames per second from file to file, and the time of each stage, by people per frame."""
+    """Measure frames per second from file to file, and the time of each stage, for several numbers of people."""
     from hrpose_cli.api import build_estimator, provenance
     from hrpose_cli.bench import measure_speed
     from hrpose_cli.cli.report import Report, describe_net

@@ -25,7 +25,11 @@ def convert(
         typer.Option(help="Format of OUT: coco, jsonl, csv, npz, trc or openpose.", show_default="by its name"),
     ] = None,
     metres_per_pixel: Annotated[
-        float | None, typer.Option(min=1e-9, help="Write TRC in metres instead of pixels.")
+        float | None,
+        typer.Option(
+            min=1e-9,
+            help="Size of a pixel at the person's distance, in metres; TRC is then in metres, not in pixels.",
+        ),
     ] = None,
     quiet: opt.Quiet = False,
 ) -> None:

@@ -24,7 +24,8 @@ def evaluate(
     gt: Annotated[
         Path,
         typer.Option(
-            help="Annotations: person_keypoints_*.json of COCO; for pckh valid.json of MPII beside its gt_valid.mat."
+            help="Annotation file, such as COCO's person_keypoints_val2017.json; for pckh, MPII's valid.json with its "
+            "gt_valid.mat beside it."
         ),
     ],
     images: Annotated[
@@ -32,12 +33,19 @@ def evaluate(
     ] = None,
     boxes: Annotated[
         str | None,
-        typer.Option(help="gt, detector, or a COCO detection file.", show_default="gt; for bbox: detector"),
+        typer.Option(
+            help="Boxes: gt (of the ground truth), detector, or a COCO detection file.",
+            show_default="gt; for bbox: detector",
+        ),
     ] = None,
-    predictions: Annotated[Path | None, typer.Option(help="COCO results to score; no net runs.")] = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="COCO results list to score (pckh: also pred.mat); no net runs.")
+    ] = None,
     metric: Annotated[
         Literal["coco", "pckh", "crowdpose", "ochuman", "bbox"],
-        typer.Option(help="AP of COCO, CrowdPose or OCHuman, PCKh of MPII, or AP of the detector's boxes (bbox)."),
+        typer.Option(
+            help="Metric: AP of COCO, CrowdPose or OCHuman, PCKh of MPII, or AP of the detector's boxes (bbox)."
+        ),
     ] = "coco",
     save: Annotated[
         Path | None,
@@ -46,17 +54,17 @@ def evaluate(
             rich_help_panel=OUTPUT,
         ),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N images.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N images.", show_default="all")] = None,
     ablation: Annotated[
         Literal["decode"] | None,
-        typer.Option(help="Compare arg-max, quarter-offset and DARK decoding in a table, one row each."),
+        typer.Option(help="decode: compare arg-max, quarter-offset and DARK decoding, one row each."),
     ] = None,
     weights: Annotated[
         list[str] | None,
         typer.Option(
             help="Model name from `hrpose weights list`, or path to a weights file. Repeatable, for a table.",
             rich_help_panel=MODEL,
-            show_default="default",
+            show_default="default, the best embedded model",
         ),
     ] = None,
     settings: Settings = _SETTINGS,

@@ -34,21 +34,23 @@ def export(
     ] = "fp32",
     calibrate: Annotated[
         Path | None,
-        typer.Option(help="For int8: images or COCO annotations used to calibrate the int8 ranges."),
+        typer.Option(help="Folder of images, or COCO annotations, whose people calibrate int8; needed for int8 only."),
     ] = None,
     batch: Annotated[
-        int | None, typer.Option(min=1, help="Crops per call.", show_default="1; int8: any number")
+        int | None, typer.Option(min=1, help="Number of crops per call.", show_default="1; int8: any number")
     ] = None,
     dynamic_batch: Annotated[
         bool, typer.Option("--dynamic-batch", help="Accept any number of crops per call.")
     ] = False,
     gt: Annotated[
-        Path | None, typer.Option(help="COCO annotations: compare on the crops of their people as well, with AP.")
+        Path | None, typer.Option(help="COCO annotations: compare on the crops of their people too, and compare AP.")
     ] = None,
     images: Annotated[
         Path | None, typer.Option(help="Folder of the images.", show_default="searched for beside --gt")
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N images of --gt.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Use only the first N images of --gt.", show_default="all")
+    ] = None,
     quiet: opt.Quiet = False,
 ) -> None:
     """Export a net to another runtime, run it there, and measure how far it is from PyTorch in fp32."""

@@ -119,7 +119,13 @@ app = typer.Typer(
 @app.callback(epilog="Example: hrpose image photo.jpg")
 def _main(
     _: Annotated[
-        bool, typer.Option("--version", help="Print the version and exit.", callback=_print_version, is_eager=True)
+        bool,
+        typer.Option(
+            "--version",
+            help="Print the version, those of torch and OpenVINO, and the device, and exit.",
+            callback=_print_version,
+            is_eager=True,
+        ),
     ] = False,
 ) -> None:
     """Find the people in images and video and give each a skeleton."""

@@ -13,8 +13,10 @@ from hrpose_cli.settings import ClipOptions, DrawOptions, EncodingOptions, Peopl
 
 @opt.spread_options(leave_out=("no_video", "min_score", "max_people"))
 def render(
-    poses: Annotated[Path, typer.Argument(help="Pose file: .jsonl, .json, .csv, .npz or an OpenPose folder.")],
-    clip: Annotated[str, typer.Argument(help="The clip that the poses were estimated from.")],
+    poses: Annotated[
+        Path, typer.Argument(help="Pose file: .jsonl, .json (COCO), .csv, .npz, or a folder of OpenPose JSON files.")
+    ],
+    clip: Annotated[str, typer.Argument(help="Clip that the poses were estimated from.")],
     output: VideoOutput,
     encoding: EncodingOptions,
     reading: ClipOptions,
@@ -22,11 +24,11 @@ def render(
     drawing: DrawOptions,
     format: Annotated[
         str | None,
-        typer.Option(help="Format of POSES where its name gives none: coco, jsonl, csv, npz or openpose."),
+        typer.Option(help="Format of the pose file if its name gives none: coco, jsonl, csv, npz or openpose."),
     ] = None,
     quiet: opt.Quiet = False,
 ) -> None:
-    """Draw saved poses onto their clip."""
+    """Draw saved poses onto their clip, without running a net."""
     from hrpose_cli.cli import clips
     from hrpose_cli.cli.outputs import build_style
     from hrpose_cli.cli.report import Report

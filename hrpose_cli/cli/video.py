@@ -28,7 +28,7 @@ def video(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            help="Clips, - for a pipe, a folder or pattern of numbered images, a URL, or a camera's number."
+            help="Clips, - for the standard input, folders or patterns of numbered images, URLs, or a camera's number."
         ),
     ],
     output: VideoOutput,

@@ -69,7 +69,7 @@ def _get(names: _Names) -> None:
 
 @app.command("verify", epilog="Example: hrpose weights verify")
 def _verify() -> None:
-    """Check every fetched file against its hash from when it was fetched."""
+    """Check every fetched file against the hash that was recorded when it was fetched."""
     from hrpose_cli.cli.report import Report
     from hrpose_cli.files import cache_dir
     from hrpose_cli.models import recorded_hashes
@@ -87,7 +87,7 @@ def _verify() -> None:
 
 
 @app.command("path", epilog="Example: hrpose weights path default")
-def _path(name: Annotated[str, typer.Argument(help="Model name.")] = "default") -> None:
+def _path(name: Annotated[str, typer.Argument(help="Model name from `hrpose weights list`.")] = "default") -> None:
     """Print the path of a model's file."""
     from hrpose_cli.models import find_weights
 

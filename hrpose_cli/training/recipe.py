@@ -36,10 +36,12 @@ class TrainJob:
     data: Annotated[
         tuple[str, ...],
         Option(
-            "COCO keypoint file; FILE@0.4 gives its labels a weight of 0.4. Repeatable.", parse=tuple, given=list[str]
+            "COCO keypoint file; FILE@0.4 weighs its labels by 0.4 instead of 1. Repeatable.",
+            parse=tuple,
+            given=list[str],
         ),
     ]
-    out: Annotated[Path, Option("Folder for the checkpoints, the log and the weights.", names=("--out", "-o"))]
+    out: Annotated[Path, Option("Folder for the weights, the log and the checkpoints.", names=("--out", "-o"))]
     images: Annotated[Path | None, Option("Folder of the images of --data.", shown="searched for beside each file")] = (
         None
     )
@@ -66,24 +68,29 @@ class TrainJob:
     skeleton: Annotated[Literal["coco", "crowdpose", "mpii"], Option("Skeleton of the annotated keypoints.")] = "coco"
     init: Annotated[
         str | None,
-        Option("Weights to start from: a name from `hrpose weights list`, or a file with any key names."),
+        Option(
+            "Weights to start from: a name from `hrpose weights list`, or a file (keys of the authors or of MMPose).",
+            shown="random weights",
+        ),
     ] = None
     resume: Annotated[bool, Option("Continue from the last checkpoint in --out, with the same recipe.")] = False
     val: Annotated[
         Path | None,
-        Option("COCO or CrowdPose file for validation, with flip test; top-down nets get the ground-truth boxes."),
+        Option("COCO or CrowdPose file for validation: AP with flip test, for top-down nets in ground-truth boxes."),
     ] = None
     val_images: Annotated[
         Path | None,
         Option("Folder of the images of --val.", shown="searched for beside --val and in --images"),
     ] = None
     val_every: Annotated[int, Option("Epochs between validations.", min=1)] = 5
-    save_every: Annotated[float, Option("Minutes between checkpoints; each epoch ends with one too.", min=0)] = 5
+    save_every: Annotated[float, Option("Minutes between checkpoints, beside the one after each epoch.", min=0)] = 5
     device: Device = "auto"
     teacher: Annotated[
         str | None, Option("Teacher weights: their predictions label the unlabelled keypoints.", _TOP_DOWN)
     ] = None
-    padding: Annotated[float, Option("Size of a crop relative to the person's 3:4 box.", _TOP_DOWN, 1, 2)] = 1.25
+    padding: Annotated[
+        float, Option("Size of a crop as a multiple of the box extended to its shape.", _TOP_DOWN, 1, 2)
+    ] = 1.25
     occluded: Annotated[float, Option("Loss weight of keypoints labelled as occluded.", _TOP_DOWN, 0)] = 1.0
     keypoint_weights: Annotated[bool, Option("Weigh elbows and knees by 1.2, wrists and ankles by 1.5.", _TOP_DOWN)] = (
         False
@@ -104,21 +111,29 @@ class Recipe:
 
     epochs: Annotated[float | None, Option("Passes over the data.", _RECIPE, 0)] = 210
     minutes: Annotated[
-        float | None, Option("Duration, instead of --epochs: the schedule ends with the time.", _RECIPE, 0.01)
+        float | None, Option("Duration in minutes, in place of --epochs; the schedule ends with it.", _RECIPE, 0.01)
     ] = None
     batch: Annotated[int | None, Option("Samples per batch and process.", _RECIPE, 1, shown="32; bottom-up 8")] = None
-    accumulate: Annotated[int, Option("Batches per step.", _RECIPE, 1)] = 1  # of each process
+    accumulate: Annotated[int, Option("Batches per optimizer step, in each process.", _RECIPE, 1)] = 1
     lr: Annotated[float, Option("Learning rate after the warm-up.", _RECIPE, 0)] = 1e-3
     final: float = 0.01  # fraction of the learning rate that is left at the end of a cosine
     warmup: int = 200  # steps
     schedule: Annotated[
         Literal["cosine", "step"],
-        Option("Learning-rate schedule; step: x 0.1 after 170/210 and 200/210 of the training, as for HRNet.", _RECIPE),
+        Option(
+            "Learning-rate schedule. cosine: down to 1 % of --lr; step: times 0.1 after 170/210 and 200/210, as HRNet.",
+            _RECIPE,
+        ),
     ] = "cosine"
     weight_decay: float = 1e-4
     ema_decay: Annotated[
         float,
-        Option("Decay of the moving average of the weights, which is saved; ramped up at the start.", _RECIPE, 0, 1),
+        Option(
+            "Decay of the moving average of the weights, which is validated and saved; lower in the first steps.",
+            _RECIPE,
+            0,
+            1,
+        ),
     ] = 0.999
     loss: Annotated[
         Literal["mse", "ohkm", "peaked"],
@@ -144,14 +159,17 @@ class Recipe:
     norms: Annotated[
         Literal["batch", "frozen", "sync"],
         Option(
-            "Batch-norm statistics: of each batch, frozen at their start, or shared by all processes (CUDA only).",
+            "Batch-norm statistics: of each batch, of the weights at the start (frozen), or of the batches of all "
+            "processes together (sync; CUDA only).",
             _RECIPE,
         ),
     ] = "batch"
     precision: Annotated[
         Literal["fp32", "bf16"], Option("Precision of the forward pass; the weights stay fp32.", _RECIPE)
     ] = "fp32"
-    distil: Annotated[float, Option("Loss weight of the teacher's heatmaps as a second target.", _TOP_DOWN, 0)] = 0.0
+    distil: Annotated[
+        float, Option("Loss weight of the teacher's heatmaps as a second target; 0: none.", _TOP_DOWN, 0)
+    ] = 0.0
     seed: Annotated[int, Option("Random seed.", _RECIPE, 0, 2**32 - 1)] = 0
 
     def __post_init__(self) -> None:

@@ -43,7 +43,7 @@ def rows(output: str) -> list[list[str]]:
     return [line.split() for line in output.splitlines()]
 
 
-def test_tables_and_json(run: Any, tmp_path: Path) -> None:
+def test_bench_prints_tables_and_writes_json(run: Any, tmp_path: Path) -> None:
     result = run("--json", tmp_path / "bench.json", "--people", "0,5", "--seconds", 2)
     assert result.exit_code == 0, result.output
     assert run.asked == [((0, 5), 2.0)]
@@ -59,13 +59,13 @@ def test_tables_and_json(run: Any, tmp_path: Path) -> None:
     assert said["runs"][1]["stages"] == {"decode": 0.001, "pose": 0.12345}
 
 
-def test_json_alone(run: Any) -> None:
+def test_bench_json_dash_prints_only_json(run: Any) -> None:
     result = run("--json", "-")
     assert [row["people"] for row in json.loads(result.stdout)["runs"]] == [0, 5]
     assert run.asked == [((0, 1, 5, 20, 50), 5.0)]
 
 
-def test_whole_images(run: Any, tmp_path: Path) -> None:
+def test_bench_people_is_refused_for_a_bottom_up_net(run: Any, tmp_path: Path) -> None:
     whole = ["--weights", bottom_up_file(tmp_path, "coco")]
     run(*whole)
     assert run.asked == [((None,), 5.0)]
@@ -79,5 +79,5 @@ def test_whole_images(run: Any, tmp_path: Path) -> None:
         (["--people", "-1"], "--people -1 has a number below 0"),
     ],
 )
-def test_wrong_use_is_one_line(run: Any, options: list[str], message: str) -> None:
+def test_bench_people_refuses_what_is_no_count(run: Any, options: list[str], message: str) -> None:
     assert message in wrong_usage(run(*options))

@@ -34,7 +34,7 @@ def run(*arguments: Any) -> Any:
     return CliRunner().invoke(app, ["convert", *map(str, arguments)])
 
 
-def test_nothing_to_say_where_nothing_is_lost(lines: Path, tmp_path: Path) -> None:
+def test_convert_is_silent_where_nothing_is_lost(lines: Path, tmp_path: Path) -> None:
     result = run(lines, tmp_path / "out.npz")
     assert (result.exit_code, result.output) == (0, "")
     run(tmp_path / "out.npz", tmp_path / "back.jsonl")
@@ -59,7 +59,7 @@ def test_nothing_to_say_where_nothing_is_lost(lines: Path, tmp_path: Path) -> No
         ),
     ],
 )
-def test_what_is_lost_is_said_in_one_line(lines: Path, tmp_path: Path, target: str, note: str) -> None:
+def test_convert_notes_in_one_line_what_is_lost(lines: Path, tmp_path: Path, target: str, note: str) -> None:
     result = run(lines, f"{tmp_path}/{target}")
     assert (result.exit_code, result.stdout) == (0, "")
     assert result.stderr.startswith(f"note: {note}")
@@ -67,7 +67,7 @@ def test_what_is_lost_is_said_in_one_line(lines: Path, tmp_path: Path, target: s
     assert run(lines, f"{tmp_path}/{target}", "--quiet").output == ""
 
 
-def test_what_the_input_never_said_is_not_lost_but_made(lines: Path, tmp_path: Path) -> None:
+def test_convert_notes_what_it_makes_up_for_a_poor_input(lines: Path, tmp_path: Path) -> None:
     run(lines, tmp_path / "a.csv")
     result = run(tmp_path / "a.csv", tmp_path / "b.jsonl")
     assert result.stderr == (
@@ -78,7 +78,7 @@ def test_what_the_input_never_said_is_not_lost_but_made(lines: Path, tmp_path: P
     )
 
 
-def test_the_rate_goes_through_coco(lines: Path, tmp_path: Path) -> None:
+def test_convert_keeps_the_frame_rate_through_coco(lines: Path, tmp_path: Path) -> None:
     run(lines, tmp_path / "direct.trc")
     run(lines, tmp_path / "a.json")
     run(tmp_path / "a.json", tmp_path / "through.trc")
@@ -101,7 +101,9 @@ def test_the_rate_goes_through_coco(lines: Path, tmp_path: Path) -> None:
         ),
     ],
 )
-def test_what_of_openpose_is_left_out_is_said(tmp_path: Path, count: int, more: dict[str, Any], words: str) -> None:
+def test_convert_notes_what_is_left_out_of_openpose(
+    tmp_path: Path, count: int, more: dict[str, Any], words: str
+) -> None:
     (tmp_path / "op").mkdir()
     for i, people in enumerate(([], [{"pose_keypoints_2d": [5, 6, 0.5] * count, **more}])):
         (tmp_path / "op" / f"a_{i:012d}_keypoints.json").write_text(json.dumps({"people": people}))
@@ -111,7 +113,7 @@ def test_what_of_openpose_is_left_out_is_said(tmp_path: Path, count: int, more: 
     )
 
 
-def test_what_of_ground_truth_is_left_out_is_said(lines: Path, tmp_path: Path) -> None:
+def test_convert_notes_what_is_left_out_of_ground_truth(lines: Path, tmp_path: Path) -> None:
     run(lines, tmp_path / "a.json")
     document = json.loads((tmp_path / "a.json").read_bytes())
     assert run(tmp_path / "a.json", tmp_path / "b.jsonl").stderr == ""
@@ -135,7 +137,7 @@ def test_what_of_ground_truth_is_left_out_is_said(lines: Path, tmp_path: Path) -
     )
 
 
-def test_the_format_of_the_output_can_be_said(lines: Path, tmp_path: Path) -> None:
+def test_convert_format_sets_the_output_format(lines: Path, tmp_path: Path) -> None:
     result = run(lines, "-", "--format", "coco")
     assert [entry["frame_index"] for entry in json.loads(result.stdout)["images"]] == [0, 2, 4]
     assert [json.loads(line).get("frame") for line in run(lines, "-").stdout.splitlines()] == [None, 0, 2, 4]
@@ -144,13 +146,13 @@ def test_the_format_of_the_output_can_be_said(lines: Path, tmp_path: Path) -> No
         same(got.poses, want.poses)
 
 
-def test_the_format_of_the_input_can_be_said(lines: Path, tmp_path: Path) -> None:
+def test_convert_from_sets_the_input_format(lines: Path, tmp_path: Path) -> None:
     lines.rename(tmp_path / "poses.txt")
     assert run(tmp_path / "poses.txt", tmp_path / "a.jsonl", "--from", "jsonl").output == ""
     assert (tmp_path / "a.jsonl").read_bytes() == (tmp_path / "poses.txt").read_bytes()
 
 
-def test_metres(lines: Path, tmp_path: Path) -> None:
+def test_convert_metres_per_pixel_scales_trc_and_is_refused_for_csv(lines: Path, tmp_path: Path) -> None:
     run(lines, tmp_path / "a.trc", "--metres-per-pixel", "0.01")
     assert "\tm\t" in (tmp_path / "a_track7.trc").read_text().splitlines()[2]
     assert "metres_per_pixel" in wrong_usage(run(lines, tmp_path / "a.csv", "--metres-per-pixel", "0.01"))
@@ -167,7 +169,7 @@ def test_metres(lines: Path, tmp_path: Path) -> None:
         (("torn.jsonl", "out.csv"), "ends within its first line"),
     ],
 )
-def test_failures_are_one_line(
+def test_convert_prints_each_failure_as_one_line(
     lines: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], word: str
 ) -> None:
     monkeypatch.chdir(lines.parent)
@@ -191,7 +193,7 @@ def test_failures_are_one_line(
         (("in.jsonl", "out.csv", "--from", "c3d"), "c3d is no pose format"),
     ],
 )
-def test_wrong_use_is_one_line(
+def test_convert_prints_wrong_usage_as_one_line(
     lines: Path, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], word: str
 ) -> None:
     monkeypatch.chdir(lines.parent)
@@ -199,7 +201,7 @@ def test_wrong_use_is_one_line(
     assert [p.name for p in Path().iterdir()] == ["in.jsonl"]
 
 
-def test_a_break_in_the_middle_leaves_a_part(lines: Path, tmp_path: Path) -> None:
+def test_convert_leaves_a_part_for_a_damaged_middle(lines: Path, tmp_path: Path) -> None:
     header, first, *rest = lines.read_bytes().splitlines(keepends=True)
     lines.write_bytes(b"".join([header, first, b'{"frame":2}\n', *rest]))
     assert "line 3" in clean_failure(run(lines, tmp_path / "out.json"))
@@ -207,7 +209,7 @@ def test_a_break_in_the_middle_leaves_a_part(lines: Path, tmp_path: Path) -> Non
     assert "is the input" in wrong_usage(run(tmp_path / "out.part.json", tmp_path / "out.json"))
 
 
-def test_a_torn_run_is_converted_to_where_it_came(lines: Path, tmp_path: Path) -> None:
+def test_convert_reads_an_interrupted_run_up_to_its_last_whole_line(lines: Path, tmp_path: Path) -> None:
     lines.write_bytes(lines.read_bytes()[:-9])
     run(lines, tmp_path / "out.json", "--quiet")
     assert len(json.loads((tmp_path / "out.json").read_bytes())["images"]) == 2

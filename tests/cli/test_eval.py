@@ -55,7 +55,7 @@ def numbers(output: str) -> list[float]:
     return [float(n) for n in re.findall(r"(?<![\w.])-?\d\.\d{4}", output)]
 
 
-def test_the_ground_truth_as_predictions_is_perfect(hrpose: Any, data: Path, tmp_path: Path) -> None:
+def test_eval_predictions_equal_to_the_ground_truth_score_1(hrpose: Any, data: Path, tmp_path: Path) -> None:
     (tmp_path / "rows.json").write_text(json.dumps(rows(data)))
     result = hrpose("--gt", data, "--predictions", tmp_path / "rows.json")
     assert result.exit_code == 0, result.output
@@ -65,7 +65,7 @@ def test_the_ground_truth_as_predictions_is_perfect(hrpose: Any, data: Path, tmp
 
 
 @pytest.mark.parametrize("protocol", [[], ["--no-rescore", "--nms", "none"], ["--nms", "soft", "--no-flip-test"]])
-def test_ground_truth_boxes_run_the_whole_protocol(
+def test_eval_saves_what_eval_predictions_scores_the_same(
     hrpose: Any, data: Path, tmp_path: Path, protocol: list[str]
 ) -> None:
     result = hrpose("--gt", data, "--save", tmp_path / "saved.json", *protocol)
@@ -78,7 +78,7 @@ def test_ground_truth_boxes_run_the_whole_protocol(
     assert numbers(again.output) == numbers(result.output)
 
 
-def test_boxes_of_a_file_limit_and_images_elsewhere(hrpose: Any, data: Path, tmp_path: Path) -> None:
+def test_eval_boxes_limit_and_images(hrpose: Any, data: Path, tmp_path: Path) -> None:
     (tmp_path / "boxes.json").write_text(json.dumps(rows(data)))
     (data.parents[1] / "val2017").rename(tmp_path / "elsewhere")
     missing = hrpose("--gt", data, "--boxes", tmp_path / "boxes.json")
@@ -89,7 +89,7 @@ def test_boxes_of_a_file_limit_and_images_elsewhere(hrpose: Any, data: Path, tmp
     assert "on 1 images" in result.output
 
 
-def test_files_of_other_images_are_said(hrpose: Any, data: Path, tmp_path: Path) -> None:
+def test_eval_notes_files_that_lack_images(hrpose: Any, data: Path, tmp_path: Path) -> None:
     content = json.loads(data.read_text())
     seven = {"images": content["images"][1:], "annotations": []}  # where nobody is found
     other = {"images": [row | {"id": row["id"] + 90} for row in content["images"]], "annotations": []}
@@ -110,7 +110,7 @@ def test_files_of_other_images_are_said(hrpose: Any, data: Path, tmp_path: Path)
     assert hrpose("--gt", data, "--predictions", path, "--limit", 1).stderr == ""
 
 
-def test_box_metric(hrpose: Any, data: Path, tmp_path: Path) -> None:
+def test_eval_metric_bbox_scores_boxes(hrpose: Any, data: Path, tmp_path: Path) -> None:
     (tmp_path / "boxes.json").write_text(json.dumps(rows(data)))
     result = hrpose("--gt", data, "--metric", "bbox", "--boxes", tmp_path / "boxes.json")
     assert result.exit_code == 0, result.output
@@ -131,7 +131,7 @@ def change(data: Path, name: str, key: str, value: object = None) -> Path:
     return path
 
 
-def test_files_that_lack_something_say_what(hrpose: Any, data: Path, tmp_path: Path) -> None:
+def test_eval_names_what_a_file_lacks(hrpose: Any, data: Path, tmp_path: Path) -> None:
     good, boxes_only, short = (tmp_path / f"{n}.json" for n in ("good", "boxes", "short"))
     good.write_text(json.dumps(rows(data)))
     boxes_only.write_text(json.dumps([{k: v for k, v in r.items() if k != "keypoints"} for r in rows(data)]))
@@ -153,7 +153,7 @@ def test_files_that_lack_something_say_what(hrpose: Any, data: Path, tmp_path: P
     assert "--boxes detector" in wrong_usage(hrpose("--gt", data, "--metric", "bbox", "--boxes", "gt"))
 
 
-def test_an_ablation_is_one_table(hrpose: Any, data: Path, weights_file: Path) -> None:
+def test_eval_ablation_prints_one_table(hrpose: Any, data: Path, weights_file: Path) -> None:
     result = hrpose("--gt", data, "--ablation", "decode", "--weights", weights_file)
     assert result.exit_code == 0, result.output
     titles = [line for line in result.output.splitlines() if "decoding" in line]
@@ -191,7 +191,7 @@ def keypoints(people: int) -> Any:
     return np.random.default_rng(1).uniform(20, 80, (people, 16, 2))
 
 
-def test_pckh_of_files(hrpose: Any, mpii: Path, tmp_path: Path) -> None:
+def test_eval_metric_pckh_scores_files(hrpose: Any, mpii: Path, tmp_path: Path) -> None:
     savemat(tmp_path / "pred.mat", {"preds": keypoints(2) + 1})
     flat = np.concatenate([keypoints(2), np.ones((2, 16, 1))], axis=2).reshape(2, -1)
     listed = [{"image_id": i, "keypoints": row.tolist(), "score": 1} for i, row in enumerate(flat)]
@@ -204,7 +204,7 @@ def test_pckh_of_files(hrpose: Any, mpii: Path, tmp_path: Path) -> None:
         assert numbers(result.output) == [1.0] * 24
 
 
-def test_pckh_of_a_run(mpii: Path, net: Any, tmp_path: Path) -> None:
+def test_eval_metric_pckh_runs_the_net(mpii: Path, net: Any, tmp_path: Path) -> None:
     from hrpose_cli.models.find import save_weights
     from hrpose_cli.nets.hrnet import HRNet, NetConfig
     from tests.conftest import TINY, spec
@@ -222,7 +222,7 @@ def test_pckh_of_a_run(mpii: Path, net: Any, tmp_path: Path) -> None:
     assert saved[1]["bbox"] == [0, 15, 80, 80]  # a square of 200 * 0.4 px, 15 * 0.4 px further down, from 0
 
 
-def test_a_bottom_up_run(data: Path, tmp_path: Path) -> None:
+def test_eval_runs_a_bottom_up_net(data: Path, tmp_path: Path) -> None:
     weights, saved = bottom_up_file(tmp_path, "coco"), tmp_path / "saved.json"
     command = ["eval", "--gt", str(data), "--weights", str(weights), "--device", "cpu", "--scales", "1,2"]
     result = CliRunner().invoke(app, [*command, "--save", str(saved)], env={"COLUMNS": "200"})
@@ -235,7 +235,7 @@ def test_a_bottom_up_run(data: Path, tmp_path: Path) -> None:
     assert len(numbers(table.output)) == 3 * 10, table.output
 
 
-def test_pckh_of_a_net_that_takes_no_boxes_is_refused(mpii: Path, tmp_path: Path) -> None:
+def test_eval_metric_pckh_refuses_a_bottom_up_net(mpii: Path, tmp_path: Path) -> None:
     weights = bottom_up_file(tmp_path, "mpii")
     result = CliRunner().invoke(app, ["eval", "--gt", str(mpii), "--metric", "pckh", "--weights", str(weights)])
     said = "whole-mpii finds people itself, but PCKh measures the people of MPII's file: use --weights"
@@ -255,7 +255,7 @@ def crowd(data: Path) -> Path:
     return path
 
 
-def test_crowdpose_and_ochuman_of_files(hrpose: Any, data: Path, tmp_path: Path) -> None:
+def test_eval_metric_crowdpose_and_ochuman_score_files(hrpose: Any, data: Path, tmp_path: Path) -> None:
     (tmp_path / "coco.json").write_text(json.dumps(rows(data)))
     (tmp_path / "crowd.json").write_text(json.dumps([r | {"keypoints": r["keypoints"][:42]} for r in rows(data)]))
     result = hrpose("--gt", crowd(data), "--metric", "crowdpose", "--predictions", tmp_path / "crowd.json")
@@ -264,7 +264,7 @@ def test_crowdpose_and_ochuman_of_files(hrpose: Any, data: Path, tmp_path: Path)
     assert set(numbers(result.output)) == {1.0, -1.0}, result.output
 
 
-def test_a_metric_says_what_it_needs(hrpose: Any, data: Path, mpii: Path, tmp_path: Path) -> None:
+def test_eval_metric_says_what_it_needs(hrpose: Any, data: Path, mpii: Path, tmp_path: Path) -> None:
     alone = tmp_path / "alone" / "valid.json"
     alone.parent.mkdir()
     alone.write_text(mpii.read_text())

@@ -42,7 +42,7 @@ def people(tmp_path: Path) -> Path:
     return path
 
 
-def test_an_exported_net_says_how_near_it_is_and_runs(weights_file: Path, people: Path, photo: Path) -> None:
+def test_export_prints_how_far_the_net_differs_and_the_net_runs(weights_file: Path, people: Path, photo: Path) -> None:
     pytest.importorskip("openvino")
     result = run("export", weights_file, "--format", "openvino", "--gt", people, "--dynamic-batch")
     assert result.exit_code == 0, result.output
@@ -71,7 +71,7 @@ def test_an_exported_net_says_how_near_it_is_and_runs(weights_file: Path, people
 
 
 @pytest.mark.parametrize("backend", ["torch", "openvino"])
-def test_a_run_says_its_backend(weights_file: Path, photo: Path, backend: str) -> None:
+def test_backend_and_its_precision_are_reported(weights_file: Path, photo: Path, backend: str) -> None:
     pytest.importorskip(backend)
     options = ["--weights", weights_file, "--detector", "none", "--device", "cpu", "--backend", backend]
     result = run("image", photo, "--json", "-", *options)
@@ -84,7 +84,7 @@ def test_a_run_says_its_backend(weights_file: Path, photo: Path, backend: str) -
     assert backend in info["versions"]
 
 
-def test_wrong_use_is_one_line(weights_file: Path) -> None:
+def test_export_prints_wrong_usage_as_one_line(weights_file: Path) -> None:
     export = ["export", weights_file, "--format", "onnx"]
     assert "exclude each other" in wrong_usage(run(*export, "--batch", 2, "--dynamic-batch"))
     assert "must end in .onnx" in wrong_usage(run(*export, "--out", "net.xml"))
@@ -92,7 +92,7 @@ def test_wrong_use_is_one_line(weights_file: Path) -> None:
     assert "no weights" in clean_failure(run("export", "none.pth", "--format", "onnx"))
 
 
-def test_int8_needs_people_to_be_calibrated_on(weights_file: Path, people: Path, photo: Path) -> None:
+def test_export_precision_int8_needs_calibrate(weights_file: Path, people: Path, photo: Path) -> None:
     export = ["export", weights_file, "--format", "openvino", "--precision", "int8"]
     assert "--calibrate is a folder of images or COCO annotations" in wrong_usage(run(*export))
     wanted = ["--weights", weights_file, "--detector", "none", "--device", "cpu", "--precision", "int8"]
@@ -111,7 +111,7 @@ def test_int8_needs_people_to_be_calibrated_on(weights_file: Path, people: Path,
 
 
 @pytest.mark.parametrize("quiet", [False, True])
-def test_the_first_start_says_what_it_does(weights_file: Path, photo: Path, quiet: bool) -> None:
+def test_backend_openvino_notes_its_conversion_once(weights_file: Path, photo: Path, quiet: bool) -> None:
     pytest.importorskip("openvino")
     options = ["--weights", weights_file, "--detector", "none", "--backend", "openvino", "--device", "cpu"]
     first, second = (run("image", photo, *options, *["--quiet"] * quiet).stderr for _ in range(2))

@@ -39,7 +39,7 @@ def names() -> list[str]:
     return sorted(str(p) for p in Path().rglob("*") if p.is_file())
 
 
-def test_a_image_gives_a_image_and_json(hrpose: Any, photo: Path) -> None:
+def test_image_writes_an_annotated_image_and_json(hrpose: Any, photo: Path) -> None:
     result = hrpose(photo, "--json", "poses.json", "--json-results", "rows.json")
     assert result.exit_code == 0, result.output
     assert names() == ["photo.pose.png", "poses.json", "rows.json"]
@@ -54,7 +54,7 @@ def test_a_image_gives_a_image_and_json(hrpose: Any, photo: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names are any bytes only there")
-def test_names_that_are_no_text_are_written_and_said(hrpose: Any, photo: Path) -> None:
+def test_image_keeps_file_names_that_are_not_utf8(hrpose: Any, photo: Path) -> None:
     Path(os.fsdecode(b"caf\xe9.png")).write_bytes(photo.read_bytes())
     result = hrpose(".", "--json", "poses.json", "--heatmaps")
     assert result.exit_code == 0, result.output
@@ -66,7 +66,7 @@ def test_names_that_are_no_text_are_written_and_said(hrpose: Any, photo: Path) -
     assert json.loads(printed.stdout)["images"][0]["file_name"] == os.fsdecode(b"caf\xe9.png")
 
 
-def test_a_list_of_results_grows_only_where_it_is_wanted(
+def test_image_collects_results_only_for_json_results(
     hrpose: Any, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = []
@@ -76,7 +76,7 @@ def test_a_list_of_results_grows_only_where_it_is_wanted(
         assert made == ["rows"] * (len(options) // 2)
 
 
-def test_two_runs_give_the_same_bytes_and_order_or_batch_does_not_matter(hrpose: Any, photo: Path) -> None:
+def test_image_is_deterministic_and_independent_of_batch_size(hrpose: Any, photo: Path) -> None:
     Image.fromarray(pixels(str(photo))[:, ::-1]).save(photo.with_name("other.png"))
     for name, options in {"a": (), "b": (), "c": ("--batch-size", 1)}.items():
         assert hrpose(photo, photo.with_name("other.png"), "--json", f"{name}.json", *options).exit_code == 0
@@ -98,7 +98,9 @@ def test_two_runs_give_the_same_bytes_and_order_or_batch_does_not_matter(hrpose:
         (["0139", "139"], [1, 2]),  # which one would be 139?
     ],
 )
-def test_images_called_by_numbers_have_these_as_ids(hrpose: Any, photo: Path, stems: list[str], ids: list[int]) -> None:
+def test_image_ids_are_the_numbers_that_files_are_named_by(
+    hrpose: Any, photo: Path, stems: list[str], ids: list[int]
+) -> None:
     images = [photo.with_name(f"{stem}.jpg") for stem in stems]
     for path in images:
         path.write_bytes(photo.read_bytes())
@@ -113,18 +115,18 @@ def test_images_called_by_numbers_have_these_as_ids(hrpose: Any, photo: Path, st
             assert [row["image_id"] for row in document["annotations"]] == ids, (source, name)
 
 
-def test_json_on_the_standard_output_is_nothing_but_json(hrpose: Any, photo: Path) -> None:
+def test_image_json_dash_prints_only_json(hrpose: Any, photo: Path) -> None:
     result = hrpose(photo, "--json", "-", "--no-image")
     assert json.loads(result.stdout)["images"][0]["width"] == 70
     assert names() == []
 
 
-def test_standard_input(hrpose: Any, photo: Path) -> None:
+def test_image_reads_the_standard_input(hrpose: Any, photo: Path) -> None:
     assert hrpose("-", stdin=photo.read_bytes()).exit_code == 0
     assert names() == ["stdin.pose.jpg"]
 
 
-def test_out_is_a_file_for_one_image_and_a_folder_for_many(hrpose: Any, photo: Path) -> None:
+def test_image_out_is_a_file_for_one_input_and_a_folder_for_many(hrpose: Any, photo: Path) -> None:
     assert hrpose(photo, "--out", "x.jpg").exit_code == 0
     assert names() == ["x.jpg"]
     other = photo.with_name("b c é.png")
@@ -133,14 +135,14 @@ def test_out_is_a_file_for_one_image_and_a_folder_for_many(hrpose: Any, photo: P
     assert names() == ["folder/b c é.pose.png", "folder/photo.pose.png", "x.jpg"]
 
 
-def test_equal_names_do_not_collide(hrpose: Any, photo: Path, tmp_path: Path) -> None:
+def test_image_numbers_outputs_of_equal_names(hrpose: Any, photo: Path, tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "photo.png").write_bytes(photo.read_bytes())
     assert hrpose(photo, tmp_path / "sub" / "photo.png").exit_code == 0
     assert names() == ["photo-2.pose.png", "photo.pose.png"]
 
 
-def test_an_input_is_never_overwritten(hrpose: Any, photo: Path) -> None:
+def test_image_never_overwrites_an_input(hrpose: Any, photo: Path) -> None:
     before = photo.read_bytes()
     panel = photo.with_name("photo.heatmaps-1.jpg")
     panel.write_bytes(before)
@@ -155,7 +157,7 @@ def test_an_input_is_never_overwritten(hrpose: Any, photo: Path) -> None:
     assert photo.read_bytes() == panel.read_bytes() == before
 
 
-def test_nobody_is_an_empty_result(hrpose: Any, photo: Path) -> None:
+def test_image_with_nobody_gives_an_empty_result(hrpose: Any, photo: Path) -> None:
     Path("none.json").write_text(json.dumps({"images": [{"id": 1, "file_name": "photo.png"}], "annotations": []}))
     result = hrpose(photo, "--boxes", "none.json", "--json", "poses.json")
     assert result.exit_code == 0, result.output
@@ -163,7 +165,7 @@ def test_nobody_is_an_empty_result(hrpose: Any, photo: Path) -> None:
     assert np.array_equal(pixels("photo.pose.png"), pixels(str(photo)))
 
 
-def test_transparent_images_are_png(hrpose: Any, photo: Path) -> None:
+def test_image_background_transparent_writes_png(hrpose: Any, photo: Path) -> None:
     jpg = photo.with_suffix(".jpg")
     Image.fromarray(pixels(str(photo))).save(jpg)
     assert hrpose(jpg, "--background", "transparent").exit_code == 0
@@ -172,7 +174,7 @@ def test_transparent_images_are_png(hrpose: Any, photo: Path) -> None:
         assert "name a .png" in wrong_usage(hrpose(jpg, "--background", "transparent", "--out", name))
 
 
-def test_sides_have_colours_or_people_have(hrpose: Any, photo: Path) -> None:
+def test_image_color_is_by_side_or_by_person(hrpose: Any, photo: Path) -> None:
     shown = {}
     for color in ([], ["--color", "side"], ["--color", "person"]):
         assert hrpose(photo, "--keypoint-score", 0, *color, "--out", "x.png").exit_code == 0
@@ -180,7 +182,7 @@ def test_sides_have_colours_or_people_have(hrpose: Any, photo: Path) -> None:
     assert shown[""] == shown["--color side"] != shown["--color person"]
 
 
-def test_heatmap_panels(hrpose: Any, photo: Path) -> None:
+def test_image_heatmaps_writes_a_panel_per_person(hrpose: Any, photo: Path) -> None:
     assert hrpose(photo, "--heatmaps", "--no-image").exit_code == 0
     assert names() == ["photo.heatmaps-1.jpg"]
 
@@ -199,7 +201,7 @@ def bad_inputs(folder: Path, photo: Path) -> list[Path]:
     return [folder / name for name in files] + [folder / "missing.png"]
 
 
-def test_bad_images_are_a_line_each_and_the_rest_is_done(hrpose: Any, photo: Path, tmp_path: Path) -> None:
+def test_image_prints_a_line_per_bad_image_and_does_the_rest(hrpose: Any, photo: Path, tmp_path: Path) -> None:
     folder = tmp_path / "bad"
     folder.mkdir()
     bad = bad_inputs(folder, photo)
@@ -214,7 +216,7 @@ def test_bad_images_are_a_line_each_and_the_rest_is_done(hrpose: Any, photo: Pat
 
 
 @pytest.mark.parametrize("mode", ["L", "RGBA", "CMYK", "I;16", "P", "1", "LA"])
-def test_every_kind_of_image(hrpose: Any, photo: Path, mode: str) -> None:
+def test_image_reads_every_mode_of_pixels(hrpose: Any, photo: Path, mode: str) -> None:
     image = Image.fromarray(pixels(str(photo)))
     if mode == "I;16":
         image = Image.fromarray((np.asarray(image.convert("L")).astype(np.uint16)) * 257)
@@ -227,7 +229,7 @@ def test_every_kind_of_image(hrpose: Any, photo: Path, mode: str) -> None:
     assert pixels("kind.pose.png").shape == (90, 70, 3)
 
 
-def test_tiny_and_long_images(hrpose: Any, photo: Path) -> None:
+def test_image_takes_tiny_and_long_images(hrpose: Any, photo: Path) -> None:
     for size in ((1, 1), (12000, 40)):
         Image.new("RGB", size, (90, 90, 90)).save(photo)
         result = hrpose(photo)
@@ -243,7 +245,7 @@ def test_tiny_and_long_images(hrpose: Any, photo: Path) -> None:
         (["--like", "nothing"], "no weights are called"),
     ],
 )
-def test_what_cannot_be_is_one_line(hrpose: Any, photo: Path, arguments: list[str], message: str) -> None:
+def test_image_prints_each_failure_as_one_line(hrpose: Any, photo: Path, arguments: list[str], message: str) -> None:
     assert message in clean_failure(hrpose(photo, *arguments))
     assert names() == []
 
@@ -252,13 +254,13 @@ def test_what_cannot_be_is_one_line(hrpose: Any, photo: Path, arguments: list[st
     "arguments",
     [["--batch-size", "0"], ["--batch-size", "many"], ["--decode", "magic"], ["--min-score", "2"], ["--no"]],
 )
-def test_wrong_usage_is_exit_code_2(hrpose: Any, photo: Path, arguments: list[str]) -> None:
+def test_image_wrong_usage_is_exit_code_2(hrpose: Any, photo: Path, arguments: list[str]) -> None:
     result = hrpose(photo, *arguments)
     assert result.exit_code == 2
     assert isinstance(result.exception, SystemExit)
 
 
-def test_out_that_cannot_be_meant_is_said_before_the_work(hrpose: Any, photo: Path) -> None:
+def test_image_checks_its_targets_before_the_work(hrpose: Any, photo: Path) -> None:
     other = photo.with_name("other.png")
     other.write_bytes(photo.read_bytes())
     assert "names one file" in wrong_usage(hrpose(photo, other, "--out", "y.jpg"))
@@ -275,7 +277,7 @@ def test_out_that_cannot_be_meant_is_said_before_the_work(hrpose: Any, photo: Pa
     assert names() == ["run.1/photo.pose.png", "run.1/poses.json", "x"]
 
 
-def test_images_that_cannot_be_read_are_a_note(hrpose: Any, photo: Path) -> None:
+def test_image_notes_files_of_unreadable_types(hrpose: Any, photo: Path) -> None:
     photo.with_name("b.heic").write_bytes(b"any")
     result = hrpose(photo.parent)
     assert result.exit_code == 0, result.output
@@ -284,20 +286,20 @@ def test_images_that_cannot_be_read_are_a_note(hrpose: Any, photo: Path) -> None
     assert "b.heic is HEIC, which cannot be read" in clean_failure(hrpose(photo.with_name("b.heic")))
 
 
-def test_a_format_that_needs_times_is_refused_before_the_work(hrpose: Any, photo: Path) -> None:
+def test_image_poses_refuses_a_format_that_needs_times(hrpose: Any, photo: Path) -> None:
     line = wrong_usage(hrpose(photo, "--poses", "p.csv", "--poses", "p.trc"))
     assert "p.trc: trc needs times: images have none, name another format" in line
     assert names() == []
     assert ".trc" not in hrpose("--help").output
 
 
-def test_nothing_found_is_one_line_and_no_summary(hrpose: Any) -> None:
+def test_image_without_inputs_prints_one_line_and_no_summary(hrpose: Any) -> None:
     result = hrpose("zz*.jpg")
     assert "zz*.jpg" in clean_failure(result)
     assert "decoding" not in result.stderr
 
 
-def test_people_of_whom_nothing_is_drawn_are_counted_apart(hrpose: Any, photo: Path) -> None:
+def test_image_counts_people_below_keypoint_score(hrpose: Any, photo: Path) -> None:
     assert "not drawn" not in hrpose(photo, "--keypoint-score", 0).stderr
     result = hrpose(photo, "--keypoint-score", 1)
     assert result.stderr.splitlines()[1].split("  ")[1] == "1 (1 not drawn)"
@@ -313,7 +315,7 @@ def test_people_of_whom_nothing_is_drawn_are_counted_apart(hrpose: Any, photo: P
     )
 
 
-def test_names_are_no_markup(hrpose: Any, photo: Path) -> None:
+def test_image_prints_file_names_without_markup(hrpose: Any, photo: Path) -> None:
     odd = photo.with_name("[bold] [x].png")
     odd.write_bytes(photo.read_bytes())
     result = hrpose(odd)
@@ -322,7 +324,7 @@ def test_names_are_no_markup(hrpose: Any, photo: Path) -> None:
     assert names() == ["[bold] [x].pose.png"]
 
 
-def test_who_has_two_boxes_is_found_once_unless_all_are_wanted(hrpose: Any, photo: Path) -> None:
+def test_image_nms_oks_removes_a_second_box_of_a_person(hrpose: Any, photo: Path) -> None:
     row = {"image_id": 7, "category_id": 1, "bbox": [1, 2, 60, 80], "score": 0.5}
     Path("boxes.json").write_text(json.dumps([row, row | {"score": 0.9}]))
     image = photo.rename(photo.with_name("7.png"))
@@ -333,7 +335,7 @@ def test_who_has_two_boxes_is_found_once_unless_all_are_wanted(hrpose: Any, phot
         assert document["info"]["options"]["nms_oks"] == (1 if options else 0.7)
 
 
-def test_a_box_file_that_does_not_know_a_image_says_so(hrpose: Any, photo: Path) -> None:
+def test_image_boxes_says_which_image_the_file_lacks(hrpose: Any, photo: Path) -> None:
     number = photo.with_name("000007.png")
     number.write_bytes(photo.read_bytes())
     Path("boxes.json").write_text('[{"image_id": 7, "category_id": 1, "bbox": [1, 2, 30, 40], "score": 0.5}]')

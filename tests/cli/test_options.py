@@ -99,12 +99,12 @@ def test_spread_options_checks_ranges_and_choices(wrong: list[str], message: str
         run("x", "-m", "y", *wrong)
 
 
-def test_an_error_of_a_parser_names_the_option() -> None:
+def test_spread_options_names_the_option_in_a_parser_error() -> None:
     with pytest.raises(UsageError, match=r"^--twice z is no number$"):
         run("x", "-m", "y", "--twice", "z")
 
 
-def test_help_shows_texts_panels_and_defaults() -> None:
+def test_spread_options_puts_texts_panels_and_defaults_in_the_help() -> None:
     @spread_options()
     def command(size: Size) -> None: ...
 
@@ -113,7 +113,7 @@ def test_help_shows_texts_panels_and_defaults() -> None:
         assert text in shown
 
 
-def test_no_two_dataclasses_declare_the_same_option() -> None:
+def test_spread_options_refuses_an_option_declared_twice() -> None:
     with pytest.raises(ValueError, match="duplicate parameter name"):
 
         @spread_options()

@@ -57,7 +57,7 @@ def frames_in(*paths: str) -> Iterator[int]:
 
 
 @POSIX
-def test_ctrl_c_and_kill_leave_what_resume_goes_on_from(clip: Path, options: list[str]) -> None:
+def test_resume_goes_on_where_ctrl_c_or_a_kill_stopped(clip: Path, options: list[str]) -> None:
     command = ["video", clip, "--poses", "p.jsonl", "--poses", "-", "--json", "p.json", "--out", "x.mp4", *options]
     stopped = start(*command)
     read_lines(stopped.stdout, 20)
@@ -83,7 +83,7 @@ def test_ctrl_c_and_kill_leave_what_resume_goes_on_from(clip: Path, options: lis
 
 
 @POSIX
-def test_sigterm_ends_the_wait_for_a_pipe(options: list[str], tmp_path: Path) -> None:
+def test_video_that_waits_for_a_pipe_ends_on_sigterm(options: list[str], tmp_path: Path) -> None:
     large = film(tmp_path / "large.nut", FRAMES, size=(64, 48), codec=("-c:v", "rawvideo"))
     run = start("video", "-", "--poses", "-", "--poses", "p.csv", "--no-video", *options, stdin=subprocess.PIPE)
     assert run.stdin is not None
@@ -98,7 +98,7 @@ def test_sigterm_ends_the_wait_for_a_pipe(options: list[str], tmp_path: Path) ->
 
 
 @POSIX
-def test_a_closed_pipe_is_no_failure(clip: Path, options: list[str]) -> None:
+def test_video_exits_with_0_after_a_closed_pipe(clip: Path, options: list[str]) -> None:
     run = start("video", clip, "--poses", "-", "--poses", "p.csv", "--out", "x.mp4", *options)
     read_lines(run.stdout, 1)
     assert run.stdout is not None
@@ -113,7 +113,7 @@ def test_a_closed_pipe_is_no_failure(clip: Path, options: list[str]) -> None:
     assert 1 <= first == second < FRAMES
 
 
-def test_q_in_the_window_ends_the_run(clip: Path, options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_show_ends_the_run_on_q(clip: Path, options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     class View:
         def __init__(self, _: str, stop: StopFlag) -> None:
             self.stop = stop
@@ -145,7 +145,9 @@ def raise_in_write(monkeypatch: pytest.MonkeyPatch, number: int, *, times: int =
     monkeypatch.setattr(PoseOutput, "write", writing)
 
 
-def test_no_further_clip_is_begun(clip: Path, options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_video_begins_no_further_clip_after_ctrl_c(
+    clip: Path, options: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     raise_in_write(monkeypatch, signal.SIGINT)
     result = hrpose("video", clip, clip, "--no-video", "--poses", ".csv", *options)
     assert clean_failure(result, 130) == "error: stopped; kept clip.pose.part.csv"
@@ -153,7 +155,7 @@ def test_no_further_clip_is_begun(clip: Path, options: list[str], monkeypatch: p
     assert "clip.mkv: 1 frame, 1 pose, 1 person tracked, smoothing one-euro, clip.pose.part.csv" in result.stderr
 
 
-def test_a_second_ctrl_c_ends_at_once(clip: Path, options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_video_ends_at_once_on_a_second_ctrl_c(clip: Path, options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     raise_in_write(monkeypatch, signal.SIGINT, times=2)
     result = hrpose("video", clip, "--poses", "p.csv", "--poses", "p.jsonl", "--out", "x.mp4", *options)
     assert clean_failure(result, 130) == "error: stopped"
@@ -161,7 +163,7 @@ def test_a_second_ctrl_c_ends_at_once(clip: Path, options: list[str], monkeypatc
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_images_that_are_done_are_kept(
+def test_image_keeps_what_is_done_when_stopped(
     photo: Path, options: list[str], monkeypatch: pytest.MonkeyPatch, number: int, code: int
 ) -> None:
     photo = photo.rename(photo.with_name("one.png"))
@@ -180,7 +182,7 @@ def test_images_that_are_done_are_kept(
     assert len(json.loads(Path("r.part.json").read_text())) == next(frames_in("p.part.csv")) == 1
 
 
-def test_convert_and_render_stop_too(clip: Path, options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_convert_and_render_stop_on_a_signal(clip: Path, options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert hrpose("video", clip, "--no-video", "--trim", ":1", "--poses", "p.jsonl", *options).exit_code == 0
     signals = [signal.SIGINT]
 
@@ -198,6 +200,6 @@ def test_convert_and_render_stop_too(clip: Path, options: list[str], monkeypatch
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_command_that_looks_at_no_flag_ends_at_once(monkeypatch: pytest.MonkeyPatch, number: int, code: int) -> None:
+def test_bench_ends_at_once_on_a_signal(monkeypatch: pytest.MonkeyPatch, number: int, code: int) -> None:
     monkeypatch.setattr("hrpose_cli.cli.main.limit_threads", lambda: signal.raise_signal(number))
     assert clean_failure(hrpose("bench"), code) == "error: stopped"

@@ -38,7 +38,7 @@ def run(*arguments: object) -> Any:
     return CliRunner().invoke(app, ["train", *map(str, arguments)])
 
 
-def test_a_training_leaves_weights_a_log_and_a_checkpoint(data: Path, tmp_path: Path, weights_file: Path) -> None:
+def test_train_writes_weights_a_log_and_a_checkpoint(data: Path, tmp_path: Path, weights_file: Path) -> None:
     out = tmp_path / "runs" / "first"
     common = ["--data", f"{data}@0.5", "--out", out, "--batch", 2, "--teacher", weights_file, "--seed", 3]
     result = run(*common, "--epochs", 1, "--val", data, "--val-every", 1)
@@ -57,7 +57,7 @@ def test_a_training_leaves_weights_a_log_and_a_checkpoint(data: Path, tmp_path: 
     assert [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()] == [1, 2]
 
 
-def test_measurements_are_counted_over_all_starts(data: Path, tmp_path: Path) -> None:
+def test_train_val_every_counts_epochs_over_resumed_runs(data: Path, tmp_path: Path) -> None:
     common = ["--data", data, "--out", tmp_path / "run", "--batch", 2, "--val", data, "--val-every", 3, "--resume"]
     for epochs in (2, 5):
         assert run(*common, "--epochs", epochs).exit_code == 0
@@ -65,7 +65,7 @@ def test_measurements_are_counted_over_all_starts(data: Path, tmp_path: Path) ->
     assert [row["step"] for row in rows if "AP" in row] == [2, 3, 5]  # each start measures at its end as well
 
 
-def test_weights_are_called_like_the_folder_one_is_in(
+def test_train_out_dot_names_the_weights_after_the_current_folder(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "mine").mkdir()
@@ -75,7 +75,7 @@ def test_weights_are_called_like_the_folder_one_is_in(
 
 
 @pytest.mark.slow
-def test_processes_that_go_by_the_clock_end_together(data: Path, tmp_path: Path) -> None:
+def test_train_minutes_ends_all_processes_together(data: Path, tmp_path: Path) -> None:
     """The first alone measures, after some epochs."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone", "--no-python"]
     command += [sys.executable, "-c", "from hrpose_cli.cli import app; app()", "train", "--device", "cpu"]
@@ -89,7 +89,7 @@ def test_processes_that_go_by_the_clock_end_together(data: Path, tmp_path: Path)
 
 
 @pytest.mark.weights
-def test_a_training_starts_from_weights_by_their_name(data: Path, tmp_path: Path) -> None:
+def test_train_init_takes_the_name_of_a_model(data: Path, tmp_path: Path) -> None:
     options = ["--net", "lite-hrnet", "--input", "128x96", "--norms", "frozen", "--lr", 0, "--batch", 2, "--epochs", 1]
     result = run("--data", data, "--out", tmp_path / "run", "--init", "lite-hrnet-256x192", *options, "--device", "cpu")
     assert result.exit_code == 0, result.output
@@ -101,7 +101,7 @@ def test_a_training_starts_from_weights_by_their_name(data: Path, tmp_path: Path
         np.testing.assert_allclose(trained.state_dict()[key], value, rtol=2e-3, atol=1e-4, err_msg=key)
 
 
-def test_images_elsewhere_can_be_named(data: Path, tmp_path: Path) -> None:
+def test_train_images_names_the_folder_of_the_images(data: Path, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "a.png").rename(tmp_path / "elsewhere" / "a.png")
     common = ["--data", data, "--batch", 2, "--epochs", 1]
@@ -110,7 +110,7 @@ def test_images_elsewhere_can_be_named(data: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
 
 
-def test_images_to_measure_on_are_found_before_the_training(data: Path, tmp_path: Path) -> None:
+def test_train_val_images_are_found_before_the_first_step(data: Path, tmp_path: Path) -> None:
     val, images = tmp_path / "val" / "val.json", tmp_path / "val" / "of val"
     images.mkdir(parents=True)
     content = json.loads(data.read_text())
@@ -128,7 +128,7 @@ def test_images_to_measure_on_are_found_before_the_training(data: Path, tmp_path
     assert run(*common, "--out", tmp_path / "again", "--images", images).exit_code == 0
 
 
-def test_a_bottom_up_training_leaves_weights_for_image(data: Path, tmp_path: Path) -> None:
+def test_train_method_bottom_up_writes_weights_for_image(data: Path, tmp_path: Path) -> None:
     out, poses = tmp_path / "whole", tmp_path / "poses.json"
     result = run(
         "--method", "bottom-up", "--data", data, "--out", out, "--batch", 1, "--input", "64x64", "--epochs", 1,
@@ -148,13 +148,15 @@ def test_a_bottom_up_training_leaves_weights_for_image(data: Path, tmp_path: Pat
     ("method", "have", "need"),
     [("top-down", "2 people", "64, --batch 32"), ("bottom-up", "1 images", "16, --batch 8")],
 )
-def test_too_few_for_a_step_are_refused(data: Path, tmp_path: Path, method: str, have: str, need: str) -> None:
+def test_train_batch_larger_than_the_data_is_refused(
+    data: Path, tmp_path: Path, method: str, have: str, need: str
+) -> None:
     """Whole images come in smaller batches."""
     line = clean_failure(run("--method", method, "--data", data, "--out", tmp_path / "run", "--accumulate", 2))
     assert f"there are {have}, but a step takes {need} x --accumulate 2 x 1 processes: lower one of these" in line
 
 
-def test_people_of_another_skeleton_are_trained_with_it(data: Path, tmp_path: Path) -> None:
+def test_train_skeleton_crowdpose_trains_14_keypoints(data: Path, tmp_path: Path) -> None:
     content = json.loads(data.read_text())
     content["categories"][0]["keypoints"] = list(CROWDPOSE.keypoints)
     for row in content["annotations"]:
@@ -187,7 +189,7 @@ def test_people_of_another_skeleton_are_trained_with_it(data: Path, tmp_path: Pa
         (["--epochs", "inf"], "--epochs must be a finite number, but is inf"),
     ],
 )
-def test_wrong_use_is_one_line(data: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
+def test_train_prints_wrong_usage_as_one_line(data: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
     assert message in wrong_usage(run("--data", data, "--out", tmp_path / "run", "--epochs", 1, *arguments))
 
 
@@ -205,16 +207,16 @@ def test_wrong_use_is_one_line(data: Path, tmp_path: Path, arguments: list[str],
         ),
     ],
 )
-def test_what_cannot_be_is_one_line(data: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
+def test_train_prints_each_failure_as_one_line(data: Path, tmp_path: Path, arguments: list[str], message: str) -> None:
     assert message in clean_failure(run("--data", data, "--out", tmp_path / "run", "--epochs", 1, *arguments))
 
 
-def test_a_folder_that_cannot_be_is_refused_before_the_work(data: Path) -> None:
+def test_train_out_is_checked_before_the_work(data: Path) -> None:
     assert f"--out {data} is a file: name a folder" in wrong_usage(run("--data", data, "--out", data))
     assert "cannot be written: Not a directory" in clean_failure(run("--data", data, "--out", data / "run"))
 
 
-def test_a_teacher_must_see_what_the_net_sees(data: Path, tmp_path: Path, weights_file: Path) -> None:
+def test_train_teacher_must_have_the_shape_of_the_input(data: Path, tmp_path: Path, weights_file: Path) -> None:
     arguments = ["--data", data, "--out", tmp_path / "run", "--teacher", weights_file, "--input", "256x256"]
     line = clean_failure(run(*arguments))
     assert "cannot teach: its input of 128x96 has another shape than 256x256: name another --teacher" in line
@@ -233,12 +235,12 @@ def test_a_teacher_must_see_what_the_net_sees(data: Path, tmp_path: Path, weight
         ["--minutes", 0],
     ],
 )
-def test_numbers_have_their_ranges(data: Path, tmp_path: Path, arguments: list[object]) -> None:
+def test_train_options_have_their_ranges(data: Path, tmp_path: Path, arguments: list[object]) -> None:
     result = run("--data", data, "--out", tmp_path / "run", "--epochs", 1, *arguments)
     assert (result.exit_code, type(result.exception)) == (2, SystemExit)
     assert f"Invalid value for '{arguments[0]}'" in result.output
 
 
-def test_trust_must_be_a_share(data: Path, tmp_path: Path) -> None:
+def test_train_data_trust_must_be_a_fraction(data: Path, tmp_path: Path) -> None:
     for trust in ("7", "much"):
         assert "--data" in wrong_usage(run("--data", f"{data}@{trust}", "--out", tmp_path / "run"))

@@ -37,7 +37,7 @@ def line(output: str, name: str) -> list[str]:
     return next(words for words in map(str.split, output.splitlines()) if words and words[0] == name)
 
 
-def test_list_shows_every_model_and_where_it_is(cache: Path) -> None:
+def test_weights_list_shows_every_model_and_where_it_is(cache: Path) -> None:
     output = run("list").output
     for name in (*shipped_models(), *MODELS):
         assert line(output, name)
@@ -48,11 +48,11 @@ def test_list_shows_every_model_and_where_it_is(cache: Path) -> None:
     assert line(run("list").output, NAME)[-1] == "fetched"
 
 
-def test_list_fits_80_columns() -> None:
+def test_weights_list_fits_80_columns() -> None:
     assert max(map(len, run("list").output.splitlines())) <= 80
 
 
-def test_get_fetches_once_and_path_finds_it(cache: Path) -> None:
+def test_weights_get_fetches_once_and_path_finds_it(cache: Path) -> None:
     path = cache / MODELS[NAME].file
     for _ in range(2):
         result = run("get", NAME)
@@ -63,14 +63,14 @@ def test_get_fetches_once_and_path_finds_it(cache: Path) -> None:
 
 
 @pytest.mark.weights
-def test_what_is_shipped_needs_no_fetching() -> None:
+def test_weights_get_fetches_nothing_that_is_shipped() -> None:
     result = run("get", "default")
     assert (result.exit_code, result.stdout) == (0, f"default\t{shipped_models()[default_weights()]}\n")
     assert result.stderr == f"note: {default_weights()} is part of hrpose: there is nothing to fetch\n"
     assert result.stdout.endswith(run("path", "default").stdout)
 
 
-def test_get_goes_on_after_a_failure(cache: Path) -> None:
+def test_weights_get_goes_on_after_a_failure(cache: Path) -> None:
     result = run("get", "no-such-net", "official-hrnet-w32-256x192", NAME, default_weights())
     assert result.exit_code == 3
     assert (cache / MODELS[NAME].file).is_file()
@@ -81,7 +81,7 @@ def test_get_goes_on_after_a_failure(cache: Path) -> None:
     assert str(shipped_models()[default_weights()]) in result.output
 
 
-def test_verify_notices_a_changed_file(cache: Path) -> None:
+def test_weights_verify_notices_a_changed_file(cache: Path) -> None:
     assert "nothing is fetched" in run("verify").output
     run("get", NAME)
     assert (run("verify").exit_code, "as fetched" in run("verify").output) == (0, True)
@@ -94,7 +94,7 @@ def test_verify_notices_a_changed_file(cache: Path) -> None:
     assert run("verify").exit_code == 0
 
 
-def test_path_of_what_is_not_here_is_one_line(cache: Path) -> None:
+def test_weights_path_of_a_missing_model_is_one_line(cache: Path) -> None:
     result = run("path", NAME)
     assert (result.exit_code, result.output) == (
         1,
@@ -103,7 +103,7 @@ def test_path_of_what_is_not_here_is_one_line(cache: Path) -> None:
     assert not cache.exists()
 
 
-def test_info_says_what_a_file_is(weights_file: Path, tmp_path: Path) -> None:
+def test_weights_info_describes_a_file(weights_file: Path, tmp_path: Path) -> None:
     assert "parameters: 1" in run("info", "lite-hrnet-256x192").output
     lines = run("info", str(weights_file)).output.splitlines()
     assert {"architecture: hrnet", "input: 128x96", "width: 4", "keys: official", "skeleton: coco"} <= set(lines)
@@ -112,13 +112,13 @@ def test_info_says_what_a_file_is(weights_file: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("command", ["list", "get", "verify", "path", "info"])
-def test_help_ends_with_an_example(command: str) -> None:
+def test_weights_help_ends_with_an_example(command: str) -> None:
     result = run(command, "--help")
     assert result.exit_code == 0
     assert f"Example: hrpose weights {command}" in result.output.rstrip().splitlines()[-1]
 
 
-def test_list_imports_no_torch() -> None:
+def test_weights_list_imports_no_torch() -> None:
     code = (
         "import sys\nfrom typer.testing import CliRunner\nfrom hrpose_cli.cli import app\n"
         "assert CliRunner().invoke(app, ['weights', 'list']).exit_code == 0\n"

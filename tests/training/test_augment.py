@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -7,7 +8,9 @@ from numpy.testing import assert_allclose
 
 from hrpose_cli.skeletons import COCO, MPII
 from hrpose_cli.training import augment
+from tests.conftest import spec
 from tests.reference import FOLDER
+from tests.training.training_case import people
 
 HALF = json.loads((FOLDER / "losses.json").read_text())["half_body"]
 CROP = (96, 128)
@@ -17,7 +20,7 @@ MIRROR = torch.from_numpy(COCO.mirror)
 @pytest.mark.parametrize("source", ["hr", "dark"])
 @pytest.mark.parametrize("skeleton", [COCO, MPII], ids=lambda s: s.name)
 @pytest.mark.parametrize(("upper", "branch"), [(True, "randn<0.5"), (False, "randn>=0.5")])
-def test_half_bodies_are_the_authors(source: str, skeleton, upper: bool, branch: str) -> None:
+def test_half_body_equals_the_authors(source: str, skeleton, upper: bool, branch: str) -> None:
     k = len(skeleton)
     keypoints = torch.tensor([p["joints_xy"][:k] for p in HALF["persons"]], dtype=torch.float64)
     visible = torch.tensor([p[next(n for n in p if "vis" in n)][:k] for p in HALF["persons"]]) > 0
@@ -41,7 +44,7 @@ def regions(n: int, how: augment.Augmentation) -> tuple[augment._Regions, torch.
     return augment._random_regions(center, width, keypoints, visible, COCO, CROP, how), keypoints
 
 
-def test_without_augmentation_the_crop_is_the_classic_one() -> None:
+def test_crop_to_patch_without_augmentation_is_the_classic_affine() -> None:
     from hrpose_cli.geometry import invert_affines, region_affines
 
     plain, _ = regions(3, augment.Augmentation.none())
@@ -50,7 +53,7 @@ def test_without_augmentation_the_crop_is_the_classic_one() -> None:
     assert_allclose(augment._crop_to_patch(plain, CROP), want, atol=1e-5)
 
 
-def test_keypoints_stay_on_what_they_mark() -> None:
+def test_move_keypoints_follows_the_resampled_patch() -> None:
     """A spot painted at a keypoint of the patch is found in the crop where the keypoint went."""
     found, keypoints = regions(12, augment.Augmentation(half_body=0, shift=0.02))
     assert found.mirrored.any()
@@ -68,7 +71,7 @@ def test_keypoints_stay_on_what_they_mark() -> None:
             assert_allclose([top % CROP[0], top // CROP[0]], point, atol=0.75)
 
 
-def test_a_mirrored_crop_is_the_crop_flipped() -> None:
+def test_crop_to_patch_of_a_mirrored_region_flips_the_crop() -> None:
     plain, keypoints = regions(2, augment.Augmentation.none())
     turned = augment._Regions(plain.center, plain.width, plain.degrees, torch.tensor([True, True]))
     patches = torch.rand(2, 3, 220, 220)
@@ -79,7 +82,7 @@ def test_a_mirrored_crop_is_the_crop_flipped() -> None:
     assert_allclose(moved[:, MIRROR, 0], CROP[0] - 1 - stayed[..., 0], atol=1e-3)
 
 
-def test_light_and_patches_stay_in_range_and_can_be_off() -> None:
+def test_change_light_and_add_occluders_stay_in_range_and_can_be_off() -> None:
     torch.manual_seed(1)
     crops = torch.rand(8, 3, 32, 24)
     changed = augment._add_occluders(
@@ -90,3 +93,26 @@ def test_light_and_patches_stay_in_range_and_can_be_off() -> None:
     assert ((changed - crops).abs().amax((1, 2, 3)) > 0.01).all()
     off = augment.Augmentation.none()
     assert_allclose(augment._add_occluders(augment._change_light(crops, off), off), crops, atol=1e-6)
+
+
+def test_draw_samples_draws_targets_at_the_keypoints() -> None:
+    torch.manual_seed(0)
+    samples = augment.draw_samples(people(), torch.arange(16), spec(), augment.Augmentation(patches=0))
+    assert samples.crops.shape == (16, 3, 128, 96)
+    assert 0 <= samples.crops.min() < samples.crops.max() <= 255
+    bright = samples.crops.mean(1)[:, ::4, ::4]  # (N, 32, 24)
+    covered = samples.target.amax(1)
+    assert np.corrcoef(bright.flatten(), covered.flatten())[0, 1] > 0.5
+
+
+def test_draw_samples_with_a_smaller_padding_shows_people_larger() -> None:
+    some = people()
+    some = replace(some, keypoints=some.keypoints.clone().fill_(some.side / 2) + torch.tensor([30.0, 0.0]))
+    near, far = (
+        augment.draw_samples(some, torch.arange(2), replace(spec(), padding=padding), augment.Augmentation.none())
+        .target[0, 0]
+        .sum(0)
+        .argmax()
+        for padding in (1.0, 1.25)
+    )
+    assert (near - 12) > (far - 12) > 0

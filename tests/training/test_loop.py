@@ -6,26 +6,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
-from PIL import Image
 from torch.optim.swa_utils import AveragedModel
 
 from hrpose_cli.errors import InputError, WeightsError
 from hrpose_cli.estimation.heatmaps import decode_dark
-from hrpose_cli.skeletons import COCO
-from hrpose_cli.training.annotations import AnnotationSource
 from hrpose_cli.training.augment import Augmentation, draw_samples
-from hrpose_cli.training.dataset import _PATCH_WIDTHS, load_people
-from hrpose_cli.training.loop import CHECKPOINT_FILE, Recipe, _moving_average, learning_rate
+from hrpose_cli.training.loop import CHECKPOINT_FILE, _moving_average
 from tests.conftest import spec
-from tests.training.training_case import GENTLE, QUICK, people, training
+from tests.training.training_case import GENTLE, QUICK, training
 
 
 @pytest.mark.slow
-def test_one_batch_is_learned_by_heart(tmp_path: Path) -> None:
+def test_training_run_learns_one_batch_by_heart(tmp_path: Path) -> None:
     recipe = replace(QUICK, epochs=50, batch=8, lr=4e-3, final=0.025, warmup=5)
     case = training(tmp_path, recipe, width=16, augmentation=Augmentation.none())
     case.people = case.people.part(torch.arange(8))
@@ -38,7 +33,7 @@ def test_one_batch_is_learned_by_heart(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("decay", "steps", "left"), [(0.999, 100, 0.01), (0.9, 100, 0.001), (0.999, 20_000, 0.001)])
-def test_the_average_forgets_the_start_of_a_short_training(decay: float, steps: int, left: float) -> None:
+def test_moving_average_forgets_the_start_of_a_short_training(decay: float, steps: int, left: float) -> None:
     net = torch.nn.BatchNorm1d(1)
     average = AveragedModel(net, multi_avg_fn=_moving_average(decay), use_buffers=True)
     average.update_parameters(net)  # weight 1, bias 0
@@ -50,13 +45,13 @@ def test_the_average_forgets_the_start_of_a_short_training(decay: float, steps: 
     assert int(average.module.num_batches_tracked) == 0
 
 
-def test_the_average_is_as_slow_as_wanted_in_a_long_training() -> None:
+def test_moving_average_reaches_its_decay_in_a_long_training() -> None:
     average, net = [torch.zeros(1)], [torch.ones(1)]
     _moving_average(0.999)(average, net, torch.tensor(9_000))
     assert_allclose(average[0], 0.001, rtol=1e-4)
 
 
-def test_a_resumed_training_is_the_same_to_the_last_bit(tmp_path: Path) -> None:
+def test_training_resume_gives_the_same_bits_as_one_run(tmp_path: Path) -> None:
     whole = training(tmp_path / "whole")
     (tmp_path / "part").mkdir()
     list(whole.run())
@@ -75,7 +70,7 @@ def test_a_resumed_training_is_the_same_to_the_last_bit(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_training_that_is_killed_goes_on_as_if_nothing_was(tmp_path: Path) -> None:
+def test_training_resume_goes_on_where_a_killed_training_stopped(tmp_path: Path) -> None:
     """SIGKILL in the middle of steps and of the writing of checkpoints, which never stops here."""
     command = [sys.executable, "-m", "tests.training.training_case", "endless", str(tmp_path)]
     for turn in range(2):
@@ -98,7 +93,7 @@ def test_a_training_that_is_killed_goes_on_as_if_nothing_was(tmp_path: Path) -> 
         assert_array_equal(a, b)
 
 
-def test_a_checkpoint_of_another_net_is_refused(tmp_path: Path) -> None:
+def test_training_resume_refuses_a_checkpoint_of_another_net(tmp_path: Path) -> None:
     training(tmp_path).save()
     other = training(tmp_path)
     other.spec = replace(spec(), sigma=2.0)
@@ -107,7 +102,7 @@ def test_a_checkpoint_of_another_net_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("left", [0, 99, 9_999])
-def test_a_damaged_checkpoint_is_one_line(tmp_path: Path, left: int) -> None:
+def test_training_resume_names_a_damaged_checkpoint(tmp_path: Path, left: int) -> None:
     case = training(tmp_path)
     case.save()
     (tmp_path / CHECKPOINT_FILE).write_bytes((tmp_path / CHECKPOINT_FILE).read_bytes()[:left])
@@ -118,7 +113,7 @@ def test_a_damaged_checkpoint_is_one_line(tmp_path: Path, left: int) -> None:
         case.resume()
 
 
-def test_another_recipe_is_refused_with_what_differs(tmp_path: Path) -> None:
+def test_training_resume_names_what_differs_in_the_recipe(tmp_path: Path) -> None:
     training(tmp_path, replace(QUICK, lr=1e-4, norms="frozen", accumulate=2)).save()
     with pytest.raises(InputError, match=r"--accumulate 2 --lr 0\.0001 --norms frozen: .*--init and another --out"):
         training(tmp_path).resume()
@@ -134,7 +129,9 @@ def test_another_recipe_is_refused_with_what_differs(tmp_path: Path) -> None:
         ({}, {"recipe": {"rate": 2e-3, "decay": 1e-4, "average": 0.5, "tags": 0.01, "batch": 4}}),  # with old names
     ],
 )
-def test_what_may_change_on_the_way(tmp_path: Path, changes: dict[str, Any], checkpoint: dict[str, Any]) -> None:
+def test_training_resume_allows_a_changed_duration_and_old_checkpoints(
+    tmp_path: Path, changes: dict[str, Any], checkpoint: dict[str, Any]
+) -> None:
     case = training(tmp_path)
     case.advance()
     case.save()
@@ -144,7 +141,7 @@ def test_what_may_change_on_the_way(tmp_path: Path, changes: dict[str, Any], che
     assert other.progress.step == 1
 
 
-def test_old_names_of_a_recipe_are_compared_by_their_new_ones(tmp_path: Path) -> None:
+def test_training_resume_compares_old_names_of_a_recipe_by_their_new_ones(tmp_path: Path) -> None:
     case = training(tmp_path)
     case.save()
     old = {"recipe": {"rate": 0.5, "average": 0.9}}
@@ -154,7 +151,7 @@ def test_old_names_of_a_recipe_are_compared_by_their_new_ones(tmp_path: Path) ->
 
 
 @pytest.mark.slow
-def test_two_processes_are_one_with_two_parts(tmp_path: Path) -> None:
+def test_training_step_of_two_processes_equals_accumulate_2(tmp_path: Path) -> None:
     steps = 20
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
     command += ["-m", "tests.training.training_case", "halves", str(tmp_path), str(steps)]
@@ -167,14 +164,14 @@ def test_two_processes_are_one_with_two_parts(tmp_path: Path) -> None:
     assert_allclose(json.loads((tmp_path / "losses.json").read_text()), alone, atol=1e-5)
 
 
-def test_a_loss_that_is_no_number_names_the_step_and_the_images(tmp_path: Path) -> None:
+def test_training_run_names_step_and_images_of_a_loss_that_is_nan(tmp_path: Path) -> None:
     case = training(tmp_path)
     torch.nn.init.constant_(case.net.final_layer.bias, math.nan)
     with pytest.raises(InputError, match=r"step 0: \d+\.jpg"):
         next(case.run())
 
 
-def test_a_time_budget_ends_the_schedule(tmp_path: Path) -> None:
+def test_training_run_ends_its_schedule_with_the_minutes(tmp_path: Path) -> None:
     case = training(tmp_path, replace(QUICK, minutes=1 / 60))
     rows = list(case.run())
     assert case.progress.seconds >= 1
@@ -182,18 +179,7 @@ def test_a_time_budget_ends_the_schedule(tmp_path: Path) -> None:
     assert rows[-1]["step"] == case.progress.step
 
 
-@pytest.mark.parametrize(
-    ("way", "cosine", "steps"),
-    [(0.0, 1.0, 1.0), (0.5, 0.505, 1.0), (0.82, 0.08645, 0.1), (0.96, 0.01390, 0.01), (1.0, 0.01, 0.01)],
-)
-def test_schedules(way: float, cosine: float, steps: float) -> None:
-    recipe = Recipe(lr=1.0, final=0.01, warmup=10)
-    assert learning_rate(recipe, 99, way) == pytest.approx(cosine, rel=2e-2)
-    assert learning_rate(replace(recipe, schedule="step"), 99, way) == pytest.approx(steps)
-    assert learning_rate(recipe, 0, 0.0) == pytest.approx(0.1)
-
-
-def test_a_teacher_adds_a_second_target(tmp_path: Path) -> None:
+def test_training_step_with_a_teacher_adds_a_second_target(tmp_path: Path) -> None:
     seen: list[torch.Size] = []
 
     def teacher(crops: torch.Tensor) -> torch.Tensor:
@@ -205,65 +191,3 @@ def test_a_teacher_adds_a_second_target(tmp_path: Path) -> None:
     )
     assert seen == [torch.Size([4, 3, 128, 96])]
     assert taught > plain
-
-
-def test_people_are_cut_once_and_found_again(tmp_path: Path) -> None:
-    keypoints = np.array([[40, 50, 2], [60, 90, 1], *[[0, 0, 0]] * 15], float)
-    image = np.zeros((120, 100, 3), np.uint8)
-    image[50, 40] = image[90, 60] = 255
-    Image.fromarray(image).save(tmp_path / "a.png")
-    person = {"image_id": 1, "category_id": 1, "iscrowd": 0, "area": 9, "bbox": [20, 20, 60, 80]}
-    rows = [
-        person | {"id": 1, "keypoints": keypoints.ravel().tolist()},
-        person | {"id": 2, "keypoints": [0] * 51},
-        person | {"id": 3, "keypoints": keypoints.ravel().tolist(), "iscrowd": 1},
-    ]
-    images = [{"id": 1, "file_name": "a.png", "width": 100, "height": 120}]
-    content = {"images": images, "annotations": rows, "categories": [{"id": 1}]}
-    (tmp_path / "people.json").write_text(json.dumps(content))
-    source = AnnotationSource(tmp_path / "people.json", trust=0.5)
-    found = load_people([source], (96, 128), COCO, tmp_path / "cache")
-    assert len(found) == 1
-    assert found.labelled[0, :3].tolist() == [True, True, False]
-    assert found.weight[0, :3].tolist() == [0.5, 0.5, 0]
-    hidden = load_people([source], (96, 128), COCO, tmp_path / "cache", occluded=0.5)
-    assert hidden.weight[0, :3].tolist() == [0.5, 0.25, 0]
-    for k in (0, 1):
-        x, y = found.keypoints[0, k].round().int().tolist()
-        assert found.patches[0, y - 1 : y + 2, x - 1 : x + 2].max() > 60
-    width = 80 * 0.75 * 1.25  # the padded box in image px
-    assert_allclose(
-        found.keypoints[0, 1] - found.keypoints[0, 0],
-        np.array([20, 40]) * 96 * _PATCH_WIDTHS / (width * _PATCH_WIDTHS),
-        rtol=1e-5,
-    )
-    (tmp_path / "a.png").unlink()
-    again = load_people([source], (96, 128), COCO, tmp_path / "cache")
-    assert_array_equal(again.patches, found.patches)
-    (tmp_path / "others").mkdir()
-    Image.new("RGB", (100, 120)).save(tmp_path / "others" / "a.png")
-    others = load_people([replace(source, images=tmp_path / "others")], (96, 128), COCO, tmp_path / "cache")
-    assert not others.patches.any()
-
-
-def test_targets_are_where_the_keypoints_are() -> None:
-    torch.manual_seed(0)
-    samples = draw_samples(people(), torch.arange(16), spec(), Augmentation(patches=0))
-    assert samples.crops.shape == (16, 3, 128, 96)
-    assert 0 <= samples.crops.min() < samples.crops.max() <= 255
-    bright = samples.crops.mean(1)[:, ::4, ::4]  # (N, 32, 24)
-    covered = samples.target.amax(1)
-    assert np.corrcoef(bright.flatten(), covered.flatten())[0, 1] > 0.5
-
-
-def test_a_smaller_padding_shows_people_larger() -> None:
-    some = people()
-    some = replace(some, keypoints=some.keypoints.clone().fill_(some.side / 2) + torch.tensor([30.0, 0.0]))
-    near, far = (
-        draw_samples(some, torch.arange(2), replace(spec(), padding=padding), Augmentation.none())
-        .target[0, 0]
-        .sum(0)
-        .argmax()
-        for padding in (1.0, 1.25)
-    )
-    assert (near - 12) > (far - 12) > 0

@@ -29,7 +29,7 @@ def case(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 )
 @pytest.mark.parametrize(("loss", "key"), [(losses._keypoint_mse, "mse"), (losses._keypoint_ohkm, "ohkm8")])
 @pytest.mark.parametrize("weighted", [True, False])
-def test_losses_and_gradients_are_the_authors(
+def test_keypoint_mse_and_ohkm_equal_the_authors(
     loss, key: str, weighted: bool, dtype, name: str, tolerance: float
 ) -> None:
     output, target, weight = case(dtype)
@@ -41,7 +41,7 @@ def test_losses_and_gradients_are_the_authors(
     assert output.grad.flatten()[:4].tolist() == pytest.approx(expected["grad_first4"], rel=1e-5, abs=1e-10)
 
 
-def test_a_perfect_output_costs_nothing_and_peaks_count_more() -> None:
+def test_losses_of_a_perfect_output_are_0_and_peaked_mse_weighs_peaks() -> None:
     target = torch.zeros(1, 17, 8, 6)
     target[..., 4, 3] = 1
     weight = torch.ones(1, 17)
@@ -52,7 +52,7 @@ def test_a_perfect_output_costs_nothing_and_peaks_count_more() -> None:
     assert losses._peaked_mse(target * 0, target, weight * 0) == 0
 
 
-def test_weights_of_keypoints() -> None:
+def test_keypoint_weights_weighs_occluded_keypoints_and_each_keypoint() -> None:
     visible = torch.tensor([[0, 1, 2] + [2] * 14])
     assert losses.keypoint_weights(visible, occluded=0.5)[0, :3].tolist() == [0, 0.5, 1]
     by_keypoint = losses.keypoint_weights(visible, by_keypoint=torch.tensor(COCO.keypoint_weights))
@@ -86,7 +86,7 @@ def reference_places() -> torch.Tensor:
 @pytest.mark.parametrize(
     ("dtype", "name", "tolerance"), [(torch.float32, "fp32", 1e-6), (torch.float64, "fp64", 1e-12)]
 )
-def test_tags_and_masked_heatmaps_cost_what_they_cost_the_authors(dtype, name: str, tolerance: float) -> None:
+def test_tag_loss_and_masked_mse_equal_the_authors(dtype, name: str, tolerance: float) -> None:
     outputs, batch = grouping_case(dtype)
     pull, push = losses.tag_loss(outputs[0][:, 17:], batch.places)
     assert pull.tolist() == pytest.approx(EXPECTED[f"ae_exp_{name}"]["pull"], rel=tolerance)
@@ -103,7 +103,7 @@ def test_tags_and_masked_heatmaps_cost_what_they_cost_the_authors(dtype, name: s
     assert found == pytest.approx(expected["grad_abs_sum"], rel=10 * tolerance)
 
 
-def test_tags_of_nobody_and_of_one_person() -> None:
+def test_tag_loss_of_nobody_and_of_one_person() -> None:
     tags = torch.rand(2, 3, 4, 4, requires_grad=True)
     places = torch.full((2, 2, 3), -1)
     places[1, 1] = torch.tensor([5, -1, 7])
@@ -115,7 +115,7 @@ def test_tags_of_nobody_and_of_one_person() -> None:
     assert tags.grad.isfinite().all()
 
 
-def test_peaks_count_more_with_whole_images_too() -> None:
+def test_masked_mse_weighs_peaks_by_the_gain() -> None:
     target, mask = torch.zeros(1, 17, 8, 6), torch.ones(1, 8, 6)
     target[..., 4, 3] = 1
     assert losses.masked_mse(target * 0, target, mask, gain=9.0) == pytest.approx(10 / 48)
@@ -123,7 +123,7 @@ def test_peaks_count_more_with_whole_images_too() -> None:
     assert losses.masked_mse(target * 0, target, mask, gain=9.0) == 0
 
 
-def test_stacks_are_summed() -> None:
+def test_crop_loss_sums_over_stacks() -> None:
     output, target, weight = case(torch.float32)
     samples = CropSamples(torch.zeros(3, 3, 64, 48), target, weight)
     one, three = (_crop_loss([output] * n, samples, Recipe(loss="mse")) for n in (1, 3))

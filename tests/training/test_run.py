@@ -1,7 +1,6 @@
 """Every kind of net of `--net` learns one small batch by heart, and is measured and kept as what it is."""
 
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 
 import numpy as np
@@ -10,19 +9,18 @@ import torch
 from PIL import Image
 
 from hrpose_cli.backends.pytorch import TorchBackend
-from hrpose_cli.errors import InputError, WeightsError
+from hrpose_cli.errors import InputError
 from hrpose_cli.estimation.bottom_up import BottomUp
 from hrpose_cli.estimation.heatmaps import _decode_argmax
 from hrpose_cli.models.find import find_weights, load_net
-from hrpose_cli.models.zoo import ModelSpec, spec_from_metadata
+from hrpose_cli.models.zoo import ModelSpec
 from hrpose_cli.poses import Frame
 from hrpose_cli.training.augment import Augmentation
 from hrpose_cli.training.loop import Training
 from hrpose_cli.training.losses import tag_loss
-from hrpose_cli.training.processes import _choose_exchange, join_processes, process_device
 from hrpose_cli.training.recipe import Recipe
 from hrpose_cli.training.run import _averaged_net, _open_validation, _save_best
-from hrpose_cli.training.start import _TRAINABLE_NETS, build_start_net, choose_net, find_start, new_spec
+from hrpose_cli.training.start import build_start_net
 from hrpose_cli.training.whole_images import ImageAugmentation, ImageDataset, _ImagePage
 from tests.conftest import spec
 from tests.training.training_case import people
@@ -39,7 +37,7 @@ HEART = Recipe(epochs=60, batch=8, lr=4e-3, final=0.05, warmup=5, ema_decay=0.5)
     ids=["simple baseline", "hourglass"],
 )
 @pytest.mark.slow
-def test_one_batch_of_crops_is_learned_by_heart(
+def test_training_learns_one_batch_by_heart_with_every_net(
     tmp_path: Path, architecture: str, integers: dict[str, object], recipe: Recipe
 ) -> None:
     torch.manual_seed(1)
@@ -79,7 +77,7 @@ def images(folder: Path) -> ImageDataset:
 
 
 @pytest.mark.slow
-def test_two_images_are_learned_by_heart(tmp_path: Path) -> None:
+def test_training_learns_two_whole_images_by_heart(tmp_path: Path) -> None:
     torch.manual_seed(1)
     some = images(tmp_path)
     recipe = Recipe(epochs=80, batch=2, lr=1e-2, final=0.05, warmup=5, ema_decay=0.9, tag_weight=0.1)
@@ -101,65 +99,6 @@ def test_two_images_are_learned_by_heart(tmp_path: Path) -> None:
     assert len(estimator([Frame(np.asarray(Image.open(some.pages[0].path)))])[0]) >= 2
 
 
-def test_nets_and_methods_belong_together() -> None:
-    assert choose_net(None, None) == choose_net("hrnet-small", "top-down") == ("hrnet-small", "top-down")
-    assert (
-        choose_net(None, "bottom-up") == choose_net("higher-hrnet-small", None) == ("higher-hrnet-small", "bottom-up")
-    )
-    for wrong in [("hrnet-w32", "bottom-up"), ("higher-hrnet-w48", "top-down")]:
-        with pytest.raises(InputError, match="leave --method out"):
-            choose_net(*wrong)
-
-
-@pytest.mark.parametrize("name", _TRAINABLE_NETS)
-def test_every_net_can_be_described(name: str) -> None:
-    made = new_spec("own", name, skeleton="crowdpose")
-    assert made.net["joints"] == 14
-    assert made.input_size == ((512, 512) if made.method == "bottom-up" else (96, 128))
-    assert made.decode == ("quarter" if made.method == "bottom-up" else "dark")
-    assert spec_from_metadata(Path("own"), made.metadata()).architecture == _TRAINABLE_NETS[name][0]
-    with pytest.raises(InputError, match="an input of 100x100 cannot be trained"):
-        new_spec("own", name, (100, 100))
-
-
-@pytest.mark.parametrize("suffix", [".xml", ".onnx"])
-def test_find_start_refuses_an_exported_net(tmp_path: Path, suffix: str) -> None:
-    (tmp_path / f"net{suffix}").touch()
-    with pytest.raises(WeightsError, match=f"net{suffix} is an exported net, which cannot be trained"):
-        find_start(str(tmp_path / f"net{suffix}"), spec())
-
-
-def test_mpii_is_not_measured_in_training(tmp_path: Path) -> None:
+def test_open_validation_refuses_mpii(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--val measures coco or crowdpose, not mpii"):
         _open_validation(tmp_path / "any.json", replace(spec(), skeleton="mpii"))
-
-
-@pytest.mark.parametrize(
-    ("wanted", "own", "backend"),
-    [("cuda", "cuda:1", "cpu:gloo,cuda:nccl"), ("cuda:0", "cuda:0", "cpu:gloo,cuda:nccl"), ("cpu", "cpu", "gloo")],
-)
-def test_processes_talk_through_what_their_devices_can(
-    monkeypatch: pytest.MonkeyPatch, wanted: str, own: str, backend: str
-) -> None:
-    monkeypatch.setenv("LOCAL_RANK", "1")
-    assert process_device(wanted) == own
-    assert _choose_exchange(own) == backend
-
-
-def test_processes_on_the_cpu_need_no_card(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where there is one."""
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    for name, value in {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "localhost", "MASTER_PORT": "0"}.items():
-        monkeypatch.setenv(name, value)
-    with join_processes("cpu"):
-        assert torch.distributed.get_backend() == "gloo"
-
-
-def test_processes_wait_for_hours_of_work_of_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[timedelta] = []
-    monkeypatch.setenv("RANK", "1")
-    monkeypatch.setattr(torch.distributed, "init_process_group", lambda _, timeout: asked.append(timeout))
-    monkeypatch.setattr(torch.distributed, "barrier", lambda: None)
-    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: None)
-    with join_processes("cpu"):
-        assert asked[0] > timedelta(hours=12)

@@ -18,7 +18,7 @@ def teacher(weights_file: Path) -> Teacher:
 
 
 @pytest.mark.parametrize("size", [(6, 8), (12, 16), (24, 32)])
-def test_another_size_has_the_same_points(size: tuple[int, int]) -> None:
+def test_rescale_images_keeps_every_point_in_place(size: tuple[int, int]) -> None:
     y, x = torch.meshgrid(torch.arange(16.0), torch.arange(12.0), indexing="ij")
     ramp = torch.stack([x, y])[None]
     found = _rescale_images(ramp, size)
@@ -31,13 +31,13 @@ def test_another_size_has_the_same_points(size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("size", [(96, 128), (192, 256)])
-def test_heatmaps_have_the_size_of_the_crops(teacher: Teacher, size: tuple[int, int]) -> None:
+def test_teacher_returns_heatmaps_of_the_size_of_the_crops(teacher: Teacher, size: tuple[int, int]) -> None:
     maps = teacher(torch.zeros(2, 3, size[1], size[0]))
     assert maps.shape == (2, 17, size[1] // 4, size[0] // 4)
     assert not maps.requires_grad
 
 
-def test_labelled_keypoints_stay_and_the_rest_is_filled_once(teacher: Teacher, tmp_path: Path) -> None:
+def test_fill_labels_keeps_labelled_keypoints_and_fills_the_rest_once(teacher: Teacher, tmp_path: Path) -> None:
     some = people()
     some = replace(some, labelled=some.labelled.clone().index_fill_(1, torch.arange(5), False))
     some = replace(some, weight=some.labelled.float(), key="k")
@@ -76,5 +76,5 @@ class Sure:
         ({"skeleton": "mpii"}, "its keypoints are mpii's, not coco's"),
     ],
 )
-def test_who_sees_something_else_cannot_teach(changes: dict[str, Any], reason: str) -> None:
+def test_describe_misfit_says_why_a_net_cannot_teach(changes: dict[str, Any], reason: str) -> None:
     assert _describe_misfit(replace(spec(), **changes), spec()) == reason

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from hrpose_cli import __version__
@@ -26,19 +27,30 @@ def test_help_ends_with_an_example(command: list[str]) -> None:
     assert "Example: hrpose " + " ".join(command[:1]) in result.output.rstrip().splitlines()[-1]
 
 
-def test_version_names_what_runs_the_nets() -> None:
+def parameters(command: Any) -> list[Any]:
+    """The options and arguments of a command and of those below it."""
+    return [*command.params, *(p for each in getattr(command, "commands", {}).values() for p in parameters(each))]
+
+
+def test_help_of_every_option_and_argument_is_a_sentence() -> None:
+    found = parameters(typer.main.get_command(app))
+    assert len(found) > 100
+    assert [p.name for p in found if not re.fullmatch(r"\S.*\.", p.help or "")] == []
+
+
+def test_version_names_torch_openvino_and_the_device() -> None:
     first, second = CliRunner().invoke(app, ["--version"]).output.splitlines()
     assert first == f"hrpose {__version__}"
     assert re.fullmatch(r"torch \S+, (no OpenVINO|OpenVINO \S+), device (cpu|cuda|mps)", second)
 
 
-def test_the_package_is_the_command() -> None:
+def test_python_m_hrpose_cli_runs_the_command() -> None:
     done = subprocess.run([sys.executable, "-m", "hrpose_cli", "-h"], capture_output=True, text=True, check=True)
     assert "Usage: hrpose [OPTIONS] COMMAND" in done.stdout
 
 
 @pytest.mark.parametrize("command", [[], *COMMANDS], ids=" ".join)
-def test_h_is_help(command: list[str]) -> None:
+def test_h_is_short_for_help(command: list[str]) -> None:
     short, long = (CliRunner().invoke(app, [*command, option]) for option in ("-h", "--help"))
     assert (short.exit_code, short.output) == (0, long.output)
 
@@ -46,7 +58,7 @@ def test_h_is_help(command: list[str]) -> None:
 @pytest.mark.parametrize(
     ("name", "command"), [("clip.mp4", "video"), ("a b.MOV", "video"), ("bus.jpg", "image"), ("folder", "image")]
 )
-def test_resolve_command_guesses_the_command_of_a_file(
+def test_resolve_command_suggests_the_command_for_a_file(
     tmp_path: Path, name: str, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -55,7 +67,7 @@ def test_resolve_command_guesses_the_command_of_a_file(
     assert line == f"error: {name} is no command: did you mean hrpose {command} {name}"
 
 
-def test_a_mistyped_command_is_wrong_usage() -> None:
+def test_resolve_command_suggests_a_name_for_a_mistyped_command() -> None:
     result = CliRunner().invoke(app, ["vidoe"])
     assert result.exit_code == 2
     assert "Did you mean 'video'?" in result.output
@@ -75,7 +87,7 @@ def test_a_mistyped_command_is_wrong_usage() -> None:
         ("bench --batches 1,8", "--batches", "benchmarks/backends.py"),
     ],
 )
-def test_a_renamed_option_names_the_new_one(arguments: str, old: str, new: str) -> None:
+def test_refuse_renamed_names_the_new_option(arguments: str, old: str, new: str) -> None:
     line = wrong_usage(CliRunner().invoke(app, arguments.split()))
     assert line == f"error: {old} no longer exists: use {new}"
 
@@ -92,7 +104,7 @@ def test_help_imports_nothing_heavy() -> None:
     )
 
 
-def test_public_names() -> None:
+def test_hrpose_cli_lists_its_public_names() -> None:
     import hrpose_cli
 
     assert hrpose_cli.__all__ == ["PoseEstimator", "Poses"]
@@ -101,7 +113,7 @@ def test_public_names() -> None:
         _ = hrpose_cli.Pose
 
 
-def test_an_error_is_one_line_and_exit_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_commands_print_an_error_as_one_line_and_exit_with_1(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise WeightsError("the file\nis gone")
 
@@ -122,7 +134,7 @@ def offered(command: Any, option: str) -> set[str]:
     return values(get_type_hints(command, include_extras=True)[option])
 
 
-def test_options_offer_what_the_library_knows() -> None:
+def test_options_offer_exactly_what_the_library_knows() -> None:
     """Written twice, since the library's tables cost the imports that --help does without."""
     from hrpose_cli import evaluate, skeletons
     from hrpose_cli import export as exporting
@@ -157,7 +169,7 @@ def test_options_offer_what_the_library_knows() -> None:
 
 
 @pytest.mark.parametrize("command", [image.image, video.video, eval.evaluate, train.train, export.export])
-def test_a_value_that_does_not_exist_is_wrong_usage(command: Any) -> None:
+def test_options_refuse_an_unknown_value(command: Any) -> None:
     chosen = {name: values(hint) for name, hint in get_type_hints(command, include_extras=True).items()}
     names = {eval.evaluate: "eval"}.get(command, command.__name__)
     needed = {"train": ["--data", "x", "--out", "x"], "eval": ["--gt", "x"], "export": ["x", "--format", "onnx"]}
@@ -170,7 +182,7 @@ def test_a_value_that_does_not_exist_is_wrong_usage(command: Any) -> None:
 
 
 @pytest.mark.parametrize("command", ["image x --decode-limit inf", "video x --rate inf", "bench --seconds inf"])
-def test_a_number_is_asked_for(command: str) -> None:
+def test_options_refuse_an_infinite_number(command: str) -> None:
     *_, option, value = command.split()
     line = wrong_usage(CliRunner().invoke(app, command.split()))
     assert line == f"error: {option} must be a finite number, but is {value}"
@@ -178,11 +190,11 @@ def test_a_number_is_asked_for(command: str) -> None:
 
 @pytest.mark.parametrize("command", [["image", "x"], ["video", "x"], ["bench"], ["eval", "--gt", "x"]])
 @pytest.mark.parametrize("device", ["tpu", "cpu:3", "cuda:x", "CUDA"])
-def test_a_device_that_does_not_exist_is_wrong_usage(command: list[str], device: str) -> None:
+def test_device_that_does_not_exist_is_wrong_usage(command: list[str], device: str) -> None:
     line = wrong_usage(CliRunner().invoke(app, [*command, "--device", device]))
     assert line == f"error: there is no device called {device!r}: use auto, cpu, cuda, cuda:1 or mps"
 
 
-def test_a_device_that_this_machine_lacks_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_device_that_this_machine_lacks_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert "no cuda device" in clean_failure(CliRunner().invoke(app, ["image", __file__, "--device", "cuda"]))
