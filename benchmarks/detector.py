@@ -15,7 +15,6 @@ from common import cost, hardware, paired, print_table, ratio
 
 from hrpose_cli.backends import openvino_precisions
 from hrpose_cli.detection.yolo import (
-    DEFAULT_DETECTOR,
     YoloDetector,
     _load_openvino_model,
     _OpenVINONetwork,
@@ -31,11 +30,11 @@ SIZE = (1280, 720)
 
 def detectors() -> dict[str, YoloDetector]:
     """The shipped detector in each way that this machine has."""
-    path = find_detector_file(DEFAULT_DETECTOR)
+    path = find_detector_file("person-yolo11n")
     able = [precision for precision in openvino_precisions() if precision in {"fp32", "bf16"}]
     models = {p: _OpenVINONetwork(_load_openvino_model(path, sha256_file(path), p)) for p in able}
-    fast = {f"openvino {p}": YoloDetector(model, DEFAULT_DETECTOR, "openvino", p) for p, model in models.items()}
-    return {"torch fp32": load_detector(DEFAULT_DETECTOR, backend="torch")} | fast
+    fast = {f"openvino {p}": YoloDetector(model, "person-yolo11n", "openvino", p) for p, model in models.items()}
+    return {"torch fp32": load_detector("person-yolo11n", backend="torch")} | fast
 
 
 def main() -> None:

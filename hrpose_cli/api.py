@@ -25,8 +25,8 @@ from hrpose_cli.estimation import BottomUp, TopDown, choose_runtime
 from hrpose_cli.files import sha256_file
 from hrpose_cli.hardware import fitting_batch
 from hrpose_cli.models import MODELS, ModelSpec
+from hrpose_cli.options import Settings as Settings
 from hrpose_cli.poses import Frame, Image, Poses
-from hrpose_cli.settings import Settings as Settings
 
 _REPORTED_PACKAGES = ("torch", "ultralytics", "opencv-python", "numpy")
 # Settings that only weights of one method use.

@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parent.parent / "hrpose_cli"
 LAYERS = """
     errors skeletons hardware timing threads stopping
-    poses files settings
+    poses files options
     geometry
     coco_file
     nets media formats draw metrics tracking
@@ -118,7 +118,7 @@ def used_names() -> set[tuple[str, str]]:
 
 @pytest.mark.parametrize("module", MODULES)
 def test_public_names_are_used_by_others(module: str) -> None:
-    """Through a module that is imported whole, too: `from hrpose_cli.cli import options`."""
+    """Through a module that is imported whole, too: `from hrpose_cli.cli import spread`."""
     whole = any(f"{other}.{name}" == module for each in MODULES for other, name in all_imports(each))
     if not whole:
         unused = {name for name in defined_names(module) if (module, name) not in used_names()}

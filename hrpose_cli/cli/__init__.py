@@ -1,4 +1,4 @@
-"""The command line: one command per file; options are declared in hrpose_cli/settings.py."""
+"""The command line: one command per file; options are declared in hrpose_cli/spread.py."""
 
 from hrpose_cli.cli.main import app
 

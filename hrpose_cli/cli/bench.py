@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hrpose_cli.cli import options as opt
+from hrpose_cli.cli.spread import Quiet, read_numbers, spread_options, write_json_output
 from hrpose_cli.errors import UsageError
-from hrpose_cli.settings import Settings
+from hrpose_cli.options import Settings
 
 if TYPE_CHECKING:
     from hrpose_cli.bench import ClipRow
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _DEFAULT_PEOPLE: dict[str, Sequence[int | None]] = {"top-down": (0, 1, 5, 20, 50), "bottom-up": (None,)}
 
 
-@opt.spread_options(only=("weights", "like", "detector", "device", "backend", "precision", "flip_test", "download"))
+@spread_options(only=("weights", "like", "detector", "device", "backend", "precision", "flip_test", "download"))
 def bench(
     settings: Settings,
     people: Annotated[
@@ -38,7 +38,7 @@ def bench(
     json: Annotated[
         Path | None, typer.Option(help="Write all numbers to this file; - prints them instead of a table.")
     ] = None,
-    quiet: opt.Quiet = False,
+    quiet: Quiet = False,
 ) -> None:
     """Measure frames per second from file to file, and the time of each stage, for several numbers of people."""
     from hrpose_cli.api import build_estimator, provenance
@@ -49,7 +49,7 @@ def bench(
 
     report = Report(quiet=quiet)
     clip = video or shipped_folder("samples") / "walk.mp4"
-    counts = None if people is None else opt.read_numbers("--people", people, int, least=0)
+    counts = None if people is None else read_numbers("--people", people, int, least=0)
     if json is not None and str(json) != "-":
         check_writable(json)
     with report.bar() as bar:
@@ -61,7 +61,7 @@ def bench(
     )
     info = provenance(settings, estimator)
     if json is not None:
-        opt.write_json_output(json, {"info": info, "clip": clip.name, "runs": [asdict(row) for row in found]})
+        write_json_output(json, {"info": info, "clip": clip.name, "runs": [asdict(row) for row in found]})
     if str(json) != "-":
         _show(found, f"{clip.name}, {describe_net(info)}; ms per frame of each stage, which overlap")
 

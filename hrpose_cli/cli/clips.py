@@ -27,7 +27,7 @@ from hrpose_cli.media import (
     parse_scale,
     parse_trim,
 )
-from hrpose_cli.settings import ClipOptions, DrawOptions, EncodingOptions, PoseNames
+from hrpose_cli.options import ClipOptions, DrawOptions, EncodingOptions, PoseNames
 from hrpose_cli.stopping import StopFlag
 
 _NO_FACTS: Mapping[str, str] = {}

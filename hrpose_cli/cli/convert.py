@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hrpose_cli.cli import options as opt
+from hrpose_cli.cli.spread import Quiet
 from hrpose_cli.errors import UsageError
 
 
@@ -31,7 +31,7 @@ def convert(
             help="Size of a pixel at the person's distance, in metres; TRC is then in metres, not in pixels.",
         ),
     ] = None,
-    quiet: opt.Quiet = False,
+    quiet: Quiet = False,
 ) -> None:
     """Convert a pose file to another format: COCO .json, .jsonl, .csv, .npz, .trc, or a folder for OpenPose."""
     from hrpose_cli.cli.report import Report

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from hrpose_cli.cli import options as opt
+from hrpose_cli.cli.spread import Quiet, spread_options, write_json_output
 from hrpose_cli.errors import UsageError
-from hrpose_cli.settings import MODEL, OUTPUT, Settings
+from hrpose_cli.options import MODEL, OUTPUT, Settings
 
 if TYPE_CHECKING:
     from hrpose_cli.evaluate import EvalResult
@@ -19,7 +19,7 @@ _PROTOCOL = "Protocol"
 _SETTINGS = Settings(box_score=0.05, flip_test=True)
 
 
-@opt.spread_options(leave_out=("weights", "boxes", "nms_oks"))
+@spread_options(leave_out=("weights", "boxes", "nms_oks"))
 def evaluate(
     gt: Annotated[
         Path,
@@ -79,7 +79,7 @@ def evaluate(
         typer.Option(help="Non-maximum suppression of people by OKS.", rich_help_panel=_PROTOCOL),
     ] = "hard",
     oks: Annotated[float, typer.Option(min=0, max=1, help="OKS threshold of --nms.", rich_help_panel=_PROTOCOL)] = 0.9,
-    quiet: opt.Quiet = False,
+    quiet: Quiet = False,
 ) -> None:
     """Score keypoints against annotated images; the defaults follow the protocol of the papers."""
     from hrpose_cli.cli.outputs import check_targets
@@ -96,7 +96,7 @@ def evaluate(
     results = run_evaluation(job, track=report.track, note=report.note)
     _show(results)
     if save is not None:
-        opt.write_json_output(save, results[0].rows)
+        write_json_output(save, results[0].rows)
 
 
 def _check_save(save: Path | None, runs: int) -> None:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from hrpose_cli.cli import options as opt
+from hrpose_cli.cli.spread import Quiet, spread_options
 from hrpose_cli.errors import UsageError
-from hrpose_cli.settings import Settings
+from hrpose_cli.options import Settings
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from hrpose_cli.export import Parity
 
 
-@opt.spread_options(only=("like", "download"))
+@spread_options(only=("like", "download"))
 def export(
     weights: Annotated[str, typer.Argument(help="Model name from `hrpose weights list`, or path to a weights file.")],
     settings: Settings,
@@ -51,7 +51,7 @@ def export(
     limit: Annotated[
         int | None, typer.Option(min=1, help="Use only the first N images of --gt.", show_default="all")
     ] = None,
-    quiet: opt.Quiet = False,
+    quiet: Quiet = False,
 ) -> None:
     """Export a net to another runtime, run it there, and measure how far it is from PyTorch in fp32."""
     from hrpose_cli.cli.report import Report

@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 import typer
 
-from hrpose_cli.cli import options as opt
-from hrpose_cli.settings import OUTPUT, DrawOptions, PeopleOptions, PoseNames, Settings
+from hrpose_cli.cli.spread import Quiet, spread_options, suggest_better, write_json_output
+from hrpose_cli.options import OUTPUT, DrawOptions, PeopleOptions, PoseNames, Settings
 
 
-@opt.spread_options()
+@spread_options()
 def image(
     inputs: Annotated[
         list[str], typer.Argument(help="Image files, folders or quoted globs, or - for the standard input.")
@@ -44,7 +44,7 @@ def image(
     settings: Settings,
     people: PeopleOptions,
     drawing: DrawOptions,
-    quiet: opt.Quiet = False,
+    quiet: Quiet = False,
 ) -> None:
     """Find the people in images; write an annotated copy of each, and pose files on request."""
     from hrpose_cli.api import build_estimator, provenance
@@ -85,6 +85,6 @@ def image(
     finally:
         if json_results is not None:
             json_results = json_results if complete or str(json_results) == "-" else part_path(json_results)
-            opt.write_json_output(json_results, rows)
+            write_json_output(json_results, rows)
     whole = [*([json_results] if json_results else []), *(path for writer in writers for path in writer.written)]
-    report.close(info, opt.suggest_better(estimator.spec), written=[path for path in whole if str(path) != "-"])
+    report.close(info, suggest_better(estimator.spec), written=[path for path in whole if str(path) != "-"])

@@ -16,8 +16,8 @@ from hrpose_cli.estimation import TopDown
 from hrpose_cli.files import check_writable, part_path
 from hrpose_cli.formats import POSE_FORMATS, PoseFile, find_format
 from hrpose_cli.media import IMAGE_SUFFIXES, STDIN, read_image, write_image
+from hrpose_cli.options import DrawOptions, PeopleOptions, PoseNames
 from hrpose_cli.poses import Frame, Poses
-from hrpose_cli.settings import DrawOptions, PeopleOptions, PoseNames
 
 if TYPE_CHECKING:
     from hrpose_cli.estimation import BottomUp

@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from hrpose_cli.cli import options as opt
-from hrpose_cli.settings import ClipOptions, DrawOptions, EncodingOptions, PeopleOptions, PoseNames, VideoOutput
+from hrpose_cli.cli.spread import Quiet, spread_options
+from hrpose_cli.options import ClipOptions, DrawOptions, EncodingOptions, PeopleOptions, PoseNames, VideoOutput
 
 
-@opt.spread_options(leave_out=("no_video", "min_score", "max_people"))
+@spread_options(leave_out=("no_video", "min_score", "max_people"))
 def render(
     poses: Annotated[
         Path, typer.Argument(help="Pose file: .jsonl, .json (COCO), .csv, .npz, or a folder of OpenPose JSON files.")
@@ -26,7 +26,7 @@ def render(
         str | None,
         typer.Option(help="Format of the pose file if its name gives none: coco, jsonl, csv, npz or openpose."),
     ] = None,
-    quiet: opt.Quiet = False,
+    quiet: Quiet = False,
 ) -> None:
     """Draw saved poses onto their clip, without running a net."""
     from hrpose_cli.cli import clips

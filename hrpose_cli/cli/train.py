@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from hrpose_cli.cli import options as opt
+from hrpose_cli.cli.spread import Quiet, spread_options
 from hrpose_cli.training import Recipe, TrainJob
 
 
-@opt.spread_options()
-def train(job: TrainJob, recipe: Recipe, quiet: opt.Quiet = False) -> None:
+@spread_options()
+def train(job: TrainJob, recipe: Recipe, quiet: Quiet = False) -> None:
     """Train a net on annotated people; start it with torchrun to use several processes."""
     from hrpose_cli.cli.report import Report
     from hrpose_cli.training import is_other_process

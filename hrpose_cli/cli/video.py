@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from hrpose_cli.cli import options as opt
+from hrpose_cli.cli.spread import Quiet, spread_options, suggest_better
 from hrpose_cli.errors import UsageError
-from hrpose_cli.settings import (
+from hrpose_cli.options import (
     OUTPUT,
     ClipOptions,
     ClipPoseNames,
@@ -23,7 +23,7 @@ from hrpose_cli.settings import (
 )
 
 
-@opt.spread_options()
+@spread_options()
 def video(
     inputs: Annotated[
         list[str],
@@ -43,7 +43,7 @@ def video(
         bool,
         typer.Option("--resume", help="Continue an interrupted run from its --poses .jsonl.", rich_help_panel=OUTPUT),
     ] = False,
-    quiet: opt.Quiet = False,
+    quiet: Quiet = False,
 ) -> None:
     """Find the people in clips and draw their skeletons on each clip; its size, timing and audio stay the same."""
     from hrpose_cli.api import build_estimator, provenance
@@ -80,4 +80,4 @@ def video(
             )  # fmt: skip
             processed = f"1 of {motion.every} frames processed, " if motion.every > 1 else ""
             report.clip(done, watch, f"{processed}smoothing {motion.smooth}")
-    report.close(info, opt.suggest_better(base.spec))
+    report.close(info, suggest_better(base.spec))

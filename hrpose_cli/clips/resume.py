@@ -13,8 +13,8 @@ from hrpose_cli.clips.stages import chunk_frames
 from hrpose_cli.errors import InputError, UsageError
 from hrpose_cli.estimation import frames_in_whole_chunks
 from hrpose_cli.formats import PoseFile, header_to_json, read_jsonl, whole_record_ends
+from hrpose_cli.options import MotionOptions
 from hrpose_cli.poses import PoseHeader, Poses
-from hrpose_cli.settings import MotionOptions
 
 
 def _is_resumable(file: PoseFile) -> bool:

@@ -32,8 +32,8 @@ from hrpose_cli.estimation import Estimator, TopPeople
 from hrpose_cli.formats import PoseFile, open_writers
 from hrpose_cli.hardware import MEMORY_FRACTION, free_memory
 from hrpose_cli.media import Clip, ClipSource, Encoding, VideoFrame, VideoWriter
+from hrpose_cli.options import MotionOptions
 from hrpose_cli.poses import FramePoses, Image, PoseHeader, Poses
-from hrpose_cli.settings import MotionOptions
 from hrpose_cli.stopping import StopFlag
 from hrpose_cli.threads import BackgroundConsumer, prefetch
 from hrpose_cli.timing import StageTimer

@@ -14,8 +14,8 @@ from itertools import islice
 from typing import Any, Literal
 
 from hrpose_cli.estimation import CHUNK_FRAMES, Estimator, split_into_chunks
+from hrpose_cli.options import MotionOptions
 from hrpose_cli.poses import Frame, FramePoses, Poses
-from hrpose_cli.settings import MotionOptions
 from hrpose_cli.tracking import FILTER_DEFAULTS, interpolate_poses
 
 _FillMethod = Literal["linear", "hold"]

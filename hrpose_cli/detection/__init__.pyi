@@ -3,7 +3,6 @@ from .boxes import GivenBoxes as GivenBoxes
 from .boxes import WholeImage as WholeImage
 from .boxes import boxes_from_xywh as boxes_from_xywh
 from .boxes import read_boxes as read_boxes
-from .yolo import DEFAULT_DETECTOR as DEFAULT_DETECTOR
 from .yolo import LONG_SIDE as LONG_SIDE
 from .yolo import YoloDetector as YoloDetector
 from .yolo import find_detector_file as find_detector_file

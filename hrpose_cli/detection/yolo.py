@@ -22,7 +22,6 @@ from hrpose_cli.poses import Boxes, Floats, Frame, Image
 if TYPE_CHECKING:
     from hrpose_cli.detection.yolo_net import PersonNet
 
-DEFAULT_DETECTOR = "person-yolo11n"
 LONG_SIDE = 640  # px of the network's input
 _STRIDE = 32  # px that divide both sides of an input
 _GREY = 114  # of the padding

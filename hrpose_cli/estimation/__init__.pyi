@@ -5,7 +5,6 @@ from .chunks import AnyFrame as AnyFrame
 from .chunks import estimate_frames as estimate_frames
 from .chunks import frames_in_whole_chunks as frames_in_whole_chunks
 from .chunks import split_into_chunks as split_into_chunks
-from .crops import CROP_MODES as CROP_MODES
 from .crops import CropMode as CropMode
 from .crops import crop_bounds as crop_bounds
 from .crops import cut_crops as cut_crops

@@ -32,7 +32,6 @@ from hrpose_cli.geometry import (
 from hrpose_cli.poses import Affine, Boxes, Crops, Floats, Frame, Image
 
 CropMode = Literal["context", "pad"]
-CROP_MODES: tuple[CropMode, ...] = ("context", "pad")
 _Doubles = NDArray[np.float64]
 
 

@@ -46,22 +46,6 @@ def _pck_by_keypoint(errors: KeypointErrors, threshold: float) -> NDArray[np.flo
     return np.where(counted > 0, within / np.maximum(counted, 1), -1.0)
 
 
-def _pck(errors: KeypointErrors, threshold: float = 0.5) -> float:
-    """Unweighted mean of `_pck_by_keypoint` over the keypoints that somebody has; 0 without any."""
-    fractions = _pck_by_keypoint(errors, threshold)
-    return float(fractions[fractions >= 0].mean()) if (fractions >= 0).any() else 0.0
-
-
-def _auc(errors: KeypointErrors, steps: int = 20) -> float:
-    """Mean of `_pck` over the thresholds 0, 1 / steps, ..., (steps - 1) / steps."""
-    return float(np.mean([_pck(errors, i / steps) for i in range(steps)]))
-
-
-def _epe(errors: KeypointErrors) -> float:
-    """Mean error of all keypoints, in pixels if `errors` have a scale of 1; 0 without any keypoint."""
-    counted = errors[~np.isnan(errors)]
-    return float(counted.mean()) if counted.size else 0.0
-
 
 def head_sizes(boxes: ArrayLike) -> NDArray[np.float64]:
     """MPII's head sizes (N,) in px of head boxes (N, 4), x1, y1, x2, y2."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from hrpose_cli.errors import UsageError
-from hrpose_cli.settings import Device, Option, check_choices, check_device
+from hrpose_cli.options import Device, Option, check_choices, check_device
 
 _RECIPE, _TOP_DOWN = "Recipe", "Recipe, top-down only"
 # Fields of older versions, which are in their checkpoints.

@@ -4,7 +4,7 @@ import warnings
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from unittest.mock import MagicMock
 
 import numpy as np
@@ -22,7 +22,7 @@ from hrpose_cli.backends.cuda import _CudaBackend, _GraphReplay, _set_arithmetic
 from hrpose_cli.backends.device import upload
 from hrpose_cli.backends.pytorch import TorchBackend
 from hrpose_cli.detection.boxes import WholeImage
-from hrpose_cli.estimation.crops import CROP_MODES, CropMode, mirror_images
+from hrpose_cli.estimation.crops import CropMode, mirror_images
 from hrpose_cli.estimation.flip_test import _mirror_on_device
 from hrpose_cli.estimation.heatmaps import DECODERS, merge_flip
 from hrpose_cli.estimation.precision import build_backend
@@ -248,7 +248,7 @@ def test_waits_notes_what_blocks() -> None:
 
 
 @pytest.mark.parametrize("decode", DECODERS)
-@pytest.mark.parametrize("mode", CROP_MODES)
+@pytest.mark.parametrize("mode", get_args(CropMode))
 def test_top_down_on_cuda_waits_for_nothing_before_the_keypoints_come_back(
     net: HRNet, decode: str, mode: CropMode
 ) -> None:
@@ -271,7 +271,7 @@ def empty(array: np.ndarray, device: str) -> Tensor:
 
 
 @pytest.mark.parametrize("decode", DECODERS)
-@pytest.mark.parametrize("mode", CROP_MODES)
+@pytest.mark.parametrize("mode", get_args(CropMode))
 def test_top_down_on_cuda_leaves_and_fetches_nothing_on_the_cpu(
     monkeypatch: pytest.MonkeyPatch, decode: str, mode: CropMode
 ) -> None:

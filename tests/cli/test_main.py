@@ -14,7 +14,7 @@ from hrpose_cli import __version__
 from hrpose_cli.cli import eval, export, image, train, video
 from hrpose_cli.cli.main import app
 from hrpose_cli.errors import WeightsError
-from hrpose_cli.settings import MotionOptions, Settings
+from hrpose_cli.options import MotionOptions, Settings
 from tests.conftest import clean_failure, wrong_usage
 
 COMMANDS = [["image"], ["video"], ["eval"], ["train"], ["weights"], ["weights", "get"], ["weights", "info"]]
@@ -139,8 +139,7 @@ def test_options_offer_exactly_what_the_library_knows() -> None:
     from hrpose_cli import evaluate, skeletons
     from hrpose_cli import export as exporting
     from hrpose_cli.clips.stages import _FillMethod
-    from hrpose_cli.detection import yolo
-    from hrpose_cli.estimation import crops, heatmaps
+    from hrpose_cli.estimation import heatmaps
     from hrpose_cli.estimation import precision as backends
     from hrpose_cli.estimation.nms import NMS_METHODS
     from hrpose_cli.models.zoo import MODELS
@@ -149,11 +148,10 @@ def test_options_offer_exactly_what_the_library_knows() -> None:
 
     methods = {spec.method for spec in MODELS.values()}
     assert offered(Settings, "decode") == set(heatmaps.DECODERS)
-    assert offered(Settings, "crop") == set(crops.CROP_MODES)
     assert offered(Settings, "backend") == {"auto", *backends.BACKENDS}
     assert offered(Settings, "precision") == set(backends._PRECISIONS)
     assert offered(Settings, "method") == {"auto", *methods}
-    assert (Settings.detector, Settings.decode_limit) == (yolo.DEFAULT_DETECTOR, heatmaps.DEFAULT_DECODE_LIMIT)
+    assert Settings.decode_limit == heatmaps.DEFAULT_DECODE_LIMIT
     assert offered(MotionOptions, "interpolation") == set(get_args(_FillMethod))
     assert offered(MotionOptions, "smooth") == set(FILTER_DEFAULTS)
     cutoff: Any = get_type_hints(MotionOptions, include_extras=True)["cutoff"]

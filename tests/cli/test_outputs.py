@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from hrpose_cli.cli.outputs import name_pose_files, unused_name
 from hrpose_cli.errors import UsageError
-from hrpose_cli.settings import PoseNames
+from hrpose_cli.options import PoseNames
 
 STEMS = st.lists(st.sampled_from(["a", "A", "a-2", "A-2", "a-3", "ß", "SS", "b"]) | st.text(max_size=3), max_size=20)
 

@@ -26,8 +26,8 @@ from hrpose_cli.formats.pose_file import PoseFile
 from hrpose_cli.media.clip import VideoFrame
 from hrpose_cli.media.encoding import Encoding
 from hrpose_cli.media.video_reader import VideoReader
+from hrpose_cli.options import MotionOptions
 from hrpose_cli.poses import Boxes, Frame, PoseHeader, Poses
-from hrpose_cli.settings import MotionOptions
 from hrpose_cli.stopping import StopFlag
 from tests.media.clips import film
 

@@ -8,8 +8,8 @@ import pytest
 from hrpose_cli import threads
 from hrpose_cli.clips.stages import describe_motion, estimate_clip, fill_skipped, follow_people
 from hrpose_cli.estimation import chunks
+from hrpose_cli.options import MotionOptions
 from hrpose_cli.poses import Frame, FramePoses, Poses
-from hrpose_cli.settings import MotionOptions
 from hrpose_cli.tracking import FILTER_DEFAULTS, OneEuro, smooth_butterworth
 
 

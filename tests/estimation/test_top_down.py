@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import get_args
 
 import cv2
 import numpy as np
@@ -12,7 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from hrpose_cli.detection.boxes import GivenBoxes, WholeImage
 from hrpose_cli.errors import BackendError
 from hrpose_cli.estimation import crops
-from hrpose_cli.estimation.crops import CROP_MODES
+from hrpose_cli.estimation.crops import CropMode
 from hrpose_cli.estimation.top_down import TopDown
 from hrpose_cli.geometry import GEOMETRIES, Geometry, box_regions, heatmap_to_crop
 from hrpose_cli.models.zoo import ModelSpec
@@ -64,7 +65,7 @@ def estimate(geometry: Geometry, case: str, *, flip: bool = False, mode: str = "
 
 
 @pytest.mark.parametrize("case", BOXES)
-@pytest.mark.parametrize("mode", CROP_MODES)
+@pytest.mark.parametrize("mode", get_args(CropMode))
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 def test_top_down_gives_a_point_back(geometry: Geometry, mode: str, case: str) -> None:
     error, _ = estimate(geometry, case, mode=mode)
@@ -172,7 +173,7 @@ def crowd() -> tuple[list[Frame], list[Boxes]]:
     return frames, [boxes(*b[:n]) for b, n in zip(xyxy, counts, strict=True)]
 
 
-@pytest.mark.parametrize("mode", CROP_MODES)
+@pytest.mark.parametrize("mode", get_args(CropMode))
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 def test_top_down_on_a_device_gives_the_same_keypoints(geometry: Geometry, flip: bool, mode: str) -> None:

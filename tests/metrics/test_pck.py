@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-from numpy.testing import assert_allclose
 
 from hrpose_cli.metrics import pck
 from hrpose_cli.skeletons import MPII
@@ -43,27 +42,17 @@ SEEN = np.array([[1, 1, 0, 1, 1]] * 2, bool)
 
 
 @pytest.mark.parametrize(
-    ("scale", "by_keypoint", "mean"),
+    ("scale", "by_keypoint"),
     [
-        (10, [1, 0.5, -1, 1, 1], 0.875),  # mmpose, tests/test_evaluation, keypoint_pck_accuracy
-        (0, [-1] * 5, 0),
-        ([10, 0], [1, 0, -1, 1, 1], 0.75),  # the second person has no size
-        ([0, 10], [1, 1, -1, 1, 1], 1),
+        (10, [1, 0.5, -1, 1, 1]),  # mmpose, tests/test_evaluation, keypoint_pck_accuracy
+        (0, [-1] * 5),
+        ([10, 0], [1, 0, -1, 1, 1]),  # the second person has no size
+        ([0, 10], [1, 1, -1, 1, 1]),
     ],
 )
-def test_pck_and_relative_errors_match_mmpose(scale: object, by_keypoint: list[float], mean: float) -> None:
+def test_pck_and_relative_errors_match_mmpose(scale: object, by_keypoint: list[float]) -> None:
     errors = pck.relative_errors(MOVED, PAIR, scale, visible=SEEN)
     assert pck._pck_by_keypoint(errors, 0.5).tolist() == by_keypoint
-    assert pck._pck(errors, 0.5) == mean
-
-
-def test_auc_and_epe() -> None:
-    far = np.array([[[0, 4], [0, 8], [5, 5], [10, 10], [20, 0]]])
-    errors = pck.relative_errors(far, far * 0, 20, visible=SEEN[:1])
-    assert_allclose(pck._auc(errors, 4), 0.375)  # mmpose, keypoint_auc
-    assert_allclose(pck._epe(errors * 20), 11.5355339)  # mmpose, keypoint_epe
-    assert pck._auc(errors * 0) == 1
-    assert pck._epe(errors * NAN) == pck._auc(errors * NAN) == 0
 
 
 @pytest.mark.parametrize("nowhere", [INF, NAN])

@@ -7,7 +7,7 @@ import pytest
 
 from hrpose_cli import settings
 from hrpose_cli.errors import InputError, UsageError
-from hrpose_cli.settings import MotionOptions, Option, Settings, check_choices, check_device, parse_numbers
+from hrpose_cli.options import MotionOptions, Option, Settings, check_choices, check_device, parse_numbers
 
 GROUPS = [each for each in vars(settings).values() if is_dataclass(each) and each is not Option]
 

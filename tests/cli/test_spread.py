@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from hrpose_cli.cli.options import read_numbers, spread_options
+from hrpose_cli.cli.spread import read_numbers, spread_options
 from hrpose_cli.errors import UsageError
-from hrpose_cli.settings import Option
+from hrpose_cli.options import Option
 
 
 def doubled(text: str) -> int:
