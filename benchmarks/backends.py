@@ -47,10 +47,7 @@ def candidates(spec: ModelSpec, path: Path) -> Iterator[tuple[str, Run]]:
     yield "eager fp32", lambda images: net(torch.from_numpy(images))
     for name, precision in CANDIDATES:
         try:
-            yield (
-                f"{name} {precision}",
-                build_backend(spec, path, device="cpu", backend=name, precision=precision),
-            )
+            yield (f"{name} {precision}", build_backend(spec, path, device="cpu", backend=name, precision=precision))
         except BackendError as error:
             print(f"left out: {error}")
 

@@ -142,8 +142,5 @@ def round_weights(net: LiteHRNet) -> None:
     first.conv.weight.copy_(rounded(first.conv.weight / std) * std)
     shift = grey_level_shift(first.conv.weight)
     first.bn.bias.copy_(rounded(first.bn.bias + shift) - shift)
-    for values in (
-        *(p for layer in others for p in (layer.conv.weight, layer.bn.bias)),
-        *net.final_layer.parameters(),
-    ):
+    for values in (*(p for layer in others for p in (layer.conv.weight, layer.bn.bias)), *net.final_layer.parameters()):
         values.copy_(rounded(values))

@@ -85,11 +85,7 @@ def build_detector(settings: Settings, device: str) -> Detector:
     path = find_detector_file(settings.detector)
     runtime = choose_runtime(path, None, device=device, backend=settings.backend, precision=settings.precision)
     detector = load_detector(
-        path,
-        device=device,
-        backend=runtime.backend,
-        precision=runtime.precision,
-        box_score=settings.box_score,
+        path, device=device, backend=runtime.backend, precision=runtime.precision, box_score=settings.box_score
     )
     return replace(detector, precision_reason=runtime.reason)
 

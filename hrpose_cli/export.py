@@ -14,13 +14,7 @@ import torch
 
 from hrpose_cli import __version__
 from hrpose_cli.api import Settings, build_detector, read_frame
-from hrpose_cli.backends import (
-    NormalisedNet,
-    TorchBackend,
-    check_precision,
-    runnable_net,
-    trace_net,
-)
+from hrpose_cli.backends import NormalisedNet, TorchBackend, check_precision, runnable_net, trace_net
 from hrpose_cli.detection import Detector, WholeImage
 from hrpose_cli.errors import BackendError, InputError, UsageError, first_line
 from hrpose_cli.estimation import TopDown, build_backend, choose_runtime, locate_keypoints, own_precision

@@ -148,10 +148,7 @@ class Settings:
     ] = 1.0
     method: Annotated[
         Literal["auto", "top-down", "bottom-up"],
-        Option(
-            "Method: top-down (one crop per person) or bottom-up (whole image); auto: that of the weights.",
-            MODEL,
-        ),
+        Option("Method: top-down (one crop per person) or bottom-up (whole image); auto: that of the weights.", MODEL),
     ] = "auto"
     scales: Annotated[
         tuple[float, ...],

@@ -49,8 +49,7 @@ def test_parse_numbers_reads_lists_and_checks_the_least() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "smooth"),
-    [({}, "one-euro"), ({"track": False}, "none"), ({"smooth": "butterworth"}, "butterworth")],
+    ("given", "smooth"), [({}, "one-euro"), ({"track": False}, "none"), ({"smooth": "butterworth"}, "butterworth")]
 )
 def test_motion_options_smooth_what_is_tracked_by_default(given: dict[str, Any], smooth: str) -> None:
     assert MotionOptions(**given).smooth == smooth

@@ -27,8 +27,7 @@ def convert(
     metres_per_pixel: Annotated[
         float | None,
         typer.Option(
-            min=1e-9,
-            help="Size of a pixel at the person's distance, in metres; TRC is then in metres, not in pixels.",
+            min=1e-9, help="Size of a pixel at the person's distance, in metres; TRC is then in metres, not in pixels."
         ),
     ] = None,
     quiet: Quiet = False,

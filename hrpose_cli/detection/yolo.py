@@ -90,12 +90,7 @@ def load_detector(
     A .pt of ultralytics is a pickle and can run code when it is loaded: name only files you trust.
     """
     path = find_detector_file(name_or_path)
-    facts: dict[str, Any] = {
-        "name": path.stem,
-        "backend": backend,
-        "box_score": box_score,
-        "sha256": sha256_file(path),
-    }
+    facts: dict[str, Any] = {"name": path.stem, "backend": backend, "box_score": box_score, "sha256": sha256_file(path)}
     if backend == "openvino":
         check_cpu_only("OpenVINO", device)
         model = _load_openvino_model(path, facts["sha256"], precision)

@@ -20,14 +20,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hrpose_cli.backends import (
-    BACKENDS,
-    RUNTIME_PACKAGES,
-    Backend,
-    catch_out_of_memory,
-    describe_net,
-    load_or_make,
-)
+from hrpose_cli.backends import BACKENDS, RUNTIME_PACKAGES, Backend, catch_out_of_memory, describe_net, load_or_make
 from hrpose_cli.errors import BackendError, WeightsError
 from hrpose_cli.estimation.crops import cut_crops, mirror_images
 from hrpose_cli.estimation.heatmaps import DECODERS, DEFAULT_DECODE_LIMIT

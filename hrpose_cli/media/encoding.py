@@ -41,11 +41,7 @@ _CODECS = {
     "hevc": _Codec("libx265", odd="yuv444p", quality=("-crf", 24), fixed=_X265),
     "h264_nvenc": _Codec("h264_nvenc", odd="yuv444p", quality=("-cq", 23), speed=("-preset", "p5"), fixed=_LOW_DELAY),
     "hevc_nvenc": _Codec(
-        "hevc_nvenc",
-        odd="yuv444p",
-        quality=("-cq", 26),
-        speed=("-preset", "p5"),
-        fixed=(*_LOW_DELAY, "-tag:v", "hvc1"),
+        "hevc_nvenc", odd="yuv444p", quality=("-cq", 26), speed=("-preset", "p5"), fixed=(*_LOW_DELAY, "-tag:v", "hvc1")
     ),
     "vp9": _Codec("libvpx-vp9", clear="yuva420p", quality=("-crf", 31), speed=("-cpu-used", "4"), fixed=_VP9),
     "prores": _Codec("prores_ks", "yuv422p10le", "yuv422p10le", clear="yuva444p10le", quality=None, speed=None),

@@ -17,11 +17,7 @@ _KEYPOINT_GROUPS = {
 }  # fmt: skip
 
 # The code of SimpleBaseline, HRNet and DarkPose calls the 12th of 0, 0.01, 0.02, ... "0.1"; mmpose takes the 11th.
-PCKH_THRESHOLDS = {
-    "PCKh@0.5": 0.5,
-    "PCKh@0.1": 0.1,
-    "PCKh@0.11, which the HRNet and DARK papers call @0.1": 0.11,
-}
+PCKH_THRESHOLDS = {"PCKh@0.5": 0.5, "PCKh@0.1": 0.1, "PCKh@0.11, which the HRNet and DARK papers call @0.1": 0.11}
 
 
 def relative_errors(
@@ -44,7 +40,6 @@ def _pck_by_keypoint(errors: KeypointErrors, threshold: float) -> NDArray[np.flo
     counted = (~np.isnan(errors)).sum(axis=0)
     within = (errors <= threshold).sum(axis=0)
     return np.where(counted > 0, within / np.maximum(counted, 1), -1.0)
-
 
 
 def head_sizes(boxes: ArrayLike) -> NDArray[np.float64]:

@@ -196,19 +196,8 @@ _SIMPLE_AUTHORS: dict[tuple[int, _Size], float | None] = {
     (152, _SMALL): 0.720,
     (152, _LARGE): 0.743,
 }
-_AUTHORS = {
-    (32, _SMALL): 0.744,
-    (32, _LARGE): 0.758,
-    (48, _SMALL): 0.751,
-    (48, _LARGE): 0.763,
-}
-_DARK_AUTHORS = {
-    (32, _TINY): 0.707,
-    (48, _TINY): 0.719,
-    (32, _SMALL): 0.756,
-    (32, _LARGE): 0.766,
-    (48, _LARGE): 0.768,
-}
+_AUTHORS = {(32, _SMALL): 0.744, (32, _LARGE): 0.758, (48, _SMALL): 0.751, (48, _LARGE): 0.763}
+_DARK_AUTHORS = {(32, _TINY): 0.707, (48, _TINY): 0.719, (32, _SMALL): 0.756, (32, _LARGE): 0.766, (48, _LARGE): 0.768}
 
 
 def _mmpose_rows() -> Iterator[ModelSpec]:

@@ -24,10 +24,7 @@ class HigherNetConfig(NetConfig):
     corners: bool = False  # align the corner pixels of both resolutions, as UDP does
 
 
-_CONFIGS = {
-    "higher-hrnet-w32": HigherNetConfig(width=32),
-    "higher-hrnet-w48": HigherNetConfig(width=48),
-}
+_CONFIGS = {"higher-hrnet-w32": HigherNetConfig(width=32), "higher-hrnet-w48": HigherNetConfig(width=48)}
 
 
 class HigherHRNet(Trunk):

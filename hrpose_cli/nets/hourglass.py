@@ -25,10 +25,7 @@ class HourglassConfig:
     joints: int = 17  # K, the number of heatmaps
 
 
-_CONFIGS = {
-    "hourglass-4": HourglassConfig(stacks=4),
-    "hourglass-8": HourglassConfig(stacks=8),
-}
+_CONFIGS = {"hourglass-4": HourglassConfig(stacks=4), "hourglass-8": HourglassConfig(stacks=8)}
 
 
 class HourglassNet(nn.Module):

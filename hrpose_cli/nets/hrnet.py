@@ -29,10 +29,7 @@ class NetConfig:
         return [self.width * 2**i for i in range(4)]
 
 
-_CONFIGS = {
-    "hrnet-w32": NetConfig(width=32),
-    "hrnet-w48": NetConfig(width=48),
-}
+_CONFIGS = {"hrnet-w32": NetConfig(width=32), "hrnet-w48": NetConfig(width=48)}
 
 
 class Trunk(nn.Module):

@@ -36,9 +36,7 @@ class LiteNetConfig:
         return [self.width * 2**i for i in range(4)]
 
 
-_CONFIGS = {
-    "lite-hrnet": LiteNetConfig(),
-}
+_CONFIGS = {"lite-hrnet": LiteNetConfig()}
 
 
 class LiteHRNet(nn.Module):

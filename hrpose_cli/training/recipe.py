@@ -79,8 +79,7 @@ class TrainJob:
         Option("COCO or CrowdPose file for validation: AP with flip test, for top-down nets in ground-truth boxes."),
     ] = None
     val_images: Annotated[
-        Path | None,
-        Option("Folder of the images of --val.", shown="searched for beside --val and in --images"),
+        Path | None, Option("Folder of the images of --val.", shown="searched for beside --val and in --images")
     ] = None
     val_every: Annotated[int, Option("Epochs between validations.", min=1)] = 5
     save_every: Annotated[float, Option("Minutes between checkpoints, beside the one after each epoch.", min=0)] = 5

@@ -145,8 +145,7 @@ def test_train_method_bottom_up_writes_weights_for_image(data: Path, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("method", "have", "need"),
-    [("top-down", "2 people", "64, --batch 32"), ("bottom-up", "1 images", "16, --batch 8")],
+    ("method", "have", "need"), [("top-down", "2 people", "64, --batch 32"), ("bottom-up", "1 images", "16, --batch 8")]
 )
 def test_train_batch_larger_than_the_data_is_refused(
     data: Path, tmp_path: Path, method: str, have: str, need: str

@@ -46,10 +46,7 @@ def test_lite_hrnet_has_the_published_size() -> None:
     [
         (TEACHER, (192, 256)),
         (TINY, (64, 96)),
-        (
-            LiteNetConfig(width=4, modules=(1, 1, 1), blocks=2, stem=4, joints=14),
-            (32, 32),
-        ),  # first branch as the stem
+        (LiteNetConfig(width=4, modules=(1, 1, 1), blocks=2, stem=4, joints=14), (32, 32)),  # first branch as the stem
         (LiteNetConfig(width=6, modules=(2, 1, 2), blocks=1, stem=8), (96, 64)),
     ],
 )
