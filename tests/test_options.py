@@ -5,11 +5,11 @@ from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 import pytest
 
-from hrpose_cli import settings
+from hrpose_cli import options
 from hrpose_cli.errors import InputError, UsageError
 from hrpose_cli.options import MotionOptions, Option, Settings, check_choices, check_device, parse_numbers
 
-GROUPS = [each for each in vars(settings).values() if is_dataclass(each) and each is not Option]
+GROUPS = [each for each in vars(options).values() if is_dataclass(each) and each is not Option]
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,7 @@ def _read(name: str, option: Option, value: Any) -> Any:
     """The value of a field, or `_EMPTY` for its default."""
     if option.parse is None:
         return value
-    return _EMPTY if value is None else name_option([*option.names, _option_name(name)][0], option.parse, value)
+    return _EMPTY if value is None else _name_option([*option.names, _option_name(name)][0], option.parse, value)
 
 
 def spread_options(*, only: Collection[str] = (), leave_out: Collection[str] = ()) -> Callable[[_Command], _Command]:
@@ -106,7 +106,7 @@ def spread_options(*, only: Collection[str] = (), leave_out: Collection[str] = (
     return spread
 
 
-def name_option(option: str, parse: Callable[[Any], Any], value: Any) -> Any:
+def _name_option(option: str, parse: Callable[[Any], Any], value: Any) -> Any:
     """`parse(value)`, with the option named in an error."""
     try:
         return parse(value)
@@ -116,7 +116,7 @@ def name_option(option: str, parse: Callable[[Any], Any], value: Any) -> Any:
 
 def read_numbers(option: str, text: str, kind: type, *, least: float = -math.inf) -> tuple[Any, ...]:
     """The numbers of an option that separates them by commas."""
-    numbers: tuple[Any, ...] = name_option(option, partial(parse_numbers, kind=kind, least=least), text)
+    numbers: tuple[Any, ...] = _name_option(option, partial(parse_numbers, kind=kind, least=least), text)
     return numbers
 
 
