@@ -16,7 +16,7 @@ import numpy as np
 
 from hrpose_cli.api import Settings, build_detector, build_estimator
 from hrpose_cli.backends import choose_device
-from hrpose_cli.coco_file import find_image_folder, read_coco_results
+from hrpose_cli.coco_reader import find_image_folder, read_coco_results
 from hrpose_cli.detection import Detector, GivenBoxes, boxes_from_xywh, read_boxes
 from hrpose_cli.errors import InputError, UsageError
 from hrpose_cli.estimation import NMS_METHODS, BottomUp, TopDown, estimate_frames, pose_similarity
@@ -227,7 +227,7 @@ def read_annotated_frames(
 
 def _rank_people(poses: Poses, spec: ModelSpec, protocol: EvalProtocol) -> Poses:
     """Poses ranked and suppressed by the protocol; `box_score` still holds the detector's score."""
-    score = poses.rescore(protocol.keypoint_score) if protocol.rescore else poses.box_score
+    score = poses.person_scores(protocol.keypoint_score) if protocol.rescore else poses.box_score
     if protocol.nms == "none" or not len(poses):
         return poses[np.argsort(-score, kind="stable")]
     similarity = pose_similarity(poses.xy, poses.box, spec.input_size, spec.geometry, poses.skeleton.sigmas)
@@ -236,7 +236,7 @@ def _rank_people(poses: Poses, spec: ModelSpec, protocol: EvalProtocol) -> Poses
 
 def _result_rows(poses: Poses, image_id: int, protocol: EvalProtocol) -> _Rows:
     """COCOeval's rows of one image."""
-    score = poses.rescore(protocol.keypoint_score) if protocol.rescore else poses.box_score
+    score = poses.person_scores(protocol.keypoint_score) if protocol.rescore else poses.box_score
     return [row | {"score": float(s)} for row, s in zip(coco_results(poses, image_id), score, strict=True)]
 
 

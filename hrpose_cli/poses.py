@@ -163,9 +163,9 @@ class Poses:
     @property
     def person_score(self) -> Floats:
         """(N,) box score times the mean of the keypoint scores above 0.2, as HRNet rescores people."""
-        return self.rescore(0.2)
+        return self.person_scores(0.2)
 
-    def rescore(self, threshold: float) -> Floats:
+    def person_scores(self, threshold: float) -> Floats:
         """(N,) box score times the mean of the keypoint scores above `threshold`, 0 without any."""
         counted = self.score > threshold
         total = np.where(counted, self.score, 0).sum(axis=1, dtype=np.float64)

@@ -16,7 +16,7 @@ LAYERS = """
     errors skeletons hardware timing threads stopping
     poses files options
     geometry
-    coco_file
+    coco_reader
     nets media formats draw metrics tracking
     models
     backends

@@ -4,8 +4,8 @@ from .backend import catch_out_of_memory as catch_out_of_memory
 from .backend import check_cpu_only as check_cpu_only
 from .backend import check_heatmaps as check_heatmaps
 from .backend import check_precision as check_precision
-from .build import BACKENDS as BACKENDS
-from .build import RUNTIME_PACKAGES as RUNTIME_PACKAGES
+from .by_name import BACKENDS as BACKENDS
+from .by_name import RUNTIME_PACKAGES as RUNTIME_PACKAGES
 from .cache import describe_net as describe_net
 from .cache import load_or_make as load_or_make
 from .device import choose_device as choose_device

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose_cli.coco_file import read_coco_boxes
+from hrpose_cli.coco_reader import read_coco_boxes
 from hrpose_cli.errors import FormatError, InputError
 from hrpose_cli.geometry import xywh_to_xyxy
 from hrpose_cli.poses import Boxes, Frame

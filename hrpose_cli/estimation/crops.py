@@ -59,9 +59,9 @@ class Cropper:
         """One crop for each box (N, 4) of `image` (H, W, 3)."""
         return cut_crops(image, xyxy, self.size, geometry=self.geometry, padding=self.padding, mode=self.mode)
 
-    def sample(self, frame: Tensor, xyxy: ArrayLike) -> DeviceCrops:
+    def cut_on_device(self, frame: Tensor, xyxy: ArrayLike) -> DeviceCrops:
         """`cut` from a frame (H, W, 3) on a device, where the crops stay."""
-        return _sample_crops(frame, xyxy, self.size, geometry=self.geometry, padding=self.padding, mode=self.mode)
+        return _cut_on_device(frame, xyxy, self.size, geometry=self.geometry, padding=self.padding, mode=self.mode)
 
     def cut_batches(self, frames: Sequence[Frame], boxes: Sequence[Boxes], most: int) -> Iterator[Crops]:
         """The crops of all people, frame by frame, at most `most` at a time. boxes: those of each frame."""
@@ -69,13 +69,13 @@ class Cropper:
             parts = [self.cut(frames[i].image, xyxy) for i, xyxy in batch]
             yield Crops(np.concatenate([p.images for p in parts]), np.concatenate([p.to_frame for p in parts]))
 
-    def sample_batches(
+    def cut_batches_on_device(
         self, frames: Sequence[Frame], boxes: Sequence[Boxes], most: int, device: str
     ) -> Iterator[DeviceCrops]:
         """`cut_batches` on a device. Each frame goes there once, even if two batches share its people."""
         on_device = lru_cache(maxsize=1)(lambda i: upload(frames[i].image, device))
         for batch in _split_into_batches(boxes, most):
-            parts = [self.sample(on_device(i), xyxy) for i, xyxy in batch]
+            parts = [self.cut_on_device(on_device(i), xyxy) for i, xyxy in batch]
             yield DeviceCrops(torch.cat([p.images for p in parts]), np.concatenate([p.to_frame for p in parts]))
 
 
@@ -162,7 +162,7 @@ def mirror_images(images: Image | Tensor) -> Image | Tensor:
     return np.asarray(flipped, np.uint8).reshape(images.shape)
 
 
-def _sample_crops(
+def _cut_on_device(
     frame: Tensor,
     xyxy: ArrayLike,
     size: Size,

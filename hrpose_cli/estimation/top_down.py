@@ -65,7 +65,7 @@ class TopDown:
     def crops(self, frames: Sequence[Frame], boxes: Sequence[Boxes]) -> Iterator[Crops | DeviceCrops]:
         """Batches of the crops of all people, on the device if the backend takes them there."""
         if isinstance(self.backend, OnDevice):
-            return self.cropper.sample_batches(frames, boxes, self.batch_size, self.backend.device)
+            return self.cropper.cut_batches_on_device(frames, boxes, self.batch_size, self.backend.device)
         return self.cropper.cut_batches(frames, boxes, self.batch_size)
 
     def _find_keypoints(self, batches: Iterable[Crops | DeviceCrops]) -> tuple[Floats, Floats]:

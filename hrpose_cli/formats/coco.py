@@ -18,7 +18,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from hrpose_cli.coco_file import read_coco_file
+from hrpose_cli.coco_reader import read_coco_file
 from hrpose_cli.files import encode_utf8, to_json
 from hrpose_cli.formats.header_json import UNKNOWN_SIZE, boxes_around, name_damage, skeleton_from_names, to_float32
 from hrpose_cli.formats.output import STDOUT, open_spool, open_stream

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose_cli.coco_file import ANNOTATION_KEYS, check_coco_lists, complete_annotations, index_coco
+from hrpose_cli.coco_reader import ANNOTATION_KEYS, check_coco_lists, complete_annotations, index_coco
 from hrpose_cli.errors import FormatError
 from hrpose_cli.files import read_json
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hrpose_cli.coco_file import ANNOTATION_KEYS, index_coco, read_coco_file
+from hrpose_cli.coco_reader import ANNOTATION_KEYS, index_coco, read_coco_file
 from hrpose_cli.metrics import coco
 from hrpose_cli.skeletons import CROWDPOSE
 

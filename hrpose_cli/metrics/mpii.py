@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hrpose_cli.coco_file import read_coco_results
+from hrpose_cli.coco_reader import read_coco_results
 from hrpose_cli.errors import FormatError, InputError
 from hrpose_cli.files import read_json
 from hrpose_cli.geometry import PADDING, Geometry

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hrpose_cli.coco_file import index_coco
+from hrpose_cli.coco_reader import index_coco
 from hrpose_cli.errors import FormatError
 from hrpose_cli.files import read_json
 from hrpose_cli.metrics.coco import index_coco_truth

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from hrpose_cli.coco_file import ANNOTATION_KEYS, drop_unlisted_images, find_image_folder, index_coco, read_coco_file
+from hrpose_cli.coco_reader import ANNOTATION_KEYS, drop_unlisted_images, find_image_folder, index_coco, read_coco_file
 from hrpose_cli.errors import FormatError, InputError
 from hrpose_cli.skeletons import SKELETONS, Skeleton
 

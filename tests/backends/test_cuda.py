@@ -17,7 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from hrpose_cli.backends import batches, cuda
 from hrpose_cli.backends.backend import OnDevice
-from hrpose_cli.backends.build import BACKENDS
+from hrpose_cli.backends.by_name import BACKENDS
 from hrpose_cli.backends.cuda import _CudaBackend, _GraphReplay, _set_arithmetic
 from hrpose_cli.backends.device import upload
 from hrpose_cli.backends.pytorch import TorchBackend
@@ -282,7 +282,7 @@ def test_top_down_on_cuda_leaves_and_fetches_nothing_on_the_cpu(
     def work() -> tuple[Tensor, Tensor]:
         pixels, heatmaps = empty(np.zeros((50, 40, 3), np.uint8), CARD), torch.empty(2, 17, 32, 24, device=CARD)
         merged = merge_flip(heatmaps, heatmaps, _mirror_on_device("coco", CARD), shift=True)
-        images = mirror_images(made.cropper.sample(pixels, [[1, 2, 30, 40]]).images)
+        images = mirror_images(made.cropper.cut_on_device(pixels, [[1, 2, 30, 40]]).images)
         return images, made.decoder.decode(merged, np.zeros((2, 2, 3)))[0]
 
     with FakeTensorMode(allow_non_fake_inputs=True):

@@ -11,7 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from hrpose_cli import geometry
 from hrpose_cli.backends.device import upload
 from hrpose_cli.estimation import crops
-from hrpose_cli.estimation.crops import _sample_crops
+from hrpose_cli.estimation.crops import _cut_on_device
 from tests.builders import boxes, frame
 from tests.reference import load
 
@@ -101,9 +101,7 @@ def assert_same_images(found: torch.Tensor, want: np.ndarray) -> None:
 @pytest.mark.parametrize("mode", get_args(crops.CropMode))
 @pytest.mark.parametrize("name", geometry.GEOMETRIES)
 @pytest.mark.parametrize("size", [(37, 53), (321, 203), (640, 481)], ids=str)
-def test_sample_crops_on_a_device_matches_cut_crops(
-    mode: crops.CropMode, name: geometry.Geometry, size: tuple[int, int]
-) -> None:
+def test_cut_on_device_matches_cut_crops(mode: crops.CropMode, name: geometry.Geometry, size: tuple[int, int]) -> None:
     rng = np.random.default_rng(sum(size))
     image = np.rot90(rng.integers(0, 256, (*size, 3), np.uint8))  # of odd sides, and not contiguous
     corner = rng.uniform(-60, max(size) + 20, (24, 2))
@@ -111,7 +109,7 @@ def test_sample_crops_on_a_device_matches_cut_crops(
     xyxy = np.concatenate([xyxy, [[0, 0, size[1], size[0]], [-900, -900, -800, -700]]])
     for padding in (1.0, 1.25):
         want = crops.cut_crops(image, xyxy, (96, 128), geometry=name, mode=mode, padding=padding)
-        found = crops._sample_crops(
+        found = crops._cut_on_device(
             crops.upload(image, "cpu"), xyxy, (96, 128), geometry=name, mode=mode, padding=padding
         )
         assert_same_images(found.images, want.images)
@@ -129,17 +127,17 @@ def test_sample_bilinear_gives_the_authors_pixels(i: int) -> None:
     )
 
 
-def test_sample_crops_is_exact_far_from_the_corner_of_a_large_image() -> None:
+def test_cut_on_device_is_exact_far_from_the_corner_of_a_large_image() -> None:
     image = np.zeros((400, 12_000, 3), np.uint8)
     image[:, 11_000:] = np.random.default_rng(0).integers(0, 256, (400, 1000, 3), np.uint8)
     boxes = [[11_200.3, 40, 11_290, 200], [20, 30, 90, 90]]
-    found = crops._sample_crops(crops.upload(image, "cpu"), boxes, (96, 128))
+    found = crops._cut_on_device(crops.upload(image, "cpu"), boxes, (96, 128))
     assert_same_images(found.images, crops.cut_crops(image, boxes, (96, 128)).images)
 
 
 @pytest.mark.parametrize("mode", get_args(crops.CropMode))
-def test_sample_crops_without_boxes(mode: crops.CropMode) -> None:
-    found = crops._sample_crops(torch.zeros(20, 30, 3, dtype=torch.uint8), np.zeros((0, 4)), (96, 128), mode=mode)
+def test_cut_on_device_without_boxes(mode: crops.CropMode) -> None:
+    found = crops._cut_on_device(torch.zeros(20, 30, 3, dtype=torch.uint8), np.zeros((0, 4)), (96, 128), mode=mode)
     assert len(found) == 0
     assert found.images.shape == (0, 128, 96, 3)
 
@@ -187,12 +185,12 @@ def test_cut_batches_gives_everyone_once_in_order(most: int) -> None:
 
 
 @pytest.mark.gpu
-def test_sample_crops_on_cuda_matches_cut_crops() -> None:
+def test_cut_on_device_on_cuda_matches_cut_crops() -> None:
     if not torch.cuda.is_available():
         pytest.skip("torch sees no CUDA device")
     from hrpose_cli.estimation.crops import cut_crops
 
     image = np.random.default_rng(0).integers(0, 256, (481, 641, 3), np.uint8)
     boxes = [[10, 20, 90, 200], [-30, 90, 300, 280], [500, 400, 700, 500]]
-    found = _sample_crops(upload(image, "cuda"), boxes, (192, 256)).images.cpu().numpy()
+    found = _cut_on_device(upload(image, "cuda"), boxes, (192, 256)).images.cpu().numpy()
     assert (np.abs(found.astype(int) - cut_crops(image, boxes, (192, 256)).images) > 1).mean() <= 1e-3

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from hrpose_cli import coco_file
+from hrpose_cli import coco_reader
 from hrpose_cli.errors import FormatError, InputError
 
 IMAGE = {"id": 1, "file_name": "a.jpg", "width": 4, "height": 3}
@@ -21,7 +21,7 @@ def written(path: Path, content: object) -> Path:
 
 def test_read_coco_file_gives_all_that_is_there(tmp_path: Path) -> None:
     content = WHOLE | {"info": {"year": 2017}}
-    assert coco_file.read_coco_file(written(tmp_path / "a.json", content), coco_file.ANNOTATION_KEYS) == content
+    assert coco_reader.read_coco_file(written(tmp_path / "a.json", content), coco_reader.ANNOTATION_KEYS) == content
 
 
 @pytest.mark.parametrize(
@@ -37,22 +37,22 @@ def test_read_coco_file_gives_all_that_is_there(tmp_path: Path) -> None:
 )
 def test_read_coco_file_says_what_is_missing(tmp_path: Path, content: object, message: str) -> None:
     with pytest.raises(FormatError, match=rf"a\.json .*{message}"):
-        coco_file.read_coco_file(written(tmp_path / "a.json", content), coco_file.ANNOTATION_KEYS)
+        coco_reader.read_coco_file(written(tmp_path / "a.json", content), coco_reader.ANNOTATION_KEYS)
 
 
 def test_check_coco_lists_needs_no_keys_where_none_are_wanted(tmp_path: Path) -> None:
-    assert coco_file.check_coco_lists({"annotations": [{}]}, tmp_path, {"annotations": set()}, kind="file")
+    assert coco_reader.check_coco_lists({"annotations": [{}]}, tmp_path, {"annotations": set()}, kind="file")
     with pytest.raises(FormatError, match=r"is no file: its annotations must be a list$"):
-        coco_file.check_coco_lists({}, tmp_path, {"annotations": set()}, kind="file")
+        coco_reader.check_coco_lists({}, tmp_path, {"annotations": set()}, kind="file")
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[3]", [{"score": 1}], WHOLE])
 def test_read_coco_results_refuses_other_files(tmp_path: Path, content: object) -> None:
     with pytest.raises(FormatError, match=r"dt\.json"):
-        coco_file.read_coco_results(written(tmp_path / "dt.json", content))
+        coco_reader.read_coco_results(written(tmp_path / "dt.json", content))
 
 
-@pytest.mark.parametrize("read", [coco_file.read_coco_results, coco_file.read_coco_boxes])
+@pytest.mark.parametrize("read", [coco_reader.read_coco_results, coco_reader.read_coco_boxes])
 def test_read_coco_results_and_read_coco_boxes_refuse_missing_files(tmp_path: Path, read: Any) -> None:
     with pytest.raises(InputError, match="cannot read"):
         read(tmp_path / "no.json")
@@ -60,28 +60,28 @@ def test_read_coco_results_and_read_coco_boxes_refuse_missing_files(tmp_path: Pa
 
 def test_read_coco_boxes_takes_annotations_and_results(tmp_path: Path) -> None:
     rows = [{"image_id": 1, "bbox": [0, 0, 2, 2]}]
-    assert coco_file.read_coco_boxes(written(tmp_path / "a.json", rows)) == ([], rows)
-    assert coco_file.read_coco_boxes(written(tmp_path / "b.json", {"annotations": rows})) == ([], rows)
-    assert coco_file.read_coco_boxes(written(tmp_path / "c.json", WHOLE)) == ([IMAGE], [PERSON])
+    assert coco_reader.read_coco_boxes(written(tmp_path / "a.json", rows)) == ([], rows)
+    assert coco_reader.read_coco_boxes(written(tmp_path / "b.json", {"annotations": rows})) == ([], rows)
+    assert coco_reader.read_coco_boxes(written(tmp_path / "c.json", WHOLE)) == ([IMAGE], [PERSON])
 
 
 @pytest.mark.parametrize("content", [[1], {"images": 3}, [{"bbox": [1]}], WHOLE | {"images": [{}]}, {}, "7"])
 def test_read_coco_boxes_refuses_other_files(tmp_path: Path, content: object) -> None:
     with pytest.raises(FormatError, match=r"a\.json is no COCO box file: its (images|annotations) must be a list with"):
-        coco_file.read_coco_boxes(written(tmp_path / "a.json", content))
+        coco_reader.read_coco_boxes(written(tmp_path / "a.json", content))
 
 
 def test_drop_unlisted_images_counts_what_it_drops(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     content = WHOLE | {"annotations": [PERSON, PERSON | {"image_id": 9}]}
-    assert coco_file.drop_unlisted_images(content, tmp_path / "a.json") == WHOLE
+    assert coco_reader.drop_unlisted_images(content, tmp_path / "a.json") == WHOLE
     assert "a.json: 1 annotation" in caplog.text
     assert len(content["annotations"]) == 2
 
 
 def test_complete_annotations_adds_what_pycocotools_reads() -> None:
     labelled = PERSON | {"keypoints": [1, 1, 2, 0, 0, 0]}
-    rows = coco_file.complete_annotations(WHOLE | {"annotations": [PERSON, labelled]})["annotations"]
+    rows = coco_reader.complete_annotations(WHOLE | {"annotations": [PERSON, labelled]})["annotations"]
     assert [row["keypoints"] for row in rows] == [[0] * 6, [1, 1, 2, 0, 0, 0]]
     assert [row["num_keypoints"] for row in rows] == [0, 1]
     assert [row["iscrowd"] for row in rows] == [0, 0]
@@ -89,7 +89,7 @@ def test_complete_annotations_adds_what_pycocotools_reads() -> None:
 
 
 def test_index_coco_is_quiet(capsys: pytest.CaptureFixture[str]) -> None:
-    assert coco_file.index_coco(WHOLE).getAnnIds() == [1]
+    assert coco_reader.index_coco(WHOLE).getAnnIds() == [1]
     assert capsys.readouterr().out == ""
 
 
@@ -99,6 +99,6 @@ def test_find_image_folder_looks_beside_the_annotations(tmp_path: Path, place: s
     for folder in (annotations.parent, tmp_path / place):
         folder.mkdir(parents=True, exist_ok=True)
     (tmp_path / place / "a.jpg").touch()
-    assert coco_file.find_image_folder(annotations, ["a.jpg"]) == tmp_path / place
+    assert coco_reader.find_image_folder(annotations, ["a.jpg"]) == tmp_path / place
     with pytest.raises(InputError, match="--images DIR"):
-        coco_file.find_image_folder(annotations, ["b.jpg"])
+        coco_reader.find_image_folder(annotations, ["b.jpg"])
