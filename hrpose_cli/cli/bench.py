@@ -40,7 +40,7 @@ def bench(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Measure frames per second from file to file, and the time of each stage, for several numbers of people."""
+    """Measure end-to-end frames per second and the time of each stage, for several numbers of people."""
     from hrpose_cli.api import build_estimator, provenance
     from hrpose_cli.bench import measure_speed
     from hrpose_cli.cli.report import Report, describe_net

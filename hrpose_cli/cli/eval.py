@@ -81,7 +81,7 @@ def evaluate(
     oks: Annotated[float, typer.Option(min=0, max=1, help="OKS threshold of --nms.", rich_help_panel=_PROTOCOL)] = 0.9,
     quiet: Quiet = False,
 ) -> None:
-    """Score keypoints against annotated images; the defaults follow the protocol of the papers."""
+    """Score keypoints against annotated images; the defaults follow the papers' protocol, but in ground-truth boxes."""
     from hrpose_cli.cli.outputs import check_targets
     from hrpose_cli.cli.report import Report
     from hrpose_cli.evaluate import EvalJob, EvalProtocol, run_evaluation

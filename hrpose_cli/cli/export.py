@@ -53,7 +53,7 @@ def export(
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Export a net to another runtime, run it there, and measure how far it is from PyTorch in fp32."""
+    """Export a net to another runtime, run it there, and measure its agreement with PyTorch in fp32."""
     from hrpose_cli.cli.report import Report
     from hrpose_cli.export import (
         AnnotatedImages,

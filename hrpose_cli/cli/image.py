@@ -31,7 +31,7 @@ def image(
     json_results: Annotated[
         Path | None,
         typer.Option(
-            help="COCO results list with the same image ids, for hrpose eval --predictions; - prints it.",
+            help="COCO results list with the image ids of --json, for hrpose eval --predictions; - prints it.",
             rich_help_panel=OUTPUT,
         ),
     ] = None,

@@ -16,13 +16,13 @@ _LEGEND = """
 AP: as published (COCO val2017, detector boxes, flip test; MPII: PCKh@0.5);
     of embedded models as measured by us, see MODEL_CARD.md
 default, embedded: part of hrpose; to fetch: hrpose weights get NAME;
-bring it: it has no fixed address, hrpose weights get NAME says where to look"""
+manual: no fixed address; hrpose weights get NAME says where to look"""
 _Names = Annotated[list[str], typer.Argument(help="Model names from `hrpose weights list`.")]
 
 
 @app.command("list", epilog="Example: hrpose weights list")
 def _list_weights() -> None:
-    """List all models: embedded, fetched, available to fetch, or to be provided by you."""
+    """List all models: embedded, fetched, to fetch, or to be provided by you (manual)."""
     from rich.table import Table
 
     from hrpose_cli.cli.report import print_table
@@ -46,7 +46,7 @@ def _where(spec: ModelSpec) -> str:
     from hrpose_cli.files import cache_dir
 
     if spec.url is None:
-        return "bring it"
+        return "manual"
     return "fetched" if (cache_dir() / spec.file).is_file() else "to fetch"
 
 

@@ -36,7 +36,7 @@ class TrainJob:
     data: Annotated[
         tuple[str, ...],
         Option(
-            "COCO keypoint file; FILE@0.4 weighs its labels by 0.4 instead of 1. Repeatable.",
+            "COCO keypoint file; FILE@0.4 weights its labels by 0.4 instead of 1. Repeatable.",
             parse=tuple,
             given=list[str],
         ),
@@ -82,18 +82,26 @@ class TrainJob:
         Path | None, Option("Folder of the images of --val.", shown="searched for beside --val and in --images")
     ] = None
     val_every: Annotated[int, Option("Epochs between validations.", min=1)] = 5
-    save_every: Annotated[float, Option("Minutes between checkpoints, beside the one after each epoch.", min=0)] = 5
+    save_every: Annotated[
+        float, Option("Minutes between checkpoints, in addition to the one after each epoch.", min=0)
+    ] = 5
     device: Device = "auto"
     teacher: Annotated[
         str | None, Option("Teacher weights: their predictions label the unlabelled keypoints.", _TOP_DOWN)
     ] = None
     padding: Annotated[
-        float, Option("Size of a crop as a multiple of the box extended to its shape.", _TOP_DOWN, 1, 2)
+        float,
+        Option(
+            "Size of a crop as a multiple of the box, once the box is extended to the crop's aspect ratio.",
+            _TOP_DOWN,
+            1,
+            2,
+        ),
     ] = 1.25
     occluded: Annotated[float, Option("Loss weight of keypoints labelled as occluded.", _TOP_DOWN, 0)] = 1.0
-    keypoint_weights: Annotated[bool, Option("Weigh elbows and knees by 1.2, wrists and ankles by 1.5.", _TOP_DOWN)] = (
-        False
-    )
+    keypoint_weights: Annotated[
+        bool, Option("Weight elbows and knees by 1.2, wrists and ankles by 1.5.", _TOP_DOWN)
+    ] = False
 
     def __post_init__(self) -> None:
         check_choices(self)
@@ -120,7 +128,8 @@ class Recipe:
     schedule: Annotated[
         Literal["cosine", "step"],
         Option(
-            "Learning-rate schedule. cosine: down to 1 % of --lr; step: times 0.1 after 170/210 and 200/210, as HRNet.",
+            "Learning-rate schedule. cosine: down to 1 % of --lr; step: times 0.1 after 170/210 and 200/210 of the run, "
+            "as in HRNet.",
             _RECIPE,
         ),
     ] = "cosine"
