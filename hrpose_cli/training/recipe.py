@@ -128,8 +128,8 @@ class Recipe:
     schedule: Annotated[
         Literal["cosine", "step"],
         Option(
-            "Learning-rate schedule. cosine: down to 1 % of --lr; step: times 0.1 after 170/210 and 200/210 of the run, "
-            "as in HRNet.",
+            "Learning-rate schedule. cosine: down to 1 % of --lr; step: times 0.1 after 170/210 and 200/210 of the "
+            "run, as in HRNet.",
             _RECIPE,
         ),
     ] = "cosine"
