@@ -1,7 +1,7 @@
 """The options that several commands share: each one declared once, with its default and its help.
 
 A field whose type is annotated with an `Option` becomes an option of every command that takes the
-dataclass (`cli.spread.spread_options`): `Settings.box_score` is `--box-score`. The options of one
+dataclass (`cli.spread.spread_options`): `PeopleOptions.keypoint_score` is `--keypoint-score`. The options of one
 command alone stand in its signature, those of a training in `training/recipe.py`. Nothing here
 imports more than the standard library, so that `hrpose --help` is fast.
 """
