@@ -11,7 +11,6 @@ other numbers and is not read.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +21,7 @@ import numpy as np
 from hrpose_cli.errors import FormatError
 from hrpose_cli.files import encode_utf8
 from hrpose_cli.formats.header_json import header_from_json, header_to_json, name_damage, shortest_decimals, to_float32
-from hrpose_cli.formats.output import STDOUT
+from hrpose_cli.formats.output import open_stream
 from hrpose_cli.poses import FrameInfo, FramePoses, PoseHeader, Poses
 
 _FORMAT_NAME = "JSON Lines file of hrpose"
@@ -59,21 +58,11 @@ class _JsonlWriter:
 @contextmanager
 def open_jsonl(path: Path, header: PoseHeader, *, done: int = 0) -> Iterator[_JsonlWriter]:
     """A new file, or more lines for one that ends with the whole line of its first `done` frames."""
-    with _open_file(path, "ab" if done else "wb") as file:
+    with open_stream(path, "ab" if done else "wb") as file:
         lines = _JsonlWriter(file, header, done)
         if not done:
             lines.line(header_to_json(header))
         yield lines
-
-
-@contextmanager
-def _open_file(path: Path, mode: str) -> Iterator[IO[Any]]:
-    if path == STDOUT:
-        yield sys.stdout.buffer
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open(mode) as file:
-        yield file
 
 
 def _person_entries(poses: Poses) -> list[dict[str, Any]]:

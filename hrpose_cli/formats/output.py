@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Protocol
+from typing import IO, Literal, Protocol
 
 from hrpose_cli.errors import FormatError
 from hrpose_cli.files import part_path, silence_stdout
@@ -104,14 +104,14 @@ class PoseOutput:
 
 
 @contextmanager
-def open_stream(path: Path) -> Iterator[IO[bytes]]:
+def open_stream(path: Path, mode: Literal["ab", "wb"] = "wb") -> Iterator[IO[bytes]]:
     """A file, or the standard output for `-`."""
     if path == STDOUT:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
+    with path.open(mode) as file:
         yield file
 
 
