@@ -1,6 +1,6 @@
 """COCO JSON: one dictionary that `pycocotools.COCO` loads, and the plain results list of COCOeval.
 
-Beside COCO's own keys an annotation has `box_score` and `keypoint_scores`, and, for tracked or smoothed
+Besides COCO's own keys an annotation has `box_score` and `keypoint_scores`, and, for tracked or smoothed
 people, `track_id`, `raw_keypoints` (the keypoints before smoothing, as triples like `keypoints`) and
 `filled` (1 for each keypoint that no image showed). Images that are frames of a video have `frame_index`
 and `time` in seconds, and `videos` has its name, size and `frame_rate`, a fraction such as "30000/1001".

@@ -43,7 +43,8 @@ class _NpzWriter:
 
     def finish(self) -> None:
         """Write the file; without the time of day, so that equal poses make equal files."""
-        arrays: dict[str, Any] = {**_person_arrays(self.frames, self.header), **_frame_arrays(self.frames)}
+        by_frame = _frame_arrays(self.frames)
+        arrays: dict[str, Any] = _person_arrays(self.frames, by_frame, self.header) | by_frame
         header = np.array(json.dumps(header_to_json(self.header), ensure_ascii=False))
         np.savez_compressed(self.file, **arrays, joints=np.array(self.header.skeleton.keypoints), header=header)
 
@@ -73,13 +74,12 @@ _PERSON_ARRAYS: dict[str, Callable[[Poses], NDArray[Any]]] = {
 }
 
 
-def _person_arrays(frames: Sequence[FramePoses], header: PoseHeader) -> _Arrays:
+def _person_arrays(frames: Sequence[FramePoses], by_frame: _Arrays, header: PoseHeader) -> _Arrays:
     """The arrays with one row per person."""
     people = [Poses.none(header.skeleton), *(each.people for each in frames)]
     arrays = {name: np.concatenate([rows(poses) for poses in people]) for name, rows in _PERSON_ARRAYS.items()}
-    of_frame = np.repeat(np.arange(len(frames)), [len(each.people) for each in frames])
-    infos = _frame_arrays(frames)
-    return arrays | {"frame": infos["frames"][of_frame], "time": infos["times"][of_frame]}
+    numbers, times = (np.repeat(by_frame[name], by_frame["people"]) for name in ("frames", "times"))
+    return arrays | {"frame": numbers, "time": times}
 
 
 def _frame_arrays(frames: Sequence[FramePoses]) -> _Arrays:
