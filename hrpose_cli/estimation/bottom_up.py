@@ -23,11 +23,9 @@ from hrpose_cli.estimation.heatmaps import DEFAULT_DECODE_LIMIT
 from hrpose_cli.estimation.nms import drop_duplicates
 from hrpose_cli.geometry import Size, box_centers, invert_affines, keypoint_extents, region_affines, transform_points
 from hrpose_cli.models import ModelSpec
-from hrpose_cli.poses import Affine, Floats, Frame, Image, Poses
+from hrpose_cli.poses import Affine, Doubles, Floats, Frame, Image, Poses
 from hrpose_cli.skeletons import SKELETONS, Skeleton
 from hrpose_cli.timing import StageTimer
-
-_Doubles = NDArray[np.float64]
 
 _FIXED_SIZE_BACKENDS = {"openvino", "onnx"}  # backends whose nets have one size of input
 INPUT_MULTIPLE = 64  # px: the sides of the smallest input are multiples of it; those of other inputs, of 32
@@ -227,7 +225,7 @@ def _resize_maps(maps: Tensor, size: Size, *, corners: bool = False) -> Tensor:
     return F.interpolate(maps, size=(size[1], size[0]), mode="bilinear", align_corners=corners)
 
 
-def _boxes_around_keypoints(xy: _Doubles, seen: NDArray[np.bool_], size: Size) -> Floats:
+def _boxes_around_keypoints(xy: Doubles, seen: NDArray[np.bool_], size: Size) -> Floats:
     """Boxes (N, 4) around the keypoints (N, K, 2) that were seen (N, K), in an image of `size` (width, height).
 
     A body extends beyond its keypoints by about the margin.

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from hrpose_cli.backends import upload
@@ -29,10 +29,9 @@ from hrpose_cli.geometry import (
     region_affines,
     transform_points,
 )
-from hrpose_cli.poses import Affine, Boxes, Crops, Floats, Frame, Image
+from hrpose_cli.poses import Affine, Boxes, Crops, Doubles, Floats, Frame, Image
 
 CropMode = Literal["context", "pad"]
-_Doubles = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -112,7 +111,7 @@ def cut_crops(
     return Crops(images, to_frame)
 
 
-def _crop_affines(boxes: _Doubles, size: Size, geometry: Geometry, padding: float) -> Affine:
+def _crop_affines(boxes: Doubles, size: Size, geometry: Geometry, padding: float) -> Affine:
     """Affines (N, 2, 3) from frame pixels to the pixels of the crops of boxes (N, 4)."""
     center, region = box_regions(boxes, size, geometry, padding=padding)
     # A detection can be thinner than a pixel, where the "dark" factor (s - 1) would explode.
@@ -120,7 +119,7 @@ def _crop_affines(boxes: _Doubles, size: Size, geometry: Geometry, padding: floa
     return region_affines(center, region, size, geometry)
 
 
-def crop_bounds(to_frame: Affine, size: Size) -> _Doubles:
+def crop_bounds(to_frame: Affine, size: Size) -> Doubles:
     """Boxes (N, 4) of the frame that contain all pixels a crop can sample, and one more on each side.
 
     to_frame: (N, 2, 3) from crop pixels; size: (width, height) of the crops.
@@ -130,7 +129,7 @@ def crop_bounds(to_frame: Affine, size: Size) -> _Doubles:
     return np.concatenate([corners.min(1) - 1, corners.max(1) + 1], axis=1)
 
 
-def warp_into_crop(out: Image, image: Image, affine: Affine, bounds: _Doubles) -> None:
+def warp_into_crop(out: Image, image: Image, affine: Affine, bounds: Doubles) -> None:
     """Resample the pixels of `image` (H, W, 3) inside `bounds` (4,) into `out` (h, w, 3), which is black.
 
     affine: (2, 3) from pixels of `image` to those of `out`. Taking the part inside first keeps cv2 below its
@@ -145,7 +144,7 @@ def warp_into_crop(out: Image, image: Image, affine: Affine, bounds: _Doubles) -
     cv2.warpAffine(image[y1:y2, x1:x2], shifted, size, dst=out, flags=cv2.INTER_LINEAR)
 
 
-def _touched_pixels(bounds: _Doubles, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
+def _touched_pixels(bounds: Doubles, shape: tuple[int, ...]) -> tuple[int, int, int, int]:
     """x1, y1, x2, y2 of the pixels of an image of `shape` (H, W, ...) that `bounds` (4,) touches."""
     height, width = shape[:2]
     x1, y1 = np.clip(np.floor(bounds[:2]), 0, (width, height)).astype(int)
@@ -184,7 +183,7 @@ def _cut_on_device(
     return DeviceCrops(_sample_bilinear(frame, to_frame, around, size), to_frame)
 
 
-def _sample_bilinear(frame: Tensor, to_frame: Affine, bounds: _Doubles, size: Size) -> Tensor:
+def _sample_bilinear(frame: Tensor, to_frame: Affine, bounds: Doubles, size: Size) -> Tensor:
     """Crops (N, h, w, 3) uint8 of the part of `frame` inside `bounds` (4,), black outside; size: (width, height)."""
     n, (width, height) = len(to_frame), size
     x1, y1, x2, y2 = _touched_pixels(bounds, tuple(frame.shape))
