@@ -242,11 +242,6 @@ class MotionOptions:
         if self.smooth == "none" and self.cutoff is not None:
             raise UsageError("a cut-off needs a filter: use --smooth one-euro or butterworth")
 
-    @property
-    def filter(self) -> dict[str, float]:
-        """The keyword arguments of the filter."""
-        return {} if self.cutoff is None else {"cutoff": self.cutoff}
-
 
 @dataclass(frozen=True)
 class DrawOptions:
