@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from hrpose_cli.errors import FormatError, InputError, UsageError, WeightsError
+from hrpose_cli.hardware import MEMORY_FRACTION, free_memory
 
 
 @contextmanager
@@ -54,6 +55,13 @@ def check_writable(path: Path, *, make: bool = False) -> None:
         probe.unlink()
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def check_memory(needed: int, name: str) -> None:
+    """Raise InputError, before a file is unpacked, if its content (in bytes) is too much for the free memory."""
+    may_take = free_memory("cpu") // MEMORY_FRACTION
+    if needed > may_take:
+        raise InputError(f"{name} would take {needed / 1e9:.1f} GB of memory, but may take {may_take / 1e9:.1f} GB")
 
 
 def silence_stdout() -> None:

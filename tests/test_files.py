@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hrpose_cli import files
-from hrpose_cli.errors import FormatError
-from hrpose_cli.files import atomic_write, remove_stale_files, write_json
+from hrpose_cli.errors import FormatError, InputError
+from hrpose_cli.files import atomic_write, check_memory, remove_stale_files, write_json
 
 KILLED = """
 import os, sys
@@ -84,3 +84,10 @@ def test_write_json_leaves_nothing_where_it_cannot_write(tmp_path: Path) -> None
     write_json(tmp_path / "new" / "x.json", {"a": 1})
     assert json.loads((tmp_path / "new" / "x.json").read_text()) == {"a": 1}
     assert [p.name for p in (tmp_path / "new").iterdir()] == ["x.json"]
+
+
+def test_check_memory_leaves_the_most_part_of_the_free_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(files, "free_memory", lambda device: 8_000_000_000)
+    check_memory(2_000_000_000, "a.png")
+    with pytest.raises(InputError, match=r"^a\.png would take 2\.1 GB of memory, but may take 2\.0 GB$"):
+        check_memory(2_100_000_000, "a.png")

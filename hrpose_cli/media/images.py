@@ -19,7 +19,7 @@ import PIL.Image
 from PIL import ImageOps, UnidentifiedImageError
 
 from hrpose_cli.errors import InputError
-from hrpose_cli.files import atomic_write
+from hrpose_cli.files import atomic_write, check_memory
 from hrpose_cli.poses import Image
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif"}
@@ -51,6 +51,7 @@ _UNREADABLE_SUFFIXES = (
 _OPAQUE_SUFFIXES = {".jpg", ".jpeg"}
 STDIN = "-"
 _MOST_PIXELS = 1 << 29  # 1.6 GB as RGB (23,000 x 23,000): a header that claims more is taken for an attack
+_BYTES_PER_PIXEL = 10  # while an image is read: as it is stored, and as RGB
 _OPEN_LOCK = threading.Lock()
 
 
@@ -105,6 +106,7 @@ def _open_image(source: Path | bytes) -> PIL.Image.Image:
 def _check_size(image: PIL.Image.Image, title: str) -> None:
     if image.width * image.height > _MOST_PIXELS:
         raise InputError(f"{title} claims {image.width}x{image.height} pixels: too large to be read")
+    check_memory(image.width * image.height * _BYTES_PER_PIXEL, title)
 
 
 def _turn_upright(image: PIL.Image.Image) -> PIL.Image.Image:
