@@ -25,6 +25,10 @@ Bools = NDArray[np.bool_]
 Affine = NDArray[np.float64]
 Image = NDArray[np.uint8]
 
+_LONGEST_NAME = 4096  # characters, as in Linux
+_NAME = f"a file name of at most {_LONGEST_NAME} characters"
+_SIZE = "a positive width and height"
+
 
 def _check_shape(owner: object, field: str, shape: tuple[int | str, ...]) -> None:
     """Raise ValueError unless `owner.field` has `shape`; a str in it matches any length."""
@@ -34,14 +38,51 @@ def _check_shape(owner: object, field: str, shape: tuple[int | str, ...]) -> Non
         raise ValueError(f"{type(owner).__name__}.{field} must have shape {want}, but has {got}")
 
 
+def _check_value(owner: object, field: str, fits: bool, want: str) -> None:
+    """Raise ValueError, which names the value, unless the field fits."""
+    if not fits:
+        raise ValueError(f"{field} must be {want}, but is {getattr(owner, field)!r:.80}")
+
+
+def _is_size(size: object) -> bool:
+    """True for (width, height), both positive, or both 0 where they are unknown."""
+    if not (isinstance(size, tuple) and len(size) == 2 and all(_is_whole(side) for side in size)):
+        return False
+    return size == (0, 0) or all(0 < side < 2**31 for side in size)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return (_is_whole(value) or isinstance(value, float | np.floating)) and abs(value) < 1e12  # type: ignore[arg-type]
+
+
+def _is_name(value: object) -> bool:
+    """True for text that a file system may use; bytes that are not UTF-8 stand in it as `os.fsdecode` gives them."""
+    if not isinstance(value, str) or "\0" in value or len(value) > _LONGEST_NAME:
+        return False
+    try:
+        return bool(value.encode("utf-8", "surrogateescape")) or not value
+    except UnicodeEncodeError:
+        return False
+
+
 @dataclass(frozen=True)
 class FrameInfo:
-    """A frame without its pixels."""
+    """A frame without its pixels; ValueError for values that no frame has."""
 
-    size: tuple[int, int]  # (width, height)
+    size: tuple[int, int]  # (width, height); (0, 0) if unknown
     index: int = 0  # number in the source, from 0
     time: float | None = None  # seconds; an image has none
     name: str = ""  # file name, if the frame has one of its own
+
+    def __post_init__(self) -> None:
+        _check_value(self, "size", _is_size(self.size), _SIZE)
+        _check_value(self, "index", _is_whole(self.index) and 0 <= self.index < 2**63, "a whole number from 0")
+        _check_value(self, "time", self.time is None or _is_number(self.time), "a number of seconds")
+        _check_value(self, "name", _is_name(self.name), _NAME)
 
 
 @dataclass(frozen=True)
@@ -201,7 +242,7 @@ class FramePoses:
 
 @dataclass(frozen=True)
 class PoseHeader:
-    """The part of a pose file that all of its frames share."""
+    """The part of a pose file that all of its frames share; ValueError for values that no clip has."""
 
     info: Mapping[str, Any] = field(default_factory=dict)  # what made the poses: `api.provenance`
     skeleton: Skeleton = COCO
@@ -211,3 +252,11 @@ class PoseHeader:
     threshold: float = 0.3  # keypoints below this score count as hidden
     numbered: bool = False  # every image is named by its own number, as COCO's are
     first_frame: str = ""  # hash of the first frame's pixels, which identifies the clip
+
+    def __post_init__(self) -> None:
+        _check_value(self, "info", isinstance(self.info, Mapping), "a dictionary")
+        _check_value(self, "source", _is_name(self.source), _NAME)
+        _check_value(self, "size", self.size is None or _is_size(self.size), _SIZE)
+        _check_value(self, "rate", self.rate is None or self.rate > 0, "a positive number of frames per second")
+        _check_value(self, "threshold", _is_number(self.threshold), "a number")
+        _check_value(self, "first_frame", isinstance(self.first_frame, str), "text")

@@ -1,6 +1,7 @@
 """Frames and people as arrays."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +19,35 @@ def test_frame_info_is_the_frame_without_its_pixels() -> None:
     assert bare.frame == frame.info
     assert len(bare.people) == 2
     assert bare.without_pixels() is bare
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"index": -1}, "index must be a whole number from 0, but is -1"),
+        ({"index": 2**63}, "9223372036854775808"),
+        ({"index": 1.0}, "1.0"),
+        ({"index": True}, "True"),
+        ({"time": "0.5"}, "time must be a number of seconds, but is '0.5'"),
+        ({"time": float("inf")}, "inf"),
+        ({"time": 10**400}, "1000"),
+        ({"name": None}, "name must be a file name"),
+        ({"name": "a\0.png"}, "x00"),
+        ({"name": "\udfff.png"}, "udfff"),
+        ({"size": (6, 0)}, r"size must be a positive width and height, but is \(6, 0\)"),
+        ({"size": (6, 2**64)}, "18446744073709551616"),
+        ({"size": (6.0, 4.0)}, "6.0"),
+        ({"size": [6, 4]}, "6, 4"),
+    ],
+)
+def test_frame_info_names_the_value_that_no_frame_has(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        replace(FrameInfo((6, 4), 7, 0.5, "a.png"), **changes)
+
+
+def test_frame_info_takes_what_frames_have() -> None:
+    latin1 = "caf\udce9.jpg"  # as os.fsdecode gives a name that is not UTF-8
+    assert FrameInfo((0, 0), np.int64(2**63 - 1), -0.04, latin1).name == latin1
 
 
 def test_frame_poses_people_fail_for_a_skipped_frame() -> None:
