@@ -4,9 +4,10 @@ NAME.trc for one track, NAME_track1.trc, NAME_track2.trc, ... for several; files
 an earlier run are removed. A person without a track id is a trajectory only if nobody else is in the clip.
 X points right and Y up, as usual in motion capture: y = height - 1 - y of the image, so that 0 is its last row;
 Z is 0. Units are px, or m if a scale is given. Rows go from the first frame of the track to its last, numbered
-as in the clip; fields of unknown keypoints (no score, or nobody there) are empty. Scores, boxes and marks have no
-place. All rows are held in memory until the files are written: less than 350 MB for an hour of
-5 people at 30 frames per second.
+as in the clip; fields of unknown keypoints (no score, or nobody there) are empty. A tab ends every field, as OpenSim
+writes them: without it, its reader does not count an empty field at the end of a row. Scores, boxes and marks have
+no place. All rows are held in memory until the files are written: less than 350 MB for an hour of 5 people at
+30 frames per second.
 """
 
 from __future__ import annotations
@@ -78,13 +79,13 @@ class _TrcWriter:
         places = range(min(rows), max(rows) + 1)
         units, start = "m" if self.metres else "px", self.frames[places[0]][0]
         values = (rate, rate, len(places), len(keypoints), units, rate, start, len(places))
-        nowhere = "\t" * (3 * len(keypoints) - 1)
+        nowhere = "\t" * (3 * len(keypoints))
         lines = (
             f"PathFileType\t4\t(X/Y/Z)\t{name}",
             _HEADER_FIELDS.replace(" ", "\t"),
             "\t".join(map(str, values)),
-            "Frame#\tTime\t" + "\t\t\t".join(keypoints) + "\t\t",
-            "\t\t" + "\t".join(f"X{k}\tY{k}\tZ{k}" for k in range(1, len(keypoints) + 1)),
+            "Frame#\tTime\t" + "".join(f"{keypoint}\t\t\t" for keypoint in keypoints),
+            "\t\t" + "".join(f"X{k}\tY{k}\tZ{k}\t" for k in range(1, len(keypoints) + 1)),
             *("{}\t{:.6f}\t{}".format(*self.frames[place], rows.get(place) or nowhere) for place in places),
         )
         return "".join(f"{line}\n" for line in lines)
@@ -105,9 +106,9 @@ def _people_by_track(frame_poses: FramePoses, known: Collection[int]) -> dict[in
     poses = frame_poses.people
     tracks = [_UNTRACKED] * len(poses) if poses.track_ids is None else poses.track_ids.tolist()
     everyone = {*known, *tracks}
-    if _UNTRACKED in everyone and (len(tracks) > 1 or len(everyone) > 1):
+    if len(set(tracks)) < len(tracks) or (_UNTRACKED in everyone and len(everyone) > 1):
         raise InputError(
-            f"TRC needs track ids, but there are several people and not all have one "
+            f"TRC needs track ids, but there are several people and not all have one of their own "
             f"(frame {frame_poses.frame.index}): name another format, or estimate with tracking"
         )
     return {track: i for i, track in enumerate(tracks)}
@@ -126,8 +127,9 @@ def _to_y_up(frame_poses: FramePoses, metres: float | None) -> Doubles:
 
 
 def _format_fields(points: Doubles, digits: int) -> str:
-    """x, y and z of (K, 2) keypoints; empty fields for unknown ones."""
-    return "\t".join(f"{x:.{digits}f}\t{y:.{digits}f}\t0" if np.isfinite(x + y) else "\t\t" for x, y in points.tolist())
+    """x, y and z of (K, 2) keypoints, each with a tab after it; empty fields for unknown ones."""
+    fields = (f"{x:.{digits}f}\t{y:.{digits}f}\t0\t" if np.isfinite(x + y) else "\t\t\t" for x, y in points.tolist())
+    return "".join(fields)
 
 
 @contextmanager
