@@ -59,7 +59,7 @@ def draw_poses(image: Image, poses: Poses, *, style: DrawStyle = DEFAULT_STYLE) 
     The background "transparent" gives RGBA whose colours are not premultiplied, as in PNG.
     """
     canvas = _canvas(image, style)
-    shown = poses.score >= style.threshold
+    shown = (poses.score >= style.threshold) & np.isfinite(poses.xy).all(axis=2)
     width = _line_widths(poses, shown, Frame(image).size) * style.thickness  # (N,) px
     palettes = [_palette(poses, i, style) for i in range(len(poses))]
     order = np.argsort(width, kind="stable")
