@@ -35,7 +35,7 @@ def convert(
     """Convert a pose file to another format: COCO .json, .jsonl, .csv, .npz, .trc, or a folder for OpenPose."""
     from hrpose_cli.cli.report import Report
     from hrpose_cli.files import check_writable, part_path
-    from hrpose_cli.formats import PoseFile, describe_losses, find_format, open_writer, read_pose_file
+    from hrpose_cli.formats import LOSSES, PoseFile, describe_losses, find_format, open_writer, read_pose_file
 
     report = Report(quiet=quiet)
     for name in (Path(target), part_path(Path(target))):  # the second until it is complete
@@ -43,6 +43,12 @@ def convert(
             raise UsageError(f"{name} is the input: choose another name than {target}")
     format = format or ("jsonl" if target == "-" else None)
     scale = {} if metres_per_pixel is None else {"metres_per_pixel": metres_per_pixel}
+    known, goal = find_format(source, source_format), find_format(target, format)
+    if missing := goal.needs & set(LOSSES.get(known.name, ())):
+        raise UsageError(
+            f"{known.name.upper()} does not hold {' and '.join(sorted(missing))}, which {goal.name.upper()} needs: "
+            "convert from the run's .jsonl or .json"
+        )
     header, frames = read_pose_file(source, source_format)
     if target != "-" and not PoseFile.of(target, format).folder:
         check_writable(Path(target))
@@ -53,8 +59,7 @@ def convert(
     ):
         for frame_poses in report.stop.until(frames):
             out.write(frame_poses)
-    known = find_format(source, source_format)
     unread = [] if quiet else known.unread(Path(source))
-    if note := describe_losses(known.name, find_format(target, format).name, unread):
+    if note := describe_losses(known.name, goal.name, unread):
         report.note(note)
     report.end(out.written)

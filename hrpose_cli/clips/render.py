@@ -16,7 +16,7 @@ from hrpose_cli.clips.run import (
     write_clip,
 )
 from hrpose_cli.errors import InputError
-from hrpose_cli.formats import UNKNOWN_SIZE, read_pose_file
+from hrpose_cli.formats import SIZES, UNKNOWN_SIZE, describe_replacements, find_format, read_pose_file
 from hrpose_cli.media import Clip, ClipSource, VideoFrame
 from hrpose_cli.poses import FramePoses, Poses
 from hrpose_cli.stopping import StopFlag
@@ -43,6 +43,8 @@ def render_clip(
         pairs = (replace(each, poses=each.poses or Poses.none(header.skeleton)) for each in overlay.match(frames))
         done = write_clip(pairs, source, outputs, header, watch=watch, progress=progress, stop=stop)
     done.notes += [] if done.stopped else overlay.notes
+    made_up = describe_replacements(find_format(poses, format).name, (SIZES,))
+    done.notes += [f"{poses}: {made_up}"] if made_up else []
     return done
 
 

@@ -5,9 +5,12 @@ from .header_json import UNKNOWN_SIZE as UNKNOWN_SIZE
 from .header_json import header_to_json as header_to_json
 from .jsonl import read_jsonl as read_jsonl
 from .jsonl import whole_record_ends as whole_record_ends
+from .losses import LOSSES as LOSSES
+from .losses import SIZES as SIZES
 from .losses import TIMES as TIMES
 from .losses import TRACK_IDS as TRACK_IDS
 from .losses import describe_losses as describe_losses
+from .losses import describe_replacements as describe_replacements
 from .pose_file import POSE_FORMATS as POSE_FORMATS
 from .pose_file import PoseFile as PoseFile
 from .pose_file import PoseFormat as PoseFormat

@@ -19,9 +19,11 @@ from typing import IO, Any
 import numpy as np
 
 from hrpose_cli.coco_reader import read_coco_file
+from hrpose_cli.errors import FormatError
 from hrpose_cli.files import encode_utf8, to_json
-from hrpose_cli.formats.header_json import UNKNOWN_SIZE, boxes_around, name_damage, skeleton_from_names, to_float32
+from hrpose_cli.formats.header_json import UNKNOWN_SIZE, name_damage, parse_rate, skeleton_from_names
 from hrpose_cli.formats.output import STDOUT, open_spool, open_stream
+from hrpose_cli.formats.people import boxes_around, build_poses
 from hrpose_cli.geometry import xywh_to_xyxy, xyxy_to_xywh
 from hrpose_cli.poses import Bools, Floats, Frame, FrameInfo, FramePoses, PoseHeader, Poses
 from hrpose_cli.skeletons import COCO, Skeleton
@@ -55,7 +57,8 @@ def has_numeric_names(names: Sequence[str]) -> bool:
 
 def coco_image_id(header: PoseHeader, name: str, count: int) -> int:
     """The number in the image's name if all names are numbers; else its count, from 1."""
-    return int(Path(name).stem) if header.numbered and name else count
+    stem = Path(name).stem
+    return int(stem) if header.numbered and stem.isdecimal() and len(stem) < 19 else count
 
 
 def _image_entry(frame: Frame | FrameInfo, image_id: int, name: str) -> dict[str, Any]:
@@ -94,7 +97,7 @@ def _annotation_entries(
             "box_score": _round_number(poses.box_score[i], 5),
             "num_keypoints": int((visible[i] > 0).sum()),
             "keypoints": _to_triples(poses.xy[i], visible[i]),
-            "keypoint_scores": [_round_number(s, 5) for s in poses.score[i]],
+            "keypoint_scores": [_round_number(s, 5) for s in np.where(visible[i], poses.score[i], 0)],
         }
         | _extra_fields(poses, i, visible[i])
         for i in range(len(poses))
@@ -112,7 +115,8 @@ def _extra_fields(poses: Poses, i: int, visible: Any) -> dict[str, Any]:
     if poses.track_ids is not None:
         entry["track_id"] = int(poses.track_ids[i])
     if poses.raw is not None:
-        entry["raw_keypoints"] = _to_triples(poses.raw[i], visible)
+        measured = np.isfinite(poses.raw[i]).all(axis=1)
+        entry["raw_keypoints"] = _to_triples(poses.raw[i], np.where(measured, np.maximum(visible, 1), 0))
     if poses.filled is not None and poses.filled[i].any():
         entry["filled"] = poses.filled[i].astype(int).tolist()
     return entry
@@ -140,6 +144,7 @@ class _CocoWriter:
         self.people = people  # annotations wait here, since all images come before them
         self.header = header
         self.counts = [0, 0]  # images, annotations
+        self.ids: set[int] = set()  # of images
         self.end = 0  # of the annotations of complete frames
         start = {"info": dict(header.info), "licenses": [], **_video_entries(header)}
         file.write(encode_utf8(f'{to_json(start)[:-1]}, "images": ['))
@@ -148,6 +153,9 @@ class _CocoWriter:
         """Write one more image."""
         images, people = self.counts
         number = coco_image_id(self.header, frame_poses.frame.name, images + 1)
+        if number in self.ids:
+            raise FormatError(f"two images would have the id {number}, such as {frame_poses.frame.name}")
+        self.ids.add(number)
         entry = _image_entry(frame_poses.frame, number, frame_poses.frame.name or self.header.source)
         rows = _annotation_entries(frame_poses.people, number, first_id=people + 1, threshold=self.header.threshold)
         self.people.write(_join_entries(rows, first=people == 0))
@@ -184,6 +192,8 @@ def read_coco(path: Path) -> tuple[PoseHeader, Iterator[FramePoses]]:
     with name_damage(_FORMAT_NAME, path):
         keypoints = next((c["keypoints"] for c in content["categories"] if "keypoints" in c), COCO.keypoints)
         images = content["images"]
+        if _are_frames(images):
+            images = sorted(images, key=lambda entry: int(entry["frame_index"]))
         people = defaultdict(list)
         for row in content["annotations"]:
             people[row["image_id"]].append(row)
@@ -197,6 +207,11 @@ def read_coco(path: Path) -> tuple[PoseHeader, Iterator[FramePoses]]:
             numbered=_ids_are_names(images),
         )
     return header, _read_frames(path, images, people, header)
+
+
+def _are_frames(images: Sequence[Mapping[str, Any]]) -> bool:
+    """True if every image is a frame of a clip; others have no order but that of the file."""
+    return all("frame_index" in entry for entry in images)
 
 
 def _ids_are_names(images: Sequence[Mapping[str, Any]]) -> bool:
@@ -220,26 +235,26 @@ def _read_clip_size(images: Sequence[Mapping[str, Any]]) -> tuple[int, int] | No
 def _read_rate(videos: Any) -> Fraction | None:
     """Frames per second, if hrpose wrote the file."""
     rates = [video["frame_rate"] for video in videos or () if isinstance(video, dict) and "frame_rate" in video]
-    return Fraction(rates[0]) if len(rates) == 1 else None
+    return parse_rate(rates[0]) if len(rates) == 1 else None
 
 
 def _read_threshold(info: Any) -> float:
     """The score from which v was 2, if hrpose wrote the file."""
     people = info.get("people") if isinstance(info, dict) else None
     threshold = people.get("keypoint_score") if isinstance(people, dict) else None
-    return float(threshold) if threshold is not None else PoseHeader.threshold
+    return threshold if isinstance(threshold, int | float) else PoseHeader.threshold
 
 
 def _read_frames(
     path: Path, images: Sequence[Mapping[str, Any]], people: Mapping[Any, Sequence[Any]], header: PoseHeader
 ) -> Iterator[FramePoses]:
+    of_clip = _are_frames(images)
     for position, entry in enumerate(images):
         with name_damage(_FORMAT_NAME, path):
             poses = _read_poses([row for row in people.get(entry["id"], ()) if _is_person(row)], header.skeleton)
-            of_clip = "frame_index" in entry and entry["file_name"] == header.source
-            name = "" if of_clip else entry["file_name"]
+            name = "" if "frame_index" in entry and entry["file_name"] == header.source else entry["file_name"]
             size = int(entry["width"]), int(entry["height"])
-            frame = FrameInfo(size, int(entry.get("frame_index", position)), entry.get("time"), name)
+            frame = FrameInfo(size, int(entry["frame_index"]) if of_clip else position, entry.get("time"), name)
         yield FramePoses(frame, poses)
 
 
@@ -253,22 +268,19 @@ def _read_poses(rows: Sequence[Mapping[str, Any]], skeleton: Skeleton) -> Poses:
     if not rows:
         return Poses.none(skeleton)
     keypoints = np.stack([_read_triples(row["keypoints"]) for row in rows])  # (N, K, 3)
-    labelled = keypoints[..., 2] > 0
-    xy = to_float32(keypoints[..., :2])
-    score = to_float32([row.get("keypoint_scores", seen) for row, seen in zip(rows, labelled, strict=True)])
+    xy, labelled = keypoints[..., :2], keypoints[..., 2] > 0
+    score = [row.get("keypoint_scores", seen) for row, seen in zip(rows, labelled.astype(float).tolist(), strict=True)]
     tracked = all("track_id" in row for row in rows)
     smoothed, held = (any(key in row for row in rows) for key in ("raw_keypoints", "filled"))
-    return Poses(
-        xy,
-        score,
-        _read_boxes(rows, xy, score),
-        to_float32([row.get("box_score", row.get("score", 1)) for row in rows]),
-        track_ids=np.array([row["track_id"] for row in rows], np.int64) if tracked else None,
-        raw=to_float32([_read_triples(row.get("raw_keypoints", row["keypoints"]))[:, :2] for row in rows])
-        if smoothed
-        else None,
-        filled=np.array([row.get("filled", [0] * len(skeleton)) for row in rows], np.bool_) if held else None,
-        skeleton=skeleton,
+    return build_poses(
+        skeleton,
+        xy=xy,
+        score=score,
+        box=_read_boxes(rows, xy, score),
+        box_score=[row.get("box_score", row.get("score", 1)) for row in rows],
+        track_ids=[row["track_id"] for row in rows] if tracked else None,
+        raw=[_read_raw(row.get("raw_keypoints", row["keypoints"])) for row in rows] if smoothed else None,
+        filled=[row.get("filled", [0] * len(skeleton)) for row in rows] if held else None,
     )
 
 
@@ -277,11 +289,17 @@ def _read_triples(flat: Sequence[float]) -> Any:
     return np.array(flat, np.float64).reshape(-1, 3)
 
 
-def _read_boxes(rows: Sequence[Mapping[str, Any]], xy: Floats, score: Floats) -> Floats:
+def _read_raw(flat: Sequence[float]) -> Any:
+    """(K, 2) measured keypoints, NaN where none was measured."""
+    triples = _read_triples(flat)
+    return np.where((triples == 0).all(axis=1, keepdims=True), np.nan, triples[:, :2])
+
+
+def _read_boxes(rows: Sequence[Mapping[str, Any]], xy: Floats, score: Any) -> Any:
     """(N, 4) boxes; around the keypoints for rows without a box."""
-    around = boxes_around(xy, score)
+    around = boxes_around(xy, np.array(score))
     xywh = np.array([row.get("bbox", (0, 0, 0, 0)) for row in rows], np.float64)  # (N, 4)
-    return np.where([["bbox" in row] for row in rows], xywh_to_xyxy(xywh), around).astype(np.float32)
+    return np.where([["bbox" in row] for row in rows], xywh_to_xyxy(xywh), around)
 
 
 def unread_coco_fields(path: Path) -> list[str]:

@@ -2,67 +2,81 @@
 
 The columns are always the same: frame, time (s; empty for images), track (empty without tracking),
 keypoint, x, y (px), score, raw_x, raw_y (the keypoint before smoothing; empty without smoothing),
-filled (1: no image showed the keypoint) and tracked (0 if track is empty). Boxes, sizes and frames
-without people have no row. Numbers read back to the same float32.
+filled (1: no image showed the keypoint), tracked (0 if track is empty), image (file name of the image, or of the
+clip) and person (1, 2, ... within the frame). Boxes, sizes and frames without people have no row. Numbers read back
+to the same float32.
+
+Tables come back from other programs with rows and columns in another order, more columns, True or 1.0 for 1, semicolons
+and decimal commas; files of earlier versions lack the last two columns.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+import logging
+from array import array
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from itertools import chain, groupby, islice
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hrpose_cli.errors import FormatError
-from hrpose_cli.formats.header_json import (
-    UNKNOWN_SIZE,
-    boxes_around,
-    name_damage,
-    shortest_decimals,
-    skeleton_from_names,
-    to_float32,
-)
+from hrpose_cli.files import check_memory
+from hrpose_cli.formats.header_json import UNKNOWN_SIZE, name_damage, shortest_decimals, skeleton_from_names
 from hrpose_cli.formats.output import open_stream
-from hrpose_cli.poses import FrameInfo, FramePoses, PoseHeader, Poses
+from hrpose_cli.formats.people import build_poses
+from hrpose_cli.poses import FrameInfo, FramePoses, Ints, PoseHeader
 from hrpose_cli.skeletons import COCO, SKELETONS, Skeleton
 
-_COLUMNS = ("frame", "time", "track", "keypoint", "x", "y", "score", "raw_x", "raw_y", "filled", "tracked")
-_FORMAT_NAME = f"CSV file with the columns {','.join(_COLUMNS)}"
-_MOST_KEYPOINT_ROWS = max(map(len, SKELETONS.values())) + 1  # rows that contain at least one whole person
-_Row = dict[str, str]
+_NEEDED = ("frame", "time", "track", "keypoint", "x", "y", "score")
+_COLUMNS = (*_NEEDED, "raw_x", "raw_y", "filled", "tracked", "image", "person")
+_FORMAT_NAME = f"CSV file with the columns {','.join(_NEEDED)}"
+_REAL = {"time", "x", "y", "score", "raw_x", "raw_y"}  # empty: NaN
+_WORDS = {"keypoint", "image"}  # the other columns have whole numbers; empty: -1
+# Words that pandas, R and Excel write in cells of numbers.
+_NUMBERS = dict.fromkeys(("", "na", "<na>", "none", "null"), np.nan)
+_NUMBERS |= dict.fromkeys(("true", "wahr", "vrai"), 1.0) | dict.fromkeys(("false", "falsch", "faux"), 0.0)
+_LONGEST_LINE = 1_000_000  # characters
+_LOG = logging.getLogger(__name__)
+_Table = dict[str, NDArray[Any]]  # columns (R,); words are places in a list
 
 
 class _CsvWriter:
     """Writes all rows of a frame at once."""
 
-    def __init__(self, file: IO[bytes]) -> None:
+    def __init__(self, file: IO[bytes], source: str) -> None:
         self.file = file
+        self.source = source
         self.rows([_COLUMNS])
 
     def rows(self, rows: Sequence[Sequence[Any]]) -> None:
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows(rows)
-        self.file.write(text.getvalue().encode())
+        self.file.write(text.getvalue().encode(errors="surrogateescape"))  # a file name may be no UTF-8
 
     def write(self, frame_poses: FramePoses) -> None:
         """Write one more frame."""
-        self.rows([row for i in range(len(frame_poses.people)) for row in _person_rows(frame_poses, i)])
+        image, people = frame_poses.frame.name or self.source, range(len(frame_poses.people))
+        if "\r" in image:  # which csv.reader takes for the end of a line, quoted or not
+            raise FormatError(f"CSV cannot hold the name {image!r}: name another format")
+        self.rows([(*row, image, i + 1) for i in people for row in _person_rows(frame_poses, i)])
 
 
 @contextmanager
 def open_csv(path: Path, header: PoseHeader) -> Iterator[_CsvWriter]:
     """The file, or rows as they come on the standard output."""
     with open_stream(path) as file:
-        yield _CsvWriter(file)
+        yield _CsvWriter(file, header.source)
 
 
 def _person_rows(frame_poses: FramePoses, i: int) -> list[tuple[Any, ...]]:
-    """One row per keypoint."""
+    """One row per keypoint, without its last two columns."""
     poses, k = frame_poses.people, len(frame_poses.people.skeleton)
     track = None if poses.track_ids is None else int(poses.track_ids[i])
     raw = [(None, None)] * k if poses.raw is None else shortest_decimals(poses.raw[i])
@@ -93,74 +107,132 @@ def _person_rows(frame_poses: FramePoses, i: int) -> list[tuple[Any, ...]]:
 
 def read_csv(path: Path) -> tuple[PoseHeader, Iterator[FramePoses]]:
     """Read poses; boxes are drawn around the keypoints, box scores are 1 and sizes unknown."""
-    rows = _read_rows(path)
     with name_damage(_FORMAT_NAME, path):
-        next(rows)  # the names of the columns
-        first = [*islice(rows, _MOST_KEYPOINT_ROWS)]
-        skeleton = skeleton_from_names([row["keypoint"] for row in next(_split_people(iter(first)))]) if first else COCO
-    return PoseHeader(skeleton=skeleton), _read_frames(path, chain(first, rows), skeleton)
+        check_memory(3 * path.stat().st_size, str(path))
+        table, keypoints, images = _read_table(path)
+        skeleton = _find_skeleton(keypoints)
+        places = np.array([skeleton.keypoints.index(k) if k in skeleton.keypoints else -1 for k in keypoints], np.int64)
+        table["keypoint"] = places[table["keypoint"]]
+        if unknown := int((table["keypoint"] < 0).sum()):
+            names = ", ".join(sorted(set(keypoints) - set(skeleton.keypoints)))
+            _LOG.info("%s: %d rows of unknown keypoints are left out: %s", path, unknown, names)
+        people = _arrange_people(table, len(skeleton))
+        of_clip = len(images) == 1 and not np.isnan(table["time"]).all()
+        header = PoseHeader(skeleton=skeleton, source=images[0] if of_clip else "")
+    return header, _read_frames(path, table, people, [""] if of_clip else images, skeleton)
 
 
-def _read_rows(path: Path) -> Iterator[_Row]:
-    """The rows of a file with the right columns, after an empty one that comes once the file is open."""
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        table = csv.DictReader(file)
-        missing = set(_COLUMNS) - set(table.fieldnames or ())
-        if missing:
-            raise FormatError(f"it has no column {', '.join(sorted(missing))}")
-        yield {}
-        yield from table
+def _read_table(path: Path) -> tuple[_Table, list[str], list[str]]:
+    """The columns, and the words of `keypoint` and `image`; FormatError names the line."""
+    words: dict[str, dict[str, int]] = {name: {} for name in _WORDS}
+    with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+        lines = iter(partial(file.readline, _LONGEST_LINE), "")
+        first = next(lines, "")
+        rows = csv.reader(chain([first], lines), delimiter=max(",;\t", key=first.count))
+        names = [name.strip() for name in next(rows, ())]
+        if missing := [name for name in _NEEDED if name not in names]:
+            encoding = "it is no UTF-8: save it as CSV UTF-8; " if "\0" in first else ""
+            raise FormatError(f"{encoding}it has no column {', '.join(missing)}")
+        columns = {name: array("d" if name in _REAL else "q") for name in _COLUMNS}
+        plan = [
+            (columns[name].append, _choose_parser(name, words), names.index(name) if name in names else -1)
+            for name in _COLUMNS
+        ]
+        try:
+            for row in filter(None, rows):
+                if len(row) != len(names):
+                    raise ValueError(f"{len(row)} cells instead of {len(names)}")
+                row.append("")  # the cell of missing columns
+                for append, parse, place in plan:
+                    append(parse(row[place]))
+        except (ValueError, OverflowError, csv.Error) as error:
+            raise FormatError(f"line {rows.line_num}: {error}") from error
+    table = {name: np.array(column) for name, column in columns.items()}
+    return table, list(words["keypoint"]), list(words["image"])
 
 
-def _split_people(rows: Iterator[_Row]) -> Iterator[list[_Row]]:
-    """Lists of the rows of one person in one frame; without a track, each first keypoint begins a new person."""
-    for (_, track), group in groupby(rows, key=lambda row: (row["frame"], row["track"])):
-        person: list[_Row] = []
-        for row in group:
-            if person and not track and row["keypoint"] == person[0]["keypoint"]:
-                yield person
-                person = []
-            person.append(row)
-        yield person
+def _choose_parser(name: str, words: dict[str, dict[str, int]]) -> Callable[[str], Any]:
+    """The function from a cell of the column to a number; words are counted in order of appearance."""
+    if name in _WORDS:
+        known = words[name]
+        return lambda word: known.setdefault(word, len(known))
+    return _parse_real if name in _REAL else _parse_whole
 
 
-def _read_frames(path: Path, rows: Iterator[_Row], skeleton: Skeleton) -> Iterator[FramePoses]:
-    frames = groupby(_split_people(rows), key=lambda person: person[0]["frame"])
-    while True:
-        with name_damage(_FORMAT_NAME, path):
-            frame = next(frames, None)
-            if frame is None:
-                return
-            frame_poses = _read_frame(list(frame[1]), skeleton)
-        yield frame_poses
+def _parse_real(cell: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        word = cell.strip().lower()
+        return _NUMBERS[word] if word in _NUMBERS else float(word.replace(",", "."))
 
 
-def _read_frame(frame: Sequence[Sequence[_Row]], skeleton: Skeleton) -> FramePoses:
-    for person in frame:
-        if tuple(row["keypoint"] for row in person) != skeleton.keypoints:
-            who = f"track {person[0]['track']}" if person[0]["track"] else "everybody"
-            raise FormatError(f"frame {person[0]['frame']} does not have every keypoint of {who} once")
-    xy, score, raw = (
-        _read_column(frame, "x", "y"),
-        _read_column(frame, "score")[..., 0],
-        _read_column(frame, "raw_x", "raw_y"),
-    )
-    filled = np.array([[row["filled"] == "1" for row in person] for person in frame])
-    first = frame[0][0]
-    poses = Poses(
-        xy,
-        score,
-        boxes_around(xy, score),
-        np.ones(len(xy), np.float32),
-        track_ids=np.array([int(person[0]["track"]) for person in frame]) if first["tracked"] == "1" else None,
-        raw=raw if first["raw_x"] else None,
-        filled=filled if filled.any() else None,
-        skeleton=skeleton,
-    )
-    time = float(first["time"]) if first["time"] else None
-    return FramePoses(FrameInfo(UNKNOWN_SIZE, int(first["frame"]), time), poses)
+def _parse_whole(cell: str) -> int:
+    try:
+        return int(cell)
+    except ValueError:
+        number = _parse_real(cell)
+        if not np.isnan(number) and number % 1:
+            raise ValueError(f"{cell} is no whole number") from None
+        return -1 if np.isnan(number) else int(number)
 
 
-def _read_column(frame: Sequence[Sequence[_Row]], *names: str) -> Any:
-    """(N, K, len(names)) numbers; NaN for an empty field."""
-    return to_float32([[[float(row[name] or "nan") for name in names] for row in person] for person in frame])
+def _find_skeleton(keypoints: Sequence[str]) -> Skeleton:
+    """The largest skeleton whose keypoints are all there; COCO for a file without rows."""
+    whole = [skeleton for skeleton in SKELETONS.values() if set(skeleton.keypoints) <= set(keypoints)]
+    return max(whole, key=len) if whole else skeleton_from_names(keypoints) if keypoints else COCO
+
+
+def _arrange_people(table: _Table, k: int) -> Ints:
+    """(P, K) rows of each person, in the order of frames; FormatError unless everybody has every keypoint once.
+
+    People of one frame differ in their number, their track, or, as in files of earlier versions, in nothing: there
+    the second nose is that of the second person.
+    """
+    rows = np.flatnonzero(table["keypoint"] >= 0)
+    keys = [table[name][rows] for name in ("frame", "person", "track", "keypoint")]
+    order = np.lexsort(keys[::-1])
+    again = np.empty_like(rows)  # (R,) rows before it with the same keys
+    again[order] = _count_in_runs(keys, order)[0]
+    keys.insert(3, np.where(keys[1] < 0, again, 0))
+    order = np.lexsort(keys[::-1])
+    place, length = _count_in_runs(keys[:4], order)
+    wrong = np.flatnonzero((keys[4][order] != place) | (length != k))
+    if len(wrong):
+        frame, person, track, *_ = (key[order[wrong[0]]] for key in keys)
+        who = f"person {person}" if person >= 0 else f"track {track}" if track >= 0 else "everybody"
+        raise FormatError(f"frame {frame} does not have every keypoint of {who} once")
+    return rows[order].reshape(-1, k)
+
+
+def _count_in_runs(keys: Sequence[Ints], order: Ints) -> tuple[Ints, Ints]:
+    """The place in its run, and the length of the run, of each row in `order`; a run has the same keys."""
+    changes = np.any([np.diff(key[order], prepend=-2) != 0 for key in keys], axis=0)
+    starts = np.flatnonzero(changes)
+    lengths = np.diff(starts, append=len(order))
+    return np.arange(len(order)) - np.repeat(starts, lengths), np.repeat(lengths, lengths)
+
+
+def _read_frames(
+    path: Path, table: _Table, people: Ints, images: Sequence[str], skeleton: Skeleton
+) -> Iterator[FramePoses]:
+    frames = table["frame"][people[:, 0]]  # (P,)
+    for rows in np.split(people, np.flatnonzero(np.diff(frames)) + 1) if len(people) else ():
+        first = {name: column[rows[0, 0]].item() for name, column in table.items()}
+        with name_damage(f"{_FORMAT_NAME} in frame {first['frame']}", path):
+            time = None if np.isnan(first["time"]) else first["time"]
+            frame = FrameInfo(UNKNOWN_SIZE, first["frame"], time, images[first["image"]])
+            poses = build_poses(skeleton, **_build_fields({name: column[rows] for name, column in table.items()}))
+        yield FramePoses(frame, poses)
+
+
+def _build_fields(cells: _Table) -> _Table:
+    """The fields of `Poses` from the columns of a frame, each (N, K)."""
+    track, tracked = cells["track"][:, 0], cells["tracked"][:, 0]
+    return {
+        "xy": np.stack([cells["x"], cells["y"]], axis=-1),
+        "score": cells["score"],
+        "track_ids": np.where(tracked == 0, -1, track),  # earlier versions numbered people there
+        "raw": np.stack([cells["raw_x"], cells["raw_y"]], axis=-1),
+        "filled": np.maximum(cells["filled"], 0),
+    }

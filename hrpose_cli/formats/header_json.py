@@ -1,30 +1,36 @@
-"""JSON that formats share: the header, skeletons by their keypoint names, numbers as short decimals."""
+"""What formats share: the header, skeletons by their keypoint names, numbers as short decimals."""
 
 from __future__ import annotations
 
 import csv
+import json
+import re
+import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from hrpose_cli.errors import FormatError, InputError
-from hrpose_cli.geometry import keypoint_extents
 from hrpose_cli.poses import Floats, PoseHeader
 from hrpose_cli.skeletons import SKELETONS, Skeleton
 
 # The errors that readers of Python and NumPy raise for unexpected content.
 _DAMAGE_ERRORS = (
-    TypeError, ValueError, LookupError, AttributeError, EOFError, RecursionError, csv.Error, BadZipFile, zlib.error
+    TypeError, ValueError, LookupError, ArithmeticError, AttributeError, EOFError, RuntimeError, csv.Error, BadZipFile,
+    TokenError, struct.error, zlib.error,
 )  # fmt: skip
 _VERSION = 1  # of the header below and of the lines of `jsonl`
 UNKNOWN_SIZE = (0, 0)  # size of images in formats that do not hold it
+# Frames per second. Fraction itself takes exponents, with which it can compute for hours.
+_RATE = re.compile(r"[0-9]{1,18}(/[1-9][0-9]{0,17})?|[0-9]{1,6}\.[0-9]{1,18}")
 
 
 def header_to_json(header: PoseHeader) -> dict[str, Any]:
@@ -45,18 +51,30 @@ def header_to_json(header: PoseHeader) -> dict[str, Any]:
 
 def header_from_json(content: Mapping[str, Any]) -> PoseHeader:
     """Raise FormatError for a newer version, and KeyError, TypeError or ValueError for anything else."""
-    if content["version"] > _VERSION:
-        raise FormatError(f"version {content['version']} of the format is newer than this hrpose: update hrpose")
+    json.dumps(content["info"], allow_nan=False)  # 1e999 is read as infinity, which could not be written
+    version = content["version"]
+    if not isinstance(version, int):
+        raise FormatError(f"version must be a number, but is {version!r:.80}")
+    if version > _VERSION:
+        raise FormatError(f"version {version} of the format is newer than this hrpose: update hrpose")
     return PoseHeader(
         content["info"],
         skeleton_from_names(content["joints"]),
         content["source"],
-        content["size"] and (int(content["size"][0]), int(content["size"][1])),
-        None if content["rate"] is None else Fraction(content["rate"]),
-        float(content["threshold"]),
+        None if content["size"] is None else tuple(content["size"]),
+        None if content["rate"] is None else parse_rate(content["rate"]),
+        content["threshold"],
         bool(content.get("numbered")),  # missing, like first_frame, in the first files of version 1
         content.get("first_frame", ""),
     )
+
+
+def parse_rate(value: object) -> Fraction:
+    """Frames per second of a text such as "25", "29.97" or "30000/1001", or of a number."""
+    text = str(value)
+    if not _RATE.fullmatch(text):
+        raise FormatError(f"rate must be frames per second such as 25 or 30000/1001, but is {text[:80]!r}")
+    return Fraction(text).limit_denominator(10**9) if "." in text else Fraction(text)
 
 
 def skeleton_from_names(keypoints: Sequence[str]) -> Skeleton:
@@ -69,13 +87,6 @@ def skeleton_from_names(keypoints: Sequence[str]) -> Skeleton:
     )
 
 
-def boxes_around(xy: Floats, score: Floats) -> Floats:
-    """(N, 4) boxes around the keypoints that have a score, for formats without boxes."""
-    low, high = keypoint_extents(xy, score > 0)
-    box = np.concatenate([low, high], axis=1)  # (N, 4)
-    return np.where(np.isfinite(box), box, 0).astype(np.float32)
-
-
 def shortest_decimals(values: Floats) -> Any:
     """Nested lists of the shortest decimals that read back to the same float32; None for values that are not finite."""
     short = values.astype(np.str_).astype(np.float64)
@@ -84,11 +95,6 @@ def shortest_decimals(values: Floats) -> Any:
         return exact.tolist()
     finite: NDArray[np.object_] = np.where(np.isfinite(values), exact.astype(object), None)  # type: ignore[call-overload]
     return finite.tolist()
-
-
-def to_float32(values: ArrayLike) -> NDArray[np.float32]:
-    """The array of nested lists that `shortest_decimals` made; None becomes NaN."""
-    return np.array(values, np.float32)
 
 
 @contextmanager

@@ -10,21 +10,37 @@ other numbers and is not read.
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
-
 from hrpose_cli.errors import FormatError
 from hrpose_cli.files import encode_utf8
-from hrpose_cli.formats.header_json import header_from_json, header_to_json, name_damage, shortest_decimals, to_float32
+from hrpose_cli.formats.header_json import (
+    UNKNOWN_SIZE,
+    header_from_json,
+    header_to_json,
+    name_damage,
+    shortest_decimals,
+)
 from hrpose_cli.formats.output import open_stream
+from hrpose_cli.formats.people import build_poses
 from hrpose_cli.poses import FrameInfo, FramePoses, PoseHeader, Poses
 
 _FORMAT_NAME = "JSON Lines file of hrpose"
+_LONGEST_LINE = 64_000_000  # bytes: some 20,000 people
+_LOG = logging.getLogger(__name__)
+# The fields of `Poses` by their keys.
+_FIELDS = {
+    "keypoints": "xy", "scores": "score", "box": "box", "box_score": "box_score", "sigma": "sigma", "id": "track_ids",
+    "raw": "raw", "filled": "filled",
+}  # fmt: skip
 
 
 class _JsonlWriter:
@@ -101,26 +117,16 @@ def _read_frames(path: Path, lines: Iterator[bytes], header: PoseHeader) -> Iter
 
 
 def _read_frame(line: Mapping[str, Any], header: PoseHeader) -> FramePoses:
-    width, height = line.get("size") or header.size or (0, 0)
-    frame = FrameInfo((width, height), int(line["frame"]), line.get("time"), line.get("name", ""))
+    size = tuple(line["size"]) if "size" in line else header.size or UNKNOWN_SIZE
+    frame = FrameInfo(size, line["frame"], line.get("time"), line.get("name", ""))
     return FramePoses(frame, _read_poses(line["people"], header))
 
 
 def _read_poses(people: Sequence[Mapping[str, Any]], header: PoseHeader) -> Poses:
-    if not people:
-        return Poses.none(header.skeleton)
-    columns = {name: [person[name] for person in people] for name in people[0]}
-    return Poses(
-        to_float32(columns["keypoints"]),
-        to_float32(columns["scores"]),
-        to_float32(columns["box"]),
-        to_float32(columns["box_score"]),
-        sigma=to_float32(columns["sigma"]) if "sigma" in columns else None,
-        track_ids=np.array(columns["id"], np.int64) if "id" in columns else None,
-        raw=to_float32(columns["raw"]) if "raw" in columns else None,
-        filled=np.array(columns["filled"], np.bool_) if "filled" in columns else None,
-        skeleton=header.skeleton,
-    )
+    """The people of a frame, who must all have the keys that one of them has."""
+    keys = _FIELDS.keys() & {key for person in people for key in person}
+    fields = {_FIELDS[key]: [person[key] for person in people] for key in keys}
+    return build_poses(header.skeleton, **fields) if people else Poses.none(header.skeleton)
 
 
 def whole_record_ends(path: Path) -> list[int]:
@@ -128,15 +134,30 @@ def whole_record_ends(path: Path) -> list[int]:
     ends: list[int] = []
     with name_damage(_FORMAT_NAME, path):
         for line in _read_whole_lines(path):
-            ends.append(len(line) + (ends[-1] if ends else 0))
+            if line.endswith(b"\n"):
+                ends.append(len(line) + (ends[-1] if ends else 0))
     return ends
 
 
 def _read_whole_lines(path: Path) -> Iterator[bytes]:
-    """The lines, except for a last one that was not written to its end."""
+    """The lines, except for a last one that was not written to its end, which the log names."""
     with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            if line.startswith(b"{") and line.endswith(b"}\n"):
+        lines = iter(partial(file.readline, _LONGEST_LINE), b"")
+        for number, line in enumerate(lines, start=1):
+            if _is_whole(line):
                 yield line
             elif file.read(1):
-                raise FormatError(f"line {number} is no JSON object")
+                long = len(line) == _LONGEST_LINE
+                raise FormatError(f"line {number} is {'longer than 64 MB' if long else 'no JSON object'}")
+            elif line.strip():
+                _LOG.info("%s: line %d was cut off and is left out", path, number)
+
+
+def _is_whole(line: bytes) -> bool:
+    """True for a line with a JSON object; editors may begin the file with a mark, and end its lines as they like."""
+    content = line.removeprefix(codecs.BOM_UTF8).strip()
+    if not (content.startswith(b"{") and content.endswith(b"}")):
+        return False
+    with contextlib.suppress(ValueError):
+        return line.endswith(b"\n") or bool(json.loads(content))
+    return False

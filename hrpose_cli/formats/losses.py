@@ -7,16 +7,17 @@ from collections.abc import Sequence
 BOXES, SIZES = "boxes and their scores", "image sizes"
 TRACK_IDS, TIMES = "track ids", "times"
 _SCORES, _RAW, _FILLED, _SIGMA = "scores", "raw keypoints", "marks of filled keypoints", "sigmas"
-_FRAME = (BOXES, _SIGMA, "image names", SIZES, "the frame rate", "what made the poses")
+_NAMES = "image names"
+_CLIP = (BOXES, _SIGMA, SIZES, "the frame rate", "what made the poses")
 _DIGITS = "digits beyond the third decimal"
 LOSSES = {  # by format; others hold everything
     "coco": (_SIGMA, _DIGITS),
-    "csv": (*_FRAME, "frames without people"),
-    "trc": (*_FRAME, _SCORES, _RAW, _FILLED, _DIGITS),
-    "openpose": (*_FRAME, _RAW, _FILLED, TIMES),
+    "csv": (*_CLIP, "frames without people"),
+    "trc": (*_CLIP, _NAMES, _SCORES, _RAW, _FILLED, _DIGITS),
+    "openpose": (*_CLIP, _NAMES, _RAW, _FILLED, TIMES),
 }
 # What readers put in place of information that their format lacks.
-_REPLACEMENTS = {BOXES: "boxes are drawn around the keypoints", SIZES: "image sizes are 0"}
+_REPLACEMENTS = {BOXES: "boxes are drawn around the keypoints and score 1", SIZES: "image sizes are 0"}
 
 
 def describe_losses(source: str, target: str, unread: Sequence[str] = ()) -> str:
@@ -26,8 +27,13 @@ def describe_losses(source: str, target: str, unread: Sequence[str] = ()) -> str
     """
     source_lacks, target_lacks = LOSSES.get(source, ()), LOSSES.get(target, ())
     lost = [each for each in target_lacks if each not in source_lacks]
-    made = [text for each, text in _REPLACEMENTS.items() if each in source_lacks and each not in target_lacks]
     parts = [f"left out of {source}: {', '.join(unread)}"] * bool(unread)
     parts += [f"{target} has no place for {', '.join(lost)}"] * bool(lost)
-    parts += [f"{source} does not hold everything: {', '.join(made)}"] * bool(made)
+    parts += filter(None, [describe_replacements(source, target_lacks)])
     return "; ".join(parts)
+
+
+def describe_replacements(source: str, unused: Sequence[str] = ()) -> str:
+    """One line about what is made up for facts that a format lacks, unless they are `unused`; empty for none."""
+    made = [text for each, text in _REPLACEMENTS.items() if each in LOSSES.get(source, ()) and each not in unused]
+    return f"{source} does not hold everything: {', '.join(made)}" if made else ""

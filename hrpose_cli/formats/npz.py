@@ -12,17 +12,23 @@ per second.
 
 from __future__ import annotations
 
+import io
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+from zipfile import ZIP_DEFLATED, ZIP_STORED, ZipFile, ZipInfo
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hrpose_cli.errors import FormatError
+from hrpose_cli.files import check_memory
 from hrpose_cli.formats.header_json import header_from_json, header_to_json, name_damage
 from hrpose_cli.formats.output import open_stream
+from hrpose_cli.formats.people import build_poses
 from hrpose_cli.poses import FrameInfo, FramePoses, PoseHeader, Poses
 
 _FORMAT_NAME = "NPZ file of hrpose"
@@ -72,6 +78,9 @@ _PERSON_ARRAYS: dict[str, Callable[[Poses], NDArray[Any]]] = {
     "filled": lambda poses: _or_full(poses.filled, np.zeros_like(poses.score, np.bool_), False),
     "track": lambda poses: _or_full(poses.track_ids, np.zeros(len(poses), np.int64), -1),
 }
+_FRAME_ARRAYS = ("frames", "times", "sizes", "people", "names")
+_READ_ARRAYS = (*_PERSON_ARRAYS, *_FRAME_ARRAYS, "header")
+_FIELDS = {"track": "track_ids"}  # the field of `Poses`, where it has another name
 
 
 def _person_arrays(frames: Sequence[FramePoses], by_frame: _Arrays, header: PoseHeader) -> _Arrays:
@@ -96,34 +105,41 @@ def _frame_arrays(frames: Sequence[FramePoses]) -> _Arrays:
 
 def read_npz(path: Path) -> tuple[PoseHeader, Iterator[FramePoses]]:
     """The header and the frames; the arrays are held in memory."""
-    with name_damage(_FORMAT_NAME, path), path.open("rb") as raw, np.load(raw, allow_pickle=False) as file:
-        arrays = dict(file)
+    with name_damage(_FORMAT_NAME, path), path.open("rb") as file, ZipFile(file) as archive:
+        members = {name: archive.getinfo(f"{name}.npy") for name in _READ_ARRAYS}
+        check_memory(2 * sum(member.file_size for member in members.values()), str(path))
+        arrays = {name: _read_array(archive, member) for name, member in members.items()}
         header = header_from_json(json.loads(str(arrays["header"])))
+        people = arrays["people"]  # (F,)
+        whole = people.dtype.kind in "iu" and people.ndim == 1 and min(people, default=0) >= 0
+        if not whole or {len(arrays[name]) for name in _PERSON_ARRAYS} != {people.sum()}:
+            raise FormatError("its arrays do not have a row for each of its people")
     return header, _read_frames(path, arrays, header)
+
+
+def _read_array(archive: ZipFile, member: ZipInfo) -> NDArray[Any]:
+    """An array without Python objects, which takes no more memory than its bytes, whatever its header says."""
+    if member.flag_bits & 1 or member.compress_type not in {ZIP_STORED, ZIP_DEFLATED}:
+        raise FormatError(f"{member.filename} is encrypted, or compressed in a way that NumPy does not use")
+    data = archive.read(member)
+    start = io.BytesIO(data)
+    major, _ = np.lib.format.read_magic(start)
+    read_header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+    shape, by_columns, dtype = read_header(start)
+    if dtype.hasobject or min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize > len(data):
+        raise FormatError(f"{member.filename} cannot be an array of {dtype} of shape {shape}")
+    flat = np.frombuffer(data, dtype, math.prod(shape), start.tell())
+    return flat.reshape(shape, order="F" if by_columns else "C")
 
 
 def _read_frames(path: Path, arrays: Mapping[str, NDArray[Any]], header: PoseHeader) -> Iterator[FramePoses]:
     end = 0
     with name_damage(_FORMAT_NAME, path):
-        frames = list(zip(*(arrays[k].tolist() for k in ("frames", "times", "sizes", "people", "names")), strict=True))
+        frames = list(zip(*(arrays[k].tolist() for k in _FRAME_ARRAYS), strict=True))
     for index, time, size, people, name in frames:
         start, end = end, end + people
-        with name_damage(_FORMAT_NAME, path):
-            poses = _read_poses({k: arrays[k][start:end] for k in _PERSON_ARRAYS}, header)
-            frame = FrameInfo((size[0], size[1]), index, None if np.isnan(time) else time, name)
-        yield FramePoses(frame, poses)
-
-
-def _read_poses(arrays: Mapping[str, NDArray[Any]], header: PoseHeader) -> Poses:
-    sigma, raw, filled, track = (arrays[k] for k in ("sigma", "raw", "filled", "track"))
-    return Poses(
-        arrays["xy"],
-        arrays["score"],
-        arrays["box"],
-        arrays["box_score"],
-        sigma=None if np.isnan(sigma).all() else sigma,
-        track_ids=None if (track < 0).all() else track,
-        raw=None if np.isnan(raw).all() else raw,
-        filled=filled if filled.any() else None,
-        skeleton=header.skeleton,
-    )
+        with name_damage(f"{_FORMAT_NAME} in frame {index}", path):
+            fields = {_FIELDS.get(key, key): arrays[key][start:end] for key in _PERSON_ARRAYS}
+            frame = FrameInfo(tuple(size), index, None if time != time else time, name)  # NaN
+            frame_poses = FramePoses(frame, build_poses(header.skeleton, **fields))
+        yield frame_poses

@@ -11,8 +11,9 @@ no place.
 from __future__ import annotations
 
 import json
+import logging
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,22 +23,19 @@ import numpy as np
 
 from hrpose_cli.errors import FormatError, InputError
 from hrpose_cli.files import atomic_write, read_json
-from hrpose_cli.formats.header_json import (
-    UNKNOWN_SIZE,
-    boxes_around,
-    name_damage,
-    shortest_decimals,
-    skeleton_from_names,
-    to_float32,
-)
+from hrpose_cli.formats.header_json import UNKNOWN_SIZE, name_damage, shortest_decimals, skeleton_from_names
+from hrpose_cli.formats.people import build_poses
 from hrpose_cli.poses import FrameInfo, FramePoses, PoseHeader, Poses
 from hrpose_cli.skeletons import COCO, Skeleton
 
 _FILE_ENDING = "_keypoints.json"
-_NUMBER = re.compile(r"_(\d{12})" + re.escape(_FILE_ENDING) + "$")
+_NUMBER = re.compile(r"_(\d{12,19})" + re.escape(_FILE_ENDING) + "$")
+# Other programs number with fewer digits, and some names have line feeds.
+_ANY_NUMBER = re.compile(rf"(.*?)_?([0-9]{{1,19}})?{re.escape(_FILE_ENDING)}", re.DOTALL)
 _FORMAT_NAME = "OpenPose JSON file"
 _PARTS = tuple(f"{part}_keypoints_{d}d" for d in (2, 3) for part in ("pose", "face", "hand_left", "hand_right"))
 _UNREAD_PARTS = _PARTS[1:]
+_LOG = logging.getLogger(__name__)
 # Indices of COCO-17's keypoints in OpenPose's own layouts, by the number of keypoints in the layout.
 _LAYOUTS = {
     17: tuple(range(17)),
@@ -60,7 +58,7 @@ class _OpenPoseWriter:
 
     def write(self, frame_poses: FramePoses) -> None:
         """Write one more frame."""
-        name = self.name or Path(frame_poses.frame.name).stem or "frame"
+        name = (self.name or Path(frame_poses.frame.name).stem).lstrip(".") or "frame"  # names with a dot are hidden
         for file in self.old.pop(name, ()):
             file.unlink()
         content = {
@@ -87,22 +85,48 @@ def _person_entry(poses: Poses, i: int) -> dict[str, Any]:
 
 
 def read_openpose(path: Path) -> tuple[PoseHeader, Iterator[FramePoses]]:
-    """Read poses; boxes are drawn around the keypoints, box scores are 1, and frames have the numbers in the names.
+    """Read poses; boxes are drawn around the keypoints and box scores are 1.
 
-    COCO-18 and BODY_25 become COCO-17, without the neck, the middle of the hips and the feet.
+    The files are those of one clip, whose frames have the numbers in their names, or else of images. COCO-18 and
+    BODY_25 become COCO-17, without the neck, the middle of the hips and the feet.
     """
-    if not path.is_dir():
-        raise InputError(f"{path} is no folder of OpenPose JSON files")
-    files = sorted(
-        file for file in path.iterdir() if file.name.endswith(_FILE_ENDING) and not file.name.startswith(".")
-    )
-    if not files:
-        raise FormatError(f"{path} holds no OpenPose JSON: its files would end in {_FILE_ENDING}")
-    content = read_json(files[0], "OpenPose keypoints")
-    with name_damage(_FORMAT_NAME, files[0]):
+    source, files = _sort_files(path)
+    content = read_json(files[0][1], "OpenPose keypoints")
+    with name_damage(_FORMAT_NAME, files[0][1]):
         keypoints = content.get("joints")
         skeleton = skeleton_from_names(keypoints) if keypoints else COCO
-    return PoseHeader(skeleton=skeleton, source=_common_name(files)), _read_frames(files, skeleton)
+        header = PoseHeader(skeleton=skeleton, source=source)
+    return header, _read_frames(path, files, header)
+
+
+def _sort_files(path: Path) -> tuple[str, list[tuple[int, Path]]]:
+    """The NAME that all files share, or "", and the files with the numbers of their frames, in order."""
+    files = _list_files(path)
+    parts = {file: _ANY_NUMBER.fullmatch(file.name) for file in files}
+    names = Counter(match[1] for match in parts.values() if match)
+    numbered = {file: int(match[2]) for file, match in parts.items() if match and match[2]}
+    by_number: dict[int, Path] = {}
+    for file, number in numbered.items():
+        other = by_number.setdefault(number, file)
+        if other is not file and len(names) < len(files):
+            raise FormatError(
+                f"{path} has {other.name} and {file.name} for frame {number}: put each clip in a folder of its own"
+            )
+    ordered = sorted(by_number.items()) if len(by_number) == len(files) else [*enumerate(files)]
+    return next(iter(names)) if len(names) == 1 else "", ordered
+
+
+def _list_files(path: Path) -> list[Path]:
+    """The files of OpenPose in a folder; the log counts others."""
+    if not path.is_dir():
+        raise InputError(f"{path} is no folder of OpenPose JSON files")
+    found = sorted(file for file in path.iterdir() if not file.name.startswith("."))
+    files = [file for file in found if file.name.endswith(_FILE_ENDING)]
+    if not files:
+        raise FormatError(f"{path} holds no OpenPose JSON: its files would end in {_FILE_ENDING}")
+    if others := [file.name for file in found if file not in files]:
+        _LOG.info("%s: %d files that do not end in %s are left out: %s", path, len(others), _FILE_ENDING, others[0])
+    return files
 
 
 def unread_openpose_fields(path: Path) -> list[str]:
@@ -114,39 +138,37 @@ def unread_openpose_fields(path: Path) -> list[str]:
     return [*beyond, *(f'"{part}"' for part in _UNREAD_PARTS if any(any(person.get(part, ())) for person in people))]
 
 
-def _common_name(files: Sequence[Path]) -> str:
-    """The NAME that all files share, or ""."""
-    names = {_NUMBER.sub("", file.name).removesuffix(_FILE_ENDING) for file in files}
-    return names.pop() if len(names) == 1 else ""
-
-
-def _read_frames(files: Sequence[Path], skeleton: Skeleton) -> Iterator[FramePoses]:
-    for position, file in enumerate(files):
+def _read_frames(path: Path, files: Sequence[tuple[int, Path]], header: PoseHeader) -> Iterator[FramePoses]:
+    empty = 0  # people
+    for number, file in files:
         content = read_json(file, "OpenPose keypoints")
-        number = _NUMBER.search(file.name)
+        name = "" if header.source else _NUMBER.sub("", file.name).removesuffix(_FILE_ENDING)
         with name_damage(_FORMAT_NAME, file):
-            poses = _read_poses(content["people"], skeleton)
-        yield FramePoses(FrameInfo(UNKNOWN_SIZE, int(number[1]) if number else position), poses)
+            people = [person for person in content["people"] if person["pose_keypoints_2d"]]
+            empty += len(content["people"]) - len(people)
+            frame_poses = FramePoses(FrameInfo(UNKNOWN_SIZE, number, name=name), _read_poses(people, header.skeleton))
+        yield frame_poses
+    if empty:
+        _LOG.info("%s: %d people without any keypoint are left out", path, empty)
 
 
 def _read_poses(people: Sequence[Mapping[str, Any]], skeleton: Skeleton) -> Poses:
     if not people:
         return Poses.none(skeleton)
-    flat = [np.reshape(to_float32(person["pose_keypoints_2d"]), (-1, 3)) for person in people]
-    keypoints = np.stack([_list_in_order(row, skeleton) for row in flat])  # (N, K, 3)
-    xy, score = keypoints[..., :2], keypoints[..., 2]
-    track_ids = np.array([np.ravel(person.get("person_id", -1))[0] for person in people], np.int64)
-    tracked = bool((track_ids >= 0).all())
-    boxes = boxes_around(xy, score)
-    return Poses(
-        xy, score, boxes, np.ones(len(xy), np.float32), track_ids=track_ids if tracked else None, skeleton=skeleton
+    keypoints = [_list_in_order(person["pose_keypoints_2d"], skeleton) for person in people]  # (N, K) triples
+    return build_poses(
+        skeleton,
+        xy=[[triple[:2] for triple in person] for person in keypoints],
+        score=[[triple[2] for triple in person] for person in keypoints],
+        track_ids=[np.ravel(person.get("person_id", -1))[0].item() for person in people],
     )
 
 
-def _list_in_order(keypoints: Any, skeleton: Skeleton) -> Any:
-    """Keypoints (K, 3) in the order of the skeleton."""
-    if skeleton is not COCO and len(keypoints) == len(skeleton):
-        return keypoints
-    if skeleton is not COCO or len(keypoints) not in _LAYOUTS:
-        raise FormatError(f"people with {len(keypoints)} keypoints are in no known layout: it must be 17, 18 or 25")
-    return keypoints[list(_LAYOUTS[len(keypoints)])]
+def _list_in_order(flat: Sequence[Any], skeleton: Skeleton) -> list[Sequence[Any]]:
+    """The (x, y, score) of K keypoints in the order of the skeleton."""
+    triples = [flat[i : i + 3] for i in range(0, len(flat), 3)]
+    if skeleton is not COCO and len(triples) == len(skeleton):
+        return triples
+    if skeleton is not COCO or len(triples) not in _LAYOUTS:
+        raise FormatError(f"people with {len(triples)} keypoints are in no known layout: it must be 17, 18 or 25")
+    return [triples[k] for k in _LAYOUTS[len(triples)]]

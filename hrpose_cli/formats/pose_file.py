@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -9,13 +10,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hrpose_cli.errors import UsageError
+import numpy as np
+
+from hrpose_cli.errors import FormatError, UsageError
 from hrpose_cli.files import remove_stale_files
 from hrpose_cli.formats import coco, csv, jsonl, losses, npz, openpose, trc
 from hrpose_cli.formats.output import STDOUT, PoseOutput, WriterOpener
 from hrpose_cli.poses import FramePoses, PoseHeader
 from hrpose_cli.stopping import StopFlag
 
+_LOG = logging.getLogger(__name__)
 _FormatReader = Callable[[Path], tuple[PoseHeader, Iterator[FramePoses]]]
 
 
@@ -45,7 +49,7 @@ POSE_FORMATS = {
         PoseFormat("csv", ".csv", csv.open_csv, csv.read_csv, pipes=True),
         PoseFormat("npz", ".npz", npz.open_npz, npz.read_npz),
         PoseFormat(
-            "trc", ".trc", trc.open_trc, None, needs=frozenset({losses.TRACK_IDS, losses.TIMES}),
+            "trc", ".trc", trc.open_trc, None, needs=frozenset({losses.TRACK_IDS, losses.TIMES, losses.SIZES}),
             options=frozenset({"metres_per_pixel"}), files=trc.list_track_files,
         ),
         PoseFormat(
@@ -110,7 +114,26 @@ def read_pose_file(path: Path | str, format: str | None = None) -> tuple[PoseHea
     chosen = find_format(path, format)
     if chosen.read is None:
         raise UsageError(f"{path}: {chosen.name} can only be written, since it keeps neither scores nor boxes")
-    return chosen.read(Path(path))
+    header, frames = chosen.read(Path(path))
+    return header, _check_frames(path, frames)
+
+
+def _check_frames(path: Path | str, frames: Iterator[FramePoses]) -> Iterator[FramePoses]:
+    """The frames as they come, in ascending order or FormatError; the log counts what is odd in them."""
+    last = doubled = outside = 0
+    for place, frame_poses in enumerate(frames):
+        index, people = frame_poses.frame.index, frame_poses.people
+        if place and index <= last:
+            raise FormatError(f"{path} cannot be used: frame {index} comes after frame {last}")
+        last = index
+        ids = np.array([]) if people.track_ids is None else people.track_ids[people.track_ids >= 0]
+        doubled += len(ids) - len(np.unique(ids))
+        outside += int(((people.score < 0) | (people.score > 1)).sum())
+        yield frame_poses
+    if doubled:
+        _LOG.info("%s: %d people have the track id of another in their frame", path, doubled)
+    if outside:
+        _LOG.info("%s: %d keypoint scores are not within 0 to 1, and stay as they are", path, outside)
 
 
 def find_format(path: Path | str, format: str | None = None) -> PoseFormat:

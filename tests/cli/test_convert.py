@@ -45,18 +45,9 @@ def test_convert_is_silent_where_nothing_is_lost(lines: Path, tmp_path: Path) ->
     ("target", "note"),
     [
         ("out.json", "coco has no place for sigmas, digits beyond the third decimal"),
-        (
-            "out.csv",
-            "csv has no place for boxes and their scores, sigmas, image names, image sizes, the frame rate, what made",
-        ),
-        (
-            "out.trc",
-            "trc has no place for boxes and their scores, sigmas, image names, image sizes, the frame rate, what made",
-        ),
-        (
-            "out/",
-            "openpose has no place for boxes and their scores, sigmas, image names, image sizes, the frame rate, what",
-        ),
+        ("out.csv", "csv has no place for boxes and their scores, sigmas, image sizes, the frame rate, what made"),
+        ("out.trc", "trc has no place for boxes and their scores, sigmas, image sizes, the frame rate, what made"),
+        ("out/", "openpose has no place for boxes and their scores, sigmas, image sizes, the frame rate, what"),
     ],
 )
 def test_convert_notes_in_one_line_what_is_lost(lines: Path, tmp_path: Path, target: str, note: str) -> None:
@@ -71,11 +62,23 @@ def test_convert_notes_what_it_makes_up_for_a_poor_input(lines: Path, tmp_path: 
     run(lines, tmp_path / "a.csv")
     result = run(tmp_path / "a.csv", tmp_path / "b.jsonl")
     assert result.stderr == (
-        "note: csv does not hold everything: boxes are drawn around the keypoints, image sizes are 0\n"
+        "note: csv does not hold everything: boxes are drawn around the keypoints and score 1, image sizes are 0\n"
     )
     assert run(tmp_path / "a.csv", f"{tmp_path}/folder/").stderr == (
-        "note: openpose has no place for raw keypoints, marks of filled keypoints, times\n"
+        "note: openpose has no place for image names, raw keypoints, marks of filled keypoints, times\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [("a.csv", "CSV does not hold image sizes, which TRC"), ("op/", "does not hold image sizes and times, which TRC")],
+)
+def test_convert_to_trc_says_what_the_source_lacks(lines: Path, tmp_path: Path, name: str, words: str) -> None:
+    run(lines, f"{tmp_path}/{name}")
+    result = run(f"{tmp_path}/{name}", tmp_path / "a.trc")
+    assert words in wrong_usage(result)
+    assert "convert from the run's .jsonl or .json" in result.stderr
+    assert result.stderr.count("\n") == 1
 
 
 def test_convert_keeps_the_frame_rate_through_coco(lines: Path, tmp_path: Path) -> None:
@@ -109,7 +112,8 @@ def test_convert_notes_what_is_left_out_of_openpose(
         (tmp_path / "op" / f"a_{i:012d}_keypoints.json").write_text(json.dumps({"people": people}))
     result = run(f"{tmp_path}/op/", tmp_path / "out.jsonl")
     assert result.stderr == (
-        f"note: {words}openpose does not hold everything: boxes are drawn around the keypoints, image sizes are 0\n"
+        f"note: {words}openpose does not hold everything: "
+        "boxes are drawn around the keypoints and score 1, image sizes are 0\n"
     )
 
 

@@ -1,12 +1,16 @@
-"""Numbers and boxes that formats share."""
+"""Headers and numbers that formats share."""
 
 import json
+from fractions import Fraction
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hrpose_cli.formats.header_json import boxes_around, shortest_decimals
+from hrpose_cli.errors import FormatError
+from hrpose_cli.formats.header_json import header_from_json, header_to_json, parse_rate, shortest_decimals
+from hrpose_cli.poses import PoseHeader
 
 
 @given(st.lists(st.floats(width=32, allow_nan=True, allow_infinity=True), min_size=1))
@@ -23,7 +27,50 @@ def test_shortest_decimals_are_short() -> None:
     assert json.dumps(shortest_decimals(np.array([0.1, 1, 123.456], np.float32))) == "[0.1, 1.0, 123.456]"
 
 
-def test_boxes_around_keypoints_that_have_a_score() -> None:
-    xy = np.array([[[0, 0], [5, 6], [3, 9]], [[1, 1], [2, 2], [3, 3]]], np.float32)
-    score = np.array([[0, 0.5, 0.5], [0, 0, 0]], np.float32)
-    assert boxes_around(xy, score).tolist() == [[3, 6, 5, 9], [0, 0, 0, 0]]
+@pytest.mark.parametrize(
+    ("text", "rate"),
+    [
+        ("25", Fraction(25)),
+        (25, Fraction(25)),
+        ("30000/1001", Fraction(30000, 1001)),
+        ("29.97", Fraction(2997, 100)),
+        (30000 / 1001, Fraction(30000, 1001)),
+    ],
+)
+def test_parse_rate(text: object, rate: Fraction) -> None:
+    assert parse_rate(text) == rate
+
+
+@pytest.mark.parametrize("text", ["1e99999999", "1e400", "1/0", "30/1001/2", "-25", "", "inf", None, [25], "9" * 19])
+def test_parse_rate_refuses_what_is_no_rate_at_once(text: object) -> None:
+    with pytest.raises(FormatError, match="rate must be"):
+        parse_rate(text)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("info", "made by X", "info must be a dictionary, but is 'made by X'"),
+        ("info", [1, 2], r"\[1, 2\]"),
+        ("info", {"a": float("inf")}, "JSON compliant"),
+        ("source", 5, "source must be a file name.* 5"),
+        ("source", "\ud800.mp4", "ud800"),
+        ("source", "a\0b", "x00"),
+        ("source", "a" * 5000, "at most 4096"),
+        ("size", [640, 0], r"size must be a positive width and height, but is \(640, 0\)"),
+        ("size", [640, -360], "-360"),
+        ("size", [float("inf"), 360], "inf"),
+        ("size", [640], "640"),
+        ("size", 640, "int"),
+        ("rate", "0", "rate must be a positive"),
+        ("threshold", "0.3", "threshold must be a number, but is '0.3'"),
+        ("threshold", float("nan"), "nan"),
+        ("first_frame", 7, "first_frame must be text, but is 7"),
+        ("version", "1", "version must be a number, but is '1'"),
+        ("joints", 5, "int"),
+        ("joints", ["nose"], "1 keypoints belong to no skeleton"),
+    ],
+)
+def test_header_from_json_names_the_value_that_no_clip_has(key: str, value: object, words: str) -> None:
+    with pytest.raises((ValueError, TypeError, FormatError), match=words):
+        header_from_json(header_to_json(PoseHeader()) | {key: value})

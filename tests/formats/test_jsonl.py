@@ -1,8 +1,11 @@
 """JSON Lines."""
 
+import codecs
 import io
 import json
+import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +17,7 @@ from hrpose_cli.formats.pose_file import open_writer, read_pose_file
 from hrpose_cli.poses import PoseHeader
 from hrpose_cli.skeletons import MPII
 from tests.builders import frame_poses, person
-from tests.formats.builders import HEADER, clip, save
+from tests.formats.builders import HEADER, clip, same, save
 
 
 def test_read_jsonl_ignores_a_torn_last_line(tmp_path: Path) -> None:
@@ -28,7 +31,68 @@ def test_read_jsonl_ignores_a_torn_last_line(tmp_path: Path) -> None:
         path.write_bytes(whole[:size])
         count = sum(size >= end for end in ends[1:])
         assert jsonl.whole_record_ends(path) == ends[: count + 1]
-        assert len(list(read_pose_file(path)[1])) == count
+        whole_but_for_its_end = any(size == end - 1 for end in ends[1:])
+        assert len(list(read_pose_file(path)[1])) == count + whole_but_for_its_end
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda content: content.removesuffix(b"\n"),
+        lambda content: content.replace(b"\n", b"\r\n"),
+        lambda content: codecs.BOM_UTF8 + content.replace(b"\n", b"\r\n").removesuffix(b"\r\n"),
+        lambda content: content + b"\n",
+        lambda content: content.replace(b'"score":', b'"score" : NaN, "score":'),
+    ],
+    ids=["no line feed at the end", "Windows", "Windows Notepad", "a blank line at the end", "NaN"],
+)
+def test_read_jsonl_reads_what_editors_make_of_a_file(tmp_path: Path, edit: Callable[[bytes], bytes]) -> None:
+    path, records = tmp_path / "a.jsonl", clip(2, 1, 0)
+    save(path, records)
+    path.write_bytes(edit(path.read_bytes()))
+    for got, want in zip(read_pose_file(path)[1], records, strict=True):
+        assert got.frame == want.frame
+        same(got.people, want.people)
+
+
+def test_read_jsonl_says_that_a_line_was_cut_off(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    save(tmp_path / "a.jsonl", clip(1, 1))
+    os.truncate(tmp_path / "a.jsonl", (tmp_path / "a.jsonl").stat().st_size - 9)
+    with caplog.at_level(logging.INFO, "hrpose_cli"):
+        assert len(list(read_pose_file(tmp_path / "a.jsonl")[1])) == 1
+    assert "a.jsonl: line 3 was cut off and is left out" in caplog.text
+
+
+def test_read_jsonl_refuses_a_line_that_never_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jsonl, "_LONGEST_LINE", 9000)
+    save(tmp_path / "a.jsonl", clip(1, 1))
+    assert len(list(read_pose_file(tmp_path / "a.jsonl")[1])) == 2
+    with (tmp_path / "a.jsonl").open("ab") as file:
+        file.write(b'{"frame":9,"people":[' + b" " * 20_000)
+    with pytest.raises(FormatError, match=r"line 4 is longer than 64 MB"):
+        list(read_pose_file(tmp_path / "a.jsonl")[1])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('"frame":0', '"frame":"0"', "line 2: index must be a whole number from 0, but is '0'"),
+        ('"frame":0', '"frame":-Infinity', "line 2: index must be a whole number from 0, but is -inf"),
+        ('"time":0.0', '"time":[0.0]', "line 2: time must be a number of seconds, but is"),
+        ('"id":7', '"id":1180591620717411303424', "line 2: track_ids must be numbers.*1180591620717411303424"),
+        ('"id":10,', "", "line 2: it has no 'id'"),
+        ('"people":[', '"people":[5,', "line 2: "),
+        ('"box_score":', '"box_score":"x","other":', "line 2: box_score must be numbers of shape .2,., but has 'x'"),
+    ],
+)
+def test_read_jsonl_names_the_line_and_the_value_that_is_wrong(tmp_path: Path, old: str, new: str, words: str) -> None:
+    path = tmp_path / "a.jsonl"
+    save(path, clip(2, 1))
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(FormatError, match=f"a.jsonl is no JSON Lines file of hrpose in {words}"):
+        list(read_pose_file(path)[1])
 
 
 def test_read_jsonl_refuses_a_torn_header(tmp_path: Path) -> None:

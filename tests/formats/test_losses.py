@@ -8,7 +8,7 @@ def test_describe_losses_lists_what_the_source_has_and_the_target_lacks() -> Non
     assert describe_losses("jsonl", "npz") == ""
     assert describe_losses("csv", "coco") == (
         "coco has no place for digits beyond the third decimal; "
-        "csv does not hold everything: boxes are drawn around the keypoints, image sizes are 0"
+        "csv does not hold everything: boxes are drawn around the keypoints and score 1, image sizes are 0"
     )
     assert describe_losses("openpose", "csv", ["the neck"]) == (
         "left out of openpose: the neck; csv has no place for frames without people"

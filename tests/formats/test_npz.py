@@ -1,12 +1,17 @@
 """Arrays of NumPy."""
 
 import json
+import zipfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 
+from hrpose_cli.errors import FormatError, InputError
+from hrpose_cli.formats.pose_file import read_pose_file
 from hrpose_cli.skeletons import COCO
-from tests.formats.builders import clip, save
+from tests.formats.builders import clip, same, save
 
 
 def test_open_npz_writes_arrays_without_pickle(tmp_path: Path) -> None:
@@ -21,3 +26,92 @@ def test_open_npz_writes_arrays_without_pickle(tmp_path: Path) -> None:
         assert arrays["sizes"].tolist() == [[640, 480]] * 3
         assert arrays["joints"].tolist() == list(COCO.keypoints)
         assert json.loads(str(arrays["header"]))["rate"] == "30000/1001"
+
+
+def rewrite(path: Path, members: dict[str, bytes], compression: int = zipfile.ZIP_DEFLATED) -> None:
+    """Replace members of the archive."""
+    with zipfile.ZipFile(path) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, data in (content | members).items():
+            archive.writestr(name, data)
+
+
+def npy(descr: str, shape: str, data: bytes = b"") -> bytes:
+    header = f"{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}}}".encode()
+    return b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + data
+
+
+@pytest.mark.parametrize(
+    ("member", "content", "words"),
+    [
+        ("xy", npy("<f4", "(17000000000000,)"), r"xy.npy cannot be an array of float32 of shape \(17000000000000,\)"),
+        ("xy", npy("<f4", "(-1, 17, 2)"), r"xy.npy cannot be an array of float32 of shape \(-1, 17, 2\)"),
+        ("xy", npy("|V0", "(9,)"), "itemsize"),
+        ("xy", npy("<f4", "(1L,"), ""),
+        ("xy", npy("<f4", f"({'9' * 5000},)"), ""),
+        ("xy", b"", ""),
+        ("names", npy("|O", "(3,)", b"cos\nsystem\n(S'true'\ntR."), "names.npy cannot be an array of object"),
+    ],
+)
+def test_read_npz_believes_no_header_of_an_array(tmp_path: Path, member: str, content: bytes, words: str) -> None:
+    save(tmp_path / "a.npz", clip(2, 0, 1))
+    rewrite(tmp_path / "a.npz", {f"{member}.npy": content})
+    with pytest.raises(FormatError, match=f"a.npz (cannot be used|is no NPZ file of hrpose): .*{words}") as caught:
+        list(read_pose_file(tmp_path / "a.npz")[1])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"xy": np.zeros((3, 17, 2), np.complex64)}, "in frame 0: xy must be numbers"),
+        ({"xy": np.zeros((3, 17), np.float32)}, "in frame 0: xy must be numbers"),
+        ({"box": np.full((3, 4), "1.5")}, "in frame 0: box must be numbers.*'1.5'"),
+        ({"score": np.zeros((4, 17), np.float32)}, "a row for each of its people"),
+        ({"people": np.array([3, 1, -1])}, "a row for each of its people"),
+        ({"people": np.array([[2], [0], [1]])}, "a row for each of its people"),
+        ({"people": np.array([2.0, 0, 1])}, "a row for each of its people"),
+        ({"frames": np.array([0.0, 2, 4])}, "in frame 0.0: index must be a whole number"),
+        ({"times": np.array([0, 0j, 0])}, "in frame 0: time must be a number of seconds, but is 0j"),
+        ({"sizes": np.array([[[640], [480]]] * 3)}, r"size must be .* but is \(\[640\], \[480\]\)"),
+        ({"names": np.array([b"", b"", b""])}, "name must be a file name"),
+        ({"track": np.array([1.5, 2, 3])}, "track_ids must be numbers"),
+        ({"header": np.array("{}")}, "it has no 'info'|it has no 'version'"),
+        ({"header": np.zeros(9)}, "delimiter"),
+    ],
+)
+def test_read_npz_names_the_array_that_is_wrong(tmp_path: Path, arrays: dict[str, Any], words: str) -> None:
+    save(tmp_path / "a.npz", clip(2, 0, 1))
+    with np.load(tmp_path / "a.npz") as whole:
+        np.savez(tmp_path / "a.npz", **{**whole, **arrays})
+    with pytest.raises(FormatError, match=f"a.npz .*({words})"):
+        list(read_pose_file(tmp_path / "a.npz")[1])
+
+
+def test_read_npz_refuses_archives_that_numpy_does_not_make(tmp_path: Path) -> None:
+    save(tmp_path / "a.npz", clip(1))
+    with (
+        zipfile.ZipFile(tmp_path / "a.npz") as whole,
+        zipfile.ZipFile(tmp_path / "b.npz", "w", zipfile.ZIP_LZMA) as out,
+    ):
+        for name in whole.namelist():
+            out.writestr(name, whole.read(name))
+    with pytest.raises(FormatError, match="compressed in a way that NumPy does not use"):
+        read_pose_file(tmp_path / "b.npz")
+
+
+def test_read_npz_checks_the_memory_before_it_unpacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path / "a.npz", clip(2, 0, 1))
+    monkeypatch.setattr("hrpose_cli.files.free_memory", lambda device: 4000)
+    with pytest.raises(InputError, match=r"a.npz would take .* of memory"):
+        read_pose_file(tmp_path / "a.npz")
+
+
+def test_read_npz_takes_arrays_of_other_orders_and_kinds(tmp_path: Path) -> None:
+    save(tmp_path / "a.npz", clip(2, 0, 1))
+    with np.load(tmp_path / "a.npz") as whole:
+        arrays = {**whole, "xy": np.asfortranarray(whole["xy"], ">f8"), "people": whole["people"].astype(np.uint8)}
+        np.savez(tmp_path / "a.npz", **arrays)
+    for got, want in zip(read_pose_file(tmp_path / "a.npz")[1], clip(2, 0, 1), strict=True):
+        same(got.people, want.people)

@@ -1,10 +1,12 @@
 """Folders of OpenPose JSON."""
 
 import json
+import logging
 from pathlib import Path
 
 import pytest
 
+from hrpose_cli.errors import FormatError
 from hrpose_cli.formats.pose_file import read_pose_file
 from hrpose_cli.poses import PoseHeader
 from hrpose_cli.skeletons import COCO
@@ -61,3 +63,94 @@ def test_read_openpose_takes_its_own_layouts(tmp_path: Path, count: int, keypoin
     assert (record.frame.index, record.poses.track_ids) == (4, None)
     for k, name in keypoints.items():
         assert record.poses.xy[0, COCO.keypoints.index(name)].tolist() == [k + 100, k + 200]
+
+
+def write_folder(folder: Path, *names: str, people: int = 1) -> Path:
+    """OpenPose files in which x of the nose is the place of the file among the names."""
+    folder.mkdir(exist_ok=True)
+    for place, name in enumerate(names):
+        person = {"person_id": [-1], "pose_keypoints_2d": [place, 5, 0.5] * 17}
+        (folder / f"{name}_keypoints.json").write_text(json.dumps({"people": [person] * people}))
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("names", "indices", "source"),
+    [
+        (["img1", "img2", "img10", "img100"], [1, 2, 10, 100], "img"),
+        (["img_1", "img_2", "img_10"], [1, 2, 10], "img"),
+        (["7", "08", "9"], [7, 8, 9], ""),
+        (["a_000000000007", "a_000000000012"], [7, 12], "a"),
+        (["take2_000000000007", "take2_000000000012"], [7, 12], "take2"),
+        (["a_000000000000", "b_000000000001", "c_000000000002"], [0, 1, 2], ""),
+        (["beach", "cat", "zoo"], [0, 1, 2], ""),
+        (["IMG_2041", "IMG_2042", "cat"], [0, 1, 2], ""),
+        (["a_000000000000", "b_000000000000"], [0, 1], ""),
+    ],
+)
+def test_read_openpose_takes_frames_in_the_order_of_their_numbers(
+    tmp_path: Path, names: list[str], indices: list[int], source: str
+) -> None:
+    header, records = read_pose_file(write_folder(tmp_path / "op", *names))
+    read = list(records)
+    assert header.source == source
+    assert [record.frame.index for record in read] == indices
+    assert [record.people.xy[0, 0, 0] for record in read] == [*range(len(names))]
+
+
+def test_read_openpose_keeps_the_names_of_images(tmp_path: Path) -> None:
+    images = [frame_poses(people(1), i, name=f"in/{name}.jpg") for i, name in enumerate("ba")]
+    save(f"{tmp_path}/out/", images, PoseHeader())
+    assert [record.frame.name for record in read_pose_file(tmp_path / "out")[1]] == ["b", "a"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("a_000000000000", "a_000000000001", "b_000000000000", "b_000000000001"),
+        ("a1", "a2", "b1", "b2"),
+        ("a_000000000003", "a_000000000004", "b_000000000003"),
+        ("a_3", "a_003"),
+    ],
+)
+def test_read_openpose_refuses_two_clips_in_one_folder(tmp_path: Path, names: tuple[str, ...]) -> None:
+    folder = write_folder(tmp_path / "op", *names)
+    with pytest.raises(FormatError, match=r"op has (a.*) and ([ab].*) for frame \d: put each clip in a folder"):
+        read_pose_file(folder)
+
+
+def test_read_openpose_counts_what_it_leaves_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = write_folder(tmp_path / "op", "a_000000000000", "a_000000000001", people=2)
+    for name in ("settings.json", "a.txt", ".DS_Store"):
+        (folder / name).write_text("{}")
+    content = json.loads((folder / "a_000000000001_keypoints.json").read_text())
+    content["people"][0]["pose_keypoints_2d"] = []
+    (folder / "a_000000000001_keypoints.json").write_text(json.dumps(content))
+    with caplog.at_level(logging.INFO, "hrpose_cli"):
+        assert [len(record.people) for record in read_pose_file(folder)[1]] == [2, 1]
+    assert "op: 2 files that do not end in _keypoints.json are left out: a.txt" in caplog.text
+    assert "op: 1 people without any keypoint are left out" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ([], "a_000000000000_keypoints.json is no OpenPose JSON file"),
+        ({"people": 5}, "a_000000000000_keypoints.json is no OpenPose JSON file"),
+        ({"people": [{}]}, "it has no 'pose_keypoints_2d'"),
+        ({"people": [{"pose_keypoints_2d": ["x", 1, 1] * 17}]}, "xy must be numbers of shape .1, 17, 2., but has 'x'"),
+        ({"people": [{"pose_keypoints_2d": [1, 1, 1] * 16 + [1, 1]}]}, "must be numbers|list index"),
+        ({"people": [{"pose_keypoints_2d": [1, 1, 1] * 5}]}, "people with 5 keypoints are in no known layout"),
+        ({"people": [{"person_id": ["x"], "pose_keypoints_2d": [1, 1, 1] * 17}]}, "track_ids must be .* 'x'"),
+        ({"joints": 5, "people": []}, "a_000000000000_keypoints.json is no OpenPose JSON file"),
+    ],
+)
+def test_read_openpose_names_the_file_and_the_value_that_is_wrong(tmp_path: Path, content: object, words: str) -> None:
+    (tmp_path / "a_000000000000_keypoints.json").write_text(json.dumps(content))
+    with pytest.raises(FormatError, match=words):
+        list(read_pose_file(tmp_path)[1])
+
+
+def test_open_openpose_hides_no_file(tmp_path: Path) -> None:
+    save(f"{tmp_path}/out/", clip(1), PoseHeader(source=".walk.mp4"))
+    assert [len(record.people) for record in read_pose_file(tmp_path / "out")[1]] == [1]

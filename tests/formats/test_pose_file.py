@@ -1,5 +1,6 @@
 """Pose files read back to what was written, up to the losses of their format."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -7,15 +8,19 @@ from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from hrpose_cli.errors import FormatError, HRPoseError, InputError
 from hrpose_cli.formats.csv import _COLUMNS
 from hrpose_cli.formats.losses import LOSSES
+from hrpose_cli.formats.people import build_poses
 from hrpose_cli.formats.pose_file import POSE_FORMATS, PoseFile, find_format, open_writer, open_writers, read_pose_file
-from hrpose_cli.poses import PoseHeader
+from hrpose_cli.poses import FrameInfo, FramePoses, PoseHeader, Poses
 from hrpose_cli.skeletons import SKELETONS, Skeleton
 from hrpose_cli.stopping import StopFlag
 from tests.builders import frame_poses, people
@@ -78,6 +83,101 @@ def test_read_pose_file_gives_the_same_through_two_formats(tmp_path: Path, first
         np.testing.assert_allclose(got.poses.score, want.poses.score, atol=6e-6)
         assert got.poses.track_ids.tolist() == want.poses.track_ids.tolist()
         assert got.frame.index == want.frame.index
+
+
+ODD_NAMES = ("", "7.png", "a/b.c.png", ".hid", "x_12", 'a,"b";c\n', "\udce9.jpg", "\u0663.jpg", "=1+1", "frame", "..")
+NAMES = st.sampled_from(ODD_NAMES) | st.text(
+    st.characters(exclude_characters="\0\r", exclude_categories=["Cs"]), max_size=9
+)
+
+
+@st.composite
+def saved_clips(draw: Any) -> tuple[PoseHeader, list[FramePoses]]:
+    """A header and frames as a file can hold them, of a clip or of images, far from what a net would give."""
+    skeleton = draw(st.sampled_from([*SKELETONS.values()]))
+    rate = draw(st.none() | st.fractions("1/1000", 10**6, max_denominator=10**6))
+    size = draw(st.none() | st.just((0, 0)) | st.tuples(*[st.integers(1, 2**31 - 1)] * 2))
+    header = PoseHeader({"é": [None, 1.5]}, skeleton, draw(NAMES), size, rate, numbered=draw(st.booleans()))
+    frame = st.tuples(st.integers(0, 2**63 - 1), st.none() | st.floats(-1e6, 1e6), NAMES)
+    frames = sorted(draw(st.lists(frame, max_size=4, unique_by=lambda each: each[0])), key=lambda each: each[0])
+    seeds = draw(st.lists(st.integers(0, 10**6), min_size=len(frames), max_size=len(frames)))
+    return header, [
+        FramePoses(FrameInfo(size or (9, 8), *each), saved_poses(seed, skeleton))
+        for each, seed in zip(frames, seeds, strict=True)
+    ]
+
+
+def saved_poses(seed: int, skeleton: Skeleton) -> Poses:
+    """People of any size, some of whose keypoints, raw keypoints and track ids are unknown."""
+    rng = np.random.default_rng(seed)
+    n, k, far = int(rng.integers(3)), len(skeleton), float(rng.choice([1, 1e3, 1e8]))
+    shapes = {"xy": (n, k, 2), "raw": (n, k, 2), "score": (n, k), "sigma": (n, k), "box": (n, 4), "box_score": (n,)}
+    fields = {name: rng.uniform(-far, far, shape).astype(np.float32) for name, shape in shapes.items()}
+    for name in ("xy", "raw", "score", "sigma"):
+        fields[name][rng.random(fields[name].shape) < 0.2] = np.nan
+    ids = rng.choice([-1, 1, 2**63 - 1], n)
+    found = build_poses(skeleton, **fields, track_ids=ids, filled=rng.random((n, k)) < 0.1)
+    return replace(found, **{name: None for name in ("raw", "filled", "track_ids", "sigma") if rng.random() < 0.3})
+
+
+def known_fields(poses: Poses) -> dict[str, Any]:
+    """The fields that say something; unknown keypoints are NaN."""
+    unknown = (poses.score == 0) & (poses.xy == 0).all(axis=2)
+    fields = {name: getattr(poses, name) for name in ("score", "box", "box_score", "raw", "track_ids", "filled")}
+    return fields | {"xy": np.where(unknown[..., None], np.nan, poses.xy)}
+
+
+LOST = {"csv": {"box", "box_score"}, "openpose": {"box", "box_score", "raw", "filled"}}
+
+
+@pytest.mark.parametrize("name", READABLE)
+@settings(max_examples=25)
+@given(clip=saved_clips())
+def test_read_pose_file_gives_back_any_poses_or_open_writer_refuses_them(
+    tmp_path_factory: pytest.TempPathFactory, name: str, clip: tuple[PoseHeader, list[FramePoses]]
+) -> None:
+    header, records = clip
+    path = f"{tmp_path_factory.mktemp('any')}/{FILES[name]}"
+    try:
+        save(path, records, header)
+        again = [*read_pose_file(path)[1]]
+    except FormatError as error:
+        why = {"coco": "two images would have the id", "openpose": "" if records else "holds no OpenPose JSON"}
+        assert why[name] in str(error)  # noqa: PT017
+        return
+    records = [record for record in records if len(record.people)] if name == "csv" else records
+    numbered = name != "coco" or all(record.frame.time is not None or not record.frame.name for record in records)
+    tolerance = {"atol": 2e-3, "rtol": 1e-6} if name == "coco" else {"atol": 0, "rtol": 0}
+    for got, want in zip(again, records, strict=True):
+        assert got.frame == want.frame or name not in {"jsonl", "npz"}
+        assert got.frame.index == want.frame.index or not numbered
+        after, before = known_fields(got.people), known_fields(want.people)
+        for field in after.keys() - LOST.get(name, set()):
+            assert (after[field] is None) == (before[field] is None), field
+            if after[field] is not None:
+                np.testing.assert_allclose(after[field], before[field], **tolerance, err_msg=field)
+
+
+@pytest.mark.parametrize(("first", "second"), [(3, 3), (4, 2)])
+def test_read_pose_file_refuses_frames_out_of_order(tmp_path: Path, first: int, second: int) -> None:
+    save(tmp_path / "a.jsonl", [renamed(clip(1)[0], index=index) for index in (0, first, second)])
+    with pytest.raises(FormatError, match=f"a.jsonl cannot be used: frame {second} comes after frame {first}"):
+        list(read_pose_file(tmp_path / "a.jsonl")[1])
+
+
+def test_read_pose_file_counts_doubled_track_ids_and_odd_scores(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    records = clip(3, 2)
+    for record in records:
+        record.people.track_ids[:2] = 5
+        record.people.score[0, :3] = -0.1, 1.5, 1
+    save(tmp_path / "a.npz", records)
+    with caplog.at_level(logging.INFO, "hrpose_cli"):
+        for got, want in zip(read_pose_file(tmp_path / "a.npz")[1], records, strict=True):
+            same(got.people, want.people)
+    assert "a.npz: 2 people have the track id of another in their frame" in caplog.text
+    assert "a.npz: 4 keypoint scores are not within 0 to 1, and stay as they are" in caplog.text
 
 
 @pytest.mark.parametrize("name", READABLE)
