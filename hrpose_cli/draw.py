@@ -111,7 +111,7 @@ def _line_widths(poses: Poses, shown: Bools, size: tuple[int, int]) -> Floats:
 
 
 def _fixed(pixels: NDArray[np.floating[Any]]) -> _Fixed:
-    return np.asarray(np.rint(np.clip(pixels, -_FAR_PIXELS, _FAR_PIXELS) * 2**_SHIFT), np.int32)
+    return np.asarray(np.rint(np.clip(np.nan_to_num(pixels), -_FAR_PIXELS, _FAR_PIXELS) * 2**_SHIFT), np.int32)
 
 
 def _rgba(color: _Color) -> tuple[int, int, int, int]:

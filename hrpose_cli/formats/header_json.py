@@ -22,10 +22,10 @@ from hrpose_cli.errors import FormatError, InputError
 from hrpose_cli.poses import Floats, PoseHeader
 from hrpose_cli.skeletons import SKELETONS, Skeleton
 
-# The errors that readers of Python and NumPy raise for unexpected content.
+# The errors that readers of Python and NumPy raise for unexpected content, such as SystemError for text beyond Unicode.
 _DAMAGE_ERRORS = (
     TypeError, ValueError, LookupError, ArithmeticError, AttributeError, EOFError, RuntimeError, csv.Error, BadZipFile,
-    TokenError, struct.error, zlib.error,
+    SystemError, TokenError, struct.error, zlib.error,
 )  # fmt: skip
 _VERSION = 1  # of the header below and of the lines of `jsonl`
 UNKNOWN_SIZE = (0, 0)  # size of images in formats that do not hold it

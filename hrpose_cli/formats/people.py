@@ -76,7 +76,7 @@ def _as_numbers(values: Any) -> NDArray[Any]:
     try:
         array = np.asarray(values)
         plain = array.dtype.kind == "O" and all(type(each) in {int, float, type(None)} for each in array.flat)
-        return array.astype(np.float64) if plain else array
+        return array.astype(np.float64) if plain or array.dtype.kind == "f" else array  # 1e9 is beyond float16
     except (ValueError, OverflowError):  # ragged; a whole number that is no float
         return np.empty(0, np.object_)
 

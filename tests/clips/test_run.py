@@ -157,6 +157,21 @@ def test_saved_poses_are_drawn_as_the_run_drew_them(clip: Path, tiny: TopDown, t
         render_clip(source, tmp_path / "p.jsonl", ClipOutputs(tmp_path / "wrong.mp4"))
 
 
+def test_a_table_is_drawn_without_its_empty_keypoints_and_says_what_it_lacks(
+    clip: Path, tiny: TopDown, tmp_path: Path
+) -> None:
+    run(clip, tiny, tmp_path, "p.csv")
+    table = [line.split(",") for line in (tmp_path / "p.csv").read_text().splitlines()]
+    for row in table[5::17]:
+        row[4:6] = "", ""
+    (tmp_path / "p.csv").write_text("\n".join(map(",".join, table)))
+    with VideoReader(clip) as source:
+        outputs = ClipOutputs(tmp_path / "again.mp4", style=DrawStyle(threshold=0))
+        done = render_clip(source, tmp_path / "p.csv", outputs)
+    note = f"{tmp_path}/p.csv: csv does not hold everything: boxes are drawn around the keypoints and score 1"
+    assert (done.frames, done.notes) == (FRAMES, [note])
+
+
 def test_side_by_side_and_transparent(clip: Path, tiny: TopDown, tmp_path: Path) -> None:
     run(clip, tiny, tmp_path, video="pair.mp4", outputs={"side_by_side": True})
     both = images(tmp_path / "pair.mp4")
