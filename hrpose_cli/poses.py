@@ -8,6 +8,7 @@ its third decimal. An image without people has N = 0, never None. All arrays of 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from fractions import Fraction
@@ -255,6 +256,7 @@ class PoseHeader:
 
     def __post_init__(self) -> None:
         _check_value(self, "info", isinstance(self.info, Mapping), "a dictionary")
+        json.dumps(dict(self.info), allow_nan=False)  # ValueError for infinity, as which JSON reads 1e999
         _check_value(self, "source", _is_name(self.source), _NAME)
         _check_value(self, "size", self.size is None or _is_size(self.size), _SIZE)
         _check_value(self, "rate", self.rate is None or self.rate > 0, "a positive number of frames per second")

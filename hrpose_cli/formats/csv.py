@@ -16,10 +16,11 @@ import csv
 import io
 import logging
 from array import array
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 from typing import IO, Any
 
@@ -37,8 +38,7 @@ from hrpose_cli.skeletons import COCO, SKELETONS, Skeleton
 _NEEDED = ("frame", "time", "track", "keypoint", "x", "y", "score")
 _COLUMNS = (*_NEEDED, "raw_x", "raw_y", "filled", "tracked", "image", "person")
 _FORMAT_NAME = f"CSV file with the columns {','.join(_NEEDED)}"
-_REAL = {"time", "x", "y", "score", "raw_x", "raw_y"}  # empty: NaN
-_WORDS = {"keypoint", "image"}  # the other columns have whole numbers; empty: -1
+_REAL = {"time", "x", "y", "score", "raw_x", "raw_y"}  # empty: NaN; the other numbers are whole, empty: -1
 # Words that pandas, R and Excel write in cells of numbers.
 _NUMBERS = dict.fromkeys(("", "na", "<na>", "none", "null"), np.nan)
 _NUMBERS |= dict.fromkeys(("true", "wahr", "vrai"), 1.0) | dict.fromkeys(("false", "falsch", "faux"), 0.0)
@@ -77,31 +77,18 @@ def open_csv(path: Path, header: PoseHeader) -> Iterator[_CsvWriter]:
 
 def _person_rows(frame_poses: FramePoses, i: int) -> list[tuple[Any, ...]]:
     """One row per keypoint, without its last two columns."""
-    poses, k = frame_poses.people, len(frame_poses.people.skeleton)
-    track = None if poses.track_ids is None else int(poses.track_ids[i])
-    raw = [(None, None)] * k if poses.raw is None else shortest_decimals(poses.raw[i])
-    filled = np.zeros(k, int) if poses.filled is None else poses.filled[i].astype(int)
-    keypoints = zip(
+    frame, poses, k = frame_poses.frame, frame_poses.people, len(frame_poses.people.skeleton)
+    track, tracked = (None, 0) if poses.track_ids is None else (int(poses.track_ids[i]), 1)
+    columns = (
         poses.skeleton.keypoints,
         shortest_decimals(poses.xy[i]),
         shortest_decimals(poses.score[i]),
-        raw,
-        filled,
-        strict=True,
+        [(None, None)] * k if poses.raw is None else shortest_decimals(poses.raw[i]),
+        np.zeros(k, int) if poses.filled is None else poses.filled[i].astype(int),
     )
     return [
-        (
-            frame_poses.frame.index,
-            frame_poses.frame.time,
-            track,
-            name,
-            *xy,
-            score,
-            *raw_xy,
-            held,
-            int(poses.track_ids is not None),
-        )
-        for name, xy, score, raw_xy, held in keypoints
+        (frame.index, frame.time, track, name, *xy, score, *raw, filled, tracked)
+        for name, xy, score, raw, filled in zip(*columns, strict=True)
     ]
 
 
@@ -124,7 +111,9 @@ def read_csv(path: Path) -> tuple[PoseHeader, Iterator[FramePoses]]:
 
 def _read_table(path: Path) -> tuple[_Table, list[str], list[str]]:
     """The columns, and the words of `keypoint` and `image`; FormatError names the line."""
-    words: dict[str, dict[str, int]] = {name: {} for name in _WORDS}
+    words = {name: defaultdict[str, int](count().__next__) for name in ("keypoint", "image")}
+    parsers: dict[str, Callable[[str], Any]] = {name: known.__getitem__ for name, known in words.items()}
+    parsers = dict.fromkeys(_COLUMNS, _parse_whole) | dict.fromkeys(_REAL, _parse_real) | parsers
     with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
         lines = iter(partial(file.readline, _LONGEST_LINE), "")
         first = next(lines, "")
@@ -134,10 +123,10 @@ def _read_table(path: Path) -> tuple[_Table, list[str], list[str]]:
             encoding = "it is no UTF-8: save it as CSV UTF-8; " if "\0" in first else ""
             raise FormatError(f"{encoding}it has no column {', '.join(missing)}")
         columns = {name: array("d" if name in _REAL else "q") for name in _COLUMNS}
-        plan = [
-            (columns[name].append, _choose_parser(name, words), names.index(name) if name in names else -1)
-            for name in _COLUMNS
-        ]
+        places = [names.index(name) if name in names else -1 for name in _COLUMNS]
+        plan = [(columns[name].append, parsers[name], place) for name, place in zip(_COLUMNS, places, strict=True)]
+        if more := sorted(set(names) - set(_COLUMNS)):
+            _LOG.info("%s: columns that are left out: %s", path, ", ".join(more))
         try:
             for row in filter(None, rows):
                 if len(row) != len(names):
@@ -149,14 +138,6 @@ def _read_table(path: Path) -> tuple[_Table, list[str], list[str]]:
             raise FormatError(f"line {rows.line_num}: {error}") from error
     table = {name: np.array(column) for name, column in columns.items()}
     return table, list(words["keypoint"]), list(words["image"])
-
-
-def _choose_parser(name: str, words: dict[str, dict[str, int]]) -> Callable[[str], Any]:
-    """The function from a cell of the column to a number; words are counted in order of appearance."""
-    if name in _WORDS:
-        known = words[name]
-        return lambda word: known.setdefault(word, len(known))
-    return _parse_real if name in _REAL else _parse_whole
 
 
 def _parse_real(cell: str) -> float:

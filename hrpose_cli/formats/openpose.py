@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,7 +90,9 @@ def read_openpose(path: Path) -> tuple[PoseHeader, Iterator[FramePoses]]:
     The files are those of one clip, whose frames have the numbers in their names, or else of images. COCO-18 and
     BODY_25 become COCO-17, without the neck, the middle of the hips and the feet.
     """
-    source, files = _sort_files(path)
+    source, files = _sort_files(path, _list_files(path))
+    if others := sum(not file.name.startswith(".") for file in path.iterdir()) - len(files):
+        _LOG.info("%s: %d files that do not end in %s are left out", path, others, _FILE_ENDING)
     content = read_json(files[0][1], "OpenPose keypoints")
     with name_damage(_FORMAT_NAME, files[0][1]):
         keypoints = content.get("joints")
@@ -99,43 +101,45 @@ def read_openpose(path: Path) -> tuple[PoseHeader, Iterator[FramePoses]]:
     return header, _read_frames(path, files, header)
 
 
-def _sort_files(path: Path) -> tuple[str, list[tuple[int, Path]]]:
+def _list_files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        raise InputError(f"{path} is no folder of OpenPose JSON files")
+    files = [file for file in path.iterdir() if file.name.endswith(_FILE_ENDING) and not file.name.startswith(".")]
+    if not files:
+        raise FormatError(f"{path} holds no OpenPose JSON: its files would end in {_FILE_ENDING}")
+    return files
+
+
+def _sort_files(path: Path, files: Sequence[Path]) -> tuple[str, list[tuple[int, Path]]]:
     """The NAME that all files share, or "", and the files with the numbers of their frames, in order."""
-    files = _list_files(path)
-    parts = {file: _ANY_NUMBER.fullmatch(file.name) for file in files}
-    names = Counter(match[1] for match in parts.values() if match)
-    numbered = {file: int(match[2]) for file, match in parts.items() if match and match[2]}
+    parts = {file: _split_name(file) for file in files}
+    names = {name for name, _ in parts.values()}
+    ordered = sorted(parts, key=parts.__getitem__)
     by_number: dict[int, Path] = {}
-    for file, number in numbered.items():
+    for file in ordered:
+        number = parts[file][1]
         other = by_number.setdefault(number, file)
-        if other is not file and len(names) < len(files):
+        if other is not file and number >= 0 and len(names) < len(files):
             raise FormatError(
                 f"{path} has {other.name} and {file.name} for frame {number}: put each clip in a folder of its own"
             )
-    ordered = sorted(by_number.items()) if len(by_number) == len(files) else [*enumerate(files)]
-    return next(iter(names)) if len(names) == 1 else "", ordered
+    numbered = len(by_number) == len(files) and min(by_number) >= 0
+    return names.pop() if len(names) == 1 else "", sorted(by_number.items()) if numbered else [*enumerate(ordered)]
 
 
-def _list_files(path: Path) -> list[Path]:
-    """The files of OpenPose in a folder; the log counts others."""
-    if not path.is_dir():
-        raise InputError(f"{path} is no folder of OpenPose JSON files")
-    found = sorted(file for file in path.iterdir() if not file.name.startswith("."))
-    files = [file for file in found if file.name.endswith(_FILE_ENDING)]
-    if not files:
-        raise FormatError(f"{path} holds no OpenPose JSON: its files would end in {_FILE_ENDING}")
-    if others := [file.name for file in found if file not in files]:
-        _LOG.info("%s: %d files that do not end in %s are left out: %s", path, len(others), _FILE_ENDING, others[0])
-    return files
+def _split_name(file: Path) -> tuple[str, int]:
+    """NAME and number of a file; -1 without a number."""
+    match = _ANY_NUMBER.fullmatch(file.name)
+    return (match[1], int(match[2] or -1)) if match else (file.name, -1)
 
 
 def unread_openpose_fields(path: Path) -> list[str]:
     """The parts of another program's files that `read_openpose` leaves out, by the first frame with people."""
-    files = sorted(file for file in path.iterdir() if file.name.endswith(_FILE_ENDING))
-    frames = (read_json(file, "OpenPose keypoints")["people"] for file in files)
+    frames = (read_json(file, "OpenPose keypoints")["people"] for file in sorted(_list_files(path)))
     people: list[dict[str, Any]] = next(filter(None, frames), [])
-    beyond = _BEYOND_COCO.get(max((len(person["pose_keypoints_2d"]) // 3 for person in people), default=0), ())
-    return [*beyond, *(f'"{part}"' for part in _UNREAD_PARTS if any(any(person.get(part, ())) for person in people))]
+    beyond = _BEYOND_COCO.get(max((len(person["pose_keypoints_2d"] or ()) // 3 for person in people), default=0), ())
+    used = {part for person in people for part, values in person.items() if isinstance(values, list) and any(values)}
+    return [*beyond, *(f'"{part}"' for part in _UNREAD_PARTS if part in used)]
 
 
 def _read_frames(path: Path, files: Sequence[tuple[int, Path]], header: PoseHeader) -> Iterator[FramePoses]:

@@ -45,7 +45,8 @@ def build_poses(skeleton: Skeleton, **fields: Any) -> Poses:
     known = ~np.isnan(found["xy"][..., 0]) & ~np.isnan(found["score"])
     found["xy"] = np.where(known[..., None], found["xy"], np.float32(np.nan))
     found["score"] = np.where(known, found["score"], np.float32(0))
-    found = {"box": boxes_around(found["xy"], found["score"]), "box_score": np.ones(n, np.float32)} | found
+    if "box" not in found:
+        found |= {"box": boxes_around(found["xy"], found["score"]), "box_score": np.ones(n, np.float32)}
     told = {name: values for name, values in found.items() if name not in _OPTIONAL or _OPTIONAL[name](values).any()}
     return Poses(**told, skeleton=skeleton)
 
@@ -64,11 +65,13 @@ def _to_array(name: str, values: Any, shape: tuple[int, ...]) -> NDArray[Any]:
     if array.dtype.kind not in kinds or array.shape != shape:
         strange = next((each for each in _flatten(values) if type(each) not in {int, float}), values)
         raise ValueError(f"{name} must be numbers of shape {shape}, but has {' '.join(repr(strange).split()):.80}")
+    inside = (array >= low) & (array <= high)
+    if inside.all():
+        return array.astype(dtype)
     unknown = ~np.isfinite(array) & (not name.startswith("box"))
-    inside = (array >= low) & (array <= high) | unknown
-    if not inside.all():
-        raise ValueError(f"{name} must be from {low:g} to {high:g}, but has {array[~inside][0]}")
-    return (np.where(unknown, np.nan, array) if unknown.any() else array).astype(dtype)
+    if not (inside | unknown).all():
+        raise ValueError(f"{name} must be from {low:g} to {high:g}, but has {array[~(inside | unknown)][0]}")
+    return np.where(unknown, np.nan, array).astype(dtype)
 
 
 def _as_numbers(values: Any) -> NDArray[Any]:

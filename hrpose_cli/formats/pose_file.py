@@ -10,8 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from hrpose_cli.errors import FormatError, UsageError
 from hrpose_cli.files import remove_stale_files
 from hrpose_cli.formats import coco, csv, jsonl, losses, npz, openpose, trc
@@ -126,8 +124,8 @@ def _check_frames(path: Path | str, frames: Iterator[FramePoses]) -> Iterator[Fr
         if place and index <= last:
             raise FormatError(f"{path} cannot be used: frame {index} comes after frame {last}")
         last = index
-        ids = np.array([]) if people.track_ids is None else people.track_ids[people.track_ids >= 0]
-        doubled += len(ids) - len(np.unique(ids))
+        ids = [] if people.track_ids is None else [track for track in people.track_ids.tolist() if track >= 0]
+        doubled += len(ids) - len(set(ids))
         outside += int(((people.score < 0) | (people.score > 1)).sum())
         yield frame_poses
     if doubled:

@@ -153,6 +153,15 @@ def test_read_csv_refuses_utf16_in_one_line(tmp_path: Path) -> None:
         read_pose_file(tmp_path / "a.csv")
 
 
+def test_read_csv_says_which_columns_it_leaves_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    save(tmp_path / "a.csv", clip(1))
+    text = "".join(f"{line},5\n" for line in (tmp_path / "a.csv").read_text().splitlines())
+    (tmp_path / "a.csv").write_text(text.replace("person,5", "person,angle"))
+    with caplog.at_level(logging.INFO, "hrpose_cli"):
+        read_all(tmp_path / "a.csv")
+    assert "a.csv: columns that are left out: angle" in caplog.text
+
+
 def test_read_csv_counts_rows_of_unknown_keypoints(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     save(tmp_path / "a.csv", clip(1, 2))
     text = (tmp_path / "a.csv").read_text()

@@ -84,6 +84,7 @@ def write_folder(folder: Path, *names: str, people: int = 1) -> Path:
         (["take2_000000000007", "take2_000000000012"], [7, 12], "take2"),
         (["a_000000000000", "b_000000000001", "c_000000000002"], [0, 1, 2], ""),
         (["beach", "cat", "zoo"], [0, 1, 2], ""),
+        (["cat", "photo2", "photo10"], [0, 1, 2], ""),
         (["IMG_2041", "IMG_2042", "cat"], [0, 1, 2], ""),
         (["a_000000000000", "b_000000000000"], [0, 1], ""),
     ],
@@ -128,7 +129,7 @@ def test_read_openpose_counts_what_it_leaves_out(tmp_path: Path, caplog: pytest.
     (folder / "a_000000000001_keypoints.json").write_text(json.dumps(content))
     with caplog.at_level(logging.INFO, "hrpose_cli"):
         assert [len(record.people) for record in read_pose_file(folder)[1]] == [2, 1]
-    assert "op: 2 files that do not end in _keypoints.json are left out: a.txt" in caplog.text
+    assert "op: 2 files that do not end in _keypoints.json are left out" in caplog.text
     assert "op: 1 people without any keypoint are left out" in caplog.text
 
 
