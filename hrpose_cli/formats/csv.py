@@ -102,7 +102,7 @@ def read_csv(path: Path) -> tuple[PoseHeader, Iterator[FramePoses]]:
         table["keypoint"] = places[table["keypoint"]]
         if unknown := int((table["keypoint"] < 0).sum()):
             names = ", ".join(sorted(set(keypoints) - set(skeleton.keypoints)))
-            _LOG.info("%s: %d rows of unknown keypoints are left out: %s", path, unknown, names)
+            _LOG.info("%s: rows of unknown keypoints (%s) that are left out: %d", path, names, unknown)
         people = _arrange_people(table, len(skeleton))
         of_clip = len(images) == 1 and not np.isnan(table["time"]).all()
         header = PoseHeader(skeleton=skeleton, source=images[0] if of_clip else "")

@@ -171,4 +171,4 @@ def test_read_csv_counts_rows_of_unknown_keypoints(tmp_path: Path, caplog: pytes
         got = read_all(tmp_path / "a.csv")
     assert [len(record.people) for record in got] == [1, 2]
     assert got[0].people.skeleton is COCO
-    assert "a.csv: 6 rows of unknown keypoints are left out: neck, tail" in caplog.text
+    assert "a.csv: rows of unknown keypoints (neck, tail) that are left out: 6" in caplog.text

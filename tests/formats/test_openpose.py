@@ -129,8 +129,8 @@ def test_read_openpose_counts_what_it_leaves_out(tmp_path: Path, caplog: pytest.
     (folder / "a_000000000001_keypoints.json").write_text(json.dumps(content))
     with caplog.at_level(logging.INFO, "hrpose_cli"):
         assert [len(record.people) for record in read_pose_file(folder)[1]] == [2, 1]
-    assert "op: 2 files that do not end in _keypoints.json are left out" in caplog.text
-    assert "op: 1 people without any keypoint are left out" in caplog.text
+    assert "op: files that do not end in _keypoints.json and are left out: 2" in caplog.text
+    assert "op: people without any keypoint that are left out: 1" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -176,8 +176,8 @@ def test_read_pose_file_counts_doubled_track_ids_and_odd_scores(
     with caplog.at_level(logging.INFO, "hrpose_cli"):
         for got, want in zip(read_pose_file(tmp_path / "a.npz")[1], records, strict=True):
             same(got.people, want.people)
-    assert "a.npz: 2 people have the track id of another in their frame" in caplog.text
-    assert "a.npz: 4 keypoint scores are not within 0 to 1, and stay as they are" in caplog.text
+    assert "a.npz: people with the track id of another in their frame: 2" in caplog.text
+    assert "a.npz: keypoint scores outside 0 to 1 that stay as they are: 4" in caplog.text
 
 
 @pytest.mark.parametrize("name", READABLE)
