@@ -80,6 +80,7 @@ _PERSON_ARRAYS: dict[str, Callable[[Poses], NDArray[Any]]] = {
 }
 _FRAME_ARRAYS = ("frames", "times", "sizes", "people", "names")
 _READ_ARRAYS = (*_PERSON_ARRAYS, *_FRAME_ARRAYS, "header")
+_FRAME_BYTES = 1000  # that a frame without people takes in memory; in a file it takes a bit
 _FIELDS = {"track": "track_ids"}  # the field of `Poses`, where it has another name
 
 
@@ -111,9 +112,11 @@ def read_npz(path: Path) -> tuple[PoseHeader, Iterator[FramePoses]]:
         arrays = {name: _read_array(archive, member) for name, member in members.items()}
         header = header_from_json(json.loads(str(arrays["header"])))
         people = arrays["people"]  # (F,)
+        check_memory(_FRAME_BYTES * len(people), str(path))
         whole = people.dtype.kind in "iu" and people.ndim == 1 and min(people, default=0) >= 0
-        if not whole or {len(arrays[name]) for name in _PERSON_ARRAYS} != {people.sum()}:
-            raise FormatError("its arrays do not have a row for each of its people")
+        rows = [{len(arrays[name]) for name in names} for names in (_PERSON_ARRAYS, _FRAME_ARRAYS)]
+        if not whole or rows != [{people.sum()}, {len(people)}]:
+            raise FormatError("its arrays do not have a row for each of its people and frames")
     return header, _read_frames(path, arrays, header)
 
 
@@ -134,11 +137,10 @@ def _read_array(archive: ZipFile, member: ZipInfo) -> NDArray[Any]:
 
 def _read_frames(path: Path, arrays: Mapping[str, NDArray[Any]], header: PoseHeader) -> Iterator[FramePoses]:
     end = 0
-    with name_damage(_FORMAT_NAME, path):
-        frames = list(zip(*(arrays[k].tolist() for k in _FRAME_ARRAYS), strict=True))
-    for index, time, size, people, name in frames:
-        start, end = end, end + people
-        with name_damage(f"{_FORMAT_NAME} in frame {index}", path):
+    for i in range(len(arrays["people"])):
+        with name_damage(f"{_FORMAT_NAME} in row {i} of its frames", path):
+            index, time, size, people, name = (arrays[key][i].tolist() for key in _FRAME_ARRAYS)
+            start, end = end, end + people
             fields = {_FIELDS.get(key, key): arrays[key][start:end] for key in _PERSON_ARRAYS}
             frame = FrameInfo(tuple(size), index, None if time != time else time, name)  # NaN
             frame_poses = FramePoses(frame, build_poses(header.skeleton, **fields))

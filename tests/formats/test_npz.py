@@ -66,19 +66,20 @@ def test_read_npz_believes_no_header_of_an_array(tmp_path: Path, member: str, co
 @pytest.mark.parametrize(
     ("arrays", "words"),
     [
-        ({"xy": np.zeros((3, 17, 2), np.complex64)}, "in frame 0: xy must be numbers"),
-        ({"xy": np.zeros((3, 17), np.float32)}, "in frame 0: xy must be numbers"),
-        ({"box": np.full((3, 4), "1.5")}, "in frame 0: box must be numbers.*'1.5'"),
+        ({"xy": np.zeros((3, 17, 2), np.complex64)}, "in row 0 of its frames: xy must be numbers"),
+        ({"xy": np.zeros((3, 17), np.float32)}, "in row 0 of its frames: xy must be numbers"),
+        ({"box": np.full((3, 4), "1.5")}, "in row 0 of its frames: box must be numbers.*'1.5'"),
         ({"score": np.zeros((4, 17), np.float32)}, "a row for each of its people"),
         ({"people": np.array([3, 1, -1])}, "a row for each of its people"),
         ({"people": np.array([[2], [0], [1]])}, "a row for each of its people"),
         ({"people": np.array([2.0, 0, 1])}, "a row for each of its people"),
-        ({"frames": np.array([0.0, 2, 4])}, "in frame 0.0: index must be a whole number"),
-        ({"times": np.array([0, 0j, 0])}, "in frame 0: time must be a number of seconds, but is 0j"),
+        ({"names": np.array(["", ""])}, "a row for each of its people and frames"),
+        ({"frames": np.array([0.0, 2, 4])}, "in row 0 of its frames: index must be a whole number"),
+        ({"times": np.array([0, 0j, 0])}, "in row 0 of its frames: time must be a number of seconds, but is 0j"),
         ({"sizes": np.array([[[640], [480]]] * 3)}, r"size must be .* but is \(\[640\], \[480\]\)"),
         ({"names": np.array([b"", b"", b""])}, "name must be a file name"),
         ({"track": np.array([1.5, 2, 3])}, "track_ids must be numbers"),
-        ({"names": np.full(3, 2**31, np.uint32).view("U1")}, "frame|PyUnicode"),
+        ({"names": np.full(3, 2**31, np.uint32).view("U1")}, "in row 0 of its frames: "),
         ({"header": np.array("{}")}, "it has no 'info'|it has no 'version'"),
         ({"header": np.zeros(9)}, "delimiter"),
     ],
@@ -103,9 +104,13 @@ def test_read_npz_refuses_archives_that_numpy_does_not_make(tmp_path: Path) -> N
         read_pose_file(tmp_path / "b.npz")
 
 
-def test_read_npz_checks_the_memory_before_it_unpacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    save(tmp_path / "a.npz", clip(2, 0, 1))
-    monkeypatch.setattr("hrpose_cli.files.free_memory", lambda device: 4000)
+@pytest.mark.parametrize(("counts", "free"), [((2, 0, 1), 4000), ((0,) * 200, 400_000)])
+def test_read_npz_checks_the_memory_before_it_unpacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, counts: tuple[int, ...], free: int
+) -> None:
+    """Of people, and of frames without people, of which a small file can hold millions."""
+    save(tmp_path / "a.npz", clip(*counts))
+    monkeypatch.setattr("hrpose_cli.files.free_memory", lambda device: free)
     with pytest.raises(InputError, match=r"a.npz would take .* of memory"):
         read_pose_file(tmp_path / "a.npz")
 
