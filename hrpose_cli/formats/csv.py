@@ -102,7 +102,7 @@ def read_csv(path: Path) -> tuple[PoseHeader, Iterator[FramePoses]]:
         table["keypoint"] = places[table["keypoint"]]
         if unknown := int((table["keypoint"] < 0).sum()):
             names = ", ".join(sorted(set(keypoints) - set(skeleton.keypoints)))
-            _LOG.info("%s: rows of unknown keypoints (%s) that are left out: %d", path, names, unknown)
+            _LOG.info("note: %s: rows of unknown keypoints (%s) that are left out: %d", path, names, unknown)
         people = _arrange_people(table, len(skeleton))
         of_clip = len(images) == 1 and not np.isnan(table["time"]).all()
         header = PoseHeader(skeleton=skeleton, source=images[0] if of_clip else "")
@@ -126,7 +126,7 @@ def _read_table(path: Path) -> tuple[_Table, list[str], list[str]]:
         places = [names.index(name) if name in names else -1 for name in _COLUMNS]
         plan = [(columns[name].append, parsers[name], place) for name, place in zip(_COLUMNS, places, strict=True)]
         if more := sorted(set(names) - set(_COLUMNS)):
-            _LOG.info("%s: columns that are left out: %s", path, ", ".join(more))
+            _LOG.info("note: %s: columns that are left out: %s", path, ", ".join(more))
         try:
             for row in filter(None, rows):
                 if len(row) != len(names):

@@ -150,7 +150,7 @@ def _read_whole_lines(path: Path) -> Iterator[bytes]:
                 long = len(line) == _LONGEST_LINE
                 raise FormatError(f"line {number} is {'longer than 64 MB' if long else 'no JSON object'}")
             elif line.strip():
-                _LOG.info("%s: line %d was cut off and is left out", path, number)
+                _LOG.info("note: %s: line %d was cut off and is left out", path, number)
 
 
 def _is_whole(line: bytes) -> bool:

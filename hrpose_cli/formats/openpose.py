@@ -92,7 +92,7 @@ def read_openpose(path: Path) -> tuple[PoseHeader, Iterator[FramePoses]]:
     """
     source, files = _sort_files(path, _list_files(path))
     if others := sum(not file.name.startswith(".") for file in path.iterdir()) - len(files):
-        _LOG.info("%s: files that do not end in %s and are left out: %d", path, _FILE_ENDING, others)
+        _LOG.info("note: %s: files that do not end in %s and are left out: %d", path, _FILE_ENDING, others)
     content = read_json(files[0][1], "OpenPose keypoints")
     with name_damage(_FORMAT_NAME, files[0][1]):
         keypoints = content.get("joints")
@@ -153,7 +153,7 @@ def _read_frames(path: Path, files: Sequence[tuple[int, Path]], header: PoseHead
             frame_poses = FramePoses(FrameInfo(UNKNOWN_SIZE, number, name=name), _read_poses(people, header.skeleton))
         yield frame_poses
     if empty:
-        _LOG.info("%s: people without any keypoint that are left out: %d", path, empty)
+        _LOG.info("note: %s: people without any keypoint that are left out: %d", path, empty)
 
 
 def _read_poses(people: Sequence[Mapping[str, Any]], skeleton: Skeleton) -> Poses:

@@ -129,9 +129,9 @@ def _check_frames(path: Path | str, frames: Iterator[FramePoses]) -> Iterator[Fr
         outside += int(((people.score < 0) | (people.score > 1)).sum())
         yield frame_poses
     if doubled:
-        _LOG.info("%s: people with the track id of another in their frame: %d", path, doubled)
+        _LOG.info("note: %s: people with the track id of another in their frame: %d", path, doubled)
     if outside:
-        _LOG.info("%s: keypoint scores outside 0 to 1 that stay as they are: %d", path, outside)
+        _LOG.info("note: %s: keypoint scores outside 0 to 1 that stay as they are: %d", path, outside)
 
 
 def find_format(path: Path | str, format: str | None = None) -> PoseFormat:
