@@ -10,7 +10,7 @@ from typing import Any
 import av
 
 from hrpose_cli.media.clip import Clip
-from hrpose_cli.media.container import media_errors, open_again, open_container
+from hrpose_cli.media.container import media_errors, open_again, open_container, read_packets
 
 
 def copy_audio(clip: Clip, target: Path) -> None:
@@ -23,7 +23,7 @@ def copy_audio(clip: Clip, target: Path) -> None:
     ):
         streams = source.streams.audio
         copies = {s.index: (sink.add_stream_from_template(s), _Shifter(clip.shifts)) for s in streams}
-        for packet in source.demux(streams):
+        for packet in read_packets(source, streams, lambda _: None):
             stream, shifter = copies[packet.stream.index]
             if shifter.shift(packet):
                 packet.stream = stream

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import partial
 from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import av
@@ -211,19 +211,25 @@ def make_clock(container: av.container.InputContainer, stream: VideoStream, sour
 
 
 def read_packets(
-    container: av.container.InputContainer, stream: VideoStream, on_break: Callable[[str], None]
-) -> Iterator[av.Packet[VideoStream]]:
-    """All packets up to the point where the container itself is broken, which `on_break` learns of.
-
-    The last one is empty and makes the decoder give the frames that it still holds.
-    """
+    container: av.container.InputContainer, streams: Sequence[Any], on_break: Callable[[str], None]
+) -> Iterator[av.Packet[Any]]:
+    """All packets of these streams up to the point where the container itself is broken, which `on_break` learns of."""
     try:
-        yield from container.demux(stream)
+        for packet in container.demux(streams):
+            if not packet.size and packet.dts is None:
+                return
+            yield packet
     except av.FFmpegError as error:
         on_break(error.strerror or str(error))
-        last: Any = av.Packet()
-        last.stream = stream
-        yield last
+    except IndexError:  # the end, which PyAV does not find if a stream was added on the way
+        return
+
+
+def flush_packet(stream: VideoStream) -> av.Packet[VideoStream]:
+    """The empty packet that makes the decoder give the frames that it still holds."""
+    last: Any = av.Packet()
+    last.stream = stream
+    return cast("av.Packet[VideoStream]", last)
 
 
 def begins_part(before: av.Packet[VideoStream], packet: av.Packet[VideoStream]) -> bool:

@@ -29,6 +29,7 @@ from hrpose_cli.media.container import (
     describe_choice,
     describe_other_streams,
     find_video_stream,
+    flush_packet,
     frame_rate,
     make_clock,
     media_errors,
@@ -191,16 +192,16 @@ class VideoReader(ClipSource):
         """Every frame that can be decoded, in the order of display."""
         end, before = 0, None
         doubtful = deque([False, False], 2)  # the last packets that the demuxer takes for damaged
-        for packet in read_packets(self._container, self._stream, self._say_broken):
-            if packet.size:  # the last one is empty: it flushes the decoder
-                self._clock.saw_packet(packet.dts)
-                end = max(end, (packet.pts or packet.dts or 0) + (packet.duration or 0))
+        for packet in read_packets(self._container, [self._stream], self._say_broken):
+            self._clock.saw_packet(packet.dts)
+            end = max(end, (packet.pts or packet.dts or 0) + (packet.duration or 0))
             if before is not None and begins_part(before, packet):
                 doubtful.extend([False, False])
             self.damaged += doubtful[0]
             doubtful.append(packet.is_corrupt)
             before = packet
             yield from self._decode_packet(packet)
+        yield from self._decode_packet(flush_packet(self._stream))
         self.damaged += sum(doubtful)
         self.missing = missing_seconds(self._container, self._stream, end)
         self._cut_off = self._is_file and is_cut_off(self.path, self._container.format.name)

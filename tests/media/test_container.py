@@ -7,13 +7,14 @@ from contextlib import contextmanager
 from functools import partial
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import psutil
 import pytest
 
 from hrpose_cli.errors import MediaError
-from hrpose_cli.media.container import MediaInput
+from hrpose_cli.media.container import MediaInput, read_packets
 from hrpose_cli.media.inputs import open_clip
 from hrpose_cli.media.video_reader import VideoReader
 from tests.media.clips import copy, ffmpeg, film, packets, times
@@ -229,3 +230,15 @@ def test_a_clip_of_giant_frames_is_refused_before_they_are_decoded(
     path.write_bytes(gif(400, 300))
     with VideoReader(path) as source:
         assert source.clip.size == (400, 300)
+
+
+def test_a_stream_that_appears_on_the_way_does_not_end_in_an_error_of_the_library(plain: Path) -> None:
+    with av.open(str(plain)) as container:
+        stream = container.streams.video[0]
+
+        def demux(_: object) -> Iterator[object]:
+            yield from list(container.demux(stream))[:3]
+            raise IndexError("list index out of range")  # PyAV, for the stream that it does not know
+
+        found = list(read_packets(SimpleNamespace(demux=demux), [stream], pytest.fail))  # type: ignore[arg-type]
+    assert len(found) == 3
