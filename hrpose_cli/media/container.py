@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
 from io import FileIO
@@ -32,6 +32,8 @@ _FILE_FORMATS = (
 )
 _STREAM_FORMATS = f"{_FILE_FORMATS},hls,dash,rtsp"  # behind an address
 _PLAYLIST_SUFFIX = ".m3u8"
+# One without an end mark, of which ffmpeg would read the last three segments and then wait for more for hours.
+_PLAYLIST_OPTIONS = {"live_start_index": "0", "m3u8_hold_counters": "2"}
 _PROTOCOLS = {  # that an address of this scheme may lead to
     "http": "http,https,httpproxy,tcp,tls,crypto",
     "rtsp": "tcp,tls",
@@ -73,7 +75,8 @@ def open_file_input(path: Path) -> MediaInput:
     if not path.stat().st_size:
         raise MediaError(f"{path}: the file is empty")
     # "file:" keeps ffmpeg from reading a protocol into a name with a colon.
-    return MediaInput(str(path), f"file:{path}", path)
+    source = MediaInput(str(path), f"file:{path}", path)
+    return replace(source, options=_PLAYLIST_OPTIONS, timeout=PATIENCE) if source.playlist else source
 
 
 def open_address(what: str) -> MediaInput:
@@ -155,8 +158,9 @@ def find_video_stream(container: av.container.InputContainer, title: str) -> Vid
 
 
 def _shown_streams(container: av.container.InputContainer) -> list[VideoStream]:
-    """The video streams that can be decoded and are no cover images."""
-    return [s for s in container.streams.video if s.codec_context and not s.disposition & _NEVER_SHOWN]
+    """The video streams that can be decoded and are neither cover images nor tiles of one image, as in HEIC."""
+    hidden = _NEVER_SHOWN | Disposition.dependent
+    return [s for s in container.streams.video if s.codec_context and not s.disposition & hidden]
 
 
 def _check_frame_size(width: int, height: int, title: str) -> None:

@@ -136,6 +136,14 @@ def test_a_playlist_opens_the_files_beside_it(secret: Path, tmp_path: Path) -> N
     assert len(packets(tmp_path / "out.mp4")[0]) > 30
 
 
+def test_a_playlist_without_an_end_is_read_from_its_first_segment_to_its_last(secret: Path) -> None:
+    path = secret.parent / "open.m3u8"
+    segments = "#EXT-X-DISCONTINUITY\n".join([SEGMENT.format("secret.ts")] * 5)
+    path.write_text(PLAYLIST.format(segments).replace("#EXT-X-ENDLIST\n", "").replace("DURATION:9", "DURATION:0"))
+    with VideoReader(path) as source:
+        assert len(list(source)) == 50
+
+
 @pytest.mark.parametrize("form", [HLS.replace("secret.ts", "{}"), MASTER])
 @pytest.mark.parametrize("named", ["{}/secret.ts", "file:{}/secret.ts", "../{.name}/secret.ts", "link.ts"])
 def test_a_playlist_opens_nothing_outside_of_its_folder(secret: Path, tmp_path: Path, form: str, named: str) -> None:
