@@ -26,7 +26,7 @@ _ASSUMED_RATE = Fraction(25)  # of a file that does not say, as ffmpeg assumes i
 # Nothing that makes ffmpeg open something else: no playlist, no SDP, no pattern of names, no script, no device.
 _FILE_FORMATS = (
     "mov,matroska,avi,mpegts,mpeg,flv,live_flv,kux,asf,ogg,rm,ivr,dv,mxf,mxg,gxf,wtv,nut,nuv,nsv,swf,ty,pva,dhav,ifv,"
-    "lmlm4,cine,mlv,r3d,flic,smk,bink,ivf,obu,av1,h261,h263,h264,hevc,vvc,evc,m4v,mpegvideo,mjpeg,mjpeg_2000,mpjpeg,"
+    "lmlm4,cine,r3d,flic,smk,bink,ivf,obu,av1,h261,h263,h264,hevc,vvc,evc,m4v,mpegvideo,mjpeg,mjpeg_2000,mpjpeg,"
     "vc1,vc1test,dirac,cavsvideo,avs2,avs3,apv,dnxhd,yuv4mpegpipe,gif,apng,jpeg_pipe,png_pipe,webp_pipe,webp_anim,"
     "bmp_pipe,tiff_pipe,jpegxl_pipe,jpegxl_anim,mp3,aac,ac3,wav,w64,flac,aiff,caf,amr,au"
 )
@@ -175,9 +175,9 @@ def _check_frame_size(width: int, height: int, title: str) -> None:
 
 def describe_choice(container: av.container.InputContainer, shown: VideoStream) -> list[str]:
     """One line if there was more than one video to choose from."""
-    others = [f"stream {s.index} ({s.width}x{s.height})" for s in _shown_streams(container) if s.index != shown.index]
-    taken = f"of its videos stream {shown.index} ({shown.width}x{shown.height}) is taken"
-    return [f"{taken}, and left out {', '.join(others)}"] if others else []
+    names = {s.index: f"stream {s.index} ({s.width}x{s.height})" for s in _shown_streams(container)}
+    taken = names.pop(shown.index)
+    return [f"of its videos {taken} is taken; left out: {', '.join(names.values())}"] if names else []
 
 
 def describe_other_streams(container: av.container.InputContainer) -> tuple[str, ...]:
@@ -232,7 +232,7 @@ def read_packets(
 def flush_packet(stream: VideoStream) -> av.Packet[VideoStream]:
     """The empty packet that makes the decoder give the frames that it still holds."""
     last: Any = av.Packet()
-    last.stream = stream
+    last.stream, last.time_base = stream, stream.time_base
     return cast("av.Packet[VideoStream]", last)
 
 

@@ -24,6 +24,7 @@ _MATRICES = {1: 1, 4: 4, 7: 7, 9: 9, 10: 9}  # H.273 code -> swscale's number; a
 # swscale's BILINEAR | FULL_CHR_H_INT | ACCURATE_RND. Its default darkens by 1.2 of 255 levels, and
 # differently from processor to processor.
 _EXACT = 0x2 | 0x2000 | 0x40000
+_ANY_TICK = Fraction(1, 90_000)  # for filters, which need one; times are kept aside
 _MOST_KINDS = 64  # of side data; ffmpeg 8 has 33
 
 
@@ -159,7 +160,7 @@ def deinterlace_frames(images: Iterator[av.VideoFrame], on_first: Callable[[], N
 def _build_graph(frame: av.VideoFrame, filters: Iterable[tuple[str, str]]) -> Graph:
     """A chain of filters, each with its options, for frames of this layout."""
     graph = Graph()
-    buffer = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=frame.time_base)
+    buffer = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=_ANY_TICK)
     chain = [graph.add(name, options) for name, options in filters]
     graph.link_nodes(buffer, *chain, graph.add("buffersink")).configure()
     return graph

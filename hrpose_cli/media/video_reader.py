@@ -206,18 +206,21 @@ class VideoReader(ClipSource):
         self.missing = missing_seconds(self._container, self._stream, end)
         self._cut_off = self._is_file and is_cut_off(self.path, self._container.format.name)
 
-    def _decode_packet(self, packet: av.Packet[VideoStream]) -> Iterator[av.VideoFrame]:
-        if self._is_new_sequence(packet):  # whose decoder would drop the frame that it still holds
-            yield from self._stream.codec_context.decode(None)
-            self._stream.codec_context.flush_buffers()
+    def _decode_packet(self, packet: av.Packet[VideoStream]) -> list[av.VideoFrame]:
         try:
-            images = packet.decode()
+            images = [*self._end_sequence(), *packet.decode()] if self._is_new_sequence(packet) else packet.decode()
         except av.FFmpegError:
             self.damaged += 1
             self._clock.lost_packet()
-            return
+            return []
         self.damaged += sum(image.is_corrupt for image in images)
-        yield from images
+        return images
+
+    def _end_sequence(self) -> list[av.VideoFrame]:
+        """The frames that the decoder still holds, and would drop where another sequence begins."""
+        images = self._stream.codec_context.decode(None)
+        self._stream.codec_context.flush_buffers()
+        return images
 
     def _is_new_sequence(self, packet: av.Packet[VideoStream]) -> bool:
         """True if the frames of MPEG-1 and 2 get another size or format from this packet on."""

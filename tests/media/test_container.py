@@ -201,7 +201,7 @@ def test_the_default_video_is_taken_or_the_largest_that_is_no_cover(
     ffmpeg("-i", moving, "-i", thumb, "-i", large, *arguments.split(), "-c", "copy", path)
     with VideoReader(path) as source:
         assert (source.clip.size, len(list(source))) == (size, 4)
-    assert [note.partition("left out ")[2] for note in source.notes] == [left] * bool(left)
+    assert [note.partition("left out: ")[2] for note in source.notes] == [left] * bool(left)
     assert all(f"({size[0]}x{size[1]}) is taken" in note for note in source.notes)
 
 
