@@ -24,8 +24,8 @@ def is_cut_off(path: Path, format: str) -> bool:
         return not is_whole(file, path.stat().st_size)
 
 
-def _holds_chunks(length: Callable[[bytes], int]) -> Callable[[BinaryIO, int], bool]:
-    """The check of a file of chunks, whose whole `length` stands in the first bytes; 0 where it is not known."""
+def _holds_chunks(length: Callable[[bytes], int], slack: int = 0) -> Callable[[BinaryIO, int], bool]:
+    """The check of a file of chunks, whose whole `length` stands in the first bytes; 0 for what is no chunk."""
 
     def is_whole(file: BinaryIO, size: int) -> bool:
         at = 0
@@ -34,14 +34,14 @@ def _holds_chunks(length: Callable[[bytes], int]) -> Callable[[BinaryIO, int], b
             chunk = length(file.read(32))
             at += chunk
             if chunk <= 0 or at >= size:
-                return chunk <= 0 or at == size
-        return True
+                break
+        return at <= size + slack
 
     return is_whole
 
 
 def _atom_length(head: bytes) -> int:
-    short = int.from_bytes(head[:4], "big")
+    short = int.from_bytes(head[:4], "big") if head[4:8].isalnum() else 0
     return int.from_bytes(head[8:16], "big") if short == 1 else short
 
 
@@ -51,7 +51,8 @@ def _riff_length(head: bytes) -> int:
 
 
 def _asf_length(head: bytes) -> int:
-    return int.from_bytes(head[16:24], "little")
+    length = int.from_bytes(head[16:24], "little")
+    return length if length >= 24 else 0
 
 
 def _ebml_length(head: bytes) -> int:
@@ -95,7 +96,7 @@ def _read_tail(file: BinaryIO, size: int) -> bytes:
 
 _WHOLE: dict[str, Callable[[BinaryIO, int], bool]] = {
     "mov": _holds_chunks(_atom_length),
-    "avi": _holds_chunks(_riff_length),
+    "avi": _holds_chunks(_riff_length, 8),  # some count the first eight bytes as well
     "asf": _holds_chunks(_asf_length),
     "matroska": _holds_chunks(_ebml_length),
     "gif": _ends_gif,

@@ -67,7 +67,7 @@ def _open_source(clip: Clip, audio: Path) -> list[str]:
         if clip.again is None:
             return []
         source = open_again(clip)
-        if len(clip.shifts) > 1 or source.playlist:
+        if clip.has_audio and (len(clip.shifts) > 1 or source.playlist):
             copy_audio(clip, audio)
             return ["-i", f"file:{audio}"]
         allowed = [word for name, value in allowed_inputs(source).items() for word in (f"-{name}", value)]

@@ -106,6 +106,12 @@ def test_audio_of_a_joined_clip_that_is_stopped_or_trimmed_keeps_in_step(tmp_pat
     assert (audio[0], audio[-1]) == (pytest.approx(0, abs=0.03), pytest.approx(0.6, abs=0.03))
 
 
+def test_joined_clips_without_audio_are_copied_too(tmp_path: Path) -> None:
+    path = join(tmp_path, ".ts", ["0", "0"], audio=0)
+    assert copy(path, tmp_path / "out.mp4").notes == []
+    assert len(times(tmp_path / "out.mp4")) == 2 * FRAMES
+
+
 def test_a_copy_of_a_clip_that_does_not_jump_reads_it_once_more_only(tmp_path: Path) -> None:
     path = film(tmp_path / "a.ts", 5, audio=0.2)
     ffmpeg("-i", path, "-c", "copy", tmp_path / "a.mkv")

@@ -28,7 +28,7 @@ def test_a_file_that_was_cut_off_is_damaged_and_a_whole_one_is_not(tmp_path: Pat
         assert len(list(source)) == 25
     assert source.damage == ""
     data = path.read_bytes()
-    for length in (len(data) - 1, len(data) - 21, len(data) * 9 // 10 // 188 * 188 + 5):
+    for length in (len(data) - 9, len(data) - 21, len(data) * 9 // 10 // 188 * 188 + 5):
         path.write_bytes(data[:length])
         with VideoReader(path) as source:
             list(source)
@@ -48,13 +48,15 @@ def test_a_part_of_a_file_that_was_cut_off_is_no_damage(tmp_path: Path) -> None:
     [
         ("mov", b"\0\0\0\x08free\0\0\0\x09free", True),
         ("mov", b"\0\0\0\x08free\0\0\0\x08free", False),
+        ("mov", b"\0\0\0\x08free\1\2\3\4\5\6\7\x08", False),  # what a camera appended
         ("mov", b"\0\0\0\x08free\0\0\0\0mdat12345", False),  # to the end of the file, wherever that is
         ("mov", b"\0\0\0\x01mdat\0\0\0\0\0\0\0\x20", True),
         ("matroska", b"\x1a\x45\xdf\xa3\x80\x18\x53\x80\x67\x82\1", True),
         ("matroska", b"\x1a\x45\xdf\xa3\x80\x18\x53\x80\x67\x82\1\2", False),
         ("matroska", b"\x1a\x45\xdf\xa3\x80\x18\x53\x80\x67\xff\1\2", False),  # live: of unknown size
         ("matroska", b"\0\0\0\0", False),
-        ("avi", b"RIFF\3\0\0\0AVI\0", False),  # chunks have even lengths
+        ("avi", b"RIFF\4\0\0\0AVI ", False),
+        ("avi", b"RIFF\x0d\0\0\0AVI ", True),
         ("avi", b"RIFF\0\0\0\0AVI ", False),  # never finished: 0
         ("mpegts", b"no packets at all", False),
         ("gif", b"GIF89a;\0\0", False),
