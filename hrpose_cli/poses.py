@@ -78,6 +78,7 @@ class FrameInfo:
     index: int = 0  # number in the source, from 0
     time: float | None = None  # seconds; an image has none
     name: str = ""  # file name, if the frame has one of its own
+    scene: int = 0  # number of its scene in the clip
 
     def __post_init__(self) -> None:
         _check_value(self, "size", _is_size(self.size), _SIZE)
@@ -94,6 +95,7 @@ class Frame:
     index: int = 0  # its number in the source; in an evaluation the COCO image id
     time: float | None = None  # seconds; an image has none
     name: str = ""  # file name, if the frame has one of its own
+    scene: int = 0  # number of its scene in the clip
 
     def __post_init__(self) -> None:
         _check_shape(self, "image", ("H", "W", 3))
@@ -109,7 +111,7 @@ class Frame:
 
     @property
     def info(self) -> FrameInfo:
-        return FrameInfo(self.size, self.index, self.time, self.name)
+        return FrameInfo(self.size, self.index, self.time, self.name, self.scene)
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ from hrpose_cli.poses import FramePoses, Image, PoseHeader, Poses
 from hrpose_cli.stopping import StopFlag
 from hrpose_cli.threads import BackgroundConsumer, prefetch
 from hrpose_cli.timing import StageTimer
-from hrpose_cli.tracking import OneEuro, Tracker, check_cutoff, smooth_butterworth
+from hrpose_cli.tracking import OneEuro, Tracker, check_cutoff, number_scenes, smooth_butterworth
 
 View = Callable[[Image], object]
 Progress = Callable[[Iterable[FramePoses], int | None], Iterable[FramePoses]]
@@ -79,6 +79,7 @@ class ClipSummary:
     written: list[Path] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     damage: str = ""  # what of the source could not be read
+    scenes: int = 1
     stopped: bool = False  # before the end
 
     def count(self, poses: Poses, threshold: float) -> None:
@@ -119,7 +120,7 @@ def annotate_clip(
     """
     watch, stop = watch or StageTimer(), stop or StopFlag()
     estimator = _detect_every(estimator, motion.detect_every)
-    with open_source() as source, stop.watched(source.stop), decode_ahead(source, watch) as frames:
+    with open_source() as source, stop.watched(source.stop), decode_ahead(source, watch, number_scenes) as frames:
         _check_waiting_frames(source.clip, motion)
         first, frames = _hash_first_frame(frames)
         clip = source.clip
@@ -129,7 +130,7 @@ def annotate_clip(
             records = _smooth_whole_clip(frames, estimator, motion, stop)
             if stop.ended_early:
                 return ClipSummary(source.name, stopped=True)
-            with open_source() as again, stop.watched(again.stop), decode_ahead(again, watch) as frames:
+            with open_source() as again, stop.watched(again.stop), decode_ahead(again, watch, number_scenes) as frames:
                 pairs = fill_skipped(match_frames(frames, records), motion.interpolation)
                 return write_clip(pairs, again, outputs, header, watch=watch, progress=progress, stop=stop)
         resumed = truncate_to_chunk(outputs.poses, header, motion) if resume else 0
@@ -154,9 +155,11 @@ def _detect_every(estimator: Estimator, every: int) -> Estimator:
     return DetectEveryN(estimator, every)
 
 
-def decode_ahead(source: ClipSource, watch: StageTimer) -> AbstractContextManager[Iterator[VideoFrame]]:
-    """Decode the frames of a clip ahead, in a thread."""
-    return prefetch(watch.each("decode", source), lambda frame: frame.image.nbytes, stop=source.stop)
+def decode_ahead(
+    source: ClipSource, watch: StageTimer, stage: Callable[[Iterable[VideoFrame]], Iterator[VideoFrame]] = iter
+) -> AbstractContextManager[Iterator[VideoFrame]]:
+    """Decode the frames of a clip ahead, in a thread, and pass them through `stage` there."""
+    return prefetch(stage(watch.each("decode", source)), lambda frame: frame.image.nbytes, stop=source.stop)
 
 
 def _track_and_smooth(
@@ -242,7 +245,10 @@ def write_clip(
                 for frame_poses in progress(chain([first], coming), source.clip.frames):
                     writer.write(frame_poses)
                     done.count(frame_poses.people, outputs.style.threshold)
+                    done.scenes = frame_poses.frame.scene + 1
             done.written, done.notes, done.damage = writer.written, writer.notes, writer.damage
+    if done.scenes > 1:
+        done.notes.append(f"{done.scenes} scenes were found: nobody is followed from one into the next")
     done.notes = [*source.notes, *done.notes]
     done.damage = ", ".join(filter(None, (source.damage, done.damage)))
     done.stopped = stop.ended_early

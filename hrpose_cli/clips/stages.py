@@ -74,11 +74,12 @@ def fill_skipped(frames: Iterable[FramePoses], method: _FillMethod = "linear") -
 def _fill_between(
     frames: list[FramePoses], before: FramePoses | None, after: FramePoses | None, method: _FillMethod
 ) -> Iterator[FramePoses]:
-    """Fill `frames` between two measured ones; after the last measured one its pose is held."""
+    """Fill `frames` between two measured ones, from those of the same scene; where there is but one, it is held."""
     for i, each in enumerate(frames, start=1):
         assert before is not None, "the first frame of a clip is always measured"
-        fraction = i / (len(frames) + 1) if after else 0.0
-        poses = interpolate_poses(before.people, after.people if after else None, fraction, method)
+        known = [end.people for end in (before, after) if end is not None and end.frame.scene == each.frame.scene]
+        known = known or [before.people[:0]]  # nobody of another scene
+        poses = interpolate_poses(known[0], known[1] if len(known) > 1 else None, i / (len(frames) + 1), method)
         yield FramePoses(each.frame, poses)
 
 

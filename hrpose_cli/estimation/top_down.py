@@ -106,7 +106,7 @@ class TopDown:
 class DetectEveryN:
     """Runs the detector on every Nth frame; in between, boxes around the last keypoints take its place.
 
-    The detector always runs on the first frame of a call, so that nothing is remembered from call to call.
+    The detector always runs on the first frame of a scene, and of a call, so that calls do not depend on each other.
     """
 
     base: TopDown
@@ -115,7 +115,7 @@ class DetectEveryN:
     def __call__(self, frames: Sequence[Frame]) -> list[Poses]:
         found: list[Poses] = []
         for i, frame in enumerate(frames):
-            if i % self.every == 0:
+            if i % self.every == 0 or frame.scene != frames[i - 1].scene:
                 found += self.base([frame])
             else:
                 boxes = boxes_from_keypoints(found[-1], frame.size)

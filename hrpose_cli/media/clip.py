@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -49,6 +49,8 @@ class Clip:
     origin: Fraction = Fraction(0)  # seconds of the file's own clock at time 0
     trimmed: bool = False  # audio before time 0 is left out
     end: Fraction | None = None  # seconds; audio after it is left out
+    # Seconds added to the file's own clock, one after the other, where it jumps; complete after the last frame.
+    shifts: list[Fraction] = field(default_factory=lambda: [Fraction(0)])
 
     @property
     def has_audio(self) -> bool:

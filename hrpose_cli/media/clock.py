@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections import deque
 from fractions import Fraction
-from math import gcd
+from math import gcd, inf
 
+LONGEST_PAUSE = 10  # seconds from one frame to the next, where a longer one is a jump: ffmpeg's dts_delta_threshold
+_LARGEST_STEP_BACK = Fraction(1, 10)  # seconds, or three frames: frames out of order; more is a jump
 _LARGEST_TIME_SCALE = 10_000_000  # ticks per second; MP4 holds 32 bits of them, and players fewer
 
 
@@ -17,7 +19,7 @@ def _common_tick(a: Fraction, b: Fraction) -> Fraction:
 class Clock:
     """Gives every frame of one stream, in the order of display, its pts in ticks of `time_base`.
 
-    Three kinds of container need help:
+    Four kinds of container need help:
     - Matroska, FLV and MPEG-TS round: 1/30 s becomes 33, 67, 100 ms. If the container declares a
       rate (`constant`), frames are put back on its grid, as long as they lie within a tick of it.
     - AVI (`decode_order`) has no display times, only a running number of what is decoded; the k-th
@@ -25,6 +27,9 @@ class Clock:
     - MPEG-TS starts anywhere (`zero` is then the file's first time stamp), and a camera when it was
       turned on (`zero` is None: at the first frame); everywhere else the file's own zero is kept, and
       only a start before it is moved up to it.
+    - Where clips were joined, or a stream was interrupted, times start again or (`jumps`) leap ahead:
+      they go on one frame after the last, as in ffmpeg and players. `shifts` are the seconds that
+      were added so far, which the audio needs as well.
     """
 
     def __init__(
@@ -34,6 +39,7 @@ class Clock:
         *,
         constant: bool = False,
         zero: Fraction | None = Fraction(0),
+        jumps: bool = False,
         decode_order: bool = False,
     ) -> None:
         self._tick, self._rate, self._zero = tick, rate, zero
@@ -42,6 +48,8 @@ class Clock:
         self._constant = constant and grid != tick and grid.denominator <= _LARGEST_TIME_SCALE
         self.time_base = grid if self._constant else tick
         self._start: Fraction | None = None  # of the first frame, in seconds
+        self._jumps, self._just_jumped = jumps, False
+        self.shifts = [Fraction(0)]  # seconds; the last one holds
         self._time = Fraction(0)  # of the last frame, in seconds, before it is rounded to `time_base`
         self.last: int | None = None  # pts given out last
         self.origin = zero or Fraction(0)  # seconds; valid once the first frame was seen
@@ -85,7 +93,22 @@ class Clock:
         if self._start is None:
             self.origin = raw if self._zero is None else min(raw, self._zero)
             self._start = raw
-        return self._start - self.origin + self._on_grid(raw - self._start)
+        return self._start - self.origin + self._on_grid(raw + self._shift(raw) - self._start)
+
+    def _shift(self, raw: Fraction) -> Fraction:
+        """The shift with which `raw` goes on after the last frame."""
+        step = raw - self._time - self.origin
+        if self._just_jumped and not self._goes_on(step + self.shifts[-1]):
+            self.shifts.pop()  # a single frame had a wrong time
+        self._just_jumped = self.last is not None and not self._goes_on(step + self.shifts[-1])
+        if self._just_jumped:
+            self.shifts.append(1 / self._rate - step)
+        return self.shifts[-1]
+
+    def _goes_on(self, step: Fraction) -> bool:
+        """True for a step in time that is no jump; once there was one, times may leap ahead in any container."""
+        longest = LONGEST_PAUSE if self._jumps or len(self.shifts) > 1 else inf
+        return -max(_LARGEST_STEP_BACK, 3 / self._rate) < step <= longest
 
     def _on_grid(self, elapsed: Fraction) -> Fraction:
         if self._constant:

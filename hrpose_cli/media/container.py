@@ -2,21 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from functools import partial
+from io import FileIO
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+from urllib.parse import urlsplit
 
 import av
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
-from hrpose_cli.errors import MediaError
-from hrpose_cli.media.clock import Clock
+from hrpose_cli.errors import InputError, MediaError
+from hrpose_cli.files import check_memory
+from hrpose_cli.media.clip import Clip
+from hrpose_cli.media.clock import LONGEST_PAUSE, Clock
 
 _ASSUMED_RATE = Fraction(25)  # of a file that does not say, as ffmpeg assumes it
-_TEXT_FORMATS = {"tty", "cdg"}  # what ffmpeg takes plain text for
+# What a file may be, by ffmpeg's names: containers, bare streams, images, and audio, so that a message can say so.
+# Nothing that makes ffmpeg open something else: no playlist, no SDP, no pattern of names, no script, no device.
+_FILE_FORMATS = (
+    "mov,matroska,avi,mpegts,mpeg,flv,live_flv,kux,asf,ogg,rm,ivr,dv,mxf,mxg,gxf,wtv,nut,nuv,nsv,swf,ty,pva,dhav,ifv,"
+    "lmlm4,cine,r3d,flic,smk,bink,ivf,obu,av1,h261,h263,h264,hevc,vvc,evc,m4v,mpegvideo,mjpeg,mjpeg_2000,mpjpeg,"
+    "vc1,vc1test,dirac,cavsvideo,avs2,avs3,apv,dnxhd,yuv4mpegpipe,gif,apng,jpeg_pipe,png_pipe,webp_pipe,webp_anim,"
+    "bmp_pipe,tiff_pipe,jpegxl_pipe,jpegxl_anim,mp3,aac,ac3,wav,w64,flac,aiff,caf,amr,au"
+)
+_STREAM_FORMATS = f"{_FILE_FORMATS},hls,dash,rtsp"  # behind an address
+_PLAYLIST_SUFFIX = ".m3u8"
+# One without an end mark, of which ffmpeg would read the last three segments and then wait for more for hours.
+_PLAYLIST_OPTIONS = {"live_start_index": "0", "m3u8_hold_counters": "2"}
+_PROTOCOLS = {  # that an address of this scheme may lead to
+    "http": "http,https,httpproxy,tcp,tls,crypto",
+    "rtsp": "tcp,tls",
+    "rtmp": "rtmp,rtmps,rtmpe,rtmpt,rtmpts,ffrtmphttp,ffrtmpcrypt,http,https,tcp,tls",
+    "udp": "udp",
+    "srt": "srt",
+}
+PATIENCE = 15.0  # seconds without a byte from a network or camera
+_MOST_PIXELS = 1 << 27  # of a frame; 16K video, the largest of any standard, has 133 million
+_FRAMES_IN_MEMORY = 12  # of 4 bytes a pixel: in the decoder, in RGB, and those that wait for the net
+_NEVER_SHOWN = Disposition.attached_pic | Disposition.timed_thumbnails
 _STARTS_ANYWHERE = 0x200  # ffmpeg's AVFMT_TS_DISCONT: time stamps do not begin at 0
 
 
@@ -32,6 +60,11 @@ class MediaInput:
     options: Mapping[str, str] = field(default_factory=dict)
     timeout: float | None = None  # seconds without an answer
 
+    @property
+    def playlist(self) -> bool:
+        """True for a file that names other files."""
+        return self.path is not None and self.path.suffix.lower() == _PLAYLIST_SUFFIX
+
 
 def open_file_input(path: Path) -> MediaInput:
     """The input for a file; MediaError if there is none that could hold video."""
@@ -42,42 +75,117 @@ def open_file_input(path: Path) -> MediaInput:
     if not path.stat().st_size:
         raise MediaError(f"{path}: the file is empty")
     # "file:" keeps ffmpeg from reading a protocol into a name with a colon.
-    return MediaInput(str(path), f"file:{path}", path)
+    source = MediaInput(str(path), f"file:{path}", path)
+    return replace(source, options=_PLAYLIST_OPTIONS, timeout=PATIENCE) if source.playlist else source
+
+
+def open_address(what: str) -> MediaInput:
+    """The input for an address that the user named."""
+    # Over UDP, the default of RTSP, packets get lost and with them images.
+    options = {"rtsp_transport": "tcp"} if what.lower().startswith("rtsp") else {}
+    return MediaInput(what, what, address=what, options=options, timeout=PATIENCE)
+
+
+def open_again(clip: Clip) -> MediaInput:
+    """The input that a clip was read from, for its audio and the rest; it must have one."""
+    return open_file_input(clip.path) if clip.path is not None else open_address(str(clip.address))
 
 
 def open_container(source: MediaInput) -> av.container.InputContainer:
+    """Open an input; what it holds can make ffmpeg open nothing else, unless it is a playlist or an address.
+
+    A playlist, which its suffix says to be one, opens files in its folder only; an address stays on the network.
+    """
+    with media_errors(source.title, "not a video that can be read"):
+        try:
+            container: av.container.InputContainer = av.open(
+                source.what,
+                format=source.format,
+                options={**allowed_inputs(source), **source.options},
+                timeout=source.timeout,
+                metadata_errors="replace",
+                io_open=partial(_open_beside, source.path) if source.path and source.playlist else None,
+            )
+            return container
+        except av.ArgumentError as error:  # of a format that may not be read
+            raise ValueError(f"a playlist is read if it is a file *{_PLAYLIST_SUFFIX}") from error
+
+
+def allowed_inputs(source: MediaInput) -> dict[str, str]:
+    """The options of ffmpeg that say which protocols and formats it may read."""
+    if source.address is not None:
+        protocols = _PROTOCOLS[urlsplit(source.address).scheme.lower().removesuffix("s")]
+        return {"protocol_whitelist": protocols, "format_whitelist": _STREAM_FORMATS}
+    formats = source.format or (f"hls,{_FILE_FORMATS}" if source.playlist else _FILE_FORMATS)
+    return {"protocol_whitelist": "file", "format_whitelist": formats}
+
+
+def _open_beside(playlist: Path, url: str, _flags: int, _options: dict[str, str]) -> FileIO:
+    """Open a file that a playlist names; PermissionError for one that does not lie in its folder."""
+    path = Path(url.removeprefix("file:")).resolve()
+    if not path.is_relative_to(playlist.resolve().parent):
+        raise PermissionError(1, f"it names {url}, which is not in its folder", url)
+    return _ClosedWhenFreed(path)
+
+
+class _ClosedWhenFreed(FileIO):
+    """A file that PyAV may forget to close."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
+@contextmanager
+def media_errors(title: str, problem: str) -> Iterator[None]:
+    """Turn whatever ffmpeg and PyAV raise into a MediaError that names the file."""
     try:
-        container: av.container.InputContainer = av.open(
-            source.what,
-            format=source.format,
-            options=dict(source.options),
-            timeout=source.timeout,
-            metadata_errors="replace",
-        )
-        return container
-    except (av.FFmpegError, OSError, ValueError) as error:  # ValueError: this ffmpeg has no such cameras
-        reason = getattr(error, "strerror", None) or error
-        raise MediaError(f"{source.title}: not a video that can be read ({reason})") from error
+        yield
+    except (av.FFmpegError, OSError, ValueError, MemoryError) as error:  # ValueError: no such device in this ffmpeg
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise MediaError(f"{title}: {problem} ({reason})") from error
 
 
 def find_video_stream(container: av.container.InputContainer, title: str) -> VideoStream:
-    """The first video stream that is no cover image."""
-    if container.format.name in _TEXT_FORMATS:
-        raise MediaError(f"{title}: not a video that can be read")
-    for stream in container.streams.video:
-        if not stream.disposition & Disposition.attached_pic:
-            return stream
-    kind = "audio only" if container.streams.audio else "nothing that can be shown"
-    raise MediaError(f"{title}: there is no video in it, {kind}")
+    """The video that players show: the default one, else the largest; no cover image, and rather not one frame."""
+    streams = _shown_streams(container)
+    if not streams:
+        kind = "audio only" if container.streams.audio else "nothing that can be shown"
+        raise MediaError(f"{title}: there is no video in it, {kind}")
+    best = max(streams, key=lambda s: (s.frames != 1, bool(s.disposition & Disposition.default), s.width * s.height))
+    _check_frame_size(best.width, best.height, title)
+    best.codec_context.options = {"max_pixels": str(_MOST_PIXELS)}  # a stream can grow
+    return best
 
 
-def describe_other_streams(container: av.container.InputContainer, shown: VideoStream) -> tuple[str, ...]:
-    """Describe the streams other than the video, audio and subtitles, in plain words."""
+def _shown_streams(container: av.container.InputContainer) -> list[VideoStream]:
+    """The video streams that can be decoded and are neither cover images nor tiles of one image, as in HEIC."""
+    hidden = _NEVER_SHOWN | Disposition.dependent
+    return [s for s in container.streams.video if s.codec_context and not s.disposition & hidden]
+
+
+def _check_frame_size(width: int, height: int, title: str) -> None:
+    """MediaError, before a frame is decoded, if a few of them do not fit into memory."""
+    if width * height > _MOST_PIXELS:
+        raise MediaError(f"{title} claims {width}x{height} pixels a frame: too large to be read")
+    try:
+        check_memory(width * height * 4 * _FRAMES_IN_MEMORY, title)
+    except InputError as error:
+        raise MediaError(str(error)) from error
+
+
+def describe_choice(container: av.container.InputContainer, shown: VideoStream) -> list[str]:
+    """One line if there was more than one video to choose from."""
+    names = {s.index: f"stream {s.index} ({s.width}x{s.height})" for s in _shown_streams(container)}
+    taken = names.pop(shown.index)
+    return [f"of its videos {taken} is taken; left out: {', '.join(names.values())}"] if names else []
+
+
+def describe_other_streams(container: av.container.InputContainer) -> tuple[str, ...]:
+    """Describe the streams other than videos, audio and subtitles, in plain words."""
     found = []
     for stream in container.streams:
-        if stream.type == "video" and stream.index != shown.index:
-            cover = stream.disposition & Disposition.attached_pic
-            found.append("a cover image" if cover else "another video stream")
+        if stream.disposition & _NEVER_SHOWN:
+            found.append("a cover image")
         elif stream.type == "attachment":
             found.append("an attachment")
         elif stream.type == "data" and not container.chapters():  # with them it is the names of the chapters
@@ -101,24 +209,50 @@ def make_clock(container: av.container.InputContainer, stream: VideoStream, sour
         frame_rate(stream),
         constant=frame_rate(stream) == stream.base_rate,
         zero=None if live else zero,
+        jumps=starts_anywhere,
         decode_order=container.format.name == "avi",
     )
 
 
 def read_packets(
-    container: av.container.InputContainer, stream: VideoStream, on_break: Callable[[str], None]
-) -> Iterator[av.Packet[VideoStream]]:
-    """All packets up to the point where the container itself is broken, which `on_break` learns of.
-
-    The last one is empty and makes the decoder give the frames that it still holds.
-    """
+    container: av.container.InputContainer, streams: Sequence[Any], on_break: Callable[[str], None]
+) -> Iterator[av.Packet[Any]]:
+    """All packets of these streams up to the point where the container itself is broken, which `on_break` learns of."""
     try:
-        yield from container.demux(stream)
+        for packet in container.demux(streams):
+            if not packet.size and packet.dts is None:
+                return
+            yield packet
     except av.FFmpegError as error:
         on_break(error.strerror or str(error))
-        last: Any = av.Packet()
-        last.stream = stream
-        yield last
+    except IndexError:  # the end, which PyAV does not find if a stream was added on the way
+        return
+
+
+def flush_packet(stream: VideoStream) -> av.Packet[VideoStream]:
+    """The empty packet that makes the decoder give the frames that it still holds."""
+    last: Any = av.Packet()
+    last.stream, last.time_base = stream, stream.time_base
+    return cast("av.Packet[VideoStream]", last)
+
+
+def begins_part(before: av.Packet[VideoStream], packet: av.Packet[VideoStream]) -> bool:
+    """True if `packet` begins another clip or segment, right after the one that ends with `before`.
+
+    MPEG-TS takes one of the last packets for damaged there, because its count of packets starts again.
+    """
+    if not packet.is_keyframe or packet.dts is None or before.dts is None or packet.time_base is None:
+        return False
+    step = (packet.dts - before.dts) * packet.time_base
+    return not 1.5 / frame_rate(packet.stream) < step <= LONGEST_PAUSE
+
+
+def mpeg_sequence(data: bytes) -> bytes:
+    """What the headers of MPEG-1 and 2 say of size and format of the frames; b"" if there is no header."""
+    sequence, extension = data.find(b"\0\0\1\xb3"), data.find(b"\0\0\1\xb5")
+    if sequence < 0:
+        return b""
+    return data[sequence + 4 : sequence + 7] + data[extension + 5 : extension + 6] * (extension > 0)
 
 
 def frame_rate(stream: VideoStream) -> Fraction:
@@ -147,10 +281,10 @@ def _promised_end(stream: VideoStream) -> Fraction | None:
         return None
 
 
-def missing_seconds(stream: VideoStream, end: int) -> Fraction:
+def missing_seconds(container: av.container.InputContainer, stream: VideoStream, end: int) -> Fraction:
     """Seconds by which the last packet ends earlier than the header promises (`end` in ticks); 0 within two frames."""
     promised = _promised_end(stream)
-    if promised is None or stream.time_base is None:
+    if promised is None or stream.time_base is None or container.format.name == "asf":  # where the audio counts too
         return Fraction(0)
     missing = promised - end * stream.time_base
     slowest = min(frame_rate(stream), Fraction(stream.base_rate or _ASSUMED_RATE))

@@ -13,14 +13,13 @@ import av
 
 from hrpose_cli.errors import MediaError, UsageError
 from hrpose_cli.media.clip import WHOLE_CLIP, ClipSource, Trim
-from hrpose_cli.media.container import MediaInput
+from hrpose_cli.media.container import PATIENCE, MediaInput, open_address
 from hrpose_cli.media.image_sequence import ImageSequence
 from hrpose_cli.media.images import STDIN
 from hrpose_cli.media.stdin_spool import StdinSpool
 from hrpose_cli.media.video_reader import VideoReader
 
 ADDRESS_PATTERN = re.compile(r"(https?|rtsps?|rtmps?|udp|srt)://", re.IGNORECASE)
-_PATIENCE = 15.0  # seconds without a byte from a network or camera
 _SEQUENCE_PATTERN = re.compile(r"%\d*d|[*?[]")
 
 
@@ -51,7 +50,7 @@ def open_clip(what: str, *, trim: Trim = WHOLE_CLIP, rate: Fraction | None = Non
     if what == STDIN:
         return _PipedSource(trim=trim)
     if ADDRESS_PATTERN.match(what):
-        return _name_devices(VideoReader(_address_input(what), trim=trim), Path(urlsplit(what).path).name or "stream")
+        return _name_devices(VideoReader(open_address(what), trim=trim), Path(urlsplit(what).path).name or "stream")
     if what.isdecimal() and not path.exists():
         return _name_devices(VideoReader(_camera_input(int(what)), trim=trim), f"camera{what}")
     return VideoReader(path, trim=trim)
@@ -92,17 +91,11 @@ class _PipedSource(VideoReader):
         self._spool.check()
 
 
-def _address_input(what: str) -> MediaInput:
-    # Over UDP, the default of RTSP, packets get lost and with them images.
-    options = {"rtsp_transport": "tcp"} if what.lower().startswith("rtsp") else {}
-    return MediaInput(what, what, address=what, options=options, timeout=_PATIENCE)
-
-
 def _camera_input(number: int) -> MediaInput:
     """The input for a camera, by the name that the system gives it."""
     systems: dict[str, Callable[[int], tuple[str, str]]] = {"darwin": _avfoundation_camera, "win32": _dshow_camera}
     form, name = systems.get(sys.platform, _v4l2_camera)(number)
-    return MediaInput(f"camera {number}", name, format=form, timeout=_PATIENCE)
+    return MediaInput(f"camera {number}", name, format=form, timeout=PATIENCE)
 
 
 def _v4l2_camera(number: int) -> tuple[str, str]:

@@ -16,7 +16,9 @@ from typing import NamedTuple
 import av
 
 from hrpose_cli.errors import MediaError
+from hrpose_cli.media.audio_copy import copy_audio
 from hrpose_cli.media.clip import Clip
+from hrpose_cli.media.container import allowed_inputs, open_again
 from hrpose_cli.media.encoding import Container
 from hrpose_cli.media.ffmpeg import run_ffmpeg
 
@@ -44,22 +46,41 @@ def mux_clip(images: Path, clip: Clip, target: Path, container: Container, *, en
     start = ["-movflags", "+faststart"] if container.muxer in ("mp4", "mov") else []
     outlet = [*cut, *start, "-f", container.muxer, f"file:{target}"]
     failure: MediaError | None = None
-    for plan in _mux_plans(clip, container):
-        try:
-            run_ffmpeg(["-copyts", "-i", f"file:{images}", *plan.arguments, *outlet])
-            return plan
-        except MediaError as error:
-            if "No space left" in str(error):
-                raise  # less would perhaps fit, but nobody wants it
-            failure = error
+    audio = target.with_name(f"{target.name}.audio.nut")
+    try:
+        for plan in _mux_plans(clip, container, _open_source(clip, audio)):
+            try:
+                run_ffmpeg(["-copyts", "-i", f"file:{images}", *plan.arguments, *outlet])
+                return plan
+            except MediaError as error:
+                if "No space left" in str(error):
+                    raise  # less would perhaps fit, but nobody wants it
+                failure = error
+    finally:
+        audio.unlink(missing_ok=True)
     raise failure or AssertionError("there is always a plan")
 
 
-def _mux_plans(clip: Clip, container: Container) -> Iterator[_MuxPlan]:
+def _open_source(clip: Clip, audio: Path) -> list[str]:
+    """Arguments that open the source again, or a copy of its audio if ffmpeg would misread it; [] if there is none."""
+    try:
+        if clip.again is None:
+            return []
+        source = open_again(clip)
+        if clip.has_audio and (len(clip.shifts) > 1 or source.playlist):
+            copy_audio(clip, audio)
+            return ["-i", f"file:{audio}"]
+        allowed = [word for name, value in allowed_inputs(source).items() for word in (f"-{name}", value)]
+        return [*allowed, "-i", clip.again]
+    except MediaError:
+        return []
+
+
+def _mux_plans(clip: Clip, container: Container, source: list[str]) -> Iterator[_MuxPlan]:
     """Yield plans, the best first; the next one is for when it fails."""
     images = ["-map", "0:v", "-c", "copy"]
-    if clip.again is not None:
-        source = ["-itsoffset", f"{-float(clip.origin):.6f}", "-i", clip.again, *images]
+    if source:
+        source = ["-itsoffset", f"{-float(clip.origin):.6f}", *source, *images]
         source += ["-map_metadata", "1", "-map_chapters", "1"]
         held = _supported_codecs(container.muxer)
         (audio, audio_notes), (text, text_notes) = (

@@ -57,8 +57,7 @@ class StdinSpool:
     def check(self) -> None:
         """Raise the error that ended the reading early."""
         if isinstance(self._failure, OSError):
-            reason = self._failure.strerror
-            raise MediaError(f"the pipe cannot be read, or kept in {self.path.parent}: {reason}") from self._failure
+            raise MediaError(f"the pipe cannot be read: {self._failure.strerror}") from self._failure
         if self._failure is not None:
             raise self._failure
 
@@ -81,9 +80,18 @@ class StdinSpool:
             piece = self._come(_PIECE_BYTES if end is None else min(_PIECE_BYTES, end - self._size))
             if not piece:
                 return
+            self._keep(piece)
+
+    def _keep(self, piece: bytes) -> None:
+        """Append all of `piece` to the file, which takes less at once when the disk gets full."""
+        try:
             self._file.seek(self._size)
-            self._file.write(piece)
-            self._size += len(piece)
+            while piece:
+                written = self._file.write(piece)
+                piece, self._size = piece[written:], self._size + written
+        except OSError as error:
+            folder = Path(tempfile.gettempdir())
+            raise MediaError(f"the pipe cannot be kept in {folder}: {error.strerror}; TMPDIR names another") from error
 
     def _come(self, most: int) -> bytes:
         """At most `most` bytes of the pipe, as soon as there are any; none at its end or after `stop`."""

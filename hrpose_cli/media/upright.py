@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from typing import cast
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from fractions import Fraction
+from itertools import groupby
+from typing import NamedTuple, cast
 
 import av
 import cv2
@@ -22,6 +24,8 @@ _MATRICES = {1: 1, 4: 4, 7: 7, 9: 9, 10: 9}  # H.273 code -> swscale's number; a
 # swscale's BILINEAR | FULL_CHR_H_INT | ACCURATE_RND. Its default darkens by 1.2 of 255 levels, and
 # differently from processor to processor.
 _EXACT = 0x2 | 0x2000 | 0x40000
+_ANY_TICK = Fraction(1, 90_000)  # for filters, which need one; times are kept aside
+_MOST_KINDS = 64  # of side data; ffmpeg 8 has 33
 
 
 def read_colour(frame: av.VideoFrame, stream: VideoStream) -> Colour:
@@ -59,15 +63,18 @@ def interleave_rgb(image: av.VideoFrame) -> Image:
     return cast(Image, cv2.merge([red, green, blue]))
 
 
-_Turn = tuple[bool, bool, bool]  # transpose, then mirror left-right, then mirror top-bottom
+Turn = tuple[bool, bool, bool]  # transpose, then mirror left-right, then mirror top-bottom
 
 
-def read_orientation(frame: av.VideoFrame) -> _Turn:
+def read_orientation(frame: av.VideoFrame) -> Turn:
     """The turn that makes the stored image upright, rounded to right angles as players do.
 
     The display matrix maps stored (x, y) to displayed (a x + c y, b x + d y).
     """
-    data = cast(Mapping[Type, Buffer], frame.side_data).get(Type.DISPLAYMATRIX)
+    try:
+        data = cast(Mapping[Type, Buffer], frame.side_data).get(Type.DISPLAYMATRIX)
+    except ValueError:  # PyAV does not know a kind of data that is there, such as EXIF, and gives none at all
+        data = cast(Mapping[Type, Buffer], _drop_unknown_data(frame).side_data).get(Type.DISPLAYMATRIX)
     if data is None:
         return False, False, False
     a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].tolist()
@@ -76,12 +83,34 @@ def read_orientation(frame: av.VideoFrame) -> _Turn:
     return False, a < 0, d < 0
 
 
-def displayed_size(size: tuple[int, int], turn: _Turn) -> tuple[int, int]:
+def _drop_unknown_data(frame: av.VideoFrame) -> av.VideoFrame:
+    """The frame without the side data of kinds that PyAV does not know."""
+    unknown = range(len(Type), _MOST_KINDS)
+    graph = _build_graph(frame, [("sidedata", f"mode=delete:type={kind}") for kind in unknown])
+    graph.vpush(frame)
+    return graph.vpull()
+
+
+class Layout(NamedTuple):
+    """What the frames of a stream have in common, until it changes in mid-stream."""
+
+    size: tuple[int, int]  # (width, height) as stored
+    format: str
+    colour: tuple[int, int]  # matrix and range
+    rotation: int  # degrees
+
+    @classmethod
+    def of(cls, frame: av.VideoFrame) -> Layout:
+        colour = int(frame.colorspace), int(frame.color_range)
+        return cls((frame.width, frame.height), frame.format.name, colour, frame.rotation)
+
+
+def displayed_size(size: tuple[int, int], turn: Turn) -> tuple[int, int]:
     """Stored (width, height) -> displayed, or back again."""
     return (size[1], size[0]) if turn[0] else size
 
 
-def apply_turn(image: Image, how: _Turn) -> Image:
+def apply_turn(image: Image, how: Turn) -> Image:
     """(H, W, 3) as stored -> as displayed."""
     transpose, mirror, flip = how
     if transpose:
@@ -89,38 +118,51 @@ def apply_turn(image: Image, how: _Turn) -> Image:
     return np.ascontiguousarray(image[:: -1 if flip else 1, :: -1 if mirror else 1])
 
 
-def deinterlace_frames(
-    images: Iterator[av.VideoFrame], stream: VideoStream, on_first: Callable[[], None]
-) -> Iterator[av.VideoFrame]:
+def fit_size(size: tuple[int, int], into: tuple[int, int], stretch: Fraction) -> tuple[int, int]:
+    """The largest (width, height) within `into` for an image of `size`, whose pixels are `stretch` times as wide."""
+    factor = min(into[0] / (size[0] * stretch), Fraction(into[1], size[1]))
+    return max(round(size[0] * stretch * factor), 1), max(round(size[1] * factor), 1)
+
+
+def add_borders(image: Image, size: tuple[int, int]) -> Image:
+    """The image in the middle of a black one of `size` (width, height)."""
+    framed = np.zeros((size[1], size[0], 3), np.uint8)
+    height, width = image.shape[:2]
+    top, left = (size[1] - height) // 2, (size[0] - width) // 2
+    framed[top : top + height, left : left + width] = image
+    return framed
+
+
+def deinterlace_frames(images: Iterator[av.VideoFrame], on_first: Callable[[], None]) -> Iterator[av.VideoFrame]:
     """Yield each image once, at its own time, and deinterlace those that are interlaced.
 
     bwdif makes one full image of the first field of each, with the help of its neighbours. Until
-    the first interlaced image, when `on_first` is called, nothing is touched.
+    the first interlaced image, when `on_first` is called, nothing is touched; a new layout begins anew.
     """
-    graph: Graph | None = None
-    waiting: deque[int | None] = deque()  # times of what is in the filter, which has a finer clock
-    for image in images:
-        if graph is None and not image.interlaced_frame:
-            yield image
-            continue
-        if graph is None:
-            graph = _build_deinterlacer(stream)
-            on_first()
-        waiting.append(image.pts)
-        graph.push(image)
-        yield from _pull_filtered(graph, waiting)
-    if graph is not None:
-        graph.vpush(None)
-        yield from _pull_filtered(graph, waiting)
+    for _, run in groupby(images, Layout.of):
+        graph: Graph | None = None
+        waiting: deque[int | None] = deque()  # times of what is in the filter, which has a finer clock
+        for image in run:
+            if graph is None and not image.interlaced_frame:
+                yield image
+                continue
+            if graph is None:
+                graph = _build_graph(image, [("bwdif", "mode=send_frame:deint=interlaced")])
+                on_first()
+            waiting.append(image.pts)
+            graph.push(image)
+            yield from _pull_filtered(graph, waiting)
+        if graph is not None:
+            graph.vpush(None)
+            yield from _pull_filtered(graph, waiting)
 
 
-def _build_deinterlacer(stream: VideoStream) -> Graph:
+def _build_graph(frame: av.VideoFrame, filters: Iterable[tuple[str, str]]) -> Graph:
+    """A chain of filters, each with its options, for frames of this layout."""
     graph = Graph()
-    graph.link_nodes(
-        graph.add_buffer(template=stream),
-        graph.add("bwdif", "mode=send_frame:deint=interlaced"),
-        graph.add("buffersink"),
-    ).configure()
+    buffer = graph.add_buffer(width=frame.width, height=frame.height, format=frame.format, time_base=_ANY_TICK)
+    chain = [graph.add(name, options) for name, options in filters]
+    graph.link_nodes(buffer, *chain, graph.add("buffersink")).configure()
     return graph
 
 

@@ -7,13 +7,16 @@ gives other frames than asked for in too many files.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import av
+from av.video.codeccontext import VideoCodecContext
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
@@ -21,27 +24,40 @@ from hrpose_cli.errors import MediaError
 from hrpose_cli.media.clip import WHOLE_CLIP, Clip, ClipSource, Trim, VideoFrame, is_in_trim
 from hrpose_cli.media.container import (
     MediaInput,
+    begins_part,
     clip_duration,
+    describe_choice,
     describe_other_streams,
     find_video_stream,
+    flush_packet,
     frame_rate,
     make_clock,
+    media_errors,
     missing_seconds,
+    mpeg_sequence,
     open_container,
     open_file_input,
     read_packets,
     stream_codecs,
 )
+from hrpose_cli.media.cut_off import is_cut_off
 from hrpose_cli.media.upright import (
+    Layout,
+    Turn,
+    add_borders,
     apply_turn,
     deinterlace_frames,
     displayed_size,
+    fit_size,
     interleave_rgb,
     read_colour,
     read_orientation,
     rgb_options,
 )
 from hrpose_cli.poses import Image
+
+_INTERLACED = "the clip is interlaced: each frame was deinterlaced"
+_JUMPED = "its times jump in mid-stream: they go on one frame after the last, as in players"
 
 
 class _Decoded(NamedTuple):
@@ -50,6 +66,14 @@ class _Decoded(NamedTuple):
     image: av.VideoFrame
     number: int
     pts: int
+
+
+class _View(NamedTuple):
+    """How stored frames become images of the clip."""
+
+    turn: Turn
+    size: tuple[int, int]  # (width, height) as displayed, at most that of the clip
+    colours: dict[str, int]
 
 
 class VideoReader(ClipSource):
@@ -66,39 +90,47 @@ class VideoReader(ClipSource):
     the others are decoded and dropped. The first one kept becomes time 0 of `clip`, so that what is
     written from it plays at once, with its own audio; `frame.time` and `frame.index` go on to say
     time and number in the source, so that poses can be laid over it. Interlaced frames come
-    deinterlaced, one for one; `notes` says so.
+    deinterlaced, one for one, and frames of another size fitted into the first; `notes` says so.
     """
 
     def __init__(self, path: Path | MediaInput, *, trim: Trim = WHOLE_CLIP) -> None:
         source = path if isinstance(path, MediaInput) else open_file_input(path)
         self.path = Path(source.title)
         self._file = source.path
+        self._is_file = isinstance(source.what, str) and source.path is not None
         self.name = self.path.name
         self.notes: list[str] = []
         self.damaged = 0  # packets that could not be decoded, frames that were decoded with errors
         self.missing = Fraction(0)  # seconds at the end that the header promises and the file lacks
         self.broken = ""  # why reading ended early
+        self._cut_off = False
+        self._sequence = b""  # of MPEG-1 and 2
+        self._kind: tuple[Layout, Fraction | None] | None = None
+        self._aspect: Fraction | None = None  # width over height of a pixel of the first frame, by its decoder
         self._trim = trim
         self._container = open_container(source)
         try:
-            self._stream = find_video_stream(self._container, source.title)
-            self._stream.thread_type = "AUTO"
-            self._clock = make_clock(self._container, self._stream, source)
-            self._to_rgb = VideoReformatter()
-            self._decoded = self._timed()
-            self._first = first = next(self._decoded, None)
-            if first is None:
-                raise MediaError(f"{source.title}: {self._nothing()}")
-            self._turn = read_orientation(first.image)
-            self._start_pts = first.pts if trim[0] else 0
-            self.clip = _trim_clip(self._describe(first.image, source), trim, first.pts, self._clock.first_time)
-            self._colours = rgb_options(self.clip.colour)
-            depth = max(component.bits for component in first.image.format.components)
-            if depth > 8:
-                self.notes.append(f"the clip has {depth} bits a colour, of which 8 are read")
+            with media_errors(source.title, "not a video that can be read"):
+                self._open(source, trim)
         except BaseException:
             self.close()
             raise
+
+    def _open(self, source: MediaInput, trim: Trim) -> None:
+        self._stream = find_video_stream(self._container, source.title)
+        self.notes += describe_choice(self._container, self._stream)
+        self._stream.thread_type = "AUTO"
+        self._clock = make_clock(self._container, self._stream, source)
+        self._to_rgb = VideoReformatter()
+        self._decoded = self._timed()
+        self._first = first = next(self._decoded, None)
+        if first is None:
+            raise MediaError(f"{source.title}: {self._nothing()}")
+        self._start_pts = first.pts if trim[0] else 0
+        self.clip = _trim_clip(self._describe(first.image, source), trim, first.pts, self._clock.first_time)
+        depth = max(component.bits for component in first.image.format.components)
+        if depth > 8:
+            self._say(f"the clip has {depth} bits a colour, of which 8 are read")
 
     @property
     def repeatable(self) -> bool:
@@ -111,10 +143,11 @@ class VideoReader(ClipSource):
         first, self._first = self._first, None
         if first is None:
             return
-        yield self._frame(first)
-        del first  # a decoded 4K frame is 12 MB
-        for decoded in self._decoded:
-            yield self._frame(decoded)
+        with media_errors(str(self.path), "it cannot be read to its end"):
+            yield self._frame(first)
+            del first  # a decoded 4K frame is 12 MB
+            for decoded in self._decoded:
+                yield self._frame(decoded)
 
     @property
     def damage(self) -> str:
@@ -124,6 +157,8 @@ class VideoReader(ClipSource):
             parts.append(f"{float(self.missing):.2f} s missing at the end")
         elif self.broken:
             parts.append(f"it broke off: {self.broken}")
+        elif self._cut_off:
+            parts.append("the file is cut off")
         if self._file is not None and not self._file.exists():
             parts.append("the file vanished during the run")
         return ", ".join(parts)
@@ -136,50 +171,88 @@ class VideoReader(ClipSource):
 
     def _timed(self) -> Iterator[_Decoded]:
         """The frames inside the trim, numbered as in the source."""
-        images = deinterlace_frames(self._decode(), self._stream, self._say_interlaced)
+        images = deinterlace_frames(self._decode(), partial(self._say, _INTERLACED))
         for index, image in enumerate(images):
             pts = self._clock.pts(image.pts)
+            if len(self._clock.shifts) > 1:
+                self._say(_JUMPED)
             if is_in_trim(self._clock.last_time, self._trim):
                 yield _Decoded(image, index, pts)
             elif self._trim[1] is not None and self._clock.last_time >= self._trim[1]:
                 return
 
-    def _say_interlaced(self) -> None:
-        self.notes.append("the clip is interlaced: each frame was deinterlaced")
+    def _say(self, note: str) -> None:
+        if note not in self.notes:
+            self.notes.append(note)
 
     def _say_broken(self, reason: str) -> None:
         self.broken = reason
 
     def _decode(self) -> Iterator[av.VideoFrame]:
         """Every frame that can be decoded, in the order of display."""
-        end = 0
-        for packet in read_packets(self._container, self._stream, self._say_broken):
-            if packet.size:  # the last one is empty: it flushes the decoder
-                self._clock.saw_packet(packet.dts)
-                end = max(end, (packet.pts or packet.dts or 0) + (packet.duration or 0))
+        end, before = 0, None
+        doubtful = deque([False, False], 2)  # the last packets that the demuxer takes for damaged
+        for packet in read_packets(self._container, [self._stream], self._say_broken):
+            self._clock.saw_packet(packet.dts)
+            end = max(end, (packet.pts or packet.dts or 0) + (packet.duration or 0))
+            if before is not None and begins_part(before, packet):
+                doubtful.extend([False, False])
+            self.damaged += doubtful[0]
+            doubtful.append(packet.is_corrupt)
+            before = packet
             yield from self._decode_packet(packet)
-        self.missing = missing_seconds(self._stream, end)
+        yield from self._decode_packet(flush_packet(self._stream))
+        self.damaged += sum(doubtful)
+        self.missing = missing_seconds(self._container, self._stream, end)
+        self._cut_off = self._is_file and is_cut_off(self.path, self._container.format.name)
 
     def _decode_packet(self, packet: av.Packet[VideoStream]) -> list[av.VideoFrame]:
         try:
-            images = packet.decode()
+            images = [*self._end_sequence(), *packet.decode()] if self._is_new_sequence(packet) else packet.decode()
         except av.FFmpegError:
             self.damaged += 1
             self._clock.lost_packet()
             return []
-        self.damaged += packet.is_corrupt or sum(image.is_corrupt for image in images)
+        self.damaged += sum(image.is_corrupt for image in images)
         return images
+
+    def _end_sequence(self) -> list[av.VideoFrame]:
+        """The frames that the decoder still holds, and would drop where another sequence begins."""
+        images = self._stream.codec_context.decode(None)
+        self._stream.codec_context.flush_buffers()
+        return images
+
+    def _is_new_sequence(self, packet: av.Packet[VideoStream]) -> bool:
+        """True if the frames of MPEG-1 and 2 get another size or format from this packet on."""
+        if not packet.is_keyframe or self._stream.codec_context.name not in ("mpeg1video", "mpeg2video"):
+            return False
+        before, self._sequence = self._sequence, mpeg_sequence(bytes(packet)) or self._sequence
+        return before not in (b"", self._sequence)
 
     def _frame(self, decoded: _Decoded) -> VideoFrame:
         time = float(decoded.pts * self.clip.time_base)
         return VideoFrame(self._image(decoded.image), decoded.number, time, pts=decoded.pts - self._start_pts)
 
     def _image(self, image: av.VideoFrame) -> Image:
-        # A size that changes in mid-stream is scaled to the first one, as players do.
-        width, height = displayed_size(self.clip.size, self._turn)
-        return apply_turn(
-            interleave_rgb(self._to_rgb.reformat(image, width, height, "gbrp", **self._colours)), self._turn
-        )
+        kind = Layout.of(image), self._stream.codec_context.sample_aspect_ratio
+        if kind != self._kind:
+            self._kind, self._view = kind, self._fit(image)
+        view = self._view
+        planes = self._to_rgb.reformat(image, *displayed_size(view.size, view.turn), "gbrp", **view.colours)
+        upright = apply_turn(interleave_rgb(planes), view.turn)
+        return upright if view.size == self.clip.size else add_borders(upright, self.clip.size)
+
+    def _fit(self, image: av.VideoFrame) -> _View:
+        """The view of frames like `image`: as large as the clip, or fitted into it, as players do."""
+        turn = read_orientation(image)
+        aspect = _sample_aspect(self._stream.codec_context, turn)
+        self._aspect = self._aspect or aspect
+        size = displayed_size((image.width, image.height), turn)
+        if (size, aspect) != (self.clip.size, self._aspect):
+            size = fit_size(size, self.clip.size, aspect / self._aspect)
+            first = "x".join(map(str, self.clip.size))
+            self._say(f"its size changes in mid-stream: frames are fitted into the first size, {first}")
+        return _View(turn, size, rgb_options(read_colour(image, self._stream)))
 
     def _describe(self, first: av.VideoFrame, source: MediaInput) -> Clip:
         """The whole clip."""
@@ -188,22 +261,29 @@ class VideoReader(ClipSource):
         expected = round((duration or 0) * rate)
         # An edit list hides frames that the header still counts.
         exact = stream.frames > 0 and abs(stream.frames - expected) <= 1
-        aspect = Fraction(stream.sample_aspect_ratio or 1)
+        turn = read_orientation(first)
         return Clip(
-            size=displayed_size((first.width, first.height), self._turn),
+            size=displayed_size((first.width, first.height), turn),
             rate=rate,
             time_base=self._clock.time_base,
             frames=stream.frames if exact else expected or None,
             duration=duration,
-            sample_aspect=1 / aspect if self._turn[0] else aspect,
+            sample_aspect=_sample_aspect(stream, turn),
             colour=read_colour(first, stream),
             path=source.path,
             address=source.address if duration else None,  # a live stream is another one the second time
             audio=stream_codecs(streams.audio),
             subtitles=stream_codecs(streams.subtitles),
-            others=describe_other_streams(self._container, stream),
+            others=describe_other_streams(self._container),
             origin=self._clock.origin,
+            shifts=self._clock.shifts,
         )
+
+
+def _sample_aspect(said_by: VideoStream | VideoCodecContext, turn: Turn) -> Fraction:
+    """Width over height of one displayed pixel."""
+    aspect = Fraction(said_by.sample_aspect_ratio or 1)
+    return 1 / aspect if turn[0] else aspect
 
 
 def _trim_clip(clip: Clip, trim: Trim, first_pts: int, begin: Fraction) -> Clip:

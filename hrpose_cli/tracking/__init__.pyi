@@ -1,3 +1,4 @@
+from .scenes import number_scenes as number_scenes
 from .smoothing import FILTER_DEFAULTS as FILTER_DEFAULTS
 from .smoothing import OneEuro as OneEuro
 from .smoothing import check_cutoff as check_cutoff

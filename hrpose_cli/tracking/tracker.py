@@ -72,6 +72,7 @@ class Tracker:
         self.sure, self.alike, self.memory = sure, alike, memory
         self.tracks: _Tracks | None = None
         self.next_id = 1
+        self.scene = 0  # of the previous frame: nobody is followed into another
         self.last_time = -np.inf  # s, of the previous frame: its people are remembered, however long ago it was
 
     def __call__(self, frame_poses: FramePoses) -> FramePoses:
@@ -79,14 +80,14 @@ class Tracker:
         frame, people = frame_poses.frame, frame_poses.people
         time = frame.index * _FRAME_SECONDS if frame.time is None else frame.time
         poses = replace(people, xy=people.measured_xy, raw=None)  # saved and smoothed poses give the same tracks again
-        tracks = self.tracks or _Tracks.none(poses.skeleton)
+        tracks = (self.tracks if frame.scene == self.scene else None) or _Tracks.none(poses.skeleton)
         tracks = tracks[(time - tracks.seen <= self.memory) | (tracks.seen == self.last_time)]
         matches = self.match(tracks, poses, time)
         if _scene_changed(tracks, poses, matches):
             tracks, matches = _Tracks.none(poses.skeleton), _NO_MATCHES
         track_ids = self.assign_track_ids(tracks, matches, len(poses))
         self.tracks = _update_tracks(tracks, replace(poses, track_ids=track_ids), matches, time)
-        self.last_time = time
+        self.last_time, self.scene = time, frame.scene
         return FramePoses(frame, replace(people, track_ids=track_ids))
 
     def match(self, tracks: _Tracks, poses: Poses, time: float) -> _Matches:

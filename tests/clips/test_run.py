@@ -412,4 +412,6 @@ def test_people_are_followed_between_detections(tiny: TopDown) -> None:
     following = DetectEveryN(replace(tiny, detector=counted), 4)
     found = following([Frame(np.full((64, 64, 3), 9, np.uint8), i) for i in range(10)])
     assert (len(found), counted.calls) == (10, 3)
+    following([Frame(np.full((64, 64, 3), 9, np.uint8), i, scene=i // 2) for i in range(4)])
+    assert counted.calls == 5  # also where another scene begins
     assert len(TopPeople(following, min_score=2.0)([Frame(np.full((64, 64, 3), 9, np.uint8))])[0]) == 0

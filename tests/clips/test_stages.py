@@ -10,7 +10,7 @@ from hrpose_cli.clips.stages import describe_motion, estimate_clip, fill_skipped
 from hrpose_cli.estimation import chunks
 from hrpose_cli.options import MotionOptions
 from hrpose_cli.poses import Frame, FramePoses, Poses
-from hrpose_cli.tracking import FILTER_DEFAULTS, OneEuro, smooth_butterworth
+from hrpose_cli.tracking import FILTER_DEFAULTS, OneEuro, Tracker, smooth_butterworth
 
 
 def frames(n: int) -> list[Frame]:
@@ -102,6 +102,33 @@ def test_fill_skipped_gives_poses_and_marks_them(how: str, last: list[int]) -> N
     assert [each.frame.index for each in found] == list(range(6))
     assert [each.people.xy[0, 0, 0] for each in found] == last
     assert [each.people.filled is not None and bool(each.people.filled.all()) for each in found] == [False, True] * 3
+
+
+@pytest.mark.parametrize(("how", "last"), [("linear", [0, 0, 0, 5, 5, 5]), ("hold", [0, 0, 0, None, None, 5])])
+def test_fill_skipped_takes_nobody_into_another_scene(how: str, last: list[float | None]) -> None:
+    shown = [replace(frame, scene=frame.index // 3) for frame in frames(6)]
+    found = list(fill_skipped(estimate_clip(shown, Counting(), every=5), how))
+    assert [each.people.xy[0, 0, 0] if len(each.people) else None for each in found] == last
+
+
+def test_fill_skipped_shows_nobody_in_a_scene_without_a_measured_frame() -> None:
+    shown = [replace(frame, scene=number) for frame, number in zip(frames(5), [0, 0, 1, 2, 2], strict=True)]
+    found = list(fill_skipped(estimate_clip(shown, Counting(), every=4)))
+    assert [len(each.people) for each in found] == [1, 1, 0, 1, 1]
+
+
+@pytest.mark.parametrize("smooth", ["one-euro", "butterworth"])
+def test_filters_start_anew_in_each_scene(smooth: str) -> None:
+    """One person, who stands at 0 px in one scene and at 8 px in the next."""
+
+    def look(part: Sequence[Frame]) -> list[Poses]:
+        return [replace(person(8 * frame.scene), track_ids=None) for frame in part]
+
+    shown = [replace(frame, time=frame.index / 30, scene=frame.index // 30) for frame in frames(60)]
+    filtered = follow_people(estimate_clip(shown, look), Tracker(), OneEuro() if smooth == "one-euro" else None)
+    done = smooth_butterworth(list(filtered)) if smooth == "butterworth" else list(filtered)
+    assert [each.people.track_ids.tolist() for each in done] == [[1]] * 30 + [[2]] * 30
+    assert np.abs([each.people.xy[0, 0, 0] - 8 * (i // 30) for i, each in enumerate(done)]).max() < 1e-4
 
 
 def test_follow_people_leaves_skipped_frames_out() -> None:

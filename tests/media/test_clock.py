@@ -1,6 +1,7 @@
 from fractions import Fraction
 from itertools import pairwise
 
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -56,3 +57,35 @@ def test_a_stream_without_times_runs_at_its_rate(tick: Fraction, rate: Fraction,
     clock = Clock(tick, rate, constant=constant)
     times = [clock.pts(None) * clock.time_base for _ in range(frames)]
     assert all(abs(time - i / rate) <= clock.time_base / 2 for i, time in enumerate(times))
+
+
+MS = Fraction(1, 1000)
+WRAP = 2**33 // 90  # of MPEG-TS, in milliseconds
+
+
+@pytest.mark.parametrize(
+    ("jumps", "stamps", "want"),
+    [
+        (True, [1400, 1440, 1480, 1520, 1400, 1440], [0, 40, 80, 120, 160, 200]),  # joined: times start again
+        (False, [1400, 1440, 1480, 1520, 1400, 1440], [0, 40, 80, 120, 160, 200]),
+        (True, [0, 40, 7_200_000, 7_200_040], [0, 40, 80, 120]),  # hours ahead
+        (False, [0, 40, 7_200_000, 7_200_040], [0, 40, 7_200_000, 7_200_040]),  # a film of two hours of one image
+        (True, [0, 40, 9_000, 9_040], [0, 40, 9_000, 9_040]),  # an interruption of seconds is kept
+        (True, [WRAP - 40, WRAP, 40, 80], [0, 40, 80, 120]),
+        (True, [0, 40, 80, 9**9, 160, 200], [0, 40, 80, 120, 160, 200]),  # one wrong time
+        (False, [0, 40, 80, 120, 160, -9999, 240, 280], [0, 40, 80, 120, 160, 200, 240, 280]),
+        (True, [0, 40, 80, 120, 80, 160], [0, 40, 80, 120, 121, 160]),  # out of order: no jump
+    ],
+)
+def test_times_go_on_one_frame_after_the_last_where_they_jump(jumps: bool, stamps: list[int], want: list[int]) -> None:
+    clock = Clock(MS, Fraction(25), zero=None, jumps=jumps)
+    assert [clock.pts(stamp) for stamp in stamps] == want
+
+
+@given(RATES, st.lists(st.tuples(st.integers(0, 10**6), st.integers(30, 40)), min_size=1, max_size=5))
+def test_joined_clips_keep_a_steady_rate(rate: Fraction, parts: list[tuple[int, int]]) -> None:
+    """In rounded times, wherever each part begins."""
+    clock = Clock(MS, rate, constant=True, zero=None, jumps=True)
+    stamps = [start * 20_000 + round(i / rate / MS) for start, frames in parts for i in range(frames)]
+    times = [clock.pts(stamp) * clock.time_base for stamp in stamps]
+    assert times == [i / rate for i in range(len(stamps))]

@@ -71,6 +71,25 @@ def test_an_empty_pipe_and_a_full_disk_are_one_line(plain: Path, monkeypatch: py
         open_clip("-")
 
 
+def test_a_disk_that_gets_full_loses_no_frame_in_silence(
+    plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes less than it is given, and only then nothing more."""
+    ffmpeg("-i", plain, "-c", "copy", tmp_path / "a.ts")
+    pipe((tmp_path / "a.ts").read_bytes(), monkeypatch)
+    monkeypatch.setattr(Path, "open", lambda *_, **__: FillingDisk())
+    with pytest.raises(MediaError, match=r"kept in .*No space left on device; TMPDIR"), open_clip("-") as source:
+        list(source)
+
+
+class FillingDisk(io.BytesIO):
+    def write(self, data: Any) -> int:
+        room = 20_000 - self.tell()
+        if room <= 0:
+            raise OSError(28, "No space left on device")
+        return super().write(data[: max(room, 1)])
+
+
 class FullDisk(io.BytesIO):
     def write(self, _: Any) -> int:
         raise OSError(28, "No space left on device")

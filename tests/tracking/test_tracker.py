@@ -187,3 +187,12 @@ def test_tracker_ids_do_not_depend_on_the_order_of_people(scenes: list[Poses], r
     assert sorted(found) == sorted(moved)
     for track_id, other in zip([found[i] for i in order], moved, strict=True):
         assert track_id == other or min(track_id, other) > known  # new ones are numbered as they are listed
+
+
+def test_tracker_follows_nobody_into_another_scene() -> None:
+    tracker = Tracker()
+    found = []
+    for i, number in enumerate([0, 0, 1, 1, 2]):
+        each = frame_poses(scene(walker(100)), i, i / 25)
+        found.append(tracker(replace(each, frame=replace(each.frame, scene=number))).people.track_ids.tolist())
+    assert found == [[1], [1], [2], [2], [3]]

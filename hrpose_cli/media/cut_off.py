@@ -1,0 +1,106 @@
+"""Files that end before their container does, which ffmpeg reads without a word.
+
+Where a container says how long it is, or how it ends: a program stream or a raw one says neither.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import repeat
+from pathlib import Path
+from typing import BinaryIO
+
+_MOST_CHUNKS = 1_000_000  # that are looked at
+_TAIL = 1 << 17  # bytes; a page of Ogg has 64 KB at most
+_TS_PACKETS = ((188, 0), (192, 4), (204, 0))  # length and place of the first sync byte: plain, Blu-ray, with checksums
+
+
+def is_cut_off(path: Path, format: str) -> bool:
+    """Return whether a file of this format (ffmpeg's name) is shorter than it says."""
+    is_whole = _WHOLE.get(format.partition(",")[0])
+    if is_whole is None or not path.is_file():
+        return False
+    with path.open("rb") as file:
+        return not is_whole(file, path.stat().st_size)
+
+
+def _holds_chunks(length: Callable[[bytes], int], slack: int = 0) -> Callable[[BinaryIO, int], bool]:
+    """The check of a file of chunks, whose whole `length` stands in the first bytes; 0 for what is no chunk."""
+
+    def is_whole(file: BinaryIO, size: int) -> bool:
+        at = 0
+        for _ in repeat(None, _MOST_CHUNKS):
+            file.seek(at)
+            chunk = length(file.read(32))
+            at += chunk
+            if chunk <= 0 or at >= size:
+                break
+        return at <= size + slack
+
+    return is_whole
+
+
+def _atom_length(head: bytes) -> int:
+    short = int.from_bytes(head[:4], "big") if head[4:8].isalnum() else 0
+    return int.from_bytes(head[8:16], "big") if short == 1 else short
+
+
+def _riff_length(head: bytes) -> int:
+    size = int.from_bytes(head[4:8], "little")
+    return 8 + size + size % 2 if head[:4] == b"RIFF" and size else 0
+
+
+def _asf_length(head: bytes) -> int:
+    length = int.from_bytes(head[16:24], "little")
+    return length if length >= 24 else 0
+
+
+def _ebml_length(head: bytes) -> int:
+    """An element of Matroska: a name and a size, both of as many bytes as their leading zero bits say."""
+    name = 9 - head[0].bit_length() if head else 9
+    bits = head[name : name + 1]
+    width = 9 - bits[0].bit_length() if bits else 9
+    size = int.from_bytes(head[name : name + width], "big") - (1 << 7 * width)
+    return name + width + size if max(name, width) < 9 and size < (1 << 7 * width) - 1 else 0
+
+
+def _ends_gif(file: BinaryIO, size: int) -> bool:
+    return _read_tail(file, size).rstrip(b"\0").endswith(b";")
+
+
+def _ends_ogg(file: BinaryIO, size: int) -> bool:
+    """True if the last page is whole and says to be the last."""
+    tail = _read_tail(file, size)
+    page = tail[tail.rfind(b"OggS") :]
+    head = 27 + page[26] if len(page) > 26 else len(page) + 1
+    return len(page) >= head + sum(page[27:head]) and bool(page[5] & 4)
+
+
+def _ends_flv(file: BinaryIO, size: int) -> bool:
+    """True if the last number is the length of the tag before it."""
+    length = int.from_bytes(_read_tail(file, size)[-4:], "big")
+    file.seek(max(size - 4 - length, 0))
+    return int.from_bytes(file.read(4)[1:], "big") + 11 == length
+
+
+def _ends_ts(file: BinaryIO, size: int) -> bool:
+    head = file.read(512)
+    steps = [step for step, first in _TS_PACKETS if head[first::step][:2] == b"GG"]
+    return not steps or size % steps[0] == 0
+
+
+def _read_tail(file: BinaryIO, size: int) -> bytes:
+    file.seek(max(size - _TAIL, 0))
+    return file.read(_TAIL)
+
+
+_WHOLE: dict[str, Callable[[BinaryIO, int], bool]] = {
+    "mov": _holds_chunks(_atom_length),
+    "avi": _holds_chunks(_riff_length, 8),  # some count the first eight bytes as well
+    "asf": _holds_chunks(_asf_length),
+    "matroska": _holds_chunks(_ebml_length),
+    "gif": _ends_gif,
+    "ogg": _ends_ogg,
+    "flv": _ends_flv,
+    "mpegts": _ends_ts,
+}
