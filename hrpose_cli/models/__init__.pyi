@@ -1,6 +1,9 @@
 from .checkpoints import CHECKPOINT_KEYS as CHECKPOINT_KEYS
 from .checkpoints import check_keys as check_keys
+from .checkpoints import check_tensors as check_tensors
 from .checkpoints import official_keys as official_keys
+from .checkpoints import read_checkpoint as read_checkpoint
+from .checkpoints import read_module as read_module
 from .checkpoints import read_state_dict as read_state_dict
 from .checkpoints import read_torch_file as read_torch_file
 from .download import recorded_hashes as recorded_hashes
