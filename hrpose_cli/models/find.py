@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 from hrpose_cli.errors import WeightsError, first_line
 from hrpose_cli.files import atomic_write, cache_dir, shipped_folder
 from hrpose_cli.files import sha256_file as sha256
-from hrpose_cli.models.checkpoints import check_keys, guess_architecture, key_style, official_keys, read_state_dict
+from hrpose_cli.models.checkpoints import (
+    check_keys,
+    check_tensors,
+    guess_architecture,
+    key_style,
+    official_keys,
+    read_state_dict,
+)
 from hrpose_cli.models.exported import EXPORTED_SUFFIXES, read_export_metadata
 from hrpose_cli.models.zoo import MODELS, RECOMMENDED, ModelSpec, spec_from_metadata
 
@@ -129,8 +136,8 @@ def describe_weights(path: Path, like: str | None = None) -> ModelSpec:
     if "architecture" in facts:
         try:
             return spec_from_metadata(path, facts)
-        except (KeyError, TypeError, ValueError) as error:
-            raise WeightsError(f"{path} has incomplete metadata: {error!r}") from error
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise WeightsError(f"{path} has wrong or incomplete metadata: {_describe_fault(error)}") from error
     for row in MODELS.values():
         if row.file == path.name:
             _check_published(path, row)
@@ -141,6 +148,10 @@ def describe_weights(path: Path, like: str | None = None) -> ModelSpec:
         f"{path} does not say its input size and geometry: add --like NAME of the model that it was made like: "
         f"{_similar_names(path.stem)}, ... (hrpose weights list)"
     )
+
+
+def _describe_fault(error: Exception) -> str:
+    return f"it does not say its {error.args[0]}" if isinstance(error, KeyError) else first_line(error)
 
 
 def _check_published(path: Path, row: ModelSpec) -> None:
@@ -212,18 +223,28 @@ def _smallest_dtype(values: Tensor) -> Tensor:
 
 
 def load_net(spec: ModelSpec, path: Path) -> nn.Module:
-    """The net of `spec` with the weights of `path`, in float32 and evaluation mode."""
+    """The net of `spec` with the weights of `path`, in float32 and evaluation mode.
+
+    It is described first and takes memory only for tensors that the file holds.
+    """
+    import torch
+
     from hrpose_cli.nets import build_net
 
     if path.suffix in EXPORTED_SUFFIXES:
         raise WeightsError(f"{path} is an exported net, which can run but holds no weights: name what it was made of")
     try:
-        net = build_net(spec.architecture, spec.net)
-    except (KeyError, TypeError) as error:
-        raise WeightsError(f"{path} is for a net that this version does not know: {spec.architecture}") from error
+        with torch.device("meta"):
+            net = build_net(spec.architecture, spec.net)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        said = f"{spec.architecture}: {first_line(error)}"
+        raise WeightsError(f"{path} is for a net that this version does not know: {said}") from error
     want = net.state_dict()
-    state = {k: v.float() if v.is_floating_point() else v for k, v in official_keys(read_state_dict(path)).items()}
+    state = official_keys(read_state_dict(path))
     check_keys(path, want, state)
-    # What is still missing are batch counters, which evaluation does not use: take the new net's.
-    net.load_state_dict({**want, **state}, strict=True)
+    check_tensors(path, state)
+    # Copied: the file may change while the net runs. What is missing are batch counters, which evaluation does not use.
+    own = {k: torch.zeros_like(v, device="cpu") for k, v in want.items() if k not in state}
+    own |= {k: v.to(want[k].dtype, copy=True, memory_format=torch.contiguous_format) for k, v in state.items()}
+    net.load_state_dict(own, strict=True, assign=True)
     return net.eval()

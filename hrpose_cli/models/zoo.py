@@ -93,11 +93,30 @@ def spec_from_metadata(path: Path, facts: Mapping[str, str]) -> ModelSpec:
         data=facts.get("data", ""), padding=float(facts.get("padding", PADDING)),
         ap=float(measured) if measured else None, file=path.name,
     )  # fmt: skip
-    if spec.geometry not in GEOMETRIES or spec.color not in {"rgb", "bgr"} or not 1 <= spec.padding <= 2:
-        raise ValueError(f"geometry {spec.geometry!r}, color {spec.color!r}, padding {spec.padding}")
+    _check_spec(spec)
+    return spec
+
+
+_DECODES = ("argmax", "quarter", "dark", "udp")  # rows of estimation.DECODERS, which needs torch
+
+
+def _check_spec(spec: ModelSpec) -> None:
+    """Raise ValueError unless all values of a spec, which may come from anywhere, can be used."""
+    wrong = {
+        "input": any(side % 32 or not 32 <= side <= 2048 for side in spec.input_size),
+        "geometry": spec.geometry not in GEOMETRIES,
+        "decode": spec.decode not in _DECODES,
+        "color": spec.color not in {"rgb", "bgr"},
+        "padding": not 1 <= spec.padding <= 2,
+        "sigma": not 0.1 <= spec.sigma <= 20,
+        "kernel": spec.kernel % 2 == 0 or not 1 <= spec.kernel <= 99,
+        "ap_coco_dev_gt_flip_dark": not 0 <= (spec.ap or 0) <= 1,
+        "skeleton": spec.skeleton not in SKELETONS,
+    }
+    for key in (key for key, is_wrong in wrong.items() if is_wrong):
+        raise ValueError(f"{key} is {spec.metadata().get(key, spec.ap)}")
     if spec.net.get("joints", 17) != len(SKELETONS[spec.skeleton]):
         raise ValueError(f"{spec.net.get('joints', 17)} joints for the skeleton {spec.skeleton}")
-    return spec
 
 
 def _published(name: str, net: dict[str, Any], size: _Size, url: str, ap: float | None) -> ModelSpec:
