@@ -96,8 +96,21 @@ def test_load_net_refuses_an_unknown_net(net: HRNet, tmp_path: Path) -> None:
 
 def test_find_weights_refuses_incomplete_metadata(net: HRNet, tmp_path: Path) -> None:
     find.save_weights(net, spec(), tmp_path / "net.safetensors", geometry="flat")
-    with pytest.raises(WeightsError, match=r"incomplete metadata.*flat"):
+    with pytest.raises(WeightsError, match=r"incomplete metadata: geometry is flat"):
         find.find_weights(str(tmp_path / "net.safetensors"))
+
+
+@pytest.mark.parametrize("integers", [{"width": 2000}, {"modules": [9, 9, 9]}, {"joints": 1000}, {"width": 10**12}])
+def test_load_net_takes_no_memory_for_a_net_that_is_not_in_the_file(
+    net: HRNet, tmp_path: Path, integers: dict[str, Any]
+) -> None:
+    resource = pytest.importorskip("resource")
+    find.save_weights(net, spec(), tmp_path / "net.safetensors")
+    giant = replace(spec(), net=dict(spec().net) | integers)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(WeightsError, match=r"net\.safetensors (does not fit this net|is for a net that)"):
+        find.load_net(giant, tmp_path / "net.safetensors")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KB
 
 
 @pytest.mark.parametrize("name", ["net.pth", "net.safetensors"])
