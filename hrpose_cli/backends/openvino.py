@@ -177,14 +177,14 @@ def load_compiled(name: str, facts: dict[str, str], precision: str, make: Callab
     facts = facts | {"precision": precision, "openvino": import_openvino().get_version()}
 
     def content() -> bytes:
-        _LOG.info("converting %s for OpenVINO in %s, kept for next time", name, precision)
         blob: bytes = make().export_model().getvalue()
         return blob
 
     def load_blob(blob: bytes) -> Any:
         return _openvino_core().import_model(io.BytesIO(blob), "CPU", _compile_properties(precision))
 
-    return load_or_make("openvino", facts, content, load_blob)
+    note = f"converting {name} for OpenVINO in {precision}"
+    return load_or_make("openvino", facts, content, load_blob, note=note)
 
 
 def compile_model(model: Any, precision: str) -> Any:
