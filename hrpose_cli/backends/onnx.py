@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hrpose_cli.backends.backend import Backend, check_cpu_only, check_precision
+from hrpose_cli.backends.backend import Backend, check_cpu_only, check_precision, check_shapes
 from hrpose_cli.backends.batches import run_in_batches
 from hrpose_cli.backends.cache import describe_net, load_or_make
 from hrpose_cli.errors import BackendError, WeightsError, first_line
@@ -52,7 +52,10 @@ def build_onnx(spec: ModelSpec, path: Path, device: str, precision: str) -> Back
     if path.suffix in EXPORTED_SUFFIXES:
         facts = read_export_info(path)
         check_precision(str(path), precision, (facts.precision,))
-        return _OnnxBackend(_open_session(path.read_bytes(), path), precision=precision, batch=facts.batch)
+        session = _open_session(path.read_bytes(), path)
+        inputs = {each.name: each.shape for each in session.get_inputs()}
+        check_shapes(path, spec, inputs.get("images", []), session.get_outputs()[0].shape)
+        return _OnnxBackend(session, precision=precision, batch=facts.batch)
     check_precision("ONNX Runtime", precision, ("fp32",))
     _import_onnxruntime()  # fail before the work where it is missing
     facts_of_net = describe_net(spec, path) | {"torch": torch.__version__}
