@@ -1,6 +1,5 @@
 """Exported nets, and how they run from their files."""
 
-import os
 import shutil
 import sys
 from dataclasses import replace

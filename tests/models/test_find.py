@@ -149,11 +149,11 @@ def test_find_weights_checks_the_hash_of_a_published_name(tmp_path: Path) -> Non
 def test_find_weights_checks_a_downloaded_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HRPOSE_CACHE", str(tmp_path))
     row = zoo.MODELS["hrnet-w32-256x192"]
-    (tmp_path / row.file).write_bytes(b"as fetched")
+    (tmp_path / row.file).write_bytes(b"as downloaded")
     download._record_hash(row.file, sha256_file(tmp_path / row.file))
     assert find.find_weights(row.name) == (row, tmp_path / row.file)
     (tmp_path / row.file).write_bytes(b"changed")
-    with pytest.raises(WeightsError, match="not the file that was fetched"):
+    with pytest.raises(WeightsError, match="not the file that was downloaded"):
         find.find_weights(row.name)
 
 
