@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from hrpose_cli.errors import BackendError, WeightsError
-from hrpose_cli.models import ModelSpec
 from hrpose_cli.poses import Image
 from hrpose_cli.skeletons import SKELETONS
+
+if TYPE_CHECKING:
+    from hrpose_cli.models import ModelSpec
 
 
 class Backend(Protocol):

@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ from torch import Tensor, nn
 
 from hrpose_cli.detection.yolo_plan import check_network, check_plan
 from hrpose_cli.errors import WeightsError, first_line
-from hrpose_cli.files import cache_dir, shipped_folder
-from hrpose_cli.models import check_tensors, read_checkpoint, read_module, read_weights_metadata
+from hrpose_cli.files import cache_dir
+from hrpose_cli.models import check_tensors, read_checkpoint, read_module, read_weights_metadata, shipped_detectors
 
 # Functions that ultralytics replaces for the whole process when it is imported.
 _PATCHED_FUNCTIONS = [
@@ -69,30 +70,44 @@ def read_person_net(path: Path) -> PersonNet:
 
     Nothing of the file is run: the network is built anew from its plan, and takes its tensors.
     """
+    parts = read_parts(path)
+    return PersonNet(_build_network(path, parts), parts.person).eval().requires_grad_(False)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The parts of a YOLO file, checked."""
+
+    plan: dict[str, Any]
+    person: int  # class index
+    tensors: dict[str, Tensor]
+
+
+def read_parts(path: Path) -> _Parts:
+    """The parts of a YOLO file; WeightsError, before anything is built or converted, if it is none."""
     try:
         plan, names, tensors = _read_safetensors(path) if path.suffix == ".safetensors" else _read_checkpoint(path)
         plan, classes = check_plan(plan), _read_names(names)
-        person = classes.index("person") if "person" in classes else None
     except (ValueError, RecursionError) as error:
         raise WeightsError(f"{path} is no detector that hrpose can run: {first_line(error)}") from error
-    if person is None:
+    if "person" not in classes:
         raise WeightsError(f"{path} does not detect people: its classes are {', '.join(classes)[:80]}")
     check_tensors(path, tensors)
-    return PersonNet(_build_network(path, plan, tensors), person).eval().requires_grad_(False)
+    return _Parts(plan, classes.index("person"), tensors)
 
 
-def _build_network(path: Path, plan: dict[str, Any], tensors: Mapping[str, Tensor]) -> nn.Module:
+def _build_network(path: Path, parts: _Parts) -> nn.Module:
     """The network of a plan that was checked, with the tensors of its file."""
     with _quiet_ultralytics():
         from ultralytics.nn.tasks import DetectionModel, parse_model
 
         try:
-            if path.parent != shipped_folder("weights"):
+            if path not in shipped_detectors().values():  # ours need no proof, which takes a second
                 with torch.device("meta"):
-                    layers = parse_model(deepcopy(plan), 3, verbose=False)[0]
-                check_network(layers, tensors)
-            net: nn.Module = DetectionModel(plan, ch=3, verbose=False)
-            net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
+                    layers = parse_model(deepcopy(parts.plan), 3, verbose=False)[0]
+                check_network(layers, parts.tensors)
+            net: nn.Module = DetectionModel(parts.plan, ch=3, verbose=False)
+            net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in parts.tensors.items()})
         except Exception as error:  # layers reject wrong arguments in any way
             raise WeightsError(f"{path} is no detector that hrpose can run: {first_line(error)}") from error
     return net
@@ -133,22 +148,16 @@ def _quiet_ultralytics() -> Iterator[None]:
         cv2.setNumThreads(threads[1])
 
 
-_Parts = tuple[Any, Any, dict[str, Tensor]]  # a plan, the names of its classes, and tensors
+def _read_checkpoint(path: Path) -> tuple[Any, Any, dict[str, Tensor]]:
+    """The plan, class names and tensors of a checkpoint of ultralytics, a pickle of which nothing is run."""
+    attributes, tensors = read_module(read_checkpoint(path))
+    if not tensors:
+        raise WeightsError(f"{path} is no YOLO checkpoint of ultralytics: it holds no model")
+    return attributes.get("yaml"), attributes.get("names"), tensors
 
 
-def _read_checkpoint(path: Path) -> _Parts:
-    """The parts of a checkpoint of ultralytics, which is a pickle: read without running anything of it."""
-    content = read_checkpoint(path)
-    models = [content.get("ema"), content.get("model")] if isinstance(content, Mapping) else [content]
-    for model in models:
-        attributes, tensors = read_module(model)
-        if tensors:
-            return attributes.get("yaml"), attributes.get("names"), tensors
-    raise WeightsError(f"{path} is no YOLO checkpoint of ultralytics: it holds no model")
-
-
-def _read_safetensors(path: Path) -> _Parts:
-    """The parts of a file of ours, whose metadata hold the plan."""
+def _read_safetensors(path: Path) -> tuple[Any, Any, dict[str, Tensor]]:
+    """The plan, class names and tensors of a file of ours, whose metadata hold the plan."""
     facts, tensors = read_weights_metadata(path), read_checkpoint(path)
     if not {"names", "yaml"} <= facts.keys():
         raise WeightsError(f"{path} is no detector of hrpose: its metadata hold no network")

@@ -23,6 +23,7 @@ from .find import load_net as load_net
 from .find import locate_weights as locate_weights
 from .find import read_weights_metadata as read_weights_metadata
 from .find import save_weights as save_weights
+from .find import shipped_detectors as shipped_detectors
 from .find import shipped_models as shipped_models
 from .zoo import MODELS as MODELS
 from .zoo import RECOMMENDED as RECOMMENDED

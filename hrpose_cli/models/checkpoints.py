@@ -186,11 +186,15 @@ class _StandIn:
         self.state = state
 
 
-def read_module(pickled: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The attributes of an nn.Module in what `read_checkpoint` gave, and its tensors as in its state_dict."""
+def read_module(content: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The attributes and tensors of the nn.Module that is, or lies in, what `read_checkpoint` gave; else empty.
+
+    As in checkpoints of ultralytics, the average (`ema`) goes before the `model`.
+    """
     import torch
 
-    attributes: dict[str, Any] = pickled.state if _is_module(pickled) else {}
+    places = [content.get("ema"), content.get("model")] if isinstance(content, Mapping) else [content]
+    attributes: dict[str, Any] = next((pickled.state for pickled in places if pickled and _is_module(pickled)), {})
     found: dict[str, Tensor] = {}
     todo = [("", attributes)]
     for _ in range(_MOST_ENTRIES):  # a file can name a module within itself

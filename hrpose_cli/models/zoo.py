@@ -28,6 +28,7 @@ _HIGHER = "https://github.com/HRNet/HigherHRNet-Human-Pose-Estimation"
 _Size = tuple[int, int]
 _SMALL, _LARGE, _SQUARE, _TINY = (192, 256), (288, 384), (256, 256), (96, 128)
 _WHOLE = (512, 512)  # of whole images, whose short side becomes that of the input size
+_TESTED_ON = {"coco": "COCO val2017", "mpii": "MPII val", "crowdpose": "CrowdPose test"}  # by the authors of the files
 RESNET_BLOCKS = {50: [3, 4, 6, 3], 101: [3, 4, 23, 3], 152: [3, 8, 36, 3]}  # depth: blocks of each layer
 
 
@@ -69,6 +70,16 @@ class ModelSpec:
     def method(self) -> str:
         """Top-down (boxes first) or bottom-up (all keypoints of the image at once)."""
         return "bottom-up" if self.architecture == "higher_hrnet" else "top-down"
+
+    @property
+    def ap_on(self) -> str:
+        """What `ap` was measured on."""
+        if not self.url and not self.source:  # ours: the files of others have a place
+            return "coco_dev (weights/MODEL_CARD.md): AP in ground-truth boxes with flip test"
+        if self.method == "bottom-up":
+            return f"{_TESTED_ON[self.skeleton]}: AP of all people at once with flip test"
+        measure = "PCKh@0.5" if self.skeleton == "mpii" else "AP in detected boxes"
+        return f"{_TESTED_ON[self.skeleton]}: {measure} with flip test"
 
     def metadata(self) -> dict[str, str]:
         """The strings that a safetensors file of ours carries."""
@@ -290,7 +301,7 @@ def _darkpose_rows() -> Iterator[ModelSpec]:
 
 _ROWS = (*_mmpose_rows(), *_resnet_rows(), *_bottom_up_rows(), *_official_rows(), *_darkpose_rows())
 MODELS: dict[str, ModelSpec] = {row.name: row for row in _ROWS}
-# The best of those that a laptop runs: by skeleton, what to fetch first.
+# The best of those that a laptop runs: by skeleton, what to download first.
 RECOMMENDED = {
     "coco": "hrnet-w32-256x192-udp",
     "mpii": "hrnet-w32-mpii-256x256-dark",
