@@ -46,7 +46,8 @@ _LOG = logging.getLogger(__name__)
 def read_state_dict(path: Path) -> dict[str, Tensor]:
     """The tensors of the net in a file, under its author's keys; everything else in the file is left out.
 
-    Where the file holds the net and its average (EMA), the average is taken. WeightsError if it holds no tensors.
+    Where the file holds the net and its average (EMA), the average is taken. WeightsError if it holds no tensors,
+    or other numbers than finite ones.
     """
     content = read_checkpoint(path)
     if isinstance(content, Mapping) and content.keys() >= CHECKPOINT_KEYS:
@@ -62,6 +63,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         if held:
             raise WeightsError(f"{path} {_describe_class(f'{held.__module__}.{held.__name__}')}")
         raise WeightsError(f"{path} holds no state dict: it is not a file of weights")
+    check_tensors(path, state)
     return state
 
 
@@ -112,11 +114,13 @@ def check_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     for name, values in tensors.items():
         if values.layout != torch.strided or values.is_quantized or values.is_meta or values.is_complex():
             raise WeightsError(f"{path} holds no plain numbers in {name}: save it as dense float tensors")
-        # One pass: NaN is its own minimum and maximum.
-        if values.is_floating_point() and values.numel() and not torch.stack(torch.aminmax(values)).isfinite().all():
-            raise WeightsError(
-                f"{path} holds NaN or infinity in {name}: its training has failed, use another checkpoint"
-            )
+        if not values.is_floating_point() or not values.numel():
+            continue
+        low, high = torch.aminmax(values)
+        if not (low.isfinite() and high.isfinite()):  # NaN is its own minimum and maximum
+            raise WeightsError(f"{path} holds NaN or infinity in {name}: its training failed, use another checkpoint")
+        if name.endswith("running_var") and low < 0:  # of which there is no root
+            raise WeightsError(f"{path} holds negative variances in {name}: it is damaged, use another checkpoint")
 
 
 def read_checkpoint(path: Path) -> Any:

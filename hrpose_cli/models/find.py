@@ -12,7 +12,6 @@ from hrpose_cli.files import atomic_write, cache_dir, shipped_folder
 from hrpose_cli.files import sha256_file as sha256
 from hrpose_cli.models.checkpoints import (
     check_keys,
-    check_tensors,
     guess_architecture,
     key_style,
     official_keys,
@@ -258,7 +257,6 @@ def load_net(spec: ModelSpec, path: Path) -> nn.Module:
     want = net.state_dict()
     state = official_keys(read_state_dict(path))
     check_keys(path, want, state)
-    check_tensors(path, state)
     # Copied: the file may change while the net runs. What is missing are batch counters, which evaluation does not use.
     own = {k: torch.zeros_like(v, device="cpu") for k, v in want.items() if k not in state}
     own |= {k: v.to(want[k].dtype, copy=True, memory_format=torch.contiguous_format) for k, v in state.items()}

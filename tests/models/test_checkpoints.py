@@ -96,6 +96,12 @@ def test_check_tensors_names_the_tensor_that_is_no_number(net: HRNet, tmp_path: 
             find.load_net(spec(), tmp_path / "net.pth")
 
 
+def test_check_tensors_refuses_negative_variances(net: HRNet, tmp_path: Path) -> None:
+    torch.save(net.state_dict() | {"bn1.running_var": torch.full((64,), -1.0)}, tmp_path / "net.pth")
+    with pytest.raises(WeightsError, match=r"negative variances in bn1\.running_var"):
+        find.load_net(spec(), tmp_path / "net.pth")
+
+
 @pytest.mark.parametrize(
     "change",
     [lambda v: v.to_sparse(), lambda v: torch.quantize_per_tensor(v, 0.1, 0, torch.qint8), lambda v: v.to("meta")],
