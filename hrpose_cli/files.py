@@ -94,7 +94,7 @@ def shipped_folder(folder: str) -> Path:
 
 
 def cache_dir() -> Path:
-    """The folder of fetched files: HRPOSE_CACHE, or the user's cache folder."""
+    """The folder of downloaded files: HRPOSE_CACHE, or the user's cache folder."""
     from platformdirs import user_cache_path
 
     own = os.environ.get("HRPOSE_CACHE")

@@ -91,8 +91,8 @@ class Settings:
     detector: Annotated[
         str,
         Option(
-            "Name of the embedded detector; path to an ultralytics YOLO .pt file (a pickle, which can run code: use "
-            "only files you trust); or none, to treat every image as one person.",
+            "Name of the embedded detector; path to an ultralytics YOLO .pt file (nothing of it is run); "
+            "or none, to treat every image as one person.",
             MODEL,
         ),
     ] = "person-yolo11n"

@@ -11,6 +11,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
+from hrpose_cli import files
 from hrpose_cli.backends.openvino import _find_quantized_file
 from hrpose_cli.backends.pytorch import TorchBackend
 from hrpose_cli.detection.boxes import WholeImage
@@ -198,8 +199,70 @@ def test_build_backend_refuses_nets_that_export_net_did_not_write(weights_file: 
         precision.build_backend(spec(), path, device="cpu")
     (tmp_path / "out.bin").unlink()
     path.write_text(path.read_text().replace("<other>", "<hrpose>").replace("</other>", "</hrpose>"))
-    with pytest.raises(WeightsError, match=r"out\.xml"):
+    with pytest.raises(WeightsError, match=r"out\.bin is not beside .*out\.xml"):
         precision.build_backend(spec(), path, device="cpu")
+
+
+def broken_onnx(path: Path, change: Any) -> None:
+    """Change the first weights of an ONNX file."""
+    import onnx
+
+    model = onnx.load(path)
+    change(next(each for each in model.graph.initializer if len(each.dims) == 4))
+    path.write_bytes(model.SerializeToString())
+
+
+def set_nan(tensor: Any) -> None:
+    tensor.raw_data = np.float32(np.nan).tobytes() + tensor.raw_data[4:]
+
+
+def point_elsewhere(tensor: Any) -> None:
+    tensor.data_location = 1
+    tensor.external_data.add(key="location", value="../../secret")
+
+
+@pytest.mark.parametrize(
+    ("change", "cause"), [(set_nan, "holds NaN or infinity"), (point_elsewhere, "lies in another file")]
+)
+def test_find_weights_refuses_constants_of_an_onnx_file(
+    weights_file: Path, tmp_path: Path, change: Any, cause: str
+) -> None:
+    path = exported(tmp_path, weights_file, "onnx")
+    broken_onnx(path, change)
+    with pytest.raises(WeightsError, match=rf"out\.onnx is damaged .*: \S+ {cause}"):
+        find_weights(str(path))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_build_backend_names_a_constant_of_openvino_that_is_no_number(
+    weights_file: Path, tmp_path: Path, value: float
+) -> None:
+    path = exported(tmp_path, weights_file, "openvino")
+    constants = np.fromfile(path.with_suffix(".bin"), np.float32)
+    constants[len(constants) // 2] = value
+    constants.tofile(path.with_suffix(".bin"))
+    with pytest.raises(WeightsError, match=r"out\.xml holds NaN or infinity in \S+: export it again"):
+        precision.build_backend(spec(), path, device="cpu", backend="openvino")
+
+
+@pytest.mark.parametrize("format", _EXPORT_FORMATS)
+@pytest.mark.parametrize("said", [{"input_size": (192, 256)}, {"skeleton": "mpii", "net": {"joints": 16}}])
+def test_build_backend_refuses_an_exported_net_that_is_not_as_it_says(
+    weights_file: Path, tmp_path: Path, format: str, said: dict[str, Any]
+) -> None:
+    path = exported(tmp_path, weights_file, format)
+    for name in precision._BACKENDS_BY_SUFFIX[path.suffix]:
+        with pytest.raises(WeightsError, match=r"out\.\w+ (takes|gives) .*, but its metadata say"):
+            precision.build_backend(replace(spec(), **said), path, device="cpu", backend=name)
+
+
+def test_build_backend_refuses_files_larger_than_the_memory(
+    weights_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = exported(tmp_path, weights_file, "openvino")
+    monkeypatch.setattr(files, "free_memory", lambda _: 4 * path.stat().st_size)
+    with pytest.raises(InputError, match=r"out\.xml would take"):
+        precision.build_backend(spec(), path, device="cpu", precision="fp32")
 
 
 def test_make_synthetic_crops_gives_images() -> None:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Protocol, runtime_checkable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
-from hrpose_cli.errors import BackendError
+from hrpose_cli.errors import BackendError, WeightsError
 from hrpose_cli.poses import Image
+from hrpose_cli.skeletons import SKELETONS
+
+if TYPE_CHECKING:
+    from hrpose_cli.models import ModelSpec
 
 
 class Backend(Protocol):
@@ -61,6 +66,19 @@ def check_heatmaps(backend: Backend, *maps: Tensor) -> None:
     if not all(torch.isfinite(torch.stack(torch.aminmax(m))).all() for m in maps):  # NaN is its own minimum and maximum
         made = f"{backend.name} on {backend.device} in {backend.precision}"
         raise BackendError(f"{made} gave heatmaps that are not numbers: damaged weights, or try --device cpu")
+
+
+def check_shapes(path: Path, spec: ModelSpec, taken: Sequence[Any], given: Sequence[Any]) -> None:
+    """Raise WeightsError unless an exported net takes crops (N, h, w, 3) and gives heatmaps as its metadata say.
+
+    taken, given: the shapes of its input and its output; a size that is not fixed is no integer.
+    """
+    width, height = spec.input_size
+    heatmaps = (len(SKELETONS[spec.skeleton]), height // 4, width // 4)
+    for what, shape, want in (("takes", taken, (height, width, 3)), ("gives", given, heatmaps)):
+        known = [(found, size) for found, size in zip(shape[1:], want, strict=False) if isinstance(found, int)]
+        if len(shape) != 4 or any(found != size for found, size in known):
+            raise WeightsError(f"{path} {what} {list(shape)}, but its metadata say {['N', *want]}: export it again")
 
 
 def check_precision(who: str, precision: str, offered: tuple[str, ...]) -> None:

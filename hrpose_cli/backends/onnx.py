@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from hrpose_cli.backends.backend import Backend, check_cpu_only, check_precision
+from hrpose_cli.backends.backend import Backend, check_cpu_only, check_precision, check_shapes
 from hrpose_cli.backends.batches import run_in_batches
 from hrpose_cli.backends.cache import describe_net, load_or_make
 from hrpose_cli.errors import BackendError, WeightsError, first_line
@@ -19,7 +18,6 @@ from hrpose_cli.models import EXPORTED_SUFFIXES, ModelSpec, load_net, read_expor
 from hrpose_cli.poses import Image
 
 _OPSET = 17
-_LOG = logging.getLogger(__name__)
 
 
 def _import_onnxruntime() -> Any:
@@ -54,13 +52,16 @@ def build_onnx(spec: ModelSpec, path: Path, device: str, precision: str) -> Back
     if path.suffix in EXPORTED_SUFFIXES:
         facts = read_export_info(path)
         check_precision(str(path), precision, (facts.precision,))
-        return _OnnxBackend(_open_session(path.read_bytes(), path), precision=precision, batch=facts.batch)
+        session = _open_session(path.read_bytes(), path)
+        inputs = {each.name: each.shape for each in session.get_inputs()}
+        check_shapes(path, spec, inputs.get("images", []), session.get_outputs()[0].shape)
+        return _OnnxBackend(session, precision=precision, batch=facts.batch)
     check_precision("ONNX Runtime", precision, ("fp32",))
     _import_onnxruntime()  # fail before the work where it is missing
     facts_of_net = describe_net(spec, path) | {"torch": torch.__version__}
-    return _OnnxBackend(
-        load_or_make("onnx", facts_of_net, partial(_convert_weights, spec, path), partial(_open_session, path=path))
-    )
+    make, read = partial(_convert_weights, spec, path), partial(_open_session, path=path)
+    note = f"converting {spec.name} for ONNX Runtime"
+    return _OnnxBackend(load_or_make("onnx", facts_of_net, make, read, note=note))
 
 
 def _open_session(content: bytes, path: Path) -> Any:
@@ -80,7 +81,6 @@ def _convert_weights(spec: ModelSpec, path: Path) -> bytes:
     """The net in a file of weights as an ONNX file for any number of uint8 crops."""
     from hrpose_cli.backends.pytorch import runnable_net
 
-    _LOG.info("converting %s for ONNX Runtime, kept for next time", spec.name)
     return convert_to_onnx(runnable_net(load_net(spec, path), color=spec.color), spec.input_size)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import math
 import os
 import re
 import sys
@@ -19,11 +20,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hrpose_cli.backends.backend import Backend, check_cpu_only, check_precision
+from hrpose_cli.backends.backend import Backend, check_cpu_only, check_precision, check_shapes
 from hrpose_cli.backends.batches import pad_batch, split_evenly
 from hrpose_cli.backends.cache import describe_net, load_or_make
 from hrpose_cli.errors import BackendError, WeightsError, first_line
-from hrpose_cli.files import sha256_file
+from hrpose_cli.files import check_memory, sha256_file
 from hrpose_cli.hardware import cpu_count
 from hrpose_cli.models import EXPORTED_SUFFIXES, ModelSpec, load_net, read_export_info, read_export_metadata
 from hrpose_cli.poses import Floats, Image
@@ -135,7 +136,9 @@ def build_openvino(spec: ModelSpec, path: Path, device: str, precision: str) -> 
     if path.suffix in EXPORTED_SUFFIXES:
         facts = read_export_info(path)
         _check_own_precision(path, facts.precision, precision)
-        return _OpenVINOBackend(_read_model(path, precision), precision=precision, batch=facts.batch)
+        compiled = _read_model(path, precision)
+        check_shapes(path, spec, *(_known_sizes(port) for port in (compiled.input(0), compiled.output(0))))
+        return _OpenVINOBackend(compiled, precision=precision, batch=facts.batch)
     net = load_compiled(spec.name, describe_net(spec, path), precision, lambda: _convert_weights(spec, path, precision))
     return _OpenVINOBackend(net, precision=precision)
 
@@ -162,14 +165,38 @@ def _check_own_precision(path: Path, own: str, wanted: str) -> None:
 
 def _read_model(path: Path, precision: str) -> Any:
     """An exported net, compiled."""
-    parts = [part for part in (path, path.with_suffix(".bin")) if path.suffix == ".xml" or part == path]
+    parts = [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
+    if not parts[-1].is_file():
+        raise WeightsError(f"{parts[-1]} is not beside {path}, which holds no weights: copy both")
+    check_memory(sum(part.stat().st_size for part in parts), str(path))
+    facts = {part.suffix: sha256_file(part) for part in parts}
+
+    def make() -> Any:
+        model = _openvino_core().read_model(path)
+        _check_operations(path, model)
+        return compile_model(model, precision)
+
     try:
-        facts = {part.suffix: sha256_file(part) for part in parts}
-        return load_compiled(
-            path.stem, facts, precision, lambda: compile_model(_openvino_core().read_model(path), precision)
-        )
-    except (RuntimeError, WeightsError) as error:
-        raise WeightsError(f"OpenVINO cannot read {path}: it is damaged, or its .bin file is not beside it") from error
+        return load_compiled(path.stem, facts, precision, make)
+    except RuntimeError as error:
+        raise WeightsError(f"OpenVINO cannot read {path}: it is damaged ({first_line(error)})") from error
+
+
+def _check_operations(path: Path, model: Any) -> None:
+    """Raise WeightsError for a constant that is no number, or an operation whose output would fill the memory."""
+    for operation in model.get_ordered_ops():
+        name = operation.get_friendly_name()
+        numbers = operation.get_type_name() == "Constant" and operation.get_element_type().is_real()
+        if numbers and not np.isfinite(operation.data).all():
+            raise WeightsError(f"{path} holds NaN or infinity in {name}: export it again from whole weights")
+        for output in operation.outputs():
+            check_memory(4 * math.prod(size or 1 for size in _known_sizes(output)), f"{path} in {name}")
+
+
+def _known_sizes(port: Any) -> list[int | None]:
+    """The shape of an input or output; None: any size."""
+    shape = port.get_partial_shape()
+    return [] if shape.rank.is_dynamic else [size.get_length() if size.is_static else None for size in shape]
 
 
 def load_compiled(name: str, facts: dict[str, str], precision: str, make: Callable[[], Any]) -> Any:
@@ -177,14 +204,14 @@ def load_compiled(name: str, facts: dict[str, str], precision: str, make: Callab
     facts = facts | {"precision": precision, "openvino": import_openvino().get_version()}
 
     def content() -> bytes:
-        _LOG.info("converting %s for OpenVINO in %s, kept for next time", name, precision)
         blob: bytes = make().export_model().getvalue()
         return blob
 
     def load_blob(blob: bytes) -> Any:
         return _openvino_core().import_model(io.BytesIO(blob), "CPU", _compile_properties(precision))
 
-    return load_or_make("openvino", facts, content, load_blob)
+    note = f"converting {name} for OpenVINO in {precision}"
+    return load_or_make("openvino", facts, content, load_blob, note=note)
 
 
 def compile_model(model: Any, precision: str) -> Any:

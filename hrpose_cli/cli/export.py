@@ -84,21 +84,24 @@ def export(
 def _show(console: Console, path: Path, reference: TopDown, other: TopDown, *, data: Images | None) -> None:
     """Compare both nets, and print the differences."""
     from hrpose_cli.export import compare_annotated, compare_nets, make_synthetic_crops
+    from hrpose_cli.models import read_export_info
 
     backend = other.backend
-    console.print(f"{path}: by {backend.name} {backend.precision} against torch fp32 from {reference.weights}")
+    own = read_export_info(path).precision
+    kept = "" if own == backend.precision else f" (weights kept in {own})"
+    console.print(f"{path}: by {backend.name} {backend.precision}{kept} against torch fp32 from {reference.weights}")
     console.print(
         _line("synthetic crops", compare_nets(reference, other, make_synthetic_crops(reference.spec.input_size)))
     )
     if data is not None:
         parity, ap, ap_other = compare_annotated(reference, other, data)
         console.print(_line("crops", parity))
-        console.print(f"AP {ap_other:.4f}, torch {ap:.4f}")
+        console.print(f"AP {ap_other:.4f}, torch {ap:.4f}, without flip test, in ground-truth boxes")
 
 
 def _line(what: str, parity: Parity) -> str:
     """One comparison."""
     return (
         f"{parity.crops} {what}: heatmaps differ by at most {parity.heatmap:.1e}, "
-        f"{parity.keypoints} keypoints by at most {parity.keypoint:.3f} px"
+        f"{parity.keypoints} keypoints by at most {parity.keypoint:.3f} pixels of the crop"
     )

@@ -15,8 +15,9 @@ import torch
 
 from hrpose_cli.backends import check_cpu_only, upload
 from hrpose_cli.errors import BackendError, WeightsError, first_line
-from hrpose_cli.files import sha256_file, shipped_folder
+from hrpose_cli.files import sha256_file
 from hrpose_cli.geometry import xyxy_to_xywh
+from hrpose_cli.models import shipped_detectors
 from hrpose_cli.poses import Boxes, Floats, Frame, Image
 
 if TYPE_CHECKING:
@@ -87,12 +88,16 @@ def load_detector(
     score are dropped. WeightsError for a file that is missing or no detector of people, BackendError if
     OpenVINO cannot run it.
 
-    A .pt of ultralytics is a pickle and can run code when it is loaded: name only files you trust.
+    Nothing of a file is run: see `yolo_net.read_person_net`.
     """
     path = find_detector_file(name_or_path)
     facts: dict[str, Any] = {"name": path.stem, "backend": backend, "box_score": box_score, "sha256": sha256_file(path)}
     if backend == "openvino":
         check_cpu_only("OpenVINO", device)
+        if path not in shipped_detectors().values():
+            from hrpose_cli.detection.yolo_net import read_parts
+
+            read_parts(path)  # fail before the work
         model = _load_openvino_model(path, facts["sha256"], precision)
         one_each = model.output(0).get_names() == {_ONE_EACH}
         return YoloDetector(_OpenVINONetwork(model), precision=precision, one_each=one_each, batch_size=16, **facts)
@@ -112,13 +117,12 @@ def find_detector_file(name_or_path: str | Path) -> Path:
         if not own.is_file():
             raise WeightsError(f"no detector at {own}: check the path")
         return own
-    path = shipped_folder("weights") / f"{name_or_path}.safetensors"
-    if not path.is_file():
-        known = sorted(p.stem for p in shipped_folder("weights").glob("person-*.safetensors"))
+    known = shipped_detectors()
+    if str(name_or_path) not in known:
         raise WeightsError(
             f"no detector is called {name_or_path!r}: use {', '.join(known)}, a path to a .pt file, or none"
         )
-    return path
+    return known[str(name_or_path)]
 
 
 class _TorchNetwork:

@@ -1,15 +1,17 @@
 """The PyTorch network of a YOLO file, built from ultralytics' modules.
 
 YOLO v8, 11 and 26 that detect, segment or find poses. Of ultralytics only the modules are used: its predictor,
-settings, downloads and telemetry stay out.
+settings, downloads and telemetry stay out, and none of its pickles is unpickled.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +20,10 @@ import PIL.Image
 import torch
 from torch import Tensor, nn
 
-from hrpose_cli.errors import WeightsError
+from hrpose_cli.detection.yolo_plan import check_network, check_plan
+from hrpose_cli.errors import WeightsError, first_line
 from hrpose_cli.files import cache_dir
+from hrpose_cli.models import check_tensors, read_checkpoint, read_module, read_weights_metadata, shipped_detectors
 
 # Functions that ultralytics replaces for the whole process when it is imported.
 _PATCHED_FUNCTIONS = [
@@ -62,23 +66,67 @@ def _anchors_first(rows: Tensor, *_: object) -> Tensor:
 
 
 def read_person_net(path: Path) -> PersonNet:
-    """The network of a YOLO file; WeightsError if it is none or does not detect people."""
-    with _quiet_ultralytics():
-        from ultralytics.nn.modules import Detect
+    """The network of a YOLO file; WeightsError if it is none or does not detect people.
 
-        net, names = (_read_safetensors if path.suffix == ".safetensors" else _read_checkpoint)(path)
-        if not isinstance(net.model[-1], Detect):  # type: ignore[index]
-            raise WeightsError(f"{path} is no detector: name a YOLO v8, 11 or 26 file that detects boxes")
-    person = [i for i, name in names.items() if name == "person"]
-    if not person:
-        raise WeightsError(f"{path} does not detect people: its classes are {', '.join(names.values())[:80]}")
-    return PersonNet(net.float(), person[0]).eval().requires_grad_(False)
+    Nothing of the file is run: the network is built anew from its plan, and takes its tensors.
+    """
+    parts = read_parts(path)
+    return PersonNet(_build_network(path, parts), parts.person).eval().requires_grad_(False)
+
+
+@dataclass(frozen=True)
+class _Parts:
+    """The parts of a YOLO file, checked."""
+
+    plan: dict[str, Any]
+    person: int  # class index
+    tensors: dict[str, Tensor]
+
+
+def read_parts(path: Path) -> _Parts:
+    """The parts of a YOLO file; WeightsError, before anything is built or converted, if it is none."""
+    try:
+        plan, names, tensors = _read_safetensors(path) if path.suffix == ".safetensors" else _read_checkpoint(path)
+        plan, classes = check_plan(plan), _read_names(names)
+    except (ValueError, RecursionError) as error:
+        raise WeightsError(f"{path} is no detector that hrpose can run: {first_line(error)}") from error
+    if "person" not in classes:
+        raise WeightsError(f"{path} does not detect people: its classes are {', '.join(classes)[:80]}")
+    check_tensors(path, tensors)
+    return _Parts(plan, classes.index("person"), tensors)
+
+
+def _build_network(path: Path, parts: _Parts) -> nn.Module:
+    """The network of a plan that was checked, with the tensors of its file."""
+    with _quiet_ultralytics():
+        from ultralytics.nn.tasks import DetectionModel, parse_model
+
+        try:
+            if path not in shipped_detectors().values():  # ours need no proof, which takes a second
+                with torch.device("meta"):
+                    layers = parse_model(deepcopy(parts.plan), 3, verbose=False)[0]
+                check_network(layers, parts.tensors)
+            net: nn.Module = DetectionModel(parts.plan, ch=3, verbose=False)
+            net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in parts.tensors.items()})
+        except Exception as error:  # layers reject wrong arguments in any way
+            raise WeightsError(f"{path} is no detector that hrpose can run: {first_line(error)}") from error
+    return net
+
+
+def _read_names(names: Any) -> list[str]:
+    """The classes of a file in their order."""
+    if isinstance(names, Mapping):
+        names = [names[i] for i in sorted(names, key=int)]
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("it does not name its classes")
+    return names
 
 
 @contextmanager
 def _quiet_ultralytics() -> Iterator[None]:
     """Import ultralytics without its installs, network requests, user settings, thread counts and patches."""
     wanted = {
+        "ULTRALYTICS_SAFE_LOAD": "true",  # its own guard, besides ours: nothing of a plan is evaluated
         "YOLO_AUTOINSTALL": "false",
         "YOLO_OFFLINE": "true",
         "YOLO_VERBOSE": "false",
@@ -100,28 +148,17 @@ def _quiet_ultralytics() -> Iterator[None]:
         cv2.setNumThreads(threads[1])
 
 
-def _read_checkpoint(path: Path) -> tuple[nn.Module, dict[int, str]]:
-    """The network and class names of an ultralytics checkpoint."""
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=False)
-        net = content.get("ema") or content["model"]
-        return net, {int(i): str(name) for i, name in net.names.items()}
-    except Exception as error:  # a pickle can fail in any way
-        raise WeightsError(f"{path} is not a YOLO checkpoint of ultralytics: {error}") from error
+def _read_checkpoint(path: Path) -> tuple[Any, Any, dict[str, Tensor]]:
+    """The plan, class names and tensors of a checkpoint of ultralytics, a pickle of which nothing is run."""
+    attributes, tensors = read_module(read_checkpoint(path))
+    if not tensors:
+        raise WeightsError(f"{path} is no YOLO checkpoint of ultralytics: it holds no model")
+    return attributes.get("yaml"), attributes.get("names"), tensors
 
 
-def _read_safetensors(path: Path) -> tuple[nn.Module, dict[int, str]]:
-    """The network and class names of a file of ours, whose metadata hold the model's YAML."""
-    from safetensors import SafetensorError, safe_open
-    from ultralytics.nn.tasks import DetectionModel
-
-    try:
-        with safe_open(path, framework="pt") as file:
-            facts = file.metadata() or {}
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
-        names = dict(enumerate(json.loads(facts["names"])))
-        net = DetectionModel(json.loads(facts["yaml"]), ch=3, nc=len(names), verbose=False)
-        net.load_state_dict({k: v.float() if v.is_floating_point() else v for k, v in tensors.items()})
-    except (SafetensorError, OSError, KeyError, RuntimeError, ValueError) as error:
-        raise WeightsError(f"{path} is not a detector of hrpose: {error}") from error
-    return net, names
+def _read_safetensors(path: Path) -> tuple[Any, Any, dict[str, Tensor]]:
+    """The plan, class names and tensors of a file of ours, whose metadata hold the plan."""
+    facts, tensors = read_weights_metadata(path), read_checkpoint(path)
+    if not {"names", "yaml"} <= facts.keys():
+        raise WeightsError(f"{path} is no detector of hrpose: its metadata hold no network")
+    return json.loads(facts["yaml"]), json.loads(facts["names"]), tensors

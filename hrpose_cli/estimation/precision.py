@@ -199,14 +199,14 @@ def _try_once(path: Path, spec: ModelSpec, backend: str, device: str, precisions
     def read(content: bytes) -> dict[str, float]:
         return {str(name): float(fraction) for name, fraction in json.loads(content).items()}
 
-    return load_or_make("precision", facts, make, read)
+    note = f"trying whether {spec.name} may run in {' or '.join(precisions)}"
+    return load_or_make("precision", facts, make, read, note=note)
 
 
 def _try_precisions(
     path: Path, spec: ModelSpec, backend: str, device: str, precisions: Sequence[str]
 ) -> dict[str, float]:
     """The fraction of keypoints that stay near in each of `precisions`, up to the first that agrees."""
-    _LOG.info("trying whether %s may run in %s, once", spec.name, " or ".join(precisions))
     build = partial(BACKENDS[backend], spec, path, device)
     images, fractions = _sample_crops(spec), dict[str, float]()
     want, score = _decode_crops(spec, build("fp32"), images)

@@ -1,6 +1,9 @@
 from .checkpoints import CHECKPOINT_KEYS as CHECKPOINT_KEYS
 from .checkpoints import check_keys as check_keys
+from .checkpoints import check_tensors as check_tensors
 from .checkpoints import official_keys as official_keys
+from .checkpoints import read_checkpoint as read_checkpoint
+from .checkpoints import read_module as read_module
 from .checkpoints import read_state_dict as read_state_dict
 from .checkpoints import read_torch_file as read_torch_file
 from .download import recorded_hashes as recorded_hashes
@@ -20,6 +23,7 @@ from .find import load_net as load_net
 from .find import locate_weights as locate_weights
 from .find import read_weights_metadata as read_weights_metadata
 from .find import save_weights as save_weights
+from .find import shipped_detectors as shipped_detectors
 from .find import shipped_models as shipped_models
 from .zoo import MODELS as MODELS
 from .zoo import RECOMMENDED as RECOMMENDED

@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 from hrpose_cli.errors import WeightsError, first_line
 from hrpose_cli.files import atomic_write, cache_dir, shipped_folder
 from hrpose_cli.files import sha256_file as sha256
-from hrpose_cli.models.checkpoints import check_keys, guess_architecture, key_style, official_keys, read_state_dict
+from hrpose_cli.models.checkpoints import (
+    check_keys,
+    guess_architecture,
+    key_style,
+    official_keys,
+    read_checkpoint,
+    read_module,
+    read_state_dict,
+)
 from hrpose_cli.models.exported import EXPORTED_SUFFIXES, read_export_metadata
 from hrpose_cli.models.zoo import MODELS, RECOMMENDED, ModelSpec, spec_from_metadata
 
@@ -28,10 +36,15 @@ def shipped_models() -> dict[str, Path]:
     }
 
 
+def shipped_detectors() -> dict[str, Path]:
+    """The detectors of people that the package ships, by name."""
+    return {p.stem: p for p in sorted(shipped_folder("weights").glob("person-*.safetensors"))}
+
+
 def find_weights(
     name_or_path: str | Path, *, like: str | None = None, download: bool = False, fast: bool = False, bar: Any = False
 ) -> tuple[ModelSpec, Path]:
-    """The spec and the path of `name_or_path`; nothing is fetched unless `download` says so.
+    """The spec and the path of `name_or_path`; nothing is downloaded unless `download` says so.
 
     A path is known by its own metadata, by its name, or is said to be `like` a model. fast: as for
     `default_weights`; bar: as for `download_weights`.
@@ -41,6 +54,8 @@ def find_weights(
         return known_model(name), shipped_models()[name]
     if name in MODELS:
         return MODELS[name], downloaded_file(MODELS[name], download=download, bar=bar)
+    if name in shipped_detectors():
+        raise WeightsError(f"{name} is the detector of people, for --detector: name a pose model (hrpose weights list)")
     own = Path(name)
     if own.suffix or len(own.parts) > 1 or own.is_file():
         return describe_weights(own, like), own
@@ -48,8 +63,8 @@ def find_weights(
 
 
 def locate_weights(name_or_path: str) -> Path:
-    """The path of a model of `hrpose weights list`, or of a file, even one without metadata."""
-    path = Path(name_or_path)
+    """The path of a model or detector of `hrpose weights list`, or of a file, even one without metadata."""
+    path = shipped_detectors().get(name_or_path, Path(name_or_path))
     return path if path.is_file() else find_weights(name_or_path)[1]
 
 
@@ -62,7 +77,7 @@ def default_weights(*, fast: bool = False) -> str:
     specs = [spec for spec in map(known_model, shipped_models()) if spec.skeleton == "coco"]
     if not specs:
         raise WeightsError(
-            "this installation ships no pose model: fetch one with hrpose weights get NAME, or name a file"
+            "this installation ships no pose model: download one with hrpose weights get NAME, or name a file"
         )
     best, *others = sorted(specs, key=lambda spec: -(spec.ap or 0))
     light = [
@@ -84,7 +99,7 @@ def known_model(name: str) -> ModelSpec:
 
 def downloaded_file(spec: ModelSpec, *, download: bool = False, bar: Any = False) -> Path:
     """The path of a row's file in the cache, checked against its recorded hash."""
-    from hrpose_cli.models import download as fetch
+    from hrpose_cli.models import download as downloads
 
     if spec.url is None:
         raise WeightsError(
@@ -92,22 +107,22 @@ def downloaded_file(spec: ModelSpec, *, download: bool = False, bar: Any = False
             f"then use --weights FILE --like {spec.name}"
         )
     if download:
-        return fetch.download_weights(spec.url, sha256_prefix=spec.sha256_prefix, bar=bar)
+        return downloads.download_weights(spec.url, sha256_prefix=spec.sha256_prefix, bar=bar)
     path = cache_dir() / spec.file
     if not path.is_file():
-        raise WeightsError(f"{spec.name} is not here: fetch it with hrpose weights get {spec.name}")
-    fetch.verify_download(path)
+        raise WeightsError(f"{spec.name} is not here: download it with hrpose weights get {spec.name}")
+    downloads.verify_download(path)
     return path
 
 
 def better_model(spec: ModelSpec) -> str | None:
-    """The row to fetch first for the same skeleton as an embedded model's."""
+    """The row to download first for the same skeleton as an embedded model's."""
     return RECOMMENDED.get(spec.skeleton) if spec.name in shipped_models() else None
 
 
 def _similar_names(name: str) -> str:
     """The known names that are most similar to `name`."""
-    names = [*shipped_models(), *MODELS]
+    names = [*shipped_models(), *shipped_detectors(), *MODELS]
     return ", ".join(difflib.get_close_matches(name, names, 3, 0.5) or names[:6])
 
 
@@ -124,13 +139,16 @@ def describe_weights(path: Path, like: str | None = None) -> ModelSpec:
         raise WeightsError(f"{path} is TorchScript, which hrpose does not run: export its weights to ONNX or OpenVINO")
     if like is not None:
         # What is known of the other file's making and merit is not known of this one.
-        return replace(known_model(like), name=path.stem, file=path.name, licence="", data="", ap=None, url=None)
+        spec = replace(known_model(like), name=path.stem, file=path.name, licence="", data="", ap=None, url=None)
+        if path.suffix not in EXPORTED_SUFFIXES:
+            load_net(spec, path)  # what does not fit is said now, and not after minutes of conversion
+        return spec
     facts = read_weights_metadata(path)
     if "architecture" in facts:
         try:
             return spec_from_metadata(path, facts)
-        except (KeyError, TypeError, ValueError) as error:
-            raise WeightsError(f"{path} has incomplete metadata: {error!r}") from error
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise WeightsError(f"{path} has wrong or incomplete metadata: {_describe_fault(error)}") from error
     for row in MODELS.values():
         if row.file == path.name:
             _check_published(path, row)
@@ -143,13 +161,17 @@ def describe_weights(path: Path, like: str | None = None) -> ModelSpec:
     )
 
 
+def _describe_fault(error: Exception) -> str:
+    return f"it does not say its {error.args[0]}" if isinstance(error, KeyError) else first_line(error)
+
+
 def _check_published(path: Path, row: ModelSpec) -> None:
     """Raise unless a file that is called like a published one begins its hash like it."""
     prefix = row.sha256_prefix
     if prefix and not sha256(path).startswith(prefix):
         raise WeightsError(
             f"{path} is not the published file of this name, whose hash begins {prefix}: "
-            f"fetch it again, or if it is your own use --like {row.name}"
+            f"download it again, or if it is your own use --like {row.name}"
         )
 
 
@@ -167,16 +189,20 @@ def read_weights_metadata(path: Path) -> dict[str, str]:
 
 
 def inspect_weights(path: Path) -> dict[str, Any]:
-    """Facts about a file of weights, from its tensors and its metadata."""
+    """Facts about a file of weights or a detector, from its tensors and its metadata."""
+    facts = {"file": str(path), "sha256": sha256(path), "MB": f"{path.stat().st_size / 1e6:.1f}"}
     if path.suffix in EXPORTED_SUFFIXES:
-        return {"file": str(path), "sha256": sha256(path), **read_weights_metadata(path)}
-    state = read_state_dict(path)
+        said = read_weights_metadata(path)
+        return facts | (said or {"metadata": "none: hrpose export did not write it"})
+    content = read_checkpoint(path)
+    attributes, pickled = read_module(content)
+    state = pickled or read_state_dict(path)
     plain = official_keys(state)
     row = next((row.name for row in MODELS.values() if row.file == path.name), None)
     return {
-        "file": str(path),
-        "sha256": sha256(path),
-        "keys": key_style(state),
+        **facts,
+        "keys": "a pickled network" if pickled else key_style(state),
+        **({"classes": attributes["names"]} if "names" in attributes else {}),
         "tensors": len(state),
         "parameters": sum(v.numel() for k, v in plain.items() if "running_" not in k and "num_batches" not in k),
         **guess_architecture(plain),
@@ -212,18 +238,27 @@ def _smallest_dtype(values: Tensor) -> Tensor:
 
 
 def load_net(spec: ModelSpec, path: Path) -> nn.Module:
-    """The net of `spec` with the weights of `path`, in float32 and evaluation mode."""
+    """The net of `spec` with the weights of `path`, in float32 and evaluation mode.
+
+    It is described first and takes memory only for tensors that the file holds.
+    """
+    import torch
+
     from hrpose_cli.nets import build_net
 
     if path.suffix in EXPORTED_SUFFIXES:
         raise WeightsError(f"{path} is an exported net, which can run but holds no weights: name what it was made of")
     try:
-        net = build_net(spec.architecture, spec.net)
-    except (KeyError, TypeError) as error:
-        raise WeightsError(f"{path} is for a net that this version does not know: {spec.architecture}") from error
+        with torch.device("meta"):
+            net = build_net(spec.architecture, spec.net)
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        said = f"{spec.architecture}: {first_line(error)}"
+        raise WeightsError(f"{path} is for a net that this version does not know: {said}") from error
     want = net.state_dict()
-    state = {k: v.float() if v.is_floating_point() else v for k, v in official_keys(read_state_dict(path)).items()}
+    state = official_keys(read_state_dict(path))
     check_keys(path, want, state)
-    # What is still missing are batch counters, which evaluation does not use: take the new net's.
-    net.load_state_dict({**want, **state}, strict=True)
+    # Copied: the file may change while the net runs. What is missing are batch counters, which evaluation does not use.
+    own = {k: torch.zeros_like(v, device="cpu") for k, v in want.items() if k not in state}
+    own |= {k: v.to(want[k].dtype, copy=True, memory_format=torch.contiguous_format) for k, v in state.items()}
+    net.load_state_dict(own, strict=True, assign=True)
     return net.eval()

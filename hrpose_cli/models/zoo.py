@@ -28,6 +28,7 @@ _HIGHER = "https://github.com/HRNet/HigherHRNet-Human-Pose-Estimation"
 _Size = tuple[int, int]
 _SMALL, _LARGE, _SQUARE, _TINY = (192, 256), (288, 384), (256, 256), (96, 128)
 _WHOLE = (512, 512)  # of whole images, whose short side becomes that of the input size
+_TESTED_ON = {"coco": "COCO val2017", "mpii": "MPII val", "crowdpose": "CrowdPose test"}  # by the authors of the files
 RESNET_BLOCKS = {50: [3, 4, 6, 3], 101: [3, 4, 23, 3], 152: [3, 8, 36, 3]}  # depth: blocks of each layer
 
 
@@ -70,6 +71,16 @@ class ModelSpec:
         """Top-down (boxes first) or bottom-up (all keypoints of the image at once)."""
         return "bottom-up" if self.architecture == "higher_hrnet" else "top-down"
 
+    @property
+    def ap_on(self) -> str:
+        """What `ap` was measured on."""
+        if not self.url and not self.source:  # ours: the files of others have a place
+            return "coco_dev (weights/MODEL_CARD.md): AP in ground-truth boxes with flip test"
+        if self.method == "bottom-up":
+            return f"{_TESTED_ON[self.skeleton]}: AP of all people at once with flip test"
+        measure = "PCKh@0.5" if self.skeleton == "mpii" else "AP in detected boxes"
+        return f"{_TESTED_ON[self.skeleton]}: {measure} with flip test"
+
     def metadata(self) -> dict[str, str]:
         """The strings that a safetensors file of ours carries."""
         return {
@@ -93,11 +104,30 @@ def spec_from_metadata(path: Path, facts: Mapping[str, str]) -> ModelSpec:
         data=facts.get("data", ""), padding=float(facts.get("padding", PADDING)),
         ap=float(measured) if measured else None, file=path.name,
     )  # fmt: skip
-    if spec.geometry not in GEOMETRIES or spec.color not in {"rgb", "bgr"} or not 1 <= spec.padding <= 2:
-        raise ValueError(f"geometry {spec.geometry!r}, color {spec.color!r}, padding {spec.padding}")
+    _check_spec(spec)
+    return spec
+
+
+_DECODES = ("argmax", "quarter", "dark", "udp")  # rows of estimation.DECODERS, which needs torch
+
+
+def _check_spec(spec: ModelSpec) -> None:
+    """Raise ValueError unless all values of a spec, which may come from anywhere, can be used."""
+    wrong = {
+        "input": any(side % 32 or not 32 <= side <= 2048 for side in spec.input_size),
+        "geometry": spec.geometry not in GEOMETRIES,
+        "decode": spec.decode not in _DECODES,
+        "color": spec.color not in {"rgb", "bgr"},
+        "padding": not 1 <= spec.padding <= 2,
+        "sigma": not 0.1 <= spec.sigma <= 20,
+        "kernel": spec.kernel % 2 == 0 or not 1 <= spec.kernel <= 99,
+        "ap_coco_dev_gt_flip_dark": not 0 <= (spec.ap or 0) <= 1,
+        "skeleton": spec.skeleton not in SKELETONS,
+    }
+    for key in (key for key, is_wrong in wrong.items() if is_wrong):
+        raise ValueError(f"{key} is {spec.metadata().get(key, spec.ap)}")
     if spec.net.get("joints", 17) != len(SKELETONS[spec.skeleton]):
         raise ValueError(f"{spec.net.get('joints', 17)} joints for the skeleton {spec.skeleton}")
-    return spec
 
 
 def _published(name: str, net: dict[str, Any], size: _Size, url: str, ap: float | None) -> ModelSpec:
@@ -271,7 +301,7 @@ def _darkpose_rows() -> Iterator[ModelSpec]:
 
 _ROWS = (*_mmpose_rows(), *_resnet_rows(), *_bottom_up_rows(), *_official_rows(), *_darkpose_rows())
 MODELS: dict[str, ModelSpec] = {row.name: row for row in _ROWS}
-# The best of those that a laptop runs: by skeleton, what to fetch first.
+# The best of those that a laptop runs: by skeleton, what to download first.
 RECOMMENDED = {
     "coco": "hrnet-w32-256x192-udp",
     "mpii": "hrnet-w32-mpii-256x256-dark",

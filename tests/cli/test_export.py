@@ -6,7 +6,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from hrpose_cli.cli.main import app
@@ -49,7 +52,8 @@ def test_export_prints_how_far_the_net_differs_and_the_net_runs(weights_file: Pa
     assert "tiny.xml: by openvino fp32 against torch fp32" in result.stderr
     assert "8 synthetic crops: heatmaps differ by at most" in result.stderr
     assert "1 crops: heatmaps differ by at most" in result.stderr
-    assert "AP " in result.stderr
+    assert "pixels of the crop" in result.stderr
+    assert ", without flip test, in ground-truth boxes" in result.stderr
     assert "precision" in run("weights", "info", "tiny.xml").output
     found = run(
         "image",
@@ -90,6 +94,7 @@ def test_export_prints_wrong_usage_as_one_line(weights_file: Path) -> None:
     assert "must end in .onnx" in wrong_usage(run(*export, "--out", "net.xml"))
     assert "use --format onnx or openvino" in wrong_usage(run("export", weights_file, "--format", "torchscript"))
     assert "no weights" in clean_failure(run("export", "none.pth", "--format", "onnx"))
+    assert "the detector of people" in clean_failure(run("export", "person-yolo11n", "--format", "onnx"))
 
 
 def test_export_precision_int8_needs_calibrate(weights_file: Path, people: Path, photo: Path) -> None:
@@ -118,3 +123,33 @@ def test_backend_openvino_notes_its_conversion_once(weights_file: Path, photo: P
     assert ("kept for next time" in first) == (not quiet)
     assert "kept for next time" not in second
     assert "trying whether" not in second
+
+
+def test_weights_that_are_not_like_the_model_fail_before_any_conversion(weights_file: Path, photo: Path) -> None:
+    options = ["--weights", weights_file, "--like", "lite-hrnet-256x192", "--detector", "none", "--device", "cpu"]
+    result = run("image", photo, *options)
+    assert "tiny.safetensors holds an HRNet, not" in clean_failure(result)
+    assert "converting" not in result.stderr
+    assert "trying" not in result.stderr
+
+
+def test_a_file_that_is_no_detector_fails_before_any_conversion(weights_file: Path, photo: Path) -> None:
+    result = run("image", photo, "--detector", weights_file, "--device", "cpu")
+    assert "no detector of hrpose" in clean_failure(result)
+    assert "converting" not in result.stderr
+
+
+@pytest.mark.parametrize("backend", ["torch", "openvino", "onnx"])
+def test_weights_with_a_value_that_is_no_number_are_an_error_on_every_backend(
+    weights_file: Path, photo: Path, tmp_path: Path, backend: str
+) -> None:
+    pytest.importorskip({"onnx": "onnxruntime"}.get(backend, backend))
+    tensors = load_file(weights_file)
+    tensors["stage3.0.branches.1.0.conv1.weight"] = torch.full_like(
+        tensors["stage3.0.branches.1.0.conv1.weight"], np.inf
+    )
+    with safe_open(weights_file, framework="np") as file:
+        save_file(tensors, tmp_path / "broken.safetensors", metadata=file.metadata())
+    options = ["--detector", "none", "--device", "cpu", "--backend", backend, "--precision", "fp32"]
+    result = run("image", photo, "--weights", "broken.safetensors", *options)
+    assert "broken.safetensors holds NaN or infinity in stage3.0.branches.1.0.conv1.weight" in clean_failure(result)

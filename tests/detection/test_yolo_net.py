@@ -14,9 +14,9 @@ from hrpose_cli.errors import WeightsError
 
 def test_read_person_net_reads_a_users_checkpoint(tmp_path: Path) -> None:
     net = read_person_net(find_detector_file("person-yolo11n")).net
-    net.names = {0: "cat", 1: "person"}
+    net.names = {0: "person"}
     torch.save({"model": net.half()}, tmp_path / "own.pt")
-    assert read_person_net(tmp_path / "own.pt").person == 1
+    assert read_person_net(tmp_path / "own.pt").person == 0
     net.names = {0: "cat"}
     torch.save({"model": net}, tmp_path / "cats.pt")
     with pytest.raises(WeightsError, match="does not detect people: its classes are cat"):

@@ -3,6 +3,7 @@
 from collections import defaultdict
 
 import numpy as np
+import torch
 from torch import Tensor
 
 STYLES = {
@@ -19,6 +20,24 @@ STYLES = {
         "state_dict": prefixed(s, "head."),
         "perf": np.float64(0.7),
     },
+}
+
+# What programs put around a state dict: dictionaries, and words before each key.
+WRAPPERS = {
+    **{
+        name: (lambda s, name=name: {name: s, "epoch": 3})
+        for name in ("model", "model_state_dict", "net", "state_dict")
+    },
+    "compiled": lambda s: {f"_orig_mod.{k}": v for k, v in s.items()},
+    "Lightning": lambda s: {"state_dict": {f"model.{k}": v for k, v in s.items()}, "loops": {}, "hparams": {"lr": 0.1}},
+    "DataParallel": lambda s: {f"module.{k}": v for k, v in s.items()},
+    "AveragedModel": lambda s: {f"module.{k}": v for k, v in s.items()} | {"n_averaged": torch.tensor(3)},
+    "EMA keys": lambda s: {f"ema_{k}": v for k, v in s.items()},
+    "EMA model": lambda s: {f"ema_model.{k}": v for k, v in s.items()},
+    "own name": lambda s: {f"pose_net.{k}": v for k, v in s.items()},
+    "loss beside": lambda s: {f"model.{k}": v for k, v in s.items()} | {"loss.weight": torch.ones(3)},
+    "optimizer beside": lambda s: {"model": s, "optimizer": {"state": {0: {"exp_avg": torch.ones(3)}}, "lr": 0.1}},
+    "moments beside": lambda s: {"model": s, "moments": {k: {"exp_avg": v, "exp_avg_sq": v} for k, v in s.items()}},
 }
 
 

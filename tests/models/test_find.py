@@ -96,8 +96,21 @@ def test_load_net_refuses_an_unknown_net(net: HRNet, tmp_path: Path) -> None:
 
 def test_find_weights_refuses_incomplete_metadata(net: HRNet, tmp_path: Path) -> None:
     find.save_weights(net, spec(), tmp_path / "net.safetensors", geometry="flat")
-    with pytest.raises(WeightsError, match=r"incomplete metadata.*flat"):
+    with pytest.raises(WeightsError, match=r"incomplete metadata: geometry is flat"):
         find.find_weights(str(tmp_path / "net.safetensors"))
+
+
+@pytest.mark.parametrize("integers", [{"width": 2000}, {"modules": [9, 9, 9]}, {"joints": 1000}, {"width": 10**12}])
+def test_load_net_takes_no_memory_for_a_net_that_is_not_in_the_file(
+    net: HRNet, tmp_path: Path, integers: dict[str, Any]
+) -> None:
+    resource = pytest.importorskip("resource")
+    find.save_weights(net, spec(), tmp_path / "net.safetensors")
+    giant = replace(spec(), net=dict(spec().net) | integers)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with pytest.raises(WeightsError, match=r"net\.safetensors (does not fit this net|is for a net that)"):
+        find.load_net(giant, tmp_path / "net.safetensors")
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000  # KB
 
 
 @pytest.mark.parametrize("name", ["net.pth", "net.safetensors"])
@@ -109,18 +122,23 @@ def test_load_net_refuses_a_damaged_file(tmp_path: Path, name: str, content: byt
     assert len(str(caught.value).splitlines()) == 1
 
 
-def test_find_weights_knows_a_file_by_its_name_or_by_like(tmp_path: Path) -> None:
+def test_find_weights_knows_a_file_by_its_name_or_by_like(
+    net: HRNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     official = tmp_path / "pose_hrnet_w48_384x288.pth"
     other = tmp_path / "mine.pth"
     official.touch()
-    torch.save({"conv1.weight": torch.zeros(1)}, other)
+    dark = "official-dark-hrnet-w32-128x96"
+    monkeypatch.setitem(zoo.MODELS, dark, replace(zoo.MODELS[dark], net=spec().net))
+    torch.save(net.state_dict(), other)
     assert find.find_weights(str(official))[0].name == "official-hrnet-w48-384x288"
     with pytest.raises(WeightsError, match="--like NAME"):
         find.find_weights(str(other))
-    like = find.find_weights(str(other), like="official-dark-hrnet-w32-128x96")[0]
+    like = find.find_weights(str(other), like=dark)[0]
     assert (like.name, like.geometry, like.kernel, like.flip_shift) == ("mine", "dark", 3, False)
     assert (like.ap, like.licence, like.url) == (None, "", None)  # of the other file, not of this one
-    assert find.find_weights(str(other), like=find.default_weights())[0].name == "mine"
+    with pytest.raises(WeightsError, match=r"mine\.pth holds an HRNet"):
+        find.find_weights(str(other), like=find.default_weights())
     with pytest.raises(WeightsError, match="no weights are called 'hrnet'"):
         find.find_weights(str(other), like="hrnet")
 
@@ -130,17 +148,18 @@ def test_find_weights_checks_the_hash_of_a_published_name(tmp_path: Path) -> Non
     (tmp_path / row.file).write_bytes(b"truncated")
     with pytest.raises(WeightsError, match="whose hash begins 81c58e40"):
         find.find_weights(str(tmp_path / row.file))
-    assert find.find_weights(str(tmp_path / row.file), like=row.name)[0].input_size == row.input_size
+    with pytest.raises(WeightsError, match="is damaged or not a file of weights"):  # the name does not matter
+        find.find_weights(str(tmp_path / row.file), like=row.name)
 
 
 def test_find_weights_checks_a_downloaded_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HRPOSE_CACHE", str(tmp_path))
     row = zoo.MODELS["hrnet-w32-256x192"]
-    (tmp_path / row.file).write_bytes(b"as fetched")
+    (tmp_path / row.file).write_bytes(b"as downloaded")
     download._record_hash(row.file, sha256_file(tmp_path / row.file))
     assert find.find_weights(row.name) == (row, tmp_path / row.file)
     (tmp_path / row.file).write_bytes(b"changed")
-    with pytest.raises(WeightsError, match="not the file that was fetched"):
+    with pytest.raises(WeightsError, match="not the file that was downloaded"):
         find.find_weights(row.name)
 
 

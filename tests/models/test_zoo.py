@@ -4,9 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
-from hrpose_cli.models.zoo import MODELS, RECOMMENDED, ModelSpec, spec_from_metadata
+from hrpose_cli.errors import WeightsError
+from hrpose_cli.estimation.heatmaps import DECODERS
+from hrpose_cli.models.find import describe_weights
+from hrpose_cli.models.zoo import _DECODES, MODELS, RECOMMENDED, ModelSpec, spec_from_metadata
 from hrpose_cli.skeletons import SKELETONS
 
 
@@ -83,12 +88,27 @@ def test_spec_from_metadata_brings_a_spec_back(name: str) -> None:
         {"color": "grey"},
         {"skeleton": "horse"},
         {"skeleton": "mpii"},
+        *({"input": size} for size in ("0x0", "-256x-192", "256x0", "250x190", "65536x65536", "256", "256x192x3")),
+        *({"decode": name} for name in ("", "DARK", "__import__", "eval")),
+        *({"kernel": size} for size in ("0", "-11", "10", "11.5", "1000001", "", "9" * 5000)),
+        *({"sigma": size} for size in ("nan", "inf", "0", "-2", "1e9", "")),
+        *({"padding": factor} for factor in ("nan", "inf", "0", "3")),
+        *({"ap_coco_dev_gt_flip_dark": score} for score in ("nan", "inf", "-1", "68")),
+        {"net": '{"joints": 1e3}'},
+        {"net": "[" * 100_000},
     ],
-    ids=str,
+    ids=lambda wrong: str(wrong)[:40],
 )
-def test_spec_from_metadata_refuses_wrong_metadata(wrong: dict[str, str]) -> None:
-    with pytest.raises((KeyError, TypeError, ValueError)):
-        spec_from_metadata(Path("net.safetensors"), MODELS["hrnet-w32-256x192"].metadata() | wrong)
+def test_describe_weights_refuses_wrong_metadata_in_one_line(tmp_path: Path, wrong: dict[str, str]) -> None:
+    path = tmp_path / "net.safetensors"
+    save_file({"a": np.zeros(1)}, path, metadata=MODELS["hrnet-w32-256x192"].metadata() | wrong)
+    with pytest.raises(WeightsError, match=r"net\.safetensors has wrong or incomplete metadata: .+") as caught:
+        describe_weights(path)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_spec_from_metadata_knows_every_decoder() -> None:
+    assert set(DECODERS) == set(_DECODES)
 
 
 def test_shipped_models_and_default_weights_need_no_torch() -> None:

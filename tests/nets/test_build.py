@@ -1,5 +1,8 @@
 """Nets built from an architecture and its integers."""
 
+from typing import Any
+
+import pytest
 import torch
 
 from hrpose_cli.models.zoo import MODELS
@@ -19,3 +22,27 @@ def test_build_net_builds_the_hourglass_models() -> None:
             row = MODELS[f"official-dark-hourglass-{stacks}-128x96"]
             assert parameter_count(build_net(row.architecture, row.net)) == count
             assert (row.color, row.geometry, row.kernel) == ("bgr", "dark", 11)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "integers"),
+    [
+        ("hrnet", {"width": 10**9}),
+        ("hrnet", {"width": 0}),
+        ("hrnet", {"width": -32}),
+        ("hrnet", {"width": "32"}),
+        ("hrnet", {"width": 32.5}),
+        ("hrnet", {"width": True}),
+        ("hrnet", {"modules": [1000, 1000, 1000]}),
+        ("hrnet", {"modules": [1]}),
+        ("hrnet", {"modules": [100, 100, 100], "blocks": 100}),
+        ("lite_hrnet", {"modules": [100_000]}),
+        ("lite_hrnet", {"blocks": [[1]]}),
+        ("simple_baseline", {"blocks": [2000, 2000, 2000, 2000]}),
+        ("hourglass", {"stacks": 100, "depth": 100}),
+        ("higher_hrnet", {"refine": 2000}),
+    ],
+)
+def test_build_net_refuses_integers_of_no_net(architecture: str, integers: dict[str, Any]) -> None:
+    with torch.device("meta"), pytest.raises((ValueError, IndexError)):
+        build_net(architecture, integers)
