@@ -15,5 +15,8 @@ def train(job: TrainJob, recipe: Recipe, quiet: Quiet = False) -> None:
 
     report = Report(quiet=quiet or is_other_process())
     for row in run(job, recipe):
-        numbers = [f"{key} {value:.4f}" if key == "AP" else f"{key} {value:.5g}" for key, value in row.items()]
-        report.console.print("  ".join(numbers))
+        report.console.print("  ".join(f"{key} {_format_number(key, value)}" for key, value in row.items()))
+
+
+def _format_number(key: str, value: float) -> str:
+    return f"{value:.{6 if key == 'loss' else 4}f}" if isinstance(value, float) else str(value)

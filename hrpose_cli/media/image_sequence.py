@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 from hrpose_cli.errors import InputError, MediaError
 from hrpose_cli.media.clip import WHOLE_CLIP, Clip, ClipSource, Trim, VideoFrame, is_in_trim
@@ -46,7 +47,7 @@ class ImageSequence(ClipSource):
     def __iter__(self) -> Iterator[VideoFrame]:
         width, height = self.clip.size
         for pts, (index, path) in enumerate(self._kept):
-            image = _read_frame(path)
+            image = _read_frame(path, on_note=lambda _: None)  # what the first frame said holds for all
             if image.shape[:2] != (height, width):
                 got = f"{image.shape[1]}x{image.shape[0]}"
                 raise MediaError(f"{path} is {got}, but the first image {width}x{height}: frames need one size")
@@ -66,9 +67,9 @@ def _list_frames(what: str) -> tuple[list[str], list[str]]:
     return names, beyond
 
 
-def _read_frame(path: Path) -> Image:
+def _read_frame(path: Path, **options: Any) -> Image:
     try:
-        return read_image(path)
+        return read_image(path, **options)
     except InputError as error:
         raise MediaError(str(error)) from error
 

@@ -7,19 +7,24 @@ from __future__ import annotations
 
 import glob
 import io
+import logging
+import math
 import re
 import threading
 import warnings
+import zlib
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import PIL.Image
+import PIL.ImageFile
 from PIL import ImageOps, UnidentifiedImageError
 
 from hrpose_cli.errors import InputError
 from hrpose_cli.files import atomic_write, check_memory
+from hrpose_cli.media.rgb import describe_tone, to_rgb
 from hrpose_cli.poses import Image
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif"}
@@ -50,17 +55,29 @@ _UNREADABLE_SUFFIXES = (
 )
 _OPAQUE_SUFFIXES = {".jpg", ".jpeg"}
 STDIN = "-"
-_MOST_PIXELS = 1 << 29  # 1.6 GB as RGB (23,000 x 23,000): a header that claims more is taken for an attack
-_BYTES_PER_PIXEL = 10  # while an image is read: as it is stored, and as RGB
-_OPEN_LOCK = threading.Lock()
+# Pillow's readers that may be used. Others run programs or open other files, as EPS does in a file of any suffix.
+_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "JPEG2000", "PPM", "TGA")
+_KINDS = "JPEG, PNG, WebP, GIF, BMP, TIFF, AVIF, JPEG 2000, PPM, TGA"
+_HEADS = {b"II*": "TIFF", b"MM\0*": "TIFF", b"\xff\xd8": "JPEG", b"\x89PNG": "PNG", b"GIF8": "GIF"}
+_MOST_PIXELS = 200_000_000  # the largest sensors of phones
+_MOST_MEMORY = 2_200_000_000  # bytes while an image is read; with the nets it is 3 GB
+_MOST_BYTES = 1 << 30  # of a file that is read from a pipe, or tried again
+# Bytes per pixel that decoders take besides the image (measured); a progressive JPEG keeps its coefficients.
+_DECODER_BYTES = {"WEBP": 13, "JPEG2000": 13, "AVIF": 9}
+_PROGRESSIVE_BYTES = 6
+_COUNTED_FORMATS = {"TIFF", "GIF"}  # whose pages have to be walked through
+_LARGE_LOCK = threading.Lock()
+_END_OF_JPEG = b"\xff\xd9"
+_LOG = logging.getLogger(__name__)
 
 
-def read_image(source: Path | bytes, *, name: str | None = None) -> Image:
+def read_image(source: Path | bytes, *, name: str | None = None, on_note: Callable[[str], None] = _LOG.info) -> Image:
     """(H, W, 3) uint8 RGB of a file or of its bytes, turned upright by its EXIF orientation.
 
-    Grey, CMYK, palette and 16-bit images become RGB. What is transparent becomes white, as every
-    browser and viewer shows it (the colour stored there is often chance). The first frame of an
-    animation is read. Raises InputError, which calls the image `name`.
+    Grey, CMYK and palette images become RGB, and more than 8 bits are scaled to 8. What is transparent
+    becomes white, as every browser and viewer shows it (the colour stored there is often chance). The
+    first page or frame is read. What the user may not expect goes to `on_note`. Raises InputError,
+    which calls the image `name`.
     """
     title = name or str(source if isinstance(source, Path) else "the image")
     if isinstance(source, Path) and source.is_dir():
@@ -68,10 +85,8 @@ def read_image(source: Path | bytes, *, name: str | None = None) -> Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata, which does not matter here
-            with _open_image(source) as image:
-                _check_size(image, title)
-                image.load()
-                return _to_rgb(_turn_upright(image))
+            source = _read_pipe(source)
+            image, notes = _decode_any_end(source, title)
     except InputError:
         raise
     except FileNotFoundError as error:
@@ -79,53 +94,123 @@ def read_image(source: Path | bytes, *, name: str | None = None) -> Image:
     except PermissionError as error:
         raise InputError(f"{title}: you may not read it") from error
     except UnidentifiedImageError as error:
-        empty = not (source if isinstance(source, bytes) else source.stat().st_size)
-        raise InputError(f"{title} {'is an empty file' if empty else _describe_unknown(title)}") from error
+        head = source[:4] if isinstance(source, bytes) else _read_head(source)
+        raise InputError(f"{title} {_describe_unknown(title, head)}") from error
+    except MemoryError as error:
+        raise InputError(f"{title} takes more memory than there is") from error
     except Exception as error:  # Pillow's readers raise whatever they stumble over in a damaged file
         raise InputError(f"{title} is damaged: {error}") from error
+    for note in filter(None, [*notes, describe_tone(image)]):
+        on_note(f"note: {title}: {note}")
+    return image
 
 
-def _describe_unknown(title: str) -> str:
-    """Describe a file whose content no reader knows."""
+def _read_head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(4)
+
+
+def _describe_unknown(title: str, head: bytes) -> str:
+    """Describe a file whose content no reader knows; head: its first four bytes."""
     suffix = Path(title).suffix.lower()
+    if not head:
+        return "is an empty file"
     if suffix in _UNREADABLE_SUFFIXES:
         return f"is {suffix[1:].upper()}, which cannot be read: save it as JPEG or PNG"
-    return "is not an image, or of a kind that cannot be read"
+    if kind := next((kind for start, kind in _HEADS.items() if head.startswith(start)), ""):
+        return f"is damaged, or of a kind of {kind} that cannot be read"
+    return f"is not an image, or of a kind that cannot be read (these can: {_KINDS})"
 
 
-def _open_image(source: Path | bytes) -> PIL.Image.Image:
-    """Only the header is read. Pillow's own limit, 13,000 x 13,000, is below what cameras stitch."""
-    with _OPEN_LOCK:
-        limit, PIL.Image.MAX_IMAGE_PIXELS = PIL.Image.MAX_IMAGE_PIXELS, None
-        try:
-            return PIL.Image.open(source if isinstance(source, Path) else io.BytesIO(source))
-        finally:
-            PIL.Image.MAX_IMAGE_PIXELS = limit
+def _read_pipe(source: Path | bytes) -> Path | bytes:
+    """The bytes of a pipe or device, which can be read only once; else `source`."""
+    if isinstance(source, bytes) or source.is_file() or not source.exists():
+        return source
+    with source.open("rb") as file:
+        return file.read(_MOST_BYTES)
 
 
-def _check_size(image: PIL.Image.Image, title: str) -> None:
-    if image.width * image.height > _MOST_PIXELS:
-        raise InputError(f"{title} claims {image.width}x{image.height} pixels: too large to be read")
-    check_memory(image.width * image.height * _BYTES_PER_PIXEL, title)
-
-
-def _turn_upright(image: PIL.Image.Image) -> PIL.Image.Image:
+def _decode_any_end(source: Path | bytes, title: str) -> tuple[Image, list[str]]:
+    """Decode, also if the end of the file is missing but no pixel is: then all ends give the same image."""
     try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # damaged EXIF says nothing, and the pixels are there
-        return image
+        return _decode_any_size(source, title)
+    except (InputError, FileNotFoundError, PermissionError, MemoryError):
+        raise
+    except Exception:
+        if isinstance(source, Path) and source.stat().st_size > _MOST_BYTES:
+            raise
+        data = source if isinstance(source, bytes) else source.read_bytes()
+        stuffing = b"\0" * data.endswith(b"\xff")  # or the FF and the next byte would be a marker
+        hashes = set[int]()
+        with suppress(Exception):
+            for end in (b"", stuffing + b"\x55" * 30, stuffing + b"\xaa" * 30):  # two: one may say "end of block"
+                image, notes = _decode_any_size(data + end + _END_OF_JPEG + bytes(30), title)
+                hashes.add(zlib.crc32(image.data))
+            if len(hashes) == 1:
+                return image, [*notes, "the end of the file is missing, but no part of the image"]
+        raise
 
 
-def _to_rgb(image: PIL.Image.Image) -> Image:
-    """(H, W, 3) of a Pillow image of any mode."""
-    if image.mode.startswith("I") or image.mode == "F":  # Pillow would clip these, not scale them
-        white = 65535 if image.mode != "F" else 1.0  # floats go from 0 to 1, whole numbers to 16 bits
-        grey = np.asarray(image).astype(np.float64) * (255 / white)
-        return np.repeat(np.clip(np.rint(grey), 0, 255).astype(np.uint8)[..., None], 3, axis=2)
-    if image.has_transparency_data:
-        clear = image.convert("RGBA")
-        image = PIL.Image.alpha_composite(PIL.Image.new("RGBA", clear.size, "white"), clear)
-    return np.array(image.convert("RGB"))
+def _decode_any_size(source: Path | bytes, title: str) -> tuple[Image, list[str]]:
+    """Decode, one at a time if an image is beyond Pillow's limit of 179 million pixels, which is global."""
+    try:
+        return _decode(source, title)
+    except PIL.Image.DecompressionBombError:
+        with _LARGE_LOCK:
+            limit, PIL.Image.MAX_IMAGE_PIXELS = PIL.Image.MAX_IMAGE_PIXELS, _MOST_PIXELS // 2  # it allows twice as many
+            try:
+                return _decode(source, title)
+            except PIL.Image.DecompressionBombError as error:
+                pixels = int(re.findall(r"\d+", str(error))[0])
+                raise InputError(f"{title} {_describe_excess(pixels, _MOST_PIXELS)}") from error
+            finally:
+                PIL.Image.MAX_IMAGE_PIXELS = limit
+
+
+def _decode(source: Path | bytes, title: str) -> tuple[Image, list[str]]:
+    """The upright image, and notes on what is not in it or was chosen."""
+    with _open_image(source) as image:
+        _check_size(image, title)
+        image.load()
+        with suppress(Exception):  # damaged EXIF says nothing, and the pixels are there
+            ImageOps.exif_transpose(image, in_place=True)
+        rgb, note = to_rgb(image)
+        pages = 0 if image.format in _COUNTED_FORMATS else getattr(image, "n_frames", 1)
+    pages = pages or _count_pages(source)
+    return rgb, [note, f"the first of its {pages} images is read" if pages > 1 else ""]
+
+
+def _check_size(image: PIL.ImageFile.ImageFile, title: str) -> None:
+    """Raise InputError for an image that would take too much memory, or that claims more pixels than it has."""
+    stored = 1 if image.mode in {"1", "L", "P"} else 4
+    decoder = _DECODER_BYTES.get(image.format or "", _PROGRESSIVE_BYTES * ("progressive" in image.info))
+    per_pixel = stored + 4 + decoder  # the second image is the one that is turned, or the array
+    pixels, most = image.width * image.height, min(_MOST_PIXELS, _MOST_MEMORY // per_pixel)
+    if pixels > most:
+        raise InputError(f"{title} {_describe_excess(pixels, most)}")
+    check_memory(pixels * per_pixel, title)
+    parts = [part[1] for part in image.tile if part[1]] if image.format == "TIFF" else []  # (x1, y1, x2, y2) each
+    if parts and max(part[2] for part in parts) * max(part[3] for part in parts) < pixels:
+        raise InputError(f"{title} is damaged: rows are missing")
+
+
+def _open_image(source: Path | bytes) -> PIL.ImageFile.ImageFile:
+    """Read the header only."""
+    PIL.Image.init()
+    formats = [name for name in _FORMATS if name in PIL.Image.OPEN]  # some need libraries that Pillow may lack
+    return PIL.Image.open(source if isinstance(source, Path) else io.BytesIO(source), formats=formats)
+
+
+def _count_pages(source: Path | bytes) -> int:
+    """Count the pages of TIFF or the frames of GIF, for which Pillow leaves the first; 1 if that fails."""
+    with suppress(Exception), _open_image(source) as image:
+        return int(getattr(image, "n_frames", 1))
+    return 1
+
+
+def _describe_excess(pixels: int, most: int) -> str:
+    percent = math.floor(100 * math.sqrt(most / pixels))
+    return f"has {pixels / 1e6:.0f} million pixels, at most {most / 1e6:.0f} are read: reduce its sides to {percent} %"
 
 
 def write_image(path: Path, image: Image, *, quality: int = 95) -> None:

@@ -233,9 +233,10 @@ def _measure_statistics(net: nn.Module, batches: Iterable[Tensor]) -> dict[nn.Ba
     sums = {norm: torch.zeros(3, norm.num_features, dtype=torch.float64) for norm in norms}
 
     def add(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        x = inputs[0].double().transpose(0, 1).flatten(1).cpu()  # (C, N H W)
-        count = torch.full(x.shape[:1], x.shape[1])
-        sums[norm] += torch.stack([count, x.sum(1), x.square().sum(1)])  # type: ignore[index]
+        variance, mean = (x.double().cpu() for x in torch.var_mean(inputs[0], dim=(0, 2, 3), correction=0))
+        count = inputs[0].numel() // len(mean)
+        rows = [torch.ones_like(mean), mean, variance + mean.square()]
+        sums[norm] += count * torch.stack(rows)  # type: ignore[index]
 
     hooks = [norm.register_forward_pre_hook(add) for norm in norms]
     training = net.training

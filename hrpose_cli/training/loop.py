@@ -8,6 +8,7 @@ Randomness is drawn anew from (seed, step, part) before every batch and the orde
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -32,6 +33,8 @@ from hrpose_cli.training.method import TRAINING_METHODS, TrainingBatch
 from hrpose_cli.training.recipe import Recipe, differing_options, learning_rate
 from hrpose_cli.training.whole_images import ImageAugmentation, ImageDataset
 
+_LOG = logging.getLogger(__name__)
+_TELL_EVERY = 60  # seconds
 CHECKPOINT_FILE = "last.pt"
 LOG_FILE = "log.jsonl"
 _START_ANEW = "start anew from its weights with --init and another --out"
@@ -116,9 +119,12 @@ class Training:
         """
         self.train()
         losses: list[float] = []
-        saved = time.monotonic()
-        while self.schedule_fraction() < 1:
+        saved = told = time.monotonic()
+        while (done := self.schedule_fraction()) < 1:
             losses.append(self.advance())
+            if time.monotonic() - told > _TELL_EVERY:
+                _LOG.info("step %d, %.0f %% done, loss %.6f", self.progress.step, 100 * done, losses[-1])
+                told = time.monotonic()
             if self.progress.step % self.steps_per_epoch == 0 or self.schedule_fraction() >= 1:
                 row = {"epoch": self.progress.step / self.steps_per_epoch, "loss": sum(losses) / len(losses)}
                 yield row | {k: v for k, v in asdict(self.progress).items() if k != "best"}

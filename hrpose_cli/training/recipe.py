@@ -50,7 +50,7 @@ class TrainJob:
         Option(
             "Architecture: hrnet-small, -w32 or -w48, lite-hrnet, simple-baseline-50, -101 or -152, hourglass-4 or -8; "
             "bottom-up: higher-hrnet-small, -w32 or -w48.",
-            shown="hrnet-small; bottom-up higher-hrnet-small",
+            shown="that of --init, else hrnet-small; bottom-up higher-hrnet-small",
         ),
     ] = None
     method: Annotated[
@@ -61,11 +61,14 @@ class TrainJob:
         tuple[int, int] | None,  # (width, height)
         Option(
             "Input size, HEIGHTxWIDTH: 128x96, 256x192 or 384x288; bottom-up: 256x256, 512x512 or 640x640.",
-            shown="128x96; bottom-up 512x512",
+            shown="that of --init, else 128x96; bottom-up 512x512",
             parse=_parse_size,
         ),
     ] = None
-    skeleton: Annotated[Literal["coco", "crowdpose", "mpii"], Option("Skeleton of the annotated keypoints.")] = "coco"
+    skeleton: Annotated[
+        Literal["coco", "crowdpose", "mpii"] | None,
+        Option("Skeleton of the annotated keypoints.", shown="that of --init, else coco"),
+    ] = None
     init: Annotated[
         str | None,
         Option(
@@ -90,14 +93,15 @@ class TrainJob:
         str | None, Option("Teacher weights: their predictions label the unlabelled keypoints.", _TOP_DOWN)
     ] = None
     padding: Annotated[
-        float,
+        float | None,
         Option(
             "Size of a crop as a multiple of the box, once the box is extended to the crop's aspect ratio.",
             _TOP_DOWN,
             1,
             2,
+            shown="that of --init, else 1.25",
         ),
-    ] = 1.25
+    ] = None
     occluded: Annotated[float, Option("Loss weight of keypoints labelled as occluded.", _TOP_DOWN, 0)] = 1.0
     keypoint_weights: Annotated[
         bool, Option("Weight elbows and knees by 1.2, wrists and ankles by 1.5.", _TOP_DOWN)

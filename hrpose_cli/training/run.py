@@ -10,24 +10,28 @@ from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
+import torch
 from torch import nn
 
-from hrpose_cli.backends import TorchBackend, choose_device
+from hrpose_cli.backends import TorchBackend, choose_device, normalise_images
 from hrpose_cli.errors import BackendError, InputError, UsageError
 from hrpose_cli.estimation import BottomUp, TopDown
 from hrpose_cli.evaluate import METRICS, EvalProtocol, GroundTruth, keypoint_rows
 from hrpose_cli.files import atomic_write, check_writable
 from hrpose_cli.models import ModelSpec, save_weights
+from hrpose_cli.nets import unfold_batch_norms
 from hrpose_cli.skeletons import SKELETONS
 from hrpose_cli.training.annotations import AnnotationSource
 from hrpose_cli.training.dataset import PeopleDataset, load_people
 from hrpose_cli.training.loop import CHECKPOINT_FILE, LOG_FILE, Training
+from hrpose_cli.training.method import TRAINING_METHODS
 from hrpose_cli.training.processes import is_other_process, join_processes, process_device, run_first
 from hrpose_cli.training.recipe import Recipe, TrainJob, check_method
-from hrpose_cli.training.start import build_start_net, choose_net, find_start, new_spec
+from hrpose_cli.training.start import are_norms_folded, build_start_net, find_start, plan_spec
 from hrpose_cli.training.teacher import Teacher, fill_labels
 from hrpose_cli.training.whole_images import ImageDataset, load_images
 
+_MEASURED = 128  # samples that folded batch norms get their statistics from
 _LOG = logging.getLogger(__name__)
 
 
@@ -37,12 +41,11 @@ def train(job: TrainJob, recipe: Recipe) -> Iterator[Mapping[str, float]]:
     The best weights by --val, or else the last, are left in `job.out`. With torchrun all its processes
     call this.
     """
-    net, method = choose_net(job.net, job.method)
     device = process_device(choose_device(job.device))
-    _check_job(job, recipe, method, device)
-    spec = new_spec(job.out.resolve().name, net, job.input, job.skeleton, padding=job.padding)
+    known, start = find_start(job.init) if job.init else (None, None)
+    spec = plan_spec(job, known)
+    _check_job(job, recipe, spec.method, device)
     val_images = _find_val_images(job, spec)
-    start = find_start(job.init, spec) if job.init else None
     load = _data_loader(job, spec)
     if find_spec("matplotlib") is None:
         _LOG.info("note: curves.png needs matplotlib: pip install 'hrpose[train]'")
@@ -54,9 +57,12 @@ def train(job: TrainJob, recipe: Recipe) -> Iterator[Mapping[str, float]]:
         if teacher and isinstance(people, PeopleDataset):
             people = run_first(partial(fill_labels, people, spec, teacher, job.out / "cache"))
         target = teacher if recipe.distil else None
-        training = Training(build_start_net(spec, start), spec, people, recipe, job.out, teacher=target, device=device)
+        net = build_start_net(spec, start)
+        if start and recipe.norms != "frozen" and are_norms_folded(net):
+            net = _unfold_norms(net.to(device), spec, people, recipe)
+        training = Training(net, spec, people, recipe, job.out, teacher=target, device=device)
         training.start(resume=job.resume)
-        what, steps = "images" if method == "bottom-up" else "people", training.steps_per_epoch
+        what, steps = "images" if spec.method == "bottom-up" else "people", training.steps_per_epoch
         _LOG.info("%d %s, %d steps per epoch, from step %d", len(people), what, steps, training.progress.step)
         yield from _train_epochs(training, job, val_images)
         _LOG.info("the %s weights are in %s", "last" if job.val is None else "best", _best_weights_file(training))
@@ -69,6 +75,16 @@ def _check_job(job: TrainJob, recipe: Recipe, method: str, device: str) -> None:
         raise UsageError("--distil weighs the heatmaps of a teacher: name it with --teacher")
     if recipe.norms == "sync" and not device.startswith("cuda"):
         raise BackendError(f"--norms sync needs a CUDA device, not {device}: use --norms batch or frozen")
+
+
+def _unfold_norms(net: nn.Module, spec: ModelSpec, people: PeopleDataset | ImageDataset, recipe: Recipe) -> nn.Module:
+    """Give batch norms that were folded away the statistics of samples, without which training wrecks the net."""
+    method = TRAINING_METHODS[spec.method]
+    torch.manual_seed(recipe.seed)
+    chosen = torch.randperm(len(people))[:_MEASURED]
+    _LOG.info("note: the batch norms of the start are folded: their statistics are those of %d samples", len(chosen))
+    parts = (method.draw(people, part, spec, method.augmentation(), recipe) for part in chosen.split(method.batch))
+    return unfold_batch_norms(net, (normalise_images(part.crops, spec.color) for part in parts))
 
 
 def _find_val_images(job: TrainJob, spec: ModelSpec) -> Path | None:

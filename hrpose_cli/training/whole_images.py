@@ -173,7 +173,7 @@ def _view_affine(
 
     ignored: (H, W); chance: (5,) in 0..1.
     """
-    image = read_image(page.path)
+    image = read_image(page.path, on_note=lambda _: None)  # it is read in every epoch
     if ignored is not None and ignored.shape != image.shape[:2]:
         raise InputError(f"{page.path} is not {ignored.shape[1]}x{ignored.shape[0]}, as its annotations say")
     counts = np.full(image.shape[:2], 255, np.uint8) if ignored is None else np.where(ignored, 0, 255).astype(np.uint8)

@@ -1,8 +1,10 @@
 """`hrpose train` from an annotation file to weights that `--weights` takes."""
 
 import json
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from hrpose_cli.cli.main import app
-from hrpose_cli.models.find import find_weights, load_net
+from hrpose_cli.models.find import find_weights, load_net, save_weights
+from hrpose_cli.nets.hrnet import HRNet
 from hrpose_cli.skeletons import CROWDPOSE
-from tests.conftest import clean_failure, wrong_usage
+from tests.conftest import clean_failure, spec, wrong_usage
+from tests.training.training_case import fold_norms
 
 
 @pytest.fixture
@@ -89,16 +93,34 @@ def test_train_minutes_ends_all_processes_together(data: Path, tmp_path: Path) -
 
 
 @pytest.mark.weights
-def test_train_init_takes_the_name_of_a_model(data: Path, tmp_path: Path) -> None:
-    options = ["--net", "lite-hrnet", "--input", "128x96", "--norms", "frozen", "--lr", 0, "--batch", 2, "--epochs", 1]
-    result = run("--data", data, "--out", tmp_path / "run", "--init", "lite-hrnet-256x192", *options, "--device", "cpu")
+def test_train_init_default_alone_knows_its_net(data: Path, tmp_path: Path) -> None:
+    options = ["--norms", "frozen", "--lr", 0, "--batch", 2, "--epochs", 1, "--device", "cpu"]
+    result = run("--data", data, "--out", tmp_path / "run", "--init", "lite-hrnet-256x192", *options)
     assert result.exit_code == 0, result.output
-    begun, trained = (
-        load_net(*find_weights("lite-hrnet-256x192")),
-        load_net(*find_weights(str(tmp_path / "run" / "run.safetensors"))),
+    (before, begun), (after, trained) = (
+        find_weights(name) for name in ("lite-hrnet-256x192", str(tmp_path / "run" / "run.safetensors"))
     )
-    for key, value in begun.state_dict().items():
-        np.testing.assert_allclose(trained.state_dict()[key], value, rtol=2e-3, atol=1e-4, err_msg=key)
+    assert after.metadata() == replace(before, licence="", data="").metadata()
+    trained_state = load_net(after, trained).state_dict()
+    for key, value in load_net(before, begun).state_dict().items():
+        np.testing.assert_allclose(trained_state[key], value, rtol=2e-3, atol=1e-4, err_msg=key)
+
+
+def test_train_says_that_it_unfolds_batch_norms(data: Path, tmp_path: Path, net: HRNet) -> None:
+    save_weights(fold_norms(net), spec(), tmp_path / "folded.safetensors")
+    common = ["--data", data, "--batch", 2, "--epochs", 1, "--init", tmp_path / "folded.safetensors"]
+    for norms in ("batch", "frozen"):
+        result = run(*common, "--out", tmp_path / norms, "--norms", norms)
+        assert result.exit_code == 0, result.output
+        said = "note: the batch norms of the start are folded: their statistics are those of 2 samples"
+        assert (said in result.stderr) == (norms == "batch")
+
+
+def test_train_says_each_minute_where_it_is(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hrpose_cli.training.loop._TELL_EVERY", -1)
+    result = run("--data", data, "--out", tmp_path / "run", "--batch", 1, "--epochs", 1)
+    assert re.search(r"^step 1, 0 % done, loss \d+\.\d{6}$", result.stderr, re.MULTILINE), result.stderr
+    assert re.search(r"^epoch 1\.0000  loss \d+\.\d{6}  step 2  samples 2  seconds \d+\.\d{4}$", result.stderr, re.M)
 
 
 def test_train_images_names_the_folder_of_the_images(data: Path, tmp_path: Path) -> None:
@@ -184,6 +206,7 @@ def test_train_skeleton_crowdpose_trains_14_keypoints(data: Path, tmp_path: Path
         (["--val-images", "val"], "of --val: name that file too"),
         (["--input", "100x100"], "cannot be trained"),
         (["--input", "large"], "HEIGHTxWIDTH"),
+        (["--init", "default", "--net", "hrnet-w32"], "--net hrnet-w32 is not the net of --init, lite_hrnet"),
         (["--distil", 1], "name it with --teacher"),
         (["--epochs", "inf"], "--epochs must be a finite number, but is inf"),
     ],
@@ -200,10 +223,6 @@ def test_train_prints_wrong_usage_as_one_line(data: Path, tmp_path: Path, argume
         (["--init", "no.pth"], "no weights at no.pth"),
         (["--init", "nobody"], "no weights are called"),
         (["--norms", "sync", "--device", "cpu"], "needs a CUDA device, not cpu"),
-        (
-            ["--init", "default"],
-            "lite-hrnet-256x192.safetensors does not fit this net: use --net lite-hrnet --input 256x192",
-        ),
     ],
 )
 def test_train_prints_each_failure_as_one_line(data: Path, tmp_path: Path, arguments: list[str], message: str) -> None:

@@ -1,7 +1,10 @@
 """Images of every kind read as the same pixels; what is none is one clear line."""
 
 import io
+import os
 import struct
+import threading
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -124,8 +127,10 @@ NOISE = Image.fromarray(np.random.default_rng(1).integers(0, 256, (48, 64, 3), n
         (b"I am a text", "not an image"),
         (encoded(NOISE, "JPEG")[:-200], "damaged: image file is truncated"),
         (encoded(NOISE, "PNG")[:-200], "damaged: image file is truncated"),
+        (encoded(NOISE, "TIFF", compression="tiff_lzw")[:-9], "damaged, or of a kind of TIFF that cannot be read"),
         (claiming(14000, 14000), "damaged"),  # beyond Pillow's own limit, which no longer counts
-        (claiming(100_000, 100_000), "too large"),
+        (claiming(100_000, 100_000), "has 10000 million pixels, at most 200 are read: reduce its sides to 14 %"),
+        (claiming(22_000, 22_000), "has 484 million pixels, at most 200 are read: reduce its sides to 64 %"),
     ],
 )
 def test_what_is_no_image_is_one_line(tmp_path: Path, content: bytes | None, message: str) -> None:
@@ -138,6 +143,104 @@ def test_what_is_no_image_is_one_line(tmp_path: Path, content: bytes | None, mes
     assert str(caught.value).startswith("été 1.jpg")
     assert "\n" not in str(caught.value)
     assert limit == Image.MAX_IMAGE_PIXELS
+
+
+MISSING_ENDS = [("JPEG", {}, 1), ("JPEG", {}, 2), ("JPEG", {"progressive": True}, 2), ("PNG", {}, 12), ("GIF", {}, 1)]
+
+
+@pytest.mark.parametrize(("kind", "options", "missing"), MISSING_ENDS)
+def test_an_end_without_pixels_may_be_missing(kind: str, options: dict[str, bool], missing: int) -> None:
+    data = encoded(NOISE, kind, **options)
+    assert_array_equal(read_image(data[:-missing], on_note=list), read_image(data))
+
+
+def test_a_webp_may_lack_its_padding() -> None:
+    data = encoded(Image.new("RGB", (8, 8)), "WEBP", lossless=True) + b"ABCD\1\0\0\0x\0"  # an unknown chunk of one byte
+    data = data[:4] + struct.pack("<I", len(data) - 8) + data[8:]
+    assert read_image(data[:-1], on_note=list).shape == (8, 8, 3)
+
+
+@pytest.mark.parametrize("missing", [3, 4, 5, 6, 7, 8, 30, 1000])
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_that_lacks_pixels_is_damaged(progressive: bool, missing: int) -> None:
+    with pytest.raises(InputError, match="damaged: image file is truncated"):
+        read_image(encoded(NOISE, "JPEG", progressive=progressive)[:-missing])
+
+
+def test_a_tiff_that_claims_more_rows_than_it_has_is_damaged() -> None:
+    data = encoded(NOISE, "TIFF")
+    height = data.index(struct.pack("<H", 257), 8) + 8  # the value of this tag
+    assert data[height] == 48
+    with pytest.raises(InputError, match="damaged: rows are missing"):
+        read_image(data[: height + 1] + b"\7" + data[height + 2 :])
+
+
+def test_a_pipe_is_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    data = encoded(NOISE, "JPEG")[:-2]  # which is tried again
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(data,))
+    writer.start()
+    assert read_image(tmp_path / "pipe", on_note=list).shape == (48, 64, 3)
+    writer.join()
+
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n(x) (w) file\n%%EOF\n"
+# Kinds that run a program, open other files or are not documented: none may even be recognised.
+WMF = struct.pack("<IHhhhhHIH", 0x9AC6CDD7, 0, 0, 0, 9, 9, 72, 0, 0) + b"\1\0\x09\0" + bytes(40)
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "png", "eps", "tif"])
+@pytest.mark.parametrize(
+    "content", [EPS, bytes.fromhex("c5d0d3c6 20000000") + bytes(24) + EPS, WMF], ids=["eps", "eps with preview", "wmf"]
+)
+def test_a_content_that_is_a_program_is_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, suffix: str
+) -> None:
+    (tmp_path / "gs").write_text(f"#!/bin/sh\n: > '{tmp_path}/ran'\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setattr("PIL.EpsImagePlugin.gs_binary", None)  # Pillow looks for it once
+    (tmp_path / f"x.{suffix}").write_bytes(content)
+    with pytest.raises(InputError, match="not an image, or of a kind that cannot be read"):
+        read_image(tmp_path / f"x.{suffix}")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "frames", "note"),
+    [("TIFF", 3, "the first of its 3 images is read"), ("GIF", 2, "the first of its 2 images is read")]
+    + [(kind, 2, "the first of its 2 images is read") for kind in ("WEBP", "PNG", "MPO")]
+    + [("TIFF", 1, None), ("GIF", 1, None), ("PNG", 1, None)],
+)
+def test_images_that_are_left_out_are_counted(kind: str, frames: int, note: str | None) -> None:
+    notes: list[str] = []
+    pages = [Image.fromarray(np.roll(blocks(), 7 * n, axis=1)) for n in range(frames)]
+    image = read_image(
+        encoded(pages[0], kind, save_all=True, append_images=pages[1:]), name="x y.tif", on_note=notes.append
+    )
+    assert np.abs(image.astype(int) - blocks()).mean() < 4
+    assert notes == ([f"note: x y.tif: {note}"] if note else [])
+
+
+def test_pages_beyond_a_damaged_one_cost_nothing() -> None:
+    pages = encoded(NOISE, "TIFF", save_all=True, append_images=[NOISE])
+    assert_array_equal(read_image(pages[: len(pages) // 2 + 60], on_note=list), read_image(encoded(NOISE, "PNG")))
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode", "each"),
+    [("PNG", "P", 5), ("PNG", "RGBA", 8), ("JPEG", "RGB", 8), ("TIFF", "F", 8), ("WEBP", "RGB", 21)],
+)
+def test_memory_is_checked_and_copies_are_few(monkeypatch: pytest.MonkeyPatch, kind: str, mode: str, each: int) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr("hrpose_cli.media.images.check_memory", lambda needed, _: asked.append(needed))
+    data = encoded(Image.new(mode, (2000, 1000)), kind)
+    tracemalloc.start()
+    read_image(data, on_note=list)
+    peak = tracemalloc.get_traced_memory()[1]  # of NumPy; Pillow's own images are not in it
+    tracemalloc.stop()
+    assert asked == [each * 2_000_000]
+    assert peak < (3 + 4) * 2_000_000 + 20_000_000  # the array, the content of WebP and TIFF, and a band
 
 
 def test_a_folder_is_no_image(tmp_path: Path) -> None:

@@ -14,16 +14,17 @@ from hrpose_cli.estimation.bottom_up import BottomUp
 from hrpose_cli.estimation.heatmaps import _decode_argmax
 from hrpose_cli.models.find import find_weights, load_net
 from hrpose_cli.models.zoo import ModelSpec
+from hrpose_cli.nets.hrnet import HRNet
 from hrpose_cli.poses import Frame
 from hrpose_cli.training.augment import Augmentation
 from hrpose_cli.training.loop import Training
 from hrpose_cli.training.losses import tag_loss
 from hrpose_cli.training.recipe import Recipe
-from hrpose_cli.training.run import _averaged_net, _open_validation, _save_best
+from hrpose_cli.training.run import _averaged_net, _open_validation, _save_best, _unfold_norms
 from hrpose_cli.training.start import build_start_net
 from hrpose_cli.training.whole_images import ImageAugmentation, ImageDataset, _ImagePage
 from tests.conftest import spec
-from tests.training.training_case import people
+from tests.training.training_case import GENTLE, fold_norms, people
 
 HEART = Recipe(epochs=60, batch=8, lr=4e-3, final=0.05, warmup=5, ema_decay=0.5)
 
@@ -54,6 +55,17 @@ def test_training_learns_one_batch_by_heart_with_every_net(
     assert last.shape == (1, 17, 32, 24)
     found, truth = (_decode_argmax(maps)[0] for maps in (outputs[-1], samples.target))
     assert (found - truth).norm(dim=-1).median() <= 1  # heatmap px
+
+
+def test_training_from_unfolded_norms_stays_near_the_start(tmp_path: Path, net: HRNet) -> None:
+    recipe, folded, changes = replace(GENTLE, epochs=1), fold_norms(net).eval(), []
+    crops = people().patches[:4, 32:160, 48:144].permute(0, 3, 1, 2) / 255
+    begin = folded(crops).detach()
+    for start in (_unfold_norms(folded, spec(), people(), recipe), folded):
+        case = Training(start, spec(), people(), recipe, tmp_path)
+        list(case.run())
+        changes.append(float((_averaged_net(case)(crops) - begin).detach().abs().max() / (begin.max() - begin.min())))
+    assert changes[0] < 0.1 < 0.3 < changes[1]  # and the ruin that this is for
 
 
 PLACES = [[(30, 40), (70, 96)], [(96, 36), (40, 84), (100, 100)]]  # middles of the people of two images

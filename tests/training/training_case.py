@@ -1,5 +1,6 @@
 """A training that is small enough for tests; also a program, for torchrun."""
 
+import copy
 import json
 import sys
 from dataclasses import replace
@@ -33,6 +34,15 @@ def people(n: int = 16) -> PeopleDataset:
     return PeopleDataset(
         patches.clamp(0, 255).byte(), keypoints, torch.ones(n, 17, dtype=torch.bool), torch.ones(n, 17), names
     )
+
+
+def fold_norms(net: torch.nn.Module) -> torch.nn.Module:
+    """A copy whose batch norms are as folding leaves them."""
+    net = copy.deepcopy(net)
+    for norm in (module for module in net.modules() if isinstance(module, torch.nn.BatchNorm2d)):
+        norm.reset_running_stats()
+        torch.nn.init.ones_(norm.weight)
+    return net
 
 
 def training(out: Path, recipe: Recipe = QUICK, *, width: int = 4, **more: Any) -> Training:

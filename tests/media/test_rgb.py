@@ -1,0 +1,117 @@
+"""Images of more than 8 bits are scaled by their range, and what shows nothing is said."""
+
+import io
+import logging
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from PIL import Image
+
+from hrpose_cli.media.images import read_image
+
+RAMP = np.arange(256).reshape(16, 16)  # every level of 8 bits
+
+
+def read(values: np.ndarray, kind: str = "TIFF", **options: Any) -> tuple[np.ndarray, list[str]]:
+    """The grey levels (H, W) of an image of `values`, and the notes."""
+    file, notes = io.BytesIO(), list[str]()
+    Image.fromarray(values).save(file, kind, **options)
+    image = read_image(file.getvalue(), on_note=notes.append)
+    assert_array_equal(image, np.repeat(image[..., :1], 3, axis=2))
+    return image[..., 0], [note.removeprefix("note: the image: ") for note in notes]
+
+
+SCALED = [
+    (np.float32, 1.0, None),
+    (np.float32, 255.0, 255),
+    (np.float32, 65535.0, 65535),
+    (np.float64, 1.0, None),
+    (np.int32, 255, 255),
+    (np.int32, 4095, 4095),
+    (np.int32, 65535, None),
+    (np.uint16, 255, 255),
+    (np.uint16, 1023, 1023),
+    (np.uint16, 4095, 4095),
+    (np.uint16, 16383, 16383),
+    (np.uint16, 65535, None),
+    (np.int32, 2**31 - 1, 2**31 - 1),
+]
+
+
+@pytest.mark.parametrize(("dtype", "white", "said"), SCALED)
+def test_values_are_scaled_by_their_range(dtype: type, white: float, said: float | None) -> None:
+    grey, notes = read((RAMP * (white / 255)).astype(dtype))
+    assert np.abs(grey.astype(int) - RAMP).max() <= 1
+    assert notes == ([f"its values are taken as 0 (black) to {said:g} (white)"] if said else [])
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_big_endian_and_12_bits_in_16(kind: str) -> None:
+    assert_array_equal(read((RAMP * 16).astype(np.uint16), kind)[0], np.rint(RAMP * 16 * 255 / 4095))
+
+
+def test_unsigned_32_bits_are_not_taken_as_signed() -> None:
+    file, values = io.BytesIO(), (RAMP * (2**32 // 256)).astype(np.uint32)
+    Image.fromarray(values.view(np.int32)).save(file, "TIFF")
+    tag = bytes.fromhex("5301 0300 01000000")  # the sample format
+    image = read_image(file.getvalue().replace(tag + b"\2", tag + b"\1"), on_note=list)
+    assert_array_equal(image[..., 0], RAMP)
+
+
+def test_a_dark_image_stays_dark() -> None:
+    noise = np.random.default_rng(0).integers(95, 106, (50, 50)).astype(np.uint16)  # a camera with its lid on
+    grey, notes = read(noise)
+    assert grey.max() - grey.min() <= 10
+    assert notes[-1].startswith("it is nearly one tone (9")
+
+
+def test_what_a_file_declares_counts() -> None:
+    dark = b"P5 16 16 4095\n" + RAMP.astype(">u2").tobytes()  # PGM says its white
+    assert_array_equal(read_image(dark, on_note=list)[..., 0], np.rint(RAMP / 4095 * 255))
+
+
+@pytest.mark.parametrize(
+    ("values", "want"),
+    [
+        ([-1, 0, 1], [0, 128, 255]),
+        ([-0.02, 0.5, 1.04], [0, 130, 255]),  # resampled
+        ([-9999, 0, 255], [0, 128, 255]),  # a mark of missing data
+        ([np.nan, 0.5, 1], [0, 128, 255]),
+        ([np.inf, 0.5, 1], [255, 128, 255]),
+        ([-np.inf, 0.5, 1], [0, 128, 255]),
+        ([np.nan, np.nan, np.nan], [0, 0, 0]),
+        ([0, 100, 260], [0, 100, 255]),
+        ([0, 0, 1e30], [0, 0, 255]),
+    ],
+)
+def test_floats_of_any_value(values: list[float], want: list[int]) -> None:
+    assert_array_equal(read(np.float32([values]))[0], [want])
+
+
+@pytest.mark.parametrize(("values", "want"), [([-1024, 0, 3071], [0, 64, 255]), ([-5, -5, -5], [0, 0, 0])])
+def test_negative_whole_numbers(values: list[int], want: list[int]) -> None:
+    grey = read(np.int32([values]))[0]
+    assert np.abs(grey.astype(int) - want).max() <= 64
+
+
+@pytest.mark.parametrize(
+    ("image", "said"),
+    [(np.full((300, 400, 3), 255, np.uint8), "255 to 255"), (np.zeros((2, 2, 3), np.uint8), "0 to 0")],
+)
+def test_an_image_of_one_tone_is_said(image: np.ndarray, said: str, caplog: pytest.LogCaptureFixture) -> None:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "PNG")
+    with caplog.at_level(logging.INFO, "hrpose_cli"):
+        read_image(file.getvalue(), name="x.png")
+    assert caplog.messages == [f"note: x.png: it is nearly one tone ({said} of 0 to 255)"]
+
+
+def test_an_image_of_several_bands_is_whole() -> None:
+    tall = (np.arange(700 * 900) % 65536).reshape(700, 900)[::-1].astype(np.uint16)
+    assert_array_equal(read(tall)[0], np.rint(tall * (255 / 65535)))
+    clear = Image.fromarray(np.tile(np.uint8([10, 20, 30, 0]), (700, 900, 1)))
+    file = io.BytesIO()
+    clear.save(file, "PNG", compress_level=1)
+    assert read_image(file.getvalue(), on_note=list).min() == 255
