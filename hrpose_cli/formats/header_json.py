@@ -23,7 +23,7 @@ from hrpose_cli.skeletons import SKELETONS, Skeleton
 _DAMAGE_ERRORS = (
     TypeError, ValueError, LookupError, AttributeError, EOFError, RecursionError, csv.Error, BadZipFile, zlib.error
 )  # fmt: skip
-_VERSION = 1  # of the header below and of the lines of `jsonl`
+_VERSION = 1  # of the header below; `jsonl` has its own
 UNKNOWN_SIZE = (0, 0)  # size of images in formats that do not hold it
 
 
@@ -43,9 +43,9 @@ def header_to_json(header: PoseHeader) -> dict[str, Any]:
     }
 
 
-def header_from_json(content: Mapping[str, Any]) -> PoseHeader:
-    """Raise FormatError for a newer version, and KeyError, TypeError or ValueError for anything else."""
-    if content["version"] > _VERSION:
+def header_from_json(content: Mapping[str, Any], *, newest: int = _VERSION) -> PoseHeader:
+    """Raise FormatError for a version after the `newest`, and KeyError, TypeError or ValueError for anything else."""
+    if content["version"] > newest:
         raise FormatError(f"version {content['version']} of the format is newer than this hrpose: update hrpose")
     return PoseHeader(
         content["info"],
