@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from hrpose_cli import __version__
-from hrpose_cli.cli.outputs import is_suffix, name_pose_files, names_folder, unused_name
-from hrpose_cli.cli.targets import check_targets, describe_left_out
+from hrpose_cli.cli.outputs import name_pose_files, names_folder, unused_name
+from hrpose_cli.cli.targets import check_targets, complete_name, describe_left_out, is_suffix
 from hrpose_cli.cli.window import Window
 from hrpose_cli.clips import ClipOutputs, ClipSummary, View, count_complete_frames
 from hrpose_cli.draw import DrawStyle
@@ -67,13 +67,17 @@ def plan_clips(
 
     encoding: of the clips that are written; None for none. lacking: as for `name_pose_files`.
     """
-    folder = out is None or names_folder(out, CONTAINERS if encoding else [Path(out).suffix.lower()], "clips")
+    bare = out is not None and is_suffix(out)
+    folder = out is None or (
+        not bare and names_folder(out, CONTAINERS if encoding else [Path(out).suffix.lower()], "clips")
+    )
     if len(inputs) > 1:
-        _check_shared_names(len(inputs), None if folder else out, poses)
+        _check_shared_names(len(inputs), None if folder or bare else out, poses)
     suffix = ".mov" if encoding and encoding.alpha else ".mp4"
     plans = []
     for name, what in zip(_name_outputs(inputs), inputs, strict=True):
-        target = Path(out or "") / f"{name}.pose{suffix}" if folder else Path(out or "")
+        own = Path(f"{name}.pose")
+        target = Path(out or "") / f"{own}{suffix}" if folder else Path(complete_name(out or "", own))
         files = name_pose_files(poses, target.with_suffix(""), lacking)
         plans.append(ClipPlan(what, target if encoding else None, tuple(files)))
         if encoding:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hrpose_cli.cli.spread import Quiet
-from hrpose_cli.cli.targets import NoClobber, check_targets, refuse_existing
+from hrpose_cli.cli.targets import NoClobber, check_targets, complete_name, refuse_existing
 
 
 def convert(
@@ -38,6 +38,7 @@ def convert(
     from hrpose_cli.formats import PoseFile, describe_losses, find_format, open_writer, read_pose_file
 
     report = Report(quiet=quiet)
+    target = complete_name(target, Path(source).with_suffix(""))
     format = format or ("jsonl" if target == "-" else None)
     scale = {} if metres_per_pixel is None else {"metres_per_pixel": metres_per_pixel}
     out_file = PoseFile.of(target, format)

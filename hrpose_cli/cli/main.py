@@ -65,7 +65,8 @@ def _flushed() -> Iterator[None]:
             raise typer.Exit from error
         raise
     except OSError as error:
-        silence_stdout()
+        if error.filename is None:
+            silence_stdout()
         raise InputError(f"{error.filename or 'the standard output'}: {error.strerror or error}") from error
 
 

@@ -9,6 +9,7 @@ from itertools import chain, count, product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hrpose_cli.cli.targets import complete_name
 from hrpose_cli.detection import Detector, GivenBoxes
 from hrpose_cli.draw import DrawStyle, draw_heatmaps, draw_poses
 from hrpose_cli.errors import HRPoseError, InputError, UsageError
@@ -62,7 +63,7 @@ def name_pose_files(names: PoseNames, beside: Path, lacking: Mapping[str, str]) 
         raise UsageError("--format is for a --poses whose name does not give the format: name one, such as -")
     entries = [*zip(names.poses, formats, strict=True), *([] if names.json is None else [(names.json, "coco")])]
     files = [
-        PoseFile.of(_complete_name(name, beside), format, metres_per_pixel=names.metres_per_pixel)
+        PoseFile.of(complete_name(name, beside), format, metres_per_pixel=names.metres_per_pixel)
         for name, format in entries
     ]
     if names.metres_per_pixel is not None and not any("metres_per_pixel" in file.options for file in files):
@@ -88,20 +89,6 @@ def _says_format(name: str) -> bool:
         return bool(find_format(name))
     except InputError:
         return False
-
-
-def is_suffix(name: str) -> bool:
-    """Tell whether a name is a suffix alone, such as .csv, or in a folder, such as poses/.csv."""
-    last = name.rpartition("/")[2]
-    return len(last) > 1 and last.startswith(".") and last.count(".") == 1
-
-
-def _complete_name(name: str, beside: Path) -> str:
-    """The name of a file; one that is only a suffix is called like `beside`, and is there unless it has a folder."""
-    if not is_suffix(name):
-        return name
-    folder, _, suffix = name.rpartition("/")
-    return f"{folder}/{beside.name}{suffix}" if folder else f"{beside}{suffix}"
 
 
 def names_folder(out: str, suffixes: Collection[str], what: str) -> bool:

@@ -1,4 +1,4 @@
-"""Checks of outputs before any work: they are no inputs, differ, can be written, and are new with --no-clobber."""
+"""Names of outputs, and checks before any work: no inputs, no name twice, writable, new with --no-clobber."""
 
 from __future__ import annotations
 
@@ -66,3 +66,17 @@ def describe_left_out(left_out: Sequence[str], inputs: int) -> str:
     """A line about the inputs that --no-clobber leaves out."""
     names = ", ".join(left_out[:_NAMED_INPUTS]) + ", ..." * (len(left_out) > _NAMED_INPUTS)
     return f"{len(left_out)} of {inputs} inputs left out, whose outputs exist (--no-clobber): {names}"
+
+
+def is_suffix(name: str) -> bool:
+    """Tell whether a name is a suffix alone, such as .csv, or in a folder, such as poses/.csv."""
+    last = name.rpartition("/")[2]
+    return len(last) > 1 and last.startswith(".") and last.count(".") == 1
+
+
+def complete_name(name: str, beside: Path) -> str:
+    """The name of a file; one that is only a suffix is called like `beside`, and is there unless it has a folder."""
+    if not is_suffix(name):
+        return name
+    folder, _, suffix = name.rpartition("/")
+    return f"{folder}/{beside.name}{suffix}" if folder else f"{beside}{suffix}"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from os.path import isdir
 from pathlib import Path
 from typing import Any
 
@@ -129,7 +130,7 @@ def read_pose_file(path: Path | str, format: str | None = None) -> tuple[PoseHea
 
 def find_format(path: Path | str, format: str | None = None) -> PoseFormat:
     """The format of that name, or else the one of the path's suffix; a folder is OpenPose's."""
-    folder = str(path).endswith(("/", "\\")) or Path(path).is_dir()
+    folder = str(path).endswith(("/", "\\")) or isdir(path)  # noqa: PTH112  Path.is_dir raises for long names
     suffix = "/" if folder else Path(path).suffix.lower()
     for known in POSE_FORMATS.values():
         if format == known.name or (format is None and suffix == known.suffix):
