@@ -209,11 +209,23 @@ def test_claim_keeps_a_folder_too(tmp_path: Path) -> None:
         claim(tmp_path / "of" / "clip.part", folder=True).__enter__()
 
 
+CLOSED = """
+import os, sys
+from hrpose_cli.files import open_closed_streams
+open_closed_streams()
+with open(sys.argv[1], 'w') as file:
+    file.write(f'{sys.stdin.read()}{file.fileno() > 2}')
+    try:
+        print(1, flush=True)
+    except OSError:
+        file.write('!')
+os._exit(0)
+"""
+
+
 @pytest.mark.skipif(os.name != "posix", reason="needs a shell")
 def test_open_closed_streams_keeps_their_numbers_from_files(tmp_path: Path) -> None:
-    code = "import os, sys; from hrpose_cli.files import open_closed_streams as o; o(); f = open(sys.argv[1], 'w')"
-    code += "; f.write(sys.stdin.read() + str(f.fileno() > 2))\ntry: print(1, flush=True)\nexcept OSError: f.write('!')\nf.close(); os._exit(0)"
-    shell = f'{sys.executable} -c "{code}" {tmp_path}/said <&- >&- 2>&-'
+    shell = f'{sys.executable} -c "{CLOSED}" {tmp_path}/said <&- >&- 2>&-'
     assert subprocess.run(["sh", "-c", shell]).returncode == 0
     assert (tmp_path / "said").read_text() == "True!"
 
