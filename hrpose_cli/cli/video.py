@@ -62,7 +62,7 @@ def video(
     encode, open_source = clips.build_encoding(encoding, drawing), clips.build_opener(reading)
     lacking = {} if motion.track else {TRACK_IDS: "leave --no-track out, or name another format"}
     plans = clips.plan_clips(inputs, output.out, poses, None if output.no_video else encode, lacking)
-    clips.check_plans(plans, [*inputs, settings.boxes], output.out)
+    clips.check_plans(plans, [*inputs, settings.boxes, settings.weights, settings.detector], output.out)
     more_info = {"people": asdict(people), "motion": describe_motion(motion) | {"trim": reading.trim}}
     if output.no_clobber:
         plans = clips.leave_out_existing(plans, report)
