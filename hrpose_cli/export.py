@@ -84,6 +84,11 @@ class ExportTarget:
     batch: int | None = 1
     calibrate: CalibrationImages | None = None
 
+    @property
+    def files(self) -> list[Path]:
+        """All files that are written; OpenVINO keeps the weights in one of their own."""
+        return [self.path, *([self.path.with_suffix(".bin")] if self.format == "openvino" else [])]
+
     def __post_init__(self) -> None:
         suffix, _ = _EXPORT_FORMATS[self.format]
         if self.path.suffix != suffix:
@@ -154,12 +159,12 @@ def _write_openvino(net: torch.nn.Module, spec: ModelSpec, facts: dict[str, str]
         model.reshape([target.batch, spec.input_size[1], spec.input_size[0], 3])
     for key, value in facts.items():
         model.set_rt_info(value, [METADATA_SECTION, key])
-    target.path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.path.parent) as folder:
-        written = Path(folder) / target.path.name
+    with tempfile.TemporaryDirectory() as folder:
+        written = Path(folder) / "net.xml"
         import_openvino().save_model(model, written, compress_to_fp16=target.precision == "fp16")
-        for path in (written.with_suffix(".bin"), written):
-            shutil.move(path, target.path.with_suffix(path.suffix))
+        for file in reversed(target.files):
+            with atomic_write(file) as temporary:
+                shutil.copyfile(written.with_suffix(file.suffix), temporary)
 
 
 _ExportWriter = Callable[[torch.nn.Module, ModelSpec, dict[str, str], ExportTarget], None]

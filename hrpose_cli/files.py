@@ -1,4 +1,4 @@
-"""Atomic writing, hashes, JSON, shipped files, the cache folder and stale temporary files."""
+"""Outputs (atomic writing, names, claims), hashes, JSON, shipped files, the cache folder, stale temporary files."""
 
 from __future__ import annotations
 
@@ -9,52 +9,199 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 from hrpose_cli.errors import FormatError, InputError, UsageError, WeightsError
 from hrpose_cli.hardware import MEMORY_FRACTION, free_memory
 
+_NAME_BYTES = 255  # of a file name, in most file systems
+
 
 @contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """A temporary name beside `path` that takes its place when the block ends well, and goes if not.
+    """A temporary name whose file takes the place of `path` when the block ends well, and goes if not.
 
-    The suffix is kept, since many writers choose a format by it. Missing folders are made.
+    A link is followed, a stream is written into. The suffix is kept, since many writers choose a format by it.
+    Missing folders are made.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    target = follow_links(path)
+    temporary = temporary_path(target)
+    temporary.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield temporary
-        temporary.replace(path)
+        if is_stream(target):
+            with temporary.open("rb") as content, open_into(target) as stream:
+                shutil.copyfileobj(content, stream)
+        else:
+            temporary.replace(target)
     finally:
         temporary.unlink(missing_ok=True)
 
 
+def follow_links(path: Path) -> Path:
+    """The file that a link leads to, also where there is none yet; any other path as it is."""
+    return Path(os.path.realpath(path)) if path.is_symlink() and not is_stream(path) else path
+
+
+def is_stream(path: Path) -> bool:
+    """Tell whether a path is written into and never replaced: -, a pipe, a device, a descriptor of this process."""
+    named = str(path) == "-" or _descriptor(path) is not None
+    return named or (path.exists() and not path.is_file() and not path.is_dir())
+
+
+def open_into(path: Path) -> IO[bytes]:
+    """Open a stream for writing; a descriptor goes on where it stands."""
+    descriptor = _descriptor(path)
+    return path.open("wb") if descriptor is None else os.fdopen(os.dup(descriptor), "wb")
+
+
+def _descriptor(path: Path) -> int | None:
+    """The descriptor of this process that a path names, as >(cat) does in a shell."""
+    named = re.fullmatch(r"/(?:dev|proc/self)/fd/(\d{1,9})", str(path))
+    return int(named[1]) if named else {"/dev/stdout": 1, "/dev/stderr": 2}.get(str(path))
+
+
+def file_identity(path: str | Path) -> object:
+    """A value that all names of one file share: links, hard links, ./NAME, other cases where those do not count."""
+    try:
+        found = Path(path).stat()
+        return found.st_dev, found.st_ino
+    except OSError:
+        return os.path.realpath(path)
+
+
 def part_path(path: Path) -> Path:
     """The name of `path` while it is not complete: NAME.part.SUFFIX, which readers and players open."""
-    return path.with_stem(f"{path.stem}.part") if path.name else path
+    path = follow_links(path)
+    return path.with_name(fit_name(path.stem, f".part{path.suffix}"))
+
+
+def temporary_path(path: Path, suffix: str | None = None) -> Path:
+    """A name with the mark of this process beside `path`, for a stream in the folder for temporary files.
+
+    suffix: instead of that of `path`.
+    """
+    from tempfile import gettempdir
+
+    folder = Path(gettempdir()) if is_stream(path) else path.parent
+    stem = f".hrpose-{_host_mark()}-{os.getpid()}.{path.stem}"
+    return folder / fit_name(stem, path.suffix if suffix is None else suffix)
+
+
+def fit_name(stem: str, suffix: str) -> str:
+    """A file name; a stem that is too long is cut and ends in a hash of the whole."""
+    name, room = os.fsencode(stem), _NAME_BYTES - len(os.fsencode(suffix))
+    if len(name) <= room:
+        return stem + suffix
+    return f"{name[: room - 9].decode(errors='ignore')}~{hashlib.sha256(name).hexdigest()[:8]}{suffix}"
+
+
+@cache
+def _host_mark() -> str:
+    """A hash of this machine, and of the container in which its processes have their numbers."""
+    from platform import node
+
+    facts = [node()]
+    with contextlib.suppress(OSError):
+        facts += [str(Path("/proc/self/ns/pid").readlink()), Path("/etc/machine-id").read_text()]
+    return hashlib.sha256("".join(facts).encode()).hexdigest()[:8]
+
+
+@contextmanager
+def claim(path: Path, *, folder: bool = False) -> Iterator[None]:
+    """Keep a file or `folder`, which is made if it is missing, for this process alone; InputError if another has it.
+
+    The system drops the claim when the process ends, in whatever way. An empty file is removed at the end. Where
+    the file system has no locks, there is no claim.
+    """
+    (path if folder else path.parent).mkdir(parents=True, exist_ok=True)
+    descriptor = _open_claimed(path) if fcntl else None
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            if _is_open(path, descriptor) and path.is_file() and not path.stat().st_size:
+                path.unlink()
+            os.close(descriptor)
+
+
+def _open_claimed(path: Path) -> int:
+    """A descriptor of `path` that holds its lock."""
+    while True:
+        descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            os.close(descriptor)
+            raise InputError(f"{path} is being written by another run: wait for its end, or name another") from error
+        except OSError:  # no locks here
+            return descriptor
+        if _is_open(path, descriptor):
+            return descriptor
+        os.close(descriptor)  # the other run has just given it its final name
+
+
+def _is_open(path: Path, descriptor: int) -> bool:
+    """Tell whether an open file still has this name."""
+    found = os.fstat(descriptor)
+    return file_identity(path) == (found.st_dev, found.st_ino)
+
+
+def check_not_inputs(targets: Iterable[Path], inputs: Iterable[str | Path | None]) -> None:
+    """Raise UsageError if an output, or what it is called until it is complete, is one of the inputs."""
+    read = {file_identity(each) for each in inputs if each is not None and str(each) != "-"}
+    for target in targets:
+        if file_identity(target) in read:
+            raise UsageError(f"{target} is an input: choose another name")
+        if file_identity(name := part_path(target)) in read:
+            raise UsageError(f"{target} is called {name} until it is complete, which is an input: choose another name")
 
 
 def check_writable(path: Path, *, make: bool = False) -> None:
-    """Raise InputError, before any work is done, if `path` cannot be written.
+    """Raise an error, before any work is done, if `path` cannot be written, or another run writes it.
 
     make: its folder is made if it is missing, which for others is taken for a mistyped name.
     """
     try:
         if path.is_dir():
             raise UsageError(f"{path} is a folder: name a file in it")
+        target = follow_links(path)
         if make:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        elif not path.parent.exists():
-            raise InputError(f"{path} cannot be written: there is no folder {path.parent}, make it or name another")
-        probe = path.with_name(f".{os.getpid()}.{path.name}")
-        probe.touch()
-        probe.unlink()
+            target.parent.mkdir(parents=True, exist_ok=True)
+        elif not target.parent.exists():
+            raise InputError(f"{path} cannot be written: there is no folder {target.parent}, make it or name another")
+        if is_stream(target):
+            _check_stream(target)
+        else:
+            _check_file(target)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}") from error
+
+
+def _check_stream(path: Path) -> None:
+    if not os.access(path, os.W_OK):
+        raise InputError(f"{path} cannot be written: it is closed, or you may not write into it")
+
+
+def _check_file(path: Path) -> None:
+    """Raise an error for a name that is too long, a folder that takes no files, and a file that is being written."""
+    with contextlib.suppress(FileNotFoundError):
+        path.stat()
+    probe, part = temporary_path(path), part_path(path)
+    probe.touch()
+    probe.unlink()
+    if part.exists():
+        with claim(part):
+            pass
 
 
 def check_memory(needed: int, name: str) -> None:
@@ -65,8 +212,20 @@ def check_memory(needed: int, name: str) -> None:
 
 
 def silence_stdout() -> None:
-    """Drop what is still written to a standard output that nobody reads any more."""
+    """Drop what is still written to a standard output that nobody reads any more, or that takes no more."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def open_closed_streams() -> None:
+    """Put something in the place of standard streams that were closed, before a file gets their number.
+
+    The standard input is then empty, the standard output cannot be written, and errors go nowhere.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_WRONLY if name == "stderr" else os.O_RDONLY)
+            os.dup2(null, number)
+            setattr(sys, name, os.fdopen(number, "r" if name == "stdin" else "w", closefd=False))
 
 
 def encode_utf8(text: str) -> bytes:
@@ -124,15 +283,9 @@ def to_json(content: Any) -> str:
 
 
 def remove_stale_files(target: Path) -> None:
-    """Remove temporary files that dead processes left beside `target`, or in it if it is an OpenPose folder."""
-    name = rf"{re.escape(target.stem)}(\.part)?{re.escape(target.suffix)}(\..+)?"
-    _remove_if_stale(target.parent, name)
-    _remove_if_stale(target, r".+_\d{12}_keypoints\.json")
-
-
-def _remove_if_stale(folder: Path, name: str) -> None:
-    """Remove all .PID.`name`, a regular expression, from `folder`, unless a process PID runs."""
-    ours = re.compile(rf"\.(\d{{1,10}})\.{name}")
+    """Remove the temporary files that dead processes of this machine left beside `target`."""
+    ours = re.compile(rf"\.hrpose-{_host_mark()}-(\d{{1,10}})\..+", re.DOTALL)
+    folder = temporary_path(target).parent
     for left in folder.iterdir() if folder.is_dir() else ():
         named = ours.fullmatch(left.name)
         if named is None or _is_process_alive(int(named[1])):

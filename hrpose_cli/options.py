@@ -332,6 +332,7 @@ class VideoOutput:
         ),
     ] = None
     no_video: Annotated[bool, Option("Write no annotated clip.", OUTPUT)] = False
+    no_clobber: Annotated[bool, Option("Replace no file: clips whose outputs exist are left out.", OUTPUT)] = False
     show: Annotated[bool, Option("Show the annotated clip in a window during the run; q stops.", OUTPUT)] = False
     side_by_side: Annotated[bool, Option("Put the source clip to the left of the annotated one.", OUTPUT)] = False
 

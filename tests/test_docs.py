@@ -179,10 +179,10 @@ def pose_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def keys_in_files(folder: Path) -> set[str]:
     """The columns, keys and arrays of all formats."""
-    header, frame = (json.loads(line) for line in (folder / "poses.jsonl").read_text().splitlines())
+    header, frame, end = (json.loads(line) for line in (folder / "poses.jsonl").read_text().splitlines())
     columns = (folder / "poses.csv").read_text().splitlines()[0].split(",")
     with np.load(folder / "poses.npz") as arrays:
-        return {*columns, *header, *frame, *frame["people"][0], *arrays.files}
+        return {*columns, *header, *frame, *frame["people"][0], *end, *arrays.files}
 
 
 def test_the_page_on_files_names_every_column_and_key(pose_files: Path) -> None:

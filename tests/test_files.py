@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,8 +11,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hrpose_cli import files
-from hrpose_cli.errors import FormatError, InputError
-from hrpose_cli.files import atomic_write, check_memory, remove_stale_files, write_json
+from hrpose_cli.errors import FormatError, InputError, UsageError
+from hrpose_cli.files import (
+    atomic_write,
+    check_memory,
+    check_not_inputs,
+    check_writable,
+    claim,
+    part_path,
+    remove_stale_files,
+    temporary_path,
+    write_json,
+)
 
 KILLED = """
 import os, sys
@@ -28,29 +39,23 @@ def names(folder: Path) -> list[str]:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="asks the system which processes run")
-def test_remove_stale_files_removes_what_a_killed_process_left(tmp_path: Path) -> None:
+def test_remove_stale_files_removes_what_a_killed_process_of_this_machine_left(tmp_path: Path) -> None:
     killed = subprocess.Popen([sys.executable, "-c", KILLED, str(tmp_path / "a.trc")])
     assert killed.wait() == -9
-    dead = f".{killed.pid}."
-    assert names(tmp_path) == [f"{dead}a.trc"]
-    kept = [f".{os.getpid()}.a.trc", f".{os.getppid()}.a.trc"]
-    kept += [f"{dead}b.trc", f"{dead}ba.trc", f"x{dead}a.trc", "a.trc"]
-    for name in [*kept, f"{dead}a.part.trc", f"{dead}a.trc.palette.png"]:
+    (left,) = names(tmp_path)
+    mine = temporary_path(tmp_path / "a.trc").name
+    assert left == mine.replace(str(os.getpid()), str(killed.pid))
+    assert left.endswith(".a.trc")
+    kept = [mine, mine.replace(str(os.getpid()), str(os.getppid())), left.replace("hrpose-", "hrpose-0"), f"x{left}"]
+    kept += [".2023.x.csv", f".{killed.pid}.a.trc", "a.trc"]  # a user's own files
+    for name in [*kept, left.replace("a.trc", "b.csv")]:
         (tmp_path / name).touch()
-    (tmp_path / f"{dead}a.trc.x1").mkdir()
-    (tmp_path / f"{dead}a.trc.x1" / "1").touch()
-    (tmp_path / f"{dead}a.trc.link").symlink_to(tmp_path / "a.trc")
+    folder = left.replace("a.trc", "x1")
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / "1").touch()
+    (tmp_path / left.replace("a.trc", "link")).symlink_to(tmp_path / "a.trc")
     remove_stale_files(tmp_path / "a.trc")
     assert names(tmp_path) == sorted(kept)
-
-
-def test_remove_stale_files_sweeps_a_folder_of_openpose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(files, "_is_process_alive", lambda process: process != 8)
-    frame = "clip_000000000012_keypoints.json"
-    for name in (f".8.{frame}", f".7.{frame}", ".8.notes", frame):
-        (tmp_path / name).touch()
-    remove_stale_files(tmp_path)
-    assert names(tmp_path) == sorted([f".7.{frame}", ".8.notes", frame])
     remove_stale_files(tmp_path / "missing" / "a.json")
 
 
@@ -75,6 +80,154 @@ def test_atomic_write_writes_a_file_whole_or_not_at_all(
     assert (path.read_bytes() if path.exists() else None) == (old if fails else new)
     assert [p.name for p in path.parent.iterdir()] == [name] * path.exists()
     path.unlink(missing_ok=True)
+
+
+@pytest.mark.parametrize("make", [part_path, temporary_path])
+def test_names_of_incomplete_files_fit_into_every_folder(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+    made = {}
+    for name in ("a.mp4", *(f"{stem}.mp4" for stem in ("x" * 251, f"{'x' * 250}y", "\u00e9" * 125, "\u65e5" * 83))):
+        (tmp_path / name).touch()  # a name that may be
+        made[name] = make(tmp_path / name)
+        made[name].touch()
+        assert made[name].suffix == ".mp4"
+    assert len(set(made.values())) == len(made)
+
+
+def link_to(path: Path, target: Path | str) -> Path:
+    path.symlink_to(target)
+    return path
+
+
+def test_atomic_write_follows_links_to_the_file(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    old = tmp_path / "there" / "old.json"
+    old.write_text("old")
+    links = [link_to(tmp_path / "a.json", "there/old.json"), link_to(tmp_path / "b.json", "a.json")]
+    links += [link_to(tmp_path / "dangling.json", "there/new.json")]
+    for number, link in enumerate(links):
+        write_json(link, number)
+        assert link.is_symlink()
+        assert json.loads(link.read_text()) == number
+    assert names(tmp_path / "there") == ["new.json", "old.json"]
+    assert names(tmp_path) == ["a.json", "b.json", "dangling.json", "there"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs named pipes and devices")
+def test_atomic_write_writes_into_pipes_devices_and_descriptors(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    fifo = tmp_path / "x.json"
+    os.mkfifo(fifo)
+    reader = subprocess.Popen([sys.executable, "-c", "import sys; print(open(sys.argv[1]).read())", str(fifo)])
+    write_json(link_to(tmp_path / "link.json", "x.json"), [1])
+    assert reader.wait() == 0
+    assert capfd.readouterr().out == "[1]\n"
+    write_json(Path("/dev/null"), 1)
+    assert Path("/dev/null").is_char_device()
+    write_json(Path("/dev/stdout"), [2])
+    assert capfd.readouterr().out == "[2]"
+    with (tmp_path / "open").open("wb") as file:  # goes on where the descriptor stands
+        for number in (3, 4):
+            write_json(Path(f"/dev/fd/{file.fileno()}"), [number])
+    assert (tmp_path / "open").read_text() == "[3][4]"
+    assert names(tmp_path) == ["link.json", "open", "x.json"]
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("folder", "is a folder: name a file in it"),
+        ("link to folder", "is a folder: name a file in it"),
+        ("loop", "loop cannot be written: Too many levels of symbolic links"),
+        ("missing/x.json", "there is no folder .*missing, make it or name another"),
+        ("dangling", "there is no folder .*missing, make it or name another"),
+        ("file/x.json", "cannot be written: Not a directory"),
+        ("x" * 256, "cannot be written: File name too long"),
+        ("/dev/fd/987", "/dev/fd/987 cannot be written: it is closed, or you may not write into it"),
+    ],
+)
+def test_check_writable_says_early_why_a_name_cannot_be_written(tmp_path: Path, path: str, said: str) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    for name, target in (("link to folder", "folder"), ("loop", "loop"), ("dangling", "missing/x")):
+        link_to(tmp_path / name, target)
+    before = names(tmp_path)
+    with pytest.raises(InputError, match=said) as caught:
+        check_writable(tmp_path / path)
+    assert "\n" not in str(caught.value)
+    assert names(tmp_path) == before
+    check_writable(tmp_path / ("x" * 255))
+    check_writable(tmp_path / "made" / "x", make=True)
+
+
+@pytest.mark.parametrize("name", ["a.json", "./a.json", "hard.json", "link.json", "link/a.json", "/dev/fd/{}"])
+def test_check_not_inputs_knows_a_file_by_any_of_its_names(tmp_path: Path, name: str) -> None:
+    own = tmp_path / "a.json"
+    own.write_text("{}")
+    (tmp_path / "hard.json").hardlink_to(own)
+    link_to(tmp_path / "link.json", "a.json")
+    link_to(tmp_path / "link", tmp_path)
+    with own.open() as file, pytest.raises(UsageError, match="is an input: choose another name"):
+        check_not_inputs([tmp_path / name.format(file.fileno())], [None, "-", str(own)])
+    check_not_inputs([tmp_path / "b.json", Path("-")], [own, "-"])
+
+
+def test_check_not_inputs_knows_the_name_until_a_file_is_complete(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "a.part.json").touch()
+    link = link_to(tmp_path / "b.json", "there/a.json")
+    with pytest.raises(UsageError, match=r"is called .*there.a\.part\.json until it is complete, which is an input"):
+        check_not_inputs([link], [tmp_path / "there" / "a.part.json"])
+
+
+CLAIMING = "import sys; from pathlib import Path; from hrpose_cli.files import claim\nwith claim(Path(sys.argv[1])): {}"
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs locks")
+def test_claim_is_of_one_process_until_it_ends_in_whatever_way(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.part.jsonl"
+    code = CLAIMING.format("print(flush=True); sys.stdin.read()")
+    other = subprocess.Popen([sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert other.stdout is not None
+    assert other.stdout.readline()
+    for wanted in (path, path.with_name("a.jsonl")):
+        with pytest.raises(InputError, match=r"a\.part\.jsonl is being written by another run"):
+            check_writable(wanted) if wanted != path else claim(path).__enter__()
+    other.kill()
+    other.communicate()
+    with claim(path):
+        path.write_text("frames")
+    with claim(path):
+        path.replace(path.with_name("a.jsonl"))
+    with claim(path):
+        assert path.read_text() == ""
+    assert names(path.parent) == ["a.jsonl"]  # nothing empty is left
+
+
+def test_claim_keeps_a_folder_too(tmp_path: Path) -> None:
+    with claim(tmp_path / "of" / "clip.part", folder=True), pytest.raises(InputError, match="another run"):
+        claim(tmp_path / "of" / "clip.part", folder=True).__enter__()
+
+
+CLOSED = """
+import os, sys
+from hrpose_cli.files import open_closed_streams
+open_closed_streams()
+with open(sys.argv[1], 'w') as file:
+    file.write(f'{sys.stdin.read()}{file.fileno() > 2}')
+    try:
+        print(1, flush=True)
+    except OSError:
+        file.write('!')
+os._exit(0)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs a shell")
+def test_open_closed_streams_keeps_their_numbers_from_files(tmp_path: Path) -> None:
+    shell = f'{sys.executable} -c "{CLOSED}" {tmp_path}/said <&- >&- 2>&-'
+    assert subprocess.run(["sh", "-c", shell]).returncode == 0
+    assert (tmp_path / "said").read_text() == "True!"
 
 
 def test_write_json_leaves_nothing_where_it_cannot_write(tmp_path: Path) -> None:

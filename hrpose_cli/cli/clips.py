@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from hrpose_cli.cli.outputs import check_targets, is_suffix, name_pose_files, names_folder, unused_name
+from hrpose_cli import __version__
+from hrpose_cli.cli.outputs import name_pose_files, names_folder, unused_name
+from hrpose_cli.cli.targets import check_targets, complete_name, describe_left_out, is_suffix
 from hrpose_cli.cli.window import Window
-from hrpose_cli.clips import ClipOutputs, View
+from hrpose_cli.clips import ClipOutputs, ClipSummary, View, count_complete_frames
 from hrpose_cli.draw import DrawStyle
 from hrpose_cli.errors import UsageError
 from hrpose_cli.formats import PoseFile
@@ -27,8 +30,12 @@ from hrpose_cli.media import (
     parse_scale,
     parse_trim,
 )
-from hrpose_cli.options import ClipOptions, DrawOptions, EncodingOptions, PoseNames
+from hrpose_cli.options import ClipOptions, DrawOptions, EncodingOptions, PoseNames, Settings
 from hrpose_cli.stopping import StopFlag
+from hrpose_cli.timing import StageTimer
+
+if TYPE_CHECKING:
+    from hrpose_cli.cli.report import Report
 
 _NO_FACTS: Mapping[str, str] = {}
 
@@ -40,6 +47,10 @@ class ClipPlan:
     what: str  # as the user named it
     video: Path | None
     poses: tuple[PoseFile, ...] = ()
+
+    @property
+    def files(self) -> ClipOutputs:
+        return ClipOutputs(self.video, self.poses)
 
     def outputs(self, style: DrawStyle, encoding: Encoding, *, side_by_side: bool, view: View | None) -> ClipOutputs:
         return ClipOutputs(self.video, self.poses, style, encoding, side_by_side, view)
@@ -56,13 +67,17 @@ def plan_clips(
 
     encoding: of the clips that are written; None for none. lacking: as for `name_pose_files`.
     """
-    folder = out is None or names_folder(out, CONTAINERS if encoding else [Path(out).suffix.lower()], "clips")
+    bare = out is not None and is_suffix(out)
+    folder = out is None or (
+        not bare and names_folder(out, CONTAINERS if encoding else [Path(out).suffix.lower()], "clips")
+    )
     if len(inputs) > 1:
-        _check_shared_names(len(inputs), None if folder else out, poses)
+        _check_shared_names(len(inputs), None if folder or bare else out, poses)
     suffix = ".mov" if encoding and encoding.alpha else ".mp4"
     plans = []
     for name, what in zip(_name_outputs(inputs), inputs, strict=True):
-        target = Path(out or "") / f"{name}.pose{suffix}" if folder else Path(out or "")
+        own = Path(f"{name}.pose")
+        target = Path(out or "") / f"{own}{suffix}" if folder else Path(complete_name(out or "", own))
         files = name_pose_files(poses, target.with_suffix(""), lacking)
         plans.append(ClipPlan(what, target if encoding else None, tuple(files)))
         if encoding:
@@ -84,6 +99,34 @@ def check_plans(plans: Sequence[ClipPlan], inputs: Sequence[str | None], out: st
     files = [file for plan in plans for file in plan.poses]
     targets = [*(plan.video for plan in plans), *(file.path for file in files)]
     check_targets(inputs, targets, folders=[file.path for file in files if file.folder], made=out)
+
+
+def leave_out_existing(plans: Sequence[ClipPlan], report: Report) -> list[ClipPlan]:
+    """The plans of which no file exists; a note says which do not."""
+    left_out = [plan for plan in plans if plan.files.existing]
+    if left_out:
+        report.note(describe_left_out([plan.what for plan in left_out], len(plans)))
+    return [plan for plan in plans if plan not in left_out]
+
+
+def leave_out_complete(
+    plans: Sequence[ClipPlan], settings: Settings, info: Mapping[str, Any], report: Report
+) -> list[ClipPlan]:
+    """The plans that an earlier run has not completed, as far as that is known without the net and the clip."""
+    options = {name: value for name, value in asdict(settings).items() if name != "decode" or value}
+    facts = {"version": __version__, "options": options, **info}
+    models = [Path(name) for name in (settings.weights, settings.detector, settings.boxes) if name]
+    new = []
+    for plan in plans:
+        said: dict[str, Any] = {"source": Path(plan.what).name, "info": facts}
+        files, read = plan.files, [Path(plan.what), *filter(Path.exists, models)]
+        frames = count_complete_frames(plan.poses, said, read) if files.all_exist else 0
+        if not frames:
+            new.append(plan)
+            continue
+        with report.guard():
+            report.clip(ClipSummary(said["source"], frames, written=files.existing, complete=True), StageTimer())
+    return new
 
 
 def build_opener(reading: ClipOptions) -> Callable[[str], ClipSource]:

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from hrpose_cli.cli.spread import Quiet
+from hrpose_cli.cli.targets import NoClobber, check_targets, complete_name, refuse_existing
 from hrpose_cli.errors import UsageError
 
 
@@ -30,17 +31,15 @@ def convert(
             min=1e-9, help="Size of a pixel at the person's distance, in metres; TRC is then in metres, not in pixels."
         ),
     ] = None,
+    no_clobber: NoClobber = False,
     quiet: Quiet = False,
 ) -> None:
     """Convert a pose file to another format: COCO .json, .jsonl, .csv, .npz, .trc, or a folder for OpenPose."""
     from hrpose_cli.cli.report import Report
-    from hrpose_cli.files import check_writable, part_path
     from hrpose_cli.formats import LOSSES, PoseFile, describe_losses, find_format, open_writer, read_pose_file
 
     report = Report(quiet=quiet)
-    for name in (Path(target), part_path(Path(target))):  # the second until it is complete
-        if Path(source).resolve() == name.resolve():
-            raise UsageError(f"{name} is the input: choose another name than {target}")
+    target = complete_name(target, Path(source).with_suffix(""))
     format = format or ("jsonl" if target == "-" else None)
     scale = {} if metres_per_pixel is None else {"metres_per_pixel": metres_per_pixel}
     known, goal = find_format(source, source_format), find_format(target, format)
@@ -49,9 +48,10 @@ def convert(
             f"{known.name.upper()} does not hold {' and '.join(sorted(missing))}, which {goal.name.upper()} needs: "
             "convert from the run's .jsonl or .json"
         )
+    out_file = PoseFile.of(target, format)
+    check_targets([source], [out_file.path], folders=[out_file.path] if out_file.folder else [])
+    refuse_existing([out_file.path] if no_clobber and out_file.exists else [])
     header, frames = read_pose_file(source, source_format)
-    if target != "-" and not PoseFile.of(target, format).folder:
-        check_writable(Path(target))
     with (
         report.interruptible(),
         report.stop.watched(),

@@ -82,8 +82,8 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Score keypoints against annotated images; the defaults follow the papers' protocol, but in ground-truth boxes."""
-    from hrpose_cli.cli.outputs import check_targets
     from hrpose_cli.cli.report import Report
+    from hrpose_cli.cli.targets import check_targets
     from hrpose_cli.evaluate import EvalJob, EvalProtocol, run_evaluation
 
     report, protocol = Report(quiet=quiet), EvalProtocol(rescore=rescore, nms=nms, oks=oks)
@@ -92,7 +92,7 @@ def evaluate(
         weights=weights or ["default"], ablation=ablation, protocol=protocol,
     )  # fmt: skip
     _check_save(save, len(job.runs))
-    check_targets([gt, predictions, job.box_file], [save])
+    check_targets([gt, predictions, job.box_file, *job.weights], [save])
     results = run_evaluation(job, track=report.track, note=report.note)
     _show(results)
     if save is not None:

@@ -55,6 +55,7 @@ def export(
 ) -> None:
     """Export a net to another runtime, run it there, and measure its agreement with PyTorch in fp32."""
     from hrpose_cli.cli.report import Report
+    from hrpose_cli.cli.targets import check_targets
     from hrpose_cli.export import (
         AnnotatedImages,
         CalibrationImages,
@@ -63,7 +64,7 @@ def export(
         default_export_name,
     )
     from hrpose_cli.export import export_net as write
-    from hrpose_cli.files import check_writable
+    from hrpose_cli.files import is_stream
     from hrpose_cli.models import find_weights
 
     if batch and dynamic_batch:
@@ -75,8 +76,11 @@ def export(
     crops_a_call = None if dynamic_batch or precision == "int8" else 1
     people = CalibrationImages(calibrate, images if gt is None else None) if calibrate else None
     target = ExportTarget(format, place, precision, batch or crops_a_call, people)
-    check_writable(target.path)
+    check_targets([path, calibrate, gt], target.files)
     write(spec, path, target)
+    if is_stream(target.path):
+        report.note(f"{target.path} is no file, so that what went there cannot be compared")
+        return
     both = build_parity_estimators(spec, path, target.path)
     _show(report.console, target.path, *both, data=AnnotatedImages(gt, images, limit) if gt else None)
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from hrpose_cli.cli.spread import Quiet, spread_options, suggest_better, write_json_output
+from hrpose_cli.cli.targets import NoClobber
 from hrpose_cli.options import OUTPUT, DrawOptions, PeopleOptions, PoseNames, Settings
 
 
@@ -40,6 +41,7 @@ def image(
         bool, typer.Option("--heatmaps", help="Also write a panel of each person's heatmaps.", rich_help_panel=OUTPUT)
     ] = False,
     recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Search sub-folders too.")] = False,
+    no_clobber: NoClobber = False,
     poses: PoseNames,
     settings: Settings,
     people: PeopleOptions,
@@ -48,10 +50,11 @@ def image(
 ) -> None:
     """Find the people in images; write an annotated copy of each, and pose files on request."""
     from hrpose_cli.api import build_estimator, provenance
-    from hrpose_cli.cli.outputs import ImageOutputs, build_style, check_targets, name_pose_files, read_images
+    from hrpose_cli.cli.outputs import ImageOutputs, build_style, name_pose_files, read_images
     from hrpose_cli.cli.report import Report
+    from hrpose_cli.cli.targets import check_targets, describe_left_out, refuse_existing
     from hrpose_cli.estimation import TopPeople, estimate_frames
-    from hrpose_cli.files import part_path
+    from hrpose_cli.files import is_stream, part_path
     from hrpose_cli.formats import TIMES, coco_image_id, coco_results, has_numeric_names, open_writers
     from hrpose_cli.poses import FramePoses, PoseHeader
 
@@ -60,9 +63,17 @@ def image(
     outputs = ImageOutputs.plan(paths, out, style, images=not no_image, heatmaps=heatmaps)
     files = name_pose_files(poses, Path("poses"), {TIMES: "images have none, name another format"})
     targets = [json_results, *(f.path for f in files), *([] if no_image else outputs.targets)]
-    check_targets([*paths, settings.boxes], targets, folders=[f.path for f in files if f.folder], made=out)
+    read = [*paths, settings.boxes, settings.weights, settings.detector]
+    check_targets(read, targets, folders=[f.path for f in files if f.folder], made=out)
+    if no_clobber:
+        results = [json_results] if json_results and json_results.is_file() else []
+        refuse_existing([*results, *(f.path for f in files if f.exists)])
+        everything, (paths, outputs) = paths, outputs.leave_out_existing(paths)
+        if len(paths) < len(everything):
+            report.note(describe_left_out(sorted({*everything} - {*paths}), len(everything)))
     if not paths:
         report.end()
+        return
     with report.bar() as bar:
         estimator = build_estimator(settings, bar=bar)
     outputs.check(estimator)
@@ -84,7 +95,7 @@ def image(
         complete = not report.stop.ended_early
     finally:
         if json_results is not None:
-            json_results = json_results if complete or str(json_results) == "-" else part_path(json_results)
+            json_results = json_results if complete or is_stream(json_results) else part_path(json_results)
             write_json_output(json_results, rows)
     whole = [*([json_results] if json_results else []), *(path for writer in writers for path in writer.written)]
     report.close(info, suggest_better(estimator.spec), written=[path for path in whole if str(path) != "-"])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -16,8 +18,8 @@ from hrpose_cli import __version__
 from hrpose_cli.cli import bench, convert, export, image, render, train, video, weights
 from hrpose_cli.cli import eval as eval_command
 from hrpose_cli.cli.report import STOP_CODES, exit_code, print_error
-from hrpose_cli.errors import HRPoseError, UsageError
-from hrpose_cli.files import silence_stdout
+from hrpose_cli.errors import HRPoseError, InputError, UsageError
+from hrpose_cli.files import open_closed_streams, silence_stdout
 from hrpose_cli.hardware import limit_threads
 from hrpose_cli.stopping import StopFlag
 
@@ -33,24 +35,55 @@ _RENAMED = {
 }
 
 
+@contextmanager
+def _plain_ends() -> Iterator[None]:
+    """Turn signals, and errors that a user can cause, into a line and an exit code."""
+    try:
+        with StopFlag().on_signals(), _flushed():  # for commands, or parts of them, that do not look at a flag
+            yield
+    except HRPoseError as error:
+        print_error(error)
+        raise typer.Exit(exit_code(error)) from error
+    except KeyboardInterrupt as error:
+        print_error(Exception("stopped"))
+        raise typer.Exit(STOP_CODES[error.args[0] if error.args else "interrupt"]) from error
+
+
+@contextmanager
+def _flushed() -> Iterator[None]:
+    """Write all of the standard output before the end; if its reader has enough, like `head`, that is no error."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError as error:
+        silence_stdout()
+        raise typer.Exit from error
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # rich ends the process with 1
+            raise typer.Exit from error
+        raise
+    except OSError as error:
+        if error.filename is None:
+            silence_stdout()
+        raise InputError(f"{error.filename or 'the standard output'}: {error.strerror or error}") from error
+
+
 class _Commands(TyperGroup):
-    """The group of all commands, which turns signals and errors that a user can cause into a line and an exit code."""
+    """The group of all commands."""
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        open_closed_streams()
+        return super().main(*args, **options)
+
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        with _plain_ends():  # of --help and --version
+            return super().make_context(*args, **options)
 
     def invoke(self, ctx: Any) -> Any:
-        try:
-            with StopFlag().on_signals():  # for commands, or parts of them, that do not look at a flag
-                result = super().invoke(ctx)
-                sys.stdout.flush()
-                return result
-        except HRPoseError as error:
-            print_error(error)
-            raise typer.Exit(exit_code(error)) from error
-        except KeyboardInterrupt as error:
-            print_error(Exception("stopped"))
-            raise typer.Exit(STOP_CODES[error.args[0] if error.args else "interrupt"]) from error
-        except BrokenPipeError as error:  # the reader has enough, like `head`
-            silence_stdout()
-            raise typer.Exit from error
+        with _plain_ends():
+            return super().invoke(ctx)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and self.get_command(ctx, args[0]) is None and (command := _guess_command(args[0])):

@@ -1,19 +1,20 @@
-"""Names of the files that a run reads and writes, which never collide and never hit an input."""
+"""Names of the files that a run reads and writes, which never collide."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, count, product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hrpose_cli.cli.targets import complete_name
 from hrpose_cli.detection import Detector, GivenBoxes
 from hrpose_cli.draw import DrawStyle, draw_heatmaps, draw_poses
 from hrpose_cli.errors import HRPoseError, InputError, UsageError
 from hrpose_cli.estimation import TopDown
-from hrpose_cli.files import check_writable, part_path
+from hrpose_cli.files import file_identity, fit_name
 from hrpose_cli.formats import POSE_FORMATS, PoseFile, find_format
 from hrpose_cli.media import IMAGE_SUFFIXES, STDIN, read_image, write_image
 from hrpose_cli.options import DrawOptions, PeopleOptions, PoseNames
@@ -62,7 +63,7 @@ def name_pose_files(names: PoseNames, beside: Path, lacking: Mapping[str, str]) 
         raise UsageError("--format is for a --poses whose name does not give the format: name one, such as -")
     entries = [*zip(names.poses, formats, strict=True), *([] if names.json is None else [(names.json, "coco")])]
     files = [
-        PoseFile.of(_complete_name(name, beside), format, metres_per_pixel=names.metres_per_pixel)
+        PoseFile.of(complete_name(name, beside), format, metres_per_pixel=names.metres_per_pixel)
         for name, format in entries
     ]
     if names.metres_per_pixel is not None and not any("metres_per_pixel" in file.options for file in files):
@@ -90,20 +91,6 @@ def _says_format(name: str) -> bool:
         return False
 
 
-def is_suffix(name: str) -> bool:
-    """Tell whether a name is a suffix alone, such as .csv, or in a folder, such as poses/.csv."""
-    last = name.rpartition("/")[2]
-    return len(last) > 1 and last.startswith(".") and last.count(".") == 1
-
-
-def _complete_name(name: str, beside: Path) -> str:
-    """The name of a file; one that is only a suffix is called like `beside`, and is there unless it has a folder."""
-    if not is_suffix(name):
-        return name
-    folder, _, suffix = name.rpartition("/")
-    return f"{folder}/{beside.name}{suffix}" if folder else f"{beside}{suffix}"
-
-
 def names_folder(out: str, suffixes: Collection[str], what: str) -> bool:
     """Tell whether --out is a folder: it ends in /, is one already, or has no suffix.
 
@@ -114,49 +101,6 @@ def names_folder(out: str, suffixes: Collection[str], what: str) -> bool:
     if Path(out).suffix.lower() not in suffixes:
         raise UsageError(f"--out {out}: {what} are written as {', '.join(suffixes)}; the name of a folder ends in /")
     return False
-
-
-def check_targets(
-    inputs: Sequence[str | Path | None],
-    targets: Sequence[Path | None],
-    *,
-    folders: Sequence[Path] = (),
-    made: str | None = None,
-) -> None:
-    """Raise an error, before any work, for a target that is an input, comes twice or cannot be written.
-
-    folders: the targets that become folders. made: the folder that --out names, which is created; the
-    others have to exist, so that a mistyped name creates none.
-    """
-    taken = {_file_identity(path): "an input" for path in inputs if path is not None and str(path) != STDIN}
-    if sum(str(target) == STDIN for target in targets) > 1:
-        raise UsageError("only one output can go to the standard output: name files for the others")
-    for target in targets:
-        if target is not None and str(target) != STDIN:
-            identity = _file_identity(target)
-            if _file_identity(name := part_path(target)) in taken:
-                raise UsageError(f"{target} is called {name} until it is complete, which is an input: name another")
-            if identity in taken:
-                raise UsageError(f"{target} is {taken[identity]}: choose another name")
-            _check_target(target, folder=target in folders, make=made is not None and target.parent == Path(made))
-            taken[identity] = "the name of another output"
-
-
-def _check_target(target: Path, *, folder: bool, make: bool) -> None:
-    """Raise an error for a file, or a folder, that cannot be written; make: create the folder of a file."""
-    if not folder:
-        check_writable(target, make=make)
-    elif target.exists() and not target.is_dir():
-        raise UsageError(f"{target} is a file: name a folder for OpenPose's files")
-
-
-def _file_identity(path: str | Path) -> object:
-    """A value that two names of one file share, also through links."""
-    try:
-        found = Path(path).stat()
-        return found.st_dev, found.st_ino
-    except OSError:
-        return Path(path).resolve()
 
 
 @dataclass(frozen=True)
@@ -180,7 +124,12 @@ class ImageOutputs:
         targets = _number_targets(paths, Path(out or ""), style) if folder else [Path(out or "")]
         if style.background == "transparent" and any(t.suffix.lower() not in _TRANSPARENT_SUFFIXES for t in targets):
             raise UsageError(f"{targets[0]} cannot be transparent: name a .png file")
-        return cls(targets, style, frozenset(map(_file_identity, paths)), **what)
+        return cls(targets, style, frozenset(map(file_identity, paths)), **what)
+
+    def leave_out_existing(self, paths: Sequence[str]) -> tuple[list[str], ImageOutputs]:
+        """The inputs without an image of an earlier run, and their outputs."""
+        new = [(path, target) for path, target in zip(paths, self.targets, strict=True) if not target.is_file()]
+        return [path for path, _ in new], replace(self, targets=[target for _, target in new])
 
     def check(self, estimator: TopDown | BottomUp) -> None:
         """Raise UsageError for heatmaps of an estimator that has none per person."""
@@ -197,8 +146,8 @@ class ImageOutputs:
         if self.heatmaps and isinstance(estimator, TopDown) and len(poses):
             crops = estimator.cropper.cut(frame.image, poses.box)
             for i, (crop, maps) in enumerate(zip(crops.images, estimator.heatmaps(crops).cpu().numpy(), strict=True)):
-                panel = target.with_name(f"{target.stem.removesuffix('.pose')}.heatmaps-{i + 1}.jpg")
-                if _file_identity(panel) in self.inputs:
+                panel = target.with_name(fit_name(target.stem.removesuffix(".pose"), f".heatmaps-{i + 1}.jpg"))
+                if file_identity(panel) in self.inputs:
                     raise UsageError(f"{panel} is an input and would be overwritten: choose another --out")
                 write_image(panel, draw_heatmaps(crop, maps, estimator.skeleton, geometry=estimator.spec.geometry))
                 written.append(str(panel))

@@ -32,13 +32,15 @@ def render(
     from hrpose_cli.cli import clips
     from hrpose_cli.cli.outputs import build_style
     from hrpose_cli.cli.report import Report
+    from hrpose_cli.cli.targets import refuse_existing
     from hrpose_cli.clips import render_clip as draw
     from hrpose_cli.timing import StageTimer
 
     report, watch = Report(quiet=quiet), StageTimer()
     style, encode = build_style(drawing, people, tracked=True), clips.build_encoding(encoding, drawing)
     (plan,) = plans = clips.plan_clips([clip], output.out, PoseNames(), encode)
-    clips.check_plans(plans, [clip], output.out)
+    clips.check_plans(plans, [clip, str(poses)], output.out)
+    refuse_existing(plan.files.existing if output.no_clobber else [])
     open_source = clips.build_opener(reading)
     with (
         report.guard(),

@@ -166,6 +166,9 @@ class Report:
     def clip(self, done: ClipSummary, watch: StageTimer, how: str = "") -> None:
         """Print a clip that is done or stopped: what is in it, what had to differ, and how fast each stage was."""
         facts = [_count(done.frames, "frame", "frames")]
+        if done.complete:
+            self.console.print(f"{done.name}: already complete, {', '.join([*facts, *map(str, done.written)])}")
+            return
         facts += [f"{done.resumed} of them from the run before"] if done.resumed else []
         facts += [f"{_count(done.people, 'pose', 'poses')}{_note_not_drawn(done.unsure)}"]
         brief = f", {done.brief} more seen in only one or two frames" if done.brief else ""

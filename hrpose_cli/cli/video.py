@@ -62,11 +62,18 @@ def video(
     encode, open_source = clips.build_encoding(encoding, drawing), clips.build_opener(reading)
     lacking = {} if motion.track else {TRACK_IDS: "leave --no-track out, or name another format"}
     plans = clips.plan_clips(inputs, output.out, poses, None if output.no_video else encode, lacking)
-    clips.check_plans(plans, [*inputs, settings.boxes], output.out)
+    clips.check_plans(plans, [*inputs, settings.boxes, settings.weights, settings.detector], output.out)
+    more_info = {"people": asdict(people), "motion": describe_motion(motion) | {"trim": reading.trim}}
+    if output.no_clobber:
+        plans = clips.leave_out_existing(plans, report)
+    if resume and not output.show:
+        plans = clips.leave_out_complete(plans, settings, more_info, report)
+    if not plans:
+        report.end()
+        return
     with report.bar() as bar:
         base = build_estimator(settings, bar=bar)
-    motion_info = describe_motion(motion) | {"trim": reading.trim}
-    info = provenance(settings, base) | {"people": asdict(people), "motion": motion_info}
+    info = provenance(settings, base) | more_info
     for plan in report.stop.until(plans):
         watch = StageTimer()
         view = clips.open_window(plan.what, report.stop, show=output.show)

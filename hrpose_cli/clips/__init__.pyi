@@ -1,4 +1,5 @@
 from .render import render_clip as render_clip
+from .resume import count_complete_frames as count_complete_frames
 from .run import ClipOutputs as ClipOutputs
 from .run import ClipSummary as ClipSummary
 from .run import View as View

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from hrpose_cli.clips.resume import read_saved_poses, skip_done_frames, truncate_to_chunk
+from hrpose_cli.clips.resume import SavedRun, find_saved_run
 from hrpose_cli.clips.stages import (
     DEFAULT_MOTION,
     chunk_frames,
@@ -65,6 +65,16 @@ class ClipOutputs:
         if self.side_by_side and self.style.background == "transparent":
             raise UsageError("side by side shows the source, which cannot be transparent: choose one of the two")
 
+    @property
+    def existing(self) -> list[Path]:
+        """The files that are there already under their final names."""
+        video = [self.video] if self.video and self.video.is_file() else []
+        return [*video, *(file.path for file in self.poses if file.exists)]
+
+    @property
+    def all_exist(self) -> bool:
+        return self.view is None and len(self.existing) == len(self.poses) + (self.video is not None)
+
 
 @dataclass
 class ClipSummary:
@@ -81,6 +91,7 @@ class ClipSummary:
     damage: str = ""  # what of the source could not be read
     scenes: int = 1
     stopped: bool = False  # before the end
+    complete: bool = False  # before this run
 
     def count(self, poses: Poses, threshold: float) -> None:
         """Add a frame."""
@@ -114,9 +125,9 @@ def annotate_clip(
 ) -> ClipSummary:
     """Write all that `outputs` asks for, from one clip.
 
-    resume: go on where the JSON Lines file of an interrupted run ends. progress: wraps the frames as
-    they come. stop: ends the run early when it is set. The frames that were done before that, or before an
-    error, are in the pose files.
+    resume: go on where the JSON Lines file of an interrupted run ends; of a complete run nothing is done again.
+    progress: wraps the frames as they come. stop: ends the run early when it is set. The frames that were done
+    before that, or before an error, are in the pose files.
     """
     watch, stop = watch or StageTimer(), stop or StopFlag()
     estimator = _detect_every(estimator, motion.detect_every)
@@ -133,10 +144,12 @@ def annotate_clip(
             with open_source() as again, stop.watched(again.stop), decode_ahead(again, watch, number_scenes) as frames:
                 pairs = fill_skipped(match_frames(frames, records), motion.interpolation)
                 return write_clip(pairs, again, outputs, header, watch=watch, progress=progress, stop=stop)
-        resumed = truncate_to_chunk(outputs.poses, header, motion) if resume else 0
-        saved = read_saved_poses(outputs.poses, resumed, motion) if resumed else iter(())
-        pairs = fill_skipped(_track_and_smooth(frames, estimator, motion, saved), motion.interpolation)
-        return write_clip(pairs, source, outputs, header, resumed=resumed, watch=watch, progress=progress, stop=stop)
+        saved = find_saved_run(outputs.poses, header, motion) if resume else None
+        if saved and saved.complete and outputs.all_exist:
+            return ClipSummary(source.name, saved.frames, written=outputs.existing, complete=True)
+        poses = saved.poses(motion) if saved else iter(())
+        pairs = fill_skipped(_track_and_smooth(frames, estimator, motion, poses), motion.interpolation)
+        return write_clip(pairs, source, outputs, header, saved=saved, watch=watch, progress=progress, stop=stop)
 
 
 # From frames to poses ----------------------------------------------------------------------------
@@ -229,14 +242,14 @@ def write_clip(
     outputs: ClipOutputs,
     header: PoseHeader,
     *,
-    resumed: int = 0,
+    saved: SavedRun | None = None,
     watch: StageTimer,
     progress: Progress = show_no_progress,
     stop: StopFlag,
 ) -> ClipSummary:
     """Write all outputs, until the frames end or `stop` is set."""
-    done = ClipSummary(source.name, resumed=resumed)
-    files = skip_done_frames(outputs.poses, resumed) if resumed else outputs.poses
+    done = ClipSummary(source.name, resumed=saved.frames if saved else 0)
+    files = saved.continue_in(outputs.poses) if saved else outputs.poses
     with closing(frames):
         coming = stop.until(frames)
         first = next(coming, None)  # files of an earlier run are not touched before there is something to write

@@ -3,6 +3,8 @@ from .coco import coco_results as coco_results
 from .coco import has_numeric_names as has_numeric_names
 from .header_json import UNKNOWN_SIZE as UNKNOWN_SIZE
 from .header_json import header_to_json as header_to_json
+from .jsonl import count_run_frames as count_run_frames
+from .jsonl import read_end as read_end
 from .jsonl import read_jsonl as read_jsonl
 from .jsonl import whole_record_ends as whole_record_ends
 from .losses import LOSSES as LOSSES

@@ -26,7 +26,7 @@ _DAMAGE_ERRORS = (
     TypeError, ValueError, LookupError, ArithmeticError, AttributeError, EOFError, RuntimeError, csv.Error, BadZipFile,
     SystemError, TokenError, struct.error, zlib.error,
 )  # fmt: skip
-_VERSION = 1  # of the header below and of the lines of `jsonl`
+_VERSION = 1  # of the header below; `jsonl` has its own
 UNKNOWN_SIZE = (0, 0)  # size of images in formats that do not hold it
 # Frames per second. Fraction itself takes exponents, with which it can compute for hours.
 _RATE = re.compile(r"[0-9]{1,18}(/[1-9][0-9]{0,17})?|[0-9]{1,6}\.[0-9]{1,18}")
@@ -48,12 +48,12 @@ def header_to_json(header: PoseHeader) -> dict[str, Any]:
     }
 
 
-def header_from_json(content: Mapping[str, Any]) -> PoseHeader:
-    """Raise FormatError for a newer version, and KeyError, TypeError or ValueError for anything else."""
+def header_from_json(content: Mapping[str, Any], *, newest: int = _VERSION) -> PoseHeader:
+    """Raise FormatError for a version after the `newest`, and KeyError, TypeError or ValueError for anything else."""
     version = content["version"]
     if not isinstance(version, int):
         raise FormatError(f"version must be a number, but is {version!r:.80}")
-    if version > _VERSION:
+    if version > newest:
         raise FormatError(f"version {version} of the format is newer than this hrpose: update hrpose")
     return PoseHeader(
         content["info"],

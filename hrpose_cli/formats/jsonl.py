@@ -1,11 +1,11 @@
-"""JSON Lines: the header, then one line per frame, each flushed, so that the file can be used after a crash.
+"""JSON Lines: the header, then one line per frame, each written at once, so that the file can be used after a crash.
 
-The file has its own name from the start. Keys have a fixed order, and those without a value are
-left out: `name` and `size` of a frame if they are the clip's, `id`, `raw`, `sigma` and `filled`
-of a person. Numbers are float32 in the shortest form that reads back to the same float32, so that
-a run that resumes from the file gives the same result as an uninterrupted one; null stands for NaN and
-infinity. `filled` has 1 for each keypoint that no image showed. `score` of a person follows from the
-other numbers and is not read.
+The last line says how many frames there are; a file without it is not complete (in version 1 no file has it).
+Keys have a fixed order, and those without a value are left out: `name` and `size` of a frame if they are the
+clip's, `id`, `raw`, `sigma` and `filled` of a person. Numbers are float32 in the shortest form that reads back to
+the same float32, so that a run that resumes from the file gives the same result as an uninterrupted one; null
+stands for NaN and infinity. `filled` has 1 for each keypoint that no image showed. `score` of a person follows
+from the other numbers and is not read.
 """
 
 from __future__ import annotations
@@ -14,9 +14,12 @@ import codecs
 import contextlib
 import json
 import logging
+import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import IO, Any
 
@@ -35,6 +38,9 @@ from hrpose_cli.poses import FrameInfo, FramePoses, PoseHeader, Poses
 
 _FORMAT_NAME = "JSON Lines file of hrpose"
 _LONGEST_LINE = 64_000_000  # bytes: some 20,000 people
+_VERSION = 2  # with a line at the end
+_END = b'{"end":'  # beginning of that line
+_END_BYTES = 64  # at most
 _LOG = logging.getLogger(__name__)
 # The fields of `Poses` by their keys.
 _FIELDS = {
@@ -46,10 +52,13 @@ _FIELDS = {
 class _JsonlWriter:
     """Writes a line per frame, except for the first `done` frames."""
 
+    complete = False  # that was the last frame
+
     def __init__(self, file: IO[bytes], header: PoseHeader, done: int = 0) -> None:
         self.file = file
         self.header = header
         self.done = done
+        self.frames = 0
 
     def line(self, content: Mapping[str, Any]) -> None:
         text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
@@ -58,8 +67,8 @@ class _JsonlWriter:
 
     def write(self, frame_poses: FramePoses) -> None:
         """Write one more frame."""
-        if self.done:
-            self.done -= 1
+        self.frames += 1
+        if self.frames <= self.done:
             return
         frame = frame_poses.frame
         entry = {
@@ -73,12 +82,29 @@ class _JsonlWriter:
 
 @contextmanager
 def open_jsonl(path: Path, header: PoseHeader, *, done: int = 0) -> Iterator[_JsonlWriter]:
-    """A new file, or more lines for one that ends with the whole line of its first `done` frames."""
-    with open_stream(path, "ab" if done else "wb") as file:
-        lines = _JsonlWriter(file, header, done)
-        if not done:
-            lines.line(header_to_json(header))
-        yield lines
+    """A new file, or one that goes on after its first `done` frames; also on a full disk it ends with a whole line."""
+    try:
+        with open_stream(path, "r+b" if done else "wb") as file:
+            lines = _JsonlWriter(file, header, done)
+            if done:
+                file.seek(file.truncate(_find_end(path, done)))
+            else:
+                lines.line(header_to_json(header) | {"version": _VERSION})
+            yield lines
+            if lines.complete:
+                lines.line({"end": True, "frames": lines.frames})
+    except OSError:
+        if path.is_file():
+            os.truncate(path, [0, *whole_record_ends(path)][-1])
+        raise
+
+
+def _find_end(path: Path, frames: int) -> int:
+    """The offset after so many frames."""
+    ends = whole_record_ends(path)
+    if len(ends) <= frames:
+        raise FormatError(f"{path} has changed since it was read: begin anew")
+    return ends[frames]
 
 
 def _person_entries(poses: Poses) -> list[dict[str, Any]]:
@@ -99,21 +125,33 @@ def _person_entries(poses: Poses) -> list[dict[str, Any]]:
 
 
 def read_jsonl(path: Path) -> tuple[PoseHeader, Iterator[FramePoses]]:
-    """The header and the frames, except for a last line that a crash cut off."""
+    """The header and the frames, except for a last line that a crash cut off; a log entry if the end is missing."""
     lines = _read_whole_lines(path)
     with name_damage(_FORMAT_NAME, path):
         first = next(lines, None)
         if first is None:
             raise FormatError("it ends within its first line")
-        header = header_from_json(json.loads(first))
-    return header, _read_frames(path, lines, header)
+        content = json.loads(first)
+        header = header_from_json(content, newest=_VERSION)
+    return header, _read_frames(path, lines, header, ends=content["version"] >= _VERSION)
 
 
-def _read_frames(path: Path, lines: Iterator[bytes], header: PoseHeader) -> Iterator[FramePoses]:
+def _read_frames(path: Path, lines: Iterator[bytes], header: PoseHeader, *, ends: bool) -> Iterator[FramePoses]:
+    """The frames up to the end of the lines, or to the line that says so in a version that has one: `ends`."""
     for number, line in enumerate(lines, start=2):
         with name_damage(f"{_FORMAT_NAME} in line {number}", path):
-            frame_poses = _read_frame(json.loads(line), header)
+            content = json.loads(line)
+            if ends and "end" in content:
+                return _check_end(content["frames"], number - 2, lines)
+            frame_poses = _read_frame(content, header)
         yield frame_poses
+    if ends:
+        _LOG.info("note: %s is not complete: the line with the number of its frames is missing", path)
+
+
+def _check_end(said: int, frames: int, lines: Iterator[bytes]) -> None:
+    if said != frames or next(lines, None) is not None:
+        raise FormatError(f"it says that it ends after {said} frames, which is not so")
 
 
 def _read_frame(line: Mapping[str, Any], header: PoseHeader) -> FramePoses:
@@ -130,13 +168,34 @@ def _read_poses(people: Sequence[Mapping[str, Any]], header: PoseHeader) -> Pose
 
 
 def whole_record_ends(path: Path) -> list[int]:
-    """Byte offsets of the ends of the header and of each complete line; empty if the header is cut off."""
+    """Byte offsets of the ends of the header and of each complete frame; empty if the header is cut off."""
     ends: list[int] = []
     with name_damage(_FORMAT_NAME, path):
         for line in _read_whole_lines(path):
-            if line.endswith(b"\n"):
-                ends.append(len(line) + (ends[-1] if ends else 0))
+            if line.startswith(_END) or not line.endswith(b"\n"):
+                break
+            ends.append(len(line) + (ends[-1] if ends else 0))
     return ends
+
+
+def count_run_frames(path: Path) -> int:
+    """Count the complete frames of a clip; FormatError if they are not 0, 1, 2, ..., as a run writes them."""
+    frames = 0
+    with name_damage(_FORMAT_NAME, path):
+        for line in takewhile(lambda line: not line.startswith(_END), islice(_read_whole_lines(path), 1, None)):
+            if json.loads(line).get("frame") != frames:
+                raise FormatError(f"line {frames + 2} is not frame {frames}, as a run would have left it: begin anew")
+            frames += 1
+    return frames
+
+
+def read_end(path: Path) -> int | None:
+    """The number of frames that the last line of a complete file gives; None for any other file."""
+    with name_damage(_FORMAT_NAME, path), path.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - _END_BYTES))
+        last = file.read().splitlines(keepends=True)[-1:]
+    ended = re.fullmatch(rb'\{"end":true,"frames":(\d+)\}\n', b"".join(last))
+    return int(ended[1]) if ended else None
 
 
 def _read_whole_lines(path: Path) -> Iterator[bytes]:

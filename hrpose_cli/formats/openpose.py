@@ -3,9 +3,9 @@
 NAME is that of the clip, or else of the image, without its suffix. `pose_keypoints_2d` has x, y and score of each
 keypoint in the order of the skeleton, which is COCO-17 (Pose2Sim's "COCO_17") for most nets and which each
 file spells out in `joints`, a key that other readers ignore. COCO-18 and BODY_25 would need keypoints that
-no net here finds. `person_id` is the track id, or -1. An unknown keypoint is 0, 0, 0. Files of an earlier
-run with the same NAME are removed first; each file is complete from the start. Boxes, times and sizes have
-no place.
+no net here finds. `person_id` is the track id, or -1. An unknown keypoint is 0, 0, 0. The files lie in
+NAME.part/ until all of them are there, and then take the place of those of an earlier run with the same NAME.
+Boxes, times and sizes have no place.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from hrpose_cli.errors import FormatError, InputError
-from hrpose_cli.files import atomic_write, read_json
+from hrpose_cli.files import atomic_write, fit_name, read_json
 from hrpose_cli.formats.header_json import UNKNOWN_SIZE, name_damage, shortest_decimals, skeleton_from_names
 from hrpose_cli.formats.people import build_poses
 from hrpose_cli.poses import FrameInfo, FramePoses, PoseHeader, Poses
@@ -45,36 +44,53 @@ _LAYOUTS = {
 _BEYOND_COCO = {18: ["the neck"], 25: ["the neck", "the middle of the hips", "the feet"]}
 
 
+def part_folder(folder: Path, header: PoseHeader) -> Path:
+    """The folder in `folder` for the files of a run that is not complete."""
+    return folder / fit_name(Path(header.source).stem or "images", ".part")
+
+
 class _OpenPoseWriter:
     """Writes one file per frame."""
+
+    complete = False  # that was the last frame
 
     def __init__(self, folder: Path, header: PoseHeader) -> None:
         self.folder = folder
         self.name = Path(header.source).stem
-        self.old = defaultdict(list)  # files of earlier runs, by NAME
-        for file in folder.iterdir():
-            if number := _NUMBER.search(file.name):
-                self.old[file.name[: number.start()]].append(file)
 
     def write(self, frame_poses: FramePoses) -> None:
         """Write one more frame."""
         name = (self.name or Path(frame_poses.frame.name).stem).lstrip(".") or "frame"  # names with a dot are hidden
-        for file in self.old.pop(name, ()):
-            file.unlink()
         content = {
             "version": 1.3,
             "joints": frame_poses.people.skeleton.keypoints,
             "people": [_person_entry(frame_poses.people, i) for i in range(len(frame_poses.people))],
         }
-        with atomic_write(self.folder / f"{name}_{frame_poses.frame.index:012d}{_FILE_ENDING}") as temporary:
+        file = fit_name(name, f"_{frame_poses.frame.index:012d}{_FILE_ENDING}")
+        with atomic_write(self.folder / file) as temporary:
             temporary.write_text(json.dumps(content), encoding="utf-8")
+
+    def finish(self) -> None:
+        """Put the files into the folder above."""
+        new = {file.name: file for file in _frame_files(self.folder)}
+        names = {_NUMBER.sub("", name) for name in new}
+        for old in _frame_files(self.folder.parent):
+            if old.name not in new and _NUMBER.sub("", old.name) in names:
+                old.unlink()
+        for name, file in new.items():
+            file.replace(self.folder.parent / name)
+        self.folder.rmdir()
 
 
 @contextmanager
 def open_openpose(path: Path, header: PoseHeader) -> Iterator[_OpenPoseWriter]:
-    """The folder, made if it does not exist."""
-    path.mkdir(parents=True, exist_ok=True)
-    yield _OpenPoseWriter(path, header)
+    """The folder of `part_folder`, without the files of an earlier run."""
+    for left in path.iterdir():
+        left.unlink()
+    out = _OpenPoseWriter(path, header)
+    yield out
+    if out.complete:
+        out.finish()
 
 
 def _person_entry(poses: Poses, i: int) -> dict[str, Any]:
@@ -104,7 +120,7 @@ def read_openpose(path: Path) -> tuple[PoseHeader, Iterator[FramePoses]]:
 def _list_files(path: Path) -> list[Path]:
     if not path.is_dir():
         raise InputError(f"{path} is no folder of OpenPose JSON files")
-    files = [file for file in path.iterdir() if file.name.endswith(_FILE_ENDING) and not file.name.startswith(".")]
+    files = _frame_files(path)
     if not files:
         raise FormatError(f"{path} holds no OpenPose JSON: its files would end in {_FILE_ENDING}")
     return files
@@ -135,11 +151,16 @@ def _split_name(file: Path) -> tuple[str, int]:
 
 def unread_openpose_fields(path: Path) -> list[str]:
     """The parts of another program's files that `read_openpose` leaves out, by the first frame with people."""
-    frames = (read_json(file, "OpenPose keypoints")["people"] for file in sorted(_list_files(path)))
+    frames = (read_json(file, "OpenPose keypoints")["people"] for file in _frame_files(path))
     people: list[dict[str, Any]] = next(filter(None, frames), [])
     beyond = _BEYOND_COCO.get(max((len(person["pose_keypoints_2d"] or ()) // 3 for person in people), default=0), ())
     used = {part for person in people for part, values in person.items() if isinstance(values, list) and any(values)}
     return [*beyond, *(f'"{part}"' for part in _UNREAD_PARTS if part in used)]
+
+
+def _frame_files(folder: Path) -> list[Path]:
+    """The files of frames in a folder, by name."""
+    return sorted(f for f in folder.iterdir() if f.name.endswith(_FILE_ENDING) and not f.name.startswith("."))
 
 
 def _read_frames(path: Path, files: Sequence[tuple[int, Path]], header: PoseHeader) -> Iterator[FramePoses]:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Literal, Protocol
+from typing import IO, Any, Literal, Protocol
 
 from hrpose_cli.errors import FormatError
-from hrpose_cli.files import part_path, silence_stdout
+from hrpose_cli.files import claim, follow_links, is_stream, open_into, part_path, silence_stdout
 from hrpose_cli.poses import FramePoses
 from hrpose_cli.stopping import StopFlag
 
@@ -28,29 +29,33 @@ class _PoseWriter(Protocol):
 
 
 class PoseOutput:
-    """The files of a format under `path`; they are called NAME.part.SUFFIX until they are complete.
+    """The files of a format under `path`; they are called NAME.part.SUFFIX, `part`, until they are complete.
 
     After a run that was stopped, or that failed, they keep that name and hold the frames so far. Nothing is
-    kept without a frame, after KeyboardInterrupt, or when writing itself has failed, whose errors name the
-    file. A standard output that nobody reads any more sets the flag `stop`.
+    kept without a frame, nor, unless the format `grows`, after KeyboardInterrupt or when writing itself has
+    failed, whose errors name the file. A standard output that nobody reads any more sets the flag `stop`.
 
-    files: None for a format whose files have their own names from the start.
+    part: None for a stream; a `folder` for some formats. files: those under a name. begun: the part has frames.
     """
 
     def __init__(
-        self, path: Path, opened: Callable[[Path], AbstractContextManager[_PoseWriter]], files: _FileLister | None,
-        stop: StopFlag,
+        self, path: Path, opened: Callable[[Path], AbstractContextManager[_PoseWriter]], stop: StopFlag, *,
+        part: Path | None, files: _FileLister, folder: bool, grows: bool, begun: bool,
     ) -> None:  # fmt: skip
         self.path = path
         self.written: list[Path] = []  # after the block
-        self._files, self._stop = files, stop
-        self._writes_to = path if files is None else part_path(path)
-        self._opened = opened(self._writes_to)
+        self._part, self._files, self._folder, self._grows, self._stop = part, files, folder, grows, stop
+        self._opened = opened(part or path)
+        self._has_frames = begun
         self._usable = False  # there is a frame, and it could be written
+        self._claim = ExitStack()
 
     def __enter__(self) -> PoseOutput:
-        with self._named_errors():
-            self._inner = self._opened.__enter__()
+        with self._named_errors(), ExitStack() as stack:
+            if self._part is not None:
+                stack.enter_context(claim(self._part, folder=self._folder))
+            self._inner: Any = self._opened.__enter__()
+            self._claim = stack.pop_all()
         return self
 
     def write(self, frame_poses: FramePoses) -> None:
@@ -58,39 +63,51 @@ class PoseOutput:
         self._usable = False
         with self._named_errors():
             self._inner.write(frame_poses)
-            self._usable = True
+            self._usable = self._has_frames = True
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         complete = kind is None and not self._stop.ended_early
-        keep = complete or (self._usable and (kind is None or issubclass(kind, Exception)))
+        usable = self._usable and (kind is None or issubclass(kind, Exception))
+        grown = self._grows and self._has_frames
+        keep = complete or usable or grown
         try:
             with self._named_errors():
+                if complete and self._grows:
+                    self._inner.complete = True
                 self._opened.__exit__(None, None, None) if keep else self._opened.__exit__(kind, error, trace)
         except BaseException:
-            keep = False
+            keep, complete = grown, False
             raise
         finally:
-            with self._named_errors():
+            with self._named_errors(), self._claim:
                 self._settle(keep=keep, complete=complete)
 
     def _settle(self, *, keep: bool, complete: bool) -> None:
         """Give the files their names, or remove them."""
-        if self._files is None:
-            self.written = [] if self.path == STDOUT else [self.path]
-            return
-        parts = [part for part in self._files(self._writes_to) if part.exists()]
-        stem = self.path.stem
-        named = {part.with_name(part.name.replace(f"{stem}.part", stem, 1)): part for part in parts}
-        self.written = list(named if complete else named.values()) if keep else []
-        for part in () if keep else parts:
-            part.unlink()
-        if keep and complete:
-            for old in set(self._files(self.path)) - set(named):
-                old.unlink(missing_ok=True)
-            for name, part in named.items():
-                part.replace(name)
+        parts = [] if self._part is None else [part for part in self._files(self._part) if part.exists()]
+        if not keep:
+            for part in parts:
+                shutil.rmtree(part) if part.is_dir() else part.unlink()
+        elif not complete:
+            self.written = parts
+        elif parts:
+            self.written = self._rename(parts)
+        if keep and not parts and self.path != STDOUT:  # a stream, or a folder that has its files
+            self.written = [self.path]
+
+    def _rename(self, parts: Sequence[Path]) -> list[Path]:
+        """Give complete files their names in place of those of an earlier run."""
+        target = follow_links(self.path)
+        stem = part_path(target).name.removesuffix(target.suffix)
+        named = {target.with_name(each.name.replace(stem, target.stem, 1)): each for each in parts}
+        before = self._files(target)
+        for name, each in named.items():
+            each.replace(name)
+        for old in set(before) - set(named):
+            old.unlink(missing_ok=True)
+        return [self.path] if list(named) == [target] else list(named)
 
     @contextmanager
     def _named_errors(self) -> Iterator[None]:
@@ -104,17 +121,17 @@ class PoseOutput:
 
 
 @contextmanager
-def open_stream(path: Path, mode: Literal["ab", "wb"] = "wb") -> Iterator[IO[bytes]]:
+def open_stream(path: Path, mode: Literal["r+b", "wb"] = "wb") -> Iterator[IO[bytes]]:
     """A file, or the standard output for `-`."""
     if path == STDOUT:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open(mode) as file:
+    with open_into(path) if is_stream(path) else path.open(mode) as file:
         yield file
 
 
 def open_spool(path: Path) -> IO[bytes]:
     """A nameless file on the disk of `path`: the folder of temporary files is often held in memory."""
-    return tempfile.TemporaryFile(dir=None if path == STDOUT else path.parent)
+    return tempfile.TemporaryFile(dir=None if is_stream(path) else path.parent)

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from os.path import isdir
 from pathlib import Path
 from typing import Any
 
 from hrpose_cli.errors import FormatError, UsageError
-from hrpose_cli.files import remove_stale_files
+from hrpose_cli.files import is_stream, part_path, remove_stale_files
 from hrpose_cli.formats import coco, csv, jsonl, losses, npz, openpose, trc
 from hrpose_cli.formats.output import STDOUT, PoseOutput, WriterOpener
 from hrpose_cli.poses import FramePoses, PoseHeader
@@ -33,8 +34,9 @@ class PoseFormat:
     options: frozenset[str] = frozenset()  # keyword arguments of `open`
     pipes: bool = False  # can go to the standard output
     unread: Callable[[Path], list[str]] = lambda path: []  # parts of another program's file that `read` leaves out
-    grows: bool = False  # its files have their own names from the start
+    grows: bool = False  # after each frame its files can be used; `complete` of its writer says that this was the last
     files: Callable[[Path], list[Path]] = lambda path: [path]  # files under a name, once they are written
+    part: Callable[[Path, PoseHeader], Path] = lambda path, header: part_path(path)  # where they wait for their names
 
 
 POSE_FORMATS = {
@@ -52,7 +54,7 @@ POSE_FORMATS = {
         ),
         PoseFormat(
             "openpose", "/", openpose.open_openpose, openpose.read_openpose,
-            unread=openpose.unread_openpose_fields, grows=True,
+            unread=openpose.unread_openpose_fields, grows=True, part=openpose.part_folder,
         ),
     )
 }  # fmt: skip
@@ -63,19 +65,25 @@ def open_writer(
 ) -> PoseOutput:
     """A context manager with `write(frame_poses)`; the path `-` is the standard output.
 
-    A file is called NAME.part.SUFFIX until it is complete: until the block has ended well and not by `stop`.
-    JSON Lines, the files of an OpenPose folder and pipes have their own names from the start. Options: `done`,
-    the number of frames that an interrupted run has written (jsonl); `metres_per_pixel` (trc).
+    A file is called NAME.part.SUFFIX until it is complete: until the block has ended well and not by `stop`;
+    the files of an OpenPose folder lie in FOLDER/NAME.part so long. Pipes and devices are written into. Options:
+    `done`, the number of frames that the part has of an interrupted run (jsonl); `metres_per_pixel` (trc).
+    InputError if another process writes the same.
     """
     chosen = find_format(path, format)
     for option in options.keys() - chosen.options:
         raise UsageError(f"{option} is no option of {chosen.name}, to which {path} would be written")
     if Path(path) == STDOUT and not chosen.pipes:
         raise UsageError(f"{chosen.name} cannot go to the standard output: name a file")
-    remove_stale_files(Path(path))
-    grows = chosen.grows or Path(path) == STDOUT or (Path(path).exists() and not Path(path).is_file())
+    path = Path(path)
+    remove_stale_files(path)
     opened = partial(chosen.open, header=header, **options)
-    return PoseOutput(Path(path), opened, None if grows else chosen.files, stop or StopFlag())
+    part = None if is_stream(path) else chosen.part(path, header)
+    begun = bool(options.get("done"))
+    return PoseOutput(
+        path, opened, stop or StopFlag(), part=part, files=chosen.files, folder=chosen.suffix == "/",
+        grows=chosen.grows, begun=begun,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -97,6 +105,13 @@ class PoseFile:
     def folder(self) -> bool:
         """True for a folder of files."""
         return POSE_FORMATS[self.format].suffix == "/"
+
+    @property
+    def exists(self) -> bool:
+        """True for a complete file, or one of several that it would become, or a folder with something in it."""
+        if self.folder:
+            return self.path.is_dir() and any(self.path.iterdir())
+        return self.path.parent.is_dir() and any(path.is_file() for path in POSE_FORMATS[self.format].files(self.path))
 
 
 @contextmanager
@@ -136,7 +151,7 @@ def _check_frames(path: Path | str, frames: Iterator[FramePoses]) -> Iterator[Fr
 
 def find_format(path: Path | str, format: str | None = None) -> PoseFormat:
     """The format of that name, or else the one of the path's suffix; a folder is OpenPose's."""
-    folder = str(path).endswith(("/", "\\")) or Path(path).is_dir()
+    folder = str(path).endswith(("/", "\\")) or isdir(path)  # noqa: PTH112  Path.is_dir raises for long names
     suffix = "/" if folder else Path(path).suffix.lower()
     for known in POSE_FORMATS.values():
         if format == known.name or (format is None and suffix == known.suffix):

@@ -54,7 +54,7 @@ class GifTimes:
 
 def write_gif(images: Path, target: Path, final_delay: int) -> None:
     """Write the GIF in two passes: in one, ffmpeg would hold the whole clip in memory."""
-    palette = target.with_name(f"{target.name}.palette.png")
+    palette = images.with_suffix(".png")
     source = ["-i", f"file:{images}"]
     try:
         run_ffmpeg([*source, "-vf", "palettegen", "-frames:v", "1", "-update", "1", "-f", "image2", f"file:{palette}"])

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from hrpose_cli.errors import MediaError
-from hrpose_cli.files import remove_stale_files
+from hrpose_cli.files import remove_stale_files, temporary_path
 
 _POLL_SECONDS = 0.2  # seconds between two checks of `stop`
 _SPOOL_NAME = "hrpose-stdin"
@@ -26,8 +26,9 @@ class StdinSpool:
 
     def __init__(self, pipe: IO[bytes]) -> None:
         self._pipe = pipe
-        remove_stale_files(Path(tempfile.gettempdir(), _SPOOL_NAME))
-        prefix = f".{os.getpid()}.{_SPOOL_NAME}."
+        name = temporary_path(Path(tempfile.gettempdir(), _SPOOL_NAME))
+        remove_stale_files(name)
+        prefix = f"{name.name}."
         self._folder = tempfile.TemporaryDirectory(prefix=prefix)  # Windows lets nobody else open a temporary file
         self.path = Path(self._folder.name) / "stdin"
         self._file = self.path.open("w+b", buffering=0)

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-import os
+from contextlib import ExitStack
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
 
 from hrpose_cli.errors import MediaError, UsageError
-from hrpose_cli.files import atomic_write, part_path, remove_stale_files
+from hrpose_cli.files import (
+    atomic_write,
+    check_not_inputs,
+    claim,
+    follow_links,
+    is_stream,
+    part_path,
+    remove_stale_files,
+    temporary_path,
+)
 from hrpose_cli.media.clip import Clip
 from hrpose_cli.media.encoding import DEFAULT_ENCODING, Encoding, find_container
 from hrpose_cli.media.gif import GIF_TICK, GifTimes, write_gif
@@ -53,12 +62,18 @@ class VideoWriter:
         self._gif = GifTimes(clip) if path.suffix.lower() == ".gif" else None
         self._pipe: FramePipe | None = None
         self._last = -1  # pts
-        remove_stale_files(path)
-        self._images = path.with_name(f".{os.getpid()}.{path.name}.images{self._suffix()}")
+        self._claim = ExitStack()
         try:  # a name that cannot be written is reported before the work, not after it
-            path.parent.mkdir(parents=True, exist_ok=True)
+            self._target = follow_links(path)
+            self._part = None if is_stream(self._target) else part_path(self._target)
+            self._images = temporary_path(self._target, f".images{self._suffix()}")
+            self._images.parent.mkdir(parents=True, exist_ok=True)
+            remove_stale_files(self._target)
+            if self._part:
+                self._claim.enter_context(claim(self._part))
             self._images.touch()
         except OSError as error:
+            self._claim.close()
             raise MediaError(f"{path} cannot be written: {error.strerror}") from error
 
     def __enter__(self) -> VideoWriter:
@@ -97,6 +112,7 @@ class VideoWriter:
         if self._pipe is not None:
             self._pipe.kill()
         self._images.unlink(missing_ok=True)
+        self._claim.close()
 
     def _suffix(self) -> str:
         """Suffix of the file for the images alone: MP4 has the finest times, but no transparent VP9 and no ProRes."""
@@ -116,13 +132,12 @@ class VideoWriter:
 
     def _finish(self, pipe: FramePipe) -> None:
         pipe.finish()
-        part = part_path(self.path)
-        target = part if self._stop.ended_early else self.path
+        target = self._part if self._part and self._stop.ended_early else self.path
         try:
             with atomic_write(target) as temporary:
                 self._mux(temporary)
-            if target != part:
-                part.unlink(missing_ok=True)  # of an earlier run
+            if self._part and target != self._part:
+                self._part.unlink()
         except OSError as error:
             raise MediaError(f"{target} cannot be written: {error.strerror}") from error
         self.written = target
@@ -150,7 +165,4 @@ def _check_target(path: Path, clip: Clip) -> None:
     find_container(path)
     if path.is_dir():
         raise UsageError(f"{path} is a folder: name a file in it")
-    for name in (path, part_path(path)):
-        if clip.path is not None and name.exists() and clip.path.exists() and name.samefile(clip.path):
-            called = "" if name == path else f", which {path} would be called until it is complete"
-            raise UsageError(f"{name} is the input{called}: choose another name")
+    check_not_inputs([path], [clip.path])

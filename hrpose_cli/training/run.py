@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
@@ -17,7 +18,7 @@ from hrpose_cli.backends import TorchBackend, choose_device, normalise_images
 from hrpose_cli.errors import BackendError, InputError, UsageError
 from hrpose_cli.estimation import BottomUp, TopDown
 from hrpose_cli.evaluate import METRICS, EvalProtocol, GroundTruth, keypoint_rows
-from hrpose_cli.files import atomic_write, check_writable
+from hrpose_cli.files import atomic_write, check_not_inputs, check_writable, claim
 from hrpose_cli.models import ModelSpec, save_weights
 from hrpose_cli.nets import unfold_batch_norms
 from hrpose_cli.skeletons import SKELETONS
@@ -33,6 +34,7 @@ from hrpose_cli.training.whole_images import ImageDataset, load_images
 
 _MEASURED = 128  # samples that folded batch norms get their statistics from
 _LOG = logging.getLogger(__name__)
+_CURVES_FILE = "curves.png"
 
 
 def train(job: TrainJob, recipe: Recipe) -> Iterator[Mapping[str, float]]:
@@ -51,8 +53,8 @@ def train(job: TrainJob, recipe: Recipe) -> Iterator[Mapping[str, float]]:
         _LOG.info("note: curves.png needs matplotlib: pip install 'hrpose[train]'")
     teacher = Teacher.load(job.teacher, spec, device) if job.teacher else None
     if not is_other_process():  # the first alone writes
-        check_writable(job.out / CHECKPOINT_FILE, make=True)
-    with join_processes(device):
+        _check_outputs(job, spec, start)
+    with join_processes(device), nullcontext() if is_other_process() else claim(job.out):
         people = run_first(load).to(device)
         if teacher and isinstance(people, PeopleDataset):
             people = run_first(partial(fill_labels, people, spec, teacher, job.out / "cache"))
@@ -85,6 +87,15 @@ def _unfold_norms(net: nn.Module, spec: ModelSpec, people: PeopleDataset | Image
     _LOG.info("note: the batch norms of the start are folded: their statistics are those of %d samples", len(chosen))
     parts = (method.draw(people, part, spec, method.augmentation(), recipe) for part in chosen.split(method.batch))
     return unfold_batch_norms(net, (normalise_images(part.crops, spec.color) for part in parts))
+
+
+def _check_outputs(job: TrainJob, spec: ModelSpec, start: Path | None) -> None:
+    """Raise an error, before any work, for files that cannot be written, or are inputs."""
+    outputs = [job.out / name for name in (CHECKPOINT_FILE, LOG_FILE, _CURVES_FILE, f"{spec.name}.safetensors")]
+    for output in outputs:
+        check_writable(output, make=True)
+    data = [_parse_source(entry, job.images).annotations for entry in job.data]
+    check_not_inputs(outputs, [*data, job.val, start, job.teacher])
 
 
 def _find_val_images(job: TrainJob, spec: ModelSpec) -> Path | None:
@@ -176,7 +187,7 @@ def _train_epochs(training: Training, job: TrainJob, val_images: Path | None) ->
             training.progress = replace(training.progress, best=numbers.get("AP", -1.0))
         training.save()
         training.log(row | dict(numbers))
-        _draw_curves(training.out / LOG_FILE, training.out / "curves.png")
+        _draw_curves(training.out / LOG_FILE, training.out / _CURVES_FILE)
         yield row | ({"AP": numbers["AP"]} if numbers else {})
 
 

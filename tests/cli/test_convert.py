@@ -144,7 +144,7 @@ def test_convert_notes_what_is_left_out_of_ground_truth(lines: Path, tmp_path: P
 def test_convert_format_sets_the_output_format(lines: Path, tmp_path: Path) -> None:
     result = run(lines, "-", "--format", "coco")
     assert [entry["frame_index"] for entry in json.loads(result.stdout)["images"]] == [0, 2, 4]
-    assert [json.loads(line).get("frame") for line in run(lines, "-").stdout.splitlines()] == [None, 0, 2, 4]
+    assert [json.loads(line).get("frame") for line in run(lines, "-").stdout.splitlines()] == [None, 0, 2, 4, None]
     run(lines, tmp_path / "poses.dat", "--format", "npz")
     for got, want in zip(read_pose_file(tmp_path / "poses.dat", "npz")[1], clip(2, 0, 1), strict=True):
         same(got.poses, want.poses)
@@ -191,7 +191,7 @@ def test_convert_prints_each_failure_as_one_line(
     [
         (("in.xyz", "out.csv"), "suffix of no pose format"),
         (("in.trc", "out.csv"), "only be written"),
-        (("in.jsonl", "./in.jsonl"), "is the input"),
+        (("in.jsonl", "./in.jsonl"), "is an input"),
         (("in.jsonl", "out.xyz"), "suffix of no pose format"),
         (("in.jsonl", "out.csv", "--format", "c3d"), "c3d is no pose format"),
         (("in.jsonl", "out.csv", "--from", "c3d"), "c3d is no pose format"),
@@ -210,10 +210,11 @@ def test_convert_leaves_a_part_for_a_damaged_middle(lines: Path, tmp_path: Path)
     lines.write_bytes(b"".join([header, first, b'{"frame":2}\n', *rest]))
     assert "line 3" in clean_failure(run(lines, tmp_path / "out.json"))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["in.jsonl", "out.part.json"]
-    assert "is the input" in wrong_usage(run(tmp_path / "out.part.json", tmp_path / "out.json"))
+    assert "which is an input" in wrong_usage(run(tmp_path / "out.part.json", tmp_path / "out.json"))
 
 
 def test_convert_reads_an_interrupted_run_up_to_its_last_whole_line(lines: Path, tmp_path: Path) -> None:
-    lines.write_bytes(lines.read_bytes()[:-9])
-    run(lines, tmp_path / "out.json", "--quiet")
+    *whole, last, _ = lines.read_bytes().splitlines(keepends=True)
+    lines.write_bytes(b"".join([*whole, last[:-9]]))
+    assert "is not complete" in run(lines, tmp_path / "out.json").stderr
     assert len(json.loads((tmp_path / "out.json").read_bytes())["images"]) == 2

@@ -64,16 +64,16 @@ def test_resume_goes_on_where_ctrl_c_or_a_kill_stopped(clip: Path, options: list
     stopped.send_signal(signal.SIGINT)
     _, said = stopped.communicate()
     assert stopped.returncode == 130
-    assert "error: stopped; kept x.part.mp4, p.jsonl, p.part.json; --resume goes on" in said.decode().splitlines()
-    assert sorted(p.name for p in Path().iterdir()) == ["p.jsonl", "p.part.json", "x.part.mp4"]
-    (frames,) = set(frames_in("p.jsonl", "p.part.json", "x.part.mp4"))
+    assert "error: stopped; kept x.part.mp4, p.part.jsonl, p.part.json; --resume goes on" in said.decode().splitlines()
+    assert sorted(p.name for p in Path().iterdir()) == ["p.part.json", "p.part.jsonl", "x.part.mp4"]
+    (frames,) = set(frames_in("p.part.jsonl", "p.part.json", "x.part.mp4"))
     assert 19 <= frames < FRAMES
 
     killed = start(*command, "--resume")
     read_lines(killed.stdout, frames + 2)
     killed.kill()
     killed.communicate()
-    assert frames <= next(frames_in("p.jsonl")) < FRAMES
+    assert frames <= next(frames_in("p.part.jsonl")) < FRAMES
 
     result = hrpose(*command, "--resume")
     assert result.exit_code == 0, result.output
@@ -157,9 +157,9 @@ def test_video_begins_no_further_clip_after_ctrl_c(
 
 def test_video_ends_at_once_on_a_second_ctrl_c(clip: Path, options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     raise_in_write(monkeypatch, signal.SIGINT, times=2)
-    result = hrpose("video", clip, "--poses", "p.csv", "--poses", "p.jsonl", "--out", "x.mp4", *options)
+    result = hrpose("video", clip, "--poses", "p.jsonl", "--poses", "p.csv", "--out", "x.mp4", *options)
     assert clean_failure(result, 130) == "error: stopped"
-    assert [path.name for path in Path().iterdir()] == ["p.jsonl"]
+    assert [path.name for path in Path().iterdir()] == ["p.part.jsonl"]
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -23,7 +23,9 @@ from hrpose_cli.cli.main import app
 from hrpose_cli.cli.report import Report
 from hrpose_cli.clips.run import ClipSummary
 from hrpose_cli.errors import MediaError
+from hrpose_cli.files import temporary_path
 from hrpose_cli.formats import pose_file as formats
+from hrpose_cli.formats import read_end
 from hrpose_cli.timing import StageTimer
 from tests.conftest import clean_failure, wrong_usage
 
@@ -197,8 +199,8 @@ def break_worker(_: Any) -> None:
 )
 def test_a_failure_of_the_encoder_keeps_the_poses(failing: Any, fail: Any, message: str) -> None:
     assert message in failing(fail)
-    assert 3 <= len(Path("p.jsonl").read_text().splitlines()) <= FRAMES + 1
-    assert [path.name for path in Path().iterdir()] == ["p.jsonl"]
+    assert 3 <= len(Path("p.part.jsonl").read_text().splitlines()) <= FRAMES + 1
+    assert [path.name for path in Path().iterdir()] == ["p.part.jsonl"]
 
 
 def test_an_input_that_vanishes_is_a_failure(hrpose: Any, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -213,7 +215,7 @@ def test_an_input_that_vanishes_is_a_failure(hrpose: Any, clip: Path, monkeypatc
     monkeypatch.setattr(sink.VideoWriter, "write", write)
     line = clean_failure(hrpose(clip, "--poses", "p.jsonl", "--out", "x.mp4"), 3)
     assert "a clip.mp4 is damaged: the file vanished during the run; the rest was done" in line
-    assert len(Path("p.jsonl").read_text().splitlines()) == len(decoded(Path("x.mp4"))) + 1 == FRAMES + 1
+    assert read_end(Path("p.jsonl")) == len(decoded(Path("x.mp4"))) == FRAMES
 
 
 def test_a_image_that_vanishes_keeps_the_poses_before_it(
@@ -234,8 +236,8 @@ def test_a_image_that_vanishes_keeps_the_poses_before_it(
     for i in range(20):
         Image.new("RGB", (64, 48), (10 * i, 0, 0)).save(folder / f"{i:02d}.png")
     assert "18.png" in clean_failure(hrpose(folder, "--rate", "25", "--poses", "p.jsonl", "--out", "x.mp4"))
-    assert len(Path("p.jsonl").read_text().splitlines()) == 1 + 16
-    assert [path.name for path in Path().iterdir()] == ["p.jsonl"]
+    assert len(Path("p.part.jsonl").read_text().splitlines()) == 1 + 16
+    assert [path.name for path in Path().iterdir()] == ["p.part.jsonl"]
 
 
 @pytest.mark.parametrize("options", [["--out", "nwe/x.mp4"], ["--poses", "nwe/p.csv"], ["--json", "nwe/p"]])
@@ -274,8 +276,9 @@ def test_a_disk_that_gets_full_is_one_line(hrpose: Any, clip: Path, video: list[
     with small_disk():
         result = hrpose(clip, "--poses", "p.jsonl", *video)
     assert clean_failure(result) == "error: cannot write p.jsonl: File too large"
-    assert [path.name for path in Path().iterdir()] == ["p.jsonl"]
-    found = [record.frame.index for record in formats.read_pose_file(Path("p.jsonl"))[1]]
+    assert [path.name for path in Path().iterdir()] == ["p.part.jsonl"]
+    assert Path("p.part.jsonl").read_bytes().endswith(b"}\n")  # no half line
+    found = [record.frame.index for record in formats.read_pose_file(Path("p.part.jsonl"))[1]]
     assert found == list(range(len(found)))
     assert 1 <= len(found) < FRAMES
 
@@ -339,7 +342,7 @@ def test_several_clips_go_to_a_folder_and_one_that_fails_stops_no_other(
     result = hrpose(tmp_path / "broken.mp4", clip, "--out", "out", "--poses", ".jsonl")
     assert "broken.mp4" in clean_failure(result, 3)
     assert len(decoded(Path("out/a clip.pose.mp4"))) == FRAMES
-    assert len(Path("out/a clip.pose.jsonl").read_text().splitlines()) == FRAMES + 1
+    assert read_end(Path("out/a clip.pose.jsonl")) == FRAMES
     assert "only its suffix" in wrong_usage(hrpose(clip, clip, "--poses", "p.jsonl"))
     assert "name a folder" in wrong_usage(hrpose(clip, clip, "--out", "x.mp4"))
     assert hrpose(clip, clip).exit_code == 0
@@ -351,11 +354,13 @@ def test_a_killed_run_is_resumed_and_leaves_nothing(hrpose: Any, clip: Path) -> 
     assert hrpose(*arguments).exit_code == 0
     whole = [Path(name).read_bytes() for name in ("p.jsonl", "p.json")]
     Path("p.json").unlink()
-    Path("p.jsonl").write_bytes(whole[0][:-9])
+    Path("p.jsonl").unlink()
+    Path("p.part.jsonl").write_bytes(whole[0][:-9])
     killed = subprocess.Popen([sys.executable, "-c", ""])
     killed.wait()
     if os.name == "posix":
-        Path(f".{killed.pid}.x.mp4.images.mp4").touch()
+        left = temporary_path(Path("x.mp4"), ".images.mp4")
+        left.with_name(left.name.replace(str(os.getpid()), str(killed.pid))).touch()
     result = hrpose(*arguments, "--resume")
     assert result.exit_code == 0, result.output
     assert [Path(name).read_bytes() for name in ("p.jsonl", "p.json")] == whole
@@ -366,7 +371,7 @@ def test_a_killed_run_is_resumed_and_leaves_nothing(hrpose: Any, clip: Path) -> 
 def test_a_pipe_in_and_lines_out(hrpose: Any, clip: Path) -> None:
     result = hrpose("-", "--no-video", "--poses", "-", "--quiet", stdin=clip.read_bytes())
     assert result.exit_code == 0, result.output
-    assert [json.loads(line).get("frame") for line in result.stdout.splitlines()] == [None, *range(FRAMES)]
+    assert [json.loads(line).get("frame") for line in result.stdout.splitlines()] == [None, *range(FRAMES), None]
 
 
 def test_what_was_not_done_is_not_said_to_be_made_by_anything(hrpose: Any, clip: Path) -> None:
@@ -465,7 +470,7 @@ def test_what_comes_once_is_not_smoothed_by_butterworth(hrpose: Any, clip: Path)
 
 def test_detection_in_every_third_frame_gives_poses_to_all(hrpose: Any, clip: Path) -> None:
     assert hrpose(clip, "--no-video", "--poses", "p.jsonl", "--detect-every", "3").exit_code == 0
-    assert len(Path("p.jsonl").read_text().splitlines()) == FRAMES + 1
+    assert read_end(Path("p.jsonl")) == FRAMES
 
 
 def test_saved_poses_are_rendered(hrpose: Any, clip: Path) -> None:
@@ -486,7 +491,7 @@ def test_poses_that_are_not_of_the_clip_are_said(hrpose: Any, clip: Path, photo:
     assert hrpose(clip, "--no-video", "--trim", "0:0.1", "--poses", "part.jsonl").exit_code == 0
     result = CliRunner().invoke(app, ["render", "part.jsonl", str(clip), "--out", "x.mp4"])
     assert f"note: 4 of {FRAMES} frames have no poses in part.jsonl" in result.stderr
-    lines = Path("part.jsonl").read_text().splitlines()
+    *lines, _ = Path("part.jsonl").read_text().splitlines()
     Path("more.jsonl").write_text("\n".join([*lines, lines[-1].replace('"frame":2', '"frame":99'), ""]))
     result = CliRunner().invoke(app, ["render", "more.jsonl", str(clip), "--out", "x.mp4"])
     assert "note: 1 of the 4 frames in more.jsonl are not in the clip" in result.stderr

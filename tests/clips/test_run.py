@@ -21,6 +21,7 @@ from hrpose_cli.draw import DrawStyle
 from hrpose_cli.errors import InputError, MediaError, UsageError
 from hrpose_cli.estimation.estimator import Estimator, TopPeople
 from hrpose_cli.estimation.top_down import DetectEveryN, TopDown
+from hrpose_cli.files import temporary_path
 from hrpose_cli.formats import pose_file as formats
 from hrpose_cli.formats.pose_file import PoseFile
 from hrpose_cli.media.clip import VideoFrame
@@ -204,8 +205,8 @@ def test_after_a_failure_the_poses_so_far_are_there(
 ) -> None:
     with pytest.raises(type(error)):
         run(clip, Failing(tiny, error), tmp_path, "p.jsonl", "p.csv", "p.json", video="out.mp4")
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["p.jsonl", "p.part.csv", "p.part.json"]
-    assert len(list(formats.read_pose_file(tmp_path / "p.jsonl")[1])) == 16
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["p.part.csv", "p.part.json", "p.part.jsonl"]
+    assert len(list(formats.read_pose_file(tmp_path / "p.part.jsonl")[1])) == 16
     assert len(json.loads((tmp_path / "p.part.json").read_text())["images"]) == 16
     assert not [t for t in threading.enumerate() if t.name in ("ahead", "behind")]
 
@@ -237,10 +238,10 @@ def test_a_stopped_run_ends_normally_and_its_files_keep_their_part_names(
     (tmp_path / "p.csv").write_text("an earlier run")
     done = stopped_run(clip, tiny, tmp_path, *NAMES, video="out.mp4")
     assert (done.stopped, done.frames) == (True, 16)
-    parts = ["p.jsonl", "p.part.json", "p.part.csv", "p.part.npz", "p.part.trc"]
-    assert [path.name for path in done.written] == ["out.part.mp4", *parts, "of"]
+    parts = ["p.part.jsonl", "p.part.json", "p.part.csv", "p.part.npz", "p.part.trc"]
+    assert [path.name for path in done.written] == ["out.part.mp4", *parts, "clip.part"]
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["p.csv", "of", *parts, "out.part.mp4"])
-    assert len(images(tmp_path / "out.part.mp4")) == len(list((tmp_path / "of").iterdir())) == 16
+    assert len(images(tmp_path / "out.part.mp4")) == len(list((tmp_path / "of" / "clip.part").iterdir())) == 16
     for name in parts[:4]:
         assert len(list(formats.read_pose_file(tmp_path / name)[1])) == 16
     assert (tmp_path / "p.part.trc").read_text().split("\n", 1)[0].endswith("\tp.trc")
@@ -299,8 +300,8 @@ def test_a_wait_for_frames_ends_when_the_run_is_stopped(clip: Path, tiny: TopDow
 def test_an_interrupt_that_is_raised_leaves_json_lines_only(clip: Path, tiny: TopDown, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         run(clip, Failing(tiny, KeyboardInterrupt()), tmp_path, *NAMES[:5], video="out.mp4")
-    assert [path.name for path in tmp_path.iterdir()] == ["p.jsonl"]
-    assert len(list(formats.read_pose_file(tmp_path / "p.jsonl")[1])) == 16
+    assert [path.name for path in tmp_path.iterdir()] == ["p.part.jsonl"]
+    assert len(list(formats.read_pose_file(tmp_path / "p.part.jsonl")[1])) == 16
 
 
 class Closing(VideoReader):
@@ -337,9 +338,10 @@ def test_what_a_killed_run_left_goes_with_the_next_one(clip: Path, tiny: TopDown
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     (tmp_path / "of").mkdir()
-    left = ("p.part.trc.k2x", "out.mp4", "out.part.mp4", "out.mp4.images.mp4")
-    for name in (*left, f"of/.{gone.pid}.clip_{0:012d}_keypoints.json"):
-        (tmp_path / (name if "/" in name else f".{gone.pid}.{name}")).touch()
+    (tmp_path / "of" / "clip.part").mkdir()
+    for name in ("p.trc", "out.mp4", "out.images.mp4", f"of/clip.part/clip_{9:012d}_keypoints.json"):
+        left = temporary_path(tmp_path / name)
+        left.with_name(left.name.replace(str(os.getpid()), str(gone.pid))).touch()
     (tmp_path / "p.part.json").write_text("half")
     run(clip, tiny, tmp_path, "p.json", "p.trc", "of/", video="out.mp4")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["of", "out.mp4", "p.json", "p.trc"]

@@ -1,14 +1,17 @@
 """Pose files whose writing ends early, goes to standard output or fails."""
 
 import io
+import os
+import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from hrpose_cli.errors import FormatError
-from hrpose_cli.formats.pose_file import POSE_FORMATS, open_writer
+from hrpose_cli.errors import FormatError, InputError
+from hrpose_cli.formats.pose_file import POSE_FORMATS, open_writer, read_pose_file
 from hrpose_cli.poses import FramePoses
 from hrpose_cli.stopping import StopFlag
 from tests.formats.builders import FILES, HEADER, clip, ended, save
@@ -54,11 +57,16 @@ def test_open_writer_keeps_a_stopped_run_under_the_part_name(tmp_path: Path, nam
         save(tmp_path / "early" / FILES[name], stop.until(records()), format=name, stop=stop)
     save(tmp_path / "done" / FILES[name], clip(1, 2), format=name)
     early, done = written_files(tmp_path / "early"), written_files(tmp_path / "done")
-    assert [p.read_bytes() for p in early] == [p.read_bytes() for p in done]
-    part = "" if name in {"jsonl", "openpose"} else ".part"
-    assert [p.name for p in early] == [p.name.replace("a", f"a{part}", 1) for p in done]
+    ends = b'{"end":true,"frames":2}\n' if name == "jsonl" else b""
+    assert [p.read_bytes() + ends for p in early] == [p.read_bytes() for p in done]
+    if name == "openpose":
+        assert {p.parent for p in early} == {tmp_path / "early" / "folder" / "t\u0451 st.part"}
+        assert len(list(read_pose_file(early[0].parent)[1])) == 2
+    else:
+        assert [p.name for p in early] == [p.name.replace("a", "a.part", 1) for p in done]
     save(tmp_path / "early" / FILES[name], clip(1, 2), format=name)
-    assert [p.name for p in written_files(tmp_path / "early")] == [p.name for p in done]
+    again = written_files(tmp_path / "early")
+    assert [p.relative_to(tmp_path / "early") for p in again] == [p.relative_to(tmp_path / "done") for p in done]
 
 
 @pytest.mark.parametrize("name", ["coco", "csv", "npz", "trc"])
@@ -74,6 +82,68 @@ def test_open_writer_leaves_nothing_after_a_second_interrupt_or_an_early_failure
     with pytest.raises(OSError, match="the encoder's"), open_writer(path, HEADER, format=name):
         raise OSError("the encoder's")
     assert [p.read_bytes() for p in tmp_path.iterdir()] == ([before] if before else [])
+
+
+def test_an_openpose_folder_keeps_the_files_of_others(tmp_path: Path) -> None:
+    (tmp_path / "other_000000000000_keypoints.json").write_text("of another clip")
+    for counts in ((1, 2, 0), (1,)):  # the second run takes the place of the first
+        save(tmp_path, clip(*counts))
+        assert len(list(tmp_path.iterdir())) == len(counts) + 1
+    assert (tmp_path / "other_000000000000_keypoints.json").read_text() == "of another clip"
+
+
+@pytest.mark.parametrize("name", list(POSE_FORMATS))
+def test_open_writer_takes_the_longest_name_that_a_file_may_have(tmp_path: Path, name: str) -> None:
+    long = "x" * (255 - len(POSE_FORMATS[name].suffix)) + POSE_FORMATS[name].suffix
+    save(f"{tmp_path}/{long}", clip(1, 1), replace(HEADER, source=f"{'y' * 251}.mp4"), format=name)
+    assert [path.name for path in tmp_path.iterdir()] == [long.rstrip("/")]
+
+
+@pytest.mark.parametrize("name", list(POSE_FORMATS))
+def test_open_writer_follows_a_link_and_keeps_its_part_beside_the_file(tmp_path: Path, name: str) -> None:
+    (tmp_path / "there").mkdir()
+    link = tmp_path / ("folder" if name == "openpose" else FILES[name])
+    link.symlink_to(f"there/{link.name}")
+    if name == "openpose":
+        (tmp_path / "there" / "folder").mkdir()
+    with suppress(MemoryError):
+        save(link, ended(MemoryError()), format=name)
+    assert [path.name for path in tmp_path.iterdir()] != ["there"]
+    assert not any(path.is_file() for path in tmp_path.iterdir())
+    assert all(".part" in str(path) for path in written_files(tmp_path / "there"))
+    save(link, clip(1, 1), format=name)
+    assert link.is_symlink()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([link.name, "there"])
+    assert written_files(tmp_path / "there")
+    assert not any(".part" in str(path) for path in written_files(tmp_path / "there"))
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs named pipes")
+@pytest.mark.parametrize("name", ["coco", "jsonl", "csv", "npz"])
+def test_open_writer_writes_into_a_pipe_without_a_name_beside_it(tmp_path: Path, name: str) -> None:
+    fifo, got = tmp_path / FILES[name], tmp_path / "got"
+    os.mkfifo(fifo)
+    reader = subprocess.Popen(["cp", fifo, got])
+    with open_writer(fifo, HEADER) as out:
+        for record in clip(1, 2):
+            out.write(record)
+        assert {path.name for path in tmp_path.iterdir()} <= {fifo.name, "got"}
+    assert reader.wait() == 0
+    assert [len(each.people) for each in read_pose_file(got, name)[1]] == [1, 2]
+    assert out.written == [fifo]
+
+
+@pytest.mark.parametrize("name", list(POSE_FORMATS))
+def test_open_writer_refuses_what_another_run_writes(tmp_path: Path, name: str) -> None:
+    path, seen = tmp_path / FILES[name], []
+    with open_writer(path, HEADER, format=name) as first:
+        first.write(clip(1)[0])
+        with pytest.raises(InputError, match=r"\.part.* is being written by another run"):
+            save(path, clip(1, 1), format=name)
+        seen = written_files(tmp_path)
+    assert len(seen) <= 1
+    assert first.written == [path]
+    assert not any(".part" in str(path) for path in written_files(tmp_path))
 
 
 @pytest.mark.parametrize("name", list(POSE_FORMATS))

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hrpose_cli.errors import FormatError, HRPoseError, InputError
+from hrpose_cli.files import temporary_path
 from hrpose_cli.formats.csv import _COLUMNS
 from hrpose_cli.formats.losses import LOSSES
 from hrpose_cli.formats.people import build_poses
@@ -253,7 +254,8 @@ def test_open_writers_pass_the_options_on_and_keep_what_came_before_an_error(tmp
 def test_open_writer_removes_the_temporary_file_of_a_killed_run(tmp_path: Path) -> None:
     killed = subprocess.Popen([sys.executable, "-c", ""])
     killed.wait()
-    (tmp_path / f".{killed.pid}.a.csv").touch()
+    left = temporary_path(tmp_path / "a.csv")
+    left.with_name(left.name.replace(str(os.getpid()), str(killed.pid))).touch()
     save(tmp_path / "a.csv", clip(1))
     assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
 

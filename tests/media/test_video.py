@@ -475,7 +475,7 @@ def test_names_that_cannot_be_written(plain: Path, tmp_path: Path) -> None:
         (tmp_path / "folder.mp4").mkdir()
         (tmp_path / "file").touch()
         for path, message in [
-            (plain, "is the input"),
+            (plain, "is an input"),
             (tmp_path / "folder.mp4", "is a folder"),
             (tmp_path / "x.xyz", "written as"),
         ]:
@@ -484,7 +484,7 @@ def test_names_that_cannot_be_written(plain: Path, tmp_path: Path) -> None:
         with pytest.raises(MediaError, match="cannot be written"):
             VideoWriter(tmp_path / "file" / "x.mp4", source.clip)
     part = film(tmp_path / "b.part.mp4", 2)
-    with VideoReader(part) as source, pytest.raises(UsageError, match="is the input"):
+    with VideoReader(part) as source, pytest.raises(UsageError, match="is an input"):
         VideoWriter(tmp_path / "b.mp4", source.clip)  # which is called like the input until it is complete
     part.unlink()
     with pytest.raises(MediaError, match="not one frame"), VideoWriter(tmp_path / "x.mp4", source.clip):

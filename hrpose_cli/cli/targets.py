@@ -1,0 +1,82 @@
+"""Names of outputs, and checks before any work: no inputs, no name twice, writable, new with --no-clobber."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hrpose_cli.errors import InputError, UsageError
+from hrpose_cli.files import check_not_inputs, check_writable, file_identity
+from hrpose_cli.options import OUTPUT
+
+NoClobber = Annotated[
+    bool,
+    typer.Option(
+        "--no-clobber", help="Replace no file: inputs whose outputs exist are left out.", rich_help_panel=OUTPUT
+    ),
+]
+_STDOUT = Path("-")
+_NAMED_INPUTS = 5  # that a note names
+
+
+def check_targets(
+    inputs: Iterable[str | Path | None], targets: Iterable[Path | None], *, folders: Collection[Path] = (),
+    made: str | Path | None = None,
+) -> None:  # fmt: skip
+    """Raise an error, before any work, for a target that is an input, comes twice or cannot be written.
+
+    folders: the targets that become folders. made: the folder that --out names, which is created; the
+    others have to exist, so that a mistyped name creates none.
+    """
+    named = [target for target in targets if target is not None]
+    if named.count(_STDOUT) > 1:
+        raise UsageError("only one output can go to the standard output: name files for the others")
+    named = [target for target in named if target != _STDOUT]
+    for target in named:
+        if target in folders:
+            _check_folder(target)
+        else:
+            check_writable(target, make=made is not None and target.parent == Path(made))
+    check_not_inputs(named, inputs)
+    taken: set[object] = set()
+    for target in named:
+        if (identity := file_identity(target)) in taken:
+            raise UsageError(f"{target} is the name of another output: choose another name")
+        taken.add(identity)
+
+
+def _check_folder(folder: Path) -> None:
+    """Raise an error for a folder that cannot be made, or takes no files."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file: name a folder for OpenPose's files")
+    if folder.is_dir() or folder.parent.is_dir():
+        check_writable(folder / "frame.json" if folder.is_dir() else folder)
+
+
+def refuse_existing(targets: Iterable[Path]) -> None:
+    """Raise InputError for a file that --no-clobber keeps."""
+    for target in targets:
+        raise InputError(f"{target} exists, and --no-clobber keeps it: name another file")
+
+
+def describe_left_out(left_out: Sequence[str], inputs: int) -> str:
+    """A line about the inputs that --no-clobber leaves out."""
+    names = ", ".join(left_out[:_NAMED_INPUTS]) + ", ..." * (len(left_out) > _NAMED_INPUTS)
+    return f"{len(left_out)} of {inputs} inputs left out, whose outputs exist (--no-clobber): {names}"
+
+
+def is_suffix(name: str) -> bool:
+    """Tell whether a name is a suffix alone, such as .csv, or in a folder, such as poses/.csv."""
+    last = name.rpartition("/")[2]
+    return len(last) > 1 and last.startswith(".") and last.count(".") == 1
+
+
+def complete_name(name: str, beside: Path) -> str:
+    """The name of a file; one that is only a suffix is called like `beside`, and is there unless it has a folder."""
+    if not is_suffix(name):
+        return name
+    folder, _, suffix = name.rpartition("/")
+    return f"{folder}/{beside.name}{suffix}" if folder else f"{beside}{suffix}"

@@ -1,0 +1,202 @@
+"""Outputs of every command: never an input, never one that --no-clobber keeps, into pipes, and one line if not."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from hrpose_cli.cli.main import app
+from hrpose_cli.formats import read_end
+from tests.conftest import clean_failure, wrong_usage
+from tests.formats.builders import HEADER, renamed, save
+from tests.formats.builders import clip as poses_of
+from tests.media.clips import film, times
+
+POSIX = pytest.mark.skipif(os.name != "posix", reason="needs a shell")
+TINY = ("--weights", "net.safetensors", "--detector", "none", "--device", "cpu", "--backend", "torch")
+
+
+@pytest.fixture
+def work(tmp_path: Path, weights_file: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with one file of each kind of input."""
+    monkeypatch.chdir(tmp_path)
+    film(Path("clip.mp4"), 3, size=(64, 48))
+    Image.new("RGB", (40, 30)).save("a.png")
+    Path("net.safetensors").write_bytes(weights_file.read_bytes())
+    save(
+        "p.jsonl",
+        [renamed(each, index=i, size=(64, 48)) for i, each in enumerate(poses_of(1, 0, 1))],
+        replace(HEADER, size=(64, 48)),
+    )
+    Path("gt.json").write_text(json.dumps({"images": [], "annotations": [], "categories": []}))
+    return tmp_path
+
+
+def hrpose(*arguments: object) -> Any:
+    return CliRunner().invoke(app, [*map(str, arguments)])
+
+
+@pytest.mark.parametrize(
+    ("source", "command"),
+    [
+        ("a.png", "image a.png --no-image --poses OTHER.json"),
+        ("a.png", "image a.png --no-image --json-results OTHER.json"),
+        ("a.png", "image a.png --out OTHER.png"),
+        ("net.safetensors", "image a.png --weights net.safetensors --no-image --json OTHER.json"),
+        ("clip.mp4", "video clip.mp4 --out OTHER.mp4"),
+        ("clip.mp4", "video clip.mp4 --no-video --json OTHER.json"),
+        ("p.jsonl", "convert p.jsonl OTHER.jsonl"),
+        ("p.jsonl", "convert p.jsonl OTHER.csv"),
+        ("clip.mp4", "render p.jsonl clip.mp4 --out OTHER.mp4"),
+        ("p.jsonl", "render p.jsonl clip.mp4 --out OTHER.mp4"),
+        ("gt.json", "eval --gt gt.json --predictions gt.json --save OTHER.json"),
+        ("clip.mp4", "bench --video clip.mp4 --json OTHER.json"),
+        ("net.safetensors", "export net.safetensors --format onnx --out OTHER.onnx"),
+        ("net.safetensors", "export net.safetensors --format openvino --out OTHER.bin"),
+    ],
+)
+@pytest.mark.parametrize("link", [os.link, os.symlink])
+def test_no_output_is_an_input(work: Path, source: str, command: str, link: Any) -> None:
+    *words, last = command.split()
+    link(source, work / last)
+    before = Path(source).read_bytes()
+    said = wrong_usage(hrpose(*words, last.replace(".bin", ".xml")))
+    assert "is an input" in said
+    assert Path(source).read_bytes() == before
+
+
+def test_train_takes_no_input_for_an_output(work: Path) -> None:
+    Path("out").mkdir()
+    os.link("gt.json", "out/log.jsonl")
+    result = hrpose(
+        "train", "--data", "gt.json", "--out", "out", "--epochs", "1", "--net", "lite-hrnet", "--device", "cpu"
+    )
+    assert "log.jsonl is an input" in wrong_usage(result)
+
+
+def test_no_clobber_leaves_out_clips_and_images_that_are_done(work: Path) -> None:
+    options = (*TINY, "--no-clobber")
+    Image.new("RGB", (40, 30)).save("b.png")
+    Path("a.pose.png").write_text("mine")
+    result = hrpose("image", "a.png", "b.png", "--poses", "i.csv", *options)
+    assert (result.exit_code, Path("a.pose.png").read_text()) == (0, "mine")
+    assert "note: 1 of 2 inputs left out, whose outputs exist (--no-clobber): a.png" in result.stderr
+    assert Path("b.pose.png").is_file()
+    assert "i.csv exists, and --no-clobber keeps it" in clean_failure(hrpose("image", "a.png", "--json", "i.csv", *options))  # fmt: skip  # noqa: E501
+    film(Path("d.mp4"), 2, size=(64, 48))
+    Path("clip.pose.jsonl").write_text("mine")
+    result = hrpose("video", "clip.mp4", "d.mp4", "--poses", ".jsonl", *options)
+    assert (result.exit_code, Path("clip.pose.jsonl").read_text()) == (0, "mine")
+    assert "1 of 2 inputs left out, whose outputs exist (--no-clobber): clip.mp4" in result.stderr
+    assert (read_end(Path("d.pose.jsonl")), Path("clip.pose.mp4").exists()) == (2, False)
+    result = hrpose("video", "clip.mp4", "d.mp4", "--poses", ".jsonl", *options)
+    assert (result.exit_code, "2 of 2 inputs left out" in result.stderr) == (0, True)
+
+
+def test_no_clobber_refuses_what_convert_and_render_would_replace(work: Path) -> None:
+    for name in ("x.csv", "x.mp4", "x_track7.trc", "of/y"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text("mine")
+    for target in ("x.csv", "x.trc", "of"):
+        assert "exists, and --no-clobber keeps it" in clean_failure(
+            hrpose("convert", "p.jsonl", target, "--no-clobber")
+        )
+    said = clean_failure(hrpose("render", "p.jsonl", "clip.mp4", "--out", "x.mp4", "--no-clobber"))
+    assert "x.mp4 exists" in said
+    assert {Path(name).read_text() for name in ("x.csv", "x.mp4", "x_track7.trc", "of/y")} == {"mine"}
+    assert hrpose("convert", "p.jsonl", "new.csv", "--no-clobber").exit_code == 0
+
+
+@POSIX
+@pytest.mark.parametrize("name", ["x.mp4", "x.gif", "x.pose.png", "x.json"])
+def test_outputs_go_into_pipes(work: Path, name: str) -> None:
+    os.mkfifo(name)
+    reader = subprocess.Popen(["cp", name, f"got-{name}"])
+    if name.endswith("png"):
+        Path("a.png").rename("x.png")
+    command = {
+        "x.mp4": ("render", "p.jsonl", "clip.mp4", "--out", "x.mp4"),
+        "x.gif": ("render", "p.jsonl", "clip.mp4", "--out", "x.gif"),
+        "x.pose.png": ("image", "x.png", *TINY),
+        "x.json": ("image", "a.png", "--no-image", "--json-results", "x.json", *TINY),
+    }[name]
+    before = {path.name for path in work.iterdir()}
+    result = hrpose(*command)
+    assert result.exit_code == 0, result.output
+    assert reader.wait() == 0
+    assert {path.name for path in work.iterdir()} - before <= {f"got-{name}"}
+    assert Path(name).is_fifo()
+    if name == "x.mp4":
+        assert len(times(Path(f"got-{name}"))) == 3
+    assert Path(f"got-{name}").stat().st_size
+
+
+def test_a_suffix_names_a_file_like_the_clip_in_its_folder(work: Path) -> None:
+    said = clean_failure(hrpose("video", "clip.mp4", "--no-video", "--poses", "out2/.jsonl", *TINY))
+    assert "out2/clip.pose.jsonl cannot be written: there is no folder out2, make it or name another" in said
+    Path("out2").mkdir()
+    assert hrpose("video", "clip.mp4", "--no-video", "--poses", "out2/.jsonl", *TINY).exit_code == 0
+    assert hrpose("image", "a.png", "--no-image", "--poses", "out2/.csv", *TINY).exit_code == 0
+    assert hrpose("convert", "p.jsonl", "out2/.csv").exit_code == 0
+    assert hrpose("render", "p.jsonl", "clip.mp4", "--out", "out2/.mkv").exit_code == 0
+    names = ["clip.pose.jsonl", "clip.pose.mkv", "p.csv", "poses.csv"]
+    assert sorted(path.name for path in Path("out2").iterdir()) == names
+    assert "no folder out3" in clean_failure(hrpose("convert", "p.jsonl", "out3/.csv"))
+
+
+@pytest.mark.parametrize("length", [232, 240, 251])
+def test_long_names_are_one_line_before_any_net_is_loaded(work: Path, length: int) -> None:
+    long = f"{'x' * (length - 4)}.mp4"
+    Path("clip.mp4").rename(long)
+    options = (*TINY, "--weights", "missing.pth")
+    said = clean_failure(hrpose("video", long, "--poses", ".jsonl", "--poses", "of/", *options))
+    assert ("File name too long" in said) == (length + len(".pose.jsonl") - len(".mp4") > 255)
+    assert {path.name for path in work.iterdir()} == {"a.png", "gt.json", "net.safetensors", "p.jsonl", long}
+
+
+def test_resume_of_complete_clips_needs_no_net(work: Path) -> None:
+    command = ("video", "clip.mp4", "--poses", "c.jsonl", "--out", "c.mp4", *TINY)
+    assert hrpose(*command).exit_code == 0
+    before = Path("c.jsonl").read_bytes()
+    result = hrpose(*command, "--resume")
+    assert result.exit_code == 0
+    assert result.stderr == "clip.mp4: already complete, 3 frames, c.mp4, c.jsonl\n"
+    os.utime("net.safetensors", (2**32, 2**32))  # whether it is the same has to be looked at
+    result = hrpose(*command, "--resume")
+    assert "clip.mp4: already complete, 3 frames, c.mp4, c.jsonl" in result.stderr
+    assert Path("c.jsonl").read_bytes() == before
+    assert "another clip" in clean_failure(hrpose(*command, "--resume", "--no-track"))
+
+
+@POSIX
+@pytest.mark.parametrize(
+    ("shell", "code", "said"),
+    [
+        ("convert p.jsonl - > /dev/full", 1, "error: cannot write -: No space left on device"),
+        ("convert p.jsonl - >&-", 1, "error: the standard output: Bad file descriptor"),
+        ("convert --help > /dev/full", 1, "error: the standard output: No space left on device"),
+        ("convert p.jsonl x.csv --quiet <&- >&-", 0, ""),
+    ],
+)
+def test_closed_and_full_streams_are_one_line(work: Path, shell: str, code: int, said: str) -> None:
+    if "full" in shell and not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    run = subprocess.run(["sh", "-c", f"{sys.executable} -m hrpose_cli {shell}"], stderr=subprocess.PIPE, text=True)
+    assert (run.returncode, run.stderr.strip()) == (code, said)
+
+
+@POSIX
+def test_an_early_ctrl_c_is_silent() -> None:
+    code = "import os, signal, hrpose_cli.__main__; os.kill(os.getpid(), signal.SIGINT); print('lives on')"
+    reset = f"import signal; signal.signal(signal.SIGINT, signal.default_int_handler); {code}"
+    run = subprocess.run([sys.executable, "-c", reset], capture_output=True)
+    assert (run.returncode, run.stdout, run.stderr) == (130, b"", b"")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler  # of the tests
