@@ -53,10 +53,11 @@ def image(
     from hrpose_cli.estimation import TopPeople, estimate_frames
     from hrpose_cli.files import part_path
     from hrpose_cli.formats import TIMES, coco_image_id, coco_results, has_numeric_names, open_writers
+    from hrpose_cli.media import find_images
     from hrpose_cli.poses import FramePoses, PoseHeader
 
     report, style = Report(quiet=quiet), build_style(drawing, people, tracked=False)
-    paths = report.expand(inputs, recursive=recursive)
+    paths = report.expand(find_images, inputs, recursive=recursive)
     outputs = ImageOutputs.plan(paths, out, style, images=not no_image, heatmaps=heatmaps)
     files = name_pose_files(poses, Path("poses"), {TIMES: "images have none, name another format"})
     targets = [json_results, *(f.path for f in files), *([] if no_image else outputs.targets)]
