@@ -25,7 +25,7 @@ def _list_weights() -> None:
     """List all models: embedded, fetched, to fetch, or to be provided by you (manual)."""
     from rich.table import Table
 
-    from hrpose_cli.cli.report import print_table
+    from hrpose_cli.cli.terminal import print_result
     from hrpose_cli.models import MODELS, default_weights, known_model, shipped_models
 
     table = Table("name", "skeleton", "AP", "licence", "state", box=None, pad_edge=False)
@@ -37,7 +37,7 @@ def _list_weights() -> None:
         score = "" if spec.ap is None else f"{spec.ap:.3f}"
         licence = spec.licence.replace("-or-later", "+")
         table.add_row(name, spec.skeleton, score, licence, state)
-    print_table(table)
+    print_result(table)
     typer.echo(_LEGEND)
 
 
@@ -97,7 +97,8 @@ def _path(name: Annotated[str, typer.Argument(help="Model name from `hrpose weig
 @app.command("info", epilog="Example: hrpose weights info pose_hrnet_w32_256x192.pth")
 def _info(weights: Annotated[str, typer.Argument(help="Path to a weights file, or model name.")]) -> None:
     """Print the metadata of a weights file."""
+    from hrpose_cli.cli.terminal import printable
     from hrpose_cli.models import inspect_weights, locate_weights
 
     for key, value in inspect_weights(locate_weights(weights)).items():
-        typer.echo(f"{key}: {value}")
+        typer.echo(printable(f"{key}: {value}"))
