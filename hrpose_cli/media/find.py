@@ -118,7 +118,9 @@ def expand_input(name: str, *, recursive: bool, advice: str = "") -> tuple[list[
 
 def _expand_clips(name: str, *, recursive: bool) -> tuple[list[str], _LeftOut]:
     """The clips that one argument names, and the reason for each file that was left out."""
-    if input_kind(name) not in {"folder", "pattern"}:
+    if (kind := input_kind(name)) not in {"folder", "pattern"}:
+        if kind == "file" and not Path(name).exists():
+            raise InputError(f"{name}: no such file")
         return [name], {}
     files = _list_files(name, recursive=recursive)
     clips, left_out = _leave_out_ours(files, _CLIP_SUFFIXES)

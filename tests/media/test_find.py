@@ -154,7 +154,7 @@ NOTE_OURS = "written by hrpose (.pose, .part or .heatmaps)"
         (["frames/%d.png"], False, ["frames/%d.png"], []),
         (["walks"], True, ["walks/1", "walks/2"], []),
         (["walks/*/*.png"], False, ["walks/1/*.png", "walks/2/*.png"], []),
-        (["-", "0", "http://x/*.mp4", "missing.mp4"], False, ["-", "0", "http://x/*.mp4", "missing.mp4"], []),
+        (["-", "0", "http://x/*.mp4", "clips/a.csv"], False, ["-", "0", "http://x/*.mp4", "clips/a.csv"], []),
     ],
 )  # fmt: skip
 def test_find_clips_takes_the_clips_of_folders_and_globs(
@@ -178,6 +178,7 @@ def test_find_clips_takes_the_clips_of_folders_and_globs(
     ("name", "message"),
     [
         ("tree", "tree: no clip or image in this folder; --recursive looks deeper"),
+        ("missing.mp4", "missing.mp4: no such file"),
         ("tree/*.mp4", "tree/*.mp4: no such file, and no clip or image is named so"),
         ("old", f"old: no clip or image in this folder; --recursive looks deeper; 1 file left out: {NOTE_OURS}"),
     ],
