@@ -492,7 +492,10 @@ def test_what_cannot_be_is_said_in_one_line(hrpose: Any, clip: Path, options: li
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [(["--smooth", "butterworth", "--every", "9"], "frames per second"), (["--show"], "needs a display")],
+    [
+        (["--smooth", "butterworth", "--every", "2", "--cutoff", "6"], "choose --cutoff below 5.01"),
+        (["--show"], "needs a display"),
+    ],
 )
 def test_what_this_clip_or_machine_cannot_is_one_line(
     hrpose: Any, clip: Path, options: list[str], message: str, monkeypatch: pytest.MonkeyPatch
@@ -519,6 +522,18 @@ def test_the_header_holds_the_motion_settings_that_were_used(
     motion = formats.read_pose_file(Path("p.jsonl"))[0].info["motion"]
     shared = {"every": 1, "interpolation": "hold" if "hold" in options else "linear", "detect_every": 1, "trim": None}
     assert motion == shared | {"track": "--no-track" not in options} | used
+
+
+@pytest.mark.parametrize(("every", "cutoff"), [(2, 4.17), (9, 0.926)])
+def test_a_default_cutoff_is_lowered_to_what_the_processed_frames_allow(
+    hrpose: Any, clip: Path, every: int, cutoff: float
+) -> None:
+    result = hrpose(clip, "--no-video", "--poses", "p.jsonl", "--smooth", "butterworth", "--every", every)
+    assert result.exit_code == 0, result.output
+    assert (
+        f"note: smoothed at {cutoff} Hz, since {RATE / every:.4g} processed frames per second do not" in result.stderr
+    )
+    assert formats.read_pose_file(Path("p.jsonl"))[0].info["motion"]["cutoff"] == cutoff
 
 
 def test_what_comes_once_is_not_smoothed_by_butterworth(hrpose: Any, clip: Path) -> None:
