@@ -109,7 +109,7 @@ def test_help_imports_nothing_heavy() -> None:
 def test_hrpose_cli_lists_its_public_names() -> None:
     import hrpose_cli
 
-    assert hrpose_cli.__all__ == ["PoseEstimator", "Poses"]
+    assert hrpose_cli.__all__ == dir(hrpose_cli) == ["PoseEstimator", "Poses"]
     assert hrpose_cli.Poses.__name__ == "Poses"
     with pytest.raises(AttributeError, match="No hrpose_cli attribute Pose"):
         _ = hrpose_cli.Pose
