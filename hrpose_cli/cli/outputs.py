@@ -186,9 +186,11 @@ class ImageOutputs:
         return cls(targets, style, frozenset(map(_file_identity, paths)), **what)
 
     def check(self, estimator: TopDown | BottomUp) -> None:
-        """Raise UsageError for heatmaps of an estimator that has none per person."""
+        """Raise an error, before the work, for heatmaps that an estimator does not have or that cannot be written."""
         if self.heatmaps and not isinstance(estimator, TopDown):
             raise UsageError("--heatmaps shows crops, which bottom-up weights do not make: leave it out")
+        for target in self.targets if self.heatmaps else ():
+            check_writable(_panel_path(target, 1), make=True)
 
     def write(self, frame: Frame, poses: Poses, estimator: TopDown | BottomUp) -> str:
         """Draw and write the images of a frame; returns the names of the files for the summary."""
@@ -200,12 +202,16 @@ class ImageOutputs:
         if self.heatmaps and isinstance(estimator, TopDown) and len(poses):
             crops = estimator.cropper.cut(frame.image, poses.box)
             for i, (crop, maps) in enumerate(zip(crops.images, estimator.heatmaps(crops).cpu().numpy(), strict=True)):
-                panel = target.with_name(f"{target.stem.removesuffix('.pose')}.heatmaps-{i + 1}.jpg")
+                panel = _panel_path(target, i + 1)
                 if _file_identity(panel) in self.inputs:
                     raise UsageError(f"{panel} is an input and would be overwritten: choose another --out")
                 write_image(panel, draw_heatmaps(crop, maps, estimator.skeleton, geometry=estimator.spec.geometry))
                 written.append(str(panel))
         return ", ".join(written)
+
+
+def _panel_path(target: Path, person: int) -> Path:
+    return target.with_name(f"{target.stem.removesuffix('.pose')}.heatmaps-{person}.jpg")
 
 
 def _number_targets(paths: Sequence[str], folder: Path, style: DrawStyle) -> list[Path]:
