@@ -25,6 +25,7 @@ _OURS = re.compile(r"\.(pose|part|heatmaps-\d+)\.[^.]+$")  # a name that this to
 _KINDS = {
     stat.S_IFDIR: "folder", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "pipe", stat.S_IFCHR: "device", stat.S_IFBLK: "device"
 }  # fmt: skip
+_DEEPER = "; --recursive looks deeper"
 _InputKind = Literal["stdin", "address", "camera", "folder", "pipe", "device", "pattern", "file"]
 _LeftOut = Mapping[str, str]  # the reason for each file
 _Expand = Callable[[str], tuple[list[str], _LeftOut]]
@@ -68,8 +69,7 @@ def find_images(
     hidden files and those that hrpose wrote. What names no image goes to `on_error`, and the number of the
     files that were left out to `on_note`.
     """
-    advice = "; --recursive looks deeper"
-    return _find(partial(expand_input, recursive=recursive, advice=advice), inputs, on_error, on_note)
+    return _find(partial(expand_input, recursive=recursive, advice=_DEEPER), inputs, on_error, on_note)
 
 
 def find_clips(
@@ -108,11 +108,9 @@ def expand_input(name: str, *, recursive: bool, advice: str = "") -> tuple[list[
     """
     if input_kind(name) in {"stdin", "pipe", "device"} or Path(name).is_file():
         return [name], {}
-    files = _list_files(name, recursive=recursive)
-    images, left_out = _leave_out_ours(files, READABLE_SUFFIXES)
-    left_out |= {str(p): f"{p.suffix.lower()} (save as JPEG or PNG)" for p in _of_kind(files, UNREADABLE_SUFFIXES)}
+    images, left_out = _choose_images(_list_files(name, recursive=recursive))
     if not images:
-        raise InputError("; ".join([_describe_nothing(name, "image", recursive, advice), *describe_left_out(left_out)]))
+        raise _nothing_found(name, "image", left_out, "" if recursive else advice)
     return [str(path) for path in images], left_out
 
 
@@ -124,26 +122,35 @@ def _expand_clips(name: str, *, recursive: bool) -> tuple[list[str], _LeftOut]:
         return [name], {}
     files = _list_files(name, recursive=recursive)
     clips, left_out = _leave_out_ours(files, _CLIP_SUFFIXES)
-    images, _ = _leave_out_ours(files, READABLE_SUFFIXES)
+    images, others = _choose_images(files)
     if clips:
-        return [str(path) for path in clips], left_out | {str(path): "images, since there are clips" for path in images}
+        left_out |= dict.fromkeys([*map(str, images), *others], "images, since there are clips")
+        return [str(path) for path in clips], left_out
     if not images:
-        nothing = _describe_nothing(name, "clip or image", recursive, "; --recursive looks deeper")
-        raise InputError("; ".join([nothing, *describe_left_out(left_out)]))
-    last = "" if Path(name).is_dir() or Path(name).name == "**" else Path(name).name
+        raise _nothing_found(name, "clip or image", left_out | others, "" if recursive else _DEEPER)
+    last = "" if kind == "folder" or Path(name).name == "**" else Path(name).name
     return list(dict.fromkeys(str(path.parent / last) for path in images)), left_out
 
 
-def _describe_nothing(name: str, what: str, recursive: bool, advice: str) -> str:
-    if Path(name).is_dir():
-        return f"{name}: no {what} in this folder" + ("" if recursive else advice)
-    return f"{name}: no such file, and no {what} is named so"
+def _nothing_found(name: str, what: str, left_out: _LeftOut, advice: str) -> InputError:
+    folder = f"no {what} in this folder{advice}"
+    found = folder if Path(name).is_dir() else f"no such file, and no {what} is named so"
+    return InputError("; ".join([f"{name}: {found}", *describe_left_out(left_out)]))
 
 
 def describe_left_out(left_out: _LeftOut) -> list[str]:
     """A line for each reason for which files were left out."""
     counts = sorted(Counter(left_out.values()).items())
     return [f"{count} file{'s' * (count != 1)} left out: {reason}" for reason, count in counts]
+
+
+def _choose_images(files: Sequence[Path]) -> tuple[list[Path], dict[str, str]]:
+    """The images that can be read and that a user brought, and the other images with the reason."""
+    images, left_out = _leave_out_ours(files, READABLE_SUFFIXES)
+    reasons = {
+        str(path): f"{path.suffix.lower()} (save as JPEG or PNG)" for path in _of_kind(files, UNREADABLE_SUFFIXES)
+    }
+    return images, left_out | reasons
 
 
 def _leave_out_ours(files: Iterable[Path], suffixes: Collection[str]) -> tuple[list[Path], dict[str, str]]:

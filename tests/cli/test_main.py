@@ -52,6 +52,12 @@ def test_python_m_hrpose_cli_runs_the_command() -> None:
     assert "Usage: hrpose [OPTIONS] COMMAND" in done.stdout
 
 
+def test_help_is_plain_where_colours_are_off() -> None:
+    env = {**os.environ, "FORCE_COLOR": "1", "NO_COLOR": "1"}
+    command = [sys.executable, "-m", "hrpose_cli", "-h"]
+    assert "\x1b" not in subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
+
+
 @pytest.mark.parametrize("command", [[], *COMMANDS], ids=" ".join)
 def test_h_is_short_for_help(command: list[str]) -> None:
     short, long = (CliRunner().invoke(app, [*command, option]) for option in ("-h", "--help"))

@@ -147,7 +147,7 @@ NOTE_OURS = "written by hrpose (.pose, .part or .heatmaps)"
         (["clips/*.mp4", "clips/a10.pose.mp4"], False, ["clips/a10.mp4", "clips/a10.pose.mp4"], [
             f"2 files left out: {NOTE_OURS}"
         ]),
-        (["both"], False, ["both/x.mkv"], ["2 files left out: images, since there are clips"]),
+        (["both"], False, ["both/x.mkv"], ["4 files left out: images, since there are clips"]),
         (["tree"], True, ["tree/a/x.mp4", "tree/b/x.mp4"], ["1 file left out: images, since there are clips"]),
         (["tree/**/x.*"], True, ["tree/a/x.mp4", "tree/b/x.mp4"], []),
         (["frames"], False, ["frames"], []),
@@ -166,7 +166,17 @@ def test_find_clips_takes_the_clips_of_folders_and_globs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     touch(tmp_path, "clips/a10.mp4", "clips/a9.MOV", "clips/a10.pose.mp4", "clips/b.part.mp4", "clips/a.csv")
-    touch(tmp_path, "both/x.mkv", "both/1.png", "both/2.png", "tree/a/x.mp4", "tree/b/x.mp4", "tree/thumb.jpg")
+    touch(
+        tmp_path,
+        "both/x.mkv",
+        "both/1.png",
+        "both/2.png",
+        "both/1.pose.png",
+        "both/3.heic",
+        "tree/a/x.mp4",
+        "tree/b/x.mp4",
+        "tree/thumb.jpg",
+    )
     touch(tmp_path, "frames/1.png", "frames/2.png", "walks/1/1.png", "walks/2/1.png", "walks/2/2.png")
     monkeypatch.chdir(tmp_path)
     said: list[str] = []
@@ -180,13 +190,17 @@ def test_find_clips_takes_the_clips_of_folders_and_globs(
         ("tree", "tree: no clip or image in this folder; --recursive looks deeper"),
         ("missing.mp4", "missing.mp4: no such file"),
         ("tree/*.mp4", "tree/*.mp4: no such file, and no clip or image is named so"),
-        ("old", f"old: no clip or image in this folder; --recursive looks deeper; 1 file left out: {NOTE_OURS}"),
+        (
+            "old",
+            f"old: no clip or image in this folder; --recursive looks deeper; 1 file left out: .heic (save as JPEG or "
+            f"PNG); 1 file left out: {NOTE_OURS}",
+        ),
     ],
 )
 def test_find_clips_says_what_names_none(
     tmp_path: Path, name: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    touch(tmp_path, "tree/a/x.mp4", "old/x.pose.mp4")
+    touch(tmp_path, "tree/a/x.mp4", "old/x.pose.mp4", "old/y.heic")
     monkeypatch.chdir(tmp_path)
     failed: list[Exception] = []
     assert find_clips([name, "-"], on_error=failed.append) == ["-"]
