@@ -40,7 +40,9 @@ _RENAMED = {
 
 
 # Parameters whose files are read more than once, so that a pipe has to be kept; and commands that write to them.
-_READ_WHOLE = set("boxes calibrate data detector gt init poses predictions source val video weights".split())  # noqa: SIM905
+_READ_WHOLE = {
+    "boxes", "calibrate", "data", "detector", "gt", "init", "poses", "predictions", "source", "val", "video", "weights"
+}  # fmt: skip
 _WRITTEN = {"image": {"poses"}, "video": {"poses"}}
 
 

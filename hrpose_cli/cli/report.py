@@ -172,14 +172,11 @@ class Report:
     def table(self) -> None:
         """Print the images, their people and the files of the result."""
         from rich.table import Table
-        from rich.text import Text
-
-        from hrpose_cli.cli.terminal import printable
 
         table = Table("image", "people", "best", "written", box=None, pad_edge=False)
         for name, people, unsure, best, written in self._rows[:_LISTED_FILES]:
             cells = (name, f"{people} ({unsure} not drawn)" if unsure else str(people), best, written)
-            table.add_row(*map(Text, map(printable, cells)))  # Text: a name is no markup
+            table.add_row(*cells)
         if self._rows:
             self.console.print_table(table)
         if len(self._rows) > _LISTED_FILES:

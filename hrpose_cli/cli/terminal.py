@@ -12,6 +12,7 @@ from typing import Any
 from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Column, Table
+from rich.text import Text
 
 _PIPE_WIDTH = 160  # characters
 _LEAST_TEXT = 8  # characters of a column of texts that may be folded
@@ -37,9 +38,9 @@ class Terminal(Console):
             stderr=stderr, quiet=quiet, highlight=False, soft_wrap=True, markup=False, emoji=False, **options
         )
 
-    def print(self, *objects: Any, **options: Any) -> None:
-        """Print objects; a str is one line."""
-        super().print(*(printable(each) if isinstance(each, str) else each for each in objects), **options)
+    def render_str(self, text: str, **options: Any) -> Text:
+        """The text of a line or of a cell, as all that is printed passes here."""
+        return super().render_str(printable(text), **options)
 
     def print_table(self, table: Table) -> None:
         """Print a table of texts and numbers; where the numbers have no room, a line for each value."""

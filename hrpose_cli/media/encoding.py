@@ -138,7 +138,7 @@ class Encoding:
         if self.scale is None:
             return given
         width, height = self.scale if isinstance(self.scale, tuple) else (None, None)
-        factor = self.scale if isinstance(self.scale, float) else (width or 1) / given[0]
+        factor = (width or 1) / given[0] if isinstance(self.scale, tuple) else self.scale
         step = 1 if codec.pixels == codec.odd else 2
         scaled = [max(round(side * factor / step), 1) * step for side in given]
         size = width or scaled[0], height or scaled[1]

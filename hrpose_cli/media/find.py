@@ -19,7 +19,7 @@ _CLIP_SUFFIXES = {
     ".3g2", ".3gp", ".asf", ".avi", ".divx", ".dv", ".f4v", ".flv", ".h264", ".hevc", ".m2ts", ".m2v", ".m4v", ".mjpeg",
     ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogv", ".qt", ".ts", ".vob", ".webm", ".wmv", ".y4m",
 }  # fmt: skip  # looked for in folders
-_NUMBER = re.compile(r"%(?:0\d+)?d")  # of a pattern such as img_%04d.png
+_NUMBER = re.compile(r"%\d*d")  # of a pattern such as img_%04d.png
 _PATTERN = re.compile(rf"{_NUMBER.pattern}|[*?[]")
 _OURS = re.compile(r"\.(pose|part|heatmaps-\d+)\.[^.]+$")  # a name that this tool gives
 _KINDS = {

@@ -90,6 +90,7 @@ def touch(folder: Path, *names: str) -> None:
         ("shots [[]1]/img_?.png", ["shots [1]/img_9.png"]),
         ("shots */img_1*.png", ["shots [1]/img_10.png"]),
         ("50%/img_%d.png", ["50%/img_1.png"]),
+        ("50%/img_%4d.png", ["50%/img_1.png"]),
         ("50%d/%d.png", ["50%d/7.png"]),  # the folder exists, so that its name is no pattern
         ("cam_%d/%d.png", ["cam_1/2.png", "cam_2/1.png"]),
         ("take [2]*.png", ["take [2] a.png"]),  # a bracket that matches nothing is literal
