@@ -88,6 +88,5 @@ def image(
             json_results = json_results if complete or str(json_results) == "-" else part_path(json_results)
             write_json_output(json_results, rows)
     whole = [*([json_results] if json_results else []), *(path for writer in writers for path in writer.written)]
-    report.close(
-        info, None if quiet else suggest_better(estimator.spec), written=[path for path in whole if str(path) != "-"]
-    )
+    hint = suggest_better(estimator.spec, quiet=quiet)
+    report.close(info, hint, written=[path for path in whole if str(path) != "-"])

@@ -134,12 +134,12 @@ def write_json_output(target: Path, content: Any) -> None:
         write_json(target, content)
 
 
-def suggest_better(spec: ModelSpec) -> str | None:
+def suggest_better(spec: ModelSpec, *, quiet: bool = False) -> str | None:
     """One line about better weights that can be downloaded, on a terminal and once a day."""
     from hrpose_cli.models import better_model
 
     name = better_model(spec)
-    if name is None or sys.stderr is None or not sys.stderr.isatty() or not _is_first_today():
+    if quiet or name is None or sys.stderr is None or not sys.stderr.isatty() or not _is_first_today():
         return None
     return f"More accurate weights can be downloaded: hrpose weights get {name}"
 

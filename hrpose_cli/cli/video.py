@@ -86,4 +86,4 @@ def video(
             )  # fmt: skip
             processed = f"1 of {motion.every} frames processed, " if motion.every > 1 else ""
             report.clip(done, watch, f"{processed}smoothing {motion.smooth}")
-    report.close(info, None if quiet else suggest_better(base.spec))
+    report.close(info, suggest_better(base.spec, quiet=quiet))

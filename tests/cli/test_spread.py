@@ -153,6 +153,7 @@ def test_suggest_better_asks_once_a_day_and_only_on_a_terminal(tmp_path: Path, m
     spec = known_model("lite-hrnet-256x192")
     assert suggest_better(spec) is None  # no terminal
     monkeypatch.setattr("sys.stderr", SimpleNamespace(isatty=lambda: True))
+    assert suggest_better(spec, quiet=True) is None
     assert "hrpose weights get hrnet" in (suggest_better(spec) or "")
     assert suggest_better(spec) is None
     os.utime(tmp_path / "cache/.suggested", (0, 0))
