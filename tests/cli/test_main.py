@@ -256,9 +256,12 @@ def test_errors_of_the_system_are_one_line(error: Exception, line: str, monkeypa
 
 
 def test_an_import_that_only_a_bug_of_ours_explains_is_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr("hrpose_cli.files.sha256_file")
-    with pytest.raises(ImportError, match="sha256_file"):
-        CliRunner().invoke(app, ["weights", "verify"], catch_exceptions=False)
+    def fail(*_: object, **__: object) -> None:
+        raise ImportError("cannot import name 'x' from 'hrpose_cli.files'", name="hrpose_cli.files")
+
+    monkeypatch.setattr("hrpose_cli.models.find_weights", fail)
+    with pytest.raises(ImportError, match="cannot import name"):
+        CliRunner().invoke(app, ["weights", "path", "x"], catch_exceptions=False)
 
 
 @pytest.mark.parametrize(
