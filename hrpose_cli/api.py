@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,17 @@ def _describe_box_source(settings: Settings, detector: Detector) -> dict[str, An
     return {"name": "the whole image"}
 
 
+def _check_names(settings: Iterable[str]) -> None:
+    """Raise UsageError for a keyword that is no setting, with the nearest one."""
+    known = [field.name for field in fields(Settings)]
+    for name in settings:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 1)
+            raise UsageError(
+                f"there is no setting {name}: " + (f"did you mean {near[0]}" if near else ", ".join(known))
+            )
+
+
 class PoseEstimator:
     """Poses of images, in one call.
 
@@ -144,6 +156,7 @@ class PoseEstimator:
     """
 
     def __init__(self, **settings: Any) -> None:
+        _check_names(settings)
         self.settings = Settings(**settings)
         self.estimator = build_estimator(self.settings)
 

@@ -14,11 +14,6 @@ exception is a bug of ours.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
-
 
 class HRPoseError(Exception):
     """The root: catch this one."""
@@ -54,3 +49,26 @@ def first_line(error: Exception) -> str:
         return "it holds something else"
     said = str(error).rpartition("WeightsUnpickler error: ")[2].strip()
     return (said or type(error).__name__).splitlines()[0][:120]
+
+
+def describe_error(error: BaseException) -> str:
+    """One line about an error that a user can meet: what is wrong, and with which file."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{'reading or writing failed' if error.filename is None else error.filename}: {error.strerror}"
+    if isinstance(error, MemoryError):
+        return f"there is not enough memory: {error}".removesuffix(": ")
+    if isinstance(error, RecursionError):
+        return "a file is nested too deeply to be read"
+    if isinstance(error, ImportError):
+        return f"a package cannot be loaded: {_describe_import(str(error))}"
+    return str(error)
+
+
+def _describe_import(text: str) -> str:
+    """What is missing; of the libraries that slim systems lack, where it is."""
+    library, shared, _ = text.partition(": cannot open shared object file")
+    if not shared:
+        return f"{text}: install hrpose again"
+    known = any(name in library for name in ("libGL", "libgthread", "libglib"))
+    advice = "apt-get install libgl1 libglib2.0-0" if known else "install the package that holds it"
+    return f"the system has no {library}; on Debian and Ubuntu: {advice}"

@@ -364,7 +364,8 @@ class EncodingOptions:
         Option("Speed preset, in the encoder's own words.", OUTPUT, shown="h264 and hevc veryfast, nvenc p5, vp9 4"),
     ] = None
     scale: Annotated[
-        str | None, Option("Size of the annotated clip: a factor, or WIDTHxHEIGHT.", OUTPUT, shown="1")
+        str | None,
+        Option("Size of the annotated clip: a factor of at most 8, a width, or WIDTHxHEIGHT.", OUTPUT, shown="1"),
     ] = None
 
 
@@ -373,6 +374,11 @@ class ClipOptions:
     """The part of a clip that is read, and its rate."""
 
     trim: Annotated[
-        str | None, Option("Part of the clip to read: START:END in seconds; either may be omitted.", shown="all")
+        str | None,
+        Option(
+            "Part of the clip to read: START:END in seconds, or START-END, which may be m:ss or h:mm:ss; either may be "
+            "omitted.",
+            shown="all",
+        ),
     ] = None
     rate: Annotated[float | None, Option("Frames per second of numbered images.", None, 0.01, shown="30")] = None

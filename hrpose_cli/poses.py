@@ -179,6 +179,11 @@ class Poses:
     def __len__(self) -> int:
         return len(self.xy)
 
+    def __repr__(self) -> str:
+        facts = {"tracked": self.track_ids, "smoothed": self.raw}
+        people = "1 person" if len(self) == 1 else f"{len(self)} people"
+        return f"Poses({', '.join([people, self.skeleton.name, *(name for name in facts if facts[name] is not None)])})"
+
     def __getitem__(self, keep: Any) -> Poses:
         """The people of an index array, mask or slice; a single index gives Poses of one person."""
         keep = [keep] if isinstance(keep, int | np.integer) else keep

@@ -10,7 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from hrpose_cli import PoseEstimator, Poses
 from hrpose_cli.api import Settings, build_estimator, provenance
-from hrpose_cli.errors import InputError
+from hrpose_cli.errors import InputError, UsageError
 from tests.conftest import bottom_up_file
 
 
@@ -123,3 +123,16 @@ def test_pose_estimator_finds_the_people_of_the_sample() -> None:
     nose = poses.skeleton.keypoints.index("nose")
     whole = poses[(poses.box[:, 3] - poses.box[:, 1]) > 400]
     assert (whole.xy[:, [left, right], 1].mean(axis=1) > whole.xy[:, nose, 1] + 200).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("weight", "there is no setting weight: did you mean weights"),
+        ("flip", "there is no setting flip: did you mean flip_test"),
+        ("colour", "there is no setting colour: weights, like, detector"),
+    ],
+)
+def test_pose_estimator_names_the_setting_that_a_misspelt_keyword_meant(name: str, message: str) -> None:
+    with pytest.raises(UsageError, match=f"^{message}"):
+        PoseEstimator(**{name: "x"})

@@ -99,3 +99,19 @@ def test_poses_best_gives_the_best_people_first() -> None:
 def test_frame_refuses_images_that_are_not_uint8() -> None:
     with pytest.raises(ValueError, match="uint8"):
         Frame(np.zeros((2, 2, 3), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("poses", "shown"),
+    [
+        (people(4, track_ids=np.arange(4)), "Poses(4 people, coco, tracked)"),
+        (people(1, skeleton=MPII), "Poses(1 person, mpii)"),
+        (Poses.none(), "Poses(0 people, coco)"),
+        (
+            people(2, raw=np.zeros((2, 17, 2), np.float32), track_ids=np.arange(2)),
+            "Poses(2 people, coco, tracked, smoothed)",
+        ),
+    ],
+)
+def test_poses_repr_is_one_line(poses: Poses, shown: str) -> None:
+    assert repr(poses) == shown

@@ -70,11 +70,12 @@ def _show(rows: Sequence[ClipRow], title: str) -> None:
     """A table on the standard output: a row per number of people, a column per stage."""
     from rich.table import Table
 
-    from hrpose_cli.cli.report import format_rate, print_table
+    from hrpose_cli.cli.report import format_rate
+    from hrpose_cli.cli.terminal import print_result
 
     stages = list(dict.fromkeys(stage for row in rows for stage in row.stages))
     table = Table("people", "frames", "frames/s", *stages, box=None, pad_edge=False)
     for row in rows:
         spent = [f"{1000 * row.stages[stage]:.1f}" if stage in row.stages else "-" for stage in stages]
         table.add_row(str(row.people), str(row.frames), format_rate(row.rate), *spent)
-    print_table(table, title)
+    print_result(table, title)

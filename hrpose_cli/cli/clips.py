@@ -20,15 +20,16 @@ from hrpose_cli.draw import DrawStyle
 from hrpose_cli.errors import UsageError
 from hrpose_cli.formats import PoseFile
 from hrpose_cli.media import (
-    ADDRESS_PATTERN,
     CONTAINERS,
-    STDIN,
     WHOLE_CLIP,
     ClipSource,
     Encoding,
+    folder_name,
+    input_kind,
     open_clip,
     parse_scale,
     parse_trim,
+    pipe_name,
 )
 from hrpose_cli.options import ClipOptions, DrawOptions, EncodingOptions, PoseNames, Settings
 from hrpose_cli.stopping import StopFlag
@@ -148,17 +149,15 @@ def _name_outputs(inputs: Sequence[str]) -> list[str]:
 
 
 def _name_input(what: str) -> str:
-    """The name of one input: of a file, folder, pattern, address, camera or the standard input."""
-    path = Path(what)
-    if what == STDIN:
-        return "stdin"
-    if ADDRESS_PATTERN.match(what):
-        return Path(urlsplit(what).path).stem or "stream"
-    if what.isdecimal() and not path.exists():
+    """The name of one input in the names of its outputs."""
+    kind = input_kind(what)
+    if kind in {"folder", "pattern"}:
+        return folder_name(what)
+    if kind == "camera":
         return f"camera{what}"
-    if any(c in path.name for c in "%*?["):
-        return path.resolve().parent.name or "images"
-    return path.resolve().name or "images" if path.is_dir() else path.stem
+    if kind == "address":
+        return Path(urlsplit(what).path).stem or "stream"
+    return Path(pipe_name(what) if kind in {"stdin", "pipe"} else what).stem
 
 
 @contextmanager

@@ -111,7 +111,7 @@ def _show(results: Sequence[EvalResult]) -> None:
     """Print the numbers of each run as a row of a table, and above it the runs, a line each."""
     from rich.table import Table
 
-    from hrpose_cli.cli.report import print_table
+    from hrpose_cli.cli.terminal import print_result
 
     table = [
         (f"{name}: {result.title}" if name else result.title, numbers)
@@ -123,4 +123,4 @@ def _show(results: Sequence[EvalResult]) -> None:
     for number, (_, numbers) in enumerate(table, start=1):
         shown.add_row(*([str(number)] if many else []), *(f"{value:.4f}" for value in numbers.values()))
     titles = [f"{number}: {title}" if many else title for number, (title, _) in enumerate(table, start=1)]
-    print_table(shown, "\n".join([*titles, results[0].measured]))
+    print_result(shown, "\n".join([*titles, results[0].measured]))

@@ -56,10 +56,11 @@ def image(
     from hrpose_cli.estimation import TopPeople, estimate_frames
     from hrpose_cli.files import is_stream, part_path
     from hrpose_cli.formats import TIMES, coco_image_id, coco_results, has_numeric_names, open_writers
+    from hrpose_cli.media import find_images
     from hrpose_cli.poses import FramePoses, PoseHeader
 
     report, style = Report(quiet=quiet), build_style(drawing, people, tracked=False)
-    paths = report.expand(inputs, recursive=recursive)
+    paths = report.expand(find_images, inputs, recursive=recursive)
     outputs = ImageOutputs.plan(paths, out, style, images=not no_image, heatmaps=heatmaps)
     files = name_pose_files(poses, Path("poses"), {TIMES: "images have none, name another format"})
     targets = [json_results, *(f.path for f in files), *([] if no_image else outputs.targets)]
@@ -98,4 +99,5 @@ def image(
             json_results = json_results if complete or is_stream(json_results) else part_path(json_results)
             write_json_output(json_results, rows)
     whole = [*([json_results] if json_results else []), *(path for writer in writers for path in writer.written)]
-    report.close(info, suggest_better(estimator.spec), written=[path for path in whole if str(path) != "-"])
+    hint = suggest_better(estimator.spec, quiet=quiet)
+    report.close(info, hint, written=[path for path in whole if str(path) != "-"])

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import difflib
 import math
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
@@ -23,6 +26,7 @@ from hrpose_cli.files import open_closed_streams, silence_stdout
 from hrpose_cli.hardware import limit_threads
 from hrpose_cli.stopping import StopFlag
 
+_ClickUsageError: Any = typer.BadParameter.__base__  # Typer has no public name for it
 # Options and values of versions before 0.1.0, with those that took their place (CHANGELOG has the same table).
 _RENAMED = {
     "--between": "--interpolation",
@@ -35,18 +39,49 @@ _RENAMED = {
 }
 
 
+# Parameters whose files are read more than once, so that a pipe has to be kept; and commands that write to them.
+_READ_WHOLE = {
+    "boxes", "calibrate", "data", "detector", "gt", "init", "poses", "predictions", "source", "val", "video", "weights"
+}  # fmt: skip
+_WRITTEN = {"image": {"poses"}, "video": {"poses"}}
+
+
+class _Commands(TyperGroup):
+    """The group of all commands."""
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        open_closed_streams()
+        return super().main(*args, **options)
+
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        with _errors_as_lines():  # of --help and --version
+            return super().make_context(*args, **options)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _errors_as_lines():
+            return super().invoke(ctx)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and self.get_command(ctx, args[0]) is None and (command := _guess_command(args[0])):
+            raise UsageError(f"{args[0]} is no command: did you mean hrpose {command} {args[0]}")
+        return super().resolve_command(ctx, args)
+
+
 @contextmanager
-def _plain_ends() -> Iterator[None]:
-    """Turn signals, and errors that a user can cause, into a line and an exit code."""
+def _errors_as_lines() -> Iterator[None]:
+    """Turn signals, and errors that a user can cause or meet, into a line and an exit code."""
     try:
         with StopFlag().on_signals(), _flushed():  # for commands, or parts of them, that do not look at a flag
             yield
-    except HRPoseError as error:
-        print_error(error)
-        raise typer.Exit(exit_code(error)) from error
     except KeyboardInterrupt as error:
         print_error(Exception("stopped"))
         raise typer.Exit(STOP_CODES[error.args[0] if error.args else "interrupt"]) from error
+    except (HRPoseError, OSError, MemoryError, RecursionError, ImportError, _ClickUsageError) as error:
+        if type(error).__name__ == "NoArgsIsHelpError" or (getattr(error, "name", None) or "").startswith("hrpose_cli"):
+            raise  # help that was asked for, and a bug
+        shown = UsageError(_describe_usage(error)) if isinstance(error, _ClickUsageError) else error
+        print_error(shown)
+        raise typer.Exit(exit_code(shown)) from error
 
 
 @contextmanager
@@ -67,28 +102,24 @@ def _flushed() -> Iterator[None]:
     except OSError as error:
         if error.filename is None:
             silence_stdout()
-        raise InputError(f"{error.filename or 'the standard output'}: {error.strerror or error}") from error
+            error.filename = "the standard output"
+        raise
 
 
-class _Commands(TyperGroup):
-    """The group of all commands."""
+def _describe_usage(error: Any) -> str:
+    """A usage error in our style; an unknown option with the nearest one that the command has."""
+    if not hasattr(error, "option_name") or not hasattr(error, "possibilities"):
+        text = error.format_message().replace("Value error, ", "")
+        return f"{text[:1].lower()}{text[1:]}".removesuffix(".")
+    options = [name for each in error.ctx.command.params for name in (*each.opts, *each.secondary_opts)]
+    near = _nearest_option(error.option_name.lstrip("-"), [name[2:] for name in options if name.startswith("--")])
+    return f"there is no option {error.option_name}" + (f": did you mean --{near}" if near else "")
 
-    def main(self, *args: Any, **options: Any) -> Any:
-        open_closed_streams()
-        return super().main(*args, **options)
 
-    def make_context(self, *args: Any, **options: Any) -> Any:
-        with _plain_ends():  # of --help and --version
-            return super().make_context(*args, **options)
-
-    def invoke(self, ctx: Any) -> Any:
-        with _plain_ends():
-            return super().invoke(ctx)
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        if args and self.get_command(ctx, args[0]) is None and (command := _guess_command(args[0])):
-            raise UsageError(f"{args[0]} is no command: did you mean hrpose {command} {args[0]}")
-        return super().resolve_command(ctx, args)
+def _nearest_option(name: str, options: Sequence[str]) -> str | None:
+    """The option with nearly that name, or of which one is the start of the other."""
+    starts = [option for option in options if len(name) > 2 and (option.startswith(name) or name.startswith(option))]
+    return next(iter(difflib.get_close_matches(name, options, 1, 0.65) or starts), None)
 
 
 def _guess_command(name: str) -> str | None:
@@ -105,6 +136,8 @@ class _Command(TyperCommand):
     """A command that refuses infinity, and names the new option for an old one."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if any("\0" in arg for arg in args):
+            raise UsageError("an argument holds a NUL byte, which no name has")
         _refuse_renamed(args)
         return super().parse_args(ctx, args)
 
@@ -112,7 +145,28 @@ class _Command(TyperCommand):
         for name, value in ctx.params.items():
             if isinstance(value, float) and not math.isfinite(value):
                 raise UsageError(f"--{name.replace('_', '-')} must be a finite number, but is {value}")
+        for name in (_READ_WHOLE & ctx.params.keys()) - _WRITTEN.get(ctx.info_name, set()):
+            ctx.params[name] = _spool_pipes(ctx, ctx.params[name])
         return super().invoke(ctx)
+
+
+def _spool_pipes(ctx: Any, value: Any) -> Any:
+    """The name of a file, or a list of them; what a pipe among them holds is in a temporary file now."""
+    if isinstance(value, list | tuple):
+        return [_spool_pipes(ctx, each) for each in value]
+    if not isinstance(value, str | Path):
+        return value
+    from hrpose_cli.media import input_kind, read_pipe
+
+    if (kind := input_kind(str(value))) == "device":
+        raise InputError(f"{value} is a device: name a file")
+    if kind != "pipe":
+        return value
+    # With the whole path in its name, by which messages call it.
+    copy = Path(ctx.with_resource(TemporaryDirectory(prefix="hrpose-")), str(value).lstrip("/"))
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    copy.write_bytes(read_pipe(str(value)))
+    return type(value)(copy)
 
 
 def _refuse_renamed(args: list[str]) -> None:
@@ -140,6 +194,8 @@ def _print_version(wanted: bool) -> None:
     raise typer.Exit
 
 
+if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+    os.environ.setdefault("_TYPER_FORCE_DISABLE_TERMINAL", "1")  # Typer's help would still be bold
 app = typer.Typer(
     cls=_Commands,
     no_args_is_help=True,

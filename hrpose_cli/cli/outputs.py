@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import unicodedata
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, count, product
@@ -14,9 +14,9 @@ from hrpose_cli.detection import Detector, GivenBoxes
 from hrpose_cli.draw import DrawStyle, draw_heatmaps, draw_poses
 from hrpose_cli.errors import HRPoseError, InputError, UsageError
 from hrpose_cli.estimation import TopDown
-from hrpose_cli.files import file_identity, fit_name
+from hrpose_cli.files import check_writable, file_identity, fit_name
 from hrpose_cli.formats import POSE_FORMATS, PoseFile, find_format
-from hrpose_cli.media import IMAGE_SUFFIXES, STDIN, read_image, write_image
+from hrpose_cli.media import IMAGE_SUFFIXES, STDIN, input_kind, pipe_name, read_image, read_pipe, write_image
 from hrpose_cli.options import DrawOptions, PeopleOptions, PoseNames
 from hrpose_cli.poses import Frame, Poses
 
@@ -33,12 +33,15 @@ def read_images(
     """The images that can be read, numbered by their place in `paths`; the others are reported."""
     for index, path in enumerate(paths):
         try:
-            source, title = (sys.stdin.buffer.read(), "the standard input") if path == STDIN else (Path(path), path)
+            if (kind := input_kind(path)) == "device":
+                raise InputError(f"{path} is a device, not an image")
+            source = read_pipe(path) if kind in {"stdin", "pipe"} else Path(path)
+            title = "the standard input" if path == STDIN else path
             frame = Frame(read_image(source, name=title), index, name=path)
             if isinstance(detector, GivenBoxes):
                 detector.find(frame)  # an image that the box file does not know is left out
             yield frame
-        except HRPoseError as error:
+        except (HRPoseError, OSError) as error:
             failed(error)
 
 
@@ -132,9 +135,11 @@ class ImageOutputs:
         return [path for path, _ in new], replace(self, targets=[target for _, target in new])
 
     def check(self, estimator: TopDown | BottomUp) -> None:
-        """Raise UsageError for heatmaps of an estimator that has none per person."""
+        """Raise an error, before the work, for heatmaps that an estimator does not have or that cannot be written."""
         if self.heatmaps and not isinstance(estimator, TopDown):
             raise UsageError("--heatmaps shows crops, which bottom-up weights do not make: leave it out")
+        for target in self.targets if self.heatmaps else ():
+            check_writable(_panel_path(target, 1), make=True)
 
     def write(self, frame: Frame, poses: Poses, estimator: TopDown | BottomUp) -> str:
         """Draw and write the images of a frame; returns the names of the files for the summary."""
@@ -146,7 +151,7 @@ class ImageOutputs:
         if self.heatmaps and isinstance(estimator, TopDown) and len(poses):
             crops = estimator.cropper.cut(frame.image, poses.box)
             for i, (crop, maps) in enumerate(zip(crops.images, estimator.heatmaps(crops).cpu().numpy(), strict=True)):
-                panel = target.with_name(fit_name(target.stem.removesuffix(".pose"), f".heatmaps-{i + 1}.jpg"))
+                panel = _panel_path(target, i + 1)
                 if file_identity(panel) in self.inputs:
                     raise UsageError(f"{panel} is an input and would be overwritten: choose another --out")
                 write_image(panel, draw_heatmaps(crop, maps, estimator.skeleton, geometry=estimator.spec.geometry))
@@ -154,20 +159,30 @@ class ImageOutputs:
         return ", ".join(written)
 
 
+def _panel_path(target: Path, person: int) -> Path:
+    return target.with_name(fit_name(target.stem.removesuffix(".pose"), f".heatmaps-{person}.jpg"))
+
+
 def _number_targets(paths: Sequence[str], folder: Path, style: DrawStyle) -> list[Path]:
     """NAME.pose.jpg or .png for each input; a name that comes again gets -2, -3, ..."""
     taken: set[str] = set()
     targets = []
     for path in paths:
-        source = Path("stdin.jpg" if path == STDIN else path)
+        piped = input_kind(path) in {"stdin", "pipe"}
+        source = Path(pipe_name(path)).with_suffix(".jpg") if piped else Path(path)
         suffix = ".jpg" if source.suffix.lower() in _JPEG_SUFFIXES and style.background != "transparent" else ".png"
-        targets.append(folder / unused_name(taken, source.stem, f".pose{suffix}"))
+        targets.append(folder / f"{unused_name(taken, source.stem)}.pose{suffix}")
     return targets
 
 
-def unused_name(taken: set[str], stem: str, suffix: str = "") -> str:
+def unused_name(taken: set[str], stem: str) -> str:
     """A name that is not in `taken`, and is added to it; a stem that comes again gets -2, -3, ..."""
-    names = (f"{stem}{again}{suffix}" for again in chain([""], (f"-{n}" for n in count(2))))
-    name = next(name for name in names if name.casefold() not in taken)
-    taken.add(name.casefold())
+    names = chain([stem], (f"{stem}-{n}" for n in count(2)))
+    name = next(name for name in names if _fold_name(name) not in taken)
+    taken.add(_fold_name(name))
     return name
+
+
+def _fold_name(name: str) -> str:
+    """The form of a name that is the same for all that some file systems take for one."""
+    return unicodedata.normalize("NFC", name).casefold()

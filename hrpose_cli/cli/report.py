@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import typer
 
-from hrpose_cli.errors import HRPoseError, MediaError, UsageError
+from hrpose_cli.errors import HRPoseError, MediaError, UsageError, describe_error
 from hrpose_cli.stopping import StopFlag, StopReason
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
-    from rich.table import Table
 
     from hrpose_cli.clips import ClipSummary
     from hrpose_cli.poses import Poses
@@ -25,7 +24,6 @@ if TYPE_CHECKING:
 
 _Item = TypeVar("_Item")
 _LISTED_FILES = 20  # files that the summary names
-_PIPE_WIDTH = 160  # characters
 STOP_CODES: dict[StopReason, int] = {"interrupt": 130, "terminate": 143, "quit": 0, "pipe": 0}  # as shells expect
 _STOPPED = {
     "interrupt": "stopped",
@@ -63,23 +61,14 @@ def _note_not_drawn(unsure: int) -> str:
 
 def print_error(error: Exception) -> None:
     """One line on the standard error, red on a terminal."""
-    typer.secho(f"error: {' '.join(str(error).split())}", fg=typer.colors.RED, err=True)
+    from hrpose_cli.cli.terminal import Terminal
+
+    Terminal(stderr=True).print(f"error: {' '.join(describe_error(error).split())}", style="red")
 
 
 def exit_code(error: Exception) -> int:
     """2 for wrong usage, 1 for any other failure."""
     return 2 if isinstance(error, UsageError) else 1
-
-
-def print_table(table: Table, title: str = "") -> None:
-    """Print a result on the standard output; in a pipe it is wide enough for every number."""
-    from rich.console import Console
-
-    terminal = Console().is_terminal
-    console = Console(highlight=False, markup=False, width=None if terminal else _PIPE_WIDTH)
-    if title:
-        console.print(title, soft_wrap=True)
-    console.print(table)
 
 
 class _NoteHandler(logging.Handler):
@@ -104,9 +93,9 @@ class Report:
     """Prints what becomes of each input, and collects failures: that of one input never stops the others."""
 
     def __init__(self, *, quiet: bool = False) -> None:
-        from rich.console import Console
+        from hrpose_cli.cli.terminal import Terminal
 
-        self.console = Console(stderr=True, quiet=quiet, highlight=False, soft_wrap=True, markup=False)
+        self.console = Terminal(stderr=True, quiet=quiet)
         self.stop = StopFlag()
         self._done = 0  # inputs
         self._failures: list[Exception] = []
@@ -123,11 +112,9 @@ class Report:
         """Print what the user may not expect."""
         self.console.print(f"note: {text}")
 
-    def expand(self, inputs: list[str], *, recursive: bool) -> list[str]:
-        """The images that arguments name; an argument that names none is a failure of its own."""
-        from hrpose_cli.media import find_images
-
-        return find_images(inputs, recursive=recursive, on_error=self.failed, on_note=self.note)
+    def expand(self, find: Callable[..., list[str]], inputs: list[str], *, recursive: bool) -> list[str]:
+        """The files that `find` finds for arguments; an argument that names none is a failure of its own."""
+        return find(inputs, recursive=recursive, on_error=self.failed, on_note=self.note)
 
     @contextmanager
     def guard(self) -> Iterator[None]:
@@ -135,7 +122,7 @@ class Report:
         try:
             yield
             self._done += 1
-        except (HRPoseError, OSError) as error:
+        except (HRPoseError, OSError, MemoryError, RecursionError) as error:
             self.failed(error)
 
     @contextmanager
@@ -149,7 +136,8 @@ class Report:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
-        shown = total != 1 and self.console.is_terminal and not self.console.quiet
+        console = self.console
+        shown = total != 1 and console.is_terminal and not (console.quiet or console.is_dumb_terminal)
         with Progress(*columns, console=self.console, transient=True, disable=not shown) as bar:
             task = bar.add_task("", total=total, rate="")
             for item in items:
@@ -187,14 +175,13 @@ class Report:
     def table(self) -> None:
         """Print the images, their people and the files of the result."""
         from rich.table import Table
-        from rich.text import Text
 
         table = Table("image", "people", "best", "written", box=None, pad_edge=False)
         for name, people, unsure, best, written in self._rows[:_LISTED_FILES]:
             cells = (name, f"{people} ({unsure} not drawn)" if unsure else str(people), best, written)
-            table.add_row(*map(Text, cells))  # Text: a name is no markup
+            table.add_row(*cells)
         if self._rows:
-            self.console.print(table, soft_wrap=False)
+            self.console.print_table(table)
         if len(self._rows) > _LISTED_FILES:
             people, unsure = sum(row[1] for row in self._rows), sum(row[2] for row in self._rows)
             all_people = f"{_count(people, 'person', 'people')}{_note_not_drawn(unsure)} in {len(self._rows)} images"
@@ -207,8 +194,8 @@ class Report:
         options = info["options"]
         people = "bottom-up" if info["method"] == "bottom-up" else f"boxes by {info['detector']['name']}"
         line = f"{describe_net(info)}, {options['decode']} decoding{', flip test' * options['flip_test']}, {people}"
-        lines = [line, _describe_precision(info), hint or ""]
-        self.console.print("\n".join(filter(None, lines)), style="dim")
+        for text in filter(None, [line, _describe_precision(info), hint]):
+            self.console.print(text, style="dim")
 
     def close(self, info: dict[str, Any], hint: str | None = None, *, written: Sequence[Path] = ()) -> None:
         """Print the summary, if anything was done, and `end`.

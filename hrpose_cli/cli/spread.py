@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import sys
+import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from functools import partial, wraps
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel=OUTPUT)]
 _Command = Callable[..., None]
+_DAY = 86_400  # seconds
 _EMPTY = inspect.Parameter.empty
 
 
@@ -130,9 +132,26 @@ def write_json_output(target: Path, content: Any) -> None:
         write_json(target, content)
 
 
-def suggest_better(spec: ModelSpec) -> str | None:
-    """One line about better weights that can be downloaded, if there are any."""
+def suggest_better(spec: ModelSpec, *, quiet: bool = False) -> str | None:
+    """One line about better weights that can be downloaded, on a terminal and once a day."""
     from hrpose_cli.models import better_model
 
     name = better_model(spec)
-    return f"More accurate weights can be downloaded: hrpose weights get {name}" if name else None
+    if quiet or name is None or sys.stderr is None or not sys.stderr.isatty() or not _is_first_today():
+        return None
+    return f"More accurate weights can be downloaded: hrpose weights get {name}"
+
+
+def _is_first_today() -> bool:
+    """Return whether nobody has asked for a day, by the time of a file in the cache; False if it cannot be written."""
+    from hrpose_cli.files import cache_dir
+
+    stamp = cache_dir() / ".suggested"
+    try:
+        if stamp.exists() and time.time() - stamp.stat().st_mtime < _DAY:
+            return False
+        stamp.parent.mkdir(parents=True, exist_ok=True)
+        stamp.touch()
+    except OSError:
+        return False
+    return True

@@ -28,7 +28,8 @@ def video(
     inputs: Annotated[
         list[str],
         typer.Argument(
-            help="Clips, - for the standard input, folders or patterns of numbered images, URLs, or a camera's number."
+            help="Clips, folders or quoted globs of clips or of numbered images, - for the standard input, URLs, or a "
+            "camera's number."
         ),
     ],
     output: VideoOutput,
@@ -39,6 +40,7 @@ def video(
     settings: Settings,
     people: PeopleOptions,
     drawing: DrawOptions,
+    recursive: Annotated[bool, typer.Option("--recursive", "-r", help="Search sub-folders too.")] = False,
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Continue an interrupted run from its --poses .jsonl.", rich_help_panel=OUTPUT),
@@ -53,6 +55,7 @@ def video(
     from hrpose_cli.clips import annotate_clip, describe_motion
     from hrpose_cli.estimation import TopPeople
     from hrpose_cli.formats import TRACK_IDS
+    from hrpose_cli.media import find_clips
     from hrpose_cli.poses import PoseHeader
     from hrpose_cli.timing import StageTimer
 
@@ -61,8 +64,9 @@ def video(
     report, style = Report(quiet=quiet), build_style(drawing, people, tracked=motion.track)
     encode, open_source = clips.build_encoding(encoding, drawing), clips.build_opener(reading)
     lacking = {} if motion.track else {TRACK_IDS: "leave --no-track out, or name another format"}
-    plans = clips.plan_clips(inputs, output.out, poses, None if output.no_video else encode, lacking)
-    clips.check_plans(plans, [*inputs, settings.boxes, settings.weights, settings.detector], output.out)
+    paths = report.expand(find_clips, inputs, recursive=recursive)
+    plans = clips.plan_clips(paths, output.out, poses, None if output.no_video else encode, lacking)
+    clips.check_plans(plans, [*paths, settings.boxes, settings.weights, settings.detector], output.out)
     more_info = {"people": asdict(people), "motion": describe_motion(motion) | {"trim": reading.trim}}
     if output.no_clobber:
         plans = clips.leave_out_existing(plans, report)
@@ -87,4 +91,4 @@ def video(
             )  # fmt: skip
             processed = f"1 of {motion.every} frames processed, " if motion.every > 1 else ""
             report.clip(done, watch, f"{processed}smoothing {motion.smooth}")
-    report.close(info, suggest_better(base.spec))
+    report.close(info, suggest_better(base.spec, quiet=quiet))

@@ -26,7 +26,7 @@ def _list_weights(
     """List all models and detectors: embedded, downloaded, online, or to be provided by you (manual)."""
     from rich.table import Table
 
-    from hrpose_cli.cli.report import print_table
+    from hrpose_cli.cli.terminal import print_result
     from hrpose_cli.files import to_json
 
     if json:
@@ -38,7 +38,7 @@ def _list_weights(
         score = "" if row["ap"] is None else f"{row['ap']:.3f}"
         licence = str(row["licence"]).replace("-or-later", "+")
         table.add_row(row["name"], row["skeleton"] or "boxes", score, licence, row["state"])
-    print_table(table)
+    print_result(table)
     typer.echo(_LEGEND)
 
 
@@ -125,7 +125,8 @@ def _path(name: Annotated[str, typer.Argument(help="Model name from `hrpose weig
 @app.command("info", epilog="Example: hrpose weights info pose_hrnet_w32_256x192.pth")
 def _info(weights: Annotated[str, typer.Argument(help="Path to a weights file, or model name.")]) -> None:
     """Print the metadata of a weights file."""
+    from hrpose_cli.cli.terminal import printable
     from hrpose_cli.models import inspect_weights, locate_weights
 
     for key, value in inspect_weights(locate_weights(weights)).items():
-        typer.echo(f"{key}: {value}")
+        typer.echo(printable(f"{key}: {value}"))

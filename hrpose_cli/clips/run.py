@@ -27,7 +27,7 @@ from hrpose_cli.clips.stages import (
     follow_people,
 )
 from hrpose_cli.draw import DEFAULT_STYLE, DrawStyle, draw_poses
-from hrpose_cli.errors import UsageError
+from hrpose_cli.errors import InputError, UsageError
 from hrpose_cli.estimation import Estimator, TopPeople
 from hrpose_cli.formats import PoseFile, open_writers
 from hrpose_cli.hardware import MEMORY_FRACTION, free_memory
@@ -137,13 +137,17 @@ def annotate_clip(
         clip = source.clip
         header = replace(header, source=source.name, size=clip.size, rate=clip.rate, first_frame=first)
         if motion.smooth == "butterworth":
-            _check_butterworth(source, motion, resume=resume)
+            _check_butterworth(source, resume=resume)
+            motion, notes = _fit_cutoff(motion, float(clip.rate) / motion.every)
+            used = {"motion": {**header.info.get("motion", {}), **filter_parameters(motion)}}
+            header = replace(header, info={**header.info, **used})
             records = _smooth_whole_clip(frames, estimator, motion, stop)
             if stop.ended_early:
                 return ClipSummary(source.name, stopped=True)
             with open_source() as again, stop.watched(again.stop), decode_ahead(again, watch, number_scenes) as frames:
                 pairs = fill_skipped(match_frames(frames, records), motion.interpolation)
-                return write_clip(pairs, again, outputs, header, watch=watch, progress=progress, stop=stop)
+                done = write_clip(pairs, again, outputs, header, watch=watch, progress=progress, stop=stop)
+                return replace(done, notes=[*done.notes, *notes])
         saved = find_saved_run(outputs.poses, header, motion) if resume else None
         if saved and saved.complete and outputs.all_exist:
             return ClipSummary(source.name, saved.frames, written=outputs.existing, complete=True)
@@ -205,13 +209,29 @@ def _check_waiting_frames(clip: Clip, motion: MotionOptions) -> None:
         )
 
 
-def _check_butterworth(source: ClipSource, motion: MotionOptions, *, resume: bool) -> None:
+def _check_butterworth(source: ClipSource, *, resume: bool) -> None:
     """InputError, before the work, for what cannot be smoothed over whole tracks."""
     if not source.repeatable:
         raise UsageError(f"--smooth butterworth reads a clip twice, which {source.name} cannot be: save it to a file")
     if resume:
         raise UsageError("smoothing over whole tracks cannot be resumed: use --smooth none or one-euro")
-    check_cutoff(filter_parameters(motion)["cutoff"], float(source.clip.rate) / motion.every)
+
+
+def _fit_cutoff(motion: MotionOptions, rate: float) -> tuple[MotionOptions, list[str]]:
+    """Lower a default cut-off, with a note, that `rate` processed frames per second do not allow.
+
+    It becomes a third of the rate. InputError for one that was asked for.
+    """
+    cutoff = filter_parameters(motion)["cutoff"]
+    try:
+        check_cutoff(cutoff, rate)
+    except InputError:
+        if motion.cutoff is not None:
+            raise
+        lowered = float(f"{rate / 3:.3g}")
+        note = f"smoothed at {lowered:g} Hz, since {rate:.4g} processed frames per second do not allow {cutoff:g} Hz"
+        return replace(motion, cutoff=lowered), [note]
+    return motion, []
 
 
 def _smooth_whole_clip(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -108,18 +109,46 @@ class ClipSource(ABC):
 
 Trim = tuple[Fraction | None, Fraction | None]  # seconds as a player counts them; None: from the start, to the end
 WHOLE_CLIP: Trim = (None, None)
+_CLOCK_TIME = re.compile(r"\d{1,9}(:[0-5]\d){0,2}(\.\d{1,9})?", re.ASCII)  # 75.5, 1:15 or 0:01:15.5
 
 
 def parse_trim(text: str) -> Trim:
-    """START:END in seconds, either of which may be left out; UsageError for anything else."""
+    """START:END in seconds, or START-END in seconds or as [h:]mm:ss, either of which may be left out.
+
+    UsageError for anything else.
+    """
     try:
-        # By way of a float, since Fraction would write out all digits of 1e999999999.
-        start, end = (Fraction(str(float(part))) if part.strip() else None for part in text.split(":"))
+        start, end = _parse_seconds(text) or _parse_clock_times(text)
     except ValueError as error:
-        raise UsageError(f"{text} is not START:END in seconds, such as 2.5:10, :10 or 2.5:") from error
+        raise UsageError(
+            f"{text} is not START:END in seconds, such as 2.5:10, :10 or 2.5:, nor START-END, such as 0:05-1:10"
+        ) from error
     if (start or 0) < 0 or (end is not None and end <= (start or 0)):
         raise UsageError(f"{text} holds no time: START:END needs 0 <= START < END")
     return start, end
+
+
+def _parse_seconds(text: str) -> Trim | None:
+    """The times of START:END in seconds; None for anything else."""
+    try:
+        # By way of a float, since Fraction would write out all digits of 1e999999999.
+        start, end = (Fraction(str(float(part))) if part.strip() else None for part in text.split(":"))
+    except ValueError:
+        return None
+    return start, end
+
+
+def _parse_clock_times(text: str) -> Trim:
+    """The times of START-END, each in seconds or as [h:]mm:ss; ValueError for anything else."""
+    start, end = (_clock_seconds(part.strip()) if part.strip() else None for part in text.split("-"))
+    return start, end
+
+
+def _clock_seconds(text: str) -> Fraction:
+    if not _CLOCK_TIME.fullmatch(text):
+        raise ValueError(text)
+    parts = map(Fraction, reversed(text.split(":")))
+    return sum((part * 60**power for power, part in enumerate(parts)), Fraction(0))
 
 
 def is_in_trim(time: Fraction, trim: Trim) -> bool:

@@ -13,7 +13,10 @@ from hrpose_cli.media.ffmpeg import run_ffmpeg
 # Matrices that swscale converts to; any other becomes BT.709 and is tagged so.
 _MATRICES = {1: "bt709", 2: "bt601", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
 
-_Scale = float | tuple[int, int]  # a factor, or (width, height)
+_Scale = float | tuple[int, int | None]  # a factor, or (width, height); None: as the width has it
+_LARGEST_FACTOR = 8
+_LARGEST_SIDE = 16384
+_SCALES = "give a factor such as 0.5 (at most 8), a width such as 640, or WIDTHxHEIGHT"
 
 
 @dataclass(frozen=True)
@@ -131,14 +134,17 @@ class Encoding:
         ]
 
     def size(self, codec: _Codec, given: tuple[int, int]) -> tuple[int, int]:
-        """(width, height) of the file; a factor gives even sides to codecs that like them."""
+        """(width, height) of the file; a factor or a width gives even sides to codecs that like them."""
         if self.scale is None:
             return given
-        if isinstance(self.scale, tuple):
-            return self.scale
+        width, height = self.scale if isinstance(self.scale, tuple) else (None, None)
+        factor = (width or 1) / given[0] if isinstance(self.scale, tuple) else self.scale
         step = 1 if codec.pixels == codec.odd else 2
-        width, height = (max(round(side * self.scale / step), 1) * step for side in given)
-        return width, height
+        scaled = [max(round(side * factor / step), 1) * step for side in given]
+        size = width or scaled[0], height or scaled[1]
+        if max(size) > _LARGEST_SIDE:
+            raise MediaError(f"a clip of {size[0]}x{size[1]} cannot be written: choose a smaller --scale")
+        return size
 
 
 DEFAULT_ENCODING = Encoding()
@@ -161,15 +167,17 @@ def _try_encoder(name: str, codec: _Codec) -> None:
 
 
 def parse_scale(text: str) -> _Scale:
-    """A factor such as 0.5, or WIDTHxHEIGHT; UsageError for anything else."""
+    """A factor of at most 8 such as 0.5, a width in pixels, or WIDTHxHEIGHT; UsageError for anything else."""
     try:
         width, cross, height = text.lower().partition("x")
         scale: _Scale = (int(width), int(height)) if cross else float(text)
+        if isinstance(scale, float) and scale > _LARGEST_FACTOR:
+            scale = int(text), None
     except ValueError as error:
-        raise UsageError(f"{text} is no scale: give a factor such as 0.5, or WIDTHxHEIGHT") from error
+        raise UsageError(f"{text} is no scale: {_SCALES}") from error
     sides = scale if isinstance(scale, tuple) else (scale,)
-    if not all(0 < side <= 16384 for side in sides):
-        raise UsageError(f"{text} is no scale that can be written: give a factor such as 0.5, or WIDTHxHEIGHT")
+    if not all(side is None or 0 < side <= _LARGEST_SIDE for side in sides):
+        raise UsageError(f"{text} is no scale that can be written: {_SCALES}")
     return scale
 
 

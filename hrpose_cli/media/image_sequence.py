@@ -10,11 +10,11 @@ from typing import Any
 
 from hrpose_cli.errors import InputError, MediaError
 from hrpose_cli.media.clip import WHOLE_CLIP, Clip, ClipSource, Trim, VideoFrame, is_in_trim
-from hrpose_cli.media.images import describe_unreadable, expand_input, read_image
+from hrpose_cli.media.find import describe_left_out, expand_input, folder_name
+from hrpose_cli.media.images import read_image
 from hrpose_cli.poses import Image
 
 _DEFAULT_RATE = Fraction(30)
-_NUMBER = re.compile(r"%(0(\d+))?d")  # of a pattern such as img_%04d.png
 
 
 class ImageSequence(ClipSource):
@@ -26,10 +26,9 @@ class ImageSequence(ClipSource):
     """
 
     def __init__(self, what: str, *, rate: Fraction | None = None, trim: Trim = WHOLE_CLIP) -> None:
-        folder = Path(what) if Path(what).is_dir() else Path(what).parent
-        self.name = folder.resolve().name or "images"
+        self.name = folder_name(what)
         self.path = Path(what)
-        names, beyond = _list_frames(what)
+        names, left_out = _list_frames(what)
         rate_used = rate or _DEFAULT_RATE
         self._kept = [(i, Path(n)) for i, n in enumerate(names) if is_in_trim(i / rate_used, trim)]
         if not self._kept:
@@ -39,7 +38,7 @@ class ImageSequence(ClipSource):
         size = (first.shape[1], first.shape[0])
         self.clip = Clip(size, rate_used, 1 / rate_used, len(self._kept), duration=duration)
         self.notes = [] if rate else [f"images have no times: taken as {_DEFAULT_RATE} per second"]
-        self.notes += [describe_unreadable(beyond)] if beyond else []
+        self.notes += left_out
         missing = _missing_numbers(names)
         if missing:
             self.notes.append(f"{missing} numbers are missing: no gap is left for them")
@@ -55,16 +54,12 @@ class ImageSequence(ClipSource):
 
 
 def _list_frames(what: str) -> tuple[list[str], list[str]]:
-    """The names of the images, 10 after 9, and the names of those in a format that cannot be read."""
+    """The names of the images, 10 after 9, and notes on files that were left out."""
     try:
-        found, beyond = expand_input(_NUMBER.sub("*", what), recursive=False)
+        names, left_out = expand_input(what, recursive=False)
     except InputError as error:
         raise MediaError(str(error)) from error
-    wanted = re.compile(r"\d+".join(re.escape(part) for part in _NUMBER.split(what)[:: _NUMBER.groups + 1]) + r"\Z")
-    names = [name for name in found if not _NUMBER.search(what) or wanted.match(name)]
-    if not names:
-        raise MediaError(f"{what}: no image is named so")
-    return names, beyond
+    return names, describe_left_out(left_out)
 
 
 def _read_frame(path: Path, **options: Any) -> Image:

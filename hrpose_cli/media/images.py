@@ -5,7 +5,6 @@ Pillow reads, because it notices a truncated file, which OpenCV fills with grey.
 
 from __future__ import annotations
 
-import glob
 import io
 import logging
 import math
@@ -13,7 +12,7 @@ import re
 import threading
 import warnings
 import zlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,7 @@ from hrpose_cli.media.rgb import describe_tone, to_rgb
 from hrpose_cli.poses import Image
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif"}
-_READABLE_SUFFIXES = IMAGE_SUFFIXES | {
+READABLE_SUFFIXES = IMAGE_SUFFIXES | {
     ".jpe",
     ".jfif",
     ".mpo",
@@ -39,20 +38,7 @@ _READABLE_SUFFIXES = IMAGE_SUFFIXES | {
     ".tga",
 }  # looked for in folders
 # Images that Pillow cannot read, or of which it reads a thumbnail only, as of raw files that are TIFF as well.
-_UNREADABLE_SUFFIXES = (
-    ".heic",
-    ".heif",
-    ".hif",
-    ".jxl",
-    ".dng",
-    ".cr2",
-    ".cr3",
-    ".nef",
-    ".arw",
-    ".raf",
-    ".orf",
-    ".rw2",
-)
+UNREADABLE_SUFFIXES = (".heic", ".heif", ".hif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2")
 _OPAQUE_SUFFIXES = {".jpg", ".jpeg"}
 STDIN = "-"
 # Pillow's readers that may be used. Others run programs or open other files, as EPS does in a file of any suffix.
@@ -115,7 +101,7 @@ def _describe_unknown(title: str, head: bytes) -> str:
     suffix = Path(title).suffix.lower()
     if not head:
         return "is an empty file"
-    if suffix in _UNREADABLE_SUFFIXES:
+    if suffix in UNREADABLE_SUFFIXES:
         return f"is {suffix[1:].upper()}, which cannot be read: save it as JPEG or PNG"
     if kind := next((kind for start, kind in _HEADS.items() if head.startswith(start)), ""):
         return f"is damaged, or of a kind of {kind} that cannot be read"
@@ -231,71 +217,3 @@ def write_image(path: Path, image: Image, *, quality: int = 95) -> None:
             PIL.Image.fromarray(image).save(temporary, **options)
     except (OSError, ValueError) as error:
         raise InputError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error
-
-
-def find_images(
-    inputs: Sequence[str],
-    *,
-    recursive: bool = False,
-    on_error: Callable[[Exception], None],
-    on_note: Callable[[str], None] = lambda _: None,
-) -> list[str]:
-    """The images that files, folders, globs and `-` name, in that order and each once.
-
-    An input that names none is reported to `on_error` and the others are found all the same; so are,
-    to `on_note`, images among them that cannot be read.
-    """
-    found: dict[str, None] = {}
-    beyond: set[str] = set()
-    for name in inputs:
-        try:
-            images, others = expand_input(name, recursive=recursive, advice="; --recursive looks deeper")
-            found |= dict.fromkeys(images)
-            beyond.update(others)
-        except InputError as error:
-            on_error(error)
-    if beyond:
-        on_note(describe_unreadable(beyond))
-    return list(found)
-
-
-def expand_input(name: str, *, recursive: bool, advice: str = "") -> tuple[list[str], list[str]]:
-    """The images that one argument names, one at least, and those among them that cannot be read.
-
-    A file is taken at its word, whatever its suffix. advice: for a folder that is not searched to its end.
-    """
-    path = Path(name)
-    if name == STDIN or path.is_file():
-        return [name], []
-    try:
-        if path.is_dir():
-            paths = [str(p) for p in (path.rglob("*") if recursive else path.iterdir())]
-            nothing = f"{name}: no image in this folder" + ("" if recursive else advice)
-        else:
-            paths = glob.glob(name, recursive=recursive)  # noqa: PTH207  Path.glob takes no absolute pattern
-            nothing = f"{name}: no such file, and no image is named so"
-    except OSError as error:
-        raise InputError(f"{name} cannot be searched: {error.strerror}") from error
-    images = sorted((p for p in paths if _is_input_image(Path(p), _READABLE_SUFFIXES)), key=_natural_key)
-    beyond = [p for p in paths if _is_input_image(Path(p), _UNREADABLE_SUFFIXES)]
-    if not images:
-        raise InputError(f"{nothing}; {describe_unreadable(beyond)}" if beyond else nothing)
-    return images, beyond
-
-
-def describe_unreadable(names: Collection[str]) -> str:
-    """One line about images that cannot be read."""
-    kinds = ", ".join(sorted({Path(name).suffix.lower() for name in names}))
-    return f"{len(names)} file{'s' * (len(names) != 1)} left out: {kinds} (save as JPEG or PNG)"
-
-
-def _is_input_image(path: Path, suffixes: Collection[str]) -> bool:
-    """True for a file found in a folder that is an image of these kinds and was not written by this tool."""
-    ours = path.stem.endswith(".pose") or ".heatmaps-" in path.name
-    return path.suffix.lower() in suffixes and not ours and not path.name.startswith(".") and path.is_file()
-
-
-def _natural_key(name: str) -> list[tuple[int, str]]:
-    """A sorting key by which 10 comes after 9; 01 and 1 differ as text."""
-    parts = re.split(r"(\d+)", name)
-    return [*((int(part), "") if part.isdecimal() else (-1, part) for part in parts), (-1, name)]

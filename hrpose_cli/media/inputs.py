@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -14,13 +15,14 @@ import av
 from hrpose_cli.errors import MediaError, UsageError
 from hrpose_cli.media.clip import WHOLE_CLIP, ClipSource, Trim
 from hrpose_cli.media.container import PATIENCE, MediaInput, open_address
+from hrpose_cli.media.find import input_kind, pipe_name
 from hrpose_cli.media.image_sequence import ImageSequence
 from hrpose_cli.media.images import STDIN
+from hrpose_cli.media.pipes import open_pipe
 from hrpose_cli.media.stdin_spool import StdinSpool
 from hrpose_cli.media.video_reader import VideoReader
 
-ADDRESS_PATTERN = re.compile(r"(https?|rtsps?|rtmps?|udp|srt)://", re.IGNORECASE)
-_SEQUENCE_PATTERN = re.compile(r"%\d*d|[*?[]")
+_CAMERA_DEVICE = re.compile(r"/dev/video\d+")
 
 
 def open_clip(what: str, *, trim: Trim = WHOLE_CLIP, rate: Fraction | None = None) -> ClipSource:
@@ -30,30 +32,28 @@ def open_clip(what: str, *, trim: Trim = WHOLE_CLIP, rate: Fraction | None = Non
     - `-`: the standard input, which is kept in a temporary file as it comes, so that its audio is
       copied like that of a file;
     - a folder of images, a pattern (img_%04d.png) or a glob, at `rate` frames per second;
+    - a named pipe, or `<(...)` of a shell: like the standard input;
     - an address (http, https, rtsp, ...), read by ffmpeg; the audio of a finite one is copied by
       reading it again, a live one has none;
-    - a number: the camera of that number, in its own times.
+    - a number, or a device such as /dev/video0: a camera, in its own times.
 
     A live clip begins at 0 with its first frame, however long its device has been running. Raises
     MediaError for a clip that cannot be opened, UsageError for a `rate` where frames have times already.
     """
-    path = Path(what)
-    if (
-        what != STDIN
-        and not path.is_file()
-        and (path.is_dir() or _SEQUENCE_PATTERN.search(what))
-        and not ADDRESS_PATTERN.match(what)
-    ):
+    kind = input_kind(what)
+    if kind in {"folder", "pattern"}:
         return ImageSequence(what, rate=rate, trim=trim)
     if rate is not None:
         raise UsageError(f"{what} has a rate of its own: a rate can be given to a folder of images only")
-    if what == STDIN:
-        return _PipedSource(trim=trim)
-    if ADDRESS_PATTERN.match(what):
+    if kind in {"stdin", "pipe"}:
+        return _PipedSource(what, trim=trim)
+    if kind == "address":
         return _name_devices(VideoReader(open_address(what), trim=trim), Path(urlsplit(what).path).name or "stream")
-    if what.isdecimal() and not path.exists():
+    if kind == "camera":
         return _name_devices(VideoReader(_camera_input(int(what)), trim=trim), f"camera{what}")
-    return VideoReader(path, trim=trim)
+    if kind == "device":
+        return _name_devices(VideoReader(_device_input(what), trim=trim), Path(what).name)
+    return VideoReader(Path(what), trim=trim)
 
 
 def _name_devices(source: VideoReader, name: str) -> VideoReader:
@@ -62,18 +62,20 @@ def _name_devices(source: VideoReader, name: str) -> VideoReader:
 
 
 class _PipedSource(VideoReader):
-    """The clip that comes through the standard input."""
+    """The clip that comes through a pipe, such as the standard input."""
 
-    def __init__(self, *, trim: Trim = WHOLE_CLIP) -> None:
-        self._spool = StdinSpool(sys.stdin.buffer)
-        try:
-            super().__init__(MediaInput("standard input", self._spool, self._spool.path), trim=trim)
-        except BaseException as error:
-            self._spool.close()
-            if isinstance(error, MediaError):
+    def __init__(self, what: str, *, trim: Trim = WHOLE_CLIP) -> None:
+        with ExitStack() as stack:
+            self._spool = StdinSpool(stack.enter_context(open_pipe(what)))
+            stack.callback(self._spool.close)
+            try:
+                title = "standard input" if what == STDIN else what
+                super().__init__(MediaInput(title, self._spool, self._spool.path), trim=trim)
+            except MediaError:
                 self._spool.check()  # the cause
-            raise
-        self.name = "stdin"
+                raise
+            self._exit = stack.pop_all()
+        self.name = pipe_name(what)
 
     @property
     def repeatable(self) -> bool:
@@ -84,7 +86,7 @@ class _PipedSource(VideoReader):
 
     def close(self) -> None:
         super().close()
-        self._spool.close()
+        self._exit.close()
 
     def _decode(self) -> Iterator[av.VideoFrame]:
         yield from super()._decode()
@@ -96,6 +98,13 @@ def _camera_input(number: int) -> MediaInput:
     systems: dict[str, Callable[[int], tuple[str, str]]] = {"darwin": _avfoundation_camera, "win32": _dshow_camera}
     form, name = systems.get(sys.platform, _v4l2_camera)(number)
     return MediaInput(f"camera {number}", name, format=form, timeout=PATIENCE)
+
+
+def _device_input(what: str) -> MediaInput:
+    device = str(Path(what).resolve())
+    if not _CAMERA_DEVICE.fullmatch(device):
+        raise MediaError(f"{what} is a device, but no camera: name a clip, or - for the standard input")
+    return MediaInput(what, device, format="v4l2", timeout=PATIENCE)
 
 
 def _v4l2_camera(number: int) -> tuple[str, str]:

@@ -344,3 +344,43 @@ def test_image_boxes_says_which_image_the_file_lacks(hrpose: Any, photo: Path) -
     document = json.loads(Path("poses.json").read_text())
     assert [a["bbox"] for a in document["annotations"]] == [[1, 2, 30, 40]]
     assert document["info"]["detector"]["name"] == "boxes.json"
+
+
+def test_image_never_writes_two_inputs_to_one_output(hrpose: Any, photo: Path) -> None:
+    for name in ("a/x.png", "b/X.png", "a/x.webp"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_bytes(photo.read_bytes())
+    Image.open(photo).save("a/x.jpg")
+    assert hrpose("a", "b", "--heatmaps", "--out", "out").exit_code == 0
+    stems = ["x", "x-2", "x-3", "X-4"]
+    assert {path.name for path in Path("out").iterdir() if ".pose." not in path.name} == {
+        f"{stem}.heatmaps-1.jpg" for stem in stems
+    }
+    assert sorted(path.name.split(".")[0] for path in Path("out").glob("*.pose.*")) == sorted(stems)
+
+
+def test_image_reads_pipes_and_refuses_devices(hrpose: Any, photo: Path) -> None:
+    end, other = os.pipe()
+    os.write(other, photo.read_bytes())
+    os.close(other)
+    result = hrpose(f"/dev/fd/{end}", "/dev/null")
+    os.close(end)
+    assert "/dev/null is a device, not an image" in clean_failure(result, 3)
+    assert names() == [f"pipe{end}.pose.jpg"]
+
+
+def test_image_counts_outputs_of_earlier_runs(hrpose: Any, photo: Path) -> None:
+    Path("x.png").write_bytes(photo.read_bytes())
+    assert hrpose(".").exit_code == 0
+    result = hrpose(".", "--no-image", "--json", "p.json")
+    assert "note: 1 file left out: written by hrpose" in result.stderr
+    assert len(json.loads(Path("p.json").read_text())["images"]) == 1
+
+
+def test_image_says_before_the_work_that_a_panel_would_have_too_long_a_name(
+    hrpose: Any, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"{'n' * 236}.png"
+    Path(name).write_bytes(photo.read_bytes())
+    monkeypatch.setattr("hrpose_cli.estimation.estimate_frames", lambda *_: pytest.fail("too late"))
+    assert "heatmaps-1.jpg cannot be written: File name too long" in clean_failure(hrpose(name, "--heatmaps"))

@@ -1,8 +1,11 @@
 """The command line as a whole: help, start-up, errors."""
 
+import json
+import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -49,6 +52,12 @@ def test_python_m_hrpose_cli_runs_the_command() -> None:
     assert "Usage: hrpose [OPTIONS] COMMAND" in done.stdout
 
 
+def test_help_is_plain_where_colours_are_off() -> None:
+    env = {**os.environ, "FORCE_COLOR": "1", "NO_COLOR": "1"}
+    command = [sys.executable, "-m", "hrpose_cli", "-h"]
+    assert "\x1b" not in subprocess.run(command, env=env, capture_output=True, text=True, check=True).stdout
+
+
 @pytest.mark.parametrize("command", [[], *COMMANDS], ids=" ".join)
 def test_h_is_short_for_help(command: list[str]) -> None:
     short, long = (CliRunner().invoke(app, [*command, option]) for option in ("-h", "--help"))
@@ -69,8 +78,7 @@ def test_resolve_command_suggests_the_command_for_a_file(
 
 def test_resolve_command_suggests_a_name_for_a_mistyped_command() -> None:
     result = CliRunner().invoke(app, ["vidoe"])
-    assert result.exit_code == 2
-    assert "Did you mean 'video'?" in result.output
+    assert "Did you mean 'video'?" in wrong_usage(result)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +115,7 @@ def test_help_imports_nothing_heavy() -> None:
 def test_hrpose_cli_lists_its_public_names() -> None:
     import hrpose_cli
 
-    assert hrpose_cli.__all__ == ["PoseEstimator", "Poses"]
+    assert hrpose_cli.__all__ == dir(hrpose_cli) == ["PoseEstimator", "Poses"]
     assert hrpose_cli.Poses.__name__ == "Poses"
     with pytest.raises(AttributeError, match="No hrpose_cli attribute Pose"):
         _ = hrpose_cli.Pose
@@ -196,3 +204,171 @@ def test_device_that_does_not_exist_is_wrong_usage(command: list[str], device: s
 def test_device_that_this_machine_lacks_is_a_failure(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     assert "no cuda device" in clean_failure(CliRunner().invoke(app, ["image", __file__, "--device", "cuda"]))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ("image x --output y", "there is no option --output: did you mean --out"),
+        ("image x --output-dir y", "there is no option --output-dir: did you mean --out"),
+        ("image x --keypoint 1", "there is no option --keypoint: did you mean --keypoint-score"),
+        ("video x --detct-every 2", "there is no option --detct-every: did you mean --detect-every"),
+        ("image x --conf 0.5", "there is no option --conf"),
+        ("eval -o x", "there is no option -o"),
+        ("image x -Z", "there is no option -Z"),
+        ("weights get --nothing", "there is no option --nothing"),
+        ("--nothing", "there is no option --nothing"),
+        ("vidoe", "no such command 'vidoe'. Did you mean 'video'?"),
+        ("weights lst", "no such command 'lst'. Did you mean 'list'?"),
+        ("eval", "missing option '--gt'"),
+        ("image", "missing argument 'inputs'"),
+        ("image x --box-score", "option '--box-score' requires an argument"),
+        ("eval --gt x --nms foo", "invalid value for '--nms': 'foo' is not one of 'hard', 'soft', 'none'"),
+        ("\x1b[2J", r"no such command '\x1b[2J'"),
+    ],
+)  # fmt: skip
+def test_usage_errors_are_one_line(arguments: str, line: str) -> None:
+    result = CliRunner().invoke(app, arguments.split())
+    assert (wrong_usage(result), len(result.stderr.splitlines())) == (f"error: {line}", 1)
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (OSError(36, "File name too long", "x.mp4"), "x.mp4: File name too long"),
+        (PermissionError(13, "Permission denied", Path("in") / "x"), "in/x: Permission denied"),
+        (OSError(28, "No space left on device"), "reading or writing failed: No space left on device"),
+        (MemoryError(), "there is not enough memory"),
+        (MemoryError("Unable to allocate 9 GiB"), "there is not enough memory: Unable to allocate 9 GiB"),
+        (RecursionError("maximum depth"), "a file is nested too deeply to be read"),
+        (
+            ModuleNotFoundError("No module named 'cv2'"),
+            "a package cannot be loaded: No module named 'cv2': install hrpose again",
+        ),
+    ],
+)
+def test_errors_of_the_system_are_one_line(error: Exception, line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("hrpose_cli.models.find_weights", fail)
+    assert clean_failure(CliRunner().invoke(app, ["weights", "path", "x"])) == f"error: {line}"
+
+
+def test_an_import_that_only_a_bug_of_ours_explains_is_a_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise ImportError("cannot import name 'x' from 'hrpose_cli.files'", name="hrpose_cli.files")
+
+    monkeypatch.setattr("hrpose_cli.models.find_weights", fail)
+    with pytest.raises(ImportError, match="cannot import name"):
+        CliRunner().invoke(app, ["weights", "path", "x"], catch_exceptions=False)
+
+
+@pytest.mark.parametrize(
+    ("library", "advice"),
+    [("libGL.so.1", "apt-get install libgl1 libglib2.0-0"), ("libx.so", "install the package that holds it")],
+)
+def test_a_missing_library_of_the_system_is_one_line(tmp_path: Path, photo: Path, library: str, advice: str) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys\n"
+        "class Broken:\n"
+        "    def find_spec(self, name, *_):\n"
+        "        if name == 'cv2':\n"
+        f"            raise ImportError('{library}: cannot open shared object file: No such file or directory')\n"
+        "sys.meta_path.insert(0, Broken())\n"
+    )
+    paths = os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])])
+    command = [sys.executable, "-m", "hrpose_cli", "image", str(photo)]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, check=False)
+    text = f"the system has no {library}; on Debian and Ubuntu: {advice}"
+    assert (done.returncode, done.stderr) == (1, f"error: a package cannot be loaded: {text}\n")
+
+
+LONG, INSIDE = "x" * 300, "file/inside"
+EACH_PATH = """
+    image X.png | image FILE --out X.png | image FILE --json X.json | image FILE --json-results X.json
+    image FILE --poses X.csv | image FILE --boxes X.json | image FILE --weights X.pth | image FILE --detector X.pt
+    video X.mp4 | video X/%d.png | video FILE --out X.mp4 | video FILE --poses X/.csv | video FILE --json X.json
+    video FILE --boxes X.json | video FILE --weights X | render X.jsonl FILE | render FILE.jsonl X.mp4
+    render X/ FILE | convert X.jsonl y.csv | convert FILE.jsonl X.csv | convert FILE.jsonl X/
+    eval --gt X.json
+    eval --gt GT --images X --weights WEIGHTS --backend torch | eval --gt GT --predictions X.json
+    eval --gt GT --boxes X.json | eval --gt GT --save X.json | eval --gt GT --weights X.pth
+    eval --gt X.json --metric pckh | train --data X.json --out y
+    train --data GT --out X | train --data GT --out y --val X.json
+    train --data GT --out y --init X.pth | export X.pth --format openvino | export WEIGHTS --format onnx --out X.onnx
+    bench --json X.json | bench --weights X.pth | bench --video X.mp4 --weights WEIGHTS --detector none --backend torch
+    weights path X.pth | weights info X.pth | weights get X
+"""
+
+
+@pytest.mark.parametrize("name", [LONG, INSIDE], ids=["long", "file as folder"])
+@pytest.mark.parametrize("command", [line.strip() for line in re.split(r"[|\n]", EACH_PATH) if line.strip()])
+def test_a_path_that_cannot_be_is_one_line(
+    tmp_path: Path, weights_file: Path, command: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For the superuser no folder is closed, but all of these go the same way."""
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    Path("file.jsonl").write_text('{"format":"hrpose","version":1}\n')
+    Path("gt.json").write_text(json.dumps(ONE_PERSON))
+    words = {"FILE": "file", "FILE.jsonl": "file.jsonl", "GT": "gt.json", "WEIGHTS": str(weights_file)}
+    result = CliRunner().invoke(app, [words.get(word, word.replace("X", name)) for word in command.split()])
+    line = clean_failure(result, result.exit_code)
+    assert result.exit_code in {1, 2}
+    assert len(result.stderr.splitlines()) == 1
+    assert name[:20] in line or "file" in line
+
+
+ONE_PERSON = {
+    "images": [{"id": 1, "file_name": "a.png", "width": 9, "height": 9}],
+    "annotations": [
+        {"id": 1, "image_id": 1, "category_id": 1, "bbox": [1, 1, 5, 5], "area": 25, "iscrowd": 0, "num_keypoints": 17,
+         "keypoints": [3, 3, 2] * 17}
+    ],
+    "categories": [{"id": 1, "name": "person"}],
+}  # fmt: skip
+
+
+@pytest.fixture
+def pipe() -> Iterator[Callable[[bytes], str]]:
+    """Makes pipes with a content, as <(...) of a shell does."""
+    ends: list[int] = []
+
+    def make(content: bytes) -> str:
+        end, other = os.pipe()
+        os.write(other, content)
+        os.close(other)
+        ends.append(end)
+        return f"/dev/fd/{end}"
+
+    yield make
+    for end in ends:
+        os.close(end)
+
+
+def test_files_that_are_read_whole_may_be_pipes(
+    tmp_path: Path, pipe: Callable[[bytes], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    truth = json.dumps(ONE_PERSON).encode()
+    rows = json.dumps([{**ONE_PERSON["annotations"][0], "score": 1.0}]).encode()
+    result = CliRunner().invoke(app, ["eval", "--gt", pipe(truth), "--predictions", pipe(rows)])
+    assert (result.exit_code, "1.0000" in result.stdout) == (0, True), result.output
+    result = CliRunner().invoke(app, ["convert", pipe(truth), "x.jsonl", "--from", "coco"])
+    assert (result.exit_code, len(Path("x.jsonl").read_text().splitlines())) == (0, 2), result.output
+    broken = pipe(b"nothing")
+    line = clean_failure(CliRunner().invoke(app, ["eval", "--gt", broken, "--predictions", pipe(rows)]))
+    assert f"{broken} should be annotations but is not JSON" in line
+    assert "/dev/null is a device" in clean_failure(CliRunner().invoke(app, ["convert", "/dev/null", "x.csv"]))
+
+
+@pytest.mark.parametrize(
+    ("command", "line"),
+    [("hrpose weights list >/dev/full", "No space left on device"), ("hrpose weights list >&-", "")],
+)
+def test_streams_that_are_closed_or_full_are_one_line(command: str, line: str) -> None:
+    script = command.replace("hrpose", f"{sys.executable} -m hrpose_cli", 1)
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, len(done.stderr.splitlines())) == (int(bool(line)), int(bool(line))), done.stderr
+    assert line in done.stderr

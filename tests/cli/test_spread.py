@@ -1,6 +1,9 @@
 """Options spread from dataclasses into the signature of a command."""
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Annotated, Any, Literal
 
 import pytest
@@ -9,8 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from hrpose_cli.cli.spread import read_numbers, spread_options
+from hrpose_cli.cli.spread import read_numbers, spread_options, suggest_better
 from hrpose_cli.errors import UsageError
+from hrpose_cli.models import known_model
 from hrpose_cli.options import Option
 
 
@@ -142,3 +146,18 @@ def test_read_numbers_takes_numbers_or_raises_usage_error(text: str, kind: type[
         return
     assert len(found) == text.count(",") + 1
     assert not any(number < 1 for number in found)
+
+
+def test_suggest_better_asks_once_a_day_and_only_on_a_terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HRPOSE_CACHE", str(tmp_path / "cache"))
+    spec = known_model("lite-hrnet-256x192")
+    assert suggest_better(spec) is None  # no terminal
+    monkeypatch.setattr("sys.stderr", SimpleNamespace(isatty=lambda: True))
+    assert suggest_better(spec, quiet=True) is None
+    assert "hrpose weights get hrnet" in (suggest_better(spec) or "")
+    assert suggest_better(spec) is None
+    os.utime(tmp_path / "cache/.suggested", (0, 0))
+    assert suggest_better(spec) is not None
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("HRPOSE_CACHE", str(tmp_path / "file/cache"))
+    assert suggest_better(spec) is None  # it could not be remembered

@@ -343,10 +343,73 @@ def test_several_clips_go_to_a_folder_and_one_that_fails_stops_no_other(
     assert "broken.mp4" in clean_failure(result, 3)
     assert len(decoded(Path("out/a clip.pose.mp4"))) == FRAMES
     assert read_end(Path("out/a clip.pose.jsonl")) == FRAMES
-    assert "only its suffix" in wrong_usage(hrpose(clip, clip, "--poses", "p.jsonl"))
-    assert "name a folder" in wrong_usage(hrpose(clip, clip, "--out", "x.mp4"))
-    assert hrpose(clip, clip).exit_code == 0
-    assert {p.name for p in Path().glob("*.mp4")} == {"a clip.pose.mp4", "a clip-2.pose.mp4"}
+    assert "only its suffix" in wrong_usage(hrpose(clip, tmp_path / "broken.mp4", "--poses", "p.jsonl"))
+    assert "name a folder" in wrong_usage(hrpose(clip, tmp_path / "broken.mp4", "--out", "x.mp4"))
+
+
+@pytest.mark.parametrize("name", ["Walk test [a1B2c3D4].mp4", "100%done.mp4", "a*b?.mp4", "50%d/a clip.mp4"])
+def test_outputs_are_named_after_a_file_whose_name_looks_like_a_pattern(
+    hrpose: Any, clip: Path, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    clip.rename(tmp_path / name)
+    result = hrpose(tmp_path / name, "--poses", ".jsonl", "--out", "[out]/")
+    assert result.exit_code == 0, result.output
+    stem = Path(name).stem
+    assert {path.name for path in Path("[out]").iterdir()} == {f"{stem}.pose.mp4", f"{stem}.pose.jsonl"}
+    rendered = CliRunner().invoke(app, ["render", f"[out]/{stem}.pose.jsonl", str(tmp_path / name)])
+    assert rendered.exit_code == 0, rendered.output
+    assert Path(f"{stem}.pose.mp4").is_file()
+
+
+def test_a_folder_of_clips_is_these_clips_and_no_outputs_of_earlier_runs(hrpose: Any, clip: Path) -> None:
+    for name in ("in/a.mp4", "in/A.mp4", "in/a.mkv", "in/deep/a.mp4", "in/a.pose.mp4"):
+        Path(name).parent.mkdir(exist_ok=True, parents=True)
+        Path(name).write_bytes(clip.read_bytes())
+    Path("in/0001.png").touch()
+    result = hrpose("in", "--recursive", "--no-video", "--poses", ".jsonl", "--out", "out")
+    assert result.exit_code == 0, result.output
+    assert sorted(path.name for path in Path("out").iterdir()) == [
+        "A.pose.jsonl", "a-2.pose.jsonl", "a-3.pose.jsonl", "a-4.pose.jsonl"
+    ]  # fmt: skip
+    assert "note: 1 file left out: images, since there are clips\n" in result.stderr
+    assert "note: 1 file left out: written by hrpose (.pose, .part or .heatmaps)\n" in result.stderr
+    again = hrpose("in/*.mp4", "missing/", "in/a.mp4", "--no-video", "--poses", ".csv")
+    assert "missing: no such file" in clean_failure(again, 3)
+    assert sorted(path.name for path in Path().glob("*.csv")) == ["A.pose.csv", "a-2.pose.csv"]
+
+
+@contextmanager
+def piped(path: Path, content: bytes) -> Iterator[Path]:
+    """A named pipe into which a thread writes."""
+    os.mkfifo(path)
+    thread = threading.Thread(target=path.write_bytes, args=[content])
+    thread.start()
+    try:
+        yield path
+    finally:
+        thread.join()
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_pipe_with_a_name_is_a_clip(hrpose: Any, clip: Path, tmp_path: Path, named: bool) -> None:
+    assert hrpose(clip, "--no-video", "--poses", "file.csv").exit_code == 0
+    if named:
+        with piped(tmp_path / "walk.fifo", clip.read_bytes()) as fifo:
+            result = hrpose(fifo, "--poses", "p.csv")
+    else:  # <(...) of a shell
+        end, other = os.pipe()
+        os.write(other, clip.read_bytes())
+        os.close(other)
+        result = hrpose(f"/dev/fd/{end}", "--poses", "p.csv")
+        os.close(end)
+    assert result.exit_code == 0, result.output
+    assert Path("p.csv").read_bytes() == Path("file.csv").read_bytes()
+    assert [path.name for path in Path().glob("*.mp4")] == ["walk.pose.mp4" if named else f"pipe{end}.pose.mp4"]
+
+
+def test_a_device_that_is_no_camera_is_one_line(hrpose: Any) -> None:
+    assert "/dev/null is a device, but no camera" in clean_failure(hrpose("/dev/null"))
 
 
 def test_a_killed_run_is_resumed_and_leaves_nothing(hrpose: Any, clip: Path) -> None:
@@ -434,7 +497,10 @@ def test_what_cannot_be_is_said_in_one_line(hrpose: Any, clip: Path, options: li
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [(["--smooth", "butterworth", "--every", "9"], "frames per second"), (["--show"], "needs a display")],
+    [
+        (["--smooth", "butterworth", "--every", "2", "--cutoff", "6"], "choose --cutoff below 5.01"),
+        (["--show"], "needs a display"),
+    ],
 )
 def test_what_this_clip_or_machine_cannot_is_one_line(
     hrpose: Any, clip: Path, options: list[str], message: str, monkeypatch: pytest.MonkeyPatch
@@ -461,6 +527,18 @@ def test_the_header_holds_the_motion_settings_that_were_used(
     motion = formats.read_pose_file(Path("p.jsonl"))[0].info["motion"]
     shared = {"every": 1, "interpolation": "hold" if "hold" in options else "linear", "detect_every": 1, "trim": None}
     assert motion == shared | {"track": "--no-track" not in options} | used
+
+
+@pytest.mark.parametrize(("every", "cutoff"), [(2, 4.17), (9, 0.926)])
+def test_a_default_cutoff_is_lowered_to_what_the_processed_frames_allow(
+    hrpose: Any, clip: Path, every: int, cutoff: float
+) -> None:
+    result = hrpose(clip, "--no-video", "--poses", "p.jsonl", "--smooth", "butterworth", "--every", every)
+    assert result.exit_code == 0, result.output
+    assert (
+        f"note: smoothed at {cutoff} Hz, since {RATE / every:.4g} processed frames per second do not" in result.stderr
+    )
+    assert formats.read_pose_file(Path("p.jsonl"))[0].info["motion"]["cutoff"] == cutoff
 
 
 def test_what_comes_once_is_not_smoothed_by_butterworth(hrpose: Any, clip: Path) -> None:

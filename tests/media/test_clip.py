@@ -32,7 +32,7 @@ def test_parse_trim_takes_a_part_or_raises_usage_error(text: str) -> None:
     except UsageError:
         assert text != ":"
     else:
-        assert text.count(":") == 1
+        assert text.count(":") == 1 or text.count("-") == 1
         assert (start or 0) >= 0
         assert end is None or end > (start or 0)
 
@@ -52,3 +52,26 @@ def test_is_in_trim_holds_the_start_and_leaves_out_the_end(
     if start is not None and (end is None or start < end):
         assert is_in_trim(start, (start, end))
     assert end is None or not is_in_trim(end, (start, end))
+
+
+@pytest.mark.parametrize(
+    ("text", "start", "end"),
+    [
+        ("0:05-0:10", 5, 10),
+        ("5-0:10", 5, 10),
+        ("0:05-10.5", 5, Fraction(21, 2)),
+        ("1:02:03.25 - 90:00:00", Fraction(14893, 4), 324000),
+        ("90:00-", 5400, None),
+        ("-1:00:00", None, 3600),
+        ("2-3", 2, 3),
+        ("1e-3:2", Fraction(1, 1000), 2),  # seconds
+    ],
+)
+def test_parse_trim_takes_clock_times(text: str, start: Fraction | None, end: Fraction | None) -> None:
+    assert parse_trim(text) == (start, end)
+
+
+@pytest.mark.parametrize("text", ["0:05:0:10", "0:5-0:10", "0:60-1:10", "1:60:00-", "0:10-0:05", "1-2-3", "x-0:05"])
+def test_parse_trim_refuses_what_could_mean_two_times(text: str) -> None:
+    with pytest.raises(UsageError, match="START:END"):
+        parse_trim(text)

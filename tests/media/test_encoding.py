@@ -128,10 +128,12 @@ def test_a_card_that_is_not_there_is_said_before_the_work(
         (2.0, (33, 57), (66, 114), 1),
         ((64, 24), (64, 48), (64, 24), Fraction(1, 2)),  # pixels get flat, the image keeps its shape
         ((34, 58), (33, 57), (34, 58), 1),
+        ((32, None), (64, 48), (32, 24), 1),
+        ((32, None), (64, 50), (32, 24), 1),
     ],
 )
 def test_scale_is_that_of_the_file(
-    tmp_path: Path, scale: float | tuple[int, int], size: tuple[int, int], new: tuple[int, int], aspect: Fraction
+    tmp_path: Path, scale: float | tuple[int, int | None], size: tuple[int, int], new: tuple[int, int], aspect: Fraction
 ) -> None:
     with VideoWriter(tmp_path / "a.mp4", Clip(size, Fraction(25), Fraction(1, 25)), Encoding(scale=scale)) as sink:
         sink.write(image(0, size), 0)
@@ -142,8 +144,10 @@ def test_scale_is_that_of_the_file(
 
 
 def test_scale_is_parsed() -> None:
-    assert (parse_scale("0.5"), parse_scale("640x360")) == (0.5, (640, 360))
-    for text in ("half", "640x", "-1", "0", "inf", "nan", "1x2x3", "99999x2"):
+    assert [parse_scale(text) for text in ("0.5", "8", "640x360", "9", "640")] == [
+        0.5, 8, (640, 360), (9, None), (640, None)
+    ]  # fmt: skip
+    for text in ("half", "640x", "-1", "0", "inf", "nan", "1x2x3", "99999x2", "8.5", "99999", "1e99"):
         with pytest.raises(InputError, match="is no scale"):
             parse_scale(text)
 
@@ -282,7 +286,13 @@ def test_bitmap_subtitles_and_covers_are_said_to_be_left_out(short: Path, tmp_pa
     assert copy(path.with_suffix(".mp4"), tmp_path / "out.mp4").notes == ["left out: a cover image"]
 
 
-@given(st.floats(0.001, 16384) | st.tuples(st.integers(1, 16384), st.integers(1, 16384)), st.sampled_from("xX"))
+def test_a_scale_beyond_what_can_be_written_is_one_line() -> None:
+    for scale in (8.0, (16384, None)):
+        with pytest.raises(MediaError, match="choose a smaller --scale"):
+            Encoding(scale=scale).size(_CODECS["h264"], (2160, 3840))
+
+
+@given(st.floats(0.001, 8) | st.tuples(st.integers(1, 16384), st.integers(1, 16384)), st.sampled_from("xX"))
 def test_parse_scale_reads_what_was_written(scale: float | tuple[int, int], cross: str) -> None:
     text = f"{scale[0]}{cross}{scale[1]}" if isinstance(scale, tuple) else str(scale)
     assert parse_scale(text) == scale
@@ -294,5 +304,8 @@ def test_parse_scale_takes_sides_that_can_be_written_or_raises_usage_error(text:
         scale = parse_scale(text)
     except UsageError:
         return
-    assert all(0 < side <= 16384 for side in (scale if isinstance(scale, tuple) else (scale,)))
-    assert isinstance(scale, tuple) == ("x" in text.lower())
+    if isinstance(scale, tuple):
+        assert all(0 < side <= 16384 for side in scale if side is not None)
+        assert (scale[1] is None) == ("x" not in text.lower())
+    else:
+        assert 0 < scale <= 8

@@ -108,6 +108,12 @@ def test_ctrl_c_while_a_pipe_is_waited_for_is_obeyed(plain: Path, monkeypatch: p
         list(source)
 
 
+def test_a_closed_standard_input_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inputs.sys, "stdin", None)
+    with pytest.raises(InputError, match="standard input is closed"):
+        open_clip("-")
+
+
 # Images
 
 
