@@ -30,12 +30,15 @@ def read_images(
     paths: Sequence[str], detector: Detector | None, failed: Callable[[Exception], None]
 ) -> Iterator[Frame]:
     """The images that can be read, numbered by their place in `paths`; the others are reported."""
+    refused = detector.refuse(paths) if isinstance(detector, GivenBoxes) else {}
     for index, path in enumerate(paths):
         try:
             source, title = (sys.stdin.buffer.read(), "the standard input") if path == STDIN else (Path(path), path)
             frame = Frame(read_image(source, name=title), index, name=path)
-            if isinstance(detector, GivenBoxes):
-                detector.find(frame)  # an image that the box file does not know is left out
+            if isinstance(detector, GivenBoxes):  # an image that the box file does not know is left out
+                if path in refused:
+                    raise refused[path]
+                detector.find(frame)
             yield frame
         except HRPoseError as error:
             failed(error)

@@ -12,6 +12,7 @@ from .images import STDIN as STDIN
 from .images import expand_input as expand_input
 from .images import find_images as find_images
 from .images import read_image as read_image
+from .images import read_image_size as read_image_size
 from .images import write_image as write_image
 from .inputs import ADDRESS_PATTERN as ADDRESS_PATTERN
 from .inputs import open_clip as open_clip

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import PIL.Image
-from PIL import ImageOps, UnidentifiedImageError
+from PIL import ExifTags, ImageOps, UnidentifiedImageError
 
 from hrpose_cli.errors import InputError
 from hrpose_cli.files import atomic_write, check_memory
@@ -83,6 +83,18 @@ def read_image(source: Path | bytes, *, name: str | None = None) -> Image:
         raise InputError(f"{title} {'is an empty file' if empty else _describe_unknown(title)}") from error
     except Exception as error:  # Pillow's readers raise whatever they stumble over in a damaged file
         raise InputError(f"{title} is damaged: {error}") from error
+
+
+def read_image_size(path: Path) -> tuple[int, int]:
+    """(width, height) of an image as `read_image` gives it, from its header; InputError if that cannot be read."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with _open_image(path) as image:
+                turned = image.getexif().get(ExifTags.Base.Orientation, 1) in range(5, 9)
+                return image.size[::-1] if turned else image.size
+    except Exception as error:
+        raise InputError(f"{path} cannot be read as an image: {error}") from error
 
 
 def _describe_unknown(title: str) -> str:
