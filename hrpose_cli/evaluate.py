@@ -437,8 +437,8 @@ def _load_coco_truth(
     """Ground truth from the file that `load` reads, scored by `numbers`."""
     truth = load(path)
     truth.note()
-    if not truth.images:
-        raise FormatError(f"{path} lists no images")
+    if not truth.people:
+        raise FormatError(f"{path} annotates nobody: there is nothing to measure")
     return CocoGroundTruth(truth, truth.image_numbers[:limit], numbers, metric)
 
 

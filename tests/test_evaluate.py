@@ -16,7 +16,7 @@ from hrpose_cli.api import Settings
 from hrpose_cli.coco_reader.people import check_coco
 from hrpose_cli.detection.annotated import ground_truth_boxes
 from hrpose_cli.detection.boxes import GivenBoxes
-from hrpose_cli.errors import UsageError
+from hrpose_cli.errors import FormatError, UsageError
 from hrpose_cli.estimation.bottom_up import BottomUp
 from hrpose_cli.estimation.top_down import TopDown
 from hrpose_cli.poses import Frame, Poses
@@ -146,3 +146,11 @@ def test_run_evaluation_scores_a_file_and_notes_what_it_lacks(tmp_path: Path) ->
     assert result.measured == f"coco on 2 images of {tmp_path / 'gt.json'}"
     assert result.numbers[""]["AP"] == pytest.approx(1)
     assert notes == ["rows for 1 of 2 images"]
+
+
+@pytest.mark.parametrize("metric", ["coco", "bbox", "ochuman"])
+def test_nobody_to_measure_is_an_error(tmp_path: Path, metric: str) -> None:
+    path = tmp_path / "gt.json"
+    path.write_text(json.dumps(dataset(person(category_id=2), categories=[{"id": 1, "name": "person"}, {"id": 2}])))
+    with pytest.raises(FormatError, match=r"gt\.json annotates nobody"):
+        evaluate.METRICS[metric](path, None)

@@ -24,29 +24,33 @@ def path_parts(name: str) -> _Parts:
     return tuple(part for part in reversed(re.split(r"[/\\]+", normalize("NFC", path))) if part not in ("", ".", ".."))
 
 
-def _closeness(a: _Parts, b: _Parts) -> tuple[int, bool]:
-    """The number of parts in which two paths end alike, and True if they are the same."""
-    return [*(x == y for x, y in zip(a, b, strict=False)), False].index(False), a == b
+def _closeness(a: _Parts, b: _Parts) -> tuple[int, bool, bool]:
+    """The number of parts in which two paths end alike, and True if no other part differs, and if they are the same."""
+    alike = [*(x == y for x, y in zip(a, b, strict=False)), False].index(False)
+    return alike, alike == min(len(a), len(b)), a == b
 
 
 @dataclass(frozen=True)
 class PathIndex:
     """Known paths, found by names of the same files in other places: those that share the longest end."""
 
-    known: Mapping[_Parts, Sequence[str]]  # by their last part
+    ends: Mapping[_Parts, Sequence[str]]  # known paths by each of their ends
 
     @classmethod
     def of(cls, names: Iterable[str]) -> PathIndex:
-        groups = defaultdict(list)
+        ends = defaultdict(list)
         for name in names:
-            groups[path_parts(name)[:1]].append(name)
-        return cls(groups)
+            parts = path_parts(name)
+            for count in range(1, len(parts) + 1):
+                ends[parts[:count]].append(name)
+        return cls(ends)
 
     def find(self, name: str) -> str | InputError | None:
         """The known path of a file; None if there is none, and an error if several are equally close."""
         parts = path_parts(name)
-        shared = {known: _closeness(parts, path_parts(known)) for known in self.known.get(parts[:1], ())}
-        best = [known for known, length in shared.items() if length == max(shared.values())]
+        lengths = range(len(parts), 0, -1)
+        shared = next((self.ends[parts[:count]] for count in lengths if parts[:count] in self.ends), ())
+        best = _closest({known: _closeness(parts, path_parts(known)) for known in shared})
         if len(best) > 1:
             return InputError(f"{name} may be {' or '.join(best[:_NAMED])}: name it with its folder")
         return best[0] if best else None
@@ -65,18 +69,21 @@ class PathIndex:
         return found | lost | errors
 
 
+def _closest(claims: Mapping[str, Any]) -> list[str]:
+    """The names with the largest of these values."""
+    most = max(claims.values(), default=None)
+    return [name for name, value in claims.items() if value == most]
+
+
 def _settle(claims: Mapping[str, tuple[_T, Any]]) -> tuple[dict[str, _T], dict[_T, list[str]]]:
     """The target of each name that is closest to it, and the names of each target to which several are.
 
     claims: target and closeness of each name.
     """
-    groups: dict[_T, list[str]] = defaultdict(list)
-    for name, (target, _) in claims.items():
-        groups[target].append(name)
-    best = {
-        target: [name for name in names if claims[name][1] == max(claims[each][1] for each in names)]
-        for target, names in groups.items()
-    }
+    groups: dict[_T, dict[str, Any]] = defaultdict(dict)
+    for name, (target, closeness) in claims.items():
+        groups[target][name] = closeness
+    best = {target: _closest(names) for target, names in groups.items()}
     unclear = {target: names for target, names in best.items() if len(set(map(path_parts, names))) > 1}
     return {name: target for target, names in best.items() if target not in unclear for name in names}, unclear
 

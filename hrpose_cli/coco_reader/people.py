@@ -157,14 +157,23 @@ def drop_other_categories(
 ) -> CocoRows:
     """The rows of people, and those without a category.
 
-    people: their categories, from `choose_people`; person: see `guess_person`.
+    people: their categories, from `choose_people`; person: see `guess_person`. FormatError if no row has a category
+    that is listed.
     """
     labelled = rows.having("category_id")
     ids, names = labelled.ids("category_id"), {as_id(row["id"]): row.get("name") for row in categories.rows.values()}
     people = people or guess_person(rows.path, set(ids.values()), person)
     others = {i: value for i, value in ids.items() if value not in people}
-    left_out.update(f"of category {names.get(value) or show_value(value)}" for value in others.values())
+    if names and ids and not names.keys() & set(ids.values()):
+        listed = ", ".join(map(show_value, list(names)[:3]))
+        raise rows.error(next(iter(ids)), "category_id", f"that of a listed category ({listed}, ...), as no row's is")
+    left_out.update(f"of category {_show_name(names.get(value), value)}" for value in others.values())
     return rows.where(i not in others for i in rows.rows)
+
+
+def _show_name(name: Any, number: Id) -> str:
+    """The name of a category, or its id; names with control characters, which act on terminals, as JSON."""
+    return name if isinstance(name, str) and name.isprintable() and name else show_value(name or number)
 
 
 def guess_person(path: Path, ids: set[Id], person: Id) -> set[Id]:
@@ -180,11 +189,10 @@ def guess_person(path: Path, ids: set[Id], person: Id) -> set[Id]:
 def _drop_copies(rows: CocoRows, left_out: Counter[str]) -> CocoRows:
     """The rows without those that repeat another one, its id included."""
     first: dict[Any, dict[str, Any]] = {}
-    keep = [
-        "id" not in row or first.setdefault((str(row["id"]), as_id(row["image_id"])), row) is row
-        or first[str(row["id"]), as_id(row["image_id"])] != row
-        for row in rows.rows.values()
-    ]  # fmt: skip
+    keep = []
+    for row in rows.rows.values():
+        known = first.setdefault((str(row.get("id")), as_id(row["image_id"])), row)
+        keep.append("id" not in row or known is row or known != row)
     left_out["that repeat another"] += len(keep) - sum(keep)
     return rows.where(keep)
 

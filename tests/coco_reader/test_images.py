@@ -20,7 +20,17 @@ def test_find_image_folder_looks_beside_the_annotations(tmp_path: Path, place: s
         find_image_folder(annotations, ["a.jpg"])
 
 
-KNOWN = ["a/0001.jpg", "b/0001.jpg", "b/c/2.jpg", "d/c/2.jpg", "e/3.jpg", "http://host/f/4.jpg?size=1", "\u00e9.jpg"]
+KNOWN = [
+    "a/0001.jpg",
+    "b/0001.jpg",
+    "b/c/2.jpg",
+    "d/c/2.jpg",
+    "e/3.jpg",
+    "http://host/f/4.jpg?size=1",
+    "\u00e9.jpg",
+    "x/z/7.jpg",
+    "z/7.jpg",
+]
 
 
 @pytest.mark.parametrize(
@@ -32,6 +42,8 @@ KNOWN = ["a/0001.jpg", "b/0001.jpg", "b/c/2.jpg", "d/c/2.jpg", "e/3.jpg", "http:
         ("elsewhere/3.jpg", "e/3.jpg"),
         ("./4.jpg", "http://host/f/4.jpg?size=1"),
         ("e\u0301.jpg", "\u00e9.jpg"),
+        ("y/z/7.jpg", "z/7.jpg"),  # and not x/z/7.jpg, of another folder
+        ("z/7.jpg", "z/7.jpg"),
         ("5.jpg", None),
         ("", None),
         ("0001.jpg", InputError),

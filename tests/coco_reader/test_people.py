@@ -144,6 +144,7 @@ def test_what_fits_nowhere_is_counted_in_one_note(
         (dataset(images=[image(), image("1", file_name="b.jpg")]), r"images\[1\] .*: id is \"1\", .* images\[0\] has"),
         (dataset(categories=[{"id": 1, "name": "x"}, {"id": 2, "name": None}]), 'None of "x", null is called person'),
         (dataset(categories=[{"name": "person"}]), r"categories\[0\] has no id"),
+        (dataset(person(category_id=0)), r"category_id is 0, but must be that of a listed category \(1, \.\.\.\)"),
         (dataset(categories=[NAMED | {"keypoints": [1, 2]}]), r"keypoints is \[1, 2\], but must be a list of names"),
         (dataset(categories=[7]), r"categories\[0\] is 7, but must be an object"),
         (dataset() | {"annotations": [[{}]]}, r"annotations\[0\] is \[{}\], but must be an object"),
