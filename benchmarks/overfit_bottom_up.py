@@ -47,7 +47,7 @@ def suits(page: _ImagePage) -> bool:
 
 def handful(annotations: Path, truth: Any, most: int) -> tuple[ImageDataset, list[int]]:
     """The first images that suit, and their ids in the file, of which `truth` is the content."""
-    rows = {row["file_name"]: row for row in truth.dataset["images"]}
+    rows = {row["file_name"]: row for row in truth.images}
     pages = load_images([AnnotationSource(annotations)], COCO).pages
     chosen = [page for page in pages if suits(page) and compact(rows[page.path.name])][:most]
     return ImageDataset(tuple(chosen)), [rows[page.path.name]["id"] for page in chosen]

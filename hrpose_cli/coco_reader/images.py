@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 from unicodedata import normalize
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from hrpose_cli.errors import InputError
 
@@ -20,7 +20,7 @@ _NAMED = 3  # names in a message
 
 def path_parts(name: str) -> _Parts:
     """The parts of a path or address from its end, in one form for all systems."""
-    path = unquote(urlsplit(name).path) if "://" in name else name
+    path = unquote(re.split("[?#]", name)[0]) if "://" in name else name
     return tuple(part for part in reversed(re.split(r"[/\\]+", normalize("NFC", path))) if part not in ("", ".", ".."))
 
 

@@ -44,7 +44,7 @@ KNOWN = [
         ("e\u0301.jpg", "\u00e9.jpg"),
         ("y/z/7.jpg", "z/7.jpg"),  # and not x/z/7.jpg, of another folder
         ("z/7.jpg", "z/7.jpg"),
-        ("5.jpg", None),
+        ("http://[::1/5.jpg", None),
         ("", None),
         ("0001.jpg", InputError),
         ("c/0001.jpg", InputError),
