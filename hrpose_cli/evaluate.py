@@ -118,10 +118,6 @@ class EvalResult:
     missing: int = 0  # those that could not be
 
 
-def _raise(error: Exception) -> None:
-    raise error
-
-
 def _show_no_progress(items: Iterable[_Item], total: int | None) -> Iterable[_Item]:
     return items
 
@@ -131,7 +127,7 @@ def run_evaluation(
     *,
     track: Callable[[Iterable[_Rows], int | None], Iterable[_Rows]] = _show_no_progress,
     note: Callable[[str], object] = lambda text: None,
-    on_error: Callable[[Exception], object] = _raise,
+    on_error: Callable[[Exception], object] = ImageFaults.on_error,
 ) -> list[EvalResult]:
     """The result of each of `job.runs`, or of its file of predictions.
 
