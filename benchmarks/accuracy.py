@@ -9,8 +9,8 @@ from itertools import product
 from pathlib import Path
 
 from hrpose_cli.api import Settings, build_estimator
-from hrpose_cli.detection import GivenBoxes
-from hrpose_cli.evaluate import EvalProtocol, ground_truth_boxes, keypoint_rows, read_annotated_frames
+from hrpose_cli.detection import GivenBoxes, ground_truth_boxes, read_annotated_frames
+from hrpose_cli.evaluate import EvalProtocol, keypoint_rows
 from hrpose_cli.metrics import evaluate_coco, load_coco
 from hrpose_cli.metrics.coco import _METRIC_NAMES
 
@@ -25,10 +25,10 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     arguments = parser.parse_args()
     truth = load_coco(arguments.gt)
-    ids = truth.getImgIds()
+    ids = truth.image_numbers
     detector = build_estimator(Settings(weights=arguments.weights, device=arguments.device, box_score=0.05))
     annotated = replace(detector, detector=ground_truth_boxes(truth, detector.spec.geometry))
-    frames = read_annotated_frames(truth, arguments.gt, ids, arguments.images)
+    frames = read_annotated_frames(truth, ids, arguments.images)
     detector = replace(detector, detector=GivenBoxes({}, {f.index: detector.detect([f])[0] for f in frames}))
     names = _METRIC_NAMES["keypoints"]
     print(f"| {detector.spec.name}: boxes | flip test | decoding | {' | '.join(names)} |")
@@ -36,7 +36,7 @@ def main() -> None:
     for (boxes, estimator), flip, decode in product(
         {"ground truth": annotated, "own detector": detector}.items(), (False, True), DECODINGS
     ):
-        frames = read_annotated_frames(truth, arguments.gt, ids, arguments.images)
+        frames = read_annotated_frames(truth, ids, arguments.images)
         parts = keypoint_rows(frames, replace(estimator, flip_test=flip, decode=decode), EvalProtocol())
         numbers = evaluate_coco(truth, [row for part in parts for row in part])
         cells = " | ".join(f"{value:.4f}" for value in numbers.values())

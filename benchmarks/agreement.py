@@ -21,10 +21,11 @@ from record import record
 
 from hrpose_cli.api import Settings, build_estimator
 from hrpose_cli.backends import BACKENDS, thread_count
+from hrpose_cli.detection import ground_truth_boxes, read_annotated_frames
 from hrpose_cli.errors import BackendError
 from hrpose_cli.estimation import TopDown, estimate_frames
 from hrpose_cli.estimation.precision import _PRECISIONS
-from hrpose_cli.evaluate import EvalProtocol, _rank_people, _result_rows, ground_truth_boxes, read_annotated_frames
+from hrpose_cli.evaluate import EvalProtocol, _rank_people, _result_rows
 from hrpose_cli.geometry import box_regions
 from hrpose_cli.metrics import evaluate_coco, load_coco
 from hrpose_cli.models import ModelSpec, find_weights
@@ -79,7 +80,7 @@ def main() -> None:
         parser.error("--record is for all images, without the flip test")
     torch.set_num_threads(thread_count())
     truth = load_coco(arguments.gt)
-    ids = truth.getImgIds()[: arguments.limit]
+    ids = truth.image_numbers[: arguments.limit]
     settings = Settings(
         weights=arguments.weights, like=arguments.like, flip_test=arguments.flip_test, device="cpu", nms_oks=1.0
     )
@@ -88,7 +89,7 @@ def main() -> None:
     rows = []
     for name, estimator in estimators(settings, dict.fromkeys(["torch", *arguments.backend])):
         given = replace(estimator, detector=ground_truth_boxes(truth, estimator.spec.geometry))
-        frames = read_annotated_frames(truth, arguments.gt, ids, arguments.images)
+        frames = read_annotated_frames(truth, ids, arguments.images)
         pairs = list(estimate_frames(frames, given))
         found[name] = [poses for _, poses in pairs]
         results = [

@@ -17,8 +17,9 @@ import numpy as np
 import torch
 
 from hrpose_cli.backends import TorchBackend
+from hrpose_cli.detection import read_annotated_frames
 from hrpose_cli.estimation import BottomUp
-from hrpose_cli.evaluate import EvalProtocol, keypoint_rows, read_annotated_frames
+from hrpose_cli.evaluate import EvalProtocol, keypoint_rows
 from hrpose_cli.metrics import evaluate_coco, load_coco
 from hrpose_cli.skeletons import COCO
 from hrpose_cli.training import AnnotationSource, Recipe, Training
@@ -46,7 +47,7 @@ def suits(page: _ImagePage) -> bool:
 
 def handful(annotations: Path, truth: Any, most: int) -> tuple[ImageDataset, list[int]]:
     """The first images that suit, and their ids in the file, of which `truth` is the content."""
-    rows = {row["file_name"]: row for row in truth.dataset["images"]}
+    rows = {row["file_name"]: row for row in truth.images}
     pages = load_images([AnnotationSource(annotations)], COCO).pages
     chosen = [page for page in pages if suits(page) and compact(rows[page.path.name])][:most]
     return ImageDataset(tuple(chosen)), [rows[page.path.name]["id"] for page in chosen]
@@ -61,7 +62,7 @@ def compact(row: dict[str, Any]) -> bool:
 def precision(training: Training, annotations: Path, truth: Any, ids: list[int]) -> float:
     """COCO's AP of the averaged net on the images `ids`, without flip test: mirrors were not learned."""
     estimator = BottomUp(TorchBackend(_averaged_net(training)), training.spec)
-    rows = keypoint_rows(read_annotated_frames(truth, annotations, ids, None), estimator, EvalProtocol())
+    rows = keypoint_rows(read_annotated_frames(truth, ids, None), estimator, EvalProtocol())
     return evaluate_coco(truth, [row for part in rows for row in part], image_ids=ids)["AP"]
 
 

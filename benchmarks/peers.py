@@ -211,15 +211,16 @@ def report_speed(costs: dict[str, list[Cost]], bounds: dict[str, float]) -> None
 def report_precision(annotations: Path, weights: str, peer: Path) -> None:
     """Average precision of both on annotated images, each with its own boxes."""
     from hrpose_cli.api import Settings, build_estimator
-    from hrpose_cli.evaluate import EvalProtocol, keypoint_rows, read_annotated_frames
+    from hrpose_cli.detection import read_annotated_frames
+    from hrpose_cli.evaluate import EvalProtocol, keypoint_rows
     from hrpose_cli.metrics import evaluate_coco, load_coco
 
     truth = load_coco(annotations)
     estimator = build_estimator(Settings(weights=weights, box_score=LOW))
-    own = keypoint_rows(read_annotated_frames(truth, annotations, truth.getImgIds(), None), estimator, EvalProtocol())
+    own = keypoint_rows(read_annotated_frames(truth, truth.image_numbers, None), estimator, EvalProtocol())
     candidates: dict[str, Sequence[Any]] = {f"hrpose {estimator.spec.name}": [row for part in own for row in part]}
     yolo, _ = ultralytics_model(peer)
-    frames = read_annotated_frames(truth, annotations, truth.getImgIds(), None)
+    frames = read_annotated_frames(truth, truth.image_numbers, None)
     candidates[POSE] = [row for frame in frames for row in peer_rows(yolo, frame)]
     names = ("AP", "AP50", "AP75", "APM", "APL", "AR")
     numbers = {name: evaluate_coco(truth, rows) for name, rows in candidates.items()}

@@ -34,8 +34,11 @@ _REPORTED_PACKAGES = ("torch", "ultralytics", "opencv-python", "numpy")
 _SETTINGS_BY_METHOD = {"top-down": ("boxes", "detector", "crop", "batch_size"), "bottom-up": ("scales",)}
 
 
-def build_estimator(settings: Settings, *, bar: Any = False) -> TopDown | BottomUp:
-    """The estimator that `settings` describe. bar: a progress bar for a download, as pooch takes it."""
+def build_estimator(settings: Settings, *, bar: Any = False, detector: Detector | None = None) -> TopDown | BottomUp:
+    """The estimator that `settings` describe.
+
+    bar: a progress bar for a download, as pooch takes it; detector: one that takes the place of theirs.
+    """
     from hrpose_cli.backends import BACKENDS, choose_device
     from hrpose_cli.models import find_weights
 
@@ -43,7 +46,8 @@ def build_estimator(settings: Settings, *, bar: Any = False) -> TopDown | Bottom
     fast = device != "cpu"  # a GPU runs HRNet as fast as the light net
     spec, path = find_weights(settings.weights, like=settings.like, download=settings.download, fast=fast, bar=bar)
     _check_method(settings, spec)
-    detector = build_detector(settings, device) if spec.method == "top-down" else WholeImage()
+    if detector is None:
+        detector = build_detector(settings, device) if spec.method == "top-down" else WholeImage()
     runtime = choose_runtime(path, spec, device=device, backend=settings.backend, precision=settings.precision)
     common: dict[str, Any] = {
         "backend": BACKENDS[runtime.backend](spec, path, device, runtime.precision),
@@ -109,7 +113,7 @@ def provenance(settings: Settings, estimator: TopDown | BottomUp) -> dict[str, A
             "kernel": spec.kernel,
         },
         "method": spec.method,
-        "detector": _describe_box_source(settings, estimator.detector)
+        "detector": describe_box_source(settings, estimator.detector)
         if isinstance(estimator, TopDown)
         else {"name": "none"},
         "backend": backend.name,
@@ -122,7 +126,7 @@ def provenance(settings: Settings, estimator: TopDown | BottomUp) -> dict[str, A
     }
 
 
-def _describe_box_source(settings: Settings, detector: Detector) -> dict[str, Any]:
+def describe_box_source(settings: Settings, detector: Detector) -> dict[str, Any]:
     """The detector or the file that gives the boxes."""
     if isinstance(detector, YoloDetector):
         facts = {"name": detector.name, "sha256": detector.sha256}
@@ -187,7 +191,7 @@ def read_frame(source: str | Path | Image, index: int) -> Frame:
     from hrpose_cli.media import read_image
 
     if isinstance(source, (str, Path)):
-        return Frame(read_image(Path(source)), index, name=Path(source).name)
+        return Frame(read_image(Path(source)), index, name=str(source))
     if not hasattr(source, "__array_interface__"):  # a tensor has none: its channels may come first, in floats
         what = type(source).__name__
         raise InputError(f"an image must be a path, an RGB array (H, W, 3) of uint8 or PIL's, but is {what}")

@@ -1,28 +1,37 @@
 """Evaluation: networks, boxes or a file of predictions scored by the protocol of a data set.
 
-`run_evaluation` does all that an `EvalJob` asks for. A `GroundTruth` is a file of annotations under one metric.
+`run_evaluation` does all that an `EvalJob` asks for. A `_GroundTruth` is a file of annotations under one metric.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from functools import partial
+from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from hrpose_cli.api import Settings, build_detector, build_estimator
+from hrpose_cli import __version__
+from hrpose_cli.api import Settings, build_detector, build_estimator, describe_box_source, provenance
 from hrpose_cli.backends import choose_device
-from hrpose_cli.coco_reader import find_image_folder, read_coco_results
-from hrpose_cli.detection import Detector, GivenBoxes, boxes_from_xywh, read_boxes
-from hrpose_cli.errors import InputError, UsageError
+from hrpose_cli.coco_reader import CocoFile, find_image_folder, read_coco_results
+from hrpose_cli.detection import (
+    Detector,
+    GivenBoxes,
+    ImageFaults,
+    ground_truth_boxes,
+    read_annotated_frames,
+    read_boxes,
+)
+from hrpose_cli.errors import FormatError, InputError, UsageError
 from hrpose_cli.estimation import NMS_METHODS, BottomUp, TopDown, estimate_frames, pose_similarity
+from hrpose_cli.files import sha256_file
 from hrpose_cli.formats import coco_results
-from hrpose_cli.geometry import Geometry, clean_boxes, xyxy_to_xywh
-from hrpose_cli.media import read_image
+from hrpose_cli.geometry import Geometry, xyxy_to_xywh
 from hrpose_cli.metrics import (
     PCKH_THRESHOLDS,
     HeadTruth,
@@ -41,7 +50,7 @@ from hrpose_cli.metrics import (
     predicted_keypoints,
 )
 from hrpose_cli.models import RECOMMENDED, ModelSpec
-from hrpose_cli.poses import Boxes, Frame, Poses
+from hrpose_cli.poses import Frame, Poses
 from hrpose_cli.skeletons import MPII, SKELETONS, Skeleton
 
 _Item = TypeVar("_Item")
@@ -102,8 +111,11 @@ class EvalResult:
 
     measured: str  # metric, number of images and file of annotations
     title: str  # net, boxes and protocol
-    numbers: dict[str, dict[str, float]]  # as `GroundTruth.score` returns them
-    rows: _Rows  # the people that were scored
+    numbers: dict[str, dict[str, float]]  # as `_GroundTruth.score` returns them
+    rows: _Rows  # the people that were scored, with the ids of the annotation file
+    info: Mapping[str, Any]  # origin of the people, see `api.provenance`
+    count: int  # images or people that were measured
+    missing: int = 0  # those that could not be
 
 
 def _show_no_progress(items: Iterable[_Item], total: int | None) -> Iterable[_Item]:
@@ -115,47 +127,85 @@ def run_evaluation(
     *,
     track: Callable[[Iterable[_Rows], int | None], Iterable[_Rows]] = _show_no_progress,
     note: Callable[[str], object] = lambda text: None,
+    on_error: Callable[[Exception], object] = ImageFaults.on_error,
 ) -> list[EvalResult]:
     """The result of each of `job.runs`, or of its file of predictions.
 
-    track: passes on the rows of each image, to show the progress; note: takes one line about what may surprise.
+    track: passes on the rows of each image, to show the progress; note: takes one line about what may surprise;
+    on_error: takes the error of images that cannot be read, and the others are measured.
     """
     truth = METRICS[job.metric](job.annotations, job.limit)
-    measured = f"{job.metric} on {len(truth.ids)} {truth.unit} of {job.annotations}"
     if job.predictions is not None:
         rows = truth.read(job.predictions)
-        known = {row["image_id"] for row in rows if isinstance(row["image_id"], int)}
-        _note_missing("rows", known, truth, note)
-        return [EvalResult(measured, f"{job.predictions}, scored as it is", truth.score(rows), rows)]
-    if job.box_file is not None:
-        _note_missing("boxes", read_boxes(job.box_file).by_index, truth, note)
+        _note_missing("rows", {row["image_id"] for row in rows}, truth, note)
+        info: Mapping[str, Any] = {"predictions": str(job.predictions), "sha256": sha256_file(job.predictions)}
+        return [_score(job, truth, rows, f"{job.predictions}, scored as it is", info)]
+    given = None if job.box_file is None else truth.given_boxes(job.box_file)
+    if given is not None:
+        _note_missing("boxes", given.by_index, truth, note)
     predict = _predict_boxes if job.metric == "bbox" else _predict_keypoints
-    results = []
+    results: list[EvalResult] = []
+    missing = 0
     for settings in job.runs:
-        found, title = predict(job, settings, truth)
+        faults = ImageFaults(on_error)
+        found, title, info = predict(job, settings, truth, given, faults)
         rows = [row for of_image in track(found, len(truth.ids)) for row in of_image]
-        results.append(EvalResult(measured, title, truth.score(rows), rows))
+        truth, missing = truth.without(faults.missing), missing + len(faults.missing)
+        if faults.resized and not results:
+            count = f"{len(faults.resized)} of {len(truth.ids)} images"
+            note(f"{count} have another size than annotated: {', '.join(faults.resized[:3])}")
+        results.append(replace(_score(job, truth, rows, title, info), missing=missing))
     return results
 
 
-def _note_missing(what: str, known: Container[Any], truth: GroundTruth, note: Callable[[str], object]) -> None:
+def _score(job: EvalJob, truth: _GroundTruth, rows: _Rows, title: str, info: Mapping[str, Any]) -> EvalResult:
+    if not truth.ids:
+        raise InputError(f"none of the {truth.unit} of {job.annotations} could be read")
+    measured = f"{job.metric} on {len(truth.ids)} {truth.unit} of {job.annotations}"
+    return EvalResult(measured, title, truth.score(rows), truth.name_images(rows), info, len(truth.ids))
+
+
+def list_metrics(job: EvalJob, results: Sequence[EvalResult]) -> dict[str, Any]:
+    """Numbers, options and versions of all runs, for a JSON file."""
+    return {
+        "metric": job.metric,
+        "annotations": str(job.annotations),
+        "options": {"boxes": job.boxes or ("detector" if job.metric == "bbox" else "gt"), "limit": job.limit},
+        "versions": {"hrpose": __version__, **{name: version(name) for name in ("numpy", "pycocotools")}},
+        "runs": [
+            {"title": result.title, "measured": result.count, "missing": result.missing, "info": result.info}
+            | {"numbers": result.numbers.get("", result.numbers)}
+            for result in results
+        ],
+    }
+
+
+def _note_missing(what: str, known: Container[Any], truth: _GroundTruth, note: Callable[[str], object]) -> None:
     """Note that a file knows only a part of what is measured; that of another data set scores 0 without a word."""
     there = sum(number in known for number in truth.ids)
     if there < len(truth.ids):
         note(f"{what} for {there} of {len(truth.ids)} {truth.unit}")
 
 
-def _predict_boxes(job: EvalJob, settings: Settings, truth: GroundTruth) -> tuple[Iterator[_Rows], str]:
-    """Rows of the detector's boxes, one list per image, and the title of the run."""
-    detector = build_detector(settings, choose_device(settings.device))
+_Prediction = tuple[Iterator[_Rows], str, Mapping[str, Any]]  # rows of each image, title and origin
+
+
+def _predict_boxes(
+    job: EvalJob, settings: Settings, truth: _GroundTruth, given: GivenBoxes | None, faults: ImageFaults
+) -> _Prediction:
+    """The detector's boxes, or those that are given."""
+    detector = given or build_detector(settings, choose_device(settings.device))
     source = settings.boxes or f"{settings.detector}, score >= {settings.box_score:g}"
-    return _box_rows(truth.frames(job.images), detector), f"boxes by {source}"
+    info = {"detector": describe_box_source(settings, detector), "options": asdict(settings)}
+    return _box_rows(truth.frames(job.images, faults), detector), f"boxes by {source}", info
 
 
-def _predict_keypoints(job: EvalJob, settings: Settings, truth: GroundTruth) -> tuple[Iterator[_Rows], str]:
-    """Rows of all people and their keypoints, one list per image, and the title of the run."""
+def _predict_keypoints(
+    job: EvalJob, settings: Settings, truth: _GroundTruth, given: GivenBoxes | None, faults: ImageFaults
+) -> _Prediction:
+    """All people and their keypoints. given: boxes of a file."""
     annotated = job.boxes in {None, "gt"}
-    estimator = build_estimator(replace(settings, detector="none") if annotated else settings)
+    estimator = build_estimator(replace(settings, detector="none") if annotated else settings, detector=given)
     truth.check(estimator.spec)
     if isinstance(estimator, BottomUp):
         estimator = replace(estimator, box_score=0.0)
@@ -165,8 +215,11 @@ def _predict_keypoints(job: EvalJob, settings: Settings, truth: GroundTruth) -> 
         people = "boxes by the ground truth"
     else:
         people = f"boxes by {settings.boxes or settings.detector}"
-    rows = keypoint_rows(truth.frames(job.images), estimator, job.protocol)
-    return rows, _describe_run(estimator, people, _adapt_protocol(job.protocol, estimator))
+    info = provenance(settings, estimator) | {"protocol": asdict(_adapt_protocol(job.protocol, estimator))}
+    if annotated and isinstance(estimator, TopDown):
+        info["detector"] = {"name": "the ground truth"}
+    rows = keypoint_rows(truth.frames(job.images, faults), estimator, job.protocol)
+    return rows, _describe_run(estimator, people, _adapt_protocol(job.protocol, estimator)), info
 
 
 def _describe_run(estimator: TopDown | BottomUp, people: str, protocol: EvalProtocol) -> str:
@@ -186,43 +239,13 @@ def _describe_run(estimator: TopDown | BottomUp, people: str, protocol: EvalProt
 # Poses to rows -----------------------------------------------------------------------------------
 
 
-def ground_truth_boxes(truth: Any, geometry: Geometry) -> GivenBoxes:
-    """The annotated boxes of people with labelled keypoints, cleaned as the authors' loaders do.
-
-    truth: a pycocotools COCO; geometry: see `clean_boxes`.
-    """
-    boxes: dict[int, Boxes] = {}
-    for image in truth.loadImgs(truth.getImgIds()):
-        rows = [
-            (*row["bbox"], 1.0)
-            for row in truth.imgToAnns[image["id"]]
-            if row["category_id"] == 1 and not row.get("iscrowd") and row["area"] > 0 and any(row.get("keypoints", []))
-        ]
-        found = boxes_from_xywh(np.array(rows, np.float64).reshape(-1, 5))
-        cleaned = clean_boxes(found.xyxy, (image["width"], image["height"]), geometry).astype(np.float32)
-        keep = (cleaned[:, 2:] > cleaned[:, :2]).all(axis=1)
-        boxes[image["id"]] = Boxes(cleaned, found.score)[keep]
-    return GivenBoxes({}, boxes)
-
-
-def check_skeleton(truth: Any, skeleton: Skeleton) -> None:
-    """InputError unless the annotated people have as many keypoints as `skeleton`. truth: a pycocotools COCO."""
-    keypoints = {len(row["keypoints"]) // 3 for row in truth.dataset["annotations"] if row.get("keypoints")}
-    if keypoints and keypoints != {len(skeleton)}:
-        have = " or ".join(map(str, sorted(keypoints)))
+def check_skeleton(truth: CocoFile, skeleton: Skeleton) -> None:
+    """InputError unless the annotated people have as many keypoints as `skeleton`."""
+    if truth.keypoint_count not in (0, len(skeleton)):
         raise InputError(
-            f"the weights give {len(skeleton)} keypoints ({skeleton.name}), but the annotated people have {have}"
+            f"the weights give {len(skeleton)} keypoints ({skeleton.name}), "
+            f"but the annotated people have {truth.keypoint_count}"
         )
-
-
-def read_annotated_frames(
-    truth: Any, annotations: Path, image_ids: Sequence[int], folder: Path | None
-) -> Iterator[Frame]:
-    """The images of an annotation file; a frame's index is its image id. truth: its pycocotools COCO."""
-    images = truth.loadImgs(list(image_ids))
-    place = find_image_folder(annotations, [image["file_name"] for image in images[:1]], folder)
-    for image in images:
-        yield Frame(read_image(place / image["file_name"]), image["id"])
 
 
 def _rank_people(poses: Poses, spec: ModelSpec, protocol: EvalProtocol) -> Poses:
@@ -265,7 +288,7 @@ def _box_rows(frames: Iterable[Frame], detector: Detector) -> Iterator[_Rows]:
 # Ground truth ------------------------------------------------------------------------------------
 
 
-class GroundTruth(Protocol):
+class _GroundTruth(Protocol):
     """An annotation file under one metric: its images and boxes, and the scoring of results for it."""
 
     @property
@@ -276,14 +299,20 @@ class GroundTruth(Protocol):
     def ids(self) -> Sequence[int]:
         """The numbers by which frames (`Frame.index`) and rows (`image_id`) are known."""
 
+    def without(self, numbers: Container[int]) -> _GroundTruth:
+        """The same without some of `ids`."""
+
     def folder(self, given: Path | None, **more: Any) -> Path:
         """The folder of the images, or InputError. Arguments as for `find_image_folder`."""
 
-    def frames(self, folder: Path | None) -> Iterator[Frame]:
+    def frames(self, folder: Path | None, faults: ImageFaults | None = None) -> Iterator[Frame]:
         """The annotated images; `folder` as for `find_image_folder`."""
 
-    def boxes(self, geometry: Geometry) -> GivenBoxes:
+    def boxes(self, geometry: Geometry) -> Detector:
         """The annotated boxes of each frame."""
+
+    def given_boxes(self, path: Path) -> GivenBoxes:
+        """The boxes in a file, by the numbers of the images."""
 
     def check(self, spec: ModelSpec) -> None:
         """InputError unless weights of `spec` give the annotated keypoints."""
@@ -291,35 +320,53 @@ class GroundTruth(Protocol):
     def read(self, path: Path) -> _Rows:
         """The rows of a file of predictions."""
 
+    def name_images(self, rows: Sequence[dict[str, Any]]) -> _Rows:
+        """Rows with the ids of images in place of their numbers, as they are in the annotation file."""
+
     def score(self, rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
         """Tables of numbers by name; a single table has the name ""."""
 
 
 @dataclass(frozen=True)
-class _CocoGroundTruth:
-    """Average precision on annotations in COCO's format. truth: a pycocotools COCO."""
+class CocoGroundTruth:
+    """Average precision on annotations in COCO's format."""
 
-    path: Path
-    truth: Any
+    truth: CocoFile
     ids: Sequence[int]
     numbers: Callable[..., dict[str, float]]
+    metric: str = "keypoints"  # key of a result that is scored
     unit = "images"
 
+    def without(self, numbers: Container[int]) -> _GroundTruth:
+        return replace(self, ids=[i for i in self.ids if i not in numbers])
+
     def folder(self, given: Path | None, **more: Any) -> Path:
-        names = [image["file_name"] for image in self.truth.loadImgs(list(self.ids[:1]))]
-        return find_image_folder(self.path, names, given, **more)
+        names = {image["id"]: image["file_name"] for image in self.truth.images}
+        return find_image_folder(self.truth.path, [names[i] for i in self.ids], given, **more)
 
-    def frames(self, folder: Path | None) -> Iterator[Frame]:
-        return read_annotated_frames(self.truth, self.path, self.ids, folder)
+    def frames(self, folder: Path | None, faults: ImageFaults | None = None) -> Iterator[Frame]:
+        return read_annotated_frames(self.truth, self.ids, folder, faults)
 
-    def boxes(self, geometry: Geometry) -> GivenBoxes:
+    def boxes(self, geometry: Geometry) -> Detector:
         return ground_truth_boxes(self.truth, geometry)
+
+    def given_boxes(self, path: Path) -> GivenBoxes:
+        names = {image["id"]: image["file_name"] for image in self.truth.images}
+        boxes = read_boxes(path, person=self.truth.person).match(names, self.truth.numbers)
+        return GivenBoxes({}, boxes)
 
     def check(self, spec: ModelSpec) -> None:
         check_skeleton(self.truth, SKELETONS[spec.skeleton])
 
     def read(self, path: Path) -> _Rows:
-        return read_coco_results(path)
+        count = 4 if self.metric == "bbox" else 3 * self.truth.keypoint_count
+        if not count:
+            raise FormatError(f"{self.truth.path}: there is nothing to measure, as nobody's keypoints are labelled")
+        return read_coco_results(path, self.truth.numbers, self.metric, count, person=self.truth.person)
+
+    def name_images(self, rows: Sequence[dict[str, Any]]) -> _Rows:
+        ids = {number: image for image, number in self.truth.numbers.items()}
+        return [row | {"image_id": ids[row["image_id"]]} for row in rows]
 
     def score(self, rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
         return {"": self.numbers(self.truth, rows, image_ids=self.ids)}
@@ -335,16 +382,24 @@ class _MpiiGroundTruth:
     ids: Sequence[int]
     unit = "people"
 
+    def without(self, numbers: Container[int]) -> _GroundTruth:
+        return replace(self, ids=[i for i in self.ids if i not in numbers])
+
+    @property
+    def _names(self) -> dict[int, str]:
+        return {number: self.people[number].image for number in self.ids}
+
     def folder(self, given: Path | None, **more: Any) -> Path:
-        return find_image_folder(self.path, [self.people[0].image], given, **more)
+        return find_image_folder(self.path, list(self._names.values()), given, **more)
 
-    def frames(self, folder: Path | None) -> Iterator[Frame]:
-        place = self.folder(folder)
-        for number in self.ids:
-            yield Frame(read_image(place / self.people[number].image), number)
+    def frames(self, folder: Path | None, faults: ImageFaults | None = None) -> Iterator[Frame]:
+        return (faults or ImageFaults()).read(self._names, self.folder(folder))
 
-    def boxes(self, geometry: Geometry) -> GivenBoxes:
+    def boxes(self, geometry: Geometry) -> Detector:
         return GivenBoxes({}, mpii_boxes(self.people, geometry))
+
+    def given_boxes(self, path: Path) -> GivenBoxes:
+        raise UsageError(f"{path}: PCKh is measured on MPII's own people")
 
     def check(self, spec: ModelSpec) -> None:
         advice = f"use --weights {RECOMMENDED[MPII.name]}"
@@ -355,6 +410,9 @@ class _MpiiGroundTruth:
 
     def read(self, path: Path) -> _Rows:
         return load_mpii_predictions(path, len(self.people))
+
+    def name_images(self, rows: Sequence[dict[str, Any]]) -> _Rows:
+        return list(rows)
 
     def score(self, rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
         errors = self.truth.errors(predicted_keypoints(rows, len(self.people)))[list(self.ids)]
@@ -369,17 +427,21 @@ def _load_mpii_truth(path: Path, limit: int | None = None) -> _MpiiGroundTruth:
 
 
 def _load_coco_truth(
-    load: Callable[[Path], Any], numbers: Callable[..., dict[str, float]], path: Path, limit: int | None = None
-) -> _CocoGroundTruth:
+    load: Callable[[Path], CocoFile], numbers: Callable[..., dict[str, float]], path: Path, limit: int | None = None,
+    *, metric: str = "keypoints",
+) -> CocoGroundTruth:  # fmt: skip
     """Ground truth from the file that `load` reads, scored by `numbers`."""
     truth = load(path)
-    return _CocoGroundTruth(path, truth, truth.getImgIds()[:limit], numbers)
+    truth.note()
+    if not truth.people:
+        raise FormatError(f"{path} annotates nobody: there is nothing to measure")
+    return CocoGroundTruth(truth, truth.image_numbers[:limit], numbers, metric)
 
 
 # Readers of annotation files: path and limit to ground truth.
-METRICS: dict[str, Callable[[Path, int | None], GroundTruth]] = {
+METRICS: dict[str, Callable[[Path, int | None], _GroundTruth]] = {
     "coco": partial(_load_coco_truth, load_coco, evaluate_coco),
-    "bbox": partial(_load_coco_truth, load_coco, partial(evaluate_coco, metric="bbox")),
+    "bbox": partial(_load_coco_truth, load_coco, partial(evaluate_coco, metric="bbox"), metric="bbox"),
     "crowdpose": partial(_load_coco_truth, load_crowdpose, evaluate_crowdpose),
     "ochuman": partial(_load_coco_truth, load_ochuman, evaluate_coco),
     "pckh": _load_mpii_truth,

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import torch
@@ -15,10 +15,11 @@ import torch
 from hrpose_cli import __version__
 from hrpose_cli.api import Settings, build_detector, read_frame
 from hrpose_cli.backends import NormalisedNet, TorchBackend, check_precision, runnable_net, trace_net
-from hrpose_cli.detection import Detector, WholeImage
+from hrpose_cli.coco_reader import CocoFile
+from hrpose_cli.detection import Detector, WholeImage, ground_truth_boxes, read_annotated_frames
 from hrpose_cli.errors import BackendError, InputError, UsageError, first_line
 from hrpose_cli.estimation import TopDown, build_backend, choose_runtime, locate_keypoints, own_precision
-from hrpose_cli.evaluate import EvalProtocol, check_skeleton, ground_truth_boxes, keypoint_rows, read_annotated_frames
+from hrpose_cli.evaluate import EvalProtocol, check_skeleton, keypoint_rows
 from hrpose_cli.files import atomic_write, sha256_file
 from hrpose_cli.media import expand_input
 from hrpose_cli.metrics import evaluate_coco, load_coco
@@ -52,8 +53,8 @@ class CalibrationImages:
 
     def annotated(self, spec: ModelSpec, most: int) -> tuple[Iterator[Frame], Detector]:
         truth = load_coco(self.path)
-        ids = _spread_evenly(truth.getImgIds(), most)
-        return read_annotated_frames(truth, self.path, ids, self.images), ground_truth_boxes(truth, spec.geometry)
+        ids = _spread_evenly(truth.image_numbers, most)
+        return read_annotated_frames(truth, ids, self.images), ground_truth_boxes(truth, spec.geometry)
 
 
 def _spread_evenly(items: Sequence[_T], most: int) -> Sequence[_T]:
@@ -221,15 +222,15 @@ class AnnotatedImages:
     images: Path | None = None
     limit: int | None = None
 
-    def frames(self, truth: Any) -> Iterator[Frame]:
-        return read_annotated_frames(truth, self.path, truth.getImgIds()[: self.limit], self.images)
+    def frames(self, truth: CocoFile) -> Iterator[Frame]:
+        return read_annotated_frames(truth, truth.image_numbers[: self.limit], self.images)
 
-    def score(self, truth: Any, estimator: TopDown) -> float:
+    def score(self, truth: CocoFile, estimator: TopDown) -> float:
         """The estimator's average precision."""
         rows = [row for part in keypoint_rows(self.frames(truth), estimator, EvalProtocol()) for row in part]
-        return evaluate_coco(truth, rows, image_ids=truth.getImgIds()[: self.limit])["AP"]
+        return evaluate_coco(truth, rows, image_ids=truth.image_numbers[: self.limit])["AP"]
 
-    def crops(self, truth: Any, estimator: TopDown) -> Image:
+    def crops(self, truth: CocoFile, estimator: TopDown) -> Image:
         """The first people in it, as the estimator sees them (N, h, w, 3)."""
         return _collect_crops(self.frames(truth), estimator, _COMPARED_CROPS, self.path)
 

@@ -260,6 +260,7 @@ class PoseHeader:
     threshold: float = 0.3  # keypoints below this score count as hidden
     numbered: bool = False  # every image is named by its own number, as COCO's are
     first_frame: str = ""  # hash of the first frame's pixels, which identifies the clip
+    unread: tuple[str, ...] = ()  # parts of the file that were left out when it was read, in plain words
 
     def __post_init__(self) -> None:
         _check_value(self, "info", isinstance(self.info, Mapping), "a dictionary")

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,12 +13,15 @@ from numpy.testing import assert_allclose
 
 from hrpose_cli import evaluate
 from hrpose_cli.api import Settings
+from hrpose_cli.coco_reader.people import check_coco
+from hrpose_cli.detection.annotated import ground_truth_boxes
 from hrpose_cli.detection.boxes import GivenBoxes
-from hrpose_cli.errors import UsageError
+from hrpose_cli.errors import FormatError, UsageError
 from hrpose_cli.estimation.bottom_up import BottomUp
 from hrpose_cli.estimation.top_down import TopDown
 from hrpose_cli.poses import Frame, Poses
 from tests.builders import boxes, frame
+from tests.coco_reader.builders import dataset, image, person
 from tests.conftest import spec
 from tests.reference import FOLDER, load
 
@@ -77,20 +79,18 @@ def test_keypoint_rows_drop_people_of_a_top_down_net_by_the_protocol_only(tiny: 
     assert [len(rows) for rows in evaluate.keypoint_rows(frames, net, evaluate.EvalProtocol(nms="none"))] == [2]
 
 
-def test_ground_truth_boxes_are_cleaned_and_leave_out_people_without_keypoints() -> None:
-    def person(bbox: list[float], **more: object) -> dict[str, object]:
-        return {"bbox": bbox, "category_id": 1, "iscrowd": 0, "area": 9.0, "keypoints": [0, 0, 0, 5, 5, 2]} | more
-
+def test_ground_truth_boxes_are_cleaned_by_the_real_size_and_leave_out_people_without_keypoints() -> None:
     rows = [
-        person([-5, 3, 30, 40]),  # cut at the border
-        person([1, 1, 9, 9], keypoints=[0] * 6),
-        person([1, 1, 9, 9], iscrowd=1),
-        person([1, 1, 9, 9], area=0),
+        person(bbox=[-5, 3, 30, 40]),  # cut at the border
+        person(bbox=[1, 1, 9, 9], keypoints=[]),
+        person(bbox=[1, 1, 9, 9], iscrowd=1),
+        person(bbox=[1, 1, 9, 9], area=0),
+        person(bbox=[50, 1, 9, 9]),  # outside
     ]
-    images = [{"id": 4, "width": 20, "height": 30}]
-    truth = SimpleNamespace(getImgIds=lambda: [4], loadImgs=lambda _: images, imgToAnns={4: rows})
-    assert evaluate.ground_truth_boxes(truth, "classic").by_index[4].xyxy.tolist() == [[0, 3, 19, 29]]
-    assert evaluate.ground_truth_boxes(truth, "dark").by_index[4].xyxy.tolist() == [[0, 3, 20, 30]]
+    truth = check_coco(dataset(*rows, images=[image(width=30, height=20)]), Path("gt.json"))
+    for geometry, want in (("classic", [[0, 3, 19, 29]]), ("dark", [[0, 3, 20, 30]])):
+        (found,) = ground_truth_boxes(truth, geometry)([frame((20, 30), index=1)])
+        assert found.xyxy.tolist() == want
 
 
 def job(**changes: Any) -> evaluate.EvalJob:
@@ -146,3 +146,11 @@ def test_run_evaluation_scores_a_file_and_notes_what_it_lacks(tmp_path: Path) ->
     assert result.measured == f"coco on 2 images of {tmp_path / 'gt.json'}"
     assert result.numbers[""]["AP"] == pytest.approx(1)
     assert notes == ["rows for 1 of 2 images"]
+
+
+@pytest.mark.parametrize("metric", ["coco", "bbox", "ochuman"])
+def test_nobody_to_measure_is_an_error(tmp_path: Path, metric: str) -> None:
+    path = tmp_path / "gt.json"
+    path.write_text(json.dumps(dataset(person(category_id=2), categories=[{"id": 1, "name": "person"}, {"id": 2}])))
+    with pytest.raises(FormatError, match=r"gt\.json annotates nobody"):
+        evaluate.METRICS[metric](path, None)

@@ -59,7 +59,7 @@ def convert(
     ):
         for frame_poses in report.stop.until(frames):
             out.write(frame_poses)
-    unread = [] if quiet else known.unread(Path(source))
+    unread = [] if quiet else [*header.unread, *known.unread(Path(source))]
     if note := describe_losses(known.name, goal.name, unread):
         report.note(note)
     report.end(out.written)

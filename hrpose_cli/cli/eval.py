@@ -54,6 +54,13 @@ def evaluate(
             rich_help_panel=OUTPUT,
         ),
     ] = None,
+    json: Annotated[
+        Path | None,
+        typer.Option(
+            help="Write numbers, options and versions of every run to this .json; - prints them in place of the table.",
+            rich_help_panel=OUTPUT,
+        ),
+    ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N images.", show_default="all")] = None,
     ablation: Annotated[
         Literal["decode"] | None,
@@ -84,7 +91,7 @@ def evaluate(
     """Score keypoints against annotated images; the defaults follow the papers' protocol, but in ground-truth boxes."""
     from hrpose_cli.cli.report import Report
     from hrpose_cli.cli.targets import check_targets
-    from hrpose_cli.evaluate import EvalJob, EvalProtocol, run_evaluation
+    from hrpose_cli.evaluate import EvalJob, EvalProtocol, list_metrics, run_evaluation
 
     report, protocol = Report(quiet=quiet), EvalProtocol(rescore=rescore, nms=nms, oks=oks)
     job = EvalJob(
@@ -92,17 +99,28 @@ def evaluate(
         weights=weights or ["default"], ablation=ablation, protocol=protocol,
     )  # fmt: skip
     _check_save(save, len(job.runs))
-    check_targets([gt, predictions, job.box_file, *job.weights], [save])
-    results = run_evaluation(job, track=report.track, note=report.note)
-    _show(results)
-    if save is not None:
-        write_json_output(save, results[0].rows)
+    _check_name("--json", json)
+    check_targets([gt, predictions, job.box_file, *job.weights], [save, json])
+    with report.guard():
+        results = run_evaluation(job, track=report.track, note=report.note, on_error=report.failed)
+        if str(json) != "-":
+            _show(results)
+        if save is not None:
+            write_json_output(save, results[0].rows)
+        if json is not None:
+            write_json_output(json, list_metrics(job, results))
+    report.end()
+
+
+def _check_name(option: str, path: Path | None) -> None:
+    """UsageError unless JSON can be written there."""
+    if path is not None and str(path) != "-" and path.suffix.lower() != ".json":
+        raise UsageError(f"{option} {path}: JSON is written, name a .json file")
 
 
 def _check_save(save: Path | None, runs: int) -> None:
     """UsageError unless the rows of so many runs can be written to `save`."""
-    if save is not None and str(save) != "-" and save.suffix.lower() != ".json":
-        raise UsageError(f"--save {save}: the rows are written as JSON, name a .json file")
+    _check_name("--save", save)
     if save is not None and runs > 1:
         raise UsageError("a table of several runs has no --save: leave it out, or measure one run")
 

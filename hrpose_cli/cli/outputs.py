@@ -31,6 +31,7 @@ def read_images(
     paths: Sequence[str], detector: Detector | None, failed: Callable[[Exception], None]
 ) -> Iterator[Frame]:
     """The images that can be read, numbered by their place in `paths`; the others are reported."""
+    refused = detector.refuse(paths) if isinstance(detector, GivenBoxes) else {}
     for index, path in enumerate(paths):
         try:
             if (kind := input_kind(path)) == "device":
@@ -38,8 +39,10 @@ def read_images(
             source = read_pipe(path) if kind in {"stdin", "pipe"} else Path(path)
             title = "the standard input" if path == STDIN else path
             frame = Frame(read_image(source, name=title), index, name=path)
-            if isinstance(detector, GivenBoxes):
-                detector.find(frame)  # an image that the box file does not know is left out
+            if isinstance(detector, GivenBoxes):  # an image that the box file does not know is left out
+                if path in refused:
+                    raise refused[path]
+                detector.find(frame)
             yield frame
         except (HRPoseError, OSError) as error:
             failed(error)

@@ -1,7 +1,9 @@
+from .annotated import ImageFaults as ImageFaults
+from .annotated import ground_truth_boxes as ground_truth_boxes
+from .annotated import read_annotated_frames as read_annotated_frames
 from .boxes import Detector as Detector
 from .boxes import GivenBoxes as GivenBoxes
 from .boxes import WholeImage as WholeImage
-from .boxes import boxes_from_xywh as boxes_from_xywh
 from .boxes import read_boxes as read_boxes
 from .yolo import LONG_SIDE as LONG_SIDE
 from .yolo import YoloDetector as YoloDetector

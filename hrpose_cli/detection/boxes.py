@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from hrpose_cli.coco_reader import read_coco_boxes
-from hrpose_cli.errors import FormatError, InputError
+from hrpose_cli.coco_reader import PERSON, CocoRows, Id, PathIndex, path_parts, read_coco_boxes
+from hrpose_cli.errors import InputError
 from hrpose_cli.geometry import xywh_to_xyxy
-from hrpose_cli.poses import Boxes, Frame
+from hrpose_cli.poses import Boxes, Doubles, Frame
+
+_MOST_FRAMES = 1e9  # of a clip
+_Key = TypeVar("_Key", int, str, Id)
+_LOG = logging.getLogger(__name__)
 
 
 class Detector(Protocol):
@@ -37,61 +43,105 @@ class GivenBoxes:
 
     by_name: Mapping[str, Boxes]
     by_index: Mapping[int, Boxes]  # of all images that the file lists
+    by_id: Mapping[Id, Boxes] = field(default_factory=dict)  # the same by the ids of a COCO file
 
     def __call__(self, frames: Sequence[Frame]) -> list[Boxes]:
-        return [self.find(frame) for frame in frames]
+        return [self._drop_outside(self.find(frame), frame) for frame in frames]
+
+    def _drop_outside(self, found: Boxes, frame: Frame) -> Boxes:
+        """The boxes without those beyond the image, where nobody is; a note counts them."""
+        inside = ((found.xyxy[:, :2] < frame.size) & (found.xyxy[:, 2:] >= 0)).all(axis=1)
+        if not inside.all():
+            count, name = int((~inside).sum()), frame.name or f"frame {frame.index}"
+            _LOG.info("note: left out %d of %d boxes, which lie outside %s", count, len(found), name)
+        return found[inside]
+
+    @cached_property
+    def _paths(self) -> PathIndex:
+        return PathIndex.of(self.by_name)
 
     def find(self, frame: Frame) -> Boxes:
-        """The boxes of a frame, by its name or the number in the name; of a video frame, by its index.
+        """The boxes of a frame, by its path or the number in its name; of a video frame, by its index.
 
-        InputError for an image that the file neither lists nor could mean by a number.
+        InputError for an image that the file neither lists nor could mean by a number, or of which it lists several.
         """
         if not frame.name:
             return self.by_index.get(frame.index, Boxes.none())
-        path = Path(frame.name)
-        if path.name in self.by_name:
-            return self.by_name[path.name]
-        if self.by_name or not path.stem.isdecimal():
-            known = ", ".join(list(self.by_name)[:3]) or "images by number only"
-            raise InputError(f"{frame.name} is not in the box file, which knows {known}")
-        return self.by_index.get(int(path.stem), Boxes.none())
+        known, stem = self._paths.find(frame.name), Path(frame.name).stem
+        if isinstance(known, str):
+            return self.by_name[known]
+        if known or self.by_name or not stem.isdecimal():
+            raise known or self._unknown(frame.name)
+        return self.by_index.get(int(stem), Boxes.none())
+
+    def refuse(self, names: Iterable[str]) -> dict[str, InputError]:
+        """Errors for those images of one run that the file does not mean, as it means others that are called alike."""
+        found = self._paths.find_all(names) if self.by_name else {}
+        return {name: known or self._unknown(name) for name, known in found.items() if not isinstance(known, str)}
+
+    def _unknown(self, name: str) -> InputError:
+        known = ", ".join(list(self.by_name)[:3]) or "images by number only"
+        return InputError(f"{name} is not in the box file, which knows {known}")
+
+    def match(self, names: Mapping[int, str], numbers: Mapping[Id, int]) -> dict[int, Boxes]:
+        """The boxes of annotated images by their numbers: by name, or where no name is known by id.
+
+        names: of the images by their numbers; numbers: by their ids. InputError if the file knows none of them.
+        """
+        found = self._paths.find_all(names.values())
+        for error in found.values():
+            if isinstance(error, InputError):
+                raise error
+        by_name = {i: self.by_name[known] for i, name in names.items() if isinstance(known := found[name], str)}
+        matched = by_name or {numbers[key]: boxes for key, boxes in self.by_id.items() if key in numbers}
+        if names and not matched:
+            raise InputError(f"the box file knows none of the annotated images, such as {next(iter(names.values()))}")
+        if self.by_name and not by_name:
+            _LOG.info("note: the box file has other names of images: matched by their ids")
+        return matched
 
 
-def read_boxes(path: Path) -> GivenBoxes:
-    """Person boxes of a COCO file: a list of detections, or annotations with their images."""
-    images, rows = read_coco_boxes(path)
-    try:
-        nobody = {int(image["id"]): Boxes.none() for image in images}  # so that all known images have an index
-        boxes = nobody | _boxes_by_image(rows)
-        # Frames of a video are found by their index: they all have the name of the clip.
-        frames = {int(image["id"]): int(image["frame_index"]) for image in images if "frame_index" in image}
-        stills = [image for image in images if "frame_index" not in image]
-        names = {Path(image["file_name"]).name: boxes[int(image["id"])] for image in stills}
-    except (ValueError, TypeError, OverflowError) as error:
-        raise FormatError(
-            f"{path} holds boxes that cannot be used: a bbox is x, y, width and height, a score lies in 0..1, "
-            "and ids are numbers"
-        ) from error
-    return GivenBoxes(names, {frames.get(i, i): found for i, found in boxes.items()})
+def read_boxes(path: Path, *, person: Id = PERSON) -> GivenBoxes:
+    """Person boxes of a COCO file: a list of detections, or annotations with their images.
 
-
-def _boxes_by_image(rows: Iterable[Mapping[str, Any]]) -> dict[int, Boxes]:
-    """The people among rows of a COCO file, by image id."""
-    groups: dict[int, list[Any]] = defaultdict(list)
-    for row in rows:
-        if row.get("category_id", 1) == 1 and not row.get("iscrowd"):
-            score = row.get("box_score", row.get("score", 1.0))  # "score" of our own files is the person's
-            groups[int(row["image_id"])].append((*row["bbox"], score))
-    return {i: boxes_from_xywh(np.array(found, np.float64)) for i, found in groups.items()}
-
-
-def boxes_from_xywh(rows: NDArray[np.float64]) -> Boxes:
-    """Boxes of rows (N, 5): x, y, width, height and score; best first, and those without area are dropped.
-
-    ValueError unless all are finite and the scores lie in 0..1.
+    person: the category id of people, if the file does not name it.
     """
-    if rows.shape[1:] != (5,) or not np.isfinite(rows).all() or ((rows[:, 4] < 0) | (rows[:, 4] > 1)).any():
-        raise ValueError("boxes must be numbers and scores lie in 0..1")
+    content = read_coco_boxes(path, person=person)
+    if not content.images:
+        numbered = {image: boxes_from_xywh(rows) for image, rows in content.by_image.items()}
+        return GivenBoxes({}, {image: found for image, found in numbered.items() if isinstance(image, int)}, numbered)
+    listed = [(image, content.by_image[image["id"]]) for image in content.images]
+    # Frames of a video are found by their index: they all have the name of the clip.
+    stills = [(name, of) for image, of in listed if "frame_index" not in image and (name := image["file_name"])]
+    indices = _frame_numbers(content.images, path)
+    by_index = [(index, of) for index, (_, of) in zip(indices, listed, strict=True)]
+    return GivenBoxes(_group(stills), _group(by_index), _group((image["id"], of) for image, of in listed))
+
+
+def _group(rows: Iterable[tuple[_Key, Doubles]]) -> dict[_Key, Boxes]:
+    """The boxes of each key, which may come several times."""
+    groups: dict[_Key, list[Doubles]] = defaultdict(list)
+    for key, of in rows:
+        groups[key].append(of)
+    return {key: boxes_from_xywh(np.concatenate(of)) for key, of in groups.items()}
+
+
+def _frame_numbers(images: Sequence[dict[str, Any]], path: Path) -> Sequence[int]:
+    """The index of each image as a frame of a clip: what the file says, else the number in its name, else its place.
+
+    Names that count from 1 like their ids, as those of ffmpeg, are taken for places.
+    """
+    if all("frame_index" in image for image in images):
+        rows = CocoRows.of(path, "images", images, "COCO box file")
+        return [int(index) for index in rows.numbers("frame_index", low=0, high=_MOST_FRAMES)]
+    stems = (Path(*path_parts(image["file_name"])[:1]).stem for image in images)
+    numbers = [int(found[-1]) for stem in stems if (found := re.findall(r"[0-9]{1,9}", stem))]
+    from_one = set(numbers) == {image["id"] for image in images} == set(range(1, len(images) + 1))
+    return range(len(images)) if from_one or len(set(numbers)) < len(images) else numbers
+
+
+def boxes_from_xywh(rows: Doubles) -> Boxes:
+    """Boxes of rows (N, 5): x, y, width, height and score; best first, and those without area are dropped."""
     rows = rows[(rows[:, 2:4] > 0).all(axis=1)]
     order = np.argsort(-rows[:, 4], kind="stable")
     return Boxes(xywh_to_xyxy(rows[:, :4]).astype(np.float32), rows[:, 4].astype(np.float32))[order]

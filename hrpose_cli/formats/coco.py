@@ -18,7 +18,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from hrpose_cli.coco_reader import read_coco_file
+from hrpose_cli.coco_reader import PERSON, CocoFile, CocoRows, as_numbers, read_coco_file, show_value
 from hrpose_cli.errors import FormatError
 from hrpose_cli.files import encode_utf8, to_json
 from hrpose_cli.formats.header_json import UNKNOWN_SIZE, name_damage, parse_rate, skeleton_from_names
@@ -28,12 +28,11 @@ from hrpose_cli.geometry import xywh_to_xyxy, xyxy_to_xywh
 from hrpose_cli.poses import Bools, Floats, Frame, FrameInfo, FramePoses, PoseHeader, Poses
 from hrpose_cli.skeletons import COCO, Skeleton
 
-_PERSON_CATEGORY = 1  # COCO's category id
 _FORMAT_NAME = "COCO dictionary"
-_READ_KEYS = {"images": {"id", "file_name", "width", "height"}, "annotations": {"image_id"}, "categories": set[str]()}
+_MOST_FRAMES, _MOST_SECONDS = 1e9, 1e9  # of a clip
 # Keys of annotations that are read, or that follow from those.
 _KEYS = {"id", "image_id", "category_id", "iscrowd", "bbox", "area", "score", "box_score", "num_keypoints"}
-_KEYS |= {"keypoints", "keypoint_scores", "track_id", "raw_keypoints", "filled"}
+_KEYS |= {"place", "keypoints", "keypoint_scores", "track_id", "raw_keypoints", "filled"}
 _IMAGE_KEYS = {"id", "file_name", "width", "height", "frame_index", "time"}
 _LISTS = {"info", "videos", "images", "annotations", "categories"}
 
@@ -41,7 +40,7 @@ _LISTS = {"info", "videos", "images", "annotations", "categories"}
 def _category_entry(skeleton: Skeleton) -> dict[str, Any]:
     """The category entry; COCO counts the keypoints of its limbs from 1."""
     return {
-        "id": _PERSON_CATEGORY,
+        "id": PERSON,
         "name": "person",
         "supercategory": "person",
         "keypoints": list(skeleton.keypoints),
@@ -89,7 +88,7 @@ def _annotation_entries(
         {
             "id": first_id + i,
             "image_id": image_id,
-            "category_id": _PERSON_CATEGORY,
+            "category_id": PERSON,
             "iscrowd": 0,
             "bbox": _box_to_xywh(poses.box[i]),
             "area": _round_number((poses.box[i, 2] - poses.box[i, 0]) * (poses.box[i, 3] - poses.box[i, 1]), 2),
@@ -127,7 +126,7 @@ def coco_results(poses: Poses, image_id: int) -> list[dict[str, Any]]:
     return [
         {
             "image_id": image_id,
-            "category_id": _PERSON_CATEGORY,
+            "category_id": PERSON,
             "keypoints": _to_triples(poses.xy[i], poses.score[i]),
             "score": _round_number(poses.person_score[i], 6),
             "bbox": _box_to_xywh(poses.box[i]),
@@ -186,27 +185,23 @@ def read_coco(path: Path) -> tuple[PoseHeader, Iterator[FramePoses]]:
     """Read any COCO keypoint file of a known skeleton, without its crowds.
 
     Labelled keypoints of ground truth get a score of 1. A dictionary that hrpose wrote gives back the same people,
-    except for sigmas and rounding.
+    except for sigmas and rounding. One note counts the annotations that are left out.
     """
-    content = read_coco_file(path, _READ_KEYS, kind=_FORMAT_NAME, what="COCO poses")
+    file = read_coco_file(path, kind=_FORMAT_NAME, what="COCO poses")
+    people = [row for row in file.people if row["keypoints"] and not row["iscrowd"]]
     with name_damage(_FORMAT_NAME, path):
-        keypoints = next((c["keypoints"] for c in content["categories"] if "keypoints" in c), COCO.keypoints)
-        images = content["images"]
-        if _are_frames(images):
-            images = sorted(images, key=lambda entry: int(entry["frame_index"]))
-        people = defaultdict(list)
-        for row in content["annotations"]:
-            people[row["image_id"]].append(row)
-        header = PoseHeader(
-            content.get("info") or {},
-            skeleton_from_names(keypoints),
-            _read_clip_name(content.get("videos"), images),
-            _read_clip_size(images),
-            _read_rate(content.get("videos")),
-            threshold=_read_threshold(content.get("info")),
-            numbered=_ids_are_names(images),
-        )
-    return header, _read_frames(path, images, people, header)
+        header = _read_header(file, skeleton_from_names(file.keypoints or COCO.keypoints), people)
+    _check_frames(file, header)
+    _check_people(file, people, len(header.skeleton))
+    crowds = sum(row["iscrowd"] for row in file.people)
+    file.note({"of crowds": crowds, "without keypoints": len(file.people) - crowds - len(people)})
+    groups = defaultdict(list)
+    for row in people:
+        groups[row["image_id"]].append(row)
+    images = file.images
+    if _are_frames(images):
+        images = sorted(images, key=lambda entry: int(entry["frame_index"]))
+    return header, _read_frames(path, images, groups, header)
 
 
 def _are_frames(images: Sequence[Mapping[str, Any]]) -> bool:
@@ -214,15 +209,55 @@ def _are_frames(images: Sequence[Mapping[str, Any]]) -> bool:
     return all("frame_index" in entry for entry in images)
 
 
-def _ids_are_names(images: Sequence[Mapping[str, Any]]) -> bool:
+def _check_people(file: CocoFile, people: Sequence[dict[str, Any]], k: int) -> None:
+    """FormatError for people without k keypoints, wrong values of our own keys, and a track twice in one image."""
+    rows = CocoRows(file.path, "annotations", {row["place"]: row for row in people})
+    rows.numbers("keypoints", (3 * k,))
+    for key, shape in (("keypoint_scores", (k,)), ("raw_keypoints", (3 * k,)), ("score", ()), ("box_score", ())):
+        rows.having(key).numbers(key, shape)
+    rows.having("filled").numbers("filled", (k,), low=0, high=1)
+    tracked = rows.having("track_id")
+    tracked.check("track_id", lambda value: isinstance(value, int) and abs(value) < 2**63, "a whole number of 64 bits")
+    tracked.check_unique("image_id", "track_id")
+
+
+def _check_frames(file: CocoFile, header: PoseHeader) -> None:
+    """FormatError for wrong values of our own keys, and a frame of a clip that comes twice."""
+    rows = CocoRows(file.path, "images", dict(enumerate(file.images)))
+    rows.having("frame_index").numbers("frame_index", low=0, high=_MOST_FRAMES)
+    timed = rows.where(image.get("time") is not None for image in file.images)
+    timed.numbers("time", low=-_MOST_SECONDS, high=_MOST_SECONDS)
+    rows.where(_is_of_clip(image, header) for image in file.images).check_unique("frame_index")
+
+
+def _read_header(file: CocoFile, skeleton: Skeleton, people: Sequence[dict[str, Any]]) -> PoseHeader:
+    images, info, videos = file.images, file.content.get("info") or {}, file.content.get("videos")
+    return PoseHeader(
+        info if isinstance(info, dict) else {"description": info},
+        skeleton,
+        _read_clip_name(videos, images),
+        _read_clip_size(images),
+        _read_rate(videos),
+        threshold=_read_threshold(info),
+        numbered=_ids_are_names(file),
+        unread=tuple(_list_unread(file, people)),
+    )
+
+
+def _ids_are_names(file: CocoFile) -> bool:
     """True if the ids are the numbers in the names of the images."""
-    names = [entry["file_name"] for entry in images]
-    return has_numeric_names(names) and [int(Path(name).stem) for name in names] == [entry["id"] for entry in images]
+    names = [entry["file_name"] for entry in file.images]
+    return has_numeric_names(names) and [int(Path(name).stem) for name in names] == [*file.numbers]
+
+
+def _is_of_clip(image: Mapping[str, Any], header: PoseHeader) -> bool:
+    """True for a frame of the header's clip, which has no name of its own."""
+    return "frame_index" in image and image["file_name"] == header.source
 
 
 def _read_clip_name(videos: Any, images: Sequence[Mapping[str, Any]]) -> str:
     """The name of the one clip in `videos`, or else of the first frame; "" for images."""
-    named = [video["name"] for video in videos or () if isinstance(video, dict) and "name" in video]
+    named = [video["name"] for video in videos or () if isinstance(video, dict) and isinstance(video.get("name"), str)]
     return named[0] if len(named) == 1 else next((i["file_name"] for i in images if "frame_index" in i), "")
 
 
@@ -242,7 +277,11 @@ def _read_threshold(info: Any) -> float:
     """The score from which v was 2, if hrpose wrote the file."""
     people = info.get("people") if isinstance(info, dict) else None
     threshold = people.get("keypoint_score") if isinstance(people, dict) else None
-    return threshold if isinstance(threshold, int | float) else PoseHeader.threshold
+    if threshold is None:
+        return PoseHeader.threshold
+    if as_numbers(threshold, (), 0, 1) is None:
+        raise FormatError(f"its keypoint_score is {show_value(threshold)}, but must be a number in 0..1")
+    return float(threshold)
 
 
 def _read_frames(
@@ -251,16 +290,11 @@ def _read_frames(
     of_clip = _are_frames(images)
     for position, entry in enumerate(images):
         with name_damage(_FORMAT_NAME, path):
-            poses = _read_poses([row for row in people.get(entry["id"], ()) if _is_person(row)], header.skeleton)
-            name = "" if "frame_index" in entry and entry["file_name"] == header.source else entry["file_name"]
+            poses = _read_poses(people.get(entry["id"], ()), header.skeleton)
+            name = "" if _is_of_clip(entry, header) else entry["file_name"]
             size = int(entry["width"]), int(entry["height"])
             frame = FrameInfo(size, int(entry["frame_index"]) if of_clip else position, entry.get("time"), name)
         yield FramePoses(frame, poses)
-
-
-def _is_person(row: Mapping[str, Any]) -> bool:
-    """True for an annotation of one person that has keypoints, labelled or not; a crowd is no person."""
-    return "keypoints" in row and not row.get("iscrowd")
 
 
 def _read_poses(rows: Sequence[Mapping[str, Any]], skeleton: Skeleton) -> Poses:
@@ -302,19 +336,15 @@ def _read_boxes(rows: Sequence[Mapping[str, Any]], xy: Floats, score: Any) -> An
     return np.where([["bbox" in row] for row in rows], xywh_to_xyxy(xywh), around)
 
 
-def unread_coco_fields(path: Path) -> list[str]:
-    """The parts of another program's file that `read_coco` leaves out, in plain words."""
-    content = read_coco_file(path, _READ_KEYS, kind=_FORMAT_NAME, what="COCO poses")
-    rows, images = content["annotations"], content["images"]
-    keys = {key for key in content if content[key]} - _LISTS
-    image_keys, row_keys = {key for each in images for key in each}, {key for row in rows for key in row}
-    skipped = sum(not _is_person(row) for row in rows)
+def _list_unread(file: CocoFile, people: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The parts of another program's file that `read_coco` leaves out of images and people, in plain words."""
+    keys = {key for key in file.content if file.content[key]} - _LISTS
+    image_keys, row_keys = ({key for row in rows for key in row} for rows in (file.images, people))
     return [
         *(f'"{key}"' for key in sorted(keys)),
         *(f'"{key}" of images' for key in sorted(image_keys - _IMAGE_KEYS)),
         *(f'"{key}" of annotations' for key in sorted(row_keys - _KEYS)),
-        *[f"{skipped} of {len(rows)} annotations (crowds, or without keypoints)"] * bool(skipped),
-        *["ids, areas and hidden keypoints of annotators"] * any("box_score" not in row for row in rows),
+        *["ids, areas and hidden keypoints of annotators"] * any("box_score" not in row for row in people),
     ]
 
 

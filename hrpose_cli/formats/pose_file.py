@@ -42,7 +42,7 @@ class PoseFormat:
 POSE_FORMATS = {
     known.name: known
     for known in (
-        PoseFormat("coco", ".json", coco.open_coco, coco.read_coco, pipes=True, unread=coco.unread_coco_fields),
+        PoseFormat("coco", ".json", coco.open_coco, coco.read_coco, pipes=True),
         PoseFormat(
             "jsonl", ".jsonl", jsonl.open_jsonl, jsonl.read_jsonl, options=frozenset({"done"}), pipes=True, grows=True
         ),

@@ -16,6 +16,7 @@ from .find import pipe_name as pipe_name
 from .images import IMAGE_SUFFIXES as IMAGE_SUFFIXES
 from .images import STDIN as STDIN
 from .images import read_image as read_image
+from .images import read_image_size as read_image_size
 from .images import write_image as write_image
 from .inputs import open_clip as open_clip
 from .pipes import open_pipe as open_pipe

@@ -19,7 +19,7 @@ from typing import Any
 
 import PIL.Image
 import PIL.ImageFile
-from PIL import ImageOps, UnidentifiedImageError
+from PIL import ExifTags, ImageOps, UnidentifiedImageError
 
 from hrpose_cli.errors import InputError
 from hrpose_cli.files import atomic_write, check_memory
@@ -89,6 +89,18 @@ def read_image(source: Path | bytes, *, name: str | None = None, on_note: Callab
     for note in filter(None, [*notes, describe_tone(image)]):
         on_note(f"note: {title}: {note}")
     return image
+
+
+def read_image_size(path: Path) -> tuple[int, int]:
+    """(width, height) of an image as `read_image` gives it, from its header; InputError if that cannot be read."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with _open_image(path) as image:
+                turned = image.getexif().get(ExifTags.Base.Orientation, 1) in range(5, 9)
+                return image.size[::-1] if turned else image.size
+    except Exception as error:
+        raise InputError(f"{path} cannot be read as an image: {error}") from error
 
 
 def _read_head(path: Path) -> bytes:

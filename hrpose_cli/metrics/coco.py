@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose_cli.coco_reader import ANNOTATION_KEYS, check_coco_lists, complete_annotations, index_coco
+from hrpose_cli.coco_reader import PERSON, CocoFile, check_coco
 from hrpose_cli.errors import FormatError
 from hrpose_cli.files import read_json
 
@@ -19,41 +19,52 @@ _METRIC_NAMES: dict[_Metric, tuple[str, ...]] = {
     "bbox": ("AP", "AP50", "AP75", "APS", "APM", "APL", "AR1", "AR10", "AR100", "ARS", "ARM", "ARL"),
 }
 
-_REQUIRED_KEYS = {**ANNOTATION_KEYS, "annotations": ANNOTATION_KEYS["annotations"] | {"area"}}
+
+def load_coco(path: Path) -> CocoFile:
+    """The images and people of an annotation file; FormatError if it lacks something that is measured."""
+    return load_coco_content(read_json(path, "annotations"), path)
 
 
-def load_coco(path: Path) -> Any:
-    """The `pycocotools.coco.COCO` of an annotation file; FormatError if it lacks something."""
-    return index_coco_truth(read_json(path, "annotations"), path)
-
-
-def index_coco_truth(content: Any, path: Path) -> Any:
+def load_coco_content(content: Any, path: Path) -> CocoFile:
     """`load_coco` of the content that was read from `path`."""
-    return index_coco(complete_annotations(check_coco_lists(content, path, _REQUIRED_KEYS)))
+    return check_coco(content, path, ("category_id", "bbox", "area"))
 
 
 def evaluate_coco(
-    truth: Any, rows: Sequence[dict[str, Any]], metric: _Metric = "keypoints", *,
+    truth: CocoFile, rows: Sequence[dict[str, Any]], metric: _Metric = "keypoints", *,
     sigmas: Sequence[float] | None = None, image_ids: Sequence[int] | None = None,
 ) -> dict[str, float]:  # fmt: skip
     """COCO's numbers for result rows, by name; -1 where the ground truth has nothing to measure.
 
-    truth: from `load_coco`; sigmas: (K,) of another skeleton than COCO's; image_ids: the images to count, all by
-    default. No rows at all give 0. FormatError for rows of other images or with other keypoints.
+    truth: from `load_coco`; rows: image_id is the number of an image of `truth`; sigmas: (K,) of another skeleton than
+    COCO's; image_ids: the images to count, all by default. No rows at all give 0. FormatError for other keypoints.
     """
     if not rows:
         return dict.fromkeys(_METRIC_NAMES[metric], 0.0)
-    _check_images(truth, rows)
-    _check_fields(truth, rows, metric)
+    if metric == "keypoints":
+        _check_keypoints(truth, rows)
     # A person's area is that of its keypoints, as in the authors' results; a box would take its place.
-    counted = [{k: v for k, v in row.items() if metric == "bbox" or k != "bbox"} for row in rows]
+    counted = [{key: row[key] for key in ("image_id", "category_id", "score", metric)} for row in rows]
     given = {
         "imgIds": None if image_ids is None else list(image_ids),
         "kpt_oks_sigmas": None if sigmas is None else np.asarray(sigmas),
     }
     changes = {name: value for name, value in given.items() if value is not None}
-    stats = _run_coco_eval(truth, counted, metric, {"catIds": [1], **changes})
+    stats = _run_coco_eval(_index_coco(truth), counted, metric, {"catIds": [PERSON], **changes})
     return {name: float(value) for name, value in zip(_METRIC_NAMES[metric], stats, strict=True)}
+
+
+def _index_coco(truth: CocoFile) -> Any:
+    """The `pycocotools.coco.COCO` of a file; by default no keypoint is labelled."""
+    from pycocotools.coco import COCO
+
+    unlabelled = [0] * (3 * truth.keypoint_count)
+    people = [row | {"keypoints": row["keypoints"] or unlabelled} for row in truth.people]
+    coco = COCO()
+    coco.dataset = {"images": truth.images, "annotations": people, "categories": [{"id": PERSON, "name": "person"}]}
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco.createIndex()
+    return coco
 
 
 def _run_coco_eval(
@@ -73,24 +84,9 @@ def _run_coco_eval(
     return stats
 
 
-def _check_images(truth: Any, rows: Sequence[dict[str, Any]]) -> None:
-    """FormatError for rows of images that are not annotated."""
-    if unknown := {row["image_id"] for row in rows} - set(truth.getImgIds()):
-        raise FormatError(
-            f"the predictions name {len(unknown)} images that the annotations lack, such as {min(unknown)}"
-        )
-
-
-def _check_fields(truth: Any, rows: Sequence[dict[str, Any]], metric: _Metric) -> None:
-    """FormatError for rows without what the metric measures, or with another number of keypoints than annotated."""
-    if not all(metric in row for row in rows):
-        raise FormatError(f"the predictions have no {metric}: are they for another --metric?")
-    if metric == "bbox":
-        return
-    annotated = {len(row["keypoints"]) for row in truth.dataset["annotations"] if row.get("keypoints")}
-    found = {len(row["keypoints"]) for row in rows}
-    if len(annotated | found) != 1:
-        raise FormatError(
-            f"the predictions have {sorted(n // 3 for n in found)} keypoints, "
-            f"the annotations {sorted(n // 3 for n in annotated) or 'none'}"
-        )
+def _check_keypoints(truth: CocoFile, rows: Sequence[dict[str, Any]]) -> None:
+    """FormatError for rows with another number of keypoints than annotated."""
+    found = {len(row["keypoints"]) // 3 for row in rows}
+    if found != {truth.keypoint_count}:
+        annotated = truth.keypoint_count or "none"
+        raise FormatError(f"the predictions have {sorted(found)} keypoints, the annotations {annotated}")

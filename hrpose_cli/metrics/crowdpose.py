@@ -6,33 +6,32 @@ from annotations with that area.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hrpose_cli.coco_reader import ANNOTATION_KEYS, index_coco, read_coco_file
+from hrpose_cli.coco_reader import CocoFile, CocoRows, read_coco_file
 from hrpose_cli.metrics import coco
 from hrpose_cli.skeletons import CROWDPOSE
 
 _AREA_FRACTION = 0.53  # of the box
 _CROWD_LEVELS = {"easy": (0.0, 0.2), "medium": (0.2, 0.8), "hard": (0.8, float("inf"))}  # crowdIndex: from, and below
 _OVERALL = ("AP", "AP50", "AP75", "AR", "AR50", "AR75")
-_REQUIRED_KEYS = {
-    **ANNOTATION_KEYS,
-    "images": ANNOTATION_KEYS["images"] | {"crowdIndex"},
-    "annotations": ANNOTATION_KEYS["annotations"] | {"iscrowd", "keypoints", "num_keypoints"},
-}
+_NEEDED = ("category_id", "bbox", "iscrowd", "keypoints", "num_keypoints")
 _METRIC_NAMES = (*_OVERALL, *(f"AP {name}" for name in _CROWD_LEVELS))
 
 
-def load_crowdpose(path: Path) -> Any:
-    """The `pycocotools.coco.COCO` of a CrowdPose annotation file, with the area that its AP uses."""
-    content = read_coco_file(path, _REQUIRED_KEYS, kind="CrowdPose annotation file")
-    people = [row | {"area": row["bbox"][2] * row["bbox"][3] * _AREA_FRACTION} for row in content["annotations"]]
-    return index_coco(content | {"annotations": people})
+def load_crowdpose(path: Path) -> CocoFile:
+    """The images and people of a CrowdPose annotation file, with the area that its AP uses."""
+    kind = "CrowdPose annotation file"
+    truth = read_coco_file(path, _NEEDED, kind=kind)
+    CocoRows.of(path, "images", truth.images, kind).numbers("crowdIndex", low=0, high=1)
+    people = [row | {"area": row["bbox"][2] * row["bbox"][3] * _AREA_FRACTION} for row in truth.people]
+    return replace(truth, people=people)
 
 
 def evaluate_crowdpose(
-    truth: Any, rows: Sequence[dict[str, Any]], *, image_ids: Sequence[int] | None = None
+    truth: CocoFile, rows: Sequence[dict[str, Any]], *, image_ids: Sequence[int] | None = None
 ) -> dict[str, float]:
     """CrowdPose's numbers for result rows, by name; -1 where there is nothing to measure.
 
@@ -41,11 +40,11 @@ def evaluate_crowdpose(
     """
     if not rows:
         return dict.fromkeys(_METRIC_NAMES, 0.0)
-    wanted = truth.getImgIds() if image_ids is None else image_ids
-    numbers = coco.evaluate_coco(truth, rows, sigmas=CROWDPOSE.sigmas, image_ids=wanted)
+    wanted = {image["id"] for image in truth.images} if image_ids is None else set(image_ids)
+    numbers = coco.evaluate_coco(truth, rows, sigmas=CROWDPOSE.sigmas, image_ids=sorted(wanted))
     found = {name: numbers[name] for name in _OVERALL}
     for name, (low, high) in _CROWD_LEVELS.items():
-        ids = [image["id"] for image in truth.loadImgs(wanted) if low <= image["crowdIndex"] < high]
+        ids = [image["id"] for image in truth.images if image["id"] in wanted and low <= image["crowdIndex"] < high]
         found[f"AP {name}"] = (
             coco.evaluate_coco(truth, rows, sigmas=CROWDPOSE.sigmas, image_ids=ids)["AP"] if ids else -1.0
         )

@@ -5,7 +5,6 @@ people with `image`, `center`, `scale`, `keypoints` and `joints_vis`. Head boxes
 in their `annot/gt_valid.mat`. MPII counts pixels from 1; everything that leaves this module counts from 0.
 """
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,16 +13,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hrpose_cli.coco_reader import read_coco_results
+from hrpose_cli.coco_reader import CocoRows, Id, is_text, read_coco_results
 from hrpose_cli.errors import FormatError, InputError
 from hrpose_cli.files import read_json
 from hrpose_cli.geometry import PADDING, Geometry
+from hrpose_cli.metrics.mat_file import read_mat
 from hrpose_cli.metrics.pck import KeypointErrors, head_sizes, relative_errors
 from hrpose_cli.poses import Boxes
 from hrpose_cli.skeletons import MPII
 
 _KEYPOINT_COUNT = len(MPII)
 _SCALE_PIXELS = 200.0  # px of a person of scale 1
+_SMALLEST_SCALE = 1e-3
+_NO_ARRAY = np.zeros(())
 _CENTER_SHIFT = 15.0  # px per unit of scale: the centre is moved towards the feet
 
 
@@ -54,18 +56,14 @@ class HeadTruth:
 
 def load_mpii(path: Path) -> list[MpiiPerson]:
     """The people of an annotation JSON, in its order; FormatError for another file."""
-    rows = read_json(path, "MPII annotations")
-    try:
-        if not isinstance(rows, list) or not rows:
-            raise TypeError
-        return [_read_person(row) for row in rows]
-    except (KeyError, TypeError, ValueError) as error:
-        raise FormatError(f"{path} is no MPII annotation file: a list of people with image, center, scale") from error
-
-
-def _read_person(row: dict[str, Any]) -> MpiiPerson:
-    x, y = map(float, row["center"])
-    return MpiiPerson(str(row["image"]), (x, y), float(row["scale"]))
+    kind = "MPII annotation file, a list of people with image, center and scale"
+    rows = CocoRows.of(path, "rows", read_json(path, "MPII annotations"), kind)
+    if not len(rows):
+        raise FormatError(f"{path} is no {kind}: it is empty")
+    rows.check("image", is_text, "a file name")
+    centers, scales = rows.numbers("center", (2,)).tolist(), rows.numbers("scale", low=_SMALLEST_SCALE, high=1e4)
+    parts = zip(rows.rows.values(), centers, scales.tolist(), strict=True)
+    return [MpiiPerson(row["image"], (x, y), scale) for row, (x, y), scale in parts]
 
 
 def _person_regions(people: Sequence[MpiiPerson]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -100,47 +98,30 @@ def load_mpii_truth(path: Path, people: int) -> HeadTruth:
     """The ground truth in the authors' `gt_valid.mat`, in the order of `valid.json`; FormatError unless of `people`."""
     if not path.is_file():
         raise InputError(f"PCKh needs {path}: the head boxes and missing keypoints, which the annotation JSON lacks")
-    content = _load_mat(path)
-    try:
-        keypoints, missing = content["pos_gt_src"], content["jnt_missing"]  # (16, 2, N), (16, N)
-        head = content["headboxes_src"]  # (2 corners, 2, N)
-        n = keypoints.shape[-1]
-        if (
-            keypoints.shape != (_KEYPOINT_COUNT, 2, n)
-            or missing.shape != (_KEYPOINT_COUNT, n)
-            or head.shape != (2, 2, n)
-        ):
-            raise ValueError
-    except (KeyError, ValueError, AttributeError) as error:
-        wanted = "pos_gt_src (16, 2, N), jnt_missing (16, N), headboxes_src (2, 2, N)"
-        raise FormatError(f"{path} is not the gt_valid.mat of the HRNet authors, which has {wanted}") from error
+    content = read_mat(path, ("pos_gt_src", "jnt_missing", "headboxes_src"))
+    n = content["pos_gt_src"].shape[-1] if content.get("pos_gt_src", _NO_ARRAY).ndim else 0
+    wanted = {"pos_gt_src": (_KEYPOINT_COUNT, 2, n), "jnt_missing": (_KEYPOINT_COUNT, n), "headboxes_src": (2, 2, n)}
+    for name, shape in wanted.items():
+        found = content.get(name, _NO_ARRAY)
+        if found.shape != shape:
+            raise FormatError(
+                f"{path} is not the gt_valid.mat of the HRNet authors: its {name} has shape {found.shape}, not {shape}"
+            )
+    shown = (content["jnt_missing"] == 0)[:, None]
+    if not all(np.isfinite(a).all() for a in (np.where(shown, content["pos_gt_src"], 0), content["headboxes_src"])):
+        raise FormatError(f"{path}: its keypoints and head boxes must be finite numbers")
     if n != people:
         raise FormatError(f"{path} has {n} people, but the annotations {people}: are they from another split?")
-    sizes = head_sizes(head.reshape(4, n).T)
-    return HeadTruth(keypoints.transpose(2, 0, 1).astype(np.float64) - 1, missing.T == 0, sizes)
-
-
-def _load_mat(path: Path) -> dict[str, Any]:
-    """The arrays of a MATLAB file (up to its version 7)."""
-    from scipy.io import loadmat
-    from scipy.io.matlab import MatReadError
-
-    try:
-        file = io.BytesIO(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from error
-    try:
-        content: dict[str, Any] = loadmat(file)
-    except (MatReadError, OSError, ValueError, TypeError, IndexError, NotImplementedError) as error:
-        raise FormatError(f"{path} is no whole MATLAB file of version 7 or older: {error}") from error
-    return content
+    sizes = head_sizes(content["headboxes_src"].reshape(4, n).T)  # (2 corners, 2, N)
+    return HeadTruth(content["pos_gt_src"].transpose(2, 0, 1) - 1, content["jnt_missing"].T == 0, sizes)
 
 
 def load_mpii_predictions(path: Path, people: int) -> list[dict[str, Any]]:
     """Rows for `predicted_keypoints` from a result JSON or the authors' pred.mat, which counts pixels from 1."""
     if path.suffix != ".mat":
-        return read_coco_results(path)
-    found = np.asarray(_load_mat(path).get("preds"), np.float64)
+        numbers: dict[Id, int] = {i: i for i in range(people)}
+        return read_coco_results(path, numbers, "keypoints", 3 * _KEYPOINT_COUNT, person=None)
+    found = read_mat(path, ("preds",)).get("preds", _NO_ARRAY)
     if found.shape != (people, _KEYPOINT_COUNT, 2):
         raise FormatError(f"{path} must hold preds of shape ({people}, {_KEYPOINT_COUNT}, 2), but has {found.shape}")
     keypoints = np.concatenate([found - 1, np.ones((people, _KEYPOINT_COUNT, 1))], axis=2).reshape(people, -1).tolist()
@@ -151,14 +132,12 @@ def predicted_keypoints(rows: Sequence[dict[str, Any]], people: int) -> NDArray[
     """Keypoints (N, 16, 2) in px of the best-scoring row of each person, infinitely far away for people without one.
 
     rows: COCO's result rows, whose image_id is a person's number in the annotation JSON, from 0. FormatError for
-    other numbers or another number of keypoints.
+    another number of keypoints.
     """
     found = np.full((people, _KEYPOINT_COUNT, 2), np.inf)
     for row in sorted(rows, key=lambda row: float(row["score"])):
-        number, flat = row["image_id"], row.get("keypoints") or ()
-        if not isinstance(number, int) or not 0 <= number < people:
-            raise FormatError(f"the predictions name person {number}, but the annotations have 0 to {people - 1}")
+        flat = row["keypoints"]
         if len(flat) != 3 * _KEYPOINT_COUNT:
             raise FormatError(f"the predictions have {len(flat) // 3} keypoints, MPII has {_KEYPOINT_COUNT}")
-        found[number] = np.reshape(flat, (_KEYPOINT_COUNT, 3))[:, :2]
+        found[row["image_id"]] = np.reshape(flat, (_KEYPOINT_COUNT, 3))[:, :2]
     return found

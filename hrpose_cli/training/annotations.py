@@ -7,10 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from hrpose_cli.coco_reader import ANNOTATION_KEYS, drop_unlisted_images, find_image_folder, index_coco, read_coco_file
+from hrpose_cli.coco_reader import (
+    CocoFile,
+    describe_missing,
+    describe_other_size,
+    find_image_folder,
+    find_images,
+    read_coco_file,
+)
 from hrpose_cli.errors import FormatError, InputError
+from hrpose_cli.media import read_image_size
 from hrpose_cli.skeletons import SKELETONS, Skeleton
 
 
@@ -24,61 +30,56 @@ class AnnotationSource:
 
 
 def read_annotated(source: AnnotationSource, skeleton: Skeleton) -> Iterator[tuple[Path, dict[str, Any], list[Any]]]:
-    """Each image of a source, its row in the file, and all annotations of it."""
-    truth = _open_annotations(source.annotations, skeleton)
-    images = truth.loadImgs(truth.getImgIds())
-    folder = find_image_folder(source.annotations, [image["file_name"] for image in images[:1]], source.images)
-    for image in images:
-        yield folder / image["file_name"], image, truth.imgToAnns[image["id"]]
+    """Each image of a source that has people, its row in the file, and all annotations of it.
 
-
-def _open_annotations(path: Path, skeleton: Skeleton) -> Any:
-    """The `pycocotools.coco.COCO` of a file; InputError if it names other keypoints than `skeleton` has.
-
-    FormatError if one of its annotations cannot be used. Those of images that it does not list, as
-    files have them of which somebody kept a part of the images, are left out, and the log counts them.
+    InputError unless these images are there, of the annotated size.
     """
-    content = read_coco_file(path, ANNOTATION_KEYS)
-    for category in content["categories"]:
-        keypoints = _plain_names(category.get("keypoints") or skeleton.keypoints)
-        if keypoints != _plain_names(skeleton.keypoints):
-            fitting = [other.name for other in SKELETONS.values() if keypoints == _plain_names(other.keypoints)]
-            advice = f"use --skeleton {fitting[0]}" if fitting else f"only {', '.join(SKELETONS)} can be trained"
-            raise InputError(f"{path} has not the keypoints of {skeleton.name}, but {len(keypoints)} others: {advice}")
-    content = drop_unlisted_images(content, path)
-    _check_people(content["annotations"], path, skeleton)
-    return index_coco(content)
+    truth = _open_annotations(source.annotations, skeleton)
+    people = truth.by_image()
+    images = [image for image in truth.images if image["id"] in people]
+    if not images:
+        raise FormatError(f"{source.annotations} annotates nobody")
+    folder = find_image_folder(source.annotations, [image["file_name"] for image in images], source.images)
+    for image, path in zip(images, check_image_files(truth, images, folder), strict=True):
+        yield path, image, people[image["id"]]
 
 
-def _check_people(rows: Sequence[dict[str, Any]], path: Path, skeleton: Skeleton) -> None:
-    """Raise FormatError for the first annotation that would break the training."""
-    for row in rows:
-        if wrong := _describe_fault(row, skeleton):
-            raise FormatError(f"{path}: annotation {row['id']} has {wrong}: correct it or leave it out")
+def check_image_files(truth: CocoFile, images: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
+    """The files of annotated images in their folder; InputError unless all are there, of the annotated size."""
+    names = [image["file_name"] for image in images]
+    files = find_images(folder, names)
+    if missing := [name for name in names if name not in files]:
+        raise InputError(describe_missing(missing, len(names), folder))
+    for image in images:
+        if wrong := describe_other_size(image, read_image_size(files[image["file_name"]])):
+            raise InputError(
+                f"{truth.path}: {wrong}: annotate the image as it is, turned upright by its EXIF orientation"
+            )
+    return [files[name] for name in names]
 
 
-def _describe_fault(row: dict[str, Any], skeleton: Skeleton) -> str:
-    """Describe the part of an annotation that is invalid; empty if there is none."""
-    count = 3 * len(skeleton)
-    if not _is_finite_list(row["bbox"], 4):
-        return "a bbox that is not 4 finite numbers"
-    if row.get("keypoints") and not _is_finite_list(row["keypoints"], count):
-        return f"keypoints that are not {count} finite numbers, x, y and v of each keypoint of {skeleton.name}"
-    return ""
+def _open_annotations(path: Path, skeleton: Skeleton) -> CocoFile:
+    """The images and people of a file; InputError if it names other keypoints than `skeleton` has.
 
-
-def _is_finite_list(values: Any, count: int) -> bool:
-    """Tell whether a JSON value is a list of `count` finite numbers."""
-    try:
-        array = np.asarray(values)
-    except ValueError:  # lists of several lengths
-        return False
-    return array.shape == (count,) and array.dtype.kind in "iuf" and bool(np.isfinite(array).all())
+    FormatError if one of its annotations cannot be used.
+    """
+    truth = read_coco_file(path, ("category_id", "bbox"))
+    keypoints = _plain_names(truth.keypoints or skeleton.keypoints)
+    if keypoints != _plain_names(skeleton.keypoints):
+        fitting = [other.name for other in SKELETONS.values() if keypoints == _plain_names(other.keypoints)]
+        advice = f"use --skeleton {fitting[0]}" if fitting else f"only {', '.join(SKELETONS)} can be trained"
+        raise InputError(f"{path} has not the keypoints of {skeleton.name}, but {len(keypoints)} others: {advice}")
+    if truth.keypoint_count not in (0, len(skeleton)):
+        raise FormatError(
+            f"{path}: its people have {truth.keypoint_count} keypoints, but {skeleton.name} has {len(skeleton)}"
+        )
+    truth.note()
+    return truth
 
 
 def has_labels(row: dict[str, Any]) -> bool:
     """Tell whether an annotation has a labelled keypoint."""
-    return any((row.get("keypoints") or [])[2::3])
+    return any(row["keypoints"][2::3])
 
 
 def _plain_names(names: Sequence[str]) -> list[str]:

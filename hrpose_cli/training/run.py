@@ -17,12 +17,12 @@ from torch import nn
 from hrpose_cli.backends import TorchBackend, choose_device, normalise_images
 from hrpose_cli.errors import BackendError, InputError, UsageError
 from hrpose_cli.estimation import BottomUp, TopDown
-from hrpose_cli.evaluate import METRICS, EvalProtocol, GroundTruth, keypoint_rows
+from hrpose_cli.evaluate import METRICS, CocoGroundTruth, EvalProtocol, keypoint_rows
 from hrpose_cli.files import atomic_write, check_not_inputs, check_writable, claim
 from hrpose_cli.models import ModelSpec, save_weights
 from hrpose_cli.nets import unfold_batch_norms
 from hrpose_cli.skeletons import SKELETONS
-from hrpose_cli.training.annotations import AnnotationSource
+from hrpose_cli.training.annotations import AnnotationSource, check_image_files
 from hrpose_cli.training.dataset import PeopleDataset, load_people
 from hrpose_cli.training.loop import CHECKPOINT_FILE, LOG_FILE, Training
 from hrpose_cli.training.method import TRAINING_METHODS
@@ -102,7 +102,10 @@ def _find_val_images(job: TrainJob, spec: ModelSpec) -> Path | None:
     """The folder of the images of --val; InputError if it does not exist or they cannot be measured."""
     if job.val is None:
         return None
-    return _open_validation(job.val, spec).folder(job.val_images, instead=job.images, option="--val-images")
+    truth = _open_validation(job.val, spec)
+    folder = truth.folder(job.val_images, instead=job.images, option="--val-images")
+    check_image_files(truth.truth, truth.truth.images, folder)
+    return folder
 
 
 def _data_loader(job: TrainJob, spec: ModelSpec) -> Callable[[], PeopleDataset | ImageDataset]:
@@ -148,11 +151,12 @@ def _measure_ap(training: Training, annotations: Path, images: Path | None = Non
     return truth.score([row for part in rows for row in part])[""]
 
 
-def _open_validation(annotations: Path, spec: ModelSpec) -> GroundTruth:
+def _open_validation(annotations: Path, spec: ModelSpec) -> CocoGroundTruth:
     """Open an annotation file under the metric of the skeleton; InputError if it does not fit."""
     if spec.skeleton not in METRICS:
         raise UsageError(f"--val measures {' or '.join(s for s in SKELETONS if s in METRICS)}, not {spec.skeleton}")
     truth = METRICS[spec.skeleton](annotations, None)
+    assert isinstance(truth, CocoGroundTruth), "PCKh is not named like a skeleton"
     truth.check(spec)
     return truth
 

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from pycocotools import mask as regions
 from torch import Tensor
 
-from hrpose_cli.errors import InputError, UsageError
+from hrpose_cli.coco_reader import encode_outline
+from hrpose_cli.errors import FormatError, InputError, UsageError
 from hrpose_cli.estimation import crop_bounds, warp_into_crop
 from hrpose_cli.geometry import invert_affines, region_affines, transform_points
 from hrpose_cli.media import read_image
@@ -61,7 +62,7 @@ def load_images(sources: Sequence[AnnotationSource], skeleton: Skeleton) -> Imag
     if any(source.trust != 1 for source in sources):
         raise UsageError("--data FILE@TRUST weighs people, which are trained top-down; bottom-up takes --data FILE")
     pages = [
-        _ImagePage(path, np.stack(people), _hidden_mask(image, everyone))
+        _ImagePage(path, np.stack(people), _hidden_mask(source.annotations, image, everyone))
         for source in sources
         for path, image, everyone in read_annotated(source, skeleton)
         if (people := [_read_labels(row) for row in everyone if _is_labelled_person(row)])
@@ -81,22 +82,17 @@ def _read_labels(row: Any) -> NDArray[np.float64]:
     return np.asarray(row["keypoints"], np.float64).reshape(-1, 3)
 
 
-def _hidden_mask(image: Any, everyone: Sequence[Any]) -> Any:
+def _hidden_mask(annotations: Path, image: Any, everyone: Sequence[Any]) -> Any:
     """Run-length code of the region to ignore: crowds, and people without a labelled keypoint."""
-    rows = [row for row in everyone if row.get("iscrowd") or not has_labels(row)]
-    return regions.merge([code for row in rows for code in _encode_masks(row, image)]) if rows else None
-
-
-def _encode_masks(row: Any, image: Any) -> list[Any]:
-    """Run-length codes of an annotation's outline, or of its box if it has none."""
-    outline: Any = row.get("segmentation")
-    if not outline:
-        x, y, w, h = row["bbox"]
-        outline = [[x, y, x + w, y, x + w, y + h, x, y + h]]
-    if isinstance(outline, dict) and isinstance(outline["counts"], str):
-        return [outline]  # compressed already
-    found = regions.frPyObjects(outline, image["height"], image["width"])
-    return found if isinstance(found, list) else [found]
+    rows = [row for row in everyone if row["iscrowd"] or not has_labels(row)]
+    size = int(image["width"]), int(image["height"])
+    codes = []
+    for row in rows:
+        try:
+            codes += encode_outline(row.get("segmentation"), row["bbox"], size)
+        except (ValueError, InputError) as error:
+            raise FormatError(f"{annotations}: annotations[{row['place']}]: segmentation {error}") from error
+    return regions.merge(codes) if codes else None
 
 
 def _ignored_region(page: _ImagePage) -> NDArray[np.bool_] | None:

@@ -127,9 +127,9 @@ def test_convert_notes_what_is_left_out_of_ground_truth(lines: Path, tmp_path: P
     first["segmentation"] = [[1, 2, 3, 4, 5, 6]]
     del second["keypoints"]
     (tmp_path / "a.json").write_text(json.dumps(document))
-    note = 'note: left out of coco: "licenses", "license" of images, "segmentation" of annotations, '
+    counts, note = f"note: {tmp_path}/a.json: left out ", 'note: left out of coco: "licenses", "license" of images'
     assert run(tmp_path / "a.json", tmp_path / "b.jsonl").stderr == (
-        f"{note}1 of 3 annotations (crowds, or without keypoints)\n"
+        f'{counts}1 without keypoints\n{note}, "segmentation" of annotations\n'
     )
     third |= {"id": 9, "keypoints": [4, 5, 1] * 17}  # as an annotator might
     del third["box_score"]
@@ -137,7 +137,8 @@ def test_convert_notes_what_is_left_out_of_ground_truth(lines: Path, tmp_path: P
     document["images"][2]["id"] = third["image_id"] = 77
     (tmp_path / "a.json").write_text(json.dumps(document))
     assert run(tmp_path / "a.json", tmp_path / "b.jsonl").stderr == (
-        f"{note}2 of 4 annotations (crowds, or without keypoints), ids, areas and hidden keypoints of annotators\n"
+        f"{counts}1 of crowds, 1 without keypoints\n"
+        f'{note}, "segmentation" of annotations, ids, areas and hidden keypoints of annotators\n'
     )
 
 

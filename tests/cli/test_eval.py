@@ -92,19 +92,24 @@ def test_eval_boxes_limit_and_images(hrpose: Any, data: Path, tmp_path: Path) ->
 def test_eval_notes_files_that_lack_images(hrpose: Any, data: Path, tmp_path: Path) -> None:
     content = json.loads(data.read_text())
     seven = {"images": content["images"][1:], "annotations": []}  # where nobody is found
-    other = {"images": [row | {"id": row["id"] + 90} for row in content["images"]], "annotations": []}
+    renamed = [row | {"id": row["id"] + 90} for row in content["images"]]  # the same files under other ids
     path = tmp_path / "boxes.json"
     for known, note in (
         (rows(data), ""),
         (rows(data)[:1], "note: boxes for 1 of 2 images\n"),
         (content | {"annotations": []}, ""),
         (seven, "note: boxes for 1 of 2 images\n"),
-        (other, "note: boxes for 0 of 2 images\n"),
+        ({"images": renamed, "annotations": []}, ""),
     ):
         path.write_text(json.dumps(known))
         result = hrpose("--gt", data, "--boxes", path)
         assert result.exit_code == 0, result.output
         assert [line for line in result.stderr.splitlines(keepends=True) if "note:" in line] == [note] * bool(note)
+    other = [row | {"file_name": f"x{row['id']}.png"} for row in renamed]
+    path.write_text(json.dumps({"images": other, "annotations": []}))
+    assert "knows none of the annotated images, such as 000000000003.png" in clean_failure(
+        hrpose("--gt", data, "--boxes", path)
+    )
     path.write_text(json.dumps(rows(data)[:1]))
     assert hrpose("--gt", data, "--predictions", path).stderr == "note: rows for 1 of 2 images\n"
     assert hrpose("--gt", data, "--predictions", path, "--limit", 1).stderr == ""
@@ -140,15 +145,16 @@ def test_eval_names_what_a_file_lacks(hrpose: Any, data: Path, tmp_path: Path) -
         (["--gt", tmp_path / "no.json"], "cannot read"),
         (["--gt", data, "--predictions", data], "result file"),
         (["--gt", data, "--boxes", "no.json"], "cannot read"),
-        (["--gt", data, "--predictions", boxes_only], "no keypoints"),
-        (["--gt", data, "--predictions", short], "10"),
+        (["--gt", data, "--predictions", boxes_only], "rows[0] has no keypoints"),
+        (["--gt", data, "--predictions", short], "keypoints has 30 values, but must be 51 numbers"),
         (["--gt", change(data, "annotations", "area"), "--predictions", good], "area"),
         (["--gt", change(data, "images", "width")], "width"),
-        (["--gt", change(data, "annotations", "keypoints"), "--predictions", good], "keypoints"),
         (["--gt", change(data, "annotations", "keypoints", [1] * 48)], "17 keypoints"),
     ]
     for arguments, message in cases:
         assert message in clean_failure(hrpose(*arguments)), arguments
+    bare = change(data, "annotations", "keypoints")
+    assert "nobody's keypoints are labelled" in clean_failure(hrpose("--gt", bare, "--predictions", good))
     assert "name a .json file" in wrong_usage(hrpose("--gt", data, "--predictions", good, "--save", "x.csv"))
     assert "--boxes detector" in wrong_usage(hrpose("--gt", data, "--metric", "bbox", "--boxes", "gt"))
 
@@ -279,3 +285,60 @@ def test_eval_metric_says_what_it_needs(hrpose: Any, data: Path, mpii: Path, tmp
     for (gt, metric), message in cases:
         assert message in clean_failure(hrpose("--gt", gt, "--metric", metric)), metric
     assert "leave --boxes out" in wrong_usage(hrpose("--gt", mpii, "--metric", "pckh", "--boxes", "detector"))
+
+
+def test_eval_measures_the_rest_where_images_are_missing(hrpose: Any, data: Path, tmp_path: Path) -> None:
+    (data.parents[1] / "val2017" / "000000000003.png").unlink()
+    result = hrpose("--gt", data, "--json", tmp_path / "m.json")
+    assert result.exit_code == 3
+    assert "error: 1 of 2 images are not in" in result.stderr
+    assert "val2017: 000000000003.png\n" in result.stderr
+    assert "coco on 1 images" in result.output
+    (run,) = json.loads((tmp_path / "m.json").read_text())["runs"]
+    assert (run["measured"], run["missing"]) == (1, 1)
+    (data.parents[1] / "val2017" / "000000000007.png").write_bytes(b"no image")
+    Image.new("RGB", (100, 120)).save(data.parents[1] / "val2017" / "000000000003.png")
+    damaged = hrpose("--gt", data)
+    assert damaged.exit_code == 3
+    assert "000000000007.png is not an image" in damaged.stderr
+    (data.parents[1] / "val2017" / "000000000003.png").write_bytes(b"")
+    assert hrpose("--gt", data).exit_code == 1
+
+
+def test_eval_notes_images_of_another_size_than_annotated(hrpose: Any, data: Path) -> None:
+    content = json.loads(data.read_text())
+    content["images"][0] |= {"width": 120, "height": 100}
+    data.write_text(json.dumps(content))
+    said = (
+        "note: 1 of 2 images have another size than annotated: 000000000003.png is 100x120, but annotated as 120x100\n"
+    )
+    assert said in hrpose("--gt", data).stderr
+
+
+def test_eval_json_has_the_numbers_of_every_run(hrpose: Any, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "rows.json").write_text(json.dumps(rows(data)))
+    scored = json.loads(hrpose("--gt", data, "--predictions", tmp_path / "rows.json", "--json", "-").stdout)
+    assert (scored["metric"], scored["annotations"]) == ("coco", str(data))
+    assert {"hrpose", "numpy", "pycocotools"} <= scored["versions"].keys()
+    assert scored["runs"][0]["numbers"]["AP"] == pytest.approx(1, abs=1e-9)
+    table = hrpose("--gt", data, "--ablation", "decode", "--json", tmp_path / "m.json")
+    found = json.loads((tmp_path / "m.json").read_text())["runs"]
+    assert [run["info"]["options"]["decode"] for run in found] == ["argmax", "quarter", "dark"]
+    assert [round(value, 4) for run in found for value in run["numbers"].values()] == numbers(table.output)
+    assert found[0]["info"]["protocol"]["nms"] == "hard"
+    assert "name a .json file" in wrong_usage(hrpose("--gt", data, "--json", "m.csv"))
+
+
+def test_eval_saves_rows_with_the_ids_of_the_annotations(hrpose: Any, data: Path, tmp_path: Path) -> None:
+    content = json.loads(data.read_text())
+    for row, key in [
+        *((row, "id") for row in content["images"]),
+        *((row, "image_id") for row in content["annotations"]),
+    ]:
+        row[key] = f"img-{row[key]}"
+    data.write_text(json.dumps(content))
+    result = hrpose("--gt", data, "--save", tmp_path / "saved.json")
+    assert result.exit_code == 0, result.output
+    assert [row["image_id"] for row in json.loads((tmp_path / "saved.json").read_text())] == ["img-3", "img-7"]
+    again = hrpose("--gt", data, "--predictions", tmp_path / "saved.json")
+    assert numbers(again.output) == numbers(result.output)

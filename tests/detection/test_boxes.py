@@ -1,11 +1,10 @@
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from hrpose_cli.detection.boxes import GivenBoxes, boxes_from_xywh, read_boxes
-from hrpose_cli.errors import FormatError, InputError
+from hrpose_cli.detection.boxes import GivenBoxes, read_boxes
+from hrpose_cli.errors import InputError
 from tests.builders import boxes, frame
 
 
@@ -18,8 +17,8 @@ from tests.builders import boxes, frame
                 "images": [{"id": 7, "file_name": "sub/a.jpg"}],
                 "annotations": [{"image_id": 7, "category_id": 1, "bbox": [1, 2, 3, 4]}],
             },
-            {"a.jpg": 1},
-            {7: [[1, 2, 4, 6]]},
+            {"sub/a.jpg": 1},
+            {0: [[1, 2, 4, 6]]},
         ),
         (
             [  # our own files: the score of a person is lower than that of the box
@@ -60,27 +59,68 @@ def test_given_boxes_finds_boxes_by_name_number_or_index() -> None:
             given([frame(index=3, name=name)])
 
 
-@pytest.mark.parametrize("row", [[0, 0, 5, float("nan"), 0.5], [0, 0, 5, 5, 5.0], [0, 0, 5, 5, -0.1]])
-def test_boxes_from_xywh_refuses_bad_numbers_and_scores(row: list[float]) -> None:
-    with pytest.raises(ValueError, match="numbers"):
-        boxes_from_xywh(np.array([row]))
+def test_given_boxes_tell_files_of_one_name_by_their_folders() -> None:
+    one, two = boxes([0, 0, 1, 1]), boxes([0, 0, 1, 1], [0, 0, 2, 2])
+    given = GivenBoxes({"a/1.jpg": one, "b\\1.jpg": two}, {})
+    names = ["x/a/1.jpg", r"C:\b\1.jpg"]
+    assert [len(found) for found in given([frame(name=name) for name in names])] == [1, 2]
+    with pytest.raises(InputError, match=r"1\.jpg may be a/1\.jpg or b\\1\.jpg: name it with its folder"):
+        given.find(frame(name="1.jpg"))
+    assert list(GivenBoxes({"b/1.jpg": one}, {}).refuse(["a/1.jpg", "b/1.jpg"])) == ["a/1.jpg"]
+    assert GivenBoxes({"b/1.jpg": one}, {}).refuse(["c/1.jpg"]) == GivenBoxes({}, {1: one}).refuse(["1.jpg"]) == {}
 
 
-@pytest.mark.parametrize("text", ["", "{", "[1]", '{"images": 3}', '[{"bbox": [1]}]'])
-def test_read_boxes_refuses_other_files(tmp_path: Path, text: str) -> None:
+def test_given_boxes_leave_out_what_lies_outside_the_image(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    far = GivenBoxes({}, {0: boxes([64, 0, 90, 9], [-9, 0, -1, 9], [60, 40, 90, 90], [0, -9, 9, -1])})
+    assert far([frame((64, 48))])[0].xyxy.tolist() == [[60, 40, 90, 90]]
+    assert caplog.messages == ["note: left out 3 of 4 boxes, which lie outside frame 0"]
+
+
+def read(tmp_path: Path, content: object) -> GivenBoxes:
     path = tmp_path / "boxes.json"
-    path.write_text(text)
-    with pytest.raises(FormatError, match=r"boxes\.json"):
-        read_boxes(path)
+    path.write_text(json.dumps(content))
+    return read_boxes(path)
 
 
 @pytest.mark.parametrize(
-    "changes", [{"bbox": [1, 2, 3]}, {"bbox": [1, 2, 3, 4, 5]}, {"bbox": 7}, {"bbox": [1, 2, "x", 4]}, {"score": 2},
-                {"score": None}, {"image_id": "a.jpg"}, {"image_id": float("inf")}],
-)  # fmt: skip
-def test_read_boxes_refuses_bad_values(tmp_path: Path, changes: dict[str, object]) -> None:
-    path = tmp_path / "boxes.json"
-    row = {"image_id": 7, "bbox": [1, 2, 3, 4], "score": 0.5} | changes
-    path.write_text(json.dumps([row] * 5))
-    with pytest.raises(FormatError, match=r"boxes\.json holds boxes that cannot be used"):
-        read_boxes(path)
+    ("names", "numbers"),
+    [
+        (["frame_000000.PNG", "frame_000001.PNG", "frame_000002.PNG"], [0, 1, 2]),
+        (["out/clip2_0010.png", "out/clip2_0000.png", "out/clip2_0005.png"], [10, 0, 5]),
+        (["001.png", "002.png", "003.png"], [0, 1, 2]),  # as ffmpeg counts them, which their ids do too
+        (["002.png", "003.png", "004.png"], [2, 3, 4]),
+        (["a.png", "b.png", "c.png"], [0, 1, 2]),
+        (["clip2.mp4", "clip2.mp4", "clip2.mp4"], [0, 1, 2]),
+    ],
+)
+def test_read_boxes_numbers_frames_by_name_or_order(tmp_path: Path, names: list[str], numbers: list[int]) -> None:
+    images = [{"id": i, "file_name": name} for i, name in enumerate(names, start=1)]
+    rows = [{"image_id": i, "bbox": [i, 0, 1, 1]} for i in (1, 2, 3)]
+    given = read(tmp_path, {"images": images, "annotations": rows})
+    assert {number: found.xyxy[0, 0] for number, found in given.by_index.items()} == dict(
+        zip(numbers, (1, 2, 3), strict=True)
+    )
+
+
+def test_read_boxes_takes_the_frame_index_of_our_own_files(tmp_path: Path) -> None:
+    images = [{"id": i, "file_name": "walk.mp4", "frame_index": 4 * i} for i in (1, 2)]
+    given = read(tmp_path, {"images": images, "annotations": [{"image_id": 2, "bbox": [0, 0, 1, 1]}]})
+    assert {number: len(found) for number, found in given.by_index.items()} == {4: 0, 8: 1}
+    assert given.by_name == {}
+
+
+def test_given_boxes_match_annotated_images_by_name_and_else_by_id(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    rows = [{"image_id": "9", "bbox": [0, 0, 1, 1]}]
+    named = {"images": [{"id": 9, "file_name": "val/a.jpg"}, {"id": 8, "file_name": "val/b.jpg"}], "annotations": rows}
+    names, ids = {70: "a.jpg", 71: "c.jpg"}, {1: 70, 9: 71}
+    for content, want in ((named, {70: 1}), (rows, {71: 1})):
+        assert {i: len(found) for i, found in read(tmp_path, content).match(names, ids).items()} == want
+    assert not caplog.messages
+    assert read(tmp_path, named).match({71: "x.jpg"}, ids).keys() == {71}
+    assert "note: the box file has other names of images: matched by their ids" in caplog.text
+    with pytest.raises(InputError, match=r"knows none of the annotated images, such as x\.jpg"):
+        read(tmp_path, named).match({71: "x.jpg"}, {})

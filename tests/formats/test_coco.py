@@ -1,13 +1,16 @@
 """COCO JSON."""
 
 import json
+from collections.abc import Callable
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from hrpose_cli.errors import FormatError
 from hrpose_cli.files import write_json
 from hrpose_cli.formats.coco import open_coco
 from hrpose_cli.formats.pose_file import read_pose_file
@@ -46,12 +49,11 @@ def test_open_coco_writes_track_ids(tmp_path: Path) -> None:
     assert np.reshape(first["raw_keypoints"], (-1, 3)).shape == (17, 3)
 
 
-def test_pycocotools_loads_what_open_coco_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from hrpose_cli.metrics import coco
+def test_pycocotools_loads_what_open_coco_writes(tmp_path: Path) -> None:
+    from pycocotools import coco as reference
 
     save(tmp_path / "a.json", clip(2, 0, 1))
-    loaded = coco.load_coco(tmp_path / "a.json")
-    assert capsys.readouterr().out == ""
+    loaded = reference.COCO(str(tmp_path / "a.json"))
     assert [i["frame_index"] for i in loaded.loadImgs(loaded.getImgIds())] == [0, 2, 4]
     assert [a["image_id"] for a in loaded.loadAnns(loaded.getAnnIds())] == [1, 1, 3]
 
@@ -144,3 +146,71 @@ def test_pycocotools_loads_what_open_coco_writes_for_every_skeleton(tmp_path: Pa
     for row in rows:
         v = np.asarray(row["keypoints"]).reshape(-1, 3)[:, 2]
         assert v.tolist() == [2 if s >= 0.5 else 1 for s in row["keypoint_scores"]]
+
+
+def edited(path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    """A file of two people in one frame that `change` has edited."""
+    save(path, clip(2))
+    content = json.loads(path.read_bytes())
+    change(content)
+    path.write_text(json.dumps(content))
+    return path
+
+
+HORSE = {"id": 5, "name": "horse", "keypoints": ["h"] * 17}
+
+
+@pytest.mark.parametrize(
+    ("change", "people", "note"),
+    [
+        (lambda c: c["annotations"].append(c["annotations"][0] | {"id": 9, "category_id": 5})
+            or c["categories"].insert(0, HORSE), 2, "1 of category horse"),
+        (lambda c: c["annotations"][0].update(keypoints=[]), 1, "1 without keypoints"),
+        (lambda c: c["annotations"][0].update(keypoints=None, iscrowd=1), 1, "1 of crowds"),
+        (lambda c: c["annotations"][0].update(image_id=77), 1, "1 of images that are not listed"),
+        (lambda c: c["annotations"].append(c["annotations"][0]), 2, "1 that repeat another"),
+        (lambda c: c["images"].append(c["images"][0]), 2, "1 image entries that repeat another"),
+        (lambda c: [row.update(image_id="1") for row in c["annotations"]], 2, ""),
+        (lambda c: [row.update(id="x") for row in c["annotations"]], 2, ""),
+    ],
+)  # fmt: skip
+def test_read_coco_counts_who_is_left_out(
+    tmp_path: Path, change: Any, people: int, note: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    (record,) = read_pose_file(edited(tmp_path / "a.json", change))[1]
+    assert len(record.poses) == people
+    assert caplog.messages == [f"note: {tmp_path / 'a.json'}: left out {note}"] * bool(note)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda c: c["annotations"][0].update(track_id=2**70), "track_id is 1180591620717411303424, but must"),
+        (lambda c: c["annotations"][0].update(track_id=10), r"annotations\[1\] .*: track_id is 10, but must be"),
+        (lambda c: c["annotations"][0].update(keypoint_scores=[1]), "keypoint_scores has 1 values, but must be 17"),
+        (lambda c: c["annotations"][0].update(raw_keypoints=None), "raw_keypoints is null"),
+        (lambda c: c["annotations"][0].update(filled=[2] * 17), r"filled\[0\] is 2, but must be a number from 0 to 1"),
+        (lambda c: c["annotations"][1].update(score="x"), 'score is "x"'),
+        (lambda c: c["annotations"][1].update(bbox=[1, 2, 3, 1e99]), r"bbox\[3\] is 1e\+99"),
+        (lambda c: c["images"][0].update(width=float("inf")), r"images\[0\] .*: width is Infinity"),
+        (lambda c: c["images"][0].update(time={}), "time is {}"),
+        (lambda c: c["images"][0].update(frame_index=-1), "frame_index is -1"),
+        (lambda c: c["images"].append(c["images"][0] | {"id": 2}), r"images\[1\] .*: frame_index is 0, but"),
+        (lambda c: c["videos"][0].update(frame_rate="1e99999999"), 'frame_rate is "1e99999999"'),
+        (lambda c: c["videos"][0].update(frame_rate="0/1"), 'frame_rate is "0/1"'),
+        (lambda c: c["info"].update(people={"keypoint_score": "x"}), 'keypoint_score is "x"'),
+        (lambda c: c["categories"][0].update(keypoints=["tail"]), "keypoints has 51 values, but must be 3 numbers"),
+        (lambda c: c["categories"][0].update(keypoints=["h"] * 17), "its 17 keypoints belong to no skeleton"),
+    ],
+)  # fmt: skip
+def test_read_coco_names_the_value_that_is_wrong(tmp_path: Path, change: Any, message: str) -> None:
+    with pytest.raises(FormatError, match=rf"a\.json.*{message}") as error:
+        list(read_pose_file(edited(tmp_path / "a.json", change))[1])
+    assert str(error.value).count("a.json") == 1
+
+
+@pytest.mark.parametrize("info", ["made by X", [1, 2], 7])
+def test_read_coco_keeps_an_info_that_is_no_object(tmp_path: Path, info: object) -> None:
+    header, _ = read_pose_file(edited(tmp_path / "a.json", lambda content: content.update(info=info)))
+    assert header.info == {"description": info}

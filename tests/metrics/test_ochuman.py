@@ -18,7 +18,7 @@ def written(path: Path, content: Any) -> Path:
 
 def perfect(truth: Any) -> list[dict[str, Any]]:
     """The annotated people as results."""
-    people = [row for row in truth.dataset["annotations"] if row["num_keypoints"] and not row["iscrowd"]]
+    people = [row for row in truth.people if row["num_keypoints"] and not row["iscrowd"]]
     return [{key: row[key] for key in ("image_id", "category_id", "keypoints")} | {"score": 1.0} for row in people]
 
 
@@ -46,23 +46,39 @@ def test_load_ochuman_converts_to_coco(tmp_path: Path) -> None:
     empty = [crowded(segms=None), crowded(keypoints=None), crowded(max_iou=1.0)]
     content = own_format([crowded(), empty[0], crowded()], empty, [crowded()])
     truth = ochuman.load_ochuman(written(tmp_path / "ochuman.json", content))
-    assert [(image["id"], image["file_name"]) for image in truth.dataset["images"]] == [(1, "2.jpg"), (2, "0.jpg")]
-    assert [(row["id"], row["image_id"]) for row in truth.dataset["annotations"]] == [(1, 1), (2, 2), (3, 2)]
-    first = truth.anns[1]
+    assert [(image["id"], image["file_name"]) for image in truth.images] == [(1, "2.jpg"), (2, "0.jpg")]
+    assert [(row["id"], row["image_id"]) for row in truth.people] == [(1, 1), (2, 2), (3, 2)]
+    first = truth.people[0]
     assert (first["bbox"], first["area"], first["num_keypoints"]) == ([10, 20, 100, 200], 20000, 12)
     assert first["keypoints"][:12] == [161, 82, 0, 151, 77, 1, 141, 72, 2, 131, 67, 2]  # nose, eyes, left ear
 
 
 def test_load_ochuman_gives_perfect_numbers_for_the_truth_in_both_formats(tmp_path: Path) -> None:
     own = ochuman.load_ochuman(written(tmp_path / "own.json", own_format([crowded()], [crowded()])))
-    same = ochuman.load_ochuman(written(tmp_path / "coco.json", own.dataset))
+    same = ochuman.load_ochuman(written(tmp_path / "coco.json", own.content))
     for truth in (own, same):
         numbers = coco.evaluate_coco(truth, perfect(truth))
         assert numbers["AP"] == numbers["APL"] == numbers["AR"] == 1
         assert numbers["APM"] == -1
 
 
-@pytest.mark.parametrize("content", [[], {}, {"keypoint_names": []}, {"keypoint_names": ORDER, "images": [{}]}])
+@pytest.mark.parametrize("content", [[], {}, {"keypoint_names": []}, {"keypoint_names": ORDER, "images": [3]}])
 def test_load_ochuman_refuses_other_files(tmp_path: Path, content: object) -> None:
     with pytest.raises(FormatError, match=r"oc\.json is no (COCO|OCHuman) annotation file"):
         ochuman.load_ochuman(written(tmp_path / "oc.json", content))
+
+
+@pytest.mark.parametrize(
+    ("people", "message"),
+    [
+        ([crowded(bbox=[1, 2, float("nan"), 4])], r"images\[0\]\.annotations\[0\]: bbox\[2\] is NaN"),
+        ([crowded(keypoints=KEYPOINTS[3:])], "keypoints has 54 values, but must be 57 numbers"),
+        ([crowded(keypoints=True)], "keypoints is true"),
+        ([crowded(max_iou=None)], "max_iou is null"),
+        ([{"bbox": [1, 2, 3, 4]}], "has no keypoints"),
+        (3, "its images\\[0\\].annotations must be a list"),
+    ],
+)
+def test_load_ochuman_names_what_is_wrong(tmp_path: Path, people: Any, message: str) -> None:
+    with pytest.raises(FormatError, match=rf"oc\.json.*{message}"):
+        ochuman.load_ochuman(written(tmp_path / "oc.json", own_format(people)))

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
+
 from hrpose_cli.training.annotations import AnnotationSource
 
 SIZE = 60, 40
@@ -17,7 +19,7 @@ def person_row(number: int, **changes: Any) -> dict[str, Any]:
 def write_annotations(
     folder: Path, *rows: dict[str, Any], keypoints: tuple[str, ...] | None = None
 ) -> AnnotationSource:
-    (folder / "a.png").touch()
+    Image.new("RGB", SIZE).save(folder / "a.png")
     images = [{"id": 1, "file_name": "a.png", "width": SIZE[0], "height": SIZE[1]}]
     category = {"id": 1, "name": "person"} | ({"keypoints": list(keypoints)} if keypoints else {})
     (folder / "p.json").write_text(json.dumps({"images": images, "annotations": rows, "categories": [category]}))

@@ -1,0 +1,102 @@
+"""COCO result files, which are plain lists, and files of boxes of either form."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hrpose_cli.coco_reader.people import (
+    PERSON,
+    choose_people,
+    drop_other_categories,
+    drop_unlisted_images,
+    guess_person,
+    note_left_out,
+)
+from hrpose_cli.coco_reader.values import MOST_NUMBER, CocoRows, Id, is_text
+from hrpose_cli.errors import FormatError
+from hrpose_cli.files import read_json
+
+_Boxes = NDArray[np.float64]  # (N, 5) x, y, width, height and score
+_THINNEST_BOX = 0.01  # px
+
+
+def read_coco_results(
+    path: Path, numbers: Mapping[Id, int], measured: str, count: int = 4, *, person: Id | None = PERSON
+) -> list[dict[str, Any]]:
+    """The rows of a result file for annotated images, with the `numbers` of these images as image_id.
+
+    measured: the key that is scored, `keypoints` or `bbox`, of `count` numbers. person: the annotations' category id of
+    people; None: rows have no category. A note counts rows of other images and categories. FormatError if nothing fits.
+    """
+    rows = CocoRows.of(path, "rows", read_json(path, "predictions"), "COCO result file")
+    left_out: Counter[str] = Counter()
+    rows, in_image = drop_unlisted_images(rows, numbers, left_out)
+    if person is not None:
+        categories = rows.ids("category_id")
+        people = guess_person(path, set(categories.values()), person)
+        left_out["of other categories"] = sum(value not in people for value in categories.values())
+        rows = rows.where(value in people for value in categories.values())
+    rows.numbers("score", low=-MOST_NUMBER, high=MOST_NUMBER)
+    rows.check(measured, lambda _: True, "are these predictions for another --metric?")
+    rows.numbers(measured, (count,))
+    note_left_out(path, left_out)
+    return [row | {"image_id": in_image[i], "category_id": PERSON} for i, row in rows.rows.items()]
+
+
+@dataclass(frozen=True)
+class _CocoBoxes:
+    """People's boxes of a file."""
+
+    images: Sequence[dict[str, Any]]  # none in a result file; `id` is an `Id`
+    by_image: Mapping[Id, _Boxes]  # (N, 5) x, y, width, height and score, by image id; all listed images are there
+
+
+def read_coco_boxes(path: Path, *, person: Id = PERSON) -> _CocoBoxes:
+    """The people's boxes of a result file or of annotations; person: their category id where none is called so."""
+    content = read_json(path, "boxes")
+    if not isinstance(content, list | dict):
+        raise FormatError(f"{path} is no COCO box file: it must be a list of boxes, or hold annotations")
+    content = {"rows": content} if isinstance(content, list) else content
+    boxes, kind = "rows" if "rows" in content else "annotations", "COCO box file"
+    rows = CocoRows.of(path, boxes, content.get(boxes), kind)
+    images, categories = (CocoRows.of(path, name, content.get(name, []), kind) for name in ("images", "categories"))
+    left_out: Counter[str] = Counter()
+    listed = images.ids("id")
+    images.check("file_name", is_text, "a file name")
+    if "images" in content:
+        rows, _ = drop_unlisted_images(rows, dict.fromkeys(listed.values(), 0), left_out)
+    people, _ = choose_people(categories) if len(categories) else (set[Id](), ())
+    rows = drop_other_categories(rows, people, categories, left_out, person=person)
+    rows = _drop(rows, left_out, "of crowds", [bool(row.get("iscrowd")) for row in rows.rows.values()])
+    found = _check_boxes(rows)
+    thin: list[bool] = (found[:, 2:4] < _THINNEST_BOX).any(axis=1).tolist()  # type: ignore[assignment]
+    groups: dict[Id, list[_Boxes]] = defaultdict(list, {image: [] for image in listed.values()})
+    kept = _drop(rows, left_out, "without area", thin)
+    for image, box in zip(kept.ids("image_id").values(), found[np.logical_not(thin)], strict=True):
+        groups[image].append(box)
+    note_left_out(path, left_out)
+    known = [row | {"id": listed[i]} for i, row in images.rows.items()]
+    return _CocoBoxes(known, {image: np.reshape(of, (-1, 5)) for image, of in groups.items()})
+
+
+def _drop(rows: CocoRows, left_out: Counter[str], reason: str, wrong: Iterable[Any]) -> CocoRows:
+    """The rows that are not `wrong`, one value for each row; the others are counted."""
+    kept = rows.where(not each for each in wrong)
+    left_out[reason] += len(rows) - len(kept)
+    return kept
+
+
+def _check_boxes(rows: CocoRows) -> _Boxes:
+    """(N, 5) boxes and scores; `score` of our own files is the person's, and a ground truth has none."""
+    boxes, score = rows.numbers("bbox", (4,)), np.ones(len(rows))
+    for key in ("score", "box_score"):
+        given = rows.having(key)
+        score[np.isin(list(rows.rows), list(given.rows))] = given.numbers(key, low=0, high=1)
+    return np.concatenate([boxes, score[:, None]], axis=1)
