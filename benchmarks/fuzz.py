@@ -30,7 +30,8 @@ from common import hardware, print_table
 
 sys.path.append(str(Path(__file__).resolve().parent.parent))
 
-from tests.damage.targets import TARGETS, Outcome, Workplace, keep_case
+from tests.damage.readers import TARGETS
+from tests.damage.workplace import Outcome, Workplace, keep_case
 
 SECONDS, MEMORY = 10.0, 3e9
 START_SECONDS = 300.0
@@ -43,7 +44,7 @@ def work(connection: Any, name: str, folder: Path, seed: int) -> None:
     errors = os.open(folder.with_suffix(".log"), os.O_RDWR | os.O_CREAT | os.O_TRUNC)
     for stream, target in enumerate((os.open(os.devnull, os.O_RDONLY), errors, errors)):
         os.dup2(target, stream)
-    place = Workplace(name, folder)
+    place = Workplace(name, *TARGETS[name], folder)
     outcomes = [place.attempt(place.lay_out(case)) for case in place.cases]
     connection.send([outcome for outcome in outcomes if outcome.kind not in RIGHT])
     warnings.simplefilter("error")

@@ -196,9 +196,8 @@ def edit_member(data: bytes, chance: Random) -> bytes:
         members[i] = (name, chance.choice(members)[1])
     elif kind == 2:
         members[i] = (chance.choice(TEXTS).replace("\ud800", "") or "y", content)
-    elif kind < 6 and content[:6] == b"\x93NUMPY":  # its header, which is text
-        size = 10 + int.from_bytes(content[8:10], "little")
-        members[i] = (name, content[:10] + replace_token(content[10:size], chance) + content[size:])
+    elif kind < 6 and content[:6] == b"\x93NUMPY":
+        members[i] = (name, _edit_array_header(content, chance))
     else:
         members[i] = (name, _edit_inner(content, chance))
     out = io.BytesIO()
@@ -206,6 +205,16 @@ def edit_member(data: bytes, chance: Random) -> bytes:
         for name, content in members:
             archive.writestr(name.replace("\0", "") or "x", content)
     return out.getvalue()
+
+
+def _edit_array_header(data: bytes, chance: Random) -> bytes:
+    """Damage the header of a .npy file, which is text; its length is right in most cases."""
+    size = 10 + int.from_bytes(data[8:10], "little")
+    kind = chance.choice((b"<f8", b"<i8", b"|b1", b"|O", b"<U7", b"<c16", b"<M8[s]", b"<f2", b"|V4"))
+    header = data[10:size]
+    header = re.sub(rb"[<|]\w+", kind, header) if chance.random() < 0.3 else replace_token(header, chance)
+    size_field = len(header).to_bytes(2, "little") if chance.random() < 0.8 else data[8:10]
+    return data[:8] + size_field + header + data[size:]
 
 
 def edit_chunk(data: bytes, chance: Random) -> bytes:
@@ -217,7 +226,7 @@ def edit_chunk(data: bytes, chance: Random) -> bytes:
         at += size + 12
     i = chance.randrange(len(chunks))
     kind, content = chunks[i]
-    chunks[i : i + 1] = chance.choice(([(kind, _edit_inner(content, chance))] * 1, [chunks[i]] * 2, [], [(kind, b"")]))
+    chunks[i : i + 1] = chance.choice(([(kind, _edit_inner(content, chance))], [chunks[i]] * 2, [], [(kind, b"")]))
     packed = (struct.pack(">I", len(c)) + k + c + struct.pack(">I", zlib.crc32(k + c)) for k, c in chunks)
     return data[:8] + b"".join(packed)
 

@@ -1,143 +1,25 @@
-"""Readers of files that others make, and what is right for a damaged file.
-
-It is read, or refused by an HRPoseError of one printable line that names a file. Everything else is a fault: another
-exception, a warning, poses that differ after a conversion, a file left behind.
-"""
+"""Readers of files that others make, each tried with all that is done with such a file."""
 
 import contextlib
 import hashlib
-import json
 import os
 import re
 import shutil
 import socket
 import threading
-import traceback
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import numpy as np
 
 from hrpose_cli.errors import HRPoseError
 from tests.damage import whole_files
-from tests.damage.mutations import damage
 from tests.damage.whole_files import SIZE, WEIGHTS, Case, openvino_model, pixels, tiny_spec, write_weights
+from tests.damage.workplace import LONGEST_MESSAGE, Maker, Reader, check, folder_of, is_refused, pass_on
 from tests.formats.builders import FILES, HEADER, READABLE, save
-
-LONGEST_MESSAGE = 400
-
-
-class FaultError(AssertionError):
-    """A result that is wrong although nothing was raised, or an error whose message is no use."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """The fate of an input: "read", "refused", or the name of an exception with the place of its cause."""
-
-    kind: str
-    place: str = ""
-    text: str = ""
-
-
-class Workplace:
-    """A folder in which damaged inputs of one target are tried, one at a time."""
-
-    def __init__(self, target: str, folder: Path) -> None:
-        self.target = target
-        self.shared, self.input, self.names = folder / "shared", folder / "input", folder / "names.json"
-        self.shared.mkdir(parents=True, exist_ok=True)
-        make, self.read = TARGETS[target]
-        self.cases = make(self.shared)
-
-    def lay_out(self, case: Case) -> Path:
-        """Write the files of a case, and nothing beside them; returns the path of the first."""
-        shutil.rmtree(self.input, ignore_errors=True)
-        for name, content in case.items():
-            path = self.input / name
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(content)
-        self.names.write_text(json.dumps(list(case)))
-        return self.input / next(iter(case))
-
-    def lay_out_damaged(self, seed: int, number: int) -> Path:
-        """Lay out one of the cases with its first file damaged, the same for the same numbers."""
-        chance = Random(f"{self.target} {seed} {number}")
-        case = chance.choice(self.cases)
-        name = next(iter(case))
-        return self.lay_out(case | {name: damage(name, case[name], chance)})
-
-    def lay_out_kept(self, kept: Path) -> Path:
-        """Lay out a case that `keep_case` kept."""
-        names = json.loads((kept / "fault.json").read_text())["files"]
-        return self.lay_out({name: (kept / name).read_bytes() for name in names})
-
-    def attempt(self, path: Path) -> Outcome:
-        """Judge one input."""
-        try:
-            return Outcome("refused" if is_refused(lambda: self.read(path), path) else "read")
-        except KeyboardInterrupt:
-            raise
-        except BaseException as error:  # a command's SystemExit too
-            return Outcome(type(error).__name__, place_of(error), " ".join(f"{error}".split())[:300])
-
-
-def keep_case(place: Path, kept: Path, outcome: Outcome) -> None:
-    """Copy the files of the last case of the workplace in `place`, with its outcome."""
-    shutil.rmtree(kept, ignore_errors=True)
-    names = json.loads((place / "names.json").read_text())
-    for name in names:
-        (kept / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(place / "input" / name, kept / name)
-    (kept / "fault.json").write_text(json.dumps({"files": names, **asdict(outcome)}, indent=1))
-
-
-def is_refused(call: Callable[[], object], path: Path | None) -> bool:
-    """Return whether `call` ends in an error of ours; FaultError for one that is no use.
-
-    path: the input, where the error has to name a file.
-    """
-    try:
-        call()
-    except HRPoseError as error:
-        said = str(error)
-        if not said.isprintable():
-            raise FaultError(f"a message of several lines or with control characters: {said!r}") from error
-        if len(said) > LONGEST_MESSAGE:
-            raise FaultError(f"a message of {len(said)} characters: {said}") from error
-        if path and path.name not in said and str(folder_of(path)) not in said:
-            raise FaultError(f"a message that names no file: {said}") from error
-        return True
-    return False
-
-
-def pass_on(refused: bool, path: Path) -> None:
-    """Say that a part of an attempt was refused."""
-    if refused:
-        raise HRPoseError(f"{path} was refused")
-
-
-def place_of(error: BaseException) -> str:
-    """The last line of ours that an exception came through; the first words of a wrong result."""
-    if isinstance(error, FaultError) and error.__cause__ is None:
-        return re.sub(r"[^A-Za-z: ]+", "-", str(error))[:40].strip()
-    cause = error.__cause__ if isinstance(error, FaultError) else error
-    frames = traceback.extract_tb(cause.__traceback__ if cause else None)
-    ours = [f for f in frames if "hrpose_cli/" in f.filename] or frames
-    return f"{ours[-1].filename.rpartition('hrpose_cli/')[2]}:{ours[-1].lineno}"
-
-
-def folder_of(path: Path) -> Path:
-    """The folder of the workplace that an input lies in."""
-    return next(parent for parent in path.parents if (parent / "shared").is_dir())
-
-
-def check(condition: object, what: str) -> None:
-    if not condition:
-        raise FaultError(what)
 
 
 def net_options(path: Path, skeleton: str = "coco") -> dict[str, Any]:
@@ -159,10 +41,10 @@ def read_one_clip(path: Path) -> None:
     from hrpose_cli.media import open_clip
 
     with open_clip(str(path)) as source:
-        times = np.array([frame.time for frame in source], np.float64)
+        times = [(frame.pts, frame.time) for frame in source]
         said = [*source.notes, source.damage]
-    check(np.isfinite(times).all() and (np.diff(times) > 0).all(), f"frames at {times}")
-    check(all(line.isprintable() and len(line) <= LONGEST_MESSAGE for line in said), f"{said}")
+    check(np.isfinite(times).all() and all(a < b for (a, _), (b, _) in pairwise(times)), f"frames at {times}")
+    check(all("\n" not in line and len(line) <= LONGEST_MESSAGE for line in said), f"{said}")
 
 
 def convert_poses(path: Path) -> None:
@@ -439,7 +321,7 @@ def run_command(path: Path) -> None:
 
 
 # How the files of a target are made, and how they are read.
-TARGETS: dict[str, tuple[Callable[[Path], list[Case]], Callable[[Path], object]]] = {
+TARGETS: dict[str, tuple[Maker, Reader]] = {
     "images": (whole_files.make_images, read_one_image),
     "clips": (whole_files.make_clips, read_one_clip),
     "poses": (whole_files.make_poses, convert_poses),
