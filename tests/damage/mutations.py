@@ -41,29 +41,20 @@ def _span(data: bytes, chance: Random) -> tuple[int, int]:
     return start, start + chance.randint(1, chance.choice((1, 4, 64, len(data) or 1)))
 
 
-def flip_bit(data: bytes, chance: Random) -> bytes:
-    a, _ = _span(data, chance)
-    return data[:a] + bytes([data[a] ^ 1 << chance.randrange(8)]) + data[a + 1 :] if data else data
+_BLOCK_CHANGES: tuple[Mutator, ...] = (
+    lambda block, chance: bytes(v ^ 1 << chance.randrange(8) if i == 0 else v for i, v in enumerate(block)),
+    lambda block, chance: chance.randbytes(len(block)),
+    lambda block, _: b"\0" * len(block),
+    lambda block, _: b"\xff" * len(block),
+    lambda *_: b"",
+    lambda block, chance: block * chance.choice((2, 3, 101 if len(block) < 4096 else 2)),
+)
 
 
-def set_bytes(data: bytes, chance: Random) -> bytes:
+def change_block(data: bytes, chance: Random) -> bytes:
+    """Flip a bit of a block, or overwrite, zero, fill, delete or repeat it."""
     a, b = _span(data, chance)
-    return data[:a] + chance.randbytes(len(data[a:b])) + data[b:]
-
-
-def fill_block(data: bytes, chance: Random) -> bytes:
-    a, b = _span(data, chance)
-    return data[:a] + chance.choice((b"\0", b"\xff")) * len(data[a:b]) + data[b:]
-
-
-def delete_block(data: bytes, chance: Random) -> bytes:
-    a, b = _span(data, chance)
-    return data[:a] + data[b:]
-
-
-def repeat_block(data: bytes, chance: Random) -> bytes:
-    a, b = _span(data, chance)
-    return data[:b] + data[a:b] * chance.choice((1, 2, 100 if b - a < 4096 else 1)) + data[b:]
+    return data[:a] + chance.choice(_BLOCK_CHANGES)(data[a:b], chance) + data[b:]
 
 
 def swap_blocks(data: bytes, chance: Random) -> bytes:
@@ -88,9 +79,7 @@ def write_number(data: bytes, chance: Random) -> bytes:
     return data[:a] + raw + data[a + len(raw) :]
 
 
-BYTES: tuple[Mutator, ...] = (
-    flip_bit, set_bytes, fill_block, delete_block, repeat_block, swap_blocks, truncate, write_number
-)  # fmt: skip
+BYTES: tuple[Mutator, ...] = (*[change_block] * 5, swap_blocks, truncate, write_number)
 
 
 # Text --------------------------------------------------------------------------------------------
@@ -99,32 +88,25 @@ BYTES: tuple[Mutator, ...] = (
 def replace_token(data: bytes, chance: Random) -> bytes:
     """Put another number or text in place of a number or a quoted text."""
     tokens = list(re.finditer(rb'-?\d+(?:\.\d+)?|"[^"\n]{0,80}"|\'[^\'\n]{0,80}\'', data))
-    for _ in range(chance.choice((1, 1, 2))):
-        if not tokens:
-            break
-        token = chance.choice(tokens)
-        quote = token[0][:1].decode() if token[0][:1] in b"\"'" else ""
-        new = quote + str(chance.choice(TEXTS if quote else (*NUMBERS, *TEXTS))) + quote
-        data, tokens = data[: token.start()] + new.encode(errors="replace") + data[token.end() :], []
-    return data
+    if not tokens:
+        return data
+    token = chance.choice(tokens)
+    quote = token[0][:1].decode() if token[0][:1] in b"\"'" else ""
+    new = quote + str(chance.choice(TEXTS if quote else (*NUMBERS, *TEXTS))) + quote
+    return data[: token.start()] + new.encode(errors="replace") + data[token.end() :]
 
 
 def edit_lines(data: bytes, chance: Random) -> bytes:
-    """Delete, repeat or move a line, or change the ends of all."""
+    """Delete a line or repeat one elsewhere, or change how the text is stored, as editors do."""
     lines = data.splitlines(keepends=True) or [b""]
     i, j = chance.randrange(len(lines)), chance.randrange(len(lines))
-    kind = chance.randrange(5)
-    if kind == 3:
-        return data.replace(b"\n", b"\r\n")
-    if kind == 4:
-        return chance.choice((b"\xef\xbb\xbf" + data, data.decode(errors="replace").encode("utf-16"), data[:-1]))
-    line = lines[i] if kind else b""
-    rest = lines[:i] + lines[i + 1 :] if kind != 1 else lines
-    return b"".join([*rest[:j], line, *rest[j:]])
+    shorter, longer = lines[:i] + lines[i + 1 :], [*lines[:i], lines[j], *lines[i:]]
+    changed = (b"".join(shorter), b"".join(longer), data.replace(b"\n", b"\r\n"), b"\xef\xbb\xbf" + data, data[:-1])
+    return chance.choice((*changed, data.decode(errors="replace").encode("utf-16")))
 
 
 def edit_cells(data: bytes, chance: Random) -> bytes:
-    """Replace cells of a CSV file, or a whole column, or the names of two."""
+    """Replace or remove a cell of a CSV file, a whole column, or the name of one."""
     rows = [line.split(",") for line in data.decode(errors="replace").split("\n")]
     value, column = str(chance.choice((*VALUES, "", "NULL", '"', "True", "1,5"))), chance.randrange(len(rows[0]))
     kind = chance.randrange(4)

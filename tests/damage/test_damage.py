@@ -14,8 +14,8 @@ from tests.damage.workplace import Outcome, Workplace
 
 # Inputs of each target; `benchmarks/fuzz.py` tries more, and the detectors and commands, which take long.
 INPUTS = {
-    "images": 300, "clips": 200, "poses": 150, "boxes": 15, "annotations": 30, "crowds": 60, "weights": 25,
-    "pickles": 300, "openvino": 6, "cache": 25, "server": 60,
+    "images": 250, "clips": 150, "poses": 120, "boxes": 8, "annotations": 20, "crowds": 50, "weights": 12,
+    "pickles": 200, "openvino": 4, "cache": 12, "server": 40,
 }  # fmt: skip
 # Targets with faults that are known.
 KNOWN = {"poses", "boxes", "annotations", "crowds", "weights", "pickles", "openvino", "cache", "server"}
