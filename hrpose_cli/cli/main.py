@@ -109,7 +109,7 @@ def _flushed() -> Iterator[None]:
 def _describe_usage(error: Any) -> str:
     """A usage error in our style; an unknown option with the nearest one that the command has."""
     if not hasattr(error, "option_name") or not hasattr(error, "possibilities"):
-        text = error.format_message().replace("Value error, ", "")
+        text = error.format_message().replace("Value error, ", "").replace("Input should", "it should")
         return f"{text[:1].lower()}{text[1:]}".removesuffix(".")
     options = [name for each in error.ctx.command.params for name in (*each.opts, *each.secondary_opts)]
     near = _nearest_option(error.option_name.lstrip("-"), [name[2:] for name in options if name.startswith("--")])

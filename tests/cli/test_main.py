@@ -224,6 +224,7 @@ def test_device_that_this_machine_lacks_is_a_failure(monkeypatch: pytest.MonkeyP
         ("image", "missing argument 'inputs'"),
         ("image x --box-score", "option '--box-score' requires an argument"),
         ("eval --gt x --nms foo", "invalid value for '--nms': 'foo' is not one of 'hard', 'soft', 'none'"),
+        ("image x --box-score 2", "invalid value for '--box-score': it should be less than or equal to 1"),
         ("\x1b[2J", r"no such command '\x1b[2J'"),
     ],
 )  # fmt: skip

@@ -256,7 +256,7 @@ def test_train_teacher_must_have_the_shape_of_the_input(data: Path, tmp_path: Pa
 def test_train_options_have_their_ranges(data: Path, tmp_path: Path, arguments: list[object]) -> None:
     result = run("--data", data, "--out", tmp_path / "run", "--epochs", 1, *arguments)
     assert (result.exit_code, type(result.exception)) == (2, SystemExit)
-    assert f"Invalid value for '{arguments[0]}'" in result.output
+    assert f"invalid value for '{arguments[0]}'" in result.output
 
 
 def test_train_data_trust_must_be_a_fraction(data: Path, tmp_path: Path) -> None:

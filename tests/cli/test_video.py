@@ -375,7 +375,7 @@ def test_a_folder_of_clips_is_these_clips_and_no_outputs_of_earlier_runs(hrpose:
     assert "note: 1 file left out: images, since there are clips\n" in result.stderr
     assert "note: 1 file left out: written by hrpose (.pose, .part or .heatmaps)\n" in result.stderr
     again = hrpose("in/*.mp4", "missing/", "in/a.mp4", "--no-video", "--poses", ".csv")
-    assert "missing: no such file" in clean_failure(again, 3)
+    assert "missing/: no such file" in clean_failure(again, 3)
     assert sorted(path.name for path in Path().glob("*.csv")) == ["A.pose.csv", "a-2.pose.csv"]
 
 
