@@ -28,7 +28,8 @@ Image = NDArray[np.uint8]
 
 _LONGEST_NAME = 4096  # characters, as in Linux
 _NAME = f"a file name of at most {_LONGEST_NAME} characters"
-_SIZE = "a positive width and height"
+_MOST_SIDE = 1_000_000  # px
+_SIZE = "a positive width and height of at most a million"
 
 
 def _check_shape(owner: object, field: str, shape: tuple[int | str, ...]) -> None:
@@ -49,7 +50,7 @@ def _is_size(size: object) -> bool:
     """True for (width, height), both positive, or both 0 where they are unknown."""
     if not (isinstance(size, tuple) and len(size) == 2 and all(_is_whole(side) for side in size)):
         return False
-    return size == (0, 0) or all(0 < side < 2**31 for side in size)
+    return size == (0, 0) or all(0 < side <= _MOST_SIDE for side in size)
 
 
 def _is_whole(value: object) -> bool:

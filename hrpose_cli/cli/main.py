@@ -91,7 +91,7 @@ def _flushed() -> Iterator[None]:
         try:
             yield
         finally:
-            sys.stdout.flush()
+            _flush_stdout()
     except BrokenPipeError as error:
         silence_stdout()
         raise typer.Exit from error
@@ -99,10 +99,17 @@ def _flushed() -> Iterator[None]:
         if isinstance(error.__context__, BrokenPipeError):  # rich ends the process with 1
             raise typer.Exit from error
         raise
+
+
+def _flush_stdout() -> None:
+    """Flush the standard output; one that takes no more is dropped, and named in the error."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        if error.filename is None:
-            silence_stdout()
-            error.filename = "the standard output"
+        silence_stdout()
+        error.filename = "the standard output"
         raise
 
 

@@ -14,7 +14,7 @@ from hrpose_cli.detection import Detector, GivenBoxes
 from hrpose_cli.draw import DrawStyle, draw_heatmaps, draw_poses
 from hrpose_cli.errors import HRPoseError, InputError, UsageError
 from hrpose_cli.estimation import TopDown
-from hrpose_cli.files import check_writable, file_identity, fit_name
+from hrpose_cli.files import file_identity, fit_name
 from hrpose_cli.formats import POSE_FORMATS, PoseFile, find_format
 from hrpose_cli.media import IMAGE_SUFFIXES, STDIN, input_kind, pipe_name, read_image, read_pipe, write_image
 from hrpose_cli.options import DrawOptions, PeopleOptions, PoseNames
@@ -138,11 +138,9 @@ class ImageOutputs:
         return [path for path, _ in new], replace(self, targets=[target for _, target in new])
 
     def check(self, estimator: TopDown | BottomUp) -> None:
-        """Raise an error, before the work, for heatmaps that an estimator does not have or that cannot be written."""
+        """Raise UsageError, before the work, for heatmaps that an estimator does not have."""
         if self.heatmaps and not isinstance(estimator, TopDown):
             raise UsageError("--heatmaps shows crops, which bottom-up weights do not make: leave it out")
-        for target in self.targets if self.heatmaps else ():
-            check_writable(_panel_path(target, 1), make=True)
 
     def write(self, frame: Frame, poses: Poses, estimator: TopDown | BottomUp) -> str:
         """Draw and write the images of a frame; returns the names of the files for the summary."""

@@ -26,7 +26,9 @@ class Window:
         # Without a display, or with one that does not answer, OpenCV does not raise: it ends the process.
         if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
             raise MediaError("--show needs a display, and this session has none")
-        probe = subprocess.run([sys.executable, "-c", "import cv2; cv2.namedWindow('probe')"], capture_output=True)
+        probe = subprocess.run(
+            [sys.executable, "-P", "-c", "import cv2; cv2.namedWindow('probe')"], capture_output=True
+        )
         if probe.returncode:
             raise MediaError("--show cannot open a window: the display does not answer, or this OpenCV has no windows")
         cv2.namedWindow(title, cv2.WINDOW_NORMAL)

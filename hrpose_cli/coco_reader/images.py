@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -130,9 +131,9 @@ def find_images(folder: Path, names: Iterable[str]) -> dict[str, Path]:
 def _find_image(folder: Path, name: str) -> tuple[Path, tuple[int, bool]] | None:
     """The file of an image, the number of parts of its name that lead there, and True if these are all."""
     count = len(path_parts(name))
-    return next(
-        ((path, (parts, parts == count)) for path, parts in _image_places(folder, name) if path.is_file()), None
-    )
+    places = _image_places(folder, name)
+    there = (place for place in places if os.path.isfile(place[0]))  # noqa: PTH113  Path raises for a long name
+    return next(((path, (parts, parts == count)) for path, parts in there), None)
 
 
 def _image_places(folder: Path, name: str) -> Iterator[tuple[Path, int]]:

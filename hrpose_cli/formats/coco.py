@@ -29,7 +29,7 @@ from hrpose_cli.poses import Bools, Floats, Frame, FrameInfo, FramePoses, PoseHe
 from hrpose_cli.skeletons import COCO, Skeleton
 
 _FORMAT_NAME = "COCO dictionary"
-_MOST_FRAMES, _MOST_SECONDS = 1e9, 1e9  # of a clip
+_MOST_FRAMES, _MOST_SECONDS = 2**63 - 1, 1e9  # of a clip
 # Keys of annotations that are read, or that follow from those.
 _KEYS = {"id", "image_id", "category_id", "iscrowd", "bbox", "area", "score", "box_score", "num_keypoints"}
 _KEYS |= {"place", "keypoints", "keypoint_scores", "track_id", "raw_keypoints", "filled"}
@@ -91,7 +91,7 @@ def _annotation_entries(
             "category_id": PERSON,
             "iscrowd": 0,
             "bbox": _box_to_xywh(poses.box[i]),
-            "area": _round_number((poses.box[i, 2] - poses.box[i, 0]) * (poses.box[i, 3] - poses.box[i, 1]), 2),
+            "area": _round_number(float(np.prod(np.maximum(poses.box[i, 2:] - poses.box[i, :2], 0))), 2),
             "score": _round_number(poses.person_score[i], 5),
             "box_score": _round_number(poses.box_score[i], 5),
             "num_keypoints": int((visible[i] > 0).sum()),
@@ -210,7 +210,7 @@ def _are_frames(images: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def _check_people(file: CocoFile, people: Sequence[dict[str, Any]], k: int) -> None:
-    """FormatError for people without k keypoints, wrong values of our own keys, and a track twice in one image."""
+    """FormatError for people without k keypoints, and wrong values of our own keys."""
     rows = CocoRows(file.path, "annotations", {row["place"]: row for row in people})
     rows.numbers("keypoints", (3 * k,))
     for key, shape in (("keypoint_scores", (k,)), ("raw_keypoints", (3 * k,)), ("score", ()), ("box_score", ())):
@@ -218,7 +218,6 @@ def _check_people(file: CocoFile, people: Sequence[dict[str, Any]], k: int) -> N
     rows.having("filled").numbers("filled", (k,), low=0, high=1)
     tracked = rows.having("track_id")
     tracked.check("track_id", lambda value: isinstance(value, int) and abs(value) < 2**63, "a whole number of 64 bits")
-    tracked.check_unique("image_id", "track_id")
 
 
 def _check_frames(file: CocoFile, header: PoseHeader) -> None:

@@ -17,19 +17,20 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose_cli.errors import FormatError, InputError
+from hrpose_cli.errors import FormatError, InputError, first_line
 from hrpose_cli.poses import Floats, PoseHeader
 from hrpose_cli.skeletons import SKELETONS, Skeleton
 
 # The errors that readers of Python and NumPy raise for unexpected content, such as SystemError for text beyond Unicode.
 _DAMAGE_ERRORS = (
     TypeError, ValueError, LookupError, ArithmeticError, AttributeError, EOFError, RuntimeError, csv.Error, BadZipFile,
-    SystemError, TokenError, struct.error, zlib.error,
+    SyntaxError, SystemError, TokenError, struct.error, zlib.error,
 )  # fmt: skip
+_LONGEST_REASON = 200  # characters of an error's text
 _VERSION = 1  # of the header below; `jsonl` has its own
 UNKNOWN_SIZE = (0, 0)  # size of images in formats that do not hold it
 # Frames per second. Fraction itself takes exponents, with which it can compute for hours.
-_RATE = re.compile(r"[0-9]{1,18}(/[1-9][0-9]{0,17})?|[0-9]{1,6}\.[0-9]{1,18}")
+_RATE = re.compile(r"0*[1-9][0-9]{0,17}(/[1-9][0-9]{0,17})?|(?=.*[1-9])[0-9]{1,6}\.[0-9]{1,18}")
 
 
 def header_to_json(header: PoseHeader) -> dict[str, Any]:
@@ -101,10 +102,10 @@ def name_damage(what: str, path: Path) -> Iterator[None]:
     try:
         yield
     except FormatError as error:
-        raise FormatError(f"{path} cannot be used: {error}") from error
+        raise FormatError(f"{path} cannot be used: {str(error)[:_LONGEST_REASON]}") from error
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     except KeyError as error:
-        raise FormatError(f"{path} is no {what}: it has no {error}") from error
+        raise FormatError(f"{path} is no {what}: it has no {str(error)[:_LONGEST_REASON]}") from error
     except _DAMAGE_ERRORS as error:
-        raise FormatError(f"{path} is no {what}: {error}") from error
+        raise FormatError(f"{path} is no {what}: {first_line(error)}") from error

@@ -19,7 +19,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from itertools import islice, takewhile
+from itertools import count, islice, takewhile
 from pathlib import Path
 from typing import IO, Any
 
@@ -138,8 +138,11 @@ def read_jsonl(path: Path) -> tuple[PoseHeader, Iterator[FramePoses]]:
 
 def _read_frames(path: Path, lines: Iterator[bytes], header: PoseHeader, *, ends: bool) -> Iterator[FramePoses]:
     """The frames up to the end of the lines, or to the line that says so in a version that has one: `ends`."""
-    for number, line in enumerate(lines, start=2):
+    for number in count(2):
         with name_damage(f"{_FORMAT_NAME} in line {number}", path):
+            line = next(lines, None)
+            if line is None:
+                break
             content = json.loads(line)
             if ends and "end" in content:
                 return _check_end(content["frames"], number - 2, lines)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import PIL.Image
 from numpy.typing import NDArray
 
-from hrpose_cli.poses import Image
+if TYPE_CHECKING:
+    from hrpose_cli.poses import Image
 
 _BAND_PIXELS = 1 << 18  # so that no conversion copies the whole image
 _DEPTHS = (8, 10, 12, 14, 16)  # bits of cameras, scanners and microscopes

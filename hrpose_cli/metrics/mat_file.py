@@ -27,7 +27,7 @@ def read_mat(path: Path, names: Sequence[str]) -> dict[str, Doubles]:
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     paths = os.pathsep.join(entry for entry in sys.path if entry)
-    command = [sys.executable, "-m", __name__, *names]
+    command = [sys.executable, "-P", "-m", __name__, *names]
     try:
         done = subprocess.run(
             command, input=content, capture_output=True, timeout=_SECONDS, check=False,

@@ -112,7 +112,8 @@ def _write_people(
     plans = [list(_read_labelled(source, skeleton)) for source in sources]
     count = sum(len(rows) for plan in plans for _, rows in plan)
     if not count:
-        raise InputError("the annotation files label no person with a keypoint of this skeleton")
+        files = ", ".join(str(source.annotations) for source in sources)
+        raise InputError(f"{files}: no person with a keypoint of the skeleton {skeleton.name} is labelled")
     side = round(crop[0] * _PATCH_WIDTHS)
     keypoints, visible = np.zeros((count, len(skeleton), 2), np.float32), np.zeros((count, len(skeleton)), np.float32)
     trust, names, n = np.zeros(count, np.float32), [], 0

@@ -375,12 +375,3 @@ def test_image_counts_outputs_of_earlier_runs(hrpose: Any, photo: Path) -> None:
     result = hrpose(".", "--no-image", "--json", "p.json")
     assert "note: 1 file left out: written by hrpose" in result.stderr
     assert len(json.loads(Path("p.json").read_text())["images"]) == 1
-
-
-def test_image_says_before_the_work_that_a_panel_would_have_too_long_a_name(
-    hrpose: Any, photo: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    name = f"{'n' * 236}.png"
-    Path(name).write_bytes(photo.read_bytes())
-    monkeypatch.setattr("hrpose_cli.estimation.estimate_frames", lambda *_: pytest.fail("too late"))
-    assert "heatmaps-1.jpg cannot be written: File name too long" in clean_failure(hrpose(name, "--heatmaps"))

@@ -225,10 +225,10 @@ def test_a_image_that_vanishes_keeps_the_poses_before_it(
 
     read = series._read_frame
 
-    def reading(path: Path) -> Any:
+    def reading(path: Path, **options: Any) -> Any:
         if path.name == "17.png":
             (folder / "18.png").unlink()
-        return read(path)
+        return read(path, **options)
 
     monkeypatch.setattr(series, "_read_frame", reading)
     folder = tmp_path / "images"
@@ -404,7 +404,8 @@ def test_a_pipe_with_a_name_is_a_clip(hrpose: Any, clip: Path, tmp_path: Path, n
         result = hrpose(f"/dev/fd/{end}", "--poses", "p.csv")
         os.close(end)
     assert result.exit_code == 0, result.output
-    assert Path("p.csv").read_bytes() == Path("file.csv").read_bytes()
+    piped_rows, rows = (Path(name).read_text().splitlines() for name in ("p.csv", "file.csv"))
+    assert [row.rsplit(",", 2)[0] for row in piped_rows] == [row.rsplit(",", 2)[0] for row in rows]  # but its name
     assert [path.name for path in Path().glob("*.mp4")] == ["walk.pose.mp4" if named else f"pipe{end}.pose.mp4"]
 
 

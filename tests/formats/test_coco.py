@@ -187,7 +187,6 @@ def test_read_coco_counts_who_is_left_out(
     ("change", "message"),
     [
         (lambda c: c["annotations"][0].update(track_id=2**70), "track_id is 1180591620717411303424, but must"),
-        (lambda c: c["annotations"][0].update(track_id=10), r"annotations\[1\] .*: track_id is 10, but must be"),
         (lambda c: c["annotations"][0].update(keypoint_scores=[1]), "keypoint_scores has 1 values, but must be 17"),
         (lambda c: c["annotations"][0].update(raw_keypoints=None), "raw_keypoints is null"),
         (lambda c: c["annotations"][0].update(filled=[2] * 17), r"filled\[0\] is 2, but must be a number from 0 to 1"),
@@ -197,8 +196,8 @@ def test_read_coco_counts_who_is_left_out(
         (lambda c: c["images"][0].update(time={}), "time is {}"),
         (lambda c: c["images"][0].update(frame_index=-1), "frame_index is -1"),
         (lambda c: c["images"].append(c["images"][0] | {"id": 2}), r"images\[1\] .*: frame_index is 0, but"),
-        (lambda c: c["videos"][0].update(frame_rate="1e99999999"), 'frame_rate is "1e99999999"'),
-        (lambda c: c["videos"][0].update(frame_rate="0/1"), 'frame_rate is "0/1"'),
+        (lambda c: c["videos"][0].update(frame_rate="1e99999999"), 'rate must be .* but is .1e99999999'),
+        (lambda c: c["videos"][0].update(frame_rate="0/1"), 'rate must be .* but is .0/1'),
         (lambda c: c["info"].update(people={"keypoint_score": "x"}), 'keypoint_score is "x"'),
         (lambda c: c["categories"][0].update(keypoints=["tail"]), "keypoints has 51 values, but must be 3 numbers"),
         (lambda c: c["categories"][0].update(keypoints=["h"] * 17), "its 17 keypoints belong to no skeleton"),

@@ -97,7 +97,7 @@ def saved_clips(draw: Any) -> tuple[PoseHeader, list[FramePoses]]:
     """A header and frames as a file can hold them, of a clip or of images, far from what a net would give."""
     skeleton = draw(st.sampled_from([*SKELETONS.values()]))
     rate = draw(st.none() | st.fractions("1/1000", 10**6, max_denominator=10**6))
-    size = draw(st.none() | st.just((0, 0)) | st.tuples(*[st.integers(1, 2**31 - 1)] * 2))
+    size = draw(st.none() | st.just((0, 0)) | st.tuples(*[st.integers(1, 1_000_000)] * 2))
     header = PoseHeader({"é": [None, 1.5]}, skeleton, draw(NAMES), size, rate, numbered=draw(st.booleans()))
     frame = st.tuples(st.integers(0, 2**63 - 1), st.none() | st.floats(-1e6, 1e6), NAMES)
     frames = sorted(draw(st.lists(frame, max_size=4, unique_by=lambda each: each[0])), key=lambda each: each[0])
