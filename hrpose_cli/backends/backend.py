@@ -61,11 +61,13 @@ def catch_out_of_memory(backend: Backend, remedy: str) -> Iterator[None]:
         raise BackendError(f"this is too much for the memory of {backend.device}: {remedy}") from error
 
 
-def check_heatmaps(backend: Backend, *maps: Tensor) -> None:
-    """Raise BackendError unless all heatmaps of `backend` are numbers."""
+def check_heatmaps(backend: Backend, weights: Path | None, *maps: Tensor) -> None:
+    """Raise BackendError, which names the net's file, unless all heatmaps of `backend` are numbers."""
     if not all(torch.isfinite(torch.stack(torch.aminmax(m))).all() for m in maps):  # NaN is its own minimum and maximum
         made = f"{backend.name} on {backend.device} in {backend.precision}"
-        raise BackendError(f"{made} gave heatmaps that are not numbers: damaged weights, or try --device cpu")
+        raise BackendError(
+            f"{weights or 'the net'}: {made} gave heatmaps that are not numbers: damaged weights, or try --device cpu"
+        )
 
 
 def check_shapes(path: Path, spec: ModelSpec, taken: Sequence[Any], given: Sequence[Any]) -> None:

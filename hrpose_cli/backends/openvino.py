@@ -137,6 +137,8 @@ def build_openvino(spec: ModelSpec, path: Path, device: str, precision: str) -> 
         facts = read_export_info(path)
         _check_own_precision(path, facts.precision, precision)
         compiled = _read_model(path, precision)
+        if not (compiled.inputs and compiled.outputs):
+            raise WeightsError(f"{path} has no input or no output: it is no net that hrpose exported")
         check_shapes(path, spec, *(_known_sizes(port) for port in (compiled.input(0), compiled.output(0))))
         return _OpenVINOBackend(compiled, precision=precision, batch=facts.batch)
     net = load_compiled(spec.name, describe_net(spec, path), precision, lambda: _convert_weights(spec, path, precision))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import asdict
+from itertools import chain, islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -81,12 +83,16 @@ def image(
     info = provenance(settings, estimator) | {"people": asdict(people)}
     threshold = people.keypoint_score
     header = PoseHeader(info, estimator.skeleton, threshold=threshold, numbered=has_numeric_names(paths))
+    first: list[Any] = []
     frames, rows = read_images(paths, getattr(estimator, "detector", None), report.failed), list[Any]()
     found = estimate_frames(frames, TopPeople(estimator, people.min_score, people.max_people))
-    complete = False
+    complete, writers, coming = False, list[Any](), report.stop.until(found)
     try:
-        with report.interruptible(), report.stop.watched(), open_writers(files, header, report.stop) as writers:
-            for number, (frame, best) in enumerate(report.track(report.stop.until(found), len(paths)), start=1):
+        with report.interruptible(), report.stop.watched(), ExitStack() as stack:
+            first = [*islice(coming, 1)]  # files of an earlier run are not touched before there is something to write
+            if first:
+                writers = stack.enter_context(open_writers(files, header, report.stop))
+            for number, (frame, best) in enumerate(report.track(chain(first, coming), len(paths)), start=1):
                 for file in writers:
                     file.write(FramePoses(frame, best))
                 if json_results is not None:
@@ -95,6 +101,7 @@ def image(
                     report.found(frame.name, best, outputs.write(frame, best, estimator), threshold=threshold)
         complete = not report.stop.ended_early
     finally:
+        json_results = json_results if first else None
         if json_results is not None:
             json_results = json_results if complete or is_stream(json_results) else part_path(json_results)
             write_json_output(json_results, rows)

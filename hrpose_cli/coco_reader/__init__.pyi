@@ -11,6 +11,7 @@ from .people import check_coco as check_coco
 from .people import read_coco_file as read_coco_file
 from .results import read_coco_boxes as read_coco_boxes
 from .results import read_coco_results as read_coco_results
+from .values import MOST_NUMBER as MOST_NUMBER
 from .values import CocoRows as CocoRows
 from .values import Id as Id
 from .values import as_numbers as as_numbers

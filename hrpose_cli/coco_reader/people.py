@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hrpose_cli.coco_reader.values import MOST_PIXELS, CocoRows, Id, as_id, is_text, show_value
+from hrpose_cli.coco_reader.values import MOST_PIXELS, MOST_SIDE, CocoRows, Id, as_id, is_text, show_value
 from hrpose_cli.errors import FormatError
 from hrpose_cli.files import read_json
 
@@ -101,7 +101,7 @@ def _check_images(rows: CocoRows, left_out: Counter[str]) -> tuple[CocoRows, dic
     """The images, each once, and the number of each by its id: the id itself, or a place if ids are no numbers."""
     rows.check("file_name", is_text, "a file name")
     for key in ("width", "height"):
-        rows.numbers(key, low=0)
+        rows.numbers(key, low=0, high=MOST_SIDE)
     first: dict[Id, int] = {}
     ids = rows.ids("id")
     for i, value in ids.items():

@@ -21,7 +21,7 @@ from hrpose_cli.errors import FormatError
 
 _Numbers = NDArray[np.float64]
 Id = int | str  # ids of all kinds as one type, so that 1, 1.0 and "1" are equal
-MOST_PIXELS = 1e6  # px: larger coordinates and sizes are taken for errors
+MOST_PIXELS, MOST_SIDE = 1e9, 1e6  # px: larger coordinates and sides of images are taken for errors
 MOST_NUMBER = sys.float_info.max
 _WHOLE_NUMBER = re.compile(r"\s*(-?[0-9]{1,40})(\.0+)?\s*")
 

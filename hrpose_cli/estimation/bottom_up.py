@@ -83,7 +83,7 @@ class BottomUp:
         with self.watch("pose"), torch.inference_mode(), catch_out_of_memory(self.backend, "use smaller --scales"):
             mirror = torch.from_numpy(self.skeleton.mirror).to(self.backend.device)
             heatmaps, tags = _merge_scales(list(self.views(frame.image)), size, mirror, corners=self.aligned)
-            check_heatmaps(self.backend, heatmaps, tags)
+            check_heatmaps(self.backend, self.weights, heatmaps, tags)
         with self.watch("group"), torch.inference_mode():
             steps = SubpixelSteps.of(self.decode, self.spec.kernel, self.decode_limit, self.spec.geometry)
             people, scores = group_keypoints(heatmaps, tags, rules=self.rules, steps=steps)

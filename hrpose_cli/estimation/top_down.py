@@ -75,13 +75,13 @@ class TopDown:
             k = len(self.skeleton)
             return np.zeros((0, k, 2), np.float32), np.zeros((0, k), np.float32)
         points = torch.cat([found for found, _ in queued]).cpu()
-        check_heatmaps(self.backend, points)
+        check_heatmaps(self.backend, self.weights, points)
         return locate_keypoints(points, np.concatenate([to_frame for _, to_frame in queued]))
 
     def heatmaps(self, crops: Crops) -> Tensor:
         """Heatmaps (M, K, h, w) of crops, with the flip test if it is on; BackendError if they are not numbers."""
         heatmaps = self.net(crops.images)
-        check_heatmaps(self.backend, heatmaps)
+        check_heatmaps(self.backend, self.weights, heatmaps)
         return heatmaps
 
     @property

@@ -18,7 +18,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from hrpose_cli.coco_reader import PERSON, CocoFile, CocoRows, as_numbers, read_coco_file, show_value
+from hrpose_cli.coco_reader import MOST_NUMBER, PERSON, CocoFile, CocoRows, as_numbers, read_coco_file, show_value
 from hrpose_cli.errors import FormatError
 from hrpose_cli.files import encode_utf8, to_json
 from hrpose_cli.formats.header_json import UNKNOWN_SIZE, name_damage, parse_rate, skeleton_from_names
@@ -213,8 +213,9 @@ def _check_people(file: CocoFile, people: Sequence[dict[str, Any]], k: int) -> N
     """FormatError for people without k keypoints, and wrong values of our own keys."""
     rows = CocoRows(file.path, "annotations", {row["place"]: row for row in people})
     rows.numbers("keypoints", (3 * k,))
-    for key, shape in (("keypoint_scores", (k,)), ("raw_keypoints", (3 * k,)), ("score", ()), ("box_score", ())):
+    for key, shape in (("keypoint_scores", (k,)), ("raw_keypoints", (3 * k,)), ("box_score", ())):
         rows.having(key).numbers(key, shape)
+    rows.having("score").numbers("score", low=-MOST_NUMBER, high=MOST_NUMBER)  # a product of others
     rows.having("filled").numbers("filled", (k,), low=0, high=1)
     tracked = rows.having("track_id")
     tracked.check("track_id", lambda value: isinstance(value, int) and abs(value) < 2**63, "a whole number of 64 bits")

@@ -13,6 +13,7 @@ import logging
 import pickle
 import pickletools
 import re
+import struct
 import warnings
 import zipfile
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
@@ -128,18 +129,21 @@ def read_checkpoint(path: Path) -> Any:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    damaged = (SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError, LookupError, ValueError, TypeError)
+    damaged = (
+        SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError, LookupError, ValueError, TypeError,
+        AttributeError, AssertionError, OverflowError, MemoryError, struct.error, zipfile.BadZipFile,
+    )  # fmt: skip
     try:
         check_memory(path.stat().st_size, str(path))
         return load_file(path) if path.suffix == ".safetensors" else read_torch_file(path)
     except OSError as error:
         raise WeightsError(f"{path} cannot be read: {error.strerror or first_line(error)}") from error
-    except (*damaged, AttributeError, AssertionError, OverflowError, MemoryError, zipfile.BadZipFile) as error:
+    except damaged as error:
         raise WeightsError(f"{path} {_describe_damage(path, error)}") from error
 
 
 def _describe_class(name: str) -> str:
-    return f"holds the class {name}, which may run code: save its state_dict and name that file"
+    return f"holds the class {name[:80]}, which may run code: save its state_dict and name that file"
 
 
 def _describe_damage(path: Path, error: Exception) -> str:
@@ -225,7 +229,7 @@ def _requested_globals(path: Path) -> set[tuple[str, str]]:
     """
     if zipfile.is_zipfile(path):
         with zipfile.ZipFile(path) as archive:
-            entry = next(name for name in archive.namelist() if name.endswith("data.pkl"))
+            entry = next((name for name in archive.namelist() if name.endswith("data.pkl")), "")
             parts: list[Any] = [io.BytesIO(archive.read(entry))]
     else:  # before torch 1.6: magic number, version, machine and content, a pickle each
         parts = [io.BytesIO(path.read_bytes())] * 4

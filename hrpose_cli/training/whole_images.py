@@ -68,7 +68,8 @@ def load_images(sources: Sequence[AnnotationSource], skeleton: Skeleton) -> Imag
         if (people := [_read_labels(row) for row in everyone if _is_labelled_person(row)])
     ]
     if not pages:
-        raise InputError("the annotation files label no person with a keypoint of this skeleton")
+        files = ", ".join(str(source.annotations) for source in sources)
+        raise InputError(f"{files}: no person with a keypoint of the skeleton {skeleton.name} is labelled")
     return ImageDataset(tuple(pages))
 
 

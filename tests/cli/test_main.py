@@ -366,7 +366,7 @@ def test_files_that_are_read_whole_may_be_pipes(
 
 @pytest.mark.parametrize(
     ("command", "line"),
-    [("hrpose weights list >/dev/full", "No space left on device"), ("hrpose weights list >&-", "the standard output")],
+    [("hrpose weights list >/dev/full", "No space left on device"), ("hrpose weights list >&-", "Bad file descriptor")],
 )
 def test_streams_that_are_closed_or_full_are_one_line(command: str, line: str) -> None:
     script = command.replace("hrpose", f"{sys.executable} -m hrpose_cli", 1)

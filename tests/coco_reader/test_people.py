@@ -117,7 +117,7 @@ def test_what_fits_nowhere_is_counted_in_one_note(
         (dataset(person(), person(2, bbox=[1, 2, 3])), r"annotations\[1\] \(id 2\): bbox has 3 values, but must be 4"),
         (dataset(person(bbox=[1, 2, NAN, 4])), r"bbox\[2\] is NaN"),
         (dataset(person(bbox=[1, 2, 3, -INF])), r"bbox\[3\] is -Infinity"),
-        (dataset(person(bbox=[1, 2, 1e38, 4])), r"bbox\[2\] is 1e\+38, but must be a number from -1e\+06 to 1e\+06"),
+        (dataset(person(bbox=[1, 2, 1e38, 4])), r"bbox\[2\] is 1e\+38, but must be a number from -1e\+09 to 1e\+09"),
         (dataset(person(bbox=[0, 0, 10**400, 4])), r"bbox\[2\] is 1000"),
         (dataset(person(bbox=[[1], 2, 3, 4])), r"bbox\[0\] is \[1\]"),
         (dataset(person(bbox=7)), "bbox is 7"),

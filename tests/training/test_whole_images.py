@@ -66,7 +66,7 @@ def test_load_images_leaves_out_images_without_labelled_people(tmp_path: Path) -
     assert (len(images), images.names) == (1, ("a.png",))
     assert images.pages[0].people.shape == (2, 17, 3)
     assert images.pages[0].people[1, 0].tolist() == [3, 4, 1]
-    with pytest.raises(InputError, match="label no person"):
+    with pytest.raises(InputError, match="is labelled"):
         load_images([write_annotations(tmp_path, person_row(1, **EMPTY))], COCO)
     with pytest.raises(InputError, match="top-down"):
         load_images([AnnotationSource(source.annotations, trust=0.5)], COCO)
