@@ -21,7 +21,7 @@ import imageio_ffmpeg
 
 from hrpose_cli.backends import thread_count
 
-HRPOSE = [sys.executable, "-c", "from hrpose_cli.cli import app; app()"]
+HRPOSE = [sys.executable, "-m", "hrpose_cli"]
 PACKAGES = ("torch", "openvino", "onnxruntime", "ultralytics", "opencv-python")
 
 

@@ -19,8 +19,9 @@ from hrpose_cli.coco_reader import CocoFile
 from hrpose_cli.detection import Detector, WholeImage, ground_truth_boxes, read_annotated_frames
 from hrpose_cli.errors import BackendError, InputError, UsageError, first_line
 from hrpose_cli.estimation import TopDown, build_backend, choose_runtime, locate_keypoints, own_precision
-from hrpose_cli.evaluate import EvalProtocol, check_skeleton, keypoint_rows
+from hrpose_cli.evaluate import EvalProtocol, keypoint_rows
 from hrpose_cli.files import atomic_write, sha256_file
+from hrpose_cli.ground_truth import check_skeleton
 from hrpose_cli.media import expand_input
 from hrpose_cli.metrics import evaluate_coco, load_coco
 from hrpose_cli.models import METADATA_SECTION, ModelSpec, describe_weights, load_net

@@ -23,7 +23,7 @@ LAYERS = """
     detection
     estimation
     clips
-    api
+    api ground_truth
     evaluate
     export bench training
     cli

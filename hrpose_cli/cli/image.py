@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from dataclasses import asdict
 from itertools import chain, islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from hrpose_cli.cli.spread import Quiet, spread_options, suggest_better, write_json_output
+from hrpose_cli.cli.spread import Quiet, spread_options, suggest_better
 from hrpose_cli.cli.targets import NoClobber
 from hrpose_cli.options import OUTPUT, DrawOptions, PeopleOptions, PoseNames, Settings
 
@@ -52,12 +51,11 @@ def image(
 ) -> None:
     """Find the people in images; write an annotated copy of each, and pose files on request."""
     from hrpose_cli.api import build_estimator, provenance
-    from hrpose_cli.cli.outputs import ImageOutputs, build_style, name_pose_files, read_images
+    from hrpose_cli.cli.outputs import ImageOutputs, ResultRows, build_style, name_pose_files, read_images
     from hrpose_cli.cli.report import Report
-    from hrpose_cli.cli.targets import check_targets, describe_left_out, refuse_existing
+    from hrpose_cli.cli.targets import check_targets, refuse_existing
     from hrpose_cli.estimation import TopPeople, estimate_frames
-    from hrpose_cli.files import is_stream, part_path
-    from hrpose_cli.formats import TIMES, coco_image_id, coco_results, has_numeric_names, open_writers
+    from hrpose_cli.formats import TIMES, coco_image_id, has_numeric_names, open_writers
     from hrpose_cli.media import find_images
     from hrpose_cli.poses import FramePoses, PoseHeader
 
@@ -71,9 +69,7 @@ def image(
     if no_clobber:
         results = [json_results] if json_results and json_results.is_file() else []
         refuse_existing([*results, *(f.path for f in files if f.exists)])
-        everything, (paths, outputs) = paths, outputs.leave_out_existing(paths)
-        if len(paths) < len(everything):
-            report.note(describe_left_out(sorted({*everything} - {*paths}), len(everything)))
+        paths, outputs = outputs.leave_out_existing(paths, report.note)
     if not paths:
         report.end()
         return
@@ -83,28 +79,19 @@ def image(
     info = provenance(settings, estimator) | {"people": asdict(people)}
     threshold = people.keypoint_score
     header = PoseHeader(info, estimator.skeleton, threshold=threshold, numbered=has_numeric_names(paths))
-    first: list[Any] = []
-    frames, rows = read_images(paths, getattr(estimator, "detector", None), report.failed), list[Any]()
+    frames = read_images(paths, getattr(estimator, "detector", None), report.failed)
     found = estimate_frames(frames, TopPeople(estimator, people.min_score, people.max_people))
-    complete, writers, coming = False, list[Any](), report.stop.until(found)
-    try:
-        with report.interruptible(), report.stop.watched(), ExitStack() as stack:
-            first = [*islice(coming, 1)]  # files of an earlier run are not touched before there is something to write
-            if first:
-                writers = stack.enter_context(open_writers(files, header, report.stop))
+    coming = report.stop.until(found)
+    with report.interruptible(), report.stop.watched(), ResultRows(json_results, report.stop) as rows:
+        first = [*islice(coming, 1)]  # files of an earlier run are not touched before there is something to write
+        with open_writers(files if first else [], header, report.stop) as writers:
             for number, (frame, best) in enumerate(report.track(chain(first, coming), len(paths)), start=1):
                 for file in writers:
                     file.write(FramePoses(frame, best))
-                if json_results is not None:
-                    rows += coco_results(best, coco_image_id(header, frame.name, number))
+                rows.add(best, coco_image_id(header, frame.name, number))
                 with report.guard():
                     report.found(frame.name, best, outputs.write(frame, best, estimator), threshold=threshold)
-        complete = not report.stop.ended_early
-    finally:
-        json_results = json_results if first else None
-        if json_results is not None:
-            json_results = json_results if complete or is_stream(json_results) else part_path(json_results)
-            write_json_output(json_results, rows)
-    whole = [*([json_results] if json_results else []), *(path for writer in writers for path in writer.written)]
-    hint = suggest_better(estimator.spec, quiet=quiet)
-    report.close(info, hint, written=[path for path in whole if str(path) != "-"])
+    whole = [*rows.written, *(path for writer in writers for path in writer.written)]
+    report.close(
+        info, suggest_better(estimator.spec, quiet=quiet), written=[path for path in whole if str(path) != "-"]
+    )

@@ -7,18 +7,20 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, count, product
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from hrpose_cli.cli.targets import complete_name
+from hrpose_cli.cli.spread import write_json_output
+from hrpose_cli.cli.targets import complete_name, describe_left_out
 from hrpose_cli.detection import Detector, GivenBoxes
 from hrpose_cli.draw import DrawStyle, draw_heatmaps, draw_poses
 from hrpose_cli.errors import HRPoseError, InputError, UsageError
 from hrpose_cli.estimation import TopDown
-from hrpose_cli.files import file_identity, fit_name
-from hrpose_cli.formats import POSE_FORMATS, PoseFile, find_format
+from hrpose_cli.files import file_identity, fit_name, is_stream, part_path
+from hrpose_cli.formats import POSE_FORMATS, PoseFile, coco_results, find_format
 from hrpose_cli.media import IMAGE_SUFFIXES, STDIN, input_kind, pipe_name, read_image, read_pipe, write_image
 from hrpose_cli.options import DrawOptions, PeopleOptions, PoseNames
 from hrpose_cli.poses import Frame, Poses
+from hrpose_cli.stopping import StopFlag
 
 if TYPE_CHECKING:
     from hrpose_cli.estimation import BottomUp
@@ -132,9 +134,11 @@ class ImageOutputs:
             raise UsageError(f"{targets[0]} cannot be transparent: name a .png file")
         return cls(targets, style, frozenset(map(file_identity, paths)), **what)
 
-    def leave_out_existing(self, paths: Sequence[str]) -> tuple[list[str], ImageOutputs]:
-        """The inputs without an image of an earlier run, and their outputs."""
+    def leave_out_existing(self, paths: Sequence[str], note: Callable[[str], object]) -> tuple[list[str], ImageOutputs]:
+        """The inputs without an image of an earlier run, and their outputs; a note says what is left out."""
         new = [(path, target) for path, target in zip(paths, self.targets, strict=True) if not target.is_file()]
+        if len(new) < len(paths):
+            note(describe_left_out(sorted({*paths} - {path for path, _ in new}), len(paths)))
         return [path for path, _ in new], replace(self, targets=[target for _, target in new])
 
     def check(self, estimator: TopDown | BottomUp) -> None:
@@ -158,6 +162,32 @@ class ImageOutputs:
                 write_image(panel, draw_heatmaps(crop, maps, estimator.skeleton, geometry=estimator.spec.geometry))
                 written.append(str(panel))
         return ", ".join(written)
+
+
+class ResultRows:
+    """The rows of a COCO results file, which is written when the block ends, unless no image was done.
+
+    It is called NAME.part.SUFFIX if the run was stopped or has failed.
+    """
+
+    def __init__(self, target: Path | None, stop: StopFlag) -> None:
+        self.written: list[Path] = []  # after the block
+        self._target, self._stop = target, stop
+        self._images: list[list[dict[str, Any]]] = []
+
+    def __enter__(self) -> ResultRows:
+        return self
+
+    def add(self, poses: Poses, image_id: int) -> None:
+        """Add the people of an image."""
+        if self._target is not None:
+            self._images.append(coco_results(poses, image_id))
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._target is not None and self._images:
+            complete = (kind is None and not self._stop.ended_early) or is_stream(self._target)
+            self.written = [self._target if complete else part_path(self._target)]
+            write_json_output(self.written[0], list(chain.from_iterable(self._images)))
 
 
 def _panel_path(target: Path, person: int) -> Path:

@@ -114,9 +114,8 @@ def find_image_folder(
     if best := max(counts.values()):
         return next(place for place, count in counts.items() if count == best)
     where = given or f"the usual places beside {annotations}"
-    raise InputError(
-        f"the images, such as {names[0] if names else '(none listed)'}, are not in {where}: use {option} DIR"
-    )
+    example = " ".join(names[0].split()) if names else "(none listed)"
+    raise InputError(f"the images, such as {example}, are not in {where}: use {option} DIR")
 
 
 def find_images(folder: Path, names: Iterable[str]) -> dict[str, Path]:

@@ -44,6 +44,7 @@ class GivenBoxes:
     by_name: Mapping[str, Boxes]
     by_index: Mapping[int, Boxes]  # of all images that the file lists
     by_id: Mapping[Id, Boxes] = field(default_factory=dict)  # the same by the ids of a COCO file
+    name: str = "the box file"
 
     def __call__(self, frames: Sequence[Frame]) -> list[Boxes]:
         return [self._drop_outside(self.find(frame), frame) for frame in frames]
@@ -81,7 +82,7 @@ class GivenBoxes:
 
     def _unknown(self, name: str) -> InputError:
         known = ", ".join(list(self.by_name)[:3]) or "images by number only"
-        return InputError(f"{name} is not in the box file, which knows {known}")
+        return InputError(f"{name} is not in {self.name}, which knows {known}")
 
     def match(self, names: Mapping[int, str], numbers: Mapping[Id, int]) -> dict[int, Boxes]:
         """The boxes of annotated images by their numbers: by name, or where no name is known by id.
@@ -95,7 +96,7 @@ class GivenBoxes:
         by_name = {i: self.by_name[known] for i, name in names.items() if isinstance(known := found[name], str)}
         matched = by_name or {numbers[key]: boxes for key, boxes in self.by_id.items() if key in numbers}
         if names and not matched:
-            raise InputError(f"the box file knows none of the annotated images, such as {next(iter(names.values()))}")
+            raise InputError(f"{self.name} knows none of the annotated images, such as {next(iter(names.values()))}")
         if self.by_name and not by_name:
             _LOG.info("note: the box file has other names of images: matched by their ids")
         return matched
@@ -109,13 +110,16 @@ def read_boxes(path: Path, *, person: Id = PERSON) -> GivenBoxes:
     content = read_coco_boxes(path, person=person)
     if not content.images:
         numbered = {image: boxes_from_xywh(rows) for image, rows in content.by_image.items()}
-        return GivenBoxes({}, {image: found for image, found in numbered.items() if isinstance(image, int)}, numbered)
+        return GivenBoxes(
+            {}, {image: found for image, found in numbered.items() if isinstance(image, int)}, numbered, str(path)
+        )
     listed = [(image, content.by_image[image["id"]]) for image in content.images]
     # Frames of a video are found by their index: they all have the name of the clip.
     stills = [(name, of) for image, of in listed if "frame_index" not in image and (name := image["file_name"])]
     indices = _frame_numbers(content.images, path)
     by_index = [(index, of) for index, (_, of) in zip(indices, listed, strict=True)]
-    return GivenBoxes(_group(stills), _group(by_index), _group((image["id"], of) for image, of in listed))
+    by_id = _group((image["id"], of) for image, of in listed)
+    return GivenBoxes(_group(stills), _group(by_index), by_id, str(path))
 
 
 def _group(rows: Iterable[tuple[_Key, Doubles]]) -> dict[_Key, Boxes]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from functools import partial
 from io import FileIO
+from itertools import islice
 from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
@@ -41,6 +42,7 @@ _PROTOCOLS = {  # that an address of this scheme may lead to
     "udp": "udp",
     "srt": "srt",
 }
+_NAMED_STREAMS = 5  # videos that a note names
 PATIENCE = 15.0  # seconds without a byte from a network or camera
 _MOST_PIXELS = 1 << 27  # of a frame; 16K video, the largest of any standard, has 133 million
 _FRAMES_IN_MEMORY = 12  # of 4 bytes a pixel: in the decoder, in RGB, and those that wait for the net
@@ -177,7 +179,9 @@ def describe_choice(container: av.container.InputContainer, shown: VideoStream) 
     """One line if there was more than one video to choose from."""
     names = {s.index: f"stream {s.index} ({s.width}x{s.height})" for s in _shown_streams(container)}
     taken = names.pop(shown.index)
-    return [f"of its videos {taken} is taken; left out: {', '.join(names.values())}"] if names else []
+    more = [f"and {len(names) - _NAMED_STREAMS} more"] * (len(names) > _NAMED_STREAMS)
+    left_out = ", ".join([*islice(names.values(), _NAMED_STREAMS), *more])
+    return [f"of its videos {taken} is taken; left out: {left_out}"] if names else []
 
 
 def describe_other_streams(container: av.container.InputContainer) -> tuple[str, ...]:

@@ -252,7 +252,7 @@ def load_net(spec: ModelSpec, path: Path) -> nn.Module:
         with torch.device("meta"):
             net = build_net(spec.architecture, spec.net)
     except (KeyError, TypeError, ValueError, IndexError) as error:
-        said = f"{spec.architecture}: {first_line(error)}"
+        said = f"{spec.architecture[:40]}: {first_line(error)}"
         raise WeightsError(f"{path} is for a net that this version does not know: {said}") from error
     want = net.state_dict()
     state = official_keys(read_state_dict(path))

@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from hrpose_cli import formats
 from hrpose_cli.cli.main import app
 from tests.conftest import clean_failure, wrong_usage
 
@@ -70,7 +69,7 @@ def test_image_collects_results_only_for_json_results(
     hrpose: Any, photo: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = []
-    monkeypatch.setattr(formats, "coco_results", lambda *_: made.append("rows") or [])
+    monkeypatch.setattr("hrpose_cli.cli.outputs.coco_results", lambda *_: made.append("rows") or [])
     for options in ((), ("--json-results", "rows.json")):
         assert hrpose(photo, "--json", "poses.json", *options).exit_code == 0
         assert made == ["rows"] * (len(options) // 2)
