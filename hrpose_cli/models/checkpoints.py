@@ -143,7 +143,7 @@ def read_checkpoint(path: Path) -> Any:
 
 
 def _describe_class(name: str) -> str:
-    return f"holds the class {name[:80]}, which may run code: save its state_dict and name that file"
+    return f"holds the class {' '.join(name.split())[:80]}, which may run code: save its state_dict and name that file"
 
 
 def _describe_damage(path: Path, error: Exception) -> str:
