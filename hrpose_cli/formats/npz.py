@@ -142,6 +142,6 @@ def _read_frames(path: Path, arrays: Mapping[str, NDArray[Any]], header: PoseHea
             index, time, size, people, name = (arrays[key][i].tolist() for key in _FRAME_ARRAYS)
             start, end = end, end + people
             fields = {_FIELDS.get(key, key): arrays[key][start:end] for key in _PERSON_ARRAYS}
-            frame = FrameInfo(tuple(size), index, None if time != time else float(time), name)  # NaN
+            frame = FrameInfo(tuple(size), index, None if time != time else time * 1.0, name)  # NaN
             frame_poses = FramePoses(frame, build_poses(header.skeleton, **fields))
         yield frame_poses

@@ -339,7 +339,7 @@ def test_image_boxes_says_which_image_the_file_lacks(hrpose: Any, photo: Path) -
     number.write_bytes(photo.read_bytes())
     Path("boxes.json").write_text('[{"image_id": 7, "category_id": 1, "bbox": [1, 2, 30, 40], "score": 0.5}]')
     result = hrpose(photo, number, "--boxes", "boxes.json", "--json", "poses.json")
-    assert "photo.png is not in the box file" in clean_failure(result, 3)
+    assert "photo.png is not in boxes.json" in clean_failure(result, 3)
     document = json.loads(Path("poses.json").read_text())
     assert [a["bbox"] for a in document["annotations"]] == [[1, 2, 30, 40]]
     assert document["info"]["detector"]["name"] == "boxes.json"
