@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrpose_cli.geometry import Geometry, heatmap_to_crop, transform_points
+from hrpose_cli.options import DrawOptions, PeopleOptions
 from hrpose_cli.poses import Bools, Floats, Frame, Image, Poses
 from hrpose_cli.skeletons import Skeleton
 
@@ -51,6 +52,17 @@ class DrawStyle:
 
 
 DEFAULT_STYLE = DrawStyle()
+
+
+def build_style(drawing: DrawOptions, people: PeopleOptions, *, tracked: bool) -> DrawStyle:
+    """The style that options describe; in tracked clips each person has a colour, unless --color says side."""
+    return DrawStyle(
+        threshold=people.keypoint_score,
+        boxes=drawing.draw_boxes,
+        scores=drawing.draw_scores,
+        background=drawing.background,
+        colors=drawing.color or ("person" if tracked else "side"),
+    )
 
 
 def draw_poses(image: Image, poses: Poses, *, style: DrawStyle = DEFAULT_STYLE) -> Image:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from fractions import Fraction
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -19,19 +17,8 @@ from hrpose_cli.clips import ClipOutputs, ClipSummary, View, count_complete_fram
 from hrpose_cli.draw import DrawStyle
 from hrpose_cli.errors import UsageError
 from hrpose_cli.formats import PoseFile
-from hrpose_cli.media import (
-    CONTAINERS,
-    WHOLE_CLIP,
-    ClipSource,
-    Encoding,
-    folder_name,
-    input_kind,
-    open_clip,
-    parse_scale,
-    parse_trim,
-    pipe_name,
-)
-from hrpose_cli.options import ClipOptions, DrawOptions, EncodingOptions, PoseNames, Settings
+from hrpose_cli.media import CONTAINERS, Encoding, folder_name, input_kind, pipe_name
+from hrpose_cli.options import PoseNames, Settings
 from hrpose_cli.stopping import StopFlag
 from hrpose_cli.timing import StageTimer
 
@@ -128,18 +115,6 @@ def leave_out_complete(
         with report.guard():
             report.clip(ClipSummary(said["source"], frames, written=files.existing, complete=True), StageTimer())
     return new
-
-
-def build_opener(reading: ClipOptions) -> Callable[[str], ClipSource]:
-    """The function that opens a clip by its name."""
-    trim = parse_trim(reading.trim) if reading.trim else WHOLE_CLIP
-    return partial(open_clip, trim=trim, rate=Fraction(str(reading.rate)) if reading.rate else None)
-
-
-def build_encoding(encoding: EncodingOptions, drawing: DrawOptions) -> Encoding:
-    """The encoding that options describe."""
-    scale = parse_scale(encoding.scale) if encoding.scale else None
-    return Encoding(encoding.codec, encoding.crf, encoding.preset, scale, alpha=drawing.background == "transparent")
 
 
 def _name_outputs(inputs: Sequence[str]) -> list[str]:

@@ -51,9 +51,10 @@ def image(
 ) -> None:
     """Find the people in images; write an annotated copy of each, and pose files on request."""
     from hrpose_cli.api import build_estimator, provenance
-    from hrpose_cli.cli.outputs import ImageOutputs, ResultRows, build_style, name_pose_files, read_images
+    from hrpose_cli.cli.outputs import ImageOutputs, ResultRows, name_pose_files, read_images
     from hrpose_cli.cli.report import Report
     from hrpose_cli.cli.targets import check_targets, refuse_existing
+    from hrpose_cli.draw import build_style
     from hrpose_cli.estimation import TopPeople, estimate_frames
     from hrpose_cli.formats import TIMES, coco_image_id, has_numeric_names, open_writers
     from hrpose_cli.media import find_images

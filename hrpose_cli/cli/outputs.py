@@ -18,7 +18,7 @@ from hrpose_cli.estimation import TopDown
 from hrpose_cli.files import file_identity, fit_name, is_stream, part_path
 from hrpose_cli.formats import POSE_FORMATS, PoseFile, coco_results, find_format
 from hrpose_cli.media import IMAGE_SUFFIXES, STDIN, input_kind, pipe_name, read_image, read_pipe, write_image
-from hrpose_cli.options import DrawOptions, PeopleOptions, PoseNames
+from hrpose_cli.options import PoseNames
 from hrpose_cli.poses import Frame, Poses
 from hrpose_cli.stopping import StopFlag
 
@@ -48,17 +48,6 @@ def read_images(
             yield frame
         except (HRPoseError, OSError) as error:
             failed(error)
-
-
-def build_style(drawing: DrawOptions, people: PeopleOptions, *, tracked: bool) -> DrawStyle:
-    """The style that options describe; in tracked clips each person has a colour, unless --color says side."""
-    return DrawStyle(
-        threshold=people.keypoint_score,
-        boxes=drawing.draw_boxes,
-        scores=drawing.draw_scores,
-        background=drawing.background,
-        colors=drawing.color or ("person" if tracked else "side"),
-    )
 
 
 def name_pose_files(names: PoseNames, beside: Path, lacking: Mapping[str, str]) -> list[PoseFile]:

@@ -14,7 +14,10 @@ from hrpose_cli.options import ClipOptions, DrawOptions, EncodingOptions, People
 @spread_options(leave_out=("no_video", "min_score", "max_people"))
 def render(
     poses: Annotated[
-        Path, typer.Argument(help="Pose file: .jsonl, .json (COCO), .csv, .npz, or a folder of OpenPose JSON files.")
+        Path,
+        typer.Argument(
+            help="Pose file: .jsonl, .json (COCO), .csv, .npz, or a folder of OpenPose JSON files."
+        ),
     ],
     clip: Annotated[str, typer.Argument(help="Clip that the poses were estimated from.")],
     output: VideoOutput,
@@ -24,24 +27,27 @@ def render(
     drawing: DrawOptions,
     format: Annotated[
         str | None,
-        typer.Option(help="Format of the pose file if its name gives none: coco, jsonl, csv, npz or openpose."),
+        typer.Option(
+            help="Format of the pose file if its name gives none: coco, jsonl, csv, npz or openpose."
+        ),
     ] = None,
     quiet: Quiet = False,
 ) -> None:
     """Draw saved poses onto their clip, without running a net."""
     from hrpose_cli.cli import clips
-    from hrpose_cli.cli.outputs import build_style
     from hrpose_cli.cli.report import Report
     from hrpose_cli.cli.targets import refuse_existing
     from hrpose_cli.clips import render_clip as draw
+    from hrpose_cli.draw import build_style
+    from hrpose_cli.media import build_encoding, build_opener
     from hrpose_cli.timing import StageTimer
 
     report, watch = Report(quiet=quiet), StageTimer()
-    style, encode = build_style(drawing, people, tracked=True), clips.build_encoding(encoding, drawing)
+    style, encode = build_style(drawing, people, tracked=True), build_encoding(encoding, drawing)
     (plan,) = plans = clips.plan_clips([clip], output.out, PoseNames(), encode)
     clips.check_plans(plans, [clip, str(poses)], output.out)
     refuse_existing(plan.files.existing if output.no_clobber else [])
-    open_source = clips.build_opener(reading)
+    open_source = build_opener(reading)
     with (
         report.guard(),
         report.interruptible(),

@@ -50,19 +50,19 @@ def video(
     """Find the people in clips and draw their skeletons on each clip; its size, timing and audio stay the same."""
     from hrpose_cli.api import build_estimator, provenance
     from hrpose_cli.cli import clips
-    from hrpose_cli.cli.outputs import build_style
     from hrpose_cli.cli.report import Report
     from hrpose_cli.clips import annotate_clip, describe_motion
+    from hrpose_cli.draw import build_style
     from hrpose_cli.estimation import TopPeople
     from hrpose_cli.formats import TRACK_IDS
-    from hrpose_cli.media import find_clips
+    from hrpose_cli.media import build_encoding, build_opener, find_clips
     from hrpose_cli.poses import PoseHeader
     from hrpose_cli.timing import StageTimer
 
     if output.no_video and not (poses.poses or poses.json or output.show):
         raise UsageError("--no-video without --poses, --json or --show would write nothing")
     report, style = Report(quiet=quiet), build_style(drawing, people, tracked=motion.track)
-    encode, open_source = clips.build_encoding(encoding, drawing), clips.build_opener(reading)
+    encode, open_source = build_encoding(encoding, drawing), build_opener(reading)
     lacking = {} if motion.track else {TRACK_IDS: "leave --no-track out, or name another format"}
     paths = report.expand(find_clips, inputs, recursive=recursive)
     plans = clips.plan_clips(paths, output.out, poses, None if output.no_video else encode, lacking)

@@ -90,6 +90,7 @@ class ClipSummary:
     notes: list[str] = field(default_factory=list)
     damage: str = ""  # what of the source could not be read
     scenes: int = 1
+    first_frame: str = ""  # hash of its pixels
     stopped: bool = False  # before the end
     complete: bool = False  # before this run
 
@@ -268,7 +269,7 @@ def write_clip(
     stop: StopFlag,
 ) -> ClipSummary:
     """Write all outputs, until the frames end or `stop` is set."""
-    done = ClipSummary(source.name, resumed=saved.frames if saved else 0)
+    done = ClipSummary(source.name, resumed=saved.frames if saved else 0, first_frame=header.first_frame)
     files = saved.continue_in(outputs.poses) if saved else outputs.poses
     with closing(frames):
         coming = stop.until(frames)

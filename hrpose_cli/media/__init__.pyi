@@ -6,7 +6,9 @@ from .clip import VideoFrame as VideoFrame
 from .clip import parse_trim as parse_trim
 from .encoding import CONTAINERS as CONTAINERS
 from .encoding import Encoding as Encoding
-from .encoding import parse_scale as parse_scale
+from .encoding import build_encoding as build_encoding
+from .find import choose_clips as choose_clips
+from .find import describe_left_out as describe_left_out
 from .find import expand_input as expand_input
 from .find import find_clips as find_clips
 from .find import find_images as find_images
@@ -18,6 +20,7 @@ from .images import STDIN as STDIN
 from .images import read_image as read_image
 from .images import read_image_size as read_image_size
 from .images import write_image as write_image
+from .inputs import build_opener as build_opener
 from .inputs import open_clip as open_clip
 from .pipes import open_pipe as open_pipe
 from .pipes import read_pipe as read_pipe

@@ -9,6 +9,7 @@ from pathlib import Path
 from hrpose_cli.errors import MediaError, UsageError
 from hrpose_cli.media.clip import Clip, Colour
 from hrpose_cli.media.ffmpeg import run_ffmpeg
+from hrpose_cli.options import DrawOptions, EncodingOptions
 
 # Matrices that swscale converts to; any other becomes BT.709 and is tagged so.
 _MATRICES = {1: "bt709", 2: "bt601", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}
@@ -166,7 +167,13 @@ def _try_encoder(name: str, codec: _Codec) -> None:
         raise MediaError(f"{name} does not work on this machine, choose another codec: {error}") from error
 
 
-def parse_scale(text: str) -> _Scale:
+def build_encoding(encoding: EncodingOptions, drawing: DrawOptions) -> Encoding:
+    """The encoding that options describe."""
+    scale = _parse_scale(encoding.scale) if encoding.scale else None
+    return Encoding(encoding.codec, encoding.crf, encoding.preset, scale, alpha=drawing.background == "transparent")
+
+
+def _parse_scale(text: str) -> _Scale:
     """A factor of at most 8 such as 0.5, a width in pixels, or WIDTHxHEIGHT; UsageError for anything else."""
     try:
         width, cross, height = text.lower().partition("x")

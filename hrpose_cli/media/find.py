@@ -121,7 +121,7 @@ def _expand_clips(name: str, *, recursive: bool) -> tuple[list[str], _LeftOut]:
             raise InputError(f"{name}: no such file")
         return [name], {}
     files = _list_files(name, recursive=recursive)
-    clips, left_out = _leave_out_ours(files, _CLIP_SUFFIXES)
+    clips, left_out = choose_clips(files)
     images, others = _choose_images(files)
     if clips:
         left_out |= dict.fromkeys([*map(str, images), *others], "images, since there are clips")
@@ -142,6 +142,11 @@ def describe_left_out(left_out: _LeftOut) -> list[str]:
     """A line for each reason for which files were left out."""
     counts = sorted(Counter(left_out.values()).items())
     return [f"{count} file{'s' * (count != 1)} left out: {reason}" for reason, count in counts]
+
+
+def choose_clips(files: Iterable[Path]) -> tuple[list[Path], dict[str, str]]:
+    """The clips that a user brought, known by their suffix, and the others with the reason."""
+    return _leave_out_ours(files, _CLIP_SUFFIXES)
 
 
 def _choose_images(files: Sequence[Path]) -> tuple[list[Path], dict[str, str]]:

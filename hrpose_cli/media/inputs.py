@@ -7,13 +7,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import av
 
 from hrpose_cli.errors import MediaError, UsageError
-from hrpose_cli.media.clip import WHOLE_CLIP, ClipSource, Trim
+from hrpose_cli.media.clip import WHOLE_CLIP, ClipSource, Trim, parse_trim
 from hrpose_cli.media.container import PATIENCE, MediaInput, open_address
 from hrpose_cli.media.find import input_kind, pipe_name
 from hrpose_cli.media.image_sequence import ImageSequence
@@ -21,6 +22,7 @@ from hrpose_cli.media.images import STDIN
 from hrpose_cli.media.pipes import open_pipe
 from hrpose_cli.media.stdin_spool import StdinSpool
 from hrpose_cli.media.video_reader import VideoReader
+from hrpose_cli.options import ClipOptions
 
 _CAMERA_DEVICE = re.compile(r"/dev/video\d+")
 
@@ -54,6 +56,12 @@ def open_clip(what: str, *, trim: Trim = WHOLE_CLIP, rate: Fraction | None = Non
     if kind == "device":
         return _name_devices(VideoReader(_device_input(what), trim=trim), Path(what).name)
     return VideoReader(Path(what), trim=trim)
+
+
+def build_opener(reading: ClipOptions) -> Callable[[str], ClipSource]:
+    """The function that opens a clip by its name."""
+    trim = parse_trim(reading.trim) if reading.trim else WHOLE_CLIP
+    return partial(open_clip, trim=trim, rate=Fraction(str(reading.rate)) if reading.rate else None)
 
 
 def _name_devices(source: VideoReader, name: str) -> VideoReader:

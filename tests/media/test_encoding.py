@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from hrpose_cli.errors import InputError, MediaError, UsageError
 from hrpose_cli.media.clip import Clip
-from hrpose_cli.media.encoding import _CODECS, Encoding, _scaled_aspect, parse_scale
+from hrpose_cli.media.encoding import _CODECS, Encoding, _parse_scale, _scaled_aspect
 from hrpose_cli.media.gif import GifTimes
 from hrpose_cli.media.video_reader import VideoReader
 from hrpose_cli.media.video_writer import VideoWriter
@@ -144,12 +144,12 @@ def test_scale_is_that_of_the_file(
 
 
 def test_scale_is_parsed() -> None:
-    assert [parse_scale(text) for text in ("0.5", "8", "640x360", "9", "640")] == [
+    assert [_parse_scale(text) for text in ("0.5", "8", "640x360", "9", "640")] == [
         0.5, 8, (640, 360), (9, None), (640, None)
     ]  # fmt: skip
     for text in ("half", "640x", "-1", "0", "inf", "nan", "1x2x3", "99999x2", "8.5", "99999", "1e99"):
         with pytest.raises(InputError, match="is no scale"):
-            parse_scale(text)
+            _parse_scale(text)
 
 
 @pytest.mark.parametrize(
@@ -295,13 +295,13 @@ def test_a_scale_beyond_what_can_be_written_is_one_line() -> None:
 @given(st.floats(0.001, 8) | st.tuples(st.integers(1, 16384), st.integers(1, 16384)), st.sampled_from("xX"))
 def test_parse_scale_reads_what_was_written(scale: float | tuple[int, int], cross: str) -> None:
     text = f"{scale[0]}{cross}{scale[1]}" if isinstance(scale, tuple) else str(scale)
-    assert parse_scale(text) == scale
+    assert _parse_scale(text) == scale
 
 
 @given(st.text() | st.text("0123456789.xX-+einfa_ \u0663", max_size=12))
 def test_parse_scale_takes_sides_that_can_be_written_or_raises_usage_error(text: str) -> None:
     try:
-        scale = parse_scale(text)
+        scale = _parse_scale(text)
     except UsageError:
         return
     if isinstance(scale, tuple):
