@@ -272,8 +272,8 @@ class PoseNames:
     poses: Annotated[
         tuple[str, ...],
         Option(
-            "Pose file of all images: .jsonl, .json (COCO), .csv, .npz, or FOLDER/ (OpenPose); - prints JSON Lines; a "
-            "bare suffix (.csv) stands for poses.csv. Repeatable.",
+            "Pose file of all images: .jsonl, .json (COCO), .csv, .npz, .parquet, or FOLDER/ (OpenPose); - prints JSON "
+            "Lines; a bare suffix (.csv) stands for poses.csv. Repeatable.",
             OUTPUT,
             parse=tuple,
             given=list[str],
@@ -298,8 +298,8 @@ class ClipPoseNames(PoseNames):
     poses: Annotated[
         tuple[str, ...],
         Option(
-            "Pose file: .jsonl, .json (COCO), .csv, .npz, .trc, or FOLDER/ (OpenPose); - prints JSON Lines; a bare "
-            "suffix (.csv) stands for NAME.pose.csv. Repeatable.",
+            "Pose file: .jsonl, .json (COCO), .csv, .npz, .parquet, .trc, or FOLDER/ (OpenPose); - prints JSON Lines; "
+            "a bare suffix (.csv) stands for NAME.pose.csv. Repeatable.",
             OUTPUT,
             parse=tuple,
             given=list[str],
@@ -308,7 +308,9 @@ class ClipPoseNames(PoseNames):
     json: Annotated[str | None, Option("COCO JSON file of all frames; - prints it.", OUTPUT)] = None
     format: Annotated[
         str | None,
-        Option("Format of a --poses file whose name gives none: coco, jsonl, csv, npz, trc or openpose.", OUTPUT),
+        Option(
+            "Format of a --poses file whose name gives none: coco, jsonl, csv, npz, parquet, trc or openpose.", OUTPUT
+        ),
     ] = None
     metres_per_pixel: Annotated[
         float | None,

@@ -19,11 +19,15 @@ def convert(
     ],
     source_format: Annotated[
         str | None,
-        typer.Option("--from", help="Format of IN: coco, jsonl, csv, npz or openpose.", show_default="by its name"),
+        typer.Option(
+            "--from", help="Format of IN: coco, jsonl, csv, npz, parquet or openpose.", show_default="by its name"
+        ),
     ] = None,
     format: Annotated[
         str | None,
-        typer.Option(help="Format of OUT: coco, jsonl, csv, npz, trc or openpose.", show_default="by its name"),
+        typer.Option(
+            help="Format of OUT: coco, jsonl, csv, npz, parquet, trc or openpose.", show_default="by its name"
+        ),
     ] = None,
     metres_per_pixel: Annotated[
         float | None,
@@ -34,7 +38,7 @@ def convert(
     no_clobber: NoClobber = False,
     quiet: Quiet = False,
 ) -> None:
-    """Convert a pose file to another format: COCO .json, .jsonl, .csv, .npz, .trc, or a folder for OpenPose."""
+    """Convert a pose file to another format: COCO .json, .jsonl, .csv, .npz, .parquet, .trc, or OpenPose's folder."""
     from hrpose_cli.cli.report import Report
     from hrpose_cli.formats import LOSSES, PoseFile, describe_losses, find_format, open_writer, read_pose_file
 

@@ -13,6 +13,7 @@ from .losses import TIMES as TIMES
 from .losses import TRACK_IDS as TRACK_IDS
 from .losses import describe_losses as describe_losses
 from .losses import describe_replacements as describe_replacements
+from .parquet import merge_parquet as merge_parquet
 from .pose_file import POSE_FORMATS as POSE_FORMATS
 from .pose_file import PoseFile as PoseFile
 from .pose_file import PoseFormat as PoseFormat

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from os.path import isdir
@@ -39,6 +39,18 @@ class PoseFormat:
     part: Callable[[Path, PoseHeader], Path] = lambda path, header: part_path(path)  # where they wait for their names
 
 
+def _open_parquet(path: Path, header: PoseHeader) -> AbstractContextManager[Any]:
+    from hrpose_cli.formats.parquet import open_parquet  # with polars
+
+    return open_parquet(path, header)
+
+
+def _read_parquet(path: Path) -> tuple[PoseHeader, Iterator[FramePoses]]:
+    from hrpose_cli.formats.parquet import read_parquet
+
+    return read_parquet(path)
+
+
 POSE_FORMATS = {
     known.name: known
     for known in (
@@ -48,6 +60,7 @@ POSE_FORMATS = {
         ),
         PoseFormat("csv", ".csv", csv.open_csv, csv.read_csv, pipes=True),
         PoseFormat("npz", ".npz", npz.open_npz, npz.read_npz),
+        PoseFormat("parquet", ".parquet", _open_parquet, _read_parquet),
         PoseFormat(
             "trc", ".trc", trc.open_trc, None, needs=frozenset({losses.TRACK_IDS, losses.TIMES, losses.SIZES}),
             options=frozenset({"metres_per_pixel"}), files=trc.list_track_files,

@@ -82,7 +82,7 @@ def compare(got: list[Any], want: list[Any], format: str) -> None:
         near = np.isclose(a, b, rtol=1e-5, atol=1e-3 if format == "coco" else 1e-30).all(axis=-1)
     wrong = known & ~near
     check(not wrong.any(), f"{format}: {b[wrong][:2].tolist()} became {a[wrong][:2].tolist()}")
-    if format in {"jsonl", "npz"}:
+    if format in {"jsonl", "npz", "parquet"}:
         a, b = (
             [replace(r.frame, time=r.frame.time and float(r.frame.time)) for r in records] for records in (got, want)
         )
