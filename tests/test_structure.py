@@ -25,7 +25,7 @@ LAYERS = """
     clips
     api ground_truth
     evaluate
-    export bench training
+    export bench batch training
     cli
 """
 RANK = {room: rank for rank, rooms in enumerate(LAYERS.split("\n")) for room in rooms.split()}

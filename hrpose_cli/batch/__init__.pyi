@@ -1,0 +1,16 @@
+from .job import BatchJob as BatchJob
+from .job import hash_weights as hash_weights
+from .manifest import Manifest as Manifest
+from .manifest import Manifests as Manifests
+from .run import BatchStatus as BatchStatus
+from .run import Pace as Pace
+from .run import Redo as Redo
+from .run import Todo as Todo
+from .run import begin_run as begin_run
+from .run import read_status as read_status
+from .unit_run import Run as Run
+from .unit_run import WorkMaker as WorkMaker
+from .units import Shard as Shard
+from .units import WorkUnit as WorkUnit
+from .units import find_units as find_units
+from .worker import PoseWork as PoseWork

@@ -1,0 +1,47 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hrpose_cli.batch.job import BatchJob
+from hrpose_cli.errors import UsageError
+from hrpose_cli.files import read_json
+from hrpose_cli.options import ClipOptions, DrawOptions, EncodingOptions, MotionOptions, PeopleOptions, Settings
+
+OPTIONS = (Settings(), PeopleOptions(), MotionOptions(), ClipOptions(), EncodingOptions(), DrawOptions())
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> BatchJob:
+    return BatchJob(tmp_path / "out", (".csv",), False, *OPTIONS, {"net": "0123"})
+
+
+def test_claim_takes_a_folder_for_one_set_of_settings(job: BatchJob) -> None:
+    job.claim()
+    job.claim()
+    assert [path.name for path in (job.out / ".hrpose").iterdir()] == ["run.json"]
+    assert read_json(job.out / ".hrpose" / "run.json", "") == job.content()
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"video": True}, "video False there, True here"),
+        ({"weights": {"net": "4567"}}, "net 0123 there, 4567 here"),
+        ({"poses": (".csv", ".json")}, "poses ['.csv'] there, ['.csv', '.json'] here"),
+        ({"settings": Settings(flip_test=True, box_score=0.5)}, "flip_test False there, True here, box_score 0.25"),
+    ],
+)
+def test_claim_refuses_a_folder_of_other_settings_and_says_what_differs(
+    job: BatchJob, changes: dict[str, object], line: str
+) -> None:
+    job.claim()
+    other = replace(job, **changes)  # type: ignore[arg-type]
+    assert other.hash != job.hash
+    with pytest.raises(UsageError) as refused:
+        other.claim()
+    assert line in str(refused.value)
+
+
+def test_the_place_of_the_results_is_no_setting(job: BatchJob) -> None:
+    assert replace(job, out=job.out / "elsewhere").hash == job.hash
