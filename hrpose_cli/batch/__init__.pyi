@@ -1,7 +1,11 @@
 from .job import BatchJob as BatchJob
 from .job import hash_weights as hash_weights
+from .local import Place as Place
+from .local import choose_places as choose_places
+from .local import run_local as run_local
 from .manifest import Manifest as Manifest
 from .manifest import Manifests as Manifests
+from .ray import run_ray as run_ray
 from .run import BatchStatus as BatchStatus
 from .run import Pace as Pace
 from .run import Redo as Redo
