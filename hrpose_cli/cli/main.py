@@ -18,7 +18,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from hrpose_cli import __version__
-from hrpose_cli.cli import bench, convert, export, image, render, train, video, weights
+from hrpose_cli.cli import batch, bench, convert, export, image, render, train, video, weights
 from hrpose_cli.cli import eval as eval_command
 from hrpose_cli.cli.report import STOP_CODES, exit_code, print_error
 from hrpose_cli.errors import HRPoseError, InputError, UsageError
@@ -241,4 +241,5 @@ _command("eval", epilog="Example: hrpose eval --gt annotations/person_keypoints_
 _command(epilog="Example: hrpose train --data people.json --out runs/first --minutes 60")(train.train)
 _command(epilog="Example: hrpose export best.safetensors --format onnx --dynamic-batch")(export.export)
 _command(epilog="Example: hrpose bench --video clip.mp4 --people 1,5 --json bench.json")(bench.bench)
+app.add_typer(batch.app, name="batch")
 app.add_typer(weights.app, name="weights")
