@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parent.parent / "hrpose_cli"
 LAYERS = """
     errors skeletons hardware timing threads stopping
-    poses files options
+    poses files options apart
     geometry
     coco_reader
     nets media formats draw metrics tracking

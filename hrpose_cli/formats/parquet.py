@@ -24,6 +24,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from hrpose_cli.apart import read_apart, run_apart
 from hrpose_cli.errors import FormatError, UsageError, first_line
 from hrpose_cli.files import atomic_write, check_memory, encode_utf8, temporary_path
 from hrpose_cli.formats.header_json import header_from_json, header_to_json, name_damage
@@ -164,20 +165,26 @@ def _keypoint_columns(poses: Poses) -> dict[str, NDArray[Any]]:
 def read_parquet(path: Path) -> tuple[PoseHeader, Iterator[FramePoses]]:
     """The header and the frames, of which a few are in memory at a time."""
     with _named_damage(path):
+        run_apart(__name__, [str(path)], seconds=60 + path.stat().st_size / 1e6)  # which polars may kill
         metadata = pl.read_parquet_metadata(path)
-        if "hrpose" not in metadata:
-            raise FormatError("it was not written by hrpose, or its metadata are lost")
         header = header_from_json(json.loads(metadata["hrpose"]))
         empty = metadata.get("hrpose_empty", "[]")
         check_memory(_EMPTY_BYTES * len(empty), str(path))
         nobody = _read_empty(path, json.loads(empty), header.skeleton)
-        if missing := set(_COLUMNS) - set(_scan(path).collect_schema()):
-            raise FormatError(f"it has no column {', '.join(sorted(missing))}")
     return header, merge(nobody, _read_frames(path, header), key=lambda each: each.frame.index)
 
 
-def _scan(path: Path) -> pl.LazyFrame:
-    return pl.scan_parquet(path, glob=False)
+def _check(arguments: Sequence[str]) -> None:
+    """Read a whole file as `read_parquet` does."""
+    (path,) = map(Path, arguments)
+    metadata = pl.read_parquet_metadata(path)
+    if "hrpose" not in metadata:
+        raise FormatError("it was not written by hrpose, or its metadata are lost")
+    skeleton = header_from_json(json.loads(metadata["hrpose"])).skeleton
+    if missing := set(_COLUMNS) - set(pl.scan_parquet(path, glob=False).collect_schema()):
+        raise FormatError(f"it has no column {', '.join(sorted(missing))}")
+    for _ in _read_tables(path, skeleton):
+        pass
 
 
 def _read_empty(path: Path, rows: Sequence[Any], skeleton: Skeleton) -> Iterator[FramePoses]:
@@ -202,15 +209,22 @@ def _read_frames(path: Path, header: PoseHeader) -> Iterator[FramePoses]:
         yield frame_poses
 
 
-def _read_people(path: Path, skeleton: Skeleton) -> Iterator[list[dict[str, Any]]]:
-    """Lists of people with the values of `_PEOPLE`, and those of `_KEYPOINTS` as arrays (K,)."""
-    table, k = _scan(path).select(_COLUMNS), len(skeleton)
-    for start in count(0, _READ_PEOPLE * k):
-        rows = table.slice(start, _READ_PEOPLE * k).collect()
+def _read_tables(path: Path, skeleton: Skeleton) -> Iterator[pl.DataFrame]:
+    """The rows of a few people at a time."""
+    table, step = pl.scan_parquet(path, glob=False).select(_COLUMNS), _READ_PEOPLE * len(skeleton)
+    for start in count(0, step):
+        rows = table.slice(start, step).collect()
         if not len(rows):
             return
-        if rows["keypoint"].cast(pl.String).to_list() != [*skeleton.keypoints] * (len(rows) // k):
+        if rows["keypoint"].cast(pl.String).to_list() != [*skeleton.keypoints] * (len(rows) // len(skeleton)):
             raise FormatError(f"rows {start} to {start + len(rows)} do not have every keypoint of each person in order")
+        yield rows
+
+
+def _read_people(path: Path, skeleton: Skeleton) -> Iterator[list[dict[str, Any]]]:
+    """Lists of people with the values of `_PEOPLE`, and those of `_KEYPOINTS` as arrays (K,)."""
+    k = len(skeleton)
+    for rows in _read_tables(path, skeleton):
         arrays = {name: rows[name].to_numpy().reshape(-1, k) for name in _KEYPOINTS}  # null is NaN
         people = rows[::k].select(_PEOPLE.keys()).to_dicts()
         yield [person | {name: values[i] for name, values in arrays.items()} for i, person in enumerate(people)]
@@ -253,3 +267,7 @@ def _named_damage(path: Path) -> Iterator[None]:
             yield
         except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
             raise FormatError(f"it is no {_FORMAT_NAME} ({first_line(error)})") from error
+
+
+if __name__ == "__main__":
+    read_apart(_check)

@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
-import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from hrpose_cli.apart import read_apart, run_apart
 from hrpose_cli.errors import FormatError, InputError
 from hrpose_cli.poses import Doubles
-
-_MEMORY = 4 << 30  # bytes of address space, SciPy's code included
-_SECONDS = 60
-_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # threads take memory
 
 
 def read_mat(path: Path, names: Sequence[str]) -> dict[str, Doubles]:
@@ -26,38 +20,22 @@ def read_mat(path: Path, names: Sequence[str]) -> dict[str, Doubles]:
         content = path.read_bytes()
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
-    paths = os.pathsep.join(entry for entry in sys.path if entry)
-    command = [sys.executable, "-P", "-m", __name__, *names]
     try:
-        done = subprocess.run(
-            command, input=content, capture_output=True, timeout=_SECONDS, check=False,
-            env=os.environ | _ONE_THREAD | {"PYTHONPATH": paths},
-        )  # fmt: skip
-    except subprocess.TimeoutExpired as error:
-        raise FormatError(f"{path} is no whole MATLAB file: it is not read after {_SECONDS} s") from error
-    if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        reason = said[-1] if said and done.returncode > 0 else "its reader crashes"
-        raise FormatError(f"{path} is no whole MATLAB file of version 7 or older: {reason}")
-    with np.load(io.BytesIO(done.stdout)) as arrays:
-        return dict(arrays)
+        arrays = run_apart(__name__, names, content)
+    except FormatError as error:
+        raise FormatError(f"{path} is no whole MATLAB file of version 7 or older: {error}") from error
+    with np.load(io.BytesIO(arrays)) as named:
+        return dict(named)
 
 
 def _convert(names: Sequence[str]) -> None:
     """Read a MATLAB file from the standard input, and write its named arrays as NPZ to the standard output."""
     from scipy.io import loadmat
 
-    with contextlib.suppress(ImportError, ValueError, OSError):  # Windows has no such limit
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     content = loadmat(io.BytesIO(sys.stdin.buffer.read()), variable_names=names)
     arrays = {name: np.asarray(content[name], np.float64) for name in names if name in content}
     np.savez(sys.stdout.buffer, **arrays)  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":
-    try:
-        _convert(sys.argv[1:])
-    except Exception as error:  # SciPy raises whatever it stumbles over in a damaged file
-        sys.exit(f"{error or type(error).__name__}"[:200])
+    read_apart(_convert)

@@ -12,6 +12,7 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -69,7 +70,8 @@ def write_and_compare(out: Path, format: str, records: list[Any], header: Any) -
         left = [each.name for each in out.rglob("*") if ".part" not in each.name and each.is_file()]
         check(not left, f"{left} left after a refusal")
     elif format in READABLE:
-        compare(list(read_pose_file(target)[1]), records, format)
+        with patch("hrpose_cli.formats.parquet.run_apart"):  # a process of its own, for files that are damaged
+            compare(list(read_pose_file(target)[1]), records, format)
     shutil.rmtree(out, ignore_errors=True)
 
 

@@ -37,6 +37,17 @@ def test_open_parquet_leaves_unknown_values_null(tmp_path: Path) -> None:
     assert table["image"].unique().to_list() == ["a.jpg"]
 
 
+def test_read_parquet_refuses_a_file_that_crashes_its_reader(tmp_path: Path) -> None:
+    """A length in the footer for which polars asks for more memory than there is, and ends its process."""
+    save(tmp_path / "a.parquet", clip(1))
+    content = (tmp_path / "a.parquet").read_bytes()
+    size = int.from_bytes(content[-8:-4], "little")
+    footer = content[-8 - size : -8].replace(b"\x19\xfc\x15", b"\x19\xfc" + b"\xff" * 4 + b"\x07", 1)
+    (tmp_path / "a.parquet").write_bytes(content[: -8 - size] + footer + len(footer).to_bytes(4, "little") + b"PAR1")
+    with pytest.raises(FormatError, match=r"a\.parquet cannot be used: its reader crashes$"):
+        read_pose_file(tmp_path / "a.parquet")
+
+
 def test_read_parquet_puts_frames_without_people_in_their_places(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
