@@ -405,7 +405,7 @@ def _parse_workers(text: str) -> int | None:
 class BatchOptions:
     """The outputs of a batch, and how its files are shared out and done."""
 
-    out: Annotated[Path, Option("Folder of the results.", OUTPUT, names=("--out", "-o"))]
+    out: Annotated[str, Option("Folder or URL of the results.", OUTPUT, names=("--out", "-o"))]
     poses: Annotated[
         tuple[str, ...],
         Option("Suffix of a pose file per clip, such as .parquet. Repeatable.", OUTPUT, parse=tuple, given=list[str]),

@@ -5,13 +5,16 @@ from .local import choose_places as choose_places
 from .local import run_local as run_local
 from .manifest import Manifest as Manifest
 from .manifest import Manifests as Manifests
+from .merge import merge_tables as merge_tables
 from .ray import run_ray as run_ray
 from .run import BatchStatus as BatchStatus
 from .run import Pace as Pace
 from .run import Redo as Redo
 from .run import Todo as Todo
 from .run import begin_run as begin_run
+from .run import open_batch as open_batch
 from .run import read_status as read_status
+from .storage import open_storage as open_storage
 from .unit_run import Run as Run
 from .unit_run import WorkMaker as WorkMaker
 from .units import Shard as Shard

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from hrpose_cli import __version__
-from hrpose_cli.batch.manifest import STATE_FOLDER
-from hrpose_cli.errors import UsageError
-from hrpose_cli.files import encode_utf8, read_json, sha256_file, temporary_path
+from hrpose_cli.batch.storage import STATE_FOLDER, Storage
+from hrpose_cli.errors import FormatError, UsageError
+from hrpose_cli.files import encode_utf8, sha256_file
 from hrpose_cli.options import ClipOptions, DrawOptions, EncodingOptions, MotionOptions, PeopleOptions, Settings
+
+RUN_FILE = f"{STATE_FOLDER}/run.json"
 
 
 @dataclass(frozen=True)
 class BatchJob:
     """The options of a batch and the hashes of its weights."""
 
-    out: Path
+    storage: Storage  # of the outputs
     poses: tuple[str, ...]  # suffixes of the pose files
     video: bool
     settings: Settings
@@ -36,7 +36,7 @@ class BatchJob:
     def content(self) -> dict[str, Any]:
         """All that decides the outputs, as it stands in `run.json`; the place of the outputs does not."""
         content = asdict(self) | {"version": __version__}
-        del content["out"]
+        del content["storage"]
         return dict(json.loads(json.dumps(content, default=str)))
 
     @property
@@ -46,12 +46,12 @@ class BatchJob:
 
     def claim(self) -> None:
         """Write the job into the output folder; UsageError if a run with other settings has begun there."""
-        path = self.out / STATE_FOLDER / "run.json"
-        _create_json(path, self.content())
-        differing = _differences(read_json(path, "settings of a batch"), self.content())
-        if differing:
+        now = self.content()
+        self.storage.create(RUN_FILE, encode_utf8(json.dumps(now, ensure_ascii=False, indent=1)))
+        if differing := _differences(_read_settings(self.storage), now):
             raise UsageError(
-                f"{self.out} holds a batch with other settings ({', '.join(differing)}): use the same, or another --out"
+                f"{self.storage.root} holds a batch with other settings ({', '.join(differing)}): use the same, or "
+                "another --out"
             )
 
 
@@ -70,16 +70,13 @@ def hash_weights(settings: Settings) -> dict[str, str]:
     return {"net": sha256_file(net), "detector": sha256_file(find_detector_file(settings.detector))}
 
 
-def _create_json(path: Path, content: Any) -> None:
-    """Write a file unless it is there; a link makes it appear whole, and once, also on network file systems."""
-    if path.exists():
-        return
-    own = temporary_path(path)
-    own.parent.mkdir(parents=True, exist_ok=True)
-    own.write_bytes(encode_utf8(json.dumps(content, ensure_ascii=False, indent=1)))
-    with suppress(FileExistsError):
-        os.link(own, path)
-    own.unlink()
+def _read_settings(storage: Storage) -> Any:
+    try:
+        return json.loads(storage.read([RUN_FILE])[RUN_FILE])
+    except (ValueError, RecursionError) as error:
+        raise FormatError(
+            f"{storage.root}/{RUN_FILE} should be settings of a batch but is not JSON: {error}"
+        ) from error
 
 
 def _differences(was: Any, now: Any, name: str = "") -> list[str]:

@@ -12,13 +12,13 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import cycle, islice
 from multiprocessing.connection import Connection, wait
-from pathlib import Path
 from typing import Any
 
 from hrpose_cli.batch.manifest import Manifest
+from hrpose_cli.batch.storage import describe_input
 from hrpose_cli.batch.unit_run import Run, WorkMaker, do_unit
 from hrpose_cli.batch.units import WorkUnit
-from hrpose_cli.errors import BackendError, HRPoseError
+from hrpose_cli.errors import BackendError, HRPoseError, InputError
 from hrpose_cli.hardware import cpu_count
 from hrpose_cli.stopping import StopFlag
 
@@ -72,8 +72,10 @@ def run_local(
 
 
 def _size(unit: WorkUnit) -> int:
-    path = Path(unit.path)
-    return path.stat().st_size if path.exists() else 0
+    try:
+        return int(describe_input(unit.path)["bytes"] or 0)
+    except (OSError, InputError):
+        return 0
 
 
 class _Slot:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
-from pathlib import Path
 from typing import Any, Literal
 
+from hrpose_cli.batch.storage import STATE_FOLDER, Storage, describe_input
 from hrpose_cli.batch.units import WorkUnit
-from hrpose_cli.errors import FormatError
-from hrpose_cli.files import read_json, write_json
+from hrpose_cli.errors import FormatError, InputError
+from hrpose_cli.files import encode_utf8, to_json
 
 _State = Literal["begun", "done", "damaged", "failed"]
 FINAL_STATES = ("done", "damaged", "failed")
-STATE_FOLDER = ".hrpose"
+_FOLDER = f"{STATE_FOLDER}/units"
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,10 @@ class Manifest:
     seconds: Mapping[str, float] = field(default_factory=dict)  # of each stage, which overlap, and in "total"
     outputs: Mapping[str, str] = field(default_factory=dict)  # SHA-256 of each, by its path below the output folder
 
+    def __post_init__(self) -> None:
+        if any(name.startswith("/") or ".." in name.split("/") for name in self.outputs):
+            raise ValueError("an output that lies elsewhere")
+
     @property
     def is_final(self) -> bool:
         return self.state in FINAL_STATES
@@ -42,44 +47,43 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Manifests:
-    """The manifests of an output folder. They are renamed into place, which is safe on network file systems."""
+    """The manifests of a batch."""
 
-    out: Path
+    storage: Storage
 
-    def path(self, unit: WorkUnit) -> Path:
-        """In 256 folders, since some file systems slow down with many files in one."""
-        return self.out / STATE_FOLDER / "units" / unit.key[:2] / f"{unit.key}.json"
-
-    def read(self, unit: WorkUnit) -> Manifest | None:
-        """The manifest of a unit; None if it was never begun."""
-        path = self.path(unit)
-        return _read_manifest(path) if path.is_file() else None
+    def read(self, units: Iterable[WorkUnit]) -> dict[str, Manifest]:
+        """The manifests of those units that were begun, by the names of the units."""
+        return {each.unit: each for each in self._read([_name(unit) for unit in units])}
 
     def write(self, unit: WorkUnit, manifest: Manifest) -> None:
-        write_json(self.path(unit), asdict(manifest))
+        self.storage.write(_name(unit), encode_utf8(to_json(asdict(manifest))))
 
-    def all(self) -> Iterator[Manifest]:
+    def all(self) -> list[Manifest]:
         """The manifests of all units, in the order of their keys."""
-        for path in sorted((self.out / STATE_FOLDER / "units").glob("??/*.json")):
-            if not path.name.startswith("."):
-                yield _read_manifest(path)
+        return self._read(self.storage.list(_FOLDER))
 
-
-def describe_input(path: str) -> dict[str, Any]:
-    """The facts by which a changed input is recognised without reading it."""
-    status = Path(path).stat()
-    return {"path": path, "bytes": status.st_size, "modified": status.st_mtime_ns}
+    def _read(self, names: Sequence[str]) -> list[Manifest]:
+        return [_parse(name, content) for name, content in self.storage.read(names).items()]
 
 
 def is_changed(manifest: Manifest, unit: WorkUnit) -> bool:
-    """Tell whether the input of a unit has changed since its manifest was written."""
-    now = describe_input(unit.path)
+    """Tell whether the input of a unit is there and has changed since its manifest was written."""
+    try:
+        now = describe_input(unit.path)
+    except (OSError, InputError):
+        return False
     return any(manifest.input.get(key) != now[key] for key in ("bytes", "modified"))
 
 
-def _read_manifest(path: Path) -> Manifest:
-    content = read_json(path, "manifest")
-    known = {f.name for f in fields(Manifest)}
-    if not (isinstance(content, dict) and isinstance(content.get("unit"), str)):
-        raise FormatError(f"{path} is no manifest of hrpose batch: remove it, and its file is done again")
-    return Manifest(**{key: value for key, value in content.items() if key in known})
+def _name(unit: WorkUnit) -> str:
+    """The name of a manifest, in one of 256 folders, since some file systems slow down with many files in one."""
+    return f"{_FOLDER}/{unit.key[:2]}/{unit.key}.json"
+
+
+def _parse(name: str, content: bytes) -> Manifest:
+    try:
+        values = json.loads(content)
+        known = {f.name: values[f.name] for f in fields(Manifest) if f.name in values}
+        return Manifest(**known)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise FormatError(f"{name} is no manifest of hrpose batch: remove it, and its file is done again") from error

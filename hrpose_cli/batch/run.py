@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import secrets
 import socket
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
-from hrpose_cli.batch.job import BatchJob
-from hrpose_cli.batch.manifest import FINAL_STATES, STATE_FOLDER, Manifest, Manifests, is_changed
+from hrpose_cli.batch.job import RUN_FILE, BatchJob
+from hrpose_cli.batch.manifest import FINAL_STATES, Manifest, Manifests, is_changed
+from hrpose_cli.batch.storage import STATE_FOLDER, open_storage
 from hrpose_cli.batch.units import WorkUnit
-from hrpose_cli.files import read_json, write_json
+from hrpose_cli.errors import InputError
+from hrpose_cli.files import encode_utf8, to_json
 
 Redo = Literal["failed", "changed", "all"]
 _PACE_SECONDS = 600.0  # in which the units ended that say how fast a run is
+_RUNS = f"{STATE_FOLDER}/runs"
 _NOTHING: Mapping[str, int] = {}
 
 
@@ -30,22 +33,23 @@ class Todo:
     changed: int  # of the others: their inputs have changed since
 
     @classmethod
-    def of(cls, manifests: Manifests, units: Iterable[WorkUnit], redo: Redo | None) -> Todo:
+    def of(cls, manifests: Manifests, units: Sequence[WorkUnit], redo: Redo | None) -> Todo:
         left, final, changed = [], Counter[str](), 0
+        known = manifests.read(units)
         for unit in units:
-            manifest = manifests.read(unit)
+            manifest = known.get(unit.name)
             if manifest is None or not manifest.is_final or _is_redone(manifest, unit, redo):
                 left.append(unit)
             else:
                 final[manifest.state] += 1
-                changed += Path(unit.path).exists() and is_changed(manifest, unit)
+                changed += is_changed(manifest, unit)
         return cls(left, final, changed)
 
 
 def _is_redone(manifest: Manifest, unit: WorkUnit, redo: Redo | None) -> bool:
     """Tell whether a unit that has its final manifest is done once more."""
     if redo == "changed":
-        return Path(unit.path).exists() and is_changed(manifest, unit)
+        return is_changed(manifest, unit)
     return redo == "all" or (redo == "failed" and manifest.state == "failed")
 
 
@@ -53,7 +57,8 @@ def begin_run(job: BatchJob, files: int) -> str:
     """Claim the output folder, and write that a run over so many files has begun; returns a name for it."""
     job.claim()
     run = f"{int(time.time())}-{secrets.token_hex(4)}"
-    write_json(job.out / STATE_FOLDER / "runs" / f"{run}.json", {"files": files, "host": socket.gethostname()})
+    facts = {"files": files, "host": socket.gethostname()}
+    job.storage.write(f"{_RUNS}/{run}.json", encode_utf8(to_json(facts)))
     return run
 
 
@@ -116,11 +121,20 @@ class Pace:
         return BatchStatus(self._files, done, damaged, failed, self._frames, self._people, rate, rest)
 
 
-def read_status(out: Path) -> BatchStatus:
-    """Count the manifests of an output folder; its files are those of the run that named most."""
-    manifests = sorted((each for each in Manifests(out).all() if each.is_final), key=lambda each: each.ended)
-    runs = (read_json(path, "record of a run") for path in (out / STATE_FOLDER / "runs").glob("[!.]*.json"))
-    pace = Pace(max((int(run["files"]) for run in runs), default=len(manifests)))
-    for manifest in manifests:
+def open_batch(out: str) -> Manifests:
+    """The manifests of a folder or URL of results; InputError if it holds no batch."""
+    storage = open_storage(out)
+    if not storage.read([RUN_FILE]):
+        raise InputError(f"{out} holds no batch: name the --out of hrpose batch run")
+    return Manifests(storage)
+
+
+def read_status(manifests: Manifests) -> BatchStatus:
+    """Count the manifests of a batch; its files are those of the run that named most."""
+    storage = manifests.storage
+    runs = map(json.loads, storage.read(storage.list(_RUNS)).values())
+    final = sorted((each for each in manifests.all() if each.is_final), key=lambda each: each.ended)
+    pace = Pace(max((int(run["files"]) for run in runs), default=len(final)))
+    for manifest in final:
         pace.add(manifest)
     return pace.status

@@ -15,7 +15,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
-from hrpose_cli.batch.manifest import Manifest, Manifests, describe_input
+from hrpose_cli.batch.manifest import Manifest, Manifests
+from hrpose_cli.batch.storage import describe_input
 from hrpose_cli.batch.units import WorkUnit
 from hrpose_cli.errors import HRPoseError
 from hrpose_cli.stopping import StopFlag
@@ -46,8 +47,8 @@ def do_unit(run: Run, work: _Work, unit: WorkUnit, stop: StopFlag) -> Manifest |
     A unit that this run has finished is not begun again, and one that it has begun too often is given up. Errors
     of the unit are in its manifest; that of a full disk is raised.
     """
-    before = run.manifests.read(unit)
-    begun = before if before is not None and before.run == run.name else Manifest(unit.name, run=run.name)
+    before = run.manifests.read([unit]).get(unit.name, Manifest(unit.name))
+    begun = before if before.run == run.name else Manifest(unit.name, run=run.name)
     if begun.is_final:
         return begun
     if begun.attempts >= run.attempts:
@@ -59,9 +60,12 @@ def do_unit(run: Run, work: _Work, unit: WorkUnit, stop: StopFlag) -> Manifest |
             done = work(unit, replace(begun, input=describe_input(unit.path)), stop)
     except (HRPoseError, OSError) as error:
         if _is_disk_full(error):
-            raise _DiskFullError(f"{run.manifests.out}: the disk is full") from error
+            raise _DiskFullError(f"{run.manifests.storage.root}: the disk is full") from error
         done = _failed(begun, str(error))
-    return None if done is None else _finish(run, unit, done)
+    if done is None:
+        return None
+    run.manifests.storage.remove(before.outputs.keys() - done.outputs.keys())
+    return _finish(run, unit, done)
 
 
 def _failed(begun: Manifest, error: str) -> Manifest:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path, PurePath
 
+from hrpose_cli.batch.storage import find_remote, is_remote
 from hrpose_cli.errors import InputError, UsageError
 from hrpose_cli.media import STDIN, choose_clips, describe_left_out
 
@@ -19,7 +20,7 @@ _LIST_SUFFIX = ".txt"
 class WorkUnit:
     """One file of a batch."""
 
-    path: str  # as it is opened
+    path: str  # as it is opened: a path of this machine, or a URL
     name: str  # its path below the output folder, with slashes
 
     @property
@@ -45,7 +46,7 @@ def find_units(
     left_out: dict[str, str] = {}
     for unit in _all_units(inputs, lists, left_out, recursive=recursive):
         other = units.setdefault(unit.name, unit)
-        if not (other.path == unit.path or Path(other.path).samefile(unit.path)):
+        if not (other.path == unit.path or _is_same_file(other.path, unit.path)):
             raise UsageError(
                 f"{other.path} and {unit.path} would both become {unit.name}: name a folder that holds both"
             )
@@ -59,7 +60,9 @@ def _all_units(
 ) -> Iterator[WorkUnit]:
     """The units as they are named; `left_out` gets the reason for each file that is none."""
     for path in inputs:
-        if Path(path).is_dir():
+        if is_remote(path):
+            yield from _remote_units(path, left_out, recursive=recursive)
+        elif Path(path).is_dir():
             clips, others = choose_clips(_files_in(Path(path), recursive=recursive))
             left_out |= others
             yield from (WorkUnit(str(clip), clip.relative_to(path).as_posix()) for clip in clips)
@@ -82,7 +85,24 @@ def _refuse(error: OSError) -> None:
     raise InputError(f"{error.filename} cannot be searched: {error.strerror}") from error
 
 
+def _remote_units(url: str, left_out: dict[str, str], *, recursive: bool) -> Iterator[WorkUnit]:
+    names = find_remote(url, recursive=recursive)
+    if names is None:
+        yield _named_unit(url)
+        return
+    shown = (Path(name) for name in names if not any(part.startswith(".") for part in name.split("/")))
+    clips, others = choose_clips(shown)
+    left_out |= others
+    yield from (WorkUnit(f"{url.rstrip('/')}/{clip.as_posix()}", clip.as_posix()) for clip in clips)
+
+
+def _is_same_file(path: str, other: str) -> bool:
+    return not (is_remote(path) or is_remote(other)) and Path(path).samefile(other)
+
+
 def _named_unit(path: str) -> WorkUnit:
+    if is_remote(path):
+        return WorkUnit(path, path.partition("://")[2].strip("/"))
     if not Path(path).exists():
         raise InputError(f"{path}: no such file or folder")
     pure = PurePath(path)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -12,8 +9,9 @@ from pathlib import Path
 from hrpose_cli.api import build_estimator, provenance
 from hrpose_cli.batch.job import BatchJob
 from hrpose_cli.batch.manifest import Manifest
+from hrpose_cli.batch.storage import local_copy
 from hrpose_cli.batch.units import WorkUnit
-from hrpose_cli.clips import ClipOutputs, annotate_clip, describe_motion
+from hrpose_cli.clips import ClipOutputs, ClipSummary, annotate_clip, describe_motion
 from hrpose_cli.draw import build_style
 from hrpose_cli.estimation import TopPeople
 from hrpose_cli.files import sha256_file
@@ -38,54 +36,42 @@ class PoseWork:
     def __call__(self, unit: WorkUnit, manifest: Manifest, stop: StopFlag) -> Manifest | None:
         """Write the files of a unit, and add them to its manifest; None if it was stopped, which leaves no file."""
         job, watch = self._job, StageTimer()
-        done = annotate_clip(
-            partial(build_opener(job.reading), unit.path),
-            TopPeople(replace(self._estimator, watch=watch), job.people.min_score, job.people.max_people),
-            _name_outputs(job, unit),
-            self._header,
-            motion=job.motion,
-            watch=watch,
-            stop=stop,
-        )
-        if done.stopped:
-            for path in done.written:
-                _remove(path)
-            return None
-        return replace(
-            manifest,
-            state="damaged" if done.damage else "done",
-            error=f"{unit.path} is damaged: {done.damage}; the rest was done" if done.damage else "",
-            input={**manifest.input, "first_frame": done.first_frame},
-            frames=done.frames,
-            people=done.people,
-            tracks=done.tracks,
-            seconds={stage: round(spent, 3) for stage, spent in {**watch.seconds, "total": watch.total}.items()},
-            outputs={
-                path.relative_to(job.out).as_posix(): sha256_file(path)
-                for each in done.written
-                for path in _files_of(each)
-            },
-        )
+        with local_copy(unit.path) as path, job.storage.workplace(unit.key) as out:
+            done = annotate_clip(
+                partial(build_opener(job.reading), path),
+                TopPeople(replace(self._estimator, watch=watch), job.people.min_score, job.people.max_people),
+                _name_outputs(job, out / unit.name),
+                self._header,
+                motion=job.motion,
+                watch=watch,
+                stop=stop,
+            )
+            if done.stopped:
+                return None
+            final = describe_clip(manifest, done, watch, out)
+            job.storage.publish(out)
+        return final
 
 
-def _files_of(output: Path) -> Iterator[Path]:
-    """A file, or the files of OpenPose's folder."""
-    return output.iterdir() if output.is_dir() else iter([output])
+def describe_clip(manifest: Manifest, done: ClipSummary, watch: StageTimer, out: Path) -> Manifest:
+    """The manifest of a clip that is done; out: the folder below which the outputs are named."""
+    files = [file for each in done.written for file in ([*each.iterdir()] if each.is_dir() else [each])]
+    return replace(
+        manifest,
+        state="damaged" if done.damage else "done",
+        error=f"{manifest.input['path']} is damaged: {done.damage}; the rest was done" if done.damage else "",
+        input={**manifest.input, "first_frame": done.first_frame},
+        frames=done.frames,
+        people=done.people,
+        tracks=done.tracks,
+        seconds={stage: round(spent, 3) for stage, spent in {**watch.seconds, "total": watch.total}.items()},
+        outputs={path.relative_to(out).as_posix(): sha256_file(path) for path in files},
+    )
 
 
-def _remove(part: Path) -> None:
-    """Remove what a stopped unit has written, and OpenPose's folder unless it has files of an earlier run."""
-    if part.is_dir():
-        shutil.rmtree(part)
-        with suppress(OSError):
-            part.parent.rmdir()
-    else:
-        part.unlink(missing_ok=True)
-
-
-def _name_outputs(job: BatchJob, unit: WorkUnit) -> ClipOutputs:
-    """The files that a unit becomes: NAME.EXT.pose.SUFFIX, since two clips may differ in their suffix only."""
-    beside = f"{job.out / unit.name}.pose"
+def _name_outputs(job: BatchJob, clip: Path) -> ClipOutputs:
+    """The files that a clip becomes: NAME.EXT.pose.SUFFIX, since two clips may differ in their suffix only."""
+    beside = f"{clip}.pose"
     encoding = build_encoding(job.encoding, job.drawing)
     return ClipOutputs(
         Path(f"{beside}{'.mov' if encoding.alpha else '.mp4'}") if job.video else None,

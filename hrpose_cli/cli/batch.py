@@ -33,14 +33,17 @@ if TYPE_CHECKING:
 _EXAMPLE = "Example: hrpose batch run clips/ --recursive --out results --poses .parquet"
 _LOG_SECONDS = 60.0  # between two lines without a terminal
 app = typer.Typer(no_args_is_help=True, help="Process many clips, resumable and in parallel.", epilog=_EXAMPLE)
-_Out = Annotated[Path, typer.Argument(help="Folder of results: the --out of hrpose batch run.")]
+_Out = Annotated[str, typer.Argument(help="Folder or URL of results: the --out of hrpose batch run.")]
 _AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command("run", epilog=_EXAMPLE)
 @spread_options()
 def _run(
-    inputs: Annotated[list[str] | None, typer.Argument(help="Clips, folders, and .txt files that list clips.")],
+    inputs: Annotated[
+        list[str] | None,
+        typer.Argument(help="Clips, folders, URLs such as s3://bucket/clips/, and .txt files that list clips."),
+    ],
     *,
     batch: BatchOptions,
     reading: ClipOptions,
@@ -63,13 +66,15 @@ def _run(
         begin_run,
         find_units,
         hash_weights,
+        open_storage,
     )
     from hrpose_cli.cli.report import Report
 
     report = Report(quiet=quiet)
     found = find_units(inputs or [], batch.lists, recursive=batch.recursive, on_note=report.note)
     units = Shard.parse(batch.shard).choose(found) if batch.shard else found
-    manifests = Manifests(batch.out)
+    storage = open_storage(batch.out)
+    manifests = Manifests(storage)
     todo = Todo.of(manifests, units, batch.redo)
     if batch.dry_run:
         return typer.echo("".join(f"{unit.name}\n" for unit in todo.units), nl=False)
@@ -77,7 +82,7 @@ def _run(
         raise InputError("there are no clips to do: name clips, folders or --list FILE; --recursive looks deeper")
     hashes = hash_weights(settings)
     job = BatchJob(
-        batch.out, batch.poses, batch.video, settings, people, motion, reading, encoding, drawing, hashes
+        storage, batch.poses, batch.video, settings, people, motion, reading, encoding, drawing, hashes
     )  # fmt: skip
     run = Run(manifests, begin_run(job, len(found)), job.hash, batch.attempts, batch.timeout)
     _tell_start(report, todo)
@@ -137,18 +142,18 @@ def _exit_code(status: BatchStatus) -> int:
 @app.command("status", epilog="Example: hrpose batch status results")
 def _status(out: _Out, as_json: _AsJson = False) -> None:
     """Count the files that are done, failed and left, and estimate the time left."""
-    from hrpose_cli.batch import read_status
+    from hrpose_cli.batch import open_batch, read_status
 
-    status = read_status(_existing(out))
+    status = read_status(open_batch(out))
     typer.echo(json.dumps(asdict(status) | {"left": status.left}) if as_json else str(status))
 
 
 @app.command("failed", epilog="Example: hrpose batch failed results")
 def _failed(out: _Out, as_json: _AsJson = False) -> None:
     """List the files that failed or are damaged, one error per line."""
-    from hrpose_cli.batch import Manifests
+    from hrpose_cli.batch import open_batch
 
-    for manifest in Manifests(_existing(out)).all():
+    for manifest in open_batch(out).all():
         if manifest.error:
             typer.echo(json.dumps(asdict(manifest), ensure_ascii=False) if as_json else manifest.error)
 
@@ -159,25 +164,8 @@ def _merge(
     target: Annotated[Path, typer.Option("--out", "-o", help="Parquet file that is written, with a column video.")],
 ) -> None:
     """Merge the .parquet files of all clips that are done into one."""
-    from hrpose_cli.batch import Manifests
+    from hrpose_cli.batch import merge_tables, open_batch
     from hrpose_cli.cli.targets import check_targets
-    from hrpose_cli.formats import merge_parquet
 
     check_targets([], [target])
-    files = {
-        manifest.unit: out / name
-        for manifest in Manifests(_existing(out)).all()
-        for name in manifest.outputs
-        if name.endswith(".parquet")
-    }
-    if not files:
-        raise InputError(f"{out} holds no .parquet files: hrpose batch run --poses .parquet writes them")
-    merge_parquet(dict(sorted(files.items())), target)
-    typer.echo(f"{len(files)} clips are in {target}")
-
-
-def _existing(out: Path) -> Path:
-    """The folder of a batch; InputError for another one."""
-    if not (out / ".hrpose" / "run.json").is_file():
-        raise InputError(f"{out} holds no batch: name the --out of hrpose batch run")
-    return out
+    typer.echo(f"{merge_tables(open_batch(out), target)} clips are in {target}")

@@ -1,11 +1,12 @@
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from hrpose_cli.batch.job import BatchJob
+from hrpose_cli.batch.job import RUN_FILE, BatchJob
+from hrpose_cli.batch.storage import open_storage
 from hrpose_cli.errors import UsageError
-from hrpose_cli.files import read_json
 from hrpose_cli.options import ClipOptions, DrawOptions, EncodingOptions, MotionOptions, PeopleOptions, Settings
 
 OPTIONS = (Settings(), PeopleOptions(), MotionOptions(), ClipOptions(), EncodingOptions(), DrawOptions())
@@ -13,14 +14,14 @@ OPTIONS = (Settings(), PeopleOptions(), MotionOptions(), ClipOptions(), Encoding
 
 @pytest.fixture
 def job(tmp_path: Path) -> BatchJob:
-    return BatchJob(tmp_path / "out", (".csv",), False, *OPTIONS, {"net": "0123"})
+    return BatchJob(open_storage(str(tmp_path / "out")), (".csv",), False, *OPTIONS, {"net": "0123"})
 
 
 def test_claim_takes_a_folder_for_one_set_of_settings(job: BatchJob) -> None:
     job.claim()
     job.claim()
-    assert [path.name for path in (job.out / ".hrpose").iterdir()] == ["run.json"]
-    assert read_json(job.out / ".hrpose" / "run.json", "") == job.content()
+    assert job.storage.list(".hrpose") == [RUN_FILE]
+    assert json.loads(job.storage.read([RUN_FILE])[RUN_FILE]) == job.content()
 
 
 @pytest.mark.parametrize(
@@ -44,4 +45,4 @@ def test_claim_refuses_a_folder_of_other_settings_and_says_what_differs(
 
 
 def test_the_place_of_the_results_is_no_setting(job: BatchJob) -> None:
-    assert replace(job, out=job.out / "elsewhere").hash == job.hash
+    assert replace(job, storage=open_storage("elsewhere")).hash == job.hash

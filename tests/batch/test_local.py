@@ -7,6 +7,7 @@ import pytest
 
 from hrpose_cli.batch.local import Place, run_local
 from hrpose_cli.batch.manifest import Manifest, Manifests
+from hrpose_cli.batch.storage import open_storage
 from hrpose_cli.batch.unit_run import Run
 from hrpose_cli.batch.units import WorkUnit
 from hrpose_cli.errors import BackendError
@@ -21,7 +22,7 @@ def units_in(folder: Path, *names: str) -> list[WorkUnit]:
 
 
 def run(folder: Path, units: list[WorkUnit], *, workers: int = 2, fault: str = "", **more: float) -> list[Manifest]:
-    facts = Run(Manifests(folder), "run", **more)  # type: ignore[arg-type]
+    facts = Run(Manifests(open_storage(str(folder))), "run", **more)  # type: ignore[arg-type]
     return list(run_local(facts, MakeWork(folder, fault), units, [Place("cpu", 1)] * workers, StopFlag()))
 
 
@@ -36,7 +37,7 @@ def test_run_local_does_every_unit_once_whatever_happens_to_the_others(tmp_path:
     assert {name: each.state for name, each in final.items()} == states
     assert final["kills"].error == f"{tmp_path / 'kills'}: its worker died 2 times"
     assert beginnings(tmp_path) == Counter({"a": 1, "b": 1, "c": 1, "bad": 1, "once": 2, "kills": 2})
-    assert sorted(each.unit for each in Manifests(tmp_path).all()) == sorted(final)
+    assert sorted(each.unit for each in Manifests(open_storage(str(tmp_path))).all()) == sorted(final)
 
 
 def test_run_local_begins_with_the_largest_file(tmp_path: Path) -> None:
@@ -61,11 +62,13 @@ def test_run_local_ends_where_no_worker_starts(tmp_path: Path, fault: str, line:
 
 def test_run_local_stops_its_workers_and_leaves_their_units_begun(tmp_path: Path) -> None:
     units, stop = units_in(tmp_path, "a", "waits"), StopFlag()
-    running = run_local(Run(Manifests(tmp_path), "run"), MakeWork(tmp_path), units, [Place("cpu", 1)], stop)
+    running = run_local(
+        Run(Manifests(open_storage(str(tmp_path))), "run"), MakeWork(tmp_path), units, [Place("cpu", 1)], stop
+    )
     threading.Thread(target=lambda: (_wait_for(tmp_path / "beginnings"), stop.set("interrupt"))).start()
     assert list(running) == []
     assert stop.ended_early
-    assert [(each.unit, each.state) for each in Manifests(tmp_path).all()] == [("waits", "begun")]
+    assert [(each.unit, each.state) for each in Manifests(open_storage(str(tmp_path))).all()] == [("waits", "begun")]
 
 
 def _wait_for(path: Path) -> None:

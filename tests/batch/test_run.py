@@ -4,6 +4,7 @@ import pytest
 
 from hrpose_cli.batch.manifest import Manifest, Manifests, describe_input
 from hrpose_cli.batch.run import BatchStatus, Pace, Redo, Todo, read_status
+from hrpose_cli.batch.storage import open_storage
 from hrpose_cli.batch.units import WorkUnit
 from hrpose_cli.files import write_json
 
@@ -18,7 +19,7 @@ def units(tmp_path: Path) -> list[WorkUnit]:
         if name != "new":
             state = "done" if name == "changed" else name
             manifest = Manifest(name, state, input=describe_input(unit.path))  # type: ignore[arg-type]
-            Manifests(tmp_path).write(unit, manifest)
+            Manifests(open_storage(str(tmp_path))).write(unit, manifest)
     (tmp_path / "changed").write_text("longer than before")
     return [WorkUnit(str(tmp_path / name), name) for name in STATES]
 
@@ -35,7 +36,7 @@ def units(tmp_path: Path) -> list[WorkUnit]:
 def test_todo_leaves_out_what_is_final(
     tmp_path: Path, units: list[WorkUnit], redo: Redo | None, left: set[str]
 ) -> None:
-    todo = Todo.of(Manifests(tmp_path), units, redo)
+    todo = Todo.of(Manifests(open_storage(str(tmp_path))), units, redo)
     assert {unit.name for unit in todo.units} == left
     assert sum(todo.final.values()) == len(STATES) - len(left)
     assert todo.changed == ("changed" not in left)
@@ -54,5 +55,5 @@ def test_pace_counts_the_last_ten_minutes() -> None:
 def test_read_status_knows_the_files_of_the_largest_run(tmp_path: Path, units: list[WorkUnit]) -> None:
     for name, files in (("a", 5), ("b", 200)):
         write_json(tmp_path / ".hrpose" / "runs" / f"{name}.json", {"files": files})
-    status = read_status(tmp_path)
+    status = read_status(Manifests(open_storage(str(tmp_path))))
     assert (status.files, status.done, status.damaged, status.failed, status.left) == (200, 2, 1, 1, 196)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from hrpose_cli.batch.manifest import Manifest, Manifests
+from hrpose_cli.batch.storage import open_storage
 from hrpose_cli.batch.unit_run import Run, do_unit
 from hrpose_cli.batch.units import WorkUnit
 from hrpose_cli.errors import FormatError, HRPoseError, MediaError
@@ -32,13 +33,13 @@ def unit(tmp_path: Path) -> WorkUnit:
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    return Run(Manifests(tmp_path / "out"), "this", "settings")
+    return Run(Manifests(open_storage(str(tmp_path / "out"))), "this", "settings")
 
 
 def test_do_unit_writes_what_became_of_it(run: Run, unit: WorkUnit) -> None:
     final = do_unit(run, Work(), unit, StopFlag())
     assert final is not None
-    assert run.manifests.read(unit) == final
+    assert run.manifests.read([unit]).get(unit.name) == final
     assert (final.state, final.attempts, final.run, final.settings) == ("done", 1, "this", "settings")
     assert (final.frames, final.input["bytes"], final.input["path"]) == (3, 5, unit.path)
     assert list(run.manifests.all()) == [final]
@@ -82,13 +83,13 @@ def test_do_unit_ends_the_run_when_the_disk_is_full(run: Run, unit: WorkUnit) ->
     full.__cause__ = OSError(errno.ENOSPC, "No space left on device")
     with pytest.raises(HRPoseError, match=r"out: the disk is full$"):
         do_unit(run, Work(full), unit, StopFlag())
-    left = run.manifests.read(unit)
+    left = run.manifests.read([unit]).get(unit.name)
     assert left is not None
     assert left.state == "begun"
 
 
 def test_do_unit_leaves_a_stopped_unit_begun(run: Run, unit: WorkUnit) -> None:
     assert do_unit(run, Work(stopped=True), unit, StopFlag()) is None
-    left = run.manifests.read(unit)
+    left = run.manifests.read([unit]).get(unit.name)
     assert left is not None
     assert left.state == "begun"

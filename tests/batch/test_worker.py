@@ -1,19 +1,25 @@
 """The work on a unit, with a real net: its files, and what a stop or a killed worker leaves of them."""
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
+import fsspec
 import pytest
 
 from hrpose_cli.batch.job import BatchJob
 from hrpose_cli.batch.manifest import Manifest
+from hrpose_cli.batch.storage import describe_input, open_storage
 from hrpose_cli.batch.units import WorkUnit
 from hrpose_cli.batch.worker import PoseWork
+from hrpose_cli.errors import MediaError
 from hrpose_cli.formats.pose_file import read_pose_file
 from hrpose_cli.options import ClipOptions, DrawOptions, EncodingOptions, MotionOptions, PeopleOptions, Settings
 from hrpose_cli.stopping import StopFlag
+from hrpose_cli.timing import StageTimer
 from tests.media.clips import film
 
 FRAMES = 5
@@ -33,24 +39,41 @@ class StopsAfterTwo(StopFlag):
                 self.set("terminate")
 
 
-@pytest.fixture
-def unit(tmp_path: Path) -> WorkUnit:
-    return WorkUnit(str(film(tmp_path / "a.mp4", FRAMES)), UNIT)
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return film(tmp_path_factory.mktemp("clip") / "a.mp4", FRAMES)
 
 
-@pytest.fixture
-def work(tmp_path: Path, weights_file: Path) -> PoseWork:
+@pytest.fixture(scope="module")
+def unit(clip: Path) -> WorkUnit:
+    return WorkUnit(str(clip), UNIT)
+
+
+@pytest.fixture(scope="module")
+def make_work(weights_file: Path) -> Callable[[str], PoseWork]:
     settings = Settings(weights=str(weights_file), detector="none", device="cpu")
     options = (PeopleOptions(), MotionOptions(), ClipOptions(), EncodingOptions(), DrawOptions())
-    return PoseWork(BatchJob(tmp_path / "out", (".parquet", ".jsonl", "/"), True, settings, *options, {}), "cpu")
+    return lambda out: PoseWork(
+        BatchJob(open_storage(out), (".parquet", ".jsonl", "/"), True, settings, *options, {}), "cpu"
+    )
+
+
+@pytest.fixture
+def work(tmp_path: Path, make_work: Callable[[str], PoseWork]) -> PoseWork:
+    return make_work(str(tmp_path / "out"))
+
+
+def begun(unit: WorkUnit) -> Manifest:
+    return Manifest(UNIT, input=describe_input(unit.path))
 
 
 def files(folder: Path) -> dict[str, Path]:
+    """All files but the manifests, of which the work writes none."""
     return {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
 
 
 def test_work_names_all_files_of_a_unit_with_their_hashes(tmp_path: Path, work: PoseWork, unit: WorkUnit) -> None:
-    done = work(unit, Manifest(UNIT), StopFlag())
+    done = work(unit, begun(unit), StopFlag())
     assert done is not None
     assert (done.state, done.frames) == ("done", FRAMES)
     written = files(tmp_path / "out")
@@ -64,20 +87,49 @@ def test_work_names_all_files_of_a_unit_with_their_hashes(tmp_path: Path, work: 
 def test_a_stopped_unit_leaves_nothing_but_the_files_of_an_earlier_run(
     tmp_path: Path, work: PoseWork, unit: WorkUnit
 ) -> None:
-    assert work(unit, Manifest(UNIT), StopsAfterTwo()) is None
-    assert [path.name for path in (tmp_path / "out").rglob("*")] == ["sub"]
-    work(unit, Manifest(UNIT), StopFlag())
+    assert work(unit, begun(unit), StopsAfterTwo()) is None
+    assert files(tmp_path / "out") == {}
+    work(unit, begun(unit), StopFlag())
     before = {name: path.read_bytes() for name, path in files(tmp_path / "out").items()}
-    assert work(unit, Manifest(UNIT), StopsAfterTwo()) is None
+    assert work(unit, begun(unit), StopsAfterTwo()) is None
     assert {name: path.read_bytes() for name, path in files(tmp_path / "out").items()} == before
+
+
+def test_a_failed_unit_leaves_nothing(tmp_path: Path, work: PoseWork, unit: WorkUnit) -> None:
+    with patch.object(StageTimer, "total", property(lambda _: 1 / 0)), pytest.raises(ZeroDivisionError):
+        work(unit, begun(unit), StopFlag())
+    assert files(tmp_path / "out") == {}
 
 
 def test_the_parts_of_a_killed_worker_are_no_obstacle(tmp_path: Path, work: PoseWork, unit: WorkUnit) -> None:
     parts = [f"{FOLDER}.part{suffix}" for suffix in (".mp4", ".parquet", ".jsonl")]
     for name in [*parts, f"{FOLDER}/a.part/a_000000000099_keypoints.json"]:
-        path = tmp_path / "out" / name
+        path = tmp_path / "out/.hrpose/work" / unit.key / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("half of something")
-    assert work(unit, Manifest(UNIT), StopFlag()) is not None
+    assert work(unit, begun(unit), StopFlag()) is not None
     assert files(tmp_path / "out").keys() == FILES
-    assert sum(1 for _ in read_pose_file(tmp_path / "out" / f"{FOLDER}.parquet")[1]) == FRAMES
+    assert sum(1 for _ in read_pose_file(tmp_path / "out" / f"{FOLDER}.jsonl")[1]) == FRAMES
+
+
+def test_remote_units_give_the_same_files(
+    tmp_path: Path, make_work: Callable[[str], PoseWork], work: PoseWork, unit: WorkUnit
+) -> None:
+    remote = fsspec.filesystem("memory")
+    remote.pipe_file(f"{tmp_path}/clips/a.mp4", Path(unit.path).read_bytes())
+    away = WorkUnit(f"memory:/{tmp_path}/clips/a.mp4", UNIT)
+    done, same = (
+        work(unit, begun(unit), StopFlag()),
+        make_work(f"memory:/{tmp_path}/out")(away, begun(away), StopFlag()),
+    )
+    assert done is not None
+    assert same is not None
+    assert same.outputs == done.outputs
+    assert {name: sha256(remote.cat_file(f"{tmp_path}/out/{name}")).hexdigest() for name in FILES} == done.outputs
+
+
+def test_errors_of_remote_units_name_their_url(tmp_path: Path, work: PoseWork) -> None:
+    fsspec.filesystem("memory").pipe_file(f"{tmp_path}/text.mp4", b"no clip")
+    away = WorkUnit(f"memory:/{tmp_path}/text.mp4", "text.mp4")
+    with pytest.raises(MediaError, match=f"^{re.escape(away.path)}: not a video"):
+        work(away, begun(away), StopFlag())
