@@ -271,6 +271,12 @@ def sha256_file(path: Path) -> str:
         raise WeightsError(f"{path} cannot be read: {error.strerror}") from error
 
 
+def hash_files(paths: Iterable[Path]) -> dict[Path, str]:
+    """The SHA-256 of each file, and of each file in a folder; streams have none."""
+    files = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    return {file: sha256_file(file) for file in files if file.is_file()}
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write `content` so that the file is there whole or not at all."""
     try:

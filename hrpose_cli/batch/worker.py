@@ -11,10 +11,10 @@ from hrpose_cli.batch.job import BatchJob
 from hrpose_cli.batch.manifest import Manifest
 from hrpose_cli.batch.storage import local_copy
 from hrpose_cli.batch.units import WorkUnit
-from hrpose_cli.clips import ClipOutputs, ClipSummary, annotate_clip, describe_motion
+from hrpose_cli.clips import ClipOutputs, annotate_clip, describe_motion
 from hrpose_cli.draw import build_style
 from hrpose_cli.estimation import TopPeople
-from hrpose_cli.files import sha256_file
+from hrpose_cli.files import hash_files
 from hrpose_cli.formats import PoseFile
 from hrpose_cli.media import build_encoding, build_opener
 from hrpose_cli.poses import PoseHeader
@@ -48,25 +48,15 @@ class PoseWork:
             )
             if done.stopped:
                 return None
-            final = describe_clip(manifest, done, watch, out)
+            final = replace(
+                manifest,
+                **done.facts(watch),
+                error=done.error(unit.path),
+                input={**manifest.input, "first_frame": done.first_frame},
+                outputs={path.relative_to(out).as_posix(): hash for path, hash in hash_files(done.written).items()},
+            )
             job.storage.publish(out)
         return final
-
-
-def describe_clip(manifest: Manifest, done: ClipSummary, watch: StageTimer, out: Path) -> Manifest:
-    """The manifest of a clip that is done; out: the folder below which the outputs are named."""
-    files = [file for each in done.written for file in ([*each.iterdir()] if each.is_dir() else [each])]
-    return replace(
-        manifest,
-        state="damaged" if done.damage else "done",
-        error=f"{manifest.input['path']} is damaged: {done.damage}; the rest was done" if done.damage else "",
-        input={**manifest.input, "first_frame": done.first_frame},
-        frames=done.frames,
-        people=done.people,
-        tracks=done.tracks,
-        seconds={stage: round(spent, 3) for stage, spent in {**watch.seconds, "total": watch.total}.items()},
-        outputs={path.relative_to(out).as_posix(): sha256_file(path) for path in files},
-    )
 
 
 def _name_outputs(job: BatchJob, clip: Path) -> ClipOutputs:

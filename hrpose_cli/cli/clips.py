@@ -82,10 +82,12 @@ def _check_shared_names(clips: int, out: str | None, poses: PoseNames) -> None:
         raise UsageError(f"--out {out} names one file, but there are {clips} clips: name a folder")
 
 
-def check_plans(plans: Sequence[ClipPlan], inputs: Sequence[str | None], out: str | None) -> None:
+def check_plans(
+    plans: Sequence[ClipPlan], inputs: Sequence[str | None], out: str | None, report: Path | None = None
+) -> None:
     """Raise an error, before any work, for a file that is an input, comes twice or cannot be written."""
     files = [file for plan in plans for file in plan.poses]
-    targets = [*(plan.video for plan in plans), *(file.path for file in files)]
+    targets = [report, *(plan.video for plan in plans), *(file.path for file in files)]
     check_targets(inputs, targets, folders=[file.path for file in files if file.folder], made=out)
 
 
@@ -112,7 +114,7 @@ def leave_out_complete(
         if not frames:
             new.append(plan)
             continue
-        with report.guard():
+        with report.guard(plan.what):
             report.clip(ClipSummary(said["source"], frames, written=files.existing, complete=True), StageTimer())
     return new
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from hrpose_cli.cli.spread import Quiet, spread_options, suggest_better
+from hrpose_cli.cli.spread import Quiet, ReportFile, spread_options, suggest_better
 from hrpose_cli.cli.targets import NoClobber
 from hrpose_cli.options import OUTPUT, DrawOptions, PeopleOptions, PoseNames, Settings
 
@@ -47,6 +47,7 @@ def image(
     settings: Settings,
     people: PeopleOptions,
     drawing: DrawOptions,
+    report_file: ReportFile = None,
     quiet: Quiet = False,
 ) -> None:
     """Find the people in images; write an annotated copy of each, and pose files on request."""
@@ -60,11 +61,11 @@ def image(
     from hrpose_cli.media import find_images
     from hrpose_cli.poses import FramePoses, PoseHeader
 
-    report, style = Report(quiet=quiet), build_style(drawing, people, tracked=False)
+    report, style = Report(quiet=quiet, lines=report_file), build_style(drawing, people, tracked=False)
     paths = report.expand(find_images, inputs, recursive=recursive)
     outputs = ImageOutputs.plan(paths, out, style, images=not no_image, heatmaps=heatmaps)
     files = name_pose_files(poses, Path("poses"), {TIMES: "images have none, name another format"})
-    targets = [json_results, *(f.path for f in files), *([] if no_image else outputs.targets)]
+    targets = [json_results, report_file, *(f.path for f in files), *([] if no_image else outputs.targets)]
     read = [*paths, settings.boxes, settings.weights, settings.detector]
     check_targets(read, targets, folders=[f.path for f in files if f.folder], made=out)
     if no_clobber:
@@ -90,7 +91,7 @@ def image(
                 for file in writers:
                     file.write(FramePoses(frame, best))
                 rows.add(best, coco_image_id(header, frame.name, number))
-                with report.guard():
+                with report.guard(frame.name):
                     report.found(frame.name, best, outputs.write(frame, best, estimator), threshold=threshold)
     whole = [*rows.written, *(path for writer in writers for path in writer.written)]
     report.close(

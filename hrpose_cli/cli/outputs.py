@@ -30,7 +30,7 @@ _TRANSPARENT_SUFFIXES = {".png", ".webp", ".tif", ".tiff", ".avif"}  # suffixes 
 
 
 def read_images(
-    paths: Sequence[str], detector: Detector | None, failed: Callable[[Exception], None]
+    paths: Sequence[str], detector: Detector | None, failed: Callable[[Exception, str], None]
 ) -> Iterator[Frame]:
     """The images that can be read, numbered by their place in `paths`; the others are reported."""
     refused = detector.refuse(paths) if isinstance(detector, GivenBoxes) else {}
@@ -47,7 +47,7 @@ def read_images(
                 detector.find(frame)
             yield frame
         except (HRPoseError, OSError) as error:
-            failed(error)
+            failed(error, path)
 
 
 def name_pose_files(names: PoseNames, beside: Path, lacking: Mapping[str, str]) -> list[PoseFile]:
@@ -135,13 +135,13 @@ class ImageOutputs:
         if self.heatmaps and not isinstance(estimator, TopDown):
             raise UsageError("--heatmaps shows crops, which bottom-up weights do not make: leave it out")
 
-    def write(self, frame: Frame, poses: Poses, estimator: TopDown | BottomUp) -> str:
-        """Draw and write the images of a frame; returns the names of the files for the summary."""
+    def write(self, frame: Frame, poses: Poses, estimator: TopDown | BottomUp) -> list[Path]:
+        """Draw and write the images of a frame; returns the files."""
         target = self.targets[frame.index]
         written = []
         if self.images:
             write_image(target, draw_poses(frame.image, poses, style=self.style))
-            written.append(str(target))
+            written.append(target)
         if self.heatmaps and isinstance(estimator, TopDown) and len(poses):
             crops = estimator.cropper.cut(frame.image, poses.box)
             for i, (crop, maps) in enumerate(zip(crops.images, estimator.heatmaps(crops).cpu().numpy(), strict=True)):
@@ -149,8 +149,8 @@ class ImageOutputs:
                 if file_identity(panel) in self.inputs:
                     raise UsageError(f"{panel} is an input and would be overwritten: choose another --out")
                 write_image(panel, draw_heatmaps(crop, maps, estimator.skeleton, geometry=estimator.spec.geometry))
-                written.append(str(panel))
-        return ", ".join(written)
+                written.append(panel)
+        return written
 
 
 class ResultRows:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import typer
 
 from hrpose_cli.errors import HRPoseError, MediaError, UsageError, describe_error
+from hrpose_cli.files import atomic_write, encode_utf8, hash_files, to_json
 from hrpose_cli.stopping import StopFlag, StopReason
 
 if TYPE_CHECKING:
@@ -92,21 +93,33 @@ def _show_log(console: Console) -> None:
 class Report:
     """Prints what becomes of each input, and collects failures: that of one input never stops the others."""
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    def __init__(self, *, quiet: bool = False, lines: Path | None = None) -> None:
         from hrpose_cli.cli.terminal import Terminal
 
         self.console = Terminal(stderr=True, quiet=quiet)
         self.stop = StopFlag()
         self._done = 0  # inputs
+        self._lines = lines  # a file that gets a JSON line for each input
+        self._records: list[dict[str, Any]] = []
+        self._unit = ""  # the input at work
         self._failures: list[Exception] = []
         self._kept: list[Path] = []  # files of a run that was stopped
         self._rows: list[tuple[str, int, int, str, str]] = []  # as `found` makes them
         _show_log(self.console)
 
-    def failed(self, error: Exception) -> None:
-        """Print what is wrong with one input, now, in one line; also when quiet."""
+    def failed(self, error: Exception, unit: str | None = None) -> None:
+        """Print what is wrong with one input, `unit` or that at work, now, in one line; also when quiet."""
+        self._record(self._unit if unit is None else unit, {"state": "failed", "error": describe_error(error)})
+        self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
         self._failures.append(error)
         print_error(error)
+
+    def _record(self, unit: str, facts: Mapping[str, Any], written: Iterable[Path] = ()) -> None:
+        if self._lines is not None:
+            outputs = {str(path): hash for path, hash in hash_files(written).items()}
+            self._records.append({"unit": unit, "error": "", **facts, "outputs": outputs})
 
     def note(self, text: str) -> None:
         """Print what the user may not expect."""
@@ -117,8 +130,9 @@ class Report:
         return find(inputs, recursive=recursive, on_error=self.failed, on_note=self.note)
 
     @contextmanager
-    def guard(self) -> Iterator[None]:
+    def guard(self, unit: str = "") -> Iterator[None]:
         """Report an error of one input and go on."""
+        self._unit = unit
         try:
             yield
             self._done += 1
@@ -146,30 +160,34 @@ class Report:
                 speed = bar.tasks[0].speed
                 bar.update(task, rate=f"{speed:.1f}/s" if speed else "")
 
-    def found(self, name: str, poses: Poses, written: str, *, threshold: float) -> None:
+    def found(self, name: str, poses: Poses, written: Sequence[Path], *, threshold: float) -> None:
         """Add an image that is done; keypoints that score at least `threshold` are drawn."""
+        self._record(name, {"state": "done", "people": len(poses)}, written)
         best = f"{poses.person_score.max():.2f}" if len(poses) else "-"
-        self._rows.append((Path(name).name, len(poses), poses.unsure(threshold), best, written))
+        self._rows.append((Path(name).name, len(poses), poses.unsure(threshold), best, ", ".join(map(str, written))))
 
     def clip(self, done: ClipSummary, watch: StageTimer, how: str = "") -> None:
         """Print a clip that is done or stopped: what is in it, what had to differ, and how fast each stage was."""
-        facts = [_count(done.frames, "frame", "frames")]
+        if not done.stopped:
+            facts = done.facts(watch) | {"error": done.error(self._unit)}
+            self._record(self._unit, facts, done.written)
+        said = [_count(done.frames, "frame", "frames")]
         if done.complete:
-            self.console.print(f"{done.name}: already complete, {', '.join([*facts, *map(str, done.written)])}")
+            self.console.print(f"{done.name}: already complete, {', '.join([*said, *map(str, done.written)])}")
             return
-        facts += [f"{done.resumed} of them from the run before"] if done.resumed else []
-        facts += [f"{_count(done.people, 'pose', 'poses')}{_note_not_drawn(done.unsure)}"]
+        said += [f"{done.resumed} of them from the run before"] if done.resumed else []
+        said += [f"{_count(done.people, 'pose', 'poses')}{_note_not_drawn(done.unsure)}"]
         brief = f", {done.brief} more seen in only one or two frames" if done.brief else ""
-        facts += [f"{_count(done.tracks, 'person', 'people')} tracked{brief}"] if done.seen else []
+        said += [f"{_count(done.tracks, 'person', 'people')} tracked{brief}"] if done.seen else []
         files = map(str, done.written)
-        self.console.print(f"{done.name}: {', '.join([*facts, *([how] if how else []), *files])}")
+        self.console.print(f"{done.name}: {', '.join([*said, *([how] if how else []), *files])}")
         for note in done.notes:
             self.note(note)
         rates = ", ".join(f"{stage} {format_rate(rate)}" for stage, rate in watch.rates.items())
         total = format_rate(done.frames / watch.total)
         self.console.print(f"images/s of each stage alone: {rates}; of all together: {total}", style="dim")
         if done.damage:
-            self.failed(MediaError(f"{done.name} is damaged: {done.damage}; the rest was done"))
+            self._fail(MediaError(done.error(done.name)))
         self._kept = done.written if done.stopped else []
 
     def table(self) -> None:
@@ -210,7 +228,13 @@ class Report:
         self.end(written)
 
     def end(self, kept: Sequence[Path] = ()) -> None:
-        """Exit with the code of the run, unless it is 0; first name the files that were `kept` if it was stopped."""
+        """Write the lines, and exit with the code of the run, unless it is 0.
+
+        First name the files that were `kept` if it was stopped.
+        """
+        if self._lines is not None:
+            with atomic_write(self._lines) as temporary:
+                temporary.write_bytes(encode_utf8("".join(f"{to_json(each)}\n" for each in self._records)))
         if self.stop.reason is not None:
             self._say_stopped(self.stop.reason, [*self._kept, *kept])
         if code := self._exit_code():

@@ -21,6 +21,12 @@ if TYPE_CHECKING:
     from hrpose_cli.models import ModelSpec
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel=OUTPUT)]
+ReportFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--report", help="File that gets a JSON line for each input: state, error, outputs.", rich_help_panel=OUTPUT
+    ),
+]
 _Command = Callable[..., None]
 _DAY = 86_400  # seconds
 _EMPTY = inspect.Parameter.empty

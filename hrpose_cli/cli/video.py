@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from hrpose_cli.cli.spread import Quiet, spread_options, suggest_better
+from hrpose_cli.cli.spread import Quiet, ReportFile, spread_options, suggest_better
 from hrpose_cli.errors import UsageError
 from hrpose_cli.options import (
     OUTPUT,
@@ -45,6 +45,7 @@ def video(
         bool,
         typer.Option("--resume", help="Continue an interrupted run from its --poses .jsonl.", rich_help_panel=OUTPUT),
     ] = False,
+    report_file: ReportFile = None,
     quiet: Quiet = False,
 ) -> None:
     """Find the people in clips and draw their skeletons on each clip; its size, timing and audio stay the same."""
@@ -61,12 +62,13 @@ def video(
 
     if output.no_video and not (poses.poses or poses.json or output.show):
         raise UsageError("--no-video without --poses, --json or --show would write nothing")
-    report, style = Report(quiet=quiet), build_style(drawing, people, tracked=motion.track)
+    report, style = Report(quiet=quiet, lines=report_file), build_style(drawing, people, tracked=motion.track)
     encode, open_source = build_encoding(encoding, drawing), build_opener(reading)
     lacking = {} if motion.track else {TRACK_IDS: "leave --no-track out, or name another format"}
     paths = report.expand(find_clips, inputs, recursive=recursive)
     plans = clips.plan_clips(paths, output.out, poses, None if output.no_video else encode, lacking)
-    clips.check_plans(plans, [*paths, settings.boxes, settings.weights, settings.detector], output.out)
+    read = [*paths, settings.boxes, settings.weights, settings.detector]
+    clips.check_plans(plans, read, output.out, report_file)
     more_info = {"people": asdict(people), "motion": describe_motion(motion) | {"trim": reading.trim}}
     if output.no_clobber:
         plans = clips.leave_out_existing(plans, report)
@@ -81,7 +83,7 @@ def video(
     for plan in report.stop.until(plans):
         watch = StageTimer()
         view = clips.open_window(plan.what, report.stop, show=output.show)
-        with report.guard(), report.interruptible(), view as shown:
+        with report.guard(plan.what), report.interruptible(), view as shown:
             done = annotate_clip(
                 partial(open_source, plan.what),
                 TopPeople(replace(base, watch=watch), people.min_score, people.max_people),

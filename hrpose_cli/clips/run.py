@@ -101,6 +101,18 @@ class ClipSummary:
         self.unsure += poses.unsure(threshold)
         self.seen.update([] if poses.track_ids is None else poses.track_ids.tolist())
 
+    def error(self, name: str) -> str:
+        """One line about the damage of a clip of this name; empty without damage."""
+        return f"{name} is damaged: {self.damage}; the rest was done" if self.damage else ""
+
+    def facts(self, watch: StageTimer) -> dict[str, Any]:
+        """State, counts and seconds, as manifests and reports have them."""
+        seconds = {stage: round(spent, 3) for stage, spent in {**watch.seconds, "total": watch.total}.items()}
+        state = "damaged" if self.damage else "done"
+        return {
+            "state": state, "frames": self.frames, "people": self.people, "tracks": self.tracks, "seconds": seconds
+        }  # fmt: skip
+
     @property
     def tracks(self) -> int:
         """Number of tracks that were seen in more than one or two frames."""

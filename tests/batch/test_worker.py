@@ -3,9 +3,9 @@
 import re
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import fsspec
 import pytest
@@ -19,7 +19,6 @@ from hrpose_cli.errors import MediaError
 from hrpose_cli.formats.pose_file import read_pose_file
 from hrpose_cli.options import ClipOptions, DrawOptions, EncodingOptions, MotionOptions, PeopleOptions, Settings
 from hrpose_cli.stopping import StopFlag
-from hrpose_cli.timing import StageTimer
 from tests.media.clips import film
 
 FRAMES = 5
@@ -37,6 +36,14 @@ class StopsAfterTwo(StopFlag):
             yield item
             if number == 2:
                 self.set("terminate")
+
+
+class FailsAfterTwo(StopFlag):
+    """Is that of a clip that cannot be read after two frames."""
+
+    def until(self, items: Iterable[Any]) -> Iterator[Any]:
+        yield from islice(super().until(items), 2)
+        raise MediaError("unreadable")
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +103,8 @@ def test_a_stopped_unit_leaves_nothing_but_the_files_of_an_earlier_run(
 
 
 def test_a_failed_unit_leaves_nothing(tmp_path: Path, work: PoseWork, unit: WorkUnit) -> None:
-    with patch.object(StageTimer, "total", property(lambda _: 1 / 0)), pytest.raises(ZeroDivisionError):
-        work(unit, begun(unit), StopFlag())
+    with pytest.raises(MediaError, match="unreadable"):
+        work(unit, begun(unit), FailsAfterTwo())
     assert files(tmp_path / "out") == {}
 
 

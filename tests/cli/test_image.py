@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,22 @@ def test_image_writes_an_annotated_image_and_json(hrpose: Any, photo: Path) -> N
     assert 0 <= document["annotations"][0]["score"] <= 1
     assert document["info"]["weights"]["sha256"]
     assert document["info"]["device"] == "cpu"
+
+
+def test_image_reports_each_input(hrpose: Any, photo: Path) -> None:
+    Path("text.png").write_text("no image")
+    assert hrpose(photo, "text.png", "--report", "report.jsonl").exit_code == 3
+    done, failed = map(json.loads, Path("report.jsonl").read_text().splitlines()[::-1])
+    digest = sha256(Path("photo.pose.png").read_bytes()).hexdigest()
+    assert done == {
+        "unit": str(photo),
+        "state": "done",
+        "error": "",
+        "people": 1,
+        "outputs": {"photo.pose.png": digest},
+    }
+    assert failed.pop("error").startswith("text.png is not an image")
+    assert failed == {"unit": "text.png", "state": "failed", "outputs": {}}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names are any bytes only there")

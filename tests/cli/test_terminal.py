@@ -2,6 +2,7 @@
 
 import io
 import logging
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -39,7 +40,7 @@ def test_printable_lets_no_control_character_pass(text: str) -> None:
 def test_report_shows_control_characters_of_names(capsys: pytest.CaptureFixture[str]) -> None:
     name, report = "\x1b[2J\u202e[red]:car:.png", Report()
     report.note(name)
-    report.found(f"in/{name}", people(2), name, threshold=0.3)
+    report.found(f"in/{name}", people(2), [Path(name)], threshold=0.3)
     report.table()
     report.failed(InputError(f"{name}\r is gone"))
     logging.getLogger("hrpose_cli.models").info("converting %s", name)

@@ -339,8 +339,12 @@ def test_several_clips_go_to_a_folder_and_one_that_fails_stops_no_other(
     hrpose: Any, clip: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "broken.mp4").write_bytes(b"no clip")
-    result = hrpose(tmp_path / "broken.mp4", clip, "--out", "out", "--poses", ".jsonl")
+    result = hrpose(tmp_path / "broken.mp4", clip, "--out", "out", "--poses", ".jsonl", "--report", "report.jsonl")
     assert "broken.mp4" in clean_failure(result, 3)
+    failed, done = map(json.loads, Path("report.jsonl").read_text().splitlines())
+    assert (failed["unit"], failed["state"]) == (str(tmp_path / "broken.mp4"), "failed")
+    assert (done["unit"], done["state"], done["frames"]) == (str(clip), "done", FRAMES)
+    assert done["outputs"].keys() == {"out/a clip.pose.mp4", "out/a clip.pose.jsonl"}
     assert len(decoded(Path("out/a clip.pose.mp4"))) == FRAMES
     assert read_end(Path("out/a clip.pose.jsonl")) == FRAMES
     assert "only its suffix" in wrong_usage(hrpose(clip, tmp_path / "broken.mp4", "--poses", "p.jsonl"))
