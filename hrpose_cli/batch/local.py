@@ -18,7 +18,7 @@ from hrpose_cli.batch.manifest import Manifest
 from hrpose_cli.batch.storage import describe_input
 from hrpose_cli.batch.unit_run import Run, WorkMaker, do_unit
 from hrpose_cli.batch.units import WorkUnit
-from hrpose_cli.errors import BackendError, HRPoseError, InputError
+from hrpose_cli.errors import BackendError, HRPoseError
 from hrpose_cli.hardware import cpu_count
 from hrpose_cli.stopping import StopFlag
 
@@ -53,7 +53,7 @@ def run_local(
     A worker that dies is started anew, and its unit is begun again by whichever worker is free. Raises the error
     of a worker that cannot start, and that of a full disk.
     """
-    waiting = deque(sorted(units, key=_size, reverse=True))
+    waiting = deque(sorted(units, key=lambda unit: describe_input(unit.path).get("bytes") or 0, reverse=True))
     with ExitStack() as stack:
         woken, wake = _SPAWN.Pipe(duplex=False)
         stack.enter_context(stop.watched(lambda: wake.send(None)))
@@ -69,13 +69,6 @@ def run_local(
                 if (unit := slot.revive()) is not None:
                     waiting.append(unit)
         stop.ended_early = stop.is_set
-
-
-def _size(unit: WorkUnit) -> int:
-    try:
-        return int(describe_input(unit.path)["bytes"] or 0)
-    except (OSError, InputError):
-        return 0
 
 
 class _Slot:

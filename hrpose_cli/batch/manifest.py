@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from hrpose_cli.batch.storage import STATE_FOLDER, Storage, describe_input
 from hrpose_cli.batch.units import WorkUnit
-from hrpose_cli.errors import FormatError, InputError
+from hrpose_cli.errors import FormatError
 from hrpose_cli.files import encode_utf8, to_json
 
 _State = Literal["begun", "done", "damaged", "failed"]
@@ -68,11 +68,8 @@ class Manifests:
 
 def is_changed(manifest: Manifest, unit: WorkUnit) -> bool:
     """Tell whether the input of a unit is there and has changed since its manifest was written."""
-    try:
-        now = describe_input(unit.path)
-    except (OSError, InputError):
-        return False
-    return any(manifest.input.get(key) != now[key] for key in ("bytes", "modified"))
+    now = describe_input(unit.path)
+    return "bytes" in now and any(manifest.input.get(key) != now[key] for key in ("bytes", "modified"))
 
 
 def _name(unit: WorkUnit) -> str:

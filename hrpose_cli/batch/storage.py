@@ -193,13 +193,15 @@ def find_remote(url: str, *, recursive: bool) -> list[str] | None:
 
 
 def describe_input(path: str) -> dict[str, Any]:
-    """The facts by which a changed input is recognised without reading it."""
-    if not is_remote(path):
+    """The facts by which a changed input is recognised without reading it; its path alone if it is not there."""
+    facts: dict[str, Any] = {"path": path}
+    with suppress(OSError, HRPoseError), _named_errors(path):
+        if is_remote(path):
+            files, remote = _resolve(path)
+            return facts | {"bytes": files.info(remote)["size"], "modified": files.ukey(remote)}
         status = Path(path).stat()
-        return {"path": path, "bytes": status.st_size, "modified": status.st_mtime_ns}
-    with _named_errors(path):
-        files, remote = _resolve(path)
-        return {"path": path, "bytes": files.info(remote)["size"], "modified": files.ukey(remote)}
+        return facts | {"bytes": status.st_size, "modified": status.st_mtime_ns}
+    return facts
 
 
 @contextmanager

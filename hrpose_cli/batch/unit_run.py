@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from typing import Any
 
 from hrpose_cli.batch.manifest import Manifest, Manifests
 from hrpose_cli.batch.storage import describe_input
@@ -53,11 +54,12 @@ def do_unit(run: Run, work: _Work, unit: WorkUnit, stop: StopFlag) -> Manifest |
         return begun
     if begun.attempts >= run.attempts:
         return _finish(run, unit, _failed(begun, f"{unit.path}: its worker died {begun.attempts} times"))
-    begun = replace(begun, attempts=begun.attempts + 1, settings=run.settings, host=socket.gethostname())
+    facts: dict[str, Any] = {"input": describe_input(unit.path), "settings": run.settings, "host": socket.gethostname()}
+    begun = replace(begun, attempts=begun.attempts + 1, **facts)
     run.manifests.write(unit, begun)
     try:
         with _time_limit(run, unit, begun):
-            done = work(unit, replace(begun, input=describe_input(unit.path)), stop)
+            done = work(unit, begun, stop)
     except (HRPoseError, OSError) as error:
         if _is_disk_full(error):
             raise _DiskFullError(f"{run.manifests.storage.root}: the disk is full") from error

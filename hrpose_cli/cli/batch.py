@@ -43,7 +43,7 @@ def _run(
     inputs: Annotated[
         list[str] | None,
         typer.Argument(help="Clips, folders, URLs such as s3://bucket/clips/, and .txt files that list clips."),
-    ],
+    ] = None,
     *,
     batch: BatchOptions,
     reading: ClipOptions,

@@ -9,7 +9,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from hrpose_cli.batch.manifest import Manifest, Manifests
+from hrpose_cli.batch.manifest import Manifest, Manifests, is_changed
 from hrpose_cli.batch.merge import merge_tables
 from hrpose_cli.batch.storage import Storage, describe_input, find_remote, local_copy, open_storage
 from hrpose_cli.batch.units import WorkUnit, find_units
@@ -85,6 +85,12 @@ def test_find_remote_refuses_in_one_line(url: str, error: type[Exception], line:
     with pytest.raises(error) as refused:
         find_remote(url, recursive=False)
     assert str(refused.value).startswith(line)
+
+
+@pytest.mark.parametrize("name", ["clip.mp4", "memory://nowhere/clip.mp4"])
+def test_an_input_that_is_gone_has_not_changed(name: str) -> None:
+    assert describe_input(name) == {"path": name}
+    assert not is_changed(Manifest("clip.mp4", "done", input={"bytes": 1}), WorkUnit(name, "clip.mp4"))
 
 
 @pytest.fixture

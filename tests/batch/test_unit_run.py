@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hrpose_cli.batch.manifest import Manifest, Manifests
+from hrpose_cli.batch.manifest import Manifest, Manifests, is_changed
 from hrpose_cli.batch.storage import open_storage
 from hrpose_cli.batch.unit_run import Run, do_unit
 from hrpose_cli.batch.units import WorkUnit
@@ -68,14 +68,7 @@ def test_do_unit_keeps_the_error_of_a_unit(run: Run, unit: WorkUnit, error: Exce
     final = do_unit(run, Work(error), unit, StopFlag())
     assert final is not None
     assert (final.state, final.error) == ("failed", str(error))
-
-
-def test_do_unit_says_that_an_input_is_gone(run: Run, unit: WorkUnit) -> None:
-    Path(unit.path).unlink()
-    final = do_unit(run, Work(), unit, StopFlag())
-    assert final is not None
-    assert final.state == "failed"
-    assert unit.path in final.error
+    assert not is_changed(final, unit)
 
 
 def test_do_unit_ends_the_run_when_the_disk_is_full(run: Run, unit: WorkUnit) -> None:
