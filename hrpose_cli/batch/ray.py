@@ -82,14 +82,16 @@ class _Actor:
 def _cluster(address: str | None) -> Iterator[Any]:
     """Ray, connected to a cluster, or to one of its own that ends with the block."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told
-    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     try:
         import ray
         from ray.data import DataContext
     except ImportError as error:
         raise BackendError("--engine ray needs the package ray: pip install 'hrpose[ray]'") from error
     ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = DataContext.get_current()
+    context.enable_progress_bars = False
     context.execution_no_progress_timeout_s = -1  # half an hour, after which one long clip would end the job
     try:
         yield ray

@@ -26,11 +26,10 @@ class PoseWork:
     """Finds the people of one clip after the other, with one net, and writes their files."""
 
     def __init__(self, job: BatchJob, device: str) -> None:
-        settings = replace(job.settings, device=device)
         self._job = job
-        self._estimator = build_estimator(settings)
+        self._estimator = build_estimator(replace(job.settings, device=device))
         motion = describe_motion(job.motion) | {"trim": job.reading.trim}
-        info = provenance(settings, self._estimator) | {"people": asdict(job.people), "motion": motion}
+        info = provenance(job.settings, self._estimator) | {"people": asdict(job.people), "motion": motion}
         self._header = PoseHeader(info, self._estimator.skeleton, threshold=job.people.keypoint_score)
 
     def __call__(self, unit: WorkUnit, manifest: Manifest, stop: StopFlag) -> Manifest | None:
