@@ -1,8 +1,11 @@
 """`hrpose batch`: the same results from every engine, killed runs that lose nothing, overhead, and speed.
 
 python benchmarks/batch.py same --clips 200            # 2 workers, 7 shards and Ray: the same tree of hashes?
-python benchmarks/batch.py kill --clips 40 --kills 10  # killed at random moments, begun again
-python benchmarks/batch.py speed --clips 40            # against a loop of `hrpose video`
+python benchmarks/batch.py kill --clips 200 --kills 20 # killed at random moments, begun again
+python benchmarks/batch.py nodes --clips 40            # Ray on two nodes, one of which is removed
+python benchmarks/batch.py overhead --files 10000      # stubbed work: ms per file, status, memory; then one-frame clips
+python benchmarks/batch.py speed --clips 40 --seconds 2     # against a loop of `hrpose video`, and one long clip
+python benchmarks/batch.py threads --clips 40 --seconds 2   # workers x threads, which --workers auto is chosen by
 python benchmarks/batch.py simulate --files 100000     # 1 to 256 workers with measured service times
 """
 
@@ -10,17 +13,19 @@ import argparse
 import heapq
 import json
 import random
-import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
+import imageio_ffmpeg
 import psutil
 from common import HRPOSE, hardware
 
@@ -33,14 +38,12 @@ _FFMPEG_ODD = 6  # damaged clips among them
 
 def make_clips(folder: Path, count: int, *, seconds: float = 0.24, odd: bool = True) -> None:
     """Cut short clips from the sample; `odd` ones are 6 damaged, one empty, one text file."""
-    import imageio_ffmpeg
-
     for i in range(count):
         path = folder / f"group {i % 5}" / f"{NAMES[i % len(NAMES)]} {i}.mp4"
         path.parent.mkdir(parents=True, exist_ok=True)
         cut = ["-ss", f"{(i * 0.1) % 3:.2f}", "-i", str(ROOT / "samples/walk.mp4"), "-t", f"{seconds}"]
         small = ["-an", "-vf", "scale=320:-2", "-preset", "ultrafast", "-y", str(path)]
-        subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", *cut, *small], check=True)
+        ffmpeg(*cut, *small)
         if odd and i < _FFMPEG_ODD:
             path.write_bytes(path.read_bytes()[: -(i + 1) * 400])
     if odd:
@@ -48,9 +51,13 @@ def make_clips(folder: Path, count: int, *, seconds: float = 0.24, odd: bool = T
         (folder / "text.mp4").write_text("no clip")
 
 
-def batch(clips: Path, out: Path, *more: str, **options: object) -> subprocess.Popen[bytes]:
+def ffmpeg(*arguments: str) -> None:
+    subprocess.run([imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", *arguments], check=True)
+
+
+def batch(clips: Path, out: Path, *more: str) -> subprocess.Popen[bytes]:
     command = [*HRPOSE, "batch", "run", str(clips), "--out", str(out), *OPTIONS, *more]
-    return subprocess.Popen(command, stderr=subprocess.DEVNULL, **options)  # type: ignore[call-overload, no-any-return]
+    return subprocess.Popen(command, stderr=subprocess.DEVNULL)
 
 
 def tree(out: Path) -> dict[str, str]:
@@ -88,48 +95,136 @@ def same(clips: Path, out: Path, _: argparse.Namespace) -> None:
 
 
 def kill(clips: Path, out: Path, options: argparse.Namespace) -> None:
-    """Kill the command, one of its workers, an actor, or all of Ray, and begin again."""
+    """Kill the command, one of its workers, an actor, or the head of Ray at a random moment, and begin again."""
     chance = random.Random(options.seed)
-    began = time.monotonic()
     batch(clips, out / "whole", "--workers", "2").wait()
-    lasted, want, killed = time.monotonic() - began, tree(out / "whole"), 0
+    want, target, final, again = tree(out / "whole"), out / "killed", dict[str, bytes](), 0
     for number in range(options.kills):
-        ray = ("--engine", "ray") if number % 4 >= 2 else ()
-        process = batch(clips, out / "killed", "--workers", "2", *ray, start_new_session=True)
-        try:
-            process.wait(chance.uniform(0.2, 0.8) * lasted + 10 * bool(ray))
-        except subprocess.TimeoutExpired:
-            victims = [psutil.Process(process.pid)]
-            if number % 2:  # a worker or an actor, and not the command
-                children = victims[0].children(recursive=True)
-                victims = [c for c in children if "spawn_main" in " ".join(c.cmdline()) or "_MapWorker" in c.name()][:1]
-            for victim in victims:
-                victim.send_signal(signal.SIGKILL)
-                killed += 1
-            if number % 2 == 0:
-                process.wait()
-                subprocess.run(["pkill", "-9", "-g", str(process.pid)], check=False)
-            else:
-                process.wait()
-        print(f"{number + 1}: {'ray' if ray else 'local'}, {len(tree(out / 'killed'))} of {len(want)} entries")
-    code = batch(clips, out / "killed", "--workers", "2").wait()
-    left = [path for path in (out / "killed").rglob("*") if ".part." in path.name or path.name.startswith(".hrpose-")]
-    print(f"{killed} killed; at the end exit {code}, {difference(want, tree(out / 'killed'))}, {len(left)} left behind")
+        what = ("command", "worker", "actor", "head")[number % 4]
+        process = batch(clips, target, "--workers", "2", *(("--engine", "ray") if number % 4 >= 2 else ()))
+        share = (options.clips - len(final)) / (options.kills - number)
+        wait_for_manifests(process, target, len(final) + int(share * chance.random()))
+        time.sleep(chance.uniform(0, 0.5))
+        victims = find_victims(process, what)
+        for victim in victims:
+            victim.kill()
+        code = process.wait(300)
+        began = final
+        final = final_manifests(target)
+        again += sum(final[name] != content for name, content in began.items())
+        print(f"{number + 1}: {what}, {len(victims)} killed, exit {code}, {len(final)} files done", flush=True)
+    code = batch(clips, target, "--workers", "2").wait()
+    again += sum(final_manifests(target)[name] != content for name, content in final.items())
+    left = [path for path in target.rglob("*") if ".part." in path.name or path.parent.name == "work"]
+    print(f"at the end exit {code}, {difference(want, tree(target))}, {again} done twice, {len(left)} left behind")
+
+
+def find_victims(process: subprocess.Popen[bytes], what: str) -> list[psutil.Process]:
+    """The processes of a run that are killed."""
+    marks = {"worker": "spawn_main", "actor": "ray::", "head": "gcs_server"}
+    try:
+        parent = psutil.Process(process.pid)
+        if what == "command":
+            return [parent]
+        found = [child for child in parent.children(recursive=True) if marks[what] in " ".join(child.cmdline())]
+    except psutil.NoSuchProcess:  # it has ended
+        return []
+    return found[:1]
+
+
+def final_manifests(out: Path) -> dict[str, bytes]:
+    contents = {path.name: path.read_bytes() for path in (out / ".hrpose/units").glob("??/[!.]*.json")}
+    return {name: content for name, content in contents.items() if json.loads(content)["state"] != "begun"}
+
+
+def wait_for_manifests(process: subprocess.Popen[bytes], out: Path, count: int) -> None:
+    while process.poll() is None and len(final_manifests(out)) <= count:
+        time.sleep(0.1)
+
+
+def nodes(clips: Path, out: Path, options: argparse.Namespace) -> None:
+    """Ray on two nodes of this machine, of which one is removed in mid-run."""
+    from ray.cluster_utils import Cluster
+
+    for removed in (False, True):
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+        second = cluster.add_node(num_cpus=1)
+        began, target = time.monotonic(), out / f"removed-{removed}"
+        process = batch(clips, target, "--workers", "2", "--engine", "ray", "--ray-address", cluster.address)
+        wait_for_manifests(process, target, options.clips // 3)
+        if removed:
+            cluster.remove_node(second, allow_graceful=False)
+        code = process.wait()
+        print(f"a node {'removed' if removed else 'kept'}: exit {code}, {time.monotonic() - began:.0f} s", flush=True)
+        cluster.shutdown()
+    print(difference(tree(out / "removed-False"), tree(out / "removed-True")))
+
+
+class Nothing:
+    """Work that does nothing, on any device."""
+
+    def __init__(self, _: str) -> None:
+        pass
+
+    def __call__(self, unit: Any, manifest: Any, stop: Any) -> Any:
+        return replace(manifest, state="done", frames=1)
+
+
+def overhead(clips: Path, out: Path, options: argparse.Namespace) -> None:
+    """The engine's own time and memory, then all that is not decoding and pose of real clips of one frame."""
+    from hrpose_cli.batch import Manifests, Place, Run, WorkUnit, open_storage, read_status, run_local
+    from hrpose_cli.stopping import StopFlag
+
+    clip = next(clips.rglob("*.mp4"))
+    units = [WorkUnit(str(clip), f"{i % 1000}/{i}.mp4") for i in range(options.files)]
+    manifests = Manifests(open_storage(str(out / "stubbed")))
+    own, memory, began = psutil.Process(), [], 0.0
+    for number, _ in enumerate(run_local(Run(manifests, "x"), Nothing, units, [Place("cpu", 1)] * 2, StopFlag())):
+        began = began or time.monotonic()
+        if number % (options.files // 20) == 0:
+            memory.append(sum(each.memory_info().rss for each in (own, *own.children())) / 1e6)
+    spent, half = time.monotonic() - began, len(memory) // 2
+    slope = (memory[-1] - memory[half]) / (options.files / 2 / 1000)
+    print(
+        f"stubbed: {1000 * spent / options.files:.2f} ms per file, {memory[-1]:.0f} MB, {slope:+.2f} MB per 1000 files"
+    )
+    began = time.monotonic()
+    read_status(manifests)
+    print(f"status over {options.files} files: {time.monotonic() - began:.2f} s")
+    began = time.monotonic()
+    code = batch(clips, out / "real", "--workers", "1").wait()
+    done = [json.loads(content) for content in final_manifests(out / "real").values()]
+    worked = sum(sum(each["seconds"].get(stage, 0) for stage in ("decode", "detect", "pose")) for each in done)
+    span = max(each["ended"] for each in done) - min(each["ended"] - each["seconds"]["total"] for each in done)
+    stages = sorted({stage for each in done for stage in each["seconds"]})
+    own_ms = 1000 * (span - worked) / len(done)
+    print(f"one-frame clips: exit {code}, {own_ms:.1f} ms per file beyond decoding and pose (of {stages})")
 
 
 def speed(clips: Path, out: Path, options: argparse.Namespace) -> None:
     """Against a shell loop, and against one long clip."""
-    paths = sorted(path for path in clips.rglob("*.mp4"))
-    frames = 0
-    for name, run in {
-        "loop of hrpose video": partial(loop, paths, out / "loop"),
-        **{f"batch, {n} workers": partial(one_batch, clips, out / f"batch{n}", n) for n in (1, 2)},
-    }.items():
-        began = time.monotonic()
-        run()
-        spent = time.monotonic() - began
-        frames = frames or sum(json.loads(p.read_bytes())["frames"] for p in (out / "batch1").rglob("??/*.json"))
-        print(f"{name}: {spent:.1f} s, {3600 * len(paths) / spent:.0f} files per hour")
+    paths, long, brief = sorted(clips.rglob("*.mp4")), out / "long.mp4", out / "brief.mp4"
+    plain = next(path for path in paths if path.name.startswith("plain"))
+    (out / "list").write_text(f"file '{plain}'\n" * len(paths))
+    ffmpeg("-f", "concat", "-safe", "0", "-i", str(out / "list"), "-c", "copy", str(long))
+    ffmpeg("-i", str(plain), "-frames:v", "1", str(brief))
+    start = min(timed(partial(loop, [brief], out / f"brief{i}")) for i in range(3))
+    looped = timed(partial(loop, paths, out / "loop"))
+    alone = timed(partial(loop, [long], out / "alone")) - start
+    work = looped / len(paths) - start
+    print(f"start {start:.2f} s, work {work:.2f} s per clip, loop {looped:.0f} s, one long clip {alone:.0f} s")
+    for workers in (1, 2):
+        spent = timed(partial(one_batch, clips, out / f"batch{workers}", workers))
+        gain, possible = looped / spent, (start + work) / work
+        print(f"{workers} workers: {spent:.1f} s, {3600 * len(paths) / spent:.0f} files per hour")
+        print(f"  {gain:.2f} times the loop, {gain / possible:.2f} of (start + work) / work")
+        print(f"  {alone / (spent - start):.2f} of the long clip's frames per second")
+
+
+def timed(run: Callable[[], object]) -> float:
+    began = time.monotonic()
+    run()
+    return time.monotonic() - began
 
 
 def loop(paths: Sequence[Path], out: Path) -> None:
@@ -143,13 +238,33 @@ def one_batch(clips: Path, out: Path, workers: int) -> None:
         raise SystemExit(f"exit {code}")
 
 
+def threads(clips: Path, out: Path, options: argparse.Namespace) -> None:
+    """Frames per second of so many workers of so many threads, without their start."""
+    from hrpose_cli.batch import BatchJob, Manifests, Place, PoseWork, Run, find_units, open_storage, run_local
+    from hrpose_cli.hardware import cpu_count
+    from hrpose_cli.options import ClipOptions, DrawOptions, EncodingOptions, MotionOptions, PeopleOptions, Settings
+    from hrpose_cli.stopping import StopFlag
+
+    facts = (Settings(device="cpu"), PeopleOptions(), MotionOptions(), ClipOptions(), EncodingOptions(), DrawOptions())
+    counts = [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= cpu_count()]
+    for workers, each in ((w, t) for w in counts for t in counts if w * t <= cpu_count()):
+        storage = open_storage(str(out / f"{workers}x{each}"))
+        job = BatchJob(storage, (".parquet",), False, *facts, {})
+        places = [Place("cpu", each)] * workers
+        run = Run(Manifests(storage), "x")
+        units = find_units([str(clips)], recursive=True)
+        done = list(run_local(run, partial(PoseWork, job), units, places, StopFlag()))
+        span = max(m.ended for m in done) - min(m.ended - m.seconds["total"] for m in done)
+        print(f"{workers:3} workers x {each:3} threads: {sum(m.frames for m in done) / span:6.1f} frames/s", flush=True)
+
+
 def simulate(_: Path, out: Path, options: argparse.Namespace) -> None:
     """Real manifests, fake clips: what limits a run of so many files?"""
-    from hrpose_cli.batch import Manifest, Manifests, Run, WorkUnit
+    from hrpose_cli.batch import Manifest, Manifests, Run, WorkUnit, open_storage
     from hrpose_cli.batch.unit_run import do_unit
     from hrpose_cli.stopping import StopFlag
 
-    chance, manifests = random.Random(options.seed), Manifests(out)
+    chance, manifests = random.Random(options.seed), Manifests(open_storage(str(out)))
     (out / "clip").touch()
     units = [WorkUnit(str(out / "clip"), f"{i % 1000}/{i}.mp4") for i in range(options.files)]
     run, work = Run(manifests, "simulated"), lambda unit, manifest, stop: Manifest(unit.name, "done", frames=50)
@@ -171,7 +286,8 @@ def simulate(_: Path, out: Path, options: argparse.Namespace) -> None:
 
 
 COMMANDS: dict[str, Callable[[Path, Path, argparse.Namespace], None]] = {
-    "same": same, "kill": kill, "speed": speed, "simulate": simulate,
+    "same": same, "kill": kill, "nodes": nodes, "overhead": overhead, "speed": speed, "threads": threads,
+    "simulate": simulate,
 }  # fmt: skip
 
 
@@ -185,12 +301,13 @@ def main() -> None:
     parser.add_argument("--files", type=int, default=100_000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    print(hardware())
+    print(hardware(), flush=True)
     with tempfile.TemporaryDirectory() as folder:
         clips, out = Path(folder, "clips"), Path(folder, "out")
         out.mkdir()
         if options.what != "simulate":
-            make_clips(clips, options.clips, seconds=options.seconds, odd=options.what != "speed")
+            seconds = 0.01 if options.what == "overhead" else options.seconds  # one frame
+            make_clips(clips, options.clips, seconds=seconds, odd=options.what in {"same", "kill"})
         COMMANDS[options.what](clips, out, options)
 
 
