@@ -108,6 +108,9 @@ def kill(clips: Path, out: Path, options: argparse.Namespace) -> None:
         victims = find_victims(process, what)
         for victim in victims:
             victim.kill()
+        if what in {"worker", "actor"}:  # the command goes on without it, for one more file
+            wait_for_manifests(process, target, len(final_manifests(target)))
+            process.terminate()
         code = process.wait(300)
         began = final
         final = final_manifests(target)

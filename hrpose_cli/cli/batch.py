@@ -99,6 +99,8 @@ def _start(
     """The manifests of the units, as the engine finishes them."""
     from hrpose_cli.batch import choose_places, run_local, run_ray
 
+    if not units:
+        return iter(())
     if batch.engine == "local":
         places = choose_places(batch.devices or (device,), batch.workers, batch.per_device)
         return run_local(run, make_work, units, places, stop)
