@@ -13,6 +13,7 @@ import argparse
 import heapq
 import json
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -124,12 +125,14 @@ def kill(clips: Path, out: Path, options: argparse.Namespace) -> None:
 
 def find_victims(process: subprocess.Popen[bytes], what: str) -> list[psutil.Process]:
     """The processes of a run that are killed."""
-    marks = {"worker": "spawn_main", "actor": "ray::", "head": "gcs_server"}
+    marks = {"worker": "spawn_main", "actor": r"^ray::\S*MapWorker", "head": r"^\S*gcs_server"}
     try:
         parent = psutil.Process(process.pid)
         if what == "command":
             return [parent]
-        found = [child for child in parent.children(recursive=True) if marks[what] in " ".join(child.cmdline())]
+        found = [
+            child for child in parent.children(recursive=True) if re.search(marks[what], " ".join(child.cmdline()))
+        ]
     except psutil.NoSuchProcess:  # it has ended
         return []
     return found[:1]

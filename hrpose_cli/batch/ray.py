@@ -88,7 +88,8 @@ def _cluster(address: str | None) -> Iterator[Any]:
         from ray.data import DataContext
     except ImportError as error:
         raise BackendError("--engine ray needs the package ray: pip install 'hrpose[ray]'") from error
-    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+    own: Any = {} if address else {"include_dashboard": False}
+    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = DataContext.get_current()
     context.enable_progress_bars = False

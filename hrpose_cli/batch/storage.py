@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 from hrpose_cli.errors import BackendError, HRPoseError, InputError, first_line
-from hrpose_cli.files import atomic_write, fit_name, temporary_path
+from hrpose_cli.files import atomic_write, fit_name, remove_stale_files, temporary_path
 
 STATE_FOLDER = ".hrpose"
 _LOCAL = "file://"
@@ -99,7 +99,9 @@ class _Local:
 
     @contextmanager
     def workplace(self, key: str) -> Iterator[Path]:
-        folder = self._path(f"{STATE_FOLDER}/work/{key}")  # on the same disk, and known to who begins the unit again
+        named = self._path(f"{STATE_FOLDER}/work/{key}")  # on the disk of the results
+        remove_stale_files(named)  # of workers that were killed
+        folder = temporary_path(named)
         try:
             yield folder
         finally:

@@ -26,7 +26,9 @@ pytestmark = [pytest.mark.ray, _WARNINGS]
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     quick = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 100, "health_check_failure_threshold": 2}
-    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "_system_config": quick})
+    made = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False, "_system_config": quick}
+    )
     made.second = made.add_node(num_cpus=1)
     yield made
     made.shutdown()
