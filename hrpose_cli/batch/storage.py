@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Protocol
+from typing import Any
 
 from hrpose_cli.errors import BackendError, HRPoseError, InputError, first_line
 from hrpose_cli.files import atomic_write, fit_name, remove_stale_files, temporary_path
@@ -22,54 +22,21 @@ STATE_FOLDER = ".hrpose"
 _LOCAL = "file://"
 
 
-class Storage(Protocol):
-    """The files of a batch under one root."""
-
-    @property
-    def root(self) -> str: ...
-
-    def read(self, names: Sequence[str]) -> dict[str, bytes]:
-        """The contents of those of the files that are there."""
-
-    def list(self, folder: str) -> list[str]:
-        """The names of the files in a folder and its sub-folders, sorted; none if there is no such folder."""
-
-    def write(self, name: str, content: bytes) -> None: ...
-
-    def create(self, name: str, content: bytes) -> None:
-        """Write a file unless it is there; of several that try, one succeeds."""
-
-    def remove(self, names: Iterable[str]) -> None: ...
-
-    @contextmanager
-    def workplace(self, key: str) -> Iterator[Path]:
-        """A folder of this machine for files that are not complete, which is removed with all that is in it."""
-
-    def publish(self, folder: Path) -> None:
-        """Give the files of a workplace their names below the root."""
-
-    @contextmanager
-    def copies(self, names: Iterable[str]) -> Iterator[Mapping[str, Path]]:
-        """The files on this machine."""
-
-
-def open_storage(root: str) -> Storage:
-    """The storage of a folder or URL."""
-    return _Remote(root.rstrip("/")) if is_remote(root) else _Local(root.removeprefix(_LOCAL))
-
-
 def is_remote(path: str) -> bool:
     return "://" in path and not path.startswith(_LOCAL)
 
 
 @dataclass(frozen=True)
 class _Local:
+    """The files of a batch below a folder."""
+
     root: str
 
     def _path(self, name: str) -> Path:
         return Path(self.root, name)
 
     def read(self, names: Sequence[str]) -> dict[str, bytes]:
+        """The contents of those of the files that are there."""
         found = {}
         for name in names:
             with suppress(FileNotFoundError, NotADirectoryError):
@@ -77,6 +44,7 @@ class _Local:
         return found
 
     def list(self, folder: str) -> list[str]:
+        """The names of the files in a folder and its sub-folders, sorted; none if there is no such folder."""
         paths = (path for path in self._path(folder).rglob("*") if not path.name.startswith("."))
         return sorted(path.relative_to(self.root).as_posix() for path in paths if path.is_file())
 
@@ -85,6 +53,7 @@ class _Local:
             temporary.write_bytes(content)
 
     def create(self, name: str, content: bytes) -> None:
+        """Write a file unless it is there; of several that try, one succeeds."""
         path = self._path(name)
         own = temporary_path(path)
         own.parent.mkdir(parents=True, exist_ok=True)
@@ -99,6 +68,7 @@ class _Local:
 
     @contextmanager
     def workplace(self, key: str) -> Iterator[Path]:
+        """A folder of this machine for files that are not complete, which is removed with all that is in it."""
         named = self._path(f"{STATE_FOLDER}/work/{key}")  # on the disk of the results
         remove_stale_files(named)  # of workers that were killed
         folder = temporary_path(named)
@@ -108,6 +78,7 @@ class _Local:
             shutil.rmtree(folder, ignore_errors=True)
 
     def publish(self, folder: Path) -> None:
+        """Give the files of a workplace their names below the root."""
         for path in _files(folder):
             target = self._path(path.relative_to(folder).as_posix())
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -115,11 +86,14 @@ class _Local:
 
     @contextmanager
     def copies(self, names: Iterable[str]) -> Iterator[Mapping[str, Path]]:
+        """The files on this machine, by their names."""
         yield {name: self._path(name) for name in names}
 
 
 @dataclass(frozen=True)
 class _Remote:
+    """The files of a batch below a URL, with the same methods as `_Local`."""
+
     root: str
 
     def _path(self, name: str) -> tuple[Any, str]:
@@ -138,17 +112,15 @@ class _Remote:
     def list(self, folder: str) -> list[str]:
         return [f"{folder}/{name}" for name in _find(f"{self.root}/{folder}")]
 
-    def write(self, name: str, content: bytes) -> None:
+    def write(self, name: str, content: bytes, mode: str = "overwrite") -> None:
         with _named_errors(self.root):
             files, path = self._path(name)
             files.makedirs(path.rpartition("/")[0], exist_ok=True)
-            files.pipe_file(path, content)
+            with suppress(FileExistsError):
+                files.pipe_file(path, content, mode=mode)
 
     def create(self, name: str, content: bytes) -> None:
-        with _named_errors(self.root), suppress(FileExistsError):
-            files, path = self._path(name)
-            files.makedirs(path.rpartition("/")[0], exist_ok=True)
-            files.pipe_file(path, content, mode="create")
+        self.write(name, content, mode="create")
 
     def remove(self, names: Iterable[str]) -> None:
         for name in names:
@@ -180,6 +152,14 @@ class _Remote:
 
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+Storage = _Local | _Remote
+
+
+def open_storage(root: str) -> Storage:
+    """The storage of a folder or URL."""
+    return _Remote(root.rstrip("/")) if is_remote(root) else _Local(root.removeprefix(_LOCAL))
 
 
 # Inputs --------------------------------------------------------------------------------------------

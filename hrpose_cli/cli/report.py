@@ -233,8 +233,7 @@ class Report:
         First name the files that were `kept` if it was stopped.
         """
         if self._lines is not None:
-            with atomic_write(self._lines) as temporary:
-                temporary.write_bytes(encode_utf8("".join(f"{to_json(each)}\n" for each in self._records)))
+            _write_lines(self._lines, self._records)
         if self.stop.reason is not None:
             self._say_stopped(self.stop.reason, [*self._kept, *kept])
         if code := self._exit_code():
@@ -265,6 +264,16 @@ class Report:
             yield _DownloadBar(progress)
         finally:
             progress.stop()
+
+
+def _write_lines(target: Path, records: Iterable[Mapping[str, Any]]) -> None:
+    """Write JSON Lines to a file, or to the standard output for `-`."""
+    lines = encode_utf8("".join(f"{to_json(each)}\n" for each in records))
+    if str(target) == "-":
+        typer.echo(lines, nl=False)
+        return
+    with atomic_write(target) as temporary:
+        temporary.write_bytes(lines)
 
 
 class _DownloadBar:

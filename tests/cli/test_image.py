@@ -67,6 +67,7 @@ def test_image_reports_each_input(hrpose: Any, photo: Path) -> None:
     }
     assert failed.pop("error").startswith("text.png is not an image")
     assert failed == {"unit": "text.png", "state": "failed", "outputs": {}}
+    assert hrpose("text.png", "--report", "-").stdout == Path("report.jsonl").read_text().splitlines(keepends=True)[0]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names are any bytes only there")
