@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict
 from typing import Any
 
@@ -89,12 +90,13 @@ def _cluster(address: str | None) -> Iterator[Any]:
     except ImportError as error:
         raise BackendError("--engine ray needs the package ray: pip install 'hrpose[ray]'") from error
     own: Any = {} if address else {"include_dashboard": False}
-    ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
-    context = DataContext.get_current()
-    context.enable_progress_bars = False
-    context.execution_no_progress_timeout_s = -1  # half an hour, after which one long clip would end the job
-    try:
-        yield ray
-    finally:
-        ray.shutdown()
+    with redirect_stdout(sys.stderr):  # Ray prints what its nodes report, which is no result
+        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        context = DataContext.get_current()
+        context.enable_progress_bars = False
+        context.execution_no_progress_timeout_s = -1  # half an hour, after which one long clip would end the job
+        try:
+            yield ray
+        finally:
+            ray.shutdown()

@@ -26,6 +26,11 @@ def is_remote(path: str) -> bool:
     return "://" in path and not path.startswith(_LOCAL)
 
 
+def without_scheme(path: str) -> str:
+    """The path of file://PATH; any other as it is."""
+    return path.removeprefix(_LOCAL)
+
+
 @dataclass(frozen=True)
 class _Local:
     """The files of a batch below a folder."""
@@ -159,7 +164,7 @@ Storage = _Local | _Remote
 
 def open_storage(root: str) -> Storage:
     """The storage of a folder or URL."""
-    return _Remote(root.rstrip("/")) if is_remote(root) else _Local(root.removeprefix(_LOCAL))
+    return _Remote(root.rstrip("/")) if is_remote(root) else _Local(without_scheme(root))
 
 
 # Inputs --------------------------------------------------------------------------------------------

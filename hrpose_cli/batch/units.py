@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path, PurePath
 
-from hrpose_cli.batch.storage import find_remote, is_remote
+from hrpose_cli.batch.storage import find_remote, is_remote, without_scheme
 from hrpose_cli.errors import InputError, UsageError
 from hrpose_cli.media import STDIN, choose_clips, describe_left_out
 
@@ -59,7 +59,7 @@ def _all_units(
     inputs: Sequence[str], lists: Sequence[str], left_out: dict[str, str], *, recursive: bool
 ) -> Iterator[WorkUnit]:
     """The units as they are named; `left_out` gets the reason for each file that is none."""
-    for path in inputs:
+    for path in map(without_scheme, inputs):
         if is_remote(path):
             yield from _remote_units(path, left_out, recursive=recursive)
         elif Path(path).is_dir():
@@ -117,7 +117,7 @@ def _listed_units(path: str) -> Iterator[WorkUnit]:
     except OSError as error:
         raise InputError(f"cannot read the list {path}: {error.strerror}") from error
     names = content.split(b"\0") if b"\0" in content else content.splitlines()
-    yield from (_named_unit(os.fsdecode(name)) for name in names if name)
+    yield from (_named_unit(without_scheme(os.fsdecode(name))) for name in names if name)
 
 
 # Shards --------------------------------------------------------------------------------------------

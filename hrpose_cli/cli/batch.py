@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
@@ -111,16 +112,16 @@ def _start(
 
 def _follow(report: Report, finished: Iterable[Manifest], pace: Pace, *, as_json: bool) -> BatchStatus:
     """Tell of each file as it is finished; without a terminal, of all of them once a minute."""
-    told = time.monotonic()
+    told, out = time.monotonic(), sys.stdout  # engines may redirect it
     with report.interruptible():
         for manifest in report.track(finished, pace.status.left):
             pace.add(manifest)
             if as_json:
-                typer.echo(json.dumps(asdict(manifest), ensure_ascii=False))
+                typer.echo(json.dumps(asdict(manifest), ensure_ascii=False), file=out)
             if manifest.error:
                 print_error(Exception(manifest.error))
             if time.monotonic() - told > _LOG_SECONDS and not report.console.is_terminal:
-                told = time.monotonic()
+                told, out = time.monotonic(), sys.stdout  # engines may redirect it
                 report.console.print(str(pace.status))
     return pace.status
 

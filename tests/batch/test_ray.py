@@ -34,7 +34,9 @@ def cluster() -> Iterator[Any]:
     made.shutdown()
 
 
-def test_run_ray_does_every_unit_whatever_happens_to_the_others_and_to_a_node(tmp_path: Path, cluster: Any) -> None:
+def test_run_ray_does_every_unit_whatever_happens_to_the_others_and_to_a_node(
+    tmp_path: Path, cluster: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     units = units_in(tmp_path, "a", "b", "c", "d", "kills", "bad")
     run = Run(Manifests(open_storage(str(tmp_path))), "run")
     finished = run_ray(run, MakeWork(tmp_path), units, address=cluster.address)
@@ -46,6 +48,7 @@ def test_run_ray_does_every_unit_whatever_happens_to_the_others_and_to_a_node(tm
     assert final["kills"].error == f"{tmp_path / 'kills'}: its worker died 2 times"
     assert beginnings(tmp_path)["kills"] == 2
     assert sorted(each.unit for each in run.manifests.all()) == sorted(states)
+    assert capsys.readouterr().out == ""
 
 
 def test_run_ray_ends_where_no_actor_starts(tmp_path: Path, cluster: Any) -> None:

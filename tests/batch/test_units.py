@@ -38,7 +38,7 @@ def test_find_units_keeps_paths_as_they_were_typed(clips: Path) -> None:
     listed.write_text(f"clips/sub/ü.MKV\n{clips}/clips/a b.mp4\n\nclips/../clips/a b.mp4\n")
     absolute = (clips / "clips/a b.mp4").relative_to("/").as_posix()
     assert [unit.name for unit in find_units(["list.txt"])] == sorted(["clips/sub/ü.MKV", absolute])
-    assert find_units([], ["list.txt"]) == find_units(["list.txt"])
+    assert find_units([], ["list.txt"]) == find_units(["file://list.txt"])
 
 
 def test_find_units_reads_lists_with_nul(clips: Path) -> None:
