@@ -424,9 +424,7 @@ class BatchOptions:
     ] = None
     workers: Annotated[
         int | None,
-        Option(
-            "Processes, each with its own net; auto: the fastest number.", _BATCH, shown="auto", parse=_parse_workers
-        ),
+        Option("Processes, each with its own net; auto: one per device.", _BATCH, shown="auto", parse=_parse_workers),
     ] = None
     per_device: Annotated[int, Option("Workers that share a GPU.", _BATCH, 1)] = 1
     devices: Annotated[

@@ -36,10 +36,7 @@ class Place:
 
 
 def choose_places(devices: Sequence[str], workers: int | None, per_device: int = 1) -> list[Place]:
-    """The workers of a run, spread over the devices; None: as many as are fastest.
-
-    Cores are shared out among all workers.
-    """
+    """The workers of a run, which share the cores, spread over the devices; None: `per_device` on each."""
     number = workers or per_device * len(devices)
     threads = max(1, cpu_count() // number)
     return [Place(device, threads) for device in islice(cycle(devices), number)]
