@@ -28,7 +28,7 @@ from hrpose_cli.training.dataset import PeopleDataset, load_people
 from hrpose_cli.training.loop import CHECKPOINT_FILE, LOG_FILE, Training
 from hrpose_cli.training.method import TRAINING_METHODS
 from hrpose_cli.training.processes import is_other_process, join_processes, process_device, run_first
-from hrpose_cli.training.recipe import Recipe, TrainJob, check_method
+from hrpose_cli.training.recipe import Recipe, TrainJob, check_method, complete_recipe
 from hrpose_cli.training.start import are_norms_folded, build_start_net, find_start, plan_spec
 from hrpose_cli.training.teacher import Teacher, fill_labels
 from hrpose_cli.training.whole_images import ImageDataset, load_images
@@ -47,6 +47,7 @@ def train(job: TrainJob, recipe: Recipe) -> Iterator[Mapping[str, float]]:
     device = process_device(choose_device(job.device))
     known, start = find_start(job.init) if job.init else (None, None)
     spec = plan_spec(job, known)
+    recipe = complete_recipe(recipe, TRAINING_METHODS[spec.method].batch, init=start is not None)
     _check_job(job, recipe, spec.method, device)
     val_images = _find_val_images(job, spec)
     load = _data_loader(job, spec)
