@@ -57,10 +57,14 @@ class _OpenPoseWriter:
     def __init__(self, folder: Path, header: PoseHeader) -> None:
         self.folder = folder
         self.name = Path(header.source).stem
+        self.images: set[str] = set()  # their names, each of which becomes that of one image
 
     def write(self, frame_poses: FramePoses) -> None:
         """Write one more frame."""
         name = (self.name or Path(frame_poses.frame.name).stem).lstrip(".") or "frame"  # names with a dot are hidden
+        while not self.name and frame_poses.frame.name and name in self.images:
+            name += "+"
+        self.images.add(name)
         content = {
             "version": 1.3,
             "joints": frame_poses.people.skeleton.keypoints,
@@ -127,20 +131,23 @@ def _list_files(path: Path) -> list[Path]:
 
 
 def _sort_files(path: Path, files: Sequence[Path]) -> tuple[str, list[tuple[int, Path]]]:
-    """The NAME that all files share, or "", and the files with the numbers of their frames, in order."""
+    """The NAME of the clip, or "" for images, and the files with the numbers of their frames, in order.
+
+    The files of a clip share one NAME, images have one each; FormatError for anything else.
+    """
     parts = {file: _split_name(file) for file in files}
-    names = {name for name, _ in parts.values()}
     ordered = sorted(parts, key=parts.__getitem__)
-    by_number: dict[int, Path] = {}
-    for file in ordered:
-        number = parts[file][1]
-        other = by_number.setdefault(number, file)
-        if other is not file and number >= 0 and len(names) < len(files):
-            raise FormatError(
-                f"{path} has {other.name} and {file.name} for frame {number}: put each clip in a folder of its own"
-            )
+    by_number = {parts[file][1]: file for file in reversed(ordered)}
     numbered = len(by_number) == len(files) and min(by_number) >= 0
-    return names.pop() if len(names) == 1 else "", sorted(by_number.items()) if numbered else [*enumerate(ordered)]
+    names = [*dict.fromkeys(parts[file][0] for file in ordered)]
+    if len(names) < len(files) and not (numbered and len(names) == 1):
+        a, *rest = ordered
+        b = next((file for file in rest if parts[file] == parts[a] or parts[file][0] != parts[a][0]), rest[0])
+        raise FormatError(f"{path} has {a.name} and {b.name}, which are not of one clip: put each in its own folder")
+    if len(names) > 1:
+        shown = ", ".join(names[:3])
+        _LOG.info("note: %s: files of several names, such as %s, are taken for images and not for a clip", path, shown)
+    return names[0] if len(names) == 1 else "", sorted(by_number.items()) if numbered else [*enumerate(ordered)]
 
 
 def _split_name(file: Path) -> tuple[str, int]:
