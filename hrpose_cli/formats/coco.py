@@ -18,7 +18,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from hrpose_cli.coco_reader import MOST_NUMBER, PERSON, CocoFile, CocoRows, as_numbers, read_coco_file, show_value
+from hrpose_cli.coco_reader import MOST_NUMBER, PERSON, CocoFile, CocoRows, read_coco_file
 from hrpose_cli.errors import FormatError
 from hrpose_cli.files import encode_utf8, to_json
 from hrpose_cli.formats.header_json import UNKNOWN_SIZE, name_damage, parse_rate, skeleton_from_names
@@ -67,6 +67,14 @@ def _image_entry(frame: Frame | FrameInfo, image_id: int, name: str) -> dict[str
     if frame.time is not None:
         return entry | {"frame_index": frame.index, "time": round(frame.time, 6)}
     return entry if frame.name else entry | {"frame_index": frame.index}
+
+
+def _info_entries(header: PoseHeader) -> dict[str, Any]:
+    """What made the poses; it has the threshold of `header` too, from which the reader takes it."""
+    people, threshold = header.info.get("people"), header.threshold
+    if repr(_read_threshold(header.info)) == repr(threshold):
+        return dict(header.info)
+    return {**header.info, "people": {**(people if isinstance(people, dict) else {}), "keypoint_score": threshold}}
 
 
 def _video_entries(header: PoseHeader) -> dict[str, Any]:
@@ -145,7 +153,7 @@ class _CocoWriter:
         self.counts = [0, 0]  # images, annotations
         self.ids: set[int] = set()  # of images
         self.end = 0  # of the annotations of complete frames
-        start = {"info": dict(header.info), "licenses": [], **_video_entries(header)}
+        start = {"info": _info_entries(header), "licenses": [], **_video_entries(header)}
         file.write(encode_utf8(f'{to_json(start)[:-1]}, "images": ['))
 
     def write(self, frame_poses: FramePoses) -> None:
@@ -264,6 +272,7 @@ def _read_clip_name(videos: Any, images: Sequence[Mapping[str, Any]]) -> str:
 def _read_clip_size(images: Sequence[Mapping[str, Any]]) -> tuple[int, int] | None:
     """(width, height) of the frames of a video; images each have their own."""
     sizes = {(int(entry["width"]), int(entry["height"])) for entry in images if "frame_index" in entry}
+    sizes.discard(UNKNOWN_SIZE)
     return sizes.pop() if len(sizes) == 1 else None
 
 
@@ -273,15 +282,10 @@ def _read_rate(videos: Any) -> Fraction | None:
     return parse_rate(rates[0]) if len(rates) == 1 else None
 
 
-def _read_threshold(info: Any) -> float:
+def _read_threshold(info: Any) -> Any:
     """The score from which v was 2, if hrpose wrote the file."""
-    people = info.get("people") if isinstance(info, dict) else None
-    threshold = people.get("keypoint_score") if isinstance(people, dict) else None
-    if threshold is None:
-        return PoseHeader.threshold
-    if as_numbers(threshold, (), 0, 1) is None:
-        raise FormatError(f"its keypoint_score is {show_value(threshold)}, but must be a number in 0..1")
-    return float(threshold)
+    people = info.get("people") if isinstance(info, Mapping) else None
+    return people.get("keypoint_score", PoseHeader.threshold) if isinstance(people, dict) else PoseHeader.threshold
 
 
 def _read_frames(

@@ -6,7 +6,7 @@ import csv
 import re
 import struct
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -52,20 +52,25 @@ def header_to_json(header: PoseHeader) -> dict[str, Any]:
 def header_from_json(content: Mapping[str, Any], *, newest: int = _VERSION) -> PoseHeader:
     """Raise FormatError for a version after the `newest`, and KeyError, TypeError or ValueError for anything else."""
     version = content["version"]
-    if not isinstance(version, int):
-        raise FormatError(f"version must be a number, but is {version!r:.80}")
+    if type(version) is not int:
+        raise FormatError(f"version must be a whole number, but is {version!r:.80}")
     if version > newest:
         raise FormatError(f"version {version} of the format is newer than this hrpose: update hrpose")
     return PoseHeader(
         content["info"],
         skeleton_from_names(content["joints"]),
         content["source"],
-        None if content["size"] is None else tuple(content["size"]),
+        as_size(content["size"]),
         None if content["rate"] is None else parse_rate(content["rate"]),
         content["threshold"],
-        bool(content.get("numbered")),  # missing, like first_frame, in the first files of version 1
+        content.get("numbered", False),  # missing, like first_frame, in the first files of version 1
         content.get("first_frame", ""),
     )
+
+
+def as_size(value: Any) -> Any:
+    """The (width, height) of a list; anything else as it is, to be checked where it is used."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def parse_rate(value: object) -> Fraction:
@@ -76,10 +81,11 @@ def parse_rate(value: object) -> Fraction:
     return Fraction(text).limit_denominator(10**9) if "." in text else Fraction(text)
 
 
-def skeleton_from_names(keypoints: Sequence[str]) -> Skeleton:
-    """The skeleton with these keypoint names; FormatError if there is none."""
+def skeleton_from_names(names: Any) -> Skeleton:
+    """The skeleton whose keypoints have these names; FormatError if there is none."""
+    keypoints = list(names) if isinstance(names, list | tuple) else [names]
     for skeleton in SKELETONS.values():
-        if skeleton.keypoints == tuple(keypoints):
+        if list(skeleton.keypoints) == keypoints:
             return skeleton
     raise FormatError(
         f"its {len(keypoints)} keypoints belong to no skeleton that hrpose knows ({', '.join(SKELETONS)})"

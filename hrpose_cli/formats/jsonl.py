@@ -27,6 +27,7 @@ from hrpose_cli.errors import FormatError
 from hrpose_cli.files import encode_utf8
 from hrpose_cli.formats.header_json import (
     UNKNOWN_SIZE,
+    as_size,
     header_from_json,
     header_to_json,
     name_damage,
@@ -158,7 +159,7 @@ def _check_end(said: int, frames: int, lines: Iterator[bytes]) -> None:
 
 
 def _read_frame(line: Mapping[str, Any], header: PoseHeader) -> FramePoses:
-    size = tuple(line["size"]) if "size" in line else header.size or UNKNOWN_SIZE
+    size = as_size(line["size"]) if "size" in line else header.size or UNKNOWN_SIZE
     frame = FrameInfo(size, line["frame"], line.get("time"), line.get("name", ""))
     return FramePoses(frame, _read_poses(line["people"], header))
 

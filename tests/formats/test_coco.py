@@ -198,7 +198,7 @@ def test_read_coco_counts_who_is_left_out(
         (lambda c: c["images"].append(c["images"][0] | {"id": 2}), r"images\[1\] .*: frame_index is 0, but"),
         (lambda c: c["videos"][0].update(frame_rate="1e99999999"), 'rate must be .* but is .1e99999999'),
         (lambda c: c["videos"][0].update(frame_rate="0/1"), 'rate must be .* but is .0/1'),
-        (lambda c: c["info"].update(people={"keypoint_score": "x"}), 'keypoint_score is "x"'),
+        (lambda c: c["info"].update(people={"keypoint_score": "x"}), "threshold must be .* but is 'x'"),
         (lambda c: c["categories"][0].update(keypoints=["tail"]), "keypoints has 51 values, but must be 3 numbers"),
         (lambda c: c["categories"][0].update(keypoints=["h"] * 17), "its 17 keypoints belong to no skeleton"),
     ],
@@ -207,6 +207,18 @@ def test_read_coco_names_the_value_that_is_wrong(tmp_path: Path, change: Any, me
     with pytest.raises(FormatError, match=rf"a\.json.*{message}") as error:
         list(read_pose_file(edited(tmp_path / "a.json", change))[1])
     assert str(error.value).count("a.json") == 1
+
+
+@pytest.mark.parametrize("people", [None, "x", {"keypoint_score": "x"}, {"keypoint_score": 0.2, "nms": 1}])
+@pytest.mark.parametrize("threshold", [0.3, 0.2, 0, 1])
+def test_read_coco_gives_back_the_threshold_whatever_the_info_says(
+    tmp_path: Path, people: Any, threshold: float
+) -> None:
+    save(tmp_path / "a.json", clip(1), PoseHeader({"people": people, "by": "x"}, threshold=threshold))
+    header, _ = read_pose_file(tmp_path / "a.json")
+    stated = {**(people if isinstance(people, dict) else {}), "keypoint_score": threshold}
+    assert header.threshold == threshold
+    assert header.info in ({"people": people, "by": "x"}, {"people": stated, "by": "x"})
 
 
 @pytest.mark.parametrize("info", ["made by X", [1, 2], 7])

@@ -160,7 +160,7 @@ def test_read_openpose_counts_what_it_leaves_out(tmp_path: Path, caplog: pytest.
         ({"people": [{"pose_keypoints_2d": [1, 1, 1] * 16 + [1, 1]}]}, "must be numbers|list index"),
         ({"people": [{"pose_keypoints_2d": [1, 1, 1] * 5}]}, "people with 5 keypoints are in no known layout"),
         ({"people": [{"person_id": ["x"], "pose_keypoints_2d": [1, 1, 1] * 17}]}, "track_ids must be .* 'x'"),
-        ({"joints": 5, "people": []}, "a_000000000000_keypoints.json is no OpenPose JSON file"),
+        ({"joints": 5, "people": []}, "a_000000000000_keypoints.json .* 1 keypoints belong to no skeleton"),
     ],
 )
 def test_read_openpose_names_the_file_and_the_value_that_is_wrong(tmp_path: Path, content: object, words: str) -> None:

@@ -87,9 +87,11 @@ def test_read_pose_file_gives_the_same_through_two_formats(tmp_path: Path, first
 
 
 ODD_NAMES = ("", "7.png", "a/b.c.png", ".hid", "x_12", 'a,"b";c\n', "\udce9.jpg", "\u0663.jpg", "=1+1", "frame", "..")
-NAMES = st.sampled_from(ODD_NAMES) | st.text(
-    st.characters(exclude_characters="\0\r", exclude_categories=["Cs"]), max_size=9
-)
+TEXT = st.text(st.characters(exclude_characters="\0\r", exclude_categories=["Cs"]), max_size=9)
+NAMES = st.sampled_from(ODD_NAMES) | TEXT
+NUMBERS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
+VALUES = st.recursive(NUMBERS | st.text(max_size=5), lambda inner: st.lists(inner) | st.dictionaries(TEXT, inner))
+INFOS = st.fixed_dictionaries({}, optional={"people": VALUES | st.fixed_dictionaries({"keypoint_score": VALUES})})
 
 
 @st.composite
@@ -98,7 +100,8 @@ def saved_clips(draw: Any) -> tuple[PoseHeader, list[FramePoses]]:
     skeleton = draw(st.sampled_from([*SKELETONS.values()]))
     rate = draw(st.none() | st.fractions("1/1000", 10**6, max_denominator=10**6))
     size = draw(st.none() | st.just((0, 0)) | st.tuples(*[st.integers(1, 1_000_000)] * 2))
-    header = PoseHeader({"é": [None, 1.5]}, skeleton, draw(NAMES), size, rate, numbered=draw(st.booleans()))
+    info, threshold = draw(INFOS) | draw(st.dictionaries(TEXT, VALUES, max_size=2)), draw(st.floats(0, 1))
+    header = PoseHeader(info, skeleton, draw(NAMES), size, rate, threshold, draw(st.booleans()), draw(st.text()))
     frame = st.tuples(st.integers(0, 2**63 - 1), st.none() | st.floats(-1e6, 1e6), NAMES)
     frames = sorted(draw(st.lists(frame, max_size=4, unique_by=lambda each: each[0])), key=lambda each: each[0])
     seeds = draw(st.lists(st.integers(0, 10**6), min_size=len(frames), max_size=len(frames)))
@@ -139,19 +142,27 @@ def test_read_pose_file_gives_back_any_poses_or_open_writer_refuses_them(
 ) -> None:
     header, records = clip
     path = f"{tmp_path_factory.mktemp('any')}/{FILES[name]}"
+    nameless = not Path(header.source).stem and not all(record.frame.name for record in records)
     try:
         save(path, records, header)
-        again = [*read_pose_file(path)[1]]
+        got_header, frames = read_pose_file(path)
+        again = [*frames]
     except FormatError as error:
-        why = {"coco": "two images would have the id", "openpose": "" if records else "holds no OpenPose JSON"}
-        assert why[name] in str(error)  # noqa: PT017
+        openpose = "which are not of one clip" if nameless else "holds no OpenPose JSON"
+        assert {"coco": "two images would have the id", "openpose": openpose}[name] in str(error)  # noqa: PT017
         return
+    assert got_header == header or name not in {"jsonl", "npz"}
+    assert got_header.threshold == header.threshold or name not in {"jsonl", "npz", "coco"}
+    assert got_header.rate in {header.rate, None}
     records = [record for record in records if len(record.people)] if name == "csv" else records
     numbered = name != "coco" or all(record.frame.time is not None or not record.frame.name for record in records)
     tolerance = {"atol": 2e-3, "rtol": 1e-6} if name == "coco" else {"atol": 0, "rtol": 0}
     for got, want in zip(again, records, strict=True):
         assert got.frame == want.frame or name not in {"jsonl", "npz"}
         assert got.frame.index == want.frame.index or not numbered
+        if name != "openpose":
+            assert (got.frame.name or got_header.source) == (want.frame.name or header.source) or nameless
+            assert got.frame.time == (want.frame.time and pytest.approx(want.frame.time, abs=1e-6 * (name == "coco")))
         after, before = known_fields(got.people), known_fields(want.people)
         for field in after.keys() - LOST.get(name, set()):
             assert (after[field] is None) == (before[field] is None), field
