@@ -306,7 +306,8 @@ def _read_poses(rows: Sequence[Mapping[str, Any]], skeleton: Skeleton) -> Poses:
     if not rows:
         return Poses.none(skeleton)
     keypoints = np.stack([_read_triples(row["keypoints"]) for row in rows])  # (N, K, 3)
-    xy, labelled = keypoints[..., :2], keypoints[..., 2] > 0
+    labelled = keypoints[..., 2] > 0
+    xy = np.where(labelled[..., None], keypoints[..., :2], np.nan)
     score = [row.get("keypoint_scores", seen) for row, seen in zip(rows, labelled.astype(float).tolist(), strict=True)]
     tracked = all("track_id" in row for row in rows)
     smoothed, held = (any(key in row for row in rows) for key in ("raw_keypoints", "filled"))

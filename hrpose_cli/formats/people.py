@@ -31,9 +31,9 @@ _OPTIONAL: dict[str, Callable[[NDArray[Any]], NDArray[Any]]] = {
 def build_poses(skeleton: Skeleton, **fields: Any) -> Poses:
     """The people of one frame; fields: nested lists or arrays, shaped and named as in `Poses`, or None.
 
-    None, NaN and infinity mean unknown: a keypoint without x, y or a score has no place and scores 0. Without boxes
-    there are boxes around the keypoints, with scores of 1. A track id of -1 is none. ValueError names the value that
-    does not belong in a field.
+    None, NaN and infinity mean unknown: a keypoint without x, y or a score has no place and scores 0, and so has one
+    at 0, 0 that scores 0, as annotators and OpenPose leave it. Without boxes there are boxes around the keypoints,
+    with scores of 1. A track id of -1 is none. ValueError names the value that does not belong in a field.
     """
     n, k = len(fields["xy"]), len(skeleton)
     shapes = {"xy": (n, k, 2), "raw": (n, k, 2), "box": (n, 4), "box_score": (n,), "track_ids": (n,)}
@@ -43,6 +43,7 @@ def build_poses(skeleton: Skeleton, **fields: Any) -> Poses:
     for name in {"xy", "raw"} & found.keys():
         found[name] = np.where(np.isnan(found[name]).any(axis=2, keepdims=True), np.float32(np.nan), found[name])
     known = ~np.isnan(found["xy"][..., 0]) & ~np.isnan(found["score"])
+    known &= (found["score"] != 0) | found["xy"].any(axis=2)
     found["xy"] = np.where(known[..., None], found["xy"], np.float32(np.nan))
     found["score"] = np.where(known, found["score"], np.float32(0))
     if "box" not in found:

@@ -11,6 +11,8 @@ from os.path import isdir
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hrpose_cli.errors import FormatError, UsageError
 from hrpose_cli.files import is_stream, part_path, remove_stale_files
 from hrpose_cli.formats import coco, csv, jsonl, losses, npz, openpose, trc
@@ -133,7 +135,7 @@ def read_pose_file(path: Path | str, format: str | None = None) -> tuple[PoseHea
 
 def _check_frames(path: Path | str, frames: Iterator[FramePoses]) -> Iterator[FramePoses]:
     """The frames as they come, in ascending order or FormatError; the log counts what is odd in them."""
-    last = doubled = outside = 0
+    last = doubled = outside = bare = 0
     for place, frame_poses in enumerate(frames):
         index, people = frame_poses.frame.index, frame_poses.people
         if place and index <= last:
@@ -142,7 +144,10 @@ def _check_frames(path: Path | str, frames: Iterator[FramePoses]) -> Iterator[Fr
         ids = [] if people.track_ids is None else [track for track in people.track_ids.tolist() if track >= 0]
         doubled += len(ids) - len(set(ids))
         outside += int(((people.score < 0) | (people.score > 1)).sum())
+        bare += int(np.isnan(people.xy).all(axis=(1, 2)).sum())
         yield frame_poses
+    if bare:
+        _LOG.info("note: %s: people without any known keypoint: %d", path, bare)
     if doubled:
         _LOG.info("note: %s: people with the track id of another in their frame: %d", path, doubled)
     if outside:
