@@ -40,16 +40,22 @@ def build_poses(skeleton: Skeleton, **fields: Any) -> Poses:
     found = {
         name: _to_array(name, values, shapes.get(name, (n, k))) for name, values in fields.items() if values is not None
     }
+    if not (found["score"].all() and all(_is_small(found[name]) for name in ("xy", "score", "raw") if name in found)):
+        _blank_unknown(found)
+    if "box" not in found:
+        found |= {"box": boxes_around(found["xy"], found["score"]), "box_score": np.ones(n, np.float32)}
+    told = {name: values for name, values in found.items() if name not in _OPTIONAL or _OPTIONAL[name](values).any()}
+    return Poses(**told, skeleton=skeleton)
+
+
+def _blank_unknown(found: dict[str, NDArray[Any]]) -> None:
+    """Take the place of keypoints that lack a part of it or a score, and the score of those without a place."""
     for name in {"xy", "raw"} & found.keys():
         found[name] = np.where(np.isnan(found[name]).any(axis=2, keepdims=True), np.float32(np.nan), found[name])
     known = ~np.isnan(found["xy"][..., 0]) & ~np.isnan(found["score"])
     known &= (found["score"] != 0) | found["xy"].any(axis=2)
     found["xy"] = np.where(known[..., None], found["xy"], np.float32(np.nan))
     found["score"] = np.where(known, found["score"], np.float32(0))
-    if "box" not in found:
-        found |= {"box": boxes_around(found["xy"], found["score"]), "box_score": np.ones(n, np.float32)}
-    told = {name: values for name, values in found.items() if name not in _OPTIONAL or _OPTIONAL[name](values).any()}
-    return Poses(**told, skeleton=skeleton)
 
 
 def boxes_around(xy: Floats, score: Floats) -> Floats:
@@ -66,6 +72,8 @@ def _to_array(name: str, values: Any, shape: tuple[int, ...]) -> NDArray[Any]:
     if array.dtype.kind not in kinds or array.shape != shape:
         strange = next((each for each in _flatten(values) if type(each) not in {int, float}), values)
         raise ValueError(f"{name} must be numbers of shape {shape}, but has {' '.join(repr(strange).split()):.80}")
+    if name not in _RANGES and _is_small(array := array.astype(np.float64, copy=False)):
+        return array.astype(dtype)
     inside = (array >= low) & (array <= high)
     if inside.all():
         return array.astype(dtype)
@@ -75,12 +83,17 @@ def _to_array(name: str, values: Any, shape: tuple[int, ...]) -> NDArray[Any]:
     return np.where(unknown, np.nan, array).astype(dtype)
 
 
+def _is_small(array: NDArray[Any]) -> bool:
+    """True if the sum of squares shows at once that all is finite and nothing is beyond `_LARGEST`."""
+    return bool(np.vdot(array, array) <= _LARGEST**2)
+
+
 def _as_numbers(values: Any) -> NDArray[Any]:
     """An array of numbers, with NaN for None; of objects for anything else, such as ragged lists."""
     try:
         array = np.asarray(values)
         plain = array.dtype.kind == "O" and all(type(each) in {int, float, type(None)} for each in array.flat)
-        return array.astype(np.float64) if plain or array.dtype.kind == "f" else array  # 1e9 is beyond float16
+        return np.asarray(array, np.float64) if plain or array.dtype.kind == "f" else array  # 1e9 is beyond float16
     except (ValueError, OverflowError):  # ragged; a whole number that is no float
         return np.empty(0, np.object_)
 
