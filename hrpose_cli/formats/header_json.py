@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import re
 import struct
@@ -100,6 +101,12 @@ def shortest_decimals(values: Floats) -> Any:
         return exact.tolist()
     finite: NDArray[np.object_] = np.where(np.isfinite(values), exact.astype(object), None)  # type: ignore[call-overload]
     return finite.tolist()
+
+
+def check_encoding(start: bytes) -> None:
+    """Raise FormatError for the start of a text that is no UTF-8."""
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in start[:4]:
+        raise FormatError("it is UTF-16, as > of PowerShell writes it, or no text: save it as UTF-8")
 
 
 @contextmanager

@@ -42,10 +42,10 @@ def test_read_jsonl_ignores_a_torn_last_line(tmp_path: Path) -> None:
         lambda content: content.removesuffix(b"\n"),
         lambda content: content.replace(b"\n", b"\r\n"),
         lambda content: codecs.BOM_UTF8 + content.replace(b"\n", b"\r\n").removesuffix(b"\r\n"),
-        lambda content: content + b"\n",
+        lambda content: b"\r\n" + content.replace(b"\n", b"\n \n\n"),
         lambda content: content.replace(b'"score":', b'"score" : NaN, "score":'),
     ],
-    ids=["no line feed at the end", "Windows", "Windows Notepad", "a blank line at the end", "NaN"],
+    ids=["no line feed at the end", "Windows", "Windows Notepad", "blank lines", "NaN"],
 )
 def test_read_jsonl_reads_what_editors_make_of_a_file(tmp_path: Path, edit: Callable[[bytes], bytes]) -> None:
     path, records = tmp_path / "a.jsonl", clip(2, 1, 0)

@@ -294,6 +294,20 @@ def test_read_pose_file_refuses_other_files(tmp_path: Path, name: str, content: 
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("name", ["coco", "jsonl", "csv", "openpose"])
+def test_read_pose_file_reads_or_names_the_encodings_of_windows(tmp_path: Path, name: str, encoding: str) -> None:
+    """As PowerShell and editors of Windows write what they get."""
+    save(path := tmp_path / FILES[name], clip(1, 2), format=name)
+    for file in path.iterdir() if path.is_dir() else [path]:
+        file.write_text(file.read_text("utf-8").replace("\n", "\r\n"), encoding, newline="")
+    if encoding == "utf-8-sig" or name in {"coco", "openpose"}:
+        assert [len(record.people) for record in read_pose_file(path, name)[1]] == [1, 2]
+    else:
+        with pytest.raises(FormatError, match=r"a\.(csv|jsonl) cannot be used: it is UTF-16, .*: save it as UTF-8$"):
+            read_pose_file(path)
+
+
 @pytest.mark.parametrize(
     ("name", "content"),
     [
