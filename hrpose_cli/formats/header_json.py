@@ -23,7 +23,7 @@ from hrpose_cli.poses import Floats, PoseHeader
 from hrpose_cli.skeletons import SKELETONS, Skeleton
 
 # The errors that readers of Python and NumPy raise for unexpected content, such as SystemError for text beyond Unicode.
-_DAMAGE_ERRORS = (
+DAMAGE_ERRORS = (
     TypeError, ValueError, LookupError, ArithmeticError, AttributeError, EOFError, RuntimeError, csv.Error, BadZipFile,
     SyntaxError, SystemError, TokenError, struct.error, zlib.error,
 )  # fmt: skip
@@ -52,6 +52,8 @@ def header_to_json(header: PoseHeader) -> dict[str, Any]:
 
 def header_from_json(content: Mapping[str, Any], *, newest: int = _VERSION) -> PoseHeader:
     """Raise FormatError for a version after the `newest`, and KeyError, TypeError or ValueError for anything else."""
+    if not isinstance(content, Mapping):
+        raise FormatError(f"its header must be an object, but is {content!r:.80}")
     version = content["version"]
     if type(version) is not int:
         raise FormatError(f"version must be a whole number, but is {version!r:.80}")
@@ -120,5 +122,8 @@ def name_damage(what: str, path: Path) -> Iterator[None]:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     except KeyError as error:
         raise FormatError(f"{path} is no {what}: it has no {str(error)[:_LONGEST_REASON]}") from error
-    except _DAMAGE_ERRORS as error:
-        raise FormatError(f"{path} is no {what}: {first_line(error)}") from error
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{path} is no {what}: it is no UTF-8") from error
+    except DAMAGE_ERRORS as error:
+        said = first_line(error) if isinstance(error, ValueError | BadZipFile) else "it holds something else"
+        raise FormatError(f"{path} is no {what}: {said}") from error

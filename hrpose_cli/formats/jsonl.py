@@ -35,7 +35,7 @@ from hrpose_cli.formats.header_json import (
     shortest_decimals,
 )
 from hrpose_cli.formats.output import open_stream
-from hrpose_cli.formats.people import build_poses
+from hrpose_cli.formats.people import build_poses, check_objects
 from hrpose_cli.poses import FrameInfo, FramePoses, PoseHeader, Poses
 
 _FORMAT_NAME = "JSON Lines file of hrpose"
@@ -166,6 +166,7 @@ def _read_frame(line: Mapping[str, Any], header: PoseHeader) -> FramePoses:
 
 def _read_poses(people: Sequence[Mapping[str, Any]], header: PoseHeader) -> Poses:
     """The people of a frame, who must all have the keys that one of them has."""
+    check_objects(people)
     keys = _FIELDS.keys() & {key for person in people for key in person}
     fields = {_FIELDS[key]: [person[key] for person in people] for key in keys}
     return build_poses(header.skeleton, **fields) if people else Poses.none(header.skeleton)

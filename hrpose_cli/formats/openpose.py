@@ -23,7 +23,7 @@ import numpy as np
 from hrpose_cli.errors import FormatError, InputError
 from hrpose_cli.files import atomic_write, fit_name, read_json
 from hrpose_cli.formats.header_json import UNKNOWN_SIZE, name_damage, shortest_decimals, skeleton_from_names
-from hrpose_cli.formats.people import build_poses
+from hrpose_cli.formats.people import build_poses, check_objects
 from hrpose_cli.poses import FrameInfo, FramePoses, PoseHeader, Poses
 from hrpose_cli.skeletons import COCO, Skeleton
 
@@ -176,6 +176,7 @@ def _read_frames(path: Path, files: Sequence[tuple[int, Path]], header: PoseHead
         content = read_json(file, "OpenPose keypoints")
         name = "" if header.source else _NUMBER.sub("", file.name).removesuffix(_FILE_ENDING)
         with name_damage(_FORMAT_NAME, file):
+            check_objects(content["people"])
             people = [person for person in content["people"] if person["pose_keypoints_2d"]]
             empty += len(content["people"]) - len(people)
             frame_poses = FramePoses(FrameInfo(UNKNOWN_SIZE, number, name=name), _read_poses(people, header.skeleton))
@@ -198,9 +199,9 @@ def _read_poses(people: Sequence[Mapping[str, Any]], skeleton: Skeleton) -> Pose
 
 def _list_in_order(flat: Sequence[Any], skeleton: Skeleton) -> list[Sequence[Any]]:
     """The (x, y, score) of K keypoints in the order of the skeleton."""
-    triples = [flat[i : i + 3] for i in range(0, len(flat), 3)]
-    if skeleton is not COCO and len(triples) == len(skeleton):
+    triples, count = [flat[i : i + 3] for i in range(0, len(flat), 3)], len(flat) / 3
+    if skeleton is not COCO and count == len(skeleton):
         return triples
-    if skeleton is not COCO or len(triples) not in _LAYOUTS:
-        raise FormatError(f"people with {len(triples)} keypoints are in no known layout: it must be 17, 18 or 25")
+    if skeleton is not COCO or count not in _LAYOUTS:
+        raise FormatError(f"people with {count:g} keypoints are in no known layout: it must be 17, 18 or 25")
     return [triples[k] for k in _LAYOUTS[len(triples)]]

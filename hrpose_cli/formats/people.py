@@ -58,6 +58,12 @@ def _blank_unknown(found: dict[str, NDArray[Any]]) -> None:
     found["score"] = np.where(known, found["score"], np.float32(0))
 
 
+def check_objects(people: Any) -> None:
+    """Raise ValueError unless the people of a JSON file are a list of objects."""
+    if not (isinstance(people, list) and all(isinstance(person, dict) for person in people)):
+        raise ValueError(f"people must be a list of objects, but is {people!r:.80}")
+
+
 def boxes_around(xy: Floats, score: Floats) -> Floats:
     """(N, 4) boxes around the keypoints that have a score, for formats without boxes."""
     low, high = keypoint_extents(xy, score > 0)

@@ -82,7 +82,8 @@ def test_read_jsonl_refuses_a_line_that_never_ends(tmp_path: Path, monkeypatch: 
         ('"time":0.0', '"time":[0.0]', "line 2: time must be a number of seconds, but is"),
         ('"id":7', '"id":1180591620717411303424', "line 2: track_ids must be numbers.*1180591620717411303424"),
         ('"id":10,', "", "line 2: it has no 'id'"),
-        ('"people":[', '"people":[5,', "line 2: "),
+        ('"people":[', '"people":[5,', "line 2: people must be a list of objects, but is .5"),
+        ('"people":[', '"people":5,"other":[', "line 2: people must be a list of objects, but is 5"),
         ('"box_score":', '"box_score":"x","other":', "line 2: box_score must be numbers of shape .2,., but has 'x'"),
     ],
 )

@@ -154,10 +154,11 @@ def test_read_openpose_counts_what_it_leaves_out(tmp_path: Path, caplog: pytest.
     ("content", "words"),
     [
         ([], "a_000000000000_keypoints.json is no OpenPose JSON file"),
-        ({"people": 5}, "a_000000000000_keypoints.json is no OpenPose JSON file"),
+        ({"people": 5}, "a_000000000000_keypoints.json .* people must be a list of objects, but is 5"),
+        ({"people": [5]}, "people must be a list of objects, but is .5."),
         ({"people": [{}]}, "it has no 'pose_keypoints_2d'"),
         ({"people": [{"pose_keypoints_2d": ["x", 1, 1] * 17}]}, "xy must be numbers of shape .1, 17, 2., but has 'x'"),
-        ({"people": [{"pose_keypoints_2d": [1, 1, 1] * 16 + [1, 1]}]}, "must be numbers|list index"),
+        ({"people": [{"pose_keypoints_2d": [1, 1, 1] * 16 + [1, 1]}]}, "16.6667 keypoints are in no known"),
         ({"people": [{"pose_keypoints_2d": [1, 1, 1] * 5}]}, "people with 5 keypoints are in no known layout"),
         ({"people": [{"person_id": ["x"], "pose_keypoints_2d": [1, 1, 1] * 17}]}, "track_ids must be .* 'x'"),
         ({"joints": 5, "people": []}, "a_000000000000_keypoints.json .* 1 keypoints belong to no skeleton"),
