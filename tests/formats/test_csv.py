@@ -14,7 +14,7 @@ from hrpose_cli.formats.pose_file import read_pose_file
 from hrpose_cli.poses import FramePoses, PoseHeader
 from hrpose_cli.skeletons import COCO
 from tests.builders import frame_poses, people
-from tests.formats.builders import HEADER, clip, renamed, same, save
+from tests.formats.builders import HEADER, clip, renamed, replace_text, same, save
 
 LATIN1 = "\udce9"  # a byte of a name that is not UTF-8
 _Rows = list[list[str]]
@@ -140,9 +140,7 @@ def read_all(path: Path) -> list[FramePoses]:
 )
 def test_read_csv_names_the_cell_that_is_wrong(tmp_path: Path, old: str, new: str, words: str) -> None:
     save(tmp_path / "a.csv", clip(1, 2))
-    text = (tmp_path / "a.csv").read_text()
-    assert old in text
-    (tmp_path / "a.csv").write_text(text.replace(old, new) if old == ",nose," else text.replace(old, new, 1))
+    replace_text(tmp_path / "a.csv", old, new, -1 if old == ",nose," else 1)
     with pytest.raises(FormatError, match=f"a.csv .*({words})"):
         read_all(tmp_path / "a.csv")
 
