@@ -4,7 +4,6 @@ import logging
 import os
 import subprocess
 import sys
-from contextlib import suppress
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -24,7 +23,6 @@ from hrpose_cli.formats.pose_file import POSE_FORMATS, PoseFile, find_format, op
 from hrpose_cli.poses import FrameInfo, FramePoses, PoseHeader, Poses
 from hrpose_cli.skeletons import SKELETONS, Skeleton
 from hrpose_cli.stopping import StopFlag
-from tests.builders import frame_poses, people
 from tests.formats.builders import FILES, HEADER, READABLE, clip, ended, renamed, same, save
 
 
@@ -53,22 +51,6 @@ def test_read_pose_file_gives_back_what_open_writer_wrote(
         if full and "raw keypoints" not in loses:
             np.testing.assert_allclose(record.poses.raw, want.poses.raw, atol=6e-4)
             np.testing.assert_array_equal(record.poses.filled.sum(), want.poses.filled.sum())
-
-
-@pytest.mark.parametrize("name", ["jsonl", "npz"])
-def test_read_pose_file_loses_nothing_of_jsonl_and_npz(tmp_path: Path, name: str) -> None:
-    records = [*clip(2, 0, 1), frame_poses(people(1), 9, size=(30, 20), name="é/ a.png")]
-    save(tmp_path / FILES[name], records)
-    header, again = read_pose_file(tmp_path / FILES[name])
-    assert header == HEADER
-    for got, want in zip(again, records, strict=True):
-        assert (got.frame.index, got.frame.size, got.frame.time, got.frame.name) == (
-            want.frame.index,
-            want.frame.size,
-            want.frame.time,
-            want.frame.name,
-        )
-        same(got.poses, want.poses)
 
 
 @pytest.mark.parametrize("first", READABLE)
@@ -106,7 +88,7 @@ def saved_clips(draw: Any) -> tuple[PoseHeader, list[FramePoses]]:
     frames = sorted(draw(st.lists(frame, max_size=4, unique_by=lambda each: each[0])), key=lambda each: each[0])
     seeds = draw(st.lists(st.integers(0, 10**6), min_size=len(frames), max_size=len(frames)))
     return header, [
-        FramePoses(FrameInfo(size or (9, 8), *each), saved_poses(seed, skeleton))
+        FramePoses(FrameInfo(draw(st.sampled_from([size or (9, 8), (30, 20)])), *each), saved_poses(seed, skeleton))
         for each, seed in zip(frames, seeds, strict=True)
     ]
 
@@ -127,11 +109,14 @@ def saved_poses(seed: int, skeleton: Skeleton) -> Poses:
 def known_fields(poses: Poses) -> dict[str, Any]:
     """The fields that say something; unknown keypoints are NaN."""
     unknown = (poses.score == 0) & (poses.xy == 0).all(axis=2)
-    fields = {name: getattr(poses, name) for name in ("score", "box", "box_score", "raw", "track_ids", "filled")}
+    fields = {
+        name: getattr(poses, name) for name in ("score", "box", "box_score", "sigma", "raw", "track_ids", "filled")
+    }
     return fields | {"xy": np.where(unknown[..., None], np.nan, poses.xy)}
 
 
-LOST = {"csv": {"box", "box_score"}, "openpose": {"box", "box_score", "raw", "filled"}}
+BOXES = {"box", "box_score", "sigma"}
+LOST = {"coco": {"sigma"}, "csv": BOXES, "openpose": {*BOXES, "raw", "filled"}}
 
 
 @pytest.mark.parametrize("name", READABLE)
@@ -167,6 +152,7 @@ def test_read_pose_file_gives_back_any_poses_or_open_writer_refuses_them(
         for field in after.keys() - LOST.get(name, set()):
             assert (after[field] is None) == (before[field] is None), field
             if after[field] is not None:
+                assert after[field].dtype == before[field].dtype
                 np.testing.assert_allclose(after[field], before[field], **tolerance, err_msg=field)
 
 
@@ -325,19 +311,6 @@ def test_read_pose_file_refuses_what_parsers_cannot_take(tmp_path: Path, name: s
     with pytest.raises(FormatError) as caught:
         list(read_pose_file(path, format=name)[1])
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("name", ["coco", "jsonl", "csv", "npz"])
-def test_read_pose_file_raises_only_hrpose_errors_on_damage(tmp_path: Path, name: str) -> None:
-    path = tmp_path / FILES[name]
-    save(path, clip(1, 2))
-    whole = path.read_bytes()
-    rng = np.random.default_rng(0)
-    for cut in rng.integers(0, len(whole), 60):
-        for damaged in (whole[:cut], whole[:cut] + bytes([whole[cut] ^ 0x15]) + whole[cut + 1 :]):
-            path.write_bytes(damaged)
-            with suppress(HRPoseError):
-                list(read_pose_file(path)[1])
 
 
 @pytest.mark.parametrize("name", READABLE)
