@@ -89,7 +89,10 @@ def open_jsonl(path: Path, header: PoseHeader, *, done: int = 0) -> Iterator[_Js
         with open_stream(path, "r+b" if done else "wb") as file:
             lines = _JsonlWriter(file, header, done)
             if done:
-                file.seek(file.truncate(_find_end(path, done)))
+                ends = whole_record_ends(path)
+                if len(ends) <= done:
+                    raise FormatError(f"{path} has changed since it was read: begin anew")
+                file.seek(file.truncate(ends[done]))
             else:
                 lines.line(header_to_json(header) | {"version": _VERSION})
             yield lines
@@ -99,14 +102,6 @@ def open_jsonl(path: Path, header: PoseHeader, *, done: int = 0) -> Iterator[_Js
         if path.is_file():
             os.truncate(path, [0, *whole_record_ends(path)][-1])
         raise
-
-
-def _find_end(path: Path, frames: int) -> int:
-    """The offset after so many frames."""
-    ends = whole_record_ends(path)
-    if len(ends) <= frames:
-        raise FormatError(f"{path} has changed since it was read: begin anew")
-    return ends[frames]
 
 
 def _person_entries(poses: Poses) -> list[dict[str, Any]]:
@@ -146,16 +141,13 @@ def _read_frames(
         with name_damage(f"{_FORMAT_NAME} in line {number}", path):
             content = json.loads(line)
             if ends and "end" in content:
-                return _check_end(content["frames"], frames, lines)
+                if content["frames"] != frames or next(lines, None) is not None:
+                    raise FormatError(f"it says that it ends after {content['frames']} frames, which is not so")
+                return
             frame_poses = _read_frame(content, header)
         yield frame_poses
     if ends:
         _LOG.info("note: %s is not complete: the line with the number of its frames is missing", path)
-
-
-def _check_end(said: int, frames: int, lines: Iterator[object]) -> None:
-    if said != frames or next(lines, None) is not None:
-        raise FormatError(f"it says that it ends after {said} frames, which is not so")
 
 
 def _read_frame(line: Mapping[str, Any], header: PoseHeader) -> FramePoses:
