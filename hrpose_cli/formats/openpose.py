@@ -110,7 +110,11 @@ def read_openpose(path: Path) -> tuple[PoseHeader, Iterator[FramePoses]]:
     The files are those of one clip, whose frames have the numbers in their names, or else of images. COCO-18 and
     BODY_25 become COCO-17, without the neck, the middle of the hips and the feet.
     """
-    source, files = _sort_files(path, _list_files(path))
+    if not path.is_dir():
+        raise InputError(f"{path} is no folder of OpenPose JSON files")
+    if not (found := _frame_files(path)):
+        raise FormatError(f"{path} holds no OpenPose JSON: its files would end in {_FILE_ENDING}")
+    source, files = _sort_files(path, found)
     if others := sum(not file.name.startswith(".") for file in path.iterdir()) - len(files):
         _LOG.info("note: %s: files that do not end in %s and are left out: %d", path, _FILE_ENDING, others)
     content = read_json(files[0][1], "OpenPose keypoints")
@@ -119,15 +123,6 @@ def read_openpose(path: Path) -> tuple[PoseHeader, Iterator[FramePoses]]:
         skeleton = skeleton_from_names(keypoints) if keypoints else COCO
         header = PoseHeader(skeleton=skeleton, source=source)
     return header, _read_frames(path, files, header)
-
-
-def _list_files(path: Path) -> list[Path]:
-    if not path.is_dir():
-        raise InputError(f"{path} is no folder of OpenPose JSON files")
-    files = _frame_files(path)
-    if not files:
-        raise FormatError(f"{path} holds no OpenPose JSON: its files would end in {_FILE_ENDING}")
-    return files
 
 
 def _sort_files(path: Path, files: Sequence[Path]) -> tuple[str, list[tuple[int, Path]]]:
@@ -152,8 +147,8 @@ def _sort_files(path: Path, files: Sequence[Path]) -> tuple[str, list[tuple[int,
 
 def _split_name(file: Path) -> tuple[str, int]:
     """NAME and number of a file; -1 without a number."""
-    match = _ANY_NUMBER.fullmatch(file.name)
-    return (match[1], int(match[2] or -1)) if match else (file.name, -1)
+    name, number = _ANY_NUMBER.fullmatch(file.name).groups()  # type: ignore[union-attr]
+    return name, int(number or -1)
 
 
 def unread_openpose_fields(path: Path) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -76,7 +76,8 @@ def _to_array(name: str, values: Any, shape: tuple[int, ...]) -> NDArray[Any]:
     kinds, low, high, dtype = _RANGES.get(name, _NUMBERS)
     array = _as_numbers(values)
     if array.dtype.kind not in kinds or array.shape != shape:
-        strange = next((each for each in _flatten(values) if type(each) not in {int, float}), values)
+        flat = np.array(values, np.object_).ravel().tolist()
+        strange = next((each for each in flat if type(each) not in {int, float}), values)
         raise ValueError(f"{name} must be numbers of shape {shape}, but has {' '.join(repr(strange).split()):.80}")
     if name not in _RANGES and _is_small(array := array.astype(np.float64, copy=False)):
         return array.astype(dtype)
@@ -102,13 +103,3 @@ def _as_numbers(values: Any) -> NDArray[Any]:
         return np.asarray(array, np.float64) if plain or array.dtype.kind == "f" else array  # 1e9 is beyond float16
     except (ValueError, OverflowError):  # ragged; a whole number that is no float
         return np.empty(0, np.object_)
-
-
-def _flatten(values: Any) -> Iterator[Any]:
-    """The single values of nested lists or of an array."""
-    plain = values.tolist() if isinstance(values, np.ndarray) else values
-    if isinstance(plain, list | tuple):
-        for each in plain:
-            yield from _flatten(each)
-    else:
-        yield plain
