@@ -24,7 +24,7 @@ except ImportError:  # Windows
 from hrpose_cli.errors import FormatError, InputError, UsageError, WeightsError
 from hrpose_cli.hardware import MEMORY_FRACTION, free_memory
 
-_NAME_BYTES = 255  # of a file name, in most file systems
+NAME_BYTES = 255  # of a file name, in most file systems
 
 
 @contextmanager
@@ -100,7 +100,7 @@ def temporary_path(path: Path, suffix: str | None = None) -> Path:
 
 def fit_name(stem: str, suffix: str) -> str:
     """A file name; a stem that is too long is cut and ends in a hash of the whole."""
-    name, room = os.fsencode(stem), _NAME_BYTES - len(os.fsencode(suffix))
+    name, room = os.fsencode(stem), NAME_BYTES - len(os.fsencode(suffix))
     if len(name) <= room:
         return stem + suffix
     return f"{name[: room - 9].decode(errors='ignore')}~{hashlib.sha256(name).hexdigest()[:8]}{suffix}"

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal, Protocol
 
-from hrpose_cli.errors import FormatError
+from hrpose_cli.errors import FormatError, InputError
 from hrpose_cli.files import claim, follow_links, is_stream, open_into, part_path, silence_stdout
 from hrpose_cli.poses import FramePoses
 from hrpose_cli.stopping import StopFlag
@@ -118,6 +118,8 @@ class PoseOutput:
                 silence_stdout()
                 return self._stop.set("pipe")
             raise FormatError(f"cannot write {self.path}: {error.strerror or error}") from error
+        except (FormatError, InputError) as error:
+            raise type(error)(f"cannot write {self.path}: {error}") from error
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -10,6 +11,8 @@ from functools import partial
 from os.path import isdir
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from hrpose_cli.errors import FormatError, UsageError
 from hrpose_cli.files import is_stream, part_path, remove_stale_files
@@ -133,20 +136,22 @@ def read_pose_file(path: Path | str, format: str | None = None) -> tuple[PoseHea
 
 def _check_frames(path: Path | str, frames: Iterator[FramePoses]) -> Iterator[FramePoses]:
     """The frames as they come, in ascending order or FormatError; the log counts what is odd in them."""
-    last = doubled = outside = 0
-    for place, frame_poses in enumerate(frames):
+    last, odd = -1, Counter[str]()
+    for frame_poses in frames:
         index, people = frame_poses.frame.index, frame_poses.people
-        if place and index <= last:
+        if index <= last:
             raise FormatError(f"{path} cannot be used: frame {index} comes after frame {last}")
         last = index
         ids = [] if people.track_ids is None else [track for track in people.track_ids.tolist() if track >= 0]
-        doubled += len(ids) - len(set(ids))
-        outside += int(((people.score < 0) | (people.score > 1)).sum())
+        odd["people without any known keypoint"] += int(np.isnan(people.xy).all(axis=(1, 2)).sum())
+        odd["people with the track id of another in their frame"] += len(ids) - len(set(ids))
+        odd["keypoint scores outside 0 to 1 that stay as they are"] += int(
+            ((people.score < 0) | (people.score > 1)).sum()
+        )
         yield frame_poses
-    if doubled:
-        _LOG.info("note: %s: people with the track id of another in their frame: %d", path, doubled)
-    if outside:
-        _LOG.info("note: %s: keypoint scores outside 0 to 1 that stay as they are: %d", path, outside)
+    for what, number in odd.items():
+        if number:
+            _LOG.info("note: %s: %s: %d", path, what, number)
 
 
 def find_format(path: Path | str, format: str | None = None) -> PoseFormat:

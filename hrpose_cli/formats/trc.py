@@ -12,6 +12,8 @@ no place. All rows are held in memory until the files are written: less than 350
 
 from __future__ import annotations
 
+import errno
+import os
 import re
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
@@ -20,7 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from hrpose_cli.errors import InputError
-from hrpose_cli.files import encode_utf8
+from hrpose_cli.files import NAME_BYTES, encode_utf8
 from hrpose_cli.poses import Doubles, FramePoses, PoseHeader
 
 _UNTRACKED = -1  # the track of a person without a track id
@@ -134,8 +136,10 @@ def _format_fields(points: Doubles, digits: int) -> str:
 
 @contextmanager
 def open_trc(path: Path, header: PoseHeader, *, metres_per_pixel: float | None = None) -> Iterator[_TrcWriter]:
-    """One file per track, which are written when the block ends."""
+    """One file per track, which are written when the block ends; OSError for a name without room for a track id."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    if len(os.fsencode(f"{path.name}_track{2**63 - 1}")) > NAME_BYTES:
+        raise OSError(errno.ENAMETOOLONG, "its name is too long, since the track ids of people are put to it")
     out = _TrcWriter(path, header, metres_per_pixel)
     yield out
     out.finish()
