@@ -137,8 +137,7 @@ def choose_people(categories: CocoRows) -> tuple[set[Id], tuple[str, ...]]:
     """
     rows, ids = categories.rows, categories.ids("id")
     for i, row in rows.items():
-        if not _is_list_of_text(row.get("keypoints") or []):
-            raise categories.error(i, "keypoints", "a list of names")
+        _check_names(categories, i, row.get("keypoints") or [])
     named = [i for i, row in rows.items() if str(row.get("name")).strip().casefold() == "person"]
     chosen = named or [i for i, row in rows.items() if row.get("keypoints")] or list(rows)
     if len(chosen) > 1 and not named:
@@ -148,8 +147,13 @@ def choose_people(categories: CocoRows) -> tuple[set[Id], tuple[str, ...]]:
     return {ids[i] for i in chosen}, tuple(keypoints)
 
 
-def _is_list_of_text(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+def _check_names(categories: CocoRows, i: int, names: Any) -> None:
+    """FormatError unless the keypoints of category i are a list of names."""
+    if not isinstance(names, list):
+        raise categories.error(i, "keypoints", "a list of names")
+    for k, name in enumerate(names):
+        if not is_text(name):
+            raise categories.error(i, "keypoints", "a name", f"keypoints[{k}] is {show_value(name)}")
 
 
 def drop_other_categories(
