@@ -121,7 +121,7 @@ def run_evaluation(
     missing = 0
     for settings in job.runs:
         faults = ImageFaults(on_error)
-        found, title, info = predict(job, settings, truth, given, faults)
+        truth, found, title, info = predict(job, settings, truth, given, faults)
         rows = [row for of_image in track(found, len(truth.ids)) for row in of_image]
         truth, missing = truth.without(faults.missing), missing + len(faults.missing)
         if faults.resized and not results:
@@ -160,7 +160,8 @@ def _note_missing(what: str, known: Container[Any], truth: GroundTruth, note: Ca
         note(f"{what} for {there} of {len(truth.ids)} {truth.unit}")
 
 
-_Prediction = tuple[Iterator[Rows], str, Mapping[str, Any]]  # rows of each image, title and origin
+# The ground truth of those who can be found, rows of each image, title and origin.
+_Prediction = tuple[GroundTruth, Iterator[Rows], str, Mapping[str, Any]]
 
 
 def _predict_boxes(
@@ -170,7 +171,7 @@ def _predict_boxes(
     detector = given or build_detector(settings, choose_device(settings.device))
     source = settings.boxes or f"{settings.detector}, score >= {settings.box_score:g}"
     info = {"detector": describe_box_source(settings, detector), "options": asdict(settings)}
-    return _box_rows(truth.frames(job.images, faults), detector), f"boxes by {source}", info
+    return truth, _box_rows(truth.frames(job.images, faults), detector), f"boxes by {source}", info
 
 
 def _predict_keypoints(
@@ -184,6 +185,7 @@ def _predict_keypoints(
         estimator = replace(estimator, box_score=0.0)
         people = f"bottom-up at scales {', '.join(f'{scale:g}' for scale in estimator.scales)}"
     elif annotated:
+        truth = truth.in_boxes()
         estimator = replace(estimator, detector=truth.boxes(estimator.spec.geometry))
         people = "boxes by the ground truth"
     else:
@@ -192,7 +194,7 @@ def _predict_keypoints(
     if annotated and isinstance(estimator, TopDown):
         info["detector"] = {"name": "the ground truth"}
     rows = keypoint_rows(truth.frames(job.images, faults), estimator, job.protocol)
-    return rows, _describe_run(estimator, people, _adapt_protocol(job.protocol, estimator)), info
+    return truth, rows, _describe_run(estimator, people, _adapt_protocol(job.protocol, estimator)), info
 
 
 def _describe_run(estimator: TopDown | BottomUp, people: str, protocol: EvalProtocol) -> str:

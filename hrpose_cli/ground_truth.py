@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from hrpose_cli.coco_reader import CocoFile, find_image_folder, read_coco_results
+from hrpose_cli.coco_reader import CocoFile, find_image_folder, is_labelled, people_in_boxes, read_coco_results
 from hrpose_cli.detection import (
     Detector,
     GivenBoxes,
@@ -38,7 +38,7 @@ from hrpose_cli.metrics import (
 )
 from hrpose_cli.models import RECOMMENDED, ModelSpec
 from hrpose_cli.poses import Frame
-from hrpose_cli.skeletons import MPII, SKELETONS, Skeleton
+from hrpose_cli.skeletons import COCO, CROWDPOSE, MPII, SKELETONS, Skeleton
 
 Rows = list[dict[str, Any]]  # COCOeval's rows of one image or of all
 
@@ -62,6 +62,9 @@ class GroundTruth(Protocol):
 
     def frames(self, folder: Path | None, faults: ImageFaults | None = None) -> Iterator[Frame]:
         """The annotated images; `folder` as for `find_image_folder`."""
+
+    def in_boxes(self) -> GroundTruth:
+        """The same without people whom annotated boxes do not give to a net; a note counts them."""
 
     def boxes(self, geometry: Geometry) -> Detector:
         """The annotated boxes of each frame."""
@@ -102,6 +105,9 @@ class CocoGroundTruth:
     def frames(self, folder: Path | None, faults: ImageFaults | None = None) -> Iterator[Frame]:
         return read_annotated_frames(self.truth, self.ids, folder, faults)
 
+    def in_boxes(self) -> CocoGroundTruth:
+        return replace(self, truth=people_in_boxes(self.truth))
+
     def boxes(self, geometry: Geometry) -> Detector:
         return ground_truth_boxes(self.truth, geometry)
 
@@ -115,8 +121,6 @@ class CocoGroundTruth:
 
     def read(self, path: Path) -> Rows:
         count = 4 if self.metric == "bbox" else 3 * self.truth.keypoint_count
-        if not count:
-            raise FormatError(f"{self.truth.path}: there is nothing to measure, as nobody's keypoints are labelled")
         return read_coco_results(path, self.truth.numbers, self.metric, count, person=self.truth.person)
 
     def name_images(self, rows: Sequence[dict[str, Any]]) -> Rows:
@@ -149,6 +153,9 @@ class _MpiiGroundTruth:
 
     def frames(self, folder: Path | None, faults: ImageFaults | None = None) -> Iterator[Frame]:
         return (faults or ImageFaults()).read(self._names, self.folder(folder))
+
+    def in_boxes(self) -> GroundTruth:
+        return self
 
     def boxes(self, geometry: Geometry) -> Detector:
         return GivenBoxes({}, mpii_boxes(self.people, geometry))
@@ -183,14 +190,21 @@ def _load_mpii_truth(path: Path, limit: int | None = None) -> _MpiiGroundTruth:
 
 def _load_coco_truth(
     load: Callable[[Path], CocoFile], numbers: Callable[..., dict[str, float]], path: Path, limit: int | None = None,
-    *, metric: str = "keypoints",
+    *, skeleton: Skeleton | None = COCO,
 ) -> CocoGroundTruth:  # fmt: skip
-    """Ground truth from the file that `load` reads, scored by `numbers`."""
+    """Ground truth from the file that `load` reads, scored by `numbers`; skeleton: None measures boxes."""
     truth = load(path)
-    truth.note()
     if not truth.people:
         raise FormatError(f"{path} annotates nobody: there is nothing to measure")
-    return CocoGroundTruth(truth, truth.image_numbers[:limit], numbers, metric)
+    if skeleton is None:
+        truth = people_in_boxes(truth)
+    elif not any(map(is_labelled, truth.people)):
+        raise FormatError(f"{path}: there is nothing to measure, as nobody has labelled keypoints and an area")
+    elif truth.keypoint_count != len(skeleton):
+        fitting = [name for name in METRICS if name in SKELETONS and len(SKELETONS[name]) == truth.keypoint_count]
+        advice = f": use --metric {fitting[0]}" if fitting else ""
+        raise FormatError(f"{path} has {truth.keypoint_count} keypoints, and not the {len(skeleton)} measured{advice}")
+    return CocoGroundTruth(truth, truth.image_numbers[:limit], numbers, "keypoints" if skeleton else "bbox")
 
 
 def check_skeleton(truth: CocoFile, skeleton: Skeleton) -> None:
@@ -205,8 +219,8 @@ def check_skeleton(truth: CocoFile, skeleton: Skeleton) -> None:
 # Readers of annotation files: path and limit to ground truth.
 METRICS: dict[str, Callable[[Path, int | None], GroundTruth]] = {
     "coco": partial(_load_coco_truth, load_coco, evaluate_coco),
-    "bbox": partial(_load_coco_truth, load_coco, partial(evaluate_coco, metric="bbox"), metric="bbox"),
-    "crowdpose": partial(_load_coco_truth, load_crowdpose, evaluate_crowdpose),
+    "bbox": partial(_load_coco_truth, load_coco, partial(evaluate_coco, metric="bbox"), skeleton=None),
+    "crowdpose": partial(_load_coco_truth, load_crowdpose, evaluate_crowdpose, skeleton=CROWDPOSE),
     "ochuman": partial(_load_coco_truth, load_ochuman, evaluate_coco),
     "pckh": _load_mpii_truth,
 }

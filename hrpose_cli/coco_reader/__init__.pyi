@@ -1,3 +1,6 @@
+from .coco_file import PERSON as PERSON
+from .coco_file import CocoFile as CocoFile
+from .coco_file import is_labelled as is_labelled
 from .images import PathIndex as PathIndex
 from .images import describe_missing as describe_missing
 from .images import describe_other_size as describe_other_size
@@ -5,8 +8,9 @@ from .images import find_image_folder as find_image_folder
 from .images import find_images as find_images
 from .images import path_parts as path_parts
 from .masks import encode_outline as encode_outline
-from .people import PERSON as PERSON
-from .people import CocoFile as CocoFile
+from .odd_values import ignore_people_without_area as ignore_people_without_area
+from .odd_values import people_in_boxes as people_in_boxes
+from .odd_values import remark_odd_people as remark_odd_people
 from .people import check_coco as check_coco
 from .people import read_coco_file as read_coco_file
 from .results import read_coco_boxes as read_coco_boxes

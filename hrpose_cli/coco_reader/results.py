@@ -11,14 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose_cli.coco_reader.people import (
-    PERSON,
-    choose_people,
-    drop_other_categories,
-    drop_unlisted_images,
-    guess_person,
-    note_left_out,
-)
+from hrpose_cli.coco_reader.coco_file import PERSON, note_left_out
+from hrpose_cli.coco_reader.people import choose_people, drop_other_categories, drop_unlisted_images, guess_person
 from hrpose_cli.coco_reader.values import MOST_NUMBER, CocoRows, Id, is_text
 from hrpose_cli.errors import FormatError
 from hrpose_cli.files import read_json

@@ -149,12 +149,15 @@ def test_eval_names_what_a_file_lacks(hrpose: Any, data: Path, tmp_path: Path) -
         (["--gt", data, "--predictions", short], "keypoints has 30 values, but must be 51 numbers"),
         (["--gt", change(data, "annotations", "area"), "--predictions", good], "area"),
         (["--gt", change(data, "images", "width")], "width"),
-        (["--gt", change(data, "annotations", "keypoints", [1] * 48)], "17 keypoints"),
+        (
+            ["--gt", change(data, "annotations", "keypoints", [1] * 42)],
+            "has 14 keypoints, and not the 17 measured: use --metric crowdpose",
+        ),
     ]
     for arguments, message in cases:
         assert message in clean_failure(hrpose(*arguments)), arguments
     bare = change(data, "annotations", "keypoints")
-    assert "nobody's keypoints are labelled" in clean_failure(hrpose("--gt", bare, "--predictions", good))
+    assert "nobody has labelled keypoints and an area" in clean_failure(hrpose("--gt", bare, "--predictions", good))
     assert "name a .json file" in wrong_usage(hrpose("--gt", data, "--predictions", good, "--save", "x.csv"))
     assert "--boxes detector" in wrong_usage(hrpose("--gt", data, "--metric", "bbox", "--boxes", "gt"))
 
@@ -342,3 +345,16 @@ def test_eval_saves_rows_with_the_ids_of_the_annotations(hrpose: Any, data: Path
     assert [row["image_id"] for row in json.loads((tmp_path / "saved.json").read_text())] == ["img-3", "img-7"]
     again = hrpose("--gt", data, "--predictions", tmp_path / "saved.json")
     assert numbers(again.output) == numbers(result.output)
+
+
+def test_eval_leaves_out_people_whose_annotated_box_gives_no_crop(hrpose: Any, data: Path, tmp_path: Path) -> None:
+    content = json.loads(data.read_text())
+    content["annotations"][0]["bbox"] = [300, 10, 80, 100]
+    data.write_text(json.dumps(content))
+    result = hrpose("--gt", data, "--save", tmp_path / "saved.json")
+    assert result.exit_code == 0, result.output
+    assert "left out 1 people whose box covers nothing of their image (such as annotations[0])" in result.stderr
+    assert [row["image_id"] for row in json.loads((tmp_path / "saved.json").read_text())] == [7]
+    (tmp_path / "boxes.json").write_text(json.dumps(rows(data)))
+    assert "left out 1 people" in hrpose("--gt", data, "--metric", "bbox", "--boxes", tmp_path / "boxes.json").stderr
+    assert "whose box" not in hrpose("--gt", data, "--predictions", tmp_path / "boxes.json").stderr
