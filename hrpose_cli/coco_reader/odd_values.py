@@ -13,7 +13,7 @@ from hrpose_cli.coco_reader.values import show_value
 from hrpose_cli.errors import FormatError
 
 _AREAS = 0.01, 2.0  # a person's area in areas of the box; in COCO it is .1 to 1
-_OUTSIDE = 1.0  # px; in COCO no labelled keypoint lies outside its image
+_OUTSIDE = 0.05  # in sides of the image; in COCO no labelled keypoint lies outside, but those that nets labelled may
 
 
 def people_in_boxes(file: CocoFile) -> CocoFile:
@@ -90,7 +90,7 @@ def _has_odd_keypoints(file: CocoFile, rows: Sequence[Mapping[str, Any]]) -> lis
     keypoints = np.array([row["keypoints"] for row in rows], np.float64).reshape(len(rows), -1, 3)
     size = np.array([sizes[row["image_id"]] for row in rows]).reshape(-1, 1, 2)
     xy = keypoints[..., :2]
-    outside = ((xy < -_OUTSIDE) | (xy > size + _OUTSIDE)).any(-1) | (xy == 0).all(-1)
+    outside = (np.abs(xy / size - 0.5) > 0.5 + _OUTSIDE).any(-1) | (xy == 0).all(-1)
     return (outside & (keypoints[..., 2] > 0)).any(-1).tolist()  # type: ignore[no-any-return]
 
 
