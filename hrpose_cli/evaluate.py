@@ -17,7 +17,7 @@ import numpy as np
 from hrpose_cli import __version__
 from hrpose_cli.api import Settings, build_detector, build_estimator, describe_box_source, provenance
 from hrpose_cli.backends import choose_device
-from hrpose_cli.detection import Detector, GivenBoxes, ImageFaults
+from hrpose_cli.detection import Detector, GivenBoxes, ImageFaults, watch_boxes
 from hrpose_cli.errors import InputError, UsageError
 from hrpose_cli.estimation import NMS_METHODS, BottomUp, TopDown, estimate_frames, pose_similarity
 from hrpose_cli.files import sha256_file
@@ -114,14 +114,13 @@ def run_evaluation(
         info: Mapping[str, Any] = {"predictions": str(job.predictions), "sha256": sha256_file(job.predictions)}
         return [_score(job, truth, rows, f"{job.predictions}, scored as it is", info)]
     given = None if job.box_file is None else truth.given_boxes(job.box_file)
-    if given is not None:
-        _note_missing("boxes", given.by_index, truth, note)
     predict = _predict_boxes if job.metric == "bbox" else _predict_keypoints
     results: list[EvalResult] = []
     missing = 0
     for settings in job.runs:
         faults = ImageFaults(on_error)
         truth, found, title, info = predict(job, settings, truth, given, faults)
+        found = found if results else watch_boxes(given, found, truth.unit, whole=False)
         rows = [row for of_image in track(found, len(truth.ids)) for row in of_image]
         truth, missing = truth.without(faults.missing), missing + len(faults.missing)
         if faults.resized and not results:
@@ -161,7 +160,7 @@ def _note_missing(what: str, known: Container[Any], truth: GroundTruth, note: Ca
 
 
 # The ground truth of those who can be found, rows of each image, title and origin.
-_Prediction = tuple[GroundTruth, Iterator[Rows], str, Mapping[str, Any]]
+_Prediction = tuple[GroundTruth, Iterable[Rows], str, Mapping[str, Any]]
 
 
 def _predict_boxes(

@@ -113,8 +113,7 @@ class CocoGroundTruth:
 
     def given_boxes(self, path: Path) -> GivenBoxes:
         names = {image["id"]: image["file_name"] for image in self.truth.images}
-        boxes = read_boxes(path, person=self.truth.person).match(names, self.truth.numbers)
-        return GivenBoxes({}, boxes)
+        return read_boxes(path, person=self.truth.person).match(names, self.truth.numbers)
 
     def check(self, spec: ModelSpec) -> None:
         check_skeleton(self.truth, SKELETONS[spec.skeleton])

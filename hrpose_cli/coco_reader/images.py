@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from unicodedata import normalize
 from urllib.parse import unquote
 
+from hrpose_cli.coco_reader.values import MOST_SIDE, as_numbers
 from hrpose_cli.errors import InputError
 
 _T = TypeVar("_T")
@@ -151,6 +152,11 @@ def describe_missing(missing: Sequence[str], total: int, folder: Path) -> str:
     """One line about images that are not in their folder."""
     more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
     return f"{len(missing)} of {total} images are not in {folder}: {', '.join(missing[:_NAMED])}{more}"
+
+
+def has_size(image: Mapping[str, Any]) -> bool:
+    """Tell whether the row of an image has a width and a height that can be."""
+    return as_numbers([image.get("width"), image.get("height")], (2,), 1, MOST_SIDE) is not None
 
 
 def describe_other_size(image: Mapping[str, Any], size: tuple[int, int]) -> str:
