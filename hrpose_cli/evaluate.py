@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from itertools import product
@@ -110,7 +110,8 @@ def run_evaluation(
     truth = METRICS[job.metric](job.annotations, job.limit)
     if job.predictions is not None:
         rows = truth.read(job.predictions)
-        _note_missing("rows", {row["image_id"] for row in rows}, truth, note)
+        for text in filter(None, [_describe_missing(rows, truth), truth.doubt(rows)]):
+            note(text)
         info: Mapping[str, Any] = {"predictions": str(job.predictions), "sha256": sha256_file(job.predictions)}
         return [_score(job, truth, rows, f"{job.predictions}, scored as it is", info)]
     given = None if job.box_file is None else truth.given_boxes(job.box_file)
@@ -152,11 +153,10 @@ def list_metrics(job: EvalJob, results: Sequence[EvalResult]) -> dict[str, Any]:
     }
 
 
-def _note_missing(what: str, known: Container[Any], truth: GroundTruth, note: Callable[[str], object]) -> None:
-    """Note that a file knows only a part of what is measured; that of another data set scores 0 without a word."""
-    there = sum(number in known for number in truth.ids)
-    if there < len(truth.ids):
-        note(f"{what} for {there} of {len(truth.ids)} {truth.unit}")
+def _describe_missing(rows: Rows, truth: GroundTruth) -> str:
+    """One line if predictions are of a part only of what is measured."""
+    there = len({row["image_id"] for row in rows}.intersection(truth.ids))
+    return f"rows for {there} of {len(truth.ids)} {truth.unit}" if rows and there < len(truth.ids) else ""
 
 
 # The ground truth of those who can be found, rows of each image, title and origin.

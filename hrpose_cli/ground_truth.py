@@ -33,12 +33,15 @@ from hrpose_cli.metrics import (
     load_ochuman,
     mpii_boxes,
     mpii_truth_path,
+    near_people,
     pckh,
     predicted_keypoints,
 )
 from hrpose_cli.models import RECOMMENDED, ModelSpec
 from hrpose_cli.poses import Frame
 from hrpose_cli.skeletons import COCO, CROWDPOSE, MPII, SKELETONS, Skeleton
+
+_MANY_FAR = 0.25  # of the images; nets that work are near nobody in 3 to 5 of 100
 
 Rows = list[dict[str, Any]]  # COCOeval's rows of one image or of all
 
@@ -80,6 +83,9 @@ class GroundTruth(Protocol):
 
     def name_images(self, rows: Sequence[dict[str, Any]]) -> Rows:
         """Rows with the ids of images in place of their numbers, as they are in the annotation file."""
+
+    def doubt(self, rows: Sequence[dict[str, Any]]) -> str:
+        """One line if rows seem to be of other images, or of another size; else empty."""
 
     def score(self, rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
         """Tables of numbers by name; a single table has the name ""."""
@@ -125,6 +131,16 @@ class CocoGroundTruth:
     def name_images(self, rows: Sequence[dict[str, Any]]) -> Rows:
         ids = {number: image for image, number in self.truth.numbers.items()}
         return [row | {"image_id": ids[row["image_id"]]} for row in rows]
+
+    def doubt(self, rows: Sequence[dict[str, Any]]) -> str:
+        near = near_people(self.truth, rows) if self.metric == "keypoints" else {}
+        far = [image["file_name"] for image in self.truth.images if near.get(image["id"], True) is False]
+        if len(far) < _MANY_FAR * len(near) or not far:
+            return ""
+        return (
+            f"in {len(far)} of {len(near)} images, such as {far[0]}, no prediction is near an annotated person: are "
+            "both of the same images, in pixels, turned alike?"
+        )
 
     def score(self, rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
         return {"": self.numbers(self.truth, rows, image_ids=self.ids)}
@@ -174,6 +190,9 @@ class _MpiiGroundTruth:
 
     def name_images(self, rows: Sequence[dict[str, Any]]) -> Rows:
         return list(rows)
+
+    def doubt(self, rows: Sequence[dict[str, Any]]) -> str:
+        return ""
 
     def score(self, rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
         errors = self.truth.errors(predicted_keypoints(rows, len(self.people)))[list(self.ids)]

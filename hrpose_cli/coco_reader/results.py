@@ -40,7 +40,7 @@ def read_coco_results(
     rows.numbers("score", low=-MOST_NUMBER, high=MOST_NUMBER)
     rows.check(measured, lambda _: True, "are these predictions for another --metric?")
     rows.numbers(measured, (count,))
-    note_left_out(path, left_out)
+    note_left_out(path, left_out, [] if len(rows) else ["holds no predictions"])
     return [row | {"image_id": in_image[i], "category_id": PERSON} for i, row in rows.rows.items()]
 
 

@@ -103,7 +103,7 @@ class GivenBoxes:
             of = f"{noun} {run.first} to {run.last}"
             raise InputError(f"{self.name} has boxes for none of the {of}: it knows {self._describe_known()}")
         parts = {
-            f"boxes for {run.known} of {run.frames} {noun}": run.frames - run.known,
+            f"boxes for {run.known} of {run.frames} {noun}": not self._is_empty and run.frames - run.known,
             f"left out {run.outside} of {run.boxes} boxes, which lie outside their image": run.outside,
             f"{run.resized} of {run.frames} {noun} have another size than it says: {run.example}": run.resized,
         }
@@ -172,7 +172,8 @@ class GivenBoxes:
         if names and not matched and not self._is_empty:
             raise self._unknown([*names.values()])
         if self.by_name and not known:
-            _LOG.info("note: the box file has other names of images: matched by their ids")
+            called = f"calls images {next(iter(self.by_name))}, and not {next(iter(names.values()))}"
+            _LOG.info("note: %s %s: they are matched by their ids", self.name, called)
         images: dict[str | int, Any] = {i: self.images[path] for i, path in known.items() if path in self.images}
         return GivenBoxes({}, matched, name=self.name, images=images)
 

@@ -104,7 +104,7 @@ def test_eval_notes_files_that_lack_images(hrpose: Any, data: Path, tmp_path: Pa
         path.write_text(json.dumps(known))
         result = hrpose("--gt", data, "--boxes", path)
         assert result.exit_code == 0, result.output
-        assert result.stderr.count("note: ") == bool(note)
+        assert ("note: " in result.stderr) == bool(note)
         assert note in result.stderr
     other = [row | {"file_name": f"x{row['id']}.png"} for row in renamed]
     path.write_text(json.dumps({"images": other, "annotations": []}))
@@ -358,3 +358,28 @@ def test_eval_leaves_out_people_whose_annotated_box_gives_no_crop(hrpose: Any, d
     (tmp_path / "boxes.json").write_text(json.dumps(rows(data)))
     assert "left out 1 people" in hrpose("--gt", data, "--metric", "bbox", "--boxes", tmp_path / "boxes.json").stderr
     assert "whose box" not in hrpose("--gt", data, "--predictions", tmp_path / "boxes.json").stderr
+
+
+@pytest.mark.parametrize("kind", ["turned", "fractions", "other"])
+def test_eval_notes_predictions_that_are_near_nobody(hrpose: Any, data: Path, tmp_path: Path, kind: str) -> None:
+    """Such as those of images that a phone stored on their side, which one side turns upright."""
+    found = rows(data)
+    for row in found:
+        xyv = np.reshape(row["keypoints"], (17, 3))
+        change = {"turned": (120 - xyv[:, 1], xyv[:, 0]), "fractions": xyv[:, :2].T / 120, "other": xyv[:, :2].T + 90}
+        xyv[:, :2] = np.transpose(change[kind])
+        row["keypoints"] = xyv.ravel().tolist()
+    (tmp_path / "rows.json").write_text(json.dumps(found))
+    content = json.loads(data.read_text())
+    for person in content["annotations"]:
+        person["keypoints"] = [v / 2 if k % 3 == 0 else v for k, v in enumerate(person["keypoints"])]
+        person["area"] = 400
+    data.write_text(json.dumps(content))
+    result = hrpose("--gt", data, "--predictions", tmp_path / "rows.json")
+    said = "note: in 2 of 2 images, such as 000000000003.png, no prediction is near an annotated person"
+    assert said in result.stderr
+    (tmp_path / "rows.json").write_text(json.dumps(rows(data)))
+    assert hrpose("--gt", data, "--predictions", tmp_path / "rows.json").stderr == ""
+    (tmp_path / "rows.json").write_text("[]")
+    result = hrpose("--gt", data, "--predictions", tmp_path / "rows.json")
+    assert (result.exit_code, result.stderr.count("note:"), numbers(result.output)[0]) == (0, 1, 0)

@@ -155,7 +155,7 @@ def test_given_boxes_match_annotated_images_by_name_and_else_by_id(
         assert {i: len(found) for i, found in read(tmp_path, content).match(names, ids).by_index.items()} == want
     assert not caplog.messages
     assert read(tmp_path, named).match({71: "x.jpg"}, ids).by_index.keys() == {71}
-    assert "note: the box file has other names of images: matched by their ids" in caplog.text
+    assert "boxes.json calls images val/a.jpg, and not x.jpg: they are matched by their ids" in caplog.text
     with pytest.raises(InputError, match=r"x\.jpg is not in .*boxes\.json, which knows the numbers 0 to 1 \(val/a"):
         read(tmp_path, named).match({71: "x.jpg"}, {})
 
@@ -192,4 +192,4 @@ def test_a_file_without_boxes_means_nobody(tmp_path: Path, caplog: pytest.LogCap
     frames = [frame(name="a.jpg"), frame(index=3)]
     assert watch(given, *frames) == [0, 0]
     assert given.match({1: "a.jpg"}, {5: 1}).by_index == {}
-    assert caplog.messages[0].endswith("boxes.json holds no boxes")
+    assert caplog.messages == [f"note: {tmp_path / 'boxes.json'} holds no boxes"]

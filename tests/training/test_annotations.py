@@ -64,7 +64,7 @@ def test_read_annotated_refuses_images_of_another_size_and_missing_ones(tmp_path
     ):
         read()
     (tmp_path / "a.png").unlink()
-    with pytest.raises(InputError, match=r"such as a\.png, are not in"):
+    with pytest.raises(InputError, match=r"such as a\.png, is in the usual places"):
         read()
 
 
