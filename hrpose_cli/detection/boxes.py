@@ -195,7 +195,7 @@ def read_boxes(path: Path, *, person: Id = PERSON) -> GivenBoxes:
     person: the category id of people, if the file does not name it.
     """
     content = read_coco_boxes(path, person=person)
-    if not content.by_image:
+    if not content.by_image:  # a detector found nobody
         _LOG.info("note: %s holds no boxes", path)
     if not content.images and all(isinstance(image, int) for image in content.by_image):
         by_id = {image: boxes_from_xywh(rows) for image, rows in content.by_image.items()}
