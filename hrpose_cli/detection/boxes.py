@@ -78,13 +78,14 @@ class GivenBoxes:
     def _find_inside(self, frame: Frame) -> Boxes:
         """The boxes of a frame without those beyond it, where nobody is; all are counted."""
         key, tally = self._key(frame), self.tally
-        found = self._of(key) or Boxes.none()
+        listed = self._of(key)
+        found = listed or Boxes.none()
         inside = ((found.xyxy[:, :2] < frame.size) & (found.xyxy[:, 2:] >= 0)).all(axis=1)
         wrong = describe_other_size(self.images[key], frame.size) if key in self.images else ""
         tally.first = tally.first if tally.frames else frame.index
         tally.last = frame.index
         tally.frames += 1
-        tally.known += self._of(key) is not None
+        tally.known += listed is not None
         tally.boxes += len(found)
         tally.outside += int((~inside).sum())
         tally.resized += bool(wrong)
