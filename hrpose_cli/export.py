@@ -15,7 +15,7 @@ import torch
 from hrpose_cli import __version__
 from hrpose_cli.api import Settings, build_detector, read_frame
 from hrpose_cli.backends import NormalisedNet, TorchBackend, check_precision, runnable_net, trace_net
-from hrpose_cli.coco_reader import CocoFile
+from hrpose_cli.coco_reader import CocoFile, people_in_boxes
 from hrpose_cli.detection import Detector, WholeImage, ground_truth_boxes, read_annotated_frames
 from hrpose_cli.errors import BackendError, InputError, UsageError, first_line
 from hrpose_cli.estimation import TopDown, build_backend, choose_runtime, locate_keypoints, own_precision
@@ -53,7 +53,7 @@ class CalibrationImages:
         return (read_frame(name, i) for i, name in enumerate(names)), build_detector(Settings(), "cpu")
 
     def annotated(self, spec: ModelSpec, most: int) -> tuple[Iterator[Frame], Detector]:
-        truth = load_coco(self.path)
+        truth = people_in_boxes(load_coco(self.path))
         ids = _spread_evenly(truth.image_numbers, most)
         return read_annotated_frames(truth, ids, self.images), ground_truth_boxes(truth, spec.geometry)
 
@@ -238,7 +238,7 @@ class AnnotatedImages:
 
 def compare_annotated(reference: TopDown, other: TopDown, data: AnnotatedImages) -> tuple[Parity, float, float]:
     """Both nets on annotated people: parity of crops, and the average precision of each."""
-    truth = load_coco(data.path)
+    truth = people_in_boxes(load_coco(data.path))
     check_skeleton(truth, reference.skeleton)
     people = ground_truth_boxes(truth, reference.spec.geometry)
     reference, other = replace(reference, detector=people), replace(other, detector=people)

@@ -54,6 +54,7 @@ def image(
     from hrpose_cli.cli.outputs import ImageOutputs, ResultRows, build_style, name_pose_files, read_images
     from hrpose_cli.cli.report import Report
     from hrpose_cli.cli.targets import check_targets, refuse_existing
+    from hrpose_cli.detection import watch_boxes
     from hrpose_cli.estimation import TopPeople, estimate_frames
     from hrpose_cli.formats import TIMES, coco_image_id, has_numeric_names, open_writers
     from hrpose_cli.media import find_images
@@ -79,8 +80,10 @@ def image(
     info = provenance(settings, estimator) | {"people": asdict(people)}
     threshold = people.keypoint_score
     header = PoseHeader(info, estimator.skeleton, threshold=threshold, numbered=has_numeric_names(paths))
-    frames = read_images(paths, getattr(estimator, "detector", None), report.failed)
+    detector = getattr(estimator, "detector", None)
+    frames = read_images(paths, detector, report.failed)
     found = estimate_frames(frames, TopPeople(estimator, people.min_score, people.max_people))
+    found = watch_boxes(detector, found, "images", whole=False)
     coming = report.stop.until(found)
     with report.interruptible(), report.stop.watched(), ResultRows(json_results, report.stop) as rows:
         first = [*islice(coming, 1)]  # files of an earlier run are not touched before there is something to write

@@ -41,10 +41,8 @@ def read_images(
             source = read_pipe(path) if kind in {"stdin", "pipe"} else Path(path)
             title = "the standard input" if path == STDIN else path
             frame = Frame(read_image(source, name=title), index, name=path)
-            if isinstance(detector, GivenBoxes):  # an image that the box file does not know is left out
-                if path in refused:
-                    raise refused[path]
-                detector.find(frame)
+            if path in refused:  # an image that the box file does not know is left out
+                raise refused[path]
             yield frame
         except (HRPoseError, OSError) as error:
             failed(error)

@@ -9,7 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from hrpose_cli.coco_reader import CocoFile, describe_missing, describe_other_size, find_image_folder, find_images
+from hrpose_cli.coco_reader import (
+    CocoFile,
+    describe_missing,
+    describe_other_size,
+    find_image_folder,
+    find_images,
+    is_labelled,
+)
 from hrpose_cli.detection.boxes import boxes_from_xywh
 from hrpose_cli.errors import InputError
 from hrpose_cli.geometry import Geometry, clean_boxes
@@ -39,15 +46,10 @@ class _AnnotatedBoxes:
 def ground_truth_boxes(truth: CocoFile, geometry: Geometry) -> _AnnotatedBoxes:
     """The annotated boxes of people with labelled keypoints; geometry: see `clean_boxes`."""
     boxes = {
-        image: boxes_from_xywh(np.array([(*row["bbox"], 1.0) for row in rows if _is_cropped(row)]).reshape(-1, 5))
+        image: boxes_from_xywh(np.array([(*row["bbox"], 1.0) for row in rows if is_labelled(row)]).reshape(-1, 5))
         for image, rows in truth.by_image().items()
     }
     return _AnnotatedBoxes(boxes, geometry)
-
-
-def _is_cropped(row: Mapping[str, Any]) -> bool:
-    """True for a person whose annotated box is given to the net."""
-    return not row["iscrowd"] and row["area"] > 0 and any(row["keypoints"])
 
 
 @dataclass(frozen=True)

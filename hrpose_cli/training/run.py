@@ -147,8 +147,8 @@ def _measure_ap(training: Training, annotations: Path, images: Path | None = Non
     if spec.method == "bottom-up":
         estimator = BottomUp(backend, spec, decode=spec.decode, flip_test=True)
     else:
-        boxes = truth.boxes(spec.geometry)
-        estimator = TopDown(boxes, backend, spec, decode=spec.decode, flip_test=True)
+        truth = truth.in_boxes()
+        estimator = TopDown(truth.boxes(spec.geometry), backend, spec, decode=spec.decode, flip_test=True)
     rows = keypoint_rows(truth.frames(images), estimator, EvalProtocol())
     return truth.score([row for part in rows for row in part])[""]
 

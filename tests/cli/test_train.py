@@ -142,8 +142,8 @@ def test_train_val_images_are_found_before_the_first_step(data: Path, tmp_path: 
     common = ["--data", data, "--batch", 2, "--epochs", 1, "--val", val]
     for more in ([], ["--images", tmp_path], ["--val-images", tmp_path]):
         line = clean_failure(run(*common, "--out", tmp_path / "no", *more))
-        assert "the images, such as b.png, are not in" in line
-        assert line.endswith("use --val-images DIR")
+        assert "val.json: none of its 1 images, such as b.png, is in" in line
+        assert line.endswith("is it the right folder?" if "--val-images" in more else "use --val-images DIR")
     assert not (tmp_path / "no").exists()
     assert run(*common, "--out", tmp_path / "out", "--val-images", images).exit_code == 0
     (images / "a.png").write_bytes((tmp_path / "a.png").read_bytes())
