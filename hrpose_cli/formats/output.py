@@ -48,19 +48,22 @@ class PoseOutput:
         self._opened = opened(part or path)
         self._has_frames = begun
         self._usable = False  # there is a frame, and it could be written
+        self._inner: Any = None  # while it is open and somebody reads it
         self._claim = ExitStack()
 
     def __enter__(self) -> PoseOutput:
         with self._named_errors(), ExitStack() as stack:
             if self._part is not None:
                 stack.enter_context(claim(self._part, folder=self._folder))
-            self._inner: Any = self._opened.__enter__()
+            self._inner = self._opened.__enter__()
             self._claim = stack.pop_all()
         return self
 
     def write(self, frame_poses: FramePoses) -> None:
         """Add a frame."""
         self._usable = False
+        if self._inner is None:
+            return
         with self._named_errors():
             self._inner.write(frame_poses)
             self._usable = self._has_frames = True
@@ -74,7 +77,7 @@ class PoseOutput:
         keep = complete or usable or grown
         try:
             with self._named_errors():
-                if complete and self._grows:
+                if complete and self._grows and self._inner is not None:
                     self._inner.complete = True
                 self._opened.__exit__(None, None, None) if keep else self._opened.__exit__(kind, error, trace)
         except BaseException:
@@ -94,7 +97,7 @@ class PoseOutput:
             self.written = parts
         elif parts:
             self.written = self._rename(parts)
-        if keep and not parts and self.path != STDOUT:  # a stream, or a folder that has its files
+        if keep and not parts and self._inner is not None and self.path != STDOUT:  # a stream, or a folder that has its files
             self.written = [self.path]
 
     def _rename(self, parts: Sequence[Path]) -> list[Path]:
@@ -114,8 +117,10 @@ class PoseOutput:
         try:
             yield
         except OSError as error:
-            if isinstance(error, BrokenPipeError) and self.path == STDOUT:  # the reader has enough, like `head`
-                silence_stdout()
+            if isinstance(error, BrokenPipeError) and self._part is None:  # the reader has enough, like `head`
+                self._inner = None
+                if self.path == STDOUT:
+                    silence_stdout()
                 return self._stop.set("pipe")
             raise FormatError(f"cannot write {self.path}: {error.strerror or error}") from error
 

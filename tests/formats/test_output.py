@@ -133,6 +133,23 @@ def test_open_writer_writes_into_a_pipe_without_a_name_beside_it(tmp_path: Path,
     assert out.written == [fifo]
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs the descriptors of a process as files")
+@pytest.mark.parametrize("name", ["coco", "jsonl", "csv", "npz"])
+@pytest.mark.parametrize("path", ["-", "/dev/fd/{}"])
+def test_open_writer_stops_the_run_where_nobody_reads(monkeypatch: pytest.MonkeyPatch, name: str, path: str) -> None:
+    if name == "npz" and path == "-":
+        pytest.skip("is no format of the standard output")
+    end, other = os.pipe()
+    os.close(end)
+    stop = StopFlag()
+    with os.fdopen(other, "w") as stream:
+        monkeypatch.setattr("sys.stdout", stream)
+        with open_writer(path.format(other), HEADER, format=name, stop=stop) as out:
+            for record in clip(1, 2, 0):
+                out.write(record)
+    assert (stop.reason, out.written) == ("pipe", [])
+
+
 @pytest.mark.parametrize("name", list(POSE_FORMATS))
 def test_open_writer_refuses_what_another_run_writes(tmp_path: Path, name: str) -> None:
     path, seen = tmp_path / FILES[name], []
