@@ -5,20 +5,20 @@ from __future__ import annotations
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Literal, Protocol
 
 from hrpose_cli.errors import FormatError
-from hrpose_cli.files import claim, follow_links, is_stream, open_into, part_path, silence_stdout
+from hrpose_cli.files import claim, fit_name, follow_links, is_stream, open_into, part_path, silence_stdout
 from hrpose_cli.poses import FramePoses
 from hrpose_cli.stopping import StopFlag
 
 STDOUT = Path("-")
 WriterOpener = Callable[..., "AbstractContextManager[_PoseWriter]"]
-_FileLister = Callable[[Path], list[Path]]  # the files under a name
+_FileLister = Callable[[Path], dict[str, Path]]  # the files under a name, by what their stems add to it
 
 
 class _PoseWriter(Protocol):
@@ -89,26 +89,28 @@ class PoseOutput:
 
     def _settle(self, *, keep: bool, complete: bool) -> None:
         """Give the files their names, or remove them."""
-        parts = [] if self._part is None else [part for part in self._files(self._part) if part.exists()]
+        listed = {} if self._part is None else self._files(self._part)
+        parts = {ending: part for ending, part in listed.items() if part.exists()}
         if not keep:
-            for part in parts:
+            for part in parts.values():
                 shutil.rmtree(part) if part.is_dir() else part.unlink()
         elif not complete:
-            self.written = parts
+            self.written = [*parts.values()]
         elif parts:
             self.written = self._rename(parts)
-        if keep and not parts and self._inner is not None and self.path != STDOUT:  # a stream, or a folder that has its files
+        if (
+            keep and not parts and self._inner is not None and self.path != STDOUT
+        ):  # a stream, or a folder that has its files
             self.written = [self.path]
 
-    def _rename(self, parts: Sequence[Path]) -> list[Path]:
+    def _rename(self, parts: Mapping[str, Path]) -> list[Path]:
         """Give complete files their names in place of those of an earlier run."""
         target = follow_links(self.path)
-        stem = part_path(target).name.removesuffix(target.suffix)
-        named = {target.with_name(each.name.replace(stem, target.stem, 1)): each for each in parts}
+        named = {target.with_name(fit_name(target.stem, f"{end}{target.suffix}")): each for end, each in parts.items()}
         before = self._files(target)
         for name, each in named.items():
             each.replace(name)
-        for old in set(before) - set(named):
+        for old in set(before.values()) - set(named):
             old.unlink(missing_ok=True)
         return [self.path] if list(named) == [target] else list(named)
 

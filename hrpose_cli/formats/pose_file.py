@@ -35,7 +35,8 @@ class PoseFormat:
     pipes: bool = False  # can go to the standard output
     unread: Callable[[Path], list[str]] = lambda path: []  # parts of another program's file that `read` leaves out
     grows: bool = False  # after each frame its files can be used; `complete` of its writer says that this was the last
-    files: Callable[[Path], list[Path]] = lambda path: [path]  # files under a name, once they are written
+    # Files under a name, once they are written, by what their stems add to it.
+    files: Callable[[Path], Mapping[str, Path]] = lambda path: {"": path}
     part: Callable[[Path, PoseHeader], Path] = lambda path, header: part_path(path)  # where they wait for their names
 
 
@@ -111,7 +112,7 @@ class PoseFile:
         """True for a complete file, or one of several that it would become, or a folder with something in it."""
         if self.folder:
             return self.path.is_dir() and any(self.path.iterdir())
-        return self.path.parent.is_dir() and any(path.is_file() for path in POSE_FORMATS[self.format].files(self.path))
+        return self.path.parent.is_dir() and any(map(Path.is_file, POSE_FORMATS[self.format].files(self.path).values()))
 
 
 @contextmanager

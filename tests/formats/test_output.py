@@ -99,6 +99,16 @@ def test_open_writer_takes_the_longest_name_that_a_file_may_have(tmp_path: Path,
     assert [path.name for path in tmp_path.iterdir()] == [long.rstrip("/")]
 
 
+def test_open_writer_fits_the_number_of_a_track_into_a_long_name(tmp_path: Path) -> None:
+    long = tmp_path / ("\u65e5" * 83 + "x.trc")
+    save(long, clip(2, 2))
+    (short,) = {path.name[:70] for path in tmp_path.iterdir()}
+    assert short == "\u65e5" * 70
+    assert {path.name[-11:] for path in tmp_path.iterdir()} == {"_track7.trc", "track10.trc"}
+    save(long, clip(1))  # in place of both
+    assert [*tmp_path.iterdir()] == [long]
+
+
 @pytest.mark.parametrize("name", list(POSE_FORMATS))
 def test_open_writer_follows_a_link_and_keeps_its_part_beside_the_file(tmp_path: Path, name: str) -> None:
     (tmp_path / "there").mkdir()
