@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import IO, Any, Literal, Protocol
 
 from hrpose_cli.errors import FormatError
-from hrpose_cli.files import claim, fit_name, follow_links, is_stream, open_into, part_path, silence_stdout
+from hrpose_cli.files import claim, fit_name, follow_links, is_stream, open_into, silence_stdout
 from hrpose_cli.poses import FramePoses
 from hrpose_cli.stopping import StopFlag
 
@@ -94,13 +94,9 @@ class PoseOutput:
         if not keep:
             for part in parts.values():
                 shutil.rmtree(part) if part.is_dir() else part.unlink()
-        elif not complete:
-            self.written = [*parts.values()]
         elif parts:
-            self.written = self._rename(parts)
-        if (
-            keep and not parts and self._inner is not None and self.path != STDOUT
-        ):  # a stream, or a folder that has its files
+            self.written = self._rename(parts) if complete else [*parts.values()]
+        elif self._inner is not None and self.path != STDOUT:  # a stream, or a folder that has its files
             self.written = [self.path]
 
     def _rename(self, parts: Mapping[str, Path]) -> list[Path]:

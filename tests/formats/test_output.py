@@ -25,7 +25,7 @@ class Output(io.TextIOWrapper):
         return self.buffer.getvalue()  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("name", ["coco", "jsonl", "csv"])
+@pytest.mark.parametrize("name", ["coco", "jsonl", "csv", "npz"])
 def test_open_writer_to_standard_output_writes_what_a_file_has(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -35,7 +35,7 @@ def test_open_writer_to_standard_output_writes_what_a_file_has(
     save("-", clip(1, 2), format=name)
     monkeypatch.undo()
     assert out.bytes().rstrip(b"\n") == (tmp_path / FILES[name]).read_bytes().rstrip(b"\n")
-    assert out.bytes().endswith(b"\n")
+    assert name == "npz" or out.bytes().endswith(b"\n")
 
 
 def written_files(folder: Path) -> list[Path]:
@@ -147,8 +147,6 @@ def test_open_writer_writes_into_a_pipe_without_a_name_beside_it(tmp_path: Path,
 @pytest.mark.parametrize("name", ["coco", "jsonl", "csv", "npz"])
 @pytest.mark.parametrize("path", ["-", "/dev/fd/{}"])
 def test_open_writer_stops_the_run_where_nobody_reads(monkeypatch: pytest.MonkeyPatch, name: str, path: str) -> None:
-    if name == "npz" and path == "-":
-        pytest.skip("is no format of the standard output")
     end, other = os.pipe()
     os.close(end)
     stop = StopFlag()
