@@ -20,7 +20,7 @@ from hrpose_cli.detection import Detector, WholeImage, ground_truth_boxes, read_
 from hrpose_cli.errors import BackendError, InputError, UsageError, first_line
 from hrpose_cli.estimation import TopDown, build_backend, choose_runtime, locate_keypoints, own_precision
 from hrpose_cli.evaluate import EvalProtocol, keypoint_rows
-from hrpose_cli.files import atomic_write, sha256_file
+from hrpose_cli.files import atomic_write, is_stream, sha256_file, written_suffix
 from hrpose_cli.ground_truth import check_skeleton
 from hrpose_cli.media import expand_input
 from hrpose_cli.metrics import evaluate_coco, load_coco
@@ -93,8 +93,10 @@ class ExportTarget:
 
     def __post_init__(self) -> None:
         suffix, _ = _EXPORT_FORMATS[self.format]
-        if self.path.suffix != suffix:
+        if written_suffix(self.path, suffix) != suffix:
             raise UsageError(f"{self.path} must end in {suffix}, by which --weights knows the format {self.format}")
+        if is_stream(self.path) and self.format == "openvino":
+            raise UsageError(f"{self.path} takes one file, but openvino has two, .xml and .bin: name a file")
         offered = _EXPORT_PRECISIONS if self.format == "openvino" else _EXPORT_PRECISIONS[:2]
         check_precision(f"an export to {self.format}", self.precision, offered)
         if (self.precision == "int8") != (self.calibrate is not None):

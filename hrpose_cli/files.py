@@ -28,19 +28,20 @@ _NAME_BYTES = 255  # of a file name, in most file systems
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path, suffix: str | None = None) -> Iterator[Path]:
     """A temporary name whose file takes the place of `path` when the block ends well, and goes if not.
 
-    A link is followed, a stream is written into. The suffix is kept, since many writers choose a format by it.
-    Missing folders are made.
+    A link is followed, a stream is written into. The suffix is kept, since many writers choose a format by it, or
+    is `suffix`. Missing folders are made.
     """
     target = follow_links(path)
-    temporary = temporary_path(target)
+    temporary = temporary_path(target, suffix)
     temporary.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield temporary
         if is_stream(target):
-            with temporary.open("rb") as content, open_into(target) as stream:
+            # A reader that has enough, like `head`, is no error.
+            with contextlib.suppress(BrokenPipeError), temporary.open("rb") as content, open_into(target) as stream:
                 shutil.copyfileobj(content, stream)
         else:
             temporary.replace(target)
@@ -55,8 +56,12 @@ def follow_links(path: Path) -> Path:
 
 def is_stream(path: Path) -> bool:
     """Tell whether a path is written into and never replaced: -, a pipe, a device, a descriptor of this process."""
-    named = str(path) == "-" or _descriptor(path) is not None
-    return named or (path.exists() and not path.is_file() and not path.is_dir())
+    return _descriptor(path) is not None or (path.exists() and not path.is_file() and not path.is_dir())
+
+
+def written_suffix(path: Path, default: str) -> str:
+    """The suffix of an output, in lower case; `default` for a stream without one."""
+    return path.suffix.lower() or (default if is_stream(path) else "")
 
 
 def open_into(path: Path) -> IO[bytes]:
@@ -68,7 +73,7 @@ def open_into(path: Path) -> IO[bytes]:
 def _descriptor(path: Path) -> int | None:
     """The descriptor of this process that a path names, as >(cat) does in a shell."""
     named = re.fullmatch(r"/(?:dev|proc/self)/fd/(\d{1,9})", str(path))
-    return int(named[1]) if named else {"/dev/stdout": 1, "/dev/stderr": 2}.get(str(path))
+    return int(named[1]) if named else {"-": 1, "/dev/stdout": 1, "/dev/stderr": 2}.get(str(path))
 
 
 def file_identity(path: str | Path) -> object:

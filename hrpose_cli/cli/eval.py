@@ -10,6 +10,7 @@ import typer
 
 from hrpose_cli.cli.spread import Quiet, spread_options, write_json_output
 from hrpose_cli.errors import UsageError
+from hrpose_cli.files import written_suffix
 from hrpose_cli.options import MODEL, OUTPUT, Settings
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ def evaluate(
 
 def _check_name(option: str, path: Path | None) -> None:
     """UsageError unless JSON can be written there."""
-    if path is not None and str(path) != "-" and path.suffix.lower() != ".json":
+    if path is not None and written_suffix(path, ".json") != ".json":
         raise UsageError(f"{option} {path}: JSON is written, name a .json file")
 
 

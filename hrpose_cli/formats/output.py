@@ -18,7 +18,7 @@ from hrpose_cli.stopping import StopFlag
 
 STDOUT = Path("-")
 WriterOpener = Callable[..., "AbstractContextManager[_PoseWriter]"]
-_FileLister = Callable[[Path], dict[str, Path]]  # the files under a name, by what their stems add to it
+_FileLister = Callable[[Path], Mapping[str, Path]]  # the files under a name, by what their stems add to it
 
 
 class _PoseWriter(Protocol):

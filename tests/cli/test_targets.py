@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 
 from hrpose_cli.cli.main import app
 from hrpose_cli.formats import read_end
+from tests.cli.test_main import ONE_PERSON
 from tests.conftest import clean_failure, wrong_usage
 from tests.formats.builders import HEADER, renamed, save
 from tests.formats.builders import clip as poses_of
@@ -137,6 +139,59 @@ def test_outputs_go_into_pipes(work: Path, name: str) -> None:
     if name == "x.mp4":
         assert len(times(Path(f"got-{name}"))) == 3
     assert Path(f"got-{name}").stat().st_size
+
+
+@POSIX
+@pytest.mark.parametrize(
+    ("command", "head"),
+    [
+        ("render p.jsonl clip.mp4 --out", b"ftypisom"),
+        ("render p.jsonl clip.mp4 --background transparent --out", b"ftypqt"),
+        (f"image a.png {' '.join(TINY)} --out", b"\x89PNG"),
+        ("convert p.jsonl --format npz", b"PK"),
+        ("eval --gt gt.json --predictions rows.json --json", b'{"metric": "coco"'),
+        ("eval --gt gt.json --predictions rows.json --save", b'[{"'),
+    ],
+)
+def test_outputs_go_into_descriptors_and_devices_without_a_suffix(work: Path, command: str, head: bytes) -> None:
+    Path("gt.json").write_text(json.dumps(ONE_PERSON))
+    Path("rows.json").write_text(json.dumps([{**ONE_PERSON["annotations"][0], "score": 1.0}]))
+    before = sorted(work.iterdir())
+    for name in ("/dev/null", "descriptor"):
+        with tempfile.TemporaryFile() as got:
+            result = hrpose(*command.split(), name.replace("descriptor", f"/dev/fd/{got.fileno()}"))
+            assert result.exit_code == 0, result.output
+            got.seek(0)
+            assert head in got.read()[:20] or name == "/dev/null"
+    assert Path("/dev/null").is_char_device()
+    assert sorted(work.iterdir()) == before
+
+
+@POSIX
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("image a.png a.jpg --out /dev/null", "--out /dev/null names one file, but there are 2 images"),
+        ("image a.png --heatmaps --out /dev/null", "--out /dev/null takes one image, but --heatmaps writes more"),
+        ("video clip.mp4 a.mp4 --out -", "--out - names one file, but there are 2 clips"),
+        ("export net.safetensors --format openvino --out /dev/null", "takes one file, but openvino has two"),
+        ("train --data gt.json --out /dev/null", "--out /dev/null is no folder"),
+    ],
+)
+def test_what_becomes_several_files_needs_a_folder(work: Path, command: str, said: str) -> None:
+    for name in ("a.jpg", "a.mp4"):
+        Path(name).touch()
+    assert said in wrong_usage(hrpose(*command.split()))
+
+
+@POSIX
+@pytest.mark.parametrize("command", ["convert p.jsonl -", f"image a.png --no-image --poses - {' '.join(TINY)}"])
+def test_a_reader_that_has_gone_is_no_error(work: Path, command: str) -> None:
+    end, other = os.pipe()
+    os.close(end)
+    run = subprocess.run([sys.executable, "-m", "hrpose_cli", *command.split()], stdout=other, stderr=subprocess.PIPE)
+    os.close(other)
+    assert (run.returncode, b"Traceback" in run.stderr) == (0, False), run.stderr
 
 
 def test_a_suffix_names_a_file_like_the_clip_in_its_folder(work: Path) -> None:
