@@ -36,17 +36,31 @@ def atomic_write(path: Path, suffix: str | None = None) -> Iterator[Path]:
     """
     target = follow_links(path)
     temporary = temporary_path(target, suffix)
-    temporary.parent.mkdir(parents=True, exist_ok=True)
+    with _made_folder(temporary.parent):
+        try:
+            yield temporary
+            if is_stream(target):
+                # A reader that has enough, like `head`, is no error.
+                with contextlib.suppress(BrokenPipeError), temporary.open("rb") as content, open_into(target) as stream:
+                    shutil.copyfileobj(content, stream)
+            else:
+                temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _made_folder(folder: Path) -> Iterator[None]:
+    """A folder that is made if it is missing; what was made goes at the end if nothing is in it."""
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
-        yield temporary
-        if is_stream(target):
-            # A reader that has enough, like `head`, is no error.
-            with contextlib.suppress(BrokenPipeError), temporary.open("rb") as content, open_into(target) as stream:
-                shutil.copyfileobj(content, stream)
-        else:
-            temporary.replace(target)
+        if made:
+            folder.mkdir(parents=True, exist_ok=True)
+        yield
     finally:
-        temporary.unlink(missing_ok=True)
+        for each in made:
+            with contextlib.suppress(OSError):
+                each.rmdir()
 
 
 def follow_links(path: Path) -> Path:
@@ -126,18 +140,18 @@ def _host_mark() -> str:
 def claim(path: Path, *, folder: bool = False) -> Iterator[None]:
     """Keep a file or `folder`, which is made if it is missing, for this process alone; InputError if another has it.
 
-    The system drops the claim when the process ends, in whatever way. An empty file is removed at the end. Where
+    The system drops the claim when the process ends, in whatever way. What is empty is removed at the end. Where
     the file system has no locks, there is no claim.
     """
-    (path if folder else path.parent).mkdir(parents=True, exist_ok=True)
-    descriptor = _open_claimed(path) if fcntl else None
-    try:
-        yield
-    finally:
-        if descriptor is not None:
-            if _is_open(path, descriptor) and path.is_file() and not path.stat().st_size:
-                path.unlink()
-            os.close(descriptor)
+    with _made_folder(path if folder else path.parent):
+        descriptor = _open_claimed(path) if fcntl else None
+        try:
+            yield
+        finally:
+            if descriptor is not None:
+                if _is_open(path, descriptor) and path.is_file() and not path.stat().st_size:
+                    path.unlink()
+                os.close(descriptor)
 
 
 def _open_claimed(path: Path) -> int:
@@ -163,32 +177,31 @@ def _is_open(path: Path, descriptor: int) -> bool:
 
 
 def check_not_inputs(targets: Iterable[Path], inputs: Iterable[str | Path | None]) -> None:
-    """Raise UsageError if an output, or what it is called until it is complete, is one of the inputs."""
-    read = {file_identity(each) for each in inputs if each is not None and str(each) != "-"}
-    for target in targets:
-        if file_identity(target) in read:
-            raise UsageError(f"{target} is an input: choose another name")
-        if file_identity(name := part_path(target)) in read:
-            raise UsageError(f"{target} is called {name} until it is complete, which is an input: choose another name")
+    """Raise UsageError if an output, or what it is called until it is complete, is one of the inputs.
+
+    inputs: all files that the run reads; they are looked at only if there is such an output.
+    """
+    names = ((target, name) for target in targets for name in (target, part_path(target)) if name.exists())
+    written = {file_identity(name): (target, name) for target, name in names}
+    for read in inputs if written else ():
+        if read and (found := written.get(file_identity("/dev/stdin" if str(read) == "-" else read))):
+            until = f"called {found[1]} until it is complete, which is " * (found[0] != found[1])
+            raise UsageError(f"{found[0]} is {until}an input: choose another name")
 
 
 def check_writable(path: Path, *, make: bool = False) -> None:
     """Raise an error, before any work is done, if `path` cannot be written, or another run writes it.
 
-    make: its folder is made if it is missing, which for others is taken for a mistyped name.
+    make: its folder will be made if it is missing, which for others is taken for a mistyped name.
     """
     try:
         if path.is_dir():
             raise UsageError(f"{path} is a folder: name a file in it")
         target = follow_links(path)
-        if make:
-            target.parent.mkdir(parents=True, exist_ok=True)
-        elif not target.parent.exists():
+        if not make and not target.parent.exists():
             raise InputError(f"{path} cannot be written: there is no folder {target.parent}, make it or name another")
-        if is_stream(target):
-            _check_stream(target)
-        else:
-            _check_file(target)
+        with _made_folder(target.parent):
+            _check_stream(target) if is_stream(target) else _check_file(target)
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}") from error
 

@@ -172,6 +172,16 @@ def test_check_not_inputs_knows_a_file_by_any_of_its_names(tmp_path: Path, name:
     check_not_inputs([tmp_path / "b.json", Path("-")], [own, "-"])
 
 
+@pytest.mark.skipif(os.name != "posix", reason="needs /dev/stdin")
+def test_check_not_inputs_knows_the_standard_input(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("{}")
+    code = "import sys; from pathlib import Path; from hrpose_cli.files import check_not_inputs as check\n"
+    code += "check([Path(sys.argv[1])], ['-'])"
+    with (tmp_path / "a.json").open() as stdin:
+        run = subprocess.run([sys.executable, "-c", code, tmp_path / "a.json"], stdin=stdin, stderr=subprocess.PIPE)
+    assert b"a.json is an input: choose another name" in run.stderr
+
+
 def test_check_not_inputs_knows_the_name_until_a_file_is_complete(tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "a.part.json").touch()

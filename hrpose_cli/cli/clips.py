@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from fractions import Fraction
@@ -96,7 +96,7 @@ def _check_shared_names(clips: int, out: str | None, poses: PoseNames) -> None:
         raise UsageError(f"--out {out} names one file, but there are {clips} clips: name a folder")
 
 
-def check_plans(plans: Sequence[ClipPlan], inputs: Sequence[str | None], out: str | None) -> None:
+def check_plans(plans: Sequence[ClipPlan], inputs: Iterable[str | Path | None], out: str | None) -> None:
     """Raise an error, before any work, for a file that is an input, comes twice or cannot be written."""
     files = [file for plan in plans for file in plan.poses]
     targets = [*(plan.video for plan in plans), *(file.path for file in files)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -91,17 +92,20 @@ def evaluate(
 ) -> None:
     """Score keypoints against annotated images; the defaults follow the papers' protocol, but in ground-truth boxes."""
     from hrpose_cli.cli.report import Report
-    from hrpose_cli.cli.targets import check_targets
+    from hrpose_cli.cli.targets import check_targets, list_model_files
     from hrpose_cli.evaluate import EvalJob, EvalProtocol, list_metrics, run_evaluation
+    from hrpose_cli.metrics import mpii_truth_path
 
     report, protocol = Report(quiet=quiet), EvalProtocol(rescore=rescore, nms=nms, oks=oks)
     job = EvalJob(
         gt, settings, metric=metric, images=images, boxes=boxes, predictions=predictions, limit=limit,
         weights=weights or ["default"], ablation=ablation, protocol=protocol,
+        outputs=[path for path in (save, json) if path is not None],
     )  # fmt: skip
     _check_save(save, len(job.runs))
     _check_name("--json", json)
-    check_targets([gt, predictions, job.box_file, *job.weights], [save, json])
+    read = [gt, mpii_truth_path(gt), predictions, *chain.from_iterable(map(list_model_files, job.runs))]
+    check_targets(read, job.outputs)
     with report.guard():
         results = run_evaluation(job, track=report.track, note=report.note, on_error=report.failed)
         if str(json) != "-":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from functools import partial
+from itertools import chain
 from typing import Annotated
 
 import typer
@@ -52,6 +53,7 @@ def video(
     from hrpose_cli.cli import clips
     from hrpose_cli.cli.outputs import build_style
     from hrpose_cli.cli.report import Report
+    from hrpose_cli.cli.targets import list_model_files
     from hrpose_cli.clips import annotate_clip, describe_motion
     from hrpose_cli.estimation import TopPeople
     from hrpose_cli.formats import TRACK_IDS
@@ -66,7 +68,7 @@ def video(
     lacking = {} if motion.track else {TRACK_IDS: "leave --no-track out, or name another format"}
     paths = report.expand(find_clips, inputs, recursive=recursive)
     plans = clips.plan_clips(paths, output.out, poses, None if output.no_video else encode, lacking)
-    clips.check_plans(plans, [*paths, settings.boxes, settings.weights, settings.detector], output.out)
+    clips.check_plans(plans, chain(paths, list_model_files(settings)), output.out)
     more_info = {"people": asdict(people), "motion": describe_motion(motion) | {"trim": reading.trim}}
     if output.no_clobber:
         plans = clips.leave_out_existing(plans, report)

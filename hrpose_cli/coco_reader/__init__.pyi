@@ -3,6 +3,7 @@ from .images import describe_missing as describe_missing
 from .images import describe_other_size as describe_other_size
 from .images import find_image_folder as find_image_folder
 from .images import find_images as find_images
+from .images import list_image_files as list_image_files
 from .images import path_parts as path_parts
 from .masks import encode_outline as encode_outline
 from .people import PERSON as PERSON

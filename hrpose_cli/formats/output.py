@@ -130,7 +130,6 @@ def open_stream(path: Path, mode: Literal["r+b", "wb"] = "wb") -> Iterator[IO[by
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
     with open_into(path) if is_stream(path) else path.open(mode) as file:
         yield file
 

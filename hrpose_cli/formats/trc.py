@@ -139,7 +139,6 @@ def _format_fields(points: Doubles, digits: int) -> str:
 @contextmanager
 def open_trc(path: Path, header: PoseHeader, *, metres_per_pixel: float | None = None) -> Iterator[_TrcWriter]:
     """One file per track, which are written when the block ends."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     out = _TrcWriter(path, header, metres_per_pixel)
     yield out
     out.finish()

@@ -67,7 +67,6 @@ class VideoWriter:
             self._target = follow_links(path)
             self._part = None if is_stream(self._target) else part_path(self._target)
             self._images = temporary_path(self._target, f".images{self._suffix()}")
-            self._images.parent.mkdir(parents=True, exist_ok=True)
             remove_stale_files(self._target)
             if self._part:
                 self._claim.enter_context(claim(self._part))

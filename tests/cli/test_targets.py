@@ -39,6 +39,9 @@ def work(tmp_path: Path, weights_file: Path, monkeypatch: pytest.MonkeyPatch) ->
         replace(HEADER, size=(64, 48)),
     )
     Path("gt.json").write_text(json.dumps({"images": [], "annotations": [], "categories": []}))
+    Path("im").mkdir()
+    Image.new("RGB", (9, 9)).save("im/a.png")
+    Path("one.json").write_text(json.dumps(ONE_PERSON))
     return tmp_path
 
 
@@ -63,25 +66,66 @@ def hrpose(*arguments: object) -> Any:
         ("clip.mp4", "bench --video clip.mp4 --json OTHER.json"),
         ("net.safetensors", "export net.safetensors --format onnx --out OTHER.onnx"),
         ("net.safetensors", "export net.safetensors --format openvino --out OTHER.bin"),
+        ("im/a.png", "eval --gt one.json --images im --weights net.safetensors --device cpu --save OTHER.json"),
+        ("im/a.png", "eval --gt one.json --images im --weights net.safetensors --device cpu --json OTHER.json"),
+        ("gt_one.mat", "eval --gt one.json --metric pckh --save OTHER.json"),
+        ("im/a.png", "export net.safetensors --format onnx --gt one.json --images im --out OTHER.onnx"),
+        ("im/a.png", "export net.safetensors --format openvino --precision int8 --calibrate im --out OTHER.xml"),
+        ("im/a.png", "video im --no-video --json OTHER.json"),
+        ("im/1.png", "video im/%d.png --no-video --poses OTHER.csv"),
+        ("net.int8.bin", "image a.png --weights net.safetensors --no-image --poses OTHER.csv"),
+        ("net.bin", "image a.png --weights net.xml --no-image --poses OTHER.csv"),
+        ("of/x_000000000000_keypoints.json", "convert of OTHER.csv"),
+        ("of/x_000000000000_keypoints.json", "render of clip.mp4 --out OTHER.mp4"),
+        ("im/a.png", "train --data one.json --images im --epochs 1 --net lite-hrnet --device cpu --out curves.png"),
+        (
+            "val/a.png",
+            "train --data one.json --images im --val one.json --val-images val --net lite-hrnet --device cpu --out last.pt",
+        ),
+        ("one.json", "train --data one.json --images im --epochs 1 --net lite-hrnet --device cpu --out log.jsonl"),
     ],
 )
 @pytest.mark.parametrize("link", [os.link, os.symlink])
 def test_no_output_is_an_input(work: Path, source: str, command: str, link: Any) -> None:
     *words, last = command.split()
-    link(source, work / last)
+    for name in ("out", "val", "of"):
+        Path(name).mkdir()
+    for name in ("im/1.png", "val/a.png"):
+        Image.new("RGB", (9, 9)).save(name)
+    if not Path(source).exists():
+        Path(source).write_text("{}")
+    target = work / ("out" if "train" in words else "") / last
+    link(work / source, target)
     before = Path(source).read_bytes()
-    said = wrong_usage(hrpose(*words, last.replace(".bin", ".xml")))
-    assert "is an input" in said
+    said = wrong_usage(hrpose(*words, "out" if "train" in words else last.replace(".bin", ".xml")))
+    assert f"{target.name} is an input" in said
     assert Path(source).read_bytes() == before
 
 
-def test_train_takes_no_input_for_an_output(work: Path) -> None:
-    Path("out").mkdir()
-    os.link("gt.json", "out/log.jsonl")
-    result = hrpose(
-        "train", "--data", "gt.json", "--out", "out", "--epochs", "1", "--net", "lite-hrnet", "--device", "cpu"
-    )
-    assert "log.jsonl is an input" in wrong_usage(result)
+@pytest.mark.parametrize(
+    "command",
+    [
+        f"image broken.png --out new/er {' '.join(TINY)}",
+        "image a.png --weights missing.pth --out new/er/b.png",
+        f"video broken.png --out new/er --poses .jsonl {' '.join(TINY)}",
+        "convert broken.jsonl new/",
+        "convert broken.jsonl new.csv",
+        "render broken.jsonl clip.mp4 --out new/er/x.mp4",
+        "train --data broken.json --out new/er --epochs 1 --net lite-hrnet --device cpu",
+        "train --data one.json --images im --out new/er --epochs 1 --net lite-hrnet --device cpu",  # one is not enough
+        "train --data one.json --images im --out new/er --epochs 1 --net lite-hrnet --init missing.pth",
+        "export net.safetensors --format onnx --out new/er/x.onnx",
+        "eval --gt broken.json --save new.json",
+    ],
+)
+def test_a_run_that_is_refused_leaves_nothing(work: Path, command: str) -> None:
+    Path("broken.png").write_bytes(Path("a.png").read_bytes()[:40])
+    Path("broken.json").write_text('{"images": [{"id": 1}]}')
+    Path("broken.jsonl").write_bytes(Path("p.jsonl").read_bytes().splitlines()[0] + b'\n{"frame": "x"}\n')
+    before = sorted(work.rglob("*"))
+    clean_failure(result := hrpose(*command.split()), result.exit_code)
+    assert result.exit_code in {1, 2}
+    assert sorted(work.rglob("*")) == before
 
 
 def test_no_clobber_leaves_out_clips_and_images_that_are_done(work: Path) -> None:
@@ -174,7 +218,7 @@ def test_outputs_go_into_descriptors_and_devices_without_a_suffix(work: Path, co
         ("image a.png a.jpg --out /dev/null", "--out /dev/null names one file, but there are 2 images"),
         ("image a.png --heatmaps --out /dev/null", "--out /dev/null takes one image, but --heatmaps writes more"),
         ("video clip.mp4 a.mp4 --out -", "--out - names one file, but there are 2 clips"),
-        ("export net.safetensors --format openvino --out /dev/null", "takes one file, but openvino has two"),
+        ("export net.safetensors --format openvino --out /dev/null", "/dev/null takes no file of openvino"),
         ("train --data gt.json --out /dev/null", "--out /dev/null is no folder"),
     ],
 )
@@ -209,12 +253,12 @@ def test_a_suffix_names_a_file_like_the_clip_in_its_folder(work: Path) -> None:
 
 @pytest.mark.parametrize("length", [232, 240, 251])
 def test_long_names_are_one_line_before_any_net_is_loaded(work: Path, length: int) -> None:
-    long = f"{'x' * (length - 4)}.mp4"
+    long, before = f"{'x' * (length - 4)}.mp4", {path.name for path in work.iterdir()}
     Path("clip.mp4").rename(long)
     options = (*TINY, "--weights", "missing.pth")
     said = clean_failure(hrpose("video", long, "--poses", ".jsonl", "--poses", "of/", *options))
     assert ("File name too long" in said) == (length + len(".pose.jsonl") - len(".mp4") > 255)
-    assert {path.name for path in work.iterdir()} == {"a.png", "gt.json", "net.safetensors", "p.jsonl", long}
+    assert {path.name for path in work.iterdir()} == {*before, long} - {"clip.mp4"}
 
 
 def test_resume_of_complete_clips_needs_no_net(work: Path) -> None:

@@ -142,8 +142,8 @@ def test_read_pose_file_gives_back_any_poses_or_open_writer_refuses_them(
     try:
         save(path, records, header)
         again = [*read_pose_file(path)[1]]
-    except FormatError as error:
-        why = {"coco": "two images would have the id", "openpose": "" if records else "holds no OpenPose JSON"}
+    except (FormatError, InputError) as error:
+        why = {"coco": "two images would have the id", "openpose": "" if records else "is no folder of OpenPose"}
         assert why[name] in str(error)  # noqa: PT017
         return
     records = [record for record in records if len(record.people)] if name == "csv" else records
