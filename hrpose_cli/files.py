@@ -117,6 +117,27 @@ def temporary_path(path: Path, suffix: str | None = None) -> Path:
     return folder / fit_name(stem, path.suffix if suffix is None else suffix)
 
 
+@contextmanager
+def pipe_copy(typed: str) -> Iterator[Path]:
+    """A temporary file for what comes through the pipe that the user typed; `typed_names` knows it."""
+    from tempfile import TemporaryDirectory, gettempdir
+
+    prefix = temporary_path(Path(gettempdir(), "pipe")).name
+    with TemporaryDirectory(prefix=f"{prefix}.") as folder:
+        ups, name = re.findall(r"^((?:\.\./)*)(.*)", os.path.normpath(typed), re.DOTALL)[0]
+        copy = Path(f"{folder}{name}" if name.startswith("/") else f"{folder}/up{len(ups) // 3}/{name}")
+        copy.parent.mkdir(parents=True)
+        yield copy
+
+
+def typed_names(text: str) -> str:
+    """The text with what the user typed in place of the names of copies of pipes."""
+    from tempfile import gettempdir
+
+    copies = rf"{re.escape(gettempdir())}/\.hrpose-\w{{8}}-\d{{1,10}}\.pipe\.\w{{8}}(?:/up(\d+)/|(?=/))"
+    return re.sub(copies, lambda copy: "../" * int(copy[1] or 0), text)
+
+
 def fit_name(stem: str, suffix: str) -> str:
     """A file name; a stem that is too long is cut and ends in a hash of the whole."""
     name, room = os.fsencode(stem), _NAME_BYTES - len(os.fsencode(suffix))
@@ -299,7 +320,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def to_json(content: Any) -> str:
-    return json.dumps(content, ensure_ascii=False)
+    return typed_names(json.dumps(content, ensure_ascii=False))
 
 
 def remove_stale_files(target: Path) -> None:

@@ -19,8 +19,10 @@ from hrpose_cli.files import (
     check_writable,
     claim,
     part_path,
+    pipe_copy,
     remove_stale_files,
     temporary_path,
+    typed_names,
     write_json,
 )
 
@@ -57,6 +59,16 @@ def test_remove_stale_files_removes_what_a_killed_process_of_this_machine_left(t
     remove_stale_files(tmp_path / "a.trc")
     assert names(tmp_path) == sorted(kept)
     remove_stale_files(tmp_path / "missing" / "a.json")
+
+
+@pytest.mark.parametrize("typed", ["-", "/dev/fd/63", "a b/.x.json", "../../g\nt.json", "up2/x", "./x"])
+def test_a_copy_of_a_pipe_is_shown_as_it_was_typed(typed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pipe_copy(typed) as copy:
+        copy.write_text("x")
+        assert typed_names(f"{copy}: wrong, {copy}.") == "{0}: wrong, {0}.".format(typed.removeprefix("./"))
+        assert typed_names(f"{copy}/b") != f"{copy}/b"
+    assert not names(tmp_path)
 
 
 FILE_NAMES = st.from_regex("[0-9a-zé日_-]{1,20}([. ][0-9a-zé日_-]{1,10}){0,3}", fullmatch=True)

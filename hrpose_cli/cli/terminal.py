@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
+from hrpose_cli.files import typed_names
+
 _PIPE_WIDTH = 160  # characters
 _LEAST_TEXT = 8  # characters of a column of texts that may be folded
 _NUMBER = re.compile(r"-?[\d.]|-?$")  # the start of a cell with a number, or without one
@@ -21,7 +23,8 @@ _NUMBER = re.compile(r"-?[\d.]|-?$")  # the start of a cell with a number, or wi
 
 def printable(text: str) -> str:
     r"""The text with control characters, bidirectional overrides and broken bytes escaped, as \x1b or \u202e."""
-    return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else _escape(c) for c in text)
+    shown = (c if c.isprintable() or unicodedata.category(c) == "Zs" else _escape(c) for c in typed_names(text))
+    return "".join(shown)
 
 
 def _escape(character: str) -> str:

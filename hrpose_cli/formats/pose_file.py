@@ -157,7 +157,7 @@ def find_format(path: Path | str, format: str | None = None) -> PoseFormat:
             return known
     names = ", ".join(f"{known.name} ({known.suffix})" for known in POSE_FORMATS.values())
     wrong = f"{path} has the suffix of no pose format" if format is None else f"{format} is no pose format"
-    raise UsageError(f"{wrong}: there are {names}; choose by the name or with --format")
+    raise UsageError(f"{wrong}: there are {names}; choose by the name, or with --format (--from for what is converted)")
 
 
 def _find_written_format(path: Path | str, format: str | None) -> PoseFormat:

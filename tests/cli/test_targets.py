@@ -80,7 +80,7 @@ def hrpose(*arguments: object) -> Any:
         ("im/a.png", "train --data one.json --images im --epochs 1 --net lite-hrnet --device cpu --out curves.png"),
         (
             "val/a.png",
-            "train --data one.json --images im --val one.json --val-images val --net lite-hrnet --device cpu --out last.pt",
+            "train --data one.json --images im --val one.json --val-images val --net lite-hrnet --out last.pt",
         ),
         ("one.json", "train --data one.json --images im --epochs 1 --net lite-hrnet --device cpu --out log.jsonl"),
     ],
@@ -226,6 +226,19 @@ def test_what_becomes_several_files_needs_a_folder(work: Path, command: str, sai
     for name in ("a.jpg", "a.mp4"):
         Path(name).touch()
     assert said in wrong_usage(hrpose(*command.split()))
+
+
+@POSIX
+@pytest.mark.parametrize("name", ["-", "/dev/stdin"])
+def test_poses_come_through_the_standard_input(work: Path, name: str) -> None:
+    for command in (f"convert {name} p.csv --from jsonl", f"render {name} clip.mp4 --format jsonl --out r.mp4"):
+        run = subprocess.run([sys.executable, "-m", "hrpose_cli", *command.split()], input=Path("p.jsonl").read_bytes())
+        assert run.returncode == 0
+    convert = hrpose("convert", "p.jsonl", "q.csv")
+    assert (convert.exit_code, Path("p.csv").read_bytes()) == (0, Path("q.csv").read_bytes())
+    assert len(times(Path("r.mp4"))) == 3
+    said = wrong_usage(hrpose("convert", "-", "x.csv"))
+    assert said.startswith("error: - has the suffix of no pose format")
 
 
 @POSIX
