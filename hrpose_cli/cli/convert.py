@@ -41,9 +41,11 @@ def convert(
     """Convert a pose file to another format: COCO .json, .jsonl, .csv, .npz, .trc, or a folder for OpenPose."""
     from hrpose_cli.cli.report import Report
     from hrpose_cli.formats import LOSSES, PoseFile, describe_losses, find_format, open_writer, read_pose_file
+    from hrpose_cli.media import pipe_name
 
     report = Report(quiet=quiet)
-    target = complete_name(target, Path(typed_names(source)).with_suffix(""))
+    typed = typed_names(source)
+    target = complete_name(target, Path(source if typed == source else pipe_name(typed)).with_suffix(""))
     format = format or ("jsonl" if target == "-" else None)
     scale = {} if metres_per_pixel is None else {"metres_per_pixel": metres_per_pixel}
     known, goal = find_format(source, source_format), find_format(target, format)
