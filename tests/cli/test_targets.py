@@ -231,11 +231,11 @@ def test_what_becomes_several_files_needs_a_folder(work: Path, command: str, sai
 @POSIX
 @pytest.mark.parametrize("name", ["-", "/dev/stdin"])
 def test_poses_come_through_the_standard_input(work: Path, name: str) -> None:
-    for command in (f"convert {name} p.csv --from jsonl", f"render {name} clip.mp4 --format jsonl --out r.mp4"):
+    for command in (f"convert {name} .csv --from jsonl", f"render {name} clip.mp4 --format jsonl --out r.mp4"):
         run = subprocess.run([sys.executable, "-m", "hrpose_cli", *command.split()], input=Path("p.jsonl").read_bytes())
         assert run.returncode == 0
     convert = hrpose("convert", "p.jsonl", "q.csv")
-    assert (convert.exit_code, Path("p.csv").read_bytes()) == (0, Path("q.csv").read_bytes())
+    assert (convert.exit_code, Path("stdin.csv").read_bytes()) == (0, Path("q.csv").read_bytes())
     assert len(times(Path("r.mp4"))) == 3
     said = wrong_usage(hrpose("convert", "-", "x.csv"))
     assert said.startswith("error: - has the suffix of no pose format")
