@@ -57,7 +57,6 @@ def video(
     from hrpose_cli.clips import annotate_clip, describe_motion
     from hrpose_cli.estimation import TopPeople
     from hrpose_cli.formats import TRACK_IDS
-    from hrpose_cli.media import find_clips
     from hrpose_cli.poses import PoseHeader
     from hrpose_cli.timing import StageTimer
 
@@ -66,7 +65,7 @@ def video(
     report, style = Report(quiet=quiet), build_style(drawing, people, tracked=motion.track)
     encode, open_source = clips.build_encoding(encoding, drawing), clips.build_opener(reading)
     lacking = {} if motion.track else {TRACK_IDS: "leave --no-track out, or name another format"}
-    paths = report.expand(find_clips, inputs, recursive=recursive)
+    paths = report.expand(inputs, "clip", recursive=recursive)
     plans = clips.plan_clips(paths, output.out, poses, None if output.no_video else encode, lacking)
     clips.check_plans(plans, chain(paths, list_model_files(settings)), output.out)
     more_info = {"people": asdict(people), "motion": describe_motion(motion) | {"trim": reading.trim}}
