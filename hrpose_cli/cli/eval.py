@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from hrpose_cli.cli.spread import Quiet, spread_options, write_json_output
+from hrpose_cli.cli.spread import ImageFolder, ImageLimit, Quiet, spread_options, write_json_output
 from hrpose_cli.errors import UsageError
 from hrpose_cli.files import written_suffix
 from hrpose_cli.options import MODEL, OUTPUT, Settings
@@ -30,9 +30,7 @@ def evaluate(
             "gt_valid.mat beside it."
         ),
     ],
-    images: Annotated[
-        Path | None, typer.Option(help="Folder of the images.", show_default="searched for beside --gt")
-    ] = None,
+    images: ImageFolder = None,
     boxes: Annotated[
         str | None,
         typer.Option(
@@ -63,7 +61,7 @@ def evaluate(
             rich_help_panel=OUTPUT,
         ),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N images.", show_default="all")] = None,
+    limit: ImageLimit = None,
     ablation: Annotated[
         Literal["decode"] | None,
         typer.Option(help="decode: compare arg-max, quarter-offset and DARK decoding, one row each."),

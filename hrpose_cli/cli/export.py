@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from hrpose_cli.cli.spread import Quiet, spread_options
+from hrpose_cli.cli.spread import ImageFolder, ImageLimit, Quiet, spread_options
 from hrpose_cli.errors import UsageError
 from hrpose_cli.options import Settings
 
@@ -46,12 +46,8 @@ def export(
     gt: Annotated[
         Path | None, typer.Option(help="COCO annotations: compare on the crops of their people too, and compare AP.")
     ] = None,
-    images: Annotated[
-        Path | None, typer.Option(help="Folder of the images.", show_default="searched for beside --gt")
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Use only the first N images of --gt.", show_default="all")
-    ] = None,
+    images: ImageFolder = None,
+    limit: ImageLimit = None,
     quiet: Quiet = False,
 ) -> None:
     """Export a net to another runtime, run it there, and measure its agreement with PyTorch in fp32."""
