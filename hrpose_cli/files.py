@@ -222,14 +222,12 @@ def check_writable(path: Path, *, make: bool = False) -> None:
         if not make and not target.parent.exists():
             raise InputError(f"{path} cannot be written: there is no folder {target.parent}, make it or name another")
         with _made_folder(target.parent):
-            _check_stream(target) if is_stream(target) else _check_file(target)
+            if not is_stream(target):
+                _check_file(target)
+            elif not os.access(target, os.W_OK):
+                raise InputError(f"{path} cannot be written: it is closed, or you may not write into it")
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}") from error
-
-
-def _check_stream(path: Path) -> None:
-    if not os.access(path, os.W_OK):
-        raise InputError(f"{path} cannot be written: it is closed, or you may not write into it")
 
 
 def _check_file(path: Path) -> None:

@@ -15,7 +15,7 @@ from hrpose_cli.detection import Detector, GivenBoxes
 from hrpose_cli.draw import DrawStyle, draw_heatmaps, draw_poses
 from hrpose_cli.errors import HRPoseError, InputError, UsageError
 from hrpose_cli.estimation import TopDown
-from hrpose_cli.files import file_identity, fit_name, is_stream, part_path, written_suffix
+from hrpose_cli.files import check_not_inputs, fit_name, is_stream, part_path, written_suffix
 from hrpose_cli.formats import POSE_FORMATS, PoseFile, coco_results, find_format
 from hrpose_cli.media import IMAGE_SUFFIXES, STDIN, input_kind, pipe_name, read_image, read_pipe, write_image
 from hrpose_cli.options import DrawOptions, PeopleOptions, PoseNames
@@ -120,7 +120,7 @@ class ImageOutputs:
 
     targets: Sequence[Path]  # one per input
     style: DrawStyle
-    inputs: frozenset[object]  # their identities
+    inputs: Sequence[str]
     images: bool = True
     heatmaps: bool = False
 
@@ -138,7 +138,7 @@ class ImageOutputs:
             raise UsageError(f"--out {out} takes one image, but --heatmaps writes more: name a folder")
         if style.background == "transparent" and opaque:
             raise UsageError(f"{targets[0]} cannot be transparent: name a .png file")
-        return cls(targets, style, frozenset(map(file_identity, paths)), **what)
+        return cls(targets, style, paths, **what)
 
     def leave_out_existing(self, paths: Sequence[str], note: Callable[[str], object]) -> tuple[list[str], ImageOutputs]:
         """The inputs without an image of an earlier run, and their outputs; a note says what is left out."""
@@ -163,8 +163,7 @@ class ImageOutputs:
             crops = estimator.cropper.cut(frame.image, poses.box)
             for i, (crop, maps) in enumerate(zip(crops.images, estimator.heatmaps(crops).cpu().numpy(), strict=True)):
                 panel = _panel_path(target, i + 1)
-                if file_identity(panel) in self.inputs:
-                    raise UsageError(f"{panel} is an input and would be overwritten: choose another --out")
+                check_not_inputs([panel], self.inputs)
                 write_image(panel, draw_heatmaps(crop, maps, estimator.skeleton, geometry=estimator.spec.geometry))
                 written.append(str(panel))
         return ", ".join(written)

@@ -29,7 +29,7 @@ _STOPPED = {
     "interrupt": "stopped",
     "terminate": "stopped",
     "quit": "ended early in the window",
-    "pipe": "ended early, as the reader of the standard output closed it",
+    "pipe": "ended early, as the reader of an output closed it",
 }
 
 

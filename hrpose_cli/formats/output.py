@@ -33,7 +33,7 @@ class PoseOutput:
 
     After a run that was stopped, or that failed, they keep that name and hold the frames so far. Nothing is
     kept without a frame, nor, unless the format `grows`, after KeyboardInterrupt or when writing itself has
-    failed, whose errors name the file. A standard output that nobody reads any more sets the flag `stop`.
+    failed, whose errors name the file. A stream that nobody reads any more sets the flag `stop`.
 
     part: None for a stream; a `folder` for some formats. files: those under a name. begun: the part has frames.
     """
