@@ -55,6 +55,7 @@ class EvalJob:
     weights: Sequence[str] = ("default",)
     ablation: str | None = None  # a key of _ABLATIONS
     protocol: EvalProtocol = EvalProtocol()
+    outputs: Sequence[Path] = ()  # that are written afterwards, and so must not be images that are read
 
     def __post_init__(self) -> None:
         single = self.predictions or self.metric == "bbox" or (self.ablation and self.settings.decode)
@@ -119,7 +120,7 @@ def run_evaluation(
     results: list[EvalResult] = []
     missing = 0
     for settings in job.runs:
-        faults = ImageFaults(on_error)
+        faults = ImageFaults(on_error, job.outputs)
         truth, found, title, info = predict(job, settings, truth, given, faults)
         found = found if results else watch_boxes(given, found, truth.unit, whole=False)
         rows = [row for of_image in track(found, len(truth.ids)) for row in of_image]

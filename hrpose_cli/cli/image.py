@@ -53,19 +53,18 @@ def image(
     from hrpose_cli.api import build_estimator, provenance
     from hrpose_cli.cli.outputs import ImageOutputs, ResultRows, build_style, name_pose_files, read_images
     from hrpose_cli.cli.report import Report
-    from hrpose_cli.cli.targets import check_targets, refuse_existing
+    from hrpose_cli.cli.targets import check_targets, list_model_files, refuse_existing
     from hrpose_cli.detection import watch_boxes
     from hrpose_cli.estimation import TopPeople, estimate_frames
     from hrpose_cli.formats import TIMES, coco_image_id, has_numeric_names, open_writers
-    from hrpose_cli.media import find_images
     from hrpose_cli.poses import FramePoses, PoseHeader
 
     report, style = Report(quiet=quiet), build_style(drawing, people, tracked=False)
-    paths = report.expand(find_images, inputs, recursive=recursive)
+    paths = report.expand(inputs, "image", recursive=recursive)
     outputs = ImageOutputs.plan(paths, out, style, images=not no_image, heatmaps=heatmaps)
     files = name_pose_files(poses, Path("poses"), {TIMES: "images have none, name another format"})
     targets = [json_results, *(f.path for f in files), *([] if no_image else outputs.targets)]
-    read = [*paths, settings.boxes, settings.weights, settings.detector]
+    read = chain(paths, list_model_files(settings))
     check_targets(read, targets, folders=[f.path for f in files if f.folder], made=out)
     if no_clobber:
         results = [json_results] if json_results and json_results.is_file() else []

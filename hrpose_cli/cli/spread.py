@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from hrpose_cli.models import ModelSpec
 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.", rich_help_panel=OUTPUT)]
+ImageFolder = Annotated[
+    Path | None, typer.Option(help="Folder of the images.", show_default="searched for beside --gt")
+]
+ImageLimit = Annotated[int | None, typer.Option(min=1, help="Use only the first N images of --gt.", show_default="all")]
 _Command = Callable[..., None]
 _DAY = 86_400  # seconds
 _EMPTY = inspect.Parameter.empty

@@ -7,6 +7,7 @@ from .images import describe_other_size as describe_other_size
 from .images import find_image_folder as find_image_folder
 from .images import find_images as find_images
 from .images import has_size as has_size
+from .images import list_image_files as list_image_files
 from .images import path_parts as path_parts
 from .masks import encode_outline as encode_outline
 from .odd_values import ignore_people_without_area as ignore_people_without_area

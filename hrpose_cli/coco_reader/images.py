@@ -120,6 +120,12 @@ def find_image_folder(
     raise InputError(f"{annotations}: none of its {len(names)} images, such as {example}, is in {where}")
 
 
+def list_image_files(annotations: Path, images: Sequence[Mapping[str, Any]], given: Path | None = None) -> list[Path]:
+    """The files that are there of an annotation file's `images`; `given` as for `find_image_folder`."""
+    names = [image["file_name"] for image in images]
+    return [*find_images(find_image_folder(annotations, names, given), names).values()]
+
+
 def find_images(folder: Path, names: Iterable[str]) -> dict[str, Path]:
     """The file of each name that is in a folder: at its path there, or at the longest end of it that is there.
 

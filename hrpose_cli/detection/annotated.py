@@ -19,6 +19,7 @@ from hrpose_cli.coco_reader import (
 )
 from hrpose_cli.detection.boxes import boxes_from_xywh
 from hrpose_cli.errors import InputError
+from hrpose_cli.files import check_not_inputs
 from hrpose_cli.geometry import Geometry, clean_boxes
 from hrpose_cli.media import read_image
 from hrpose_cli.poses import Boxes, Frame
@@ -57,12 +58,14 @@ class ImageFaults:
     """Images that cannot be measured, by default an error at once, and those of another size than annotated."""
 
     on_error: Callable[[Exception], object] = _raise
+    outputs: Sequence[Path] = ()  # that no image may be
     missing: list[int] = field(default_factory=list)  # numbers of images or people that could not be read
     resized: list[str] = field(default_factory=list)  # images that are of another size than annotated
 
     def find(self, names: Mapping[int, str], folder: Path) -> dict[int, Path]:
         """The files of images in their folder, by their numbers; the others are reported together."""
         files = find_images(folder, set(names.values()))
+        check_not_inputs(self.outputs, files.values())
         if missing := [number for number, name in names.items() if name not in files]:
             self._failed(InputError(describe_missing([names[i] for i in missing], len(names), folder)), *missing)
         return {number: files[name] for number, name in names.items() if name in files}

@@ -52,7 +52,9 @@ class _NpzWriter:
         by_frame = _frame_arrays(self.frames)
         arrays: dict[str, Any] = _person_arrays(self.frames, by_frame, self.header) | by_frame
         header = np.array(json.dumps(header_to_json(self.header), ensure_ascii=False))
-        np.savez_compressed(self.file, **arrays, joints=np.array(self.header.skeleton.keypoints), header=header)
+        whole = io.BytesIO()  # for a pipe or device has no places to come back to
+        np.savez_compressed(whole, **arrays, joints=np.array(self.header.skeleton.keypoints), header=header)
+        self.file.write(whole.getbuffer())
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import numpy as np
 from hrpose_cli.errors import FormatError, UsageError
 from hrpose_cli.files import is_stream, part_path, remove_stale_files
 from hrpose_cli.formats import coco, csv, jsonl, losses, npz, openpose, trc
-from hrpose_cli.formats.output import STDOUT, PoseOutput, WriterOpener
+from hrpose_cli.formats.output import PoseOutput, WriterOpener
 from hrpose_cli.poses import FramePoses, PoseHeader
 from hrpose_cli.stopping import StopFlag
 
@@ -35,10 +35,11 @@ class PoseFormat:
     read: _FormatReader | None  # None: it can only be written
     needs: frozenset[str] = frozenset()  # of `losses`: without these it cannot be written
     options: frozenset[str] = frozenset()  # keyword arguments of `open`
-    pipes: bool = False  # can go to the standard output
+    pipes: bool = False  # is one file, which can go to the standard output, a pipe or a device
     unread: Callable[[Path], list[str]] = lambda path: []  # parts of another program's file that `read` leaves out
     grows: bool = False  # after each frame its files can be used; `complete` of its writer says that this was the last
-    files: Callable[[Path], list[Path]] = lambda path: [path]  # files under a name, once they are written
+    # Files under a name, once they are written, by what their stems add to it.
+    files: Callable[[Path], Mapping[str, Path]] = lambda path: {"": path}
     part: Callable[[Path, PoseHeader], Path] = lambda path, header: part_path(path)  # where they wait for their names
 
 
@@ -50,7 +51,7 @@ POSE_FORMATS = {
             "jsonl", ".jsonl", jsonl.open_jsonl, jsonl.read_jsonl, options=frozenset({"done"}), pipes=True, grows=True
         ),
         PoseFormat("csv", ".csv", csv.open_csv, csv.read_csv, pipes=True),
-        PoseFormat("npz", ".npz", npz.open_npz, npz.read_npz),
+        PoseFormat("npz", ".npz", npz.open_npz, npz.read_npz, pipes=True),
         PoseFormat(
             "trc", ".trc", trc.open_trc, None, needs=frozenset({losses.TRACK_IDS, losses.TIMES, losses.SIZES}),
             options=frozenset({"metres_per_pixel"}), files=trc.list_track_files,
@@ -73,11 +74,9 @@ def open_writer(
     `done`, the number of frames that the part has of an interrupted run (jsonl); `metres_per_pixel` (trc).
     InputError if another process writes the same.
     """
-    chosen = find_format(path, format)
+    chosen = _find_written_format(path, format)
     for option in options.keys() - chosen.options:
         raise UsageError(f"{option} is no option of {chosen.name}, to which {path} would be written")
-    if Path(path) == STDOUT and not chosen.pipes:
-        raise UsageError(f"{chosen.name} cannot go to the standard output: name a file")
     path = Path(path)
     remove_stale_files(path)
     opened = partial(chosen.open, header=header, **options)
@@ -100,7 +99,7 @@ class PoseFile:
     @classmethod
     def of(cls, name: str, format: str | None = None, **options: Any) -> PoseFile:
         """Choose the format of a name, and keep the options that it has and that are not None."""
-        chosen = find_format(name, format)
+        chosen = _find_written_format(name, format)
         own = {key: value for key, value in options.items() if key in chosen.options and value is not None}
         return cls(Path(name), chosen.name, own)
 
@@ -114,7 +113,7 @@ class PoseFile:
         """True for a complete file, or one of several that it would become, or a folder with something in it."""
         if self.folder:
             return self.path.is_dir() and any(self.path.iterdir())
-        return self.path.parent.is_dir() and any(path.is_file() for path in POSE_FORMATS[self.format].files(self.path))
+        return self.path.parent.is_dir() and any(map(Path.is_file, POSE_FORMATS[self.format].files(self.path).values()))
 
 
 @contextmanager
@@ -163,4 +162,12 @@ def find_format(path: Path | str, format: str | None = None) -> PoseFormat:
             return known
     names = ", ".join(f"{known.name} ({known.suffix})" for known in POSE_FORMATS.values())
     wrong = f"{path} has the suffix of no pose format" if format is None else f"{format} is no pose format"
-    raise UsageError(f"{wrong}: there are {names}; choose by the name or with --format")
+    raise UsageError(f"{wrong}: there are {names}; choose by the name, or with --format (--from for what is converted)")
+
+
+def _find_written_format(path: Path | str, format: str | None) -> PoseFormat:
+    """`find_format` for a file that is written; UsageError for several files where only one can go."""
+    chosen = find_format(path, format)
+    if is_stream(Path(path)) and not chosen.pipes:
+        raise UsageError(f"{path} cannot take {chosen.name}, which is written to files of several names: name a file")
+    return chosen

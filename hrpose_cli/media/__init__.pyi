@@ -8,8 +8,7 @@ from .encoding import CONTAINERS as CONTAINERS
 from .encoding import Encoding as Encoding
 from .encoding import parse_scale as parse_scale
 from .find import expand_input as expand_input
-from .find import find_clips as find_clips
-from .find import find_images as find_images
+from .find import find_inputs as find_inputs
 from .find import folder_name as folder_name
 from .find import input_kind as input_kind
 from .find import pipe_name as pipe_name

@@ -22,7 +22,7 @@ import PIL.ImageFile
 from PIL import ExifTags, ImageOps, UnidentifiedImageError
 
 from hrpose_cli.errors import InputError
-from hrpose_cli.files import atomic_write, check_memory
+from hrpose_cli.files import atomic_write, check_memory, written_suffix
 from hrpose_cli.media.rgb import describe_tone, to_rgb
 from hrpose_cli.poses import Image
 
@@ -214,10 +214,10 @@ def _describe_excess(pixels: int, most: int) -> str:
 def write_image(path: Path, image: Image, *, quality: int = 95) -> None:
     """Write (H, W, 3) RGB or (H, W, 4) RGBA by the suffix of `path`; whole or not at all.
 
-    Missing folders are made. `quality` (1..100) is that of JPEG, WebP and AVIF. Raises InputError
-    for a suffix that is no image's, for RGBA as JPEG, and when the disk refuses.
+    A pipe or device without a suffix gets PNG. Missing folders are made. `quality` (1..100) is that of JPEG,
+    WebP and AVIF. Raises InputError for a suffix that is no image's, for RGBA as JPEG, and when the disk refuses.
     """
-    suffix = path.suffix.lower()
+    suffix = written_suffix(path, ".png")
     if suffix not in IMAGE_SUFFIXES:
         raise InputError(f"{path}: images are written as {', '.join(sorted(IMAGE_SUFFIXES))}")
     if image.shape[2] == 4 and suffix in _OPAQUE_SUFFIXES:
@@ -225,7 +225,7 @@ def write_image(path: Path, image: Image, *, quality: int = 95) -> None:
     # At less than 4:4:4, JPEG's default, thin coloured limbs lose their colour. TIFF refuses both words.
     options: dict[str, Any] = {} if suffix in {".tif", ".tiff"} else {"quality": quality, "subsampling": "4:4:4"}
     try:
-        with atomic_write(path) as temporary:
+        with atomic_write(path, suffix) as temporary:
             PIL.Image.fromarray(image).save(temporary, **options)
     except (OSError, ValueError) as error:
         raise InputError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error

@@ -91,7 +91,7 @@ def mpii_boxes(people: Sequence[MpiiPerson], geometry: Geometry = "classic") -> 
 
 def mpii_truth_path(annotations: Path) -> Path:
     """The .mat file that belongs to an annotation JSON: `gt_valid.mat` beside `valid.json`."""
-    return annotations.with_name(f"gt_{annotations.stem}.mat")
+    return annotations.parent / f"gt_{annotations.stem}.mat"
 
 
 def load_mpii_truth(path: Path, people: int) -> HeadTruth:

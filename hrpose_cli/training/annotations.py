@@ -13,6 +13,7 @@ from hrpose_cli.coco_reader import (
     describe_other_size,
     find_image_folder,
     find_images,
+    list_image_files,
     people_in_boxes,
     read_coco_file,
     remark_odd_people,
@@ -48,6 +49,12 @@ def read_annotated(
     folder = find_image_folder(source.annotations, [image["file_name"] for image in images], source.images)
     for image, path in zip(images, check_image_files(truth, images, folder), strict=True):
         yield path, image, people[image["id"]]
+
+
+def list_files(source: AnnotationSource) -> Iterator[Path]:
+    """All files of a source: the annotations, and those images that are there."""
+    yield source.annotations
+    yield from list_image_files(source.annotations, read_coco_file(source.annotations).images, source.images)
 
 
 def check_image_files(truth: CocoFile, images: Sequence[dict[str, Any]], folder: Path) -> list[Path]:

@@ -111,8 +111,8 @@ class TrainJob:
     def __post_init__(self) -> None:
         check_choices(self)
         check_device(self.device)
-        if self.out.is_file():
-            raise UsageError(f"--out {self.out} is a file: name a folder")
+        if self.out.exists() and not self.out.is_dir():
+            raise UsageError(f"--out {self.out} is no folder: name one")
         if self.val is None and self.val_images is not None:
             raise UsageError("--val-images is the folder of the images of --val: name that file too")
 

@@ -230,7 +230,7 @@ def test_train_prints_each_failure_as_one_line(data: Path, tmp_path: Path, argum
 
 
 def test_train_out_is_checked_before_the_work(data: Path) -> None:
-    assert f"--out {data} is a file: name a folder" in wrong_usage(run("--data", data, "--out", data))
+    assert f"--out {data} is no folder: name one" in wrong_usage(run("--data", data, "--out", data))
     assert "cannot be written: Not a directory" in clean_failure(run("--data", data, "--out", data / "run"))
 
 

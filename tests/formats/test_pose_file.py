@@ -132,8 +132,8 @@ def test_read_pose_file_gives_back_any_poses_or_open_writer_refuses_them(
         save(path, records, header)
         got_header, frames = read_pose_file(path)
         again = [*frames]
-    except FormatError as error:
-        openpose = "which are not of one clip" if nameless else "holds no OpenPose JSON"
+    except (FormatError, InputError) as error:
+        openpose = "which are not of one clip" if nameless and records else "is no folder of OpenPose"
         assert {"coco": "two images would have the id", "openpose": openpose}[name] in str(error)  # noqa: PT017
         return
     assert got_header == header or name not in {"jsonl", "npz"}
@@ -216,10 +216,22 @@ def test_find_format_lists_the_known_formats(path: str, format: str | None) -> N
         find_format(path, format)
 
 
-@pytest.mark.parametrize("name", ["npz", "trc", "openpose"])
-def test_open_writer_needs_a_name_for_binary_and_several_files(name: str) -> None:
-    with pytest.raises(InputError, match="standard output"):
-        open_writer("-", HEADER, format=name)
+@pytest.mark.skipif(os.name != "posix", reason="needs devices")
+@pytest.mark.parametrize("path", ["-", "/dev/null"])
+@pytest.mark.parametrize("name", ["trc", "openpose"])
+def test_open_writer_needs_a_plain_name_for_several_files(name: str, path: str) -> None:
+    with pytest.raises(InputError, match=rf"{path} cannot take {name}, which is written to files of several names"):
+        open_writer(path, HEADER, format=name)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs devices")
+@pytest.mark.parametrize("name", ["coco", "jsonl", "csv", "npz"])
+def test_open_writer_writes_to_devices_and_links_to_them(tmp_path: Path, name: str) -> None:
+    link = tmp_path / FILES[name]
+    link.symlink_to("/dev/null")
+    save(link, clip(1, 2))
+    assert link.is_char_device()
+    assert [*tmp_path.iterdir()] == [link]
 
 
 def test_open_writer_refuses_options_of_other_formats() -> None:

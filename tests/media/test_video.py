@@ -470,6 +470,14 @@ def test_frames_must_have_one_size_and_rise(tmp_path: Path) -> None:
     assert sink.frames == 1
 
 
+@pytest.mark.parametrize("name", ["x" * 251 + ".mp4", "\u65e5" * 83 + "x.mkv", "\u00e9" * 125 + "x.gif"])
+def test_a_copy_may_have_the_longest_name(plain: Path, tmp_path: Path, name: str) -> None:
+    out = tmp_path / "out" / name
+    assert len(os.fsencode(name)) in {254, 255}
+    assert copy(plain, out).written == out
+    assert list(out.parent.iterdir()) == [out]
+
+
 def test_names_that_cannot_be_written(plain: Path, tmp_path: Path) -> None:
     with VideoReader(plain) as source:
         (tmp_path / "folder.mp4").mkdir()
