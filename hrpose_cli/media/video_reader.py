@@ -173,13 +173,15 @@ class VideoReader(ClipSource):
         """The frames inside the trim, numbered as in the source."""
         images = deinterlace_frames(self._decode(), partial(self._say, _INTERLACED))
         for index, image in enumerate(images):
-            pts = self._clock.pts(image.pts)
+            pts = self._clock.pts(image.pts, key=image.key_frame)
             if len(self._clock.shifts) > 1:
                 self._say(_JUMPED)
             if is_in_trim(self._clock.last_time, self._trim):
                 yield _Decoded(image, index, pts)
             elif self._trim[1] is not None and self._clock.last_time >= self._trim[1]:
-                return
+                break
+        if self._clock.moved:
+            self._say(f"its times do not always rise: {self._clock.moved} moved to half a frame after the one before")
 
     def _say(self, note: str) -> None:
         if note not in self.notes:
@@ -193,7 +195,7 @@ class VideoReader(ClipSource):
         end, before = 0, None
         doubtful = deque([False, False], 2)  # the last packets that the demuxer takes for damaged
         for packet in read_packets(self._container, [self._stream], self._say_broken):
-            self._clock.saw_packet(packet.dts)
+            self._clock.saw_packet(packet.dts, packet.pts, key=packet.is_keyframe)
             end = max(end, (packet.pts or packet.dts or 0) + (packet.duration or 0))
             if before is not None and begins_part(before, packet):
                 doubtful.extend([False, False])
