@@ -180,8 +180,8 @@ class VideoReader(ClipSource):
                 yield _Decoded(image, index, pts)
             elif self._trim[1] is not None and self._clock.last_time >= self._trim[1]:
                 break
-        if self._clock.moved:
-            self._say(f"its times do not always rise: {self._clock.moved} moved to half a frame after the one before")
+        if moved := self._clock.moved:
+            self._say(f"its times do not always rise: frames moved to half a frame after the one before: {moved}")
 
     def _say(self, note: str) -> None:
         if note not in self.notes:
