@@ -41,11 +41,10 @@ from hrpose_cli.media.container import (
     stream_codecs,
 )
 from hrpose_cli.media.cut_off import is_cut_off
+from hrpose_cli.media.rgb import Turn, apply_turn
 from hrpose_cli.media.upright import (
     Layout,
-    Turn,
     add_borders,
-    apply_turn,
     deinterlace_frames,
     displayed_size,
     fit_size,

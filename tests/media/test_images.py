@@ -226,7 +226,7 @@ def test_pages_beyond_a_damaged_one_cost_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "mode", "each"),
-    [("PNG", "P", 5), ("PNG", "RGBA", 8), ("JPEG", "RGB", 8), ("TIFF", "F", 8), ("WEBP", "RGB", 21)],
+    [("PNG", "P", 4), ("PNG", "RGBA", 7), ("JPEG", "RGB", 7), ("TIFF", "F", 11), ("WEBP", "RGB", 20)],
 )
 def test_memory_is_checked_and_copies_are_few(monkeypatch: pytest.MonkeyPatch, kind: str, mode: str, each: int) -> None:
     asked: list[int] = []
