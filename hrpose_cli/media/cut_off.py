@@ -1,4 +1,4 @@
-"""Files that end before their container does, which ffmpeg reads without a word.
+"""Files that hold less than their container says, which ffmpeg reads without a word.
 
 Where a container says how long it is, or how it ends: a program stream or a raw one says neither.
 """
@@ -10,9 +10,19 @@ from itertools import repeat
 from pathlib import Path
 from typing import BinaryIO
 
+from hrpose_cli.errors import InputError
+
 _MOST_CHUNKS = 1_000_000  # that are looked at
+_SMALL_GIF = 1 << 24  # pixels
+_MOST_PER_BYTE = 4096  # pixels: more does no code of LZW stand for, and none is shorter than a byte for long
 _TAIL = 1 << 17  # bytes; a page of Ogg has 64 KB at most
 _TS_PACKETS = ((188, 0), (192, 4), (204, 0))  # length and place of the first sync byte: plain, Blu-ray, with checksums
+
+
+def check_canvas(width: int, height: int, file_bytes: int, title: str) -> None:
+    """Raise InputError for a large GIF whose data could not paint one frame: it is there to take memory."""
+    if width * height > max(_SMALL_GIF, _MOST_PER_BYTE * file_bytes):
+        raise InputError(f"{title} claims {width}x{height} pixels, far more than its {file_bytes} bytes can hold")
 
 
 def is_cut_off(path: Path, format: str) -> bool:

@@ -24,6 +24,7 @@ from PIL import ExifTags, UnidentifiedImageError
 
 from hrpose_cli.errors import InputError
 from hrpose_cli.files import atomic_write, check_memory
+from hrpose_cli.media.cut_off import check_canvas
 from hrpose_cli.media.deep import is_deep, read_tiff_head, read_values
 from hrpose_cli.media.rgb import apply_turn, describe_tone, exif_turn, scale_to_rgb, to_rgb
 from hrpose_cli.poses import Image
@@ -187,6 +188,8 @@ def _decode(source: Path | bytes, title: str) -> tuple[Image, list[str]]:
     with file as image:
         deep = is_deep(image)
         _check_size(image, title, deep)
+        if image.format == "GIF":
+            check_canvas(*image.size, len(source) if isinstance(source, bytes) else source.stat().st_size, title)
         image.load()
         rgb, note = _deep_to_rgb(image, source) if deep else (to_rgb(image), "")
         turn = exif_turn(_read_orientation(image))

@@ -113,6 +113,12 @@ def claiming(width: int, height: int) -> bytes:
     return bytes(data)
 
 
+def test_a_large_gif_of_one_tone_is_read() -> None:
+    """Nothing is smaller for its size than this one."""
+    data = encoded(Image.new("P", (4200, 4200)), "GIF")
+    assert read_image(data, on_note=list).shape == (4200, 4200, 3)
+
+
 NOISE = Image.fromarray(np.random.default_rng(1).integers(0, 256, (48, 64, 3), np.uint8))
 
 
@@ -125,6 +131,10 @@ NOISE = Image.fromarray(np.random.default_rng(1).integers(0, 256, (48, 64, 3), n
         (encoded(NOISE, "JPEG")[:-200], "damaged: image file is truncated"),
         (encoded(NOISE, "PNG")[:-200], "damaged: image file is truncated"),
         (encoded(NOISE, "TIFF", compression="tiff_lzw")[:-9], "damaged, or of a kind of TIFF that cannot be read"),
+        (
+            b"GIF89a" + struct.pack("<HH", 8000, 8000) + encoded(GREY, "GIF")[10:],
+            "claims 8000x8000 pixels, far more than",
+        ),
         (claiming(14000, 14000), "damaged"),  # beyond Pillow's own limit, which no longer counts
         (claiming(100_000, 100_000), "has 10000 million pixels, at most 200 are read: reduce its sides to 14 %"),
         (claiming(22_000, 22_000), "has 484 million pixels, at most 200 are read: reduce its sides to 64 %"),
