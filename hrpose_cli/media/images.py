@@ -195,7 +195,7 @@ def _decode(source: Path | bytes, title: str) -> tuple[Image, list[str]]:
         turn = exif_turn(_read_orientation(image))
         pages = 0 if image.format in _COUNTED_FORMATS else getattr(image, "n_frames", 1)
         image.close()  # its pixels, before the others are turned
-    return apply_turn(rgb, turn), [note, _describe_pages(pages or _count_pages(source))]
+    return apply_turn(rgb, turn), [note, describe_pages(pages or count_pages(source))]
 
 
 def _deep_to_rgb(image: PIL.ImageFile.ImageFile, source: Path | bytes) -> tuple[Image, str]:
@@ -220,10 +220,11 @@ def _decode_odd_tiff(source: Path | bytes, title: str) -> tuple[Image, list[str]
     if values is None:
         raise UnidentifiedImageError
     rgb, note = scale_to_rgb(values if head.has_alpha or values.ndim == 2 else values[..., :3])
-    return apply_turn(rgb, exif_turn(head.orientation)), [note, _describe_pages(head.pages)]
+    return apply_turn(rgb, exif_turn(head.orientation)), [note, describe_pages(head.pages)]
 
 
-def _describe_pages(pages: int) -> str:
+def describe_pages(pages: int) -> str:
+    """One line if there is more than one image."""
     return f"the first of its {pages} images is read" if pages > 1 else ""
 
 
@@ -259,7 +260,7 @@ def _open_image(source: Path | bytes) -> PIL.ImageFile.ImageFile:
     return PIL.Image.open(source if isinstance(source, Path) else io.BytesIO(source), formats=formats)
 
 
-def _count_pages(source: Path | bytes) -> int:
+def count_pages(source: Path | bytes) -> int:
     """Count the pages of TIFF or the frames of GIF, for which Pillow leaves the first; 1 if that fails."""
     with suppress(Exception), _open_image(source) as image:
         return int(getattr(image, "n_frames", 1))

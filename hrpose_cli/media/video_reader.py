@@ -41,6 +41,7 @@ from hrpose_cli.media.container import (
     stream_codecs,
 )
 from hrpose_cli.media.cut_off import is_cut_off
+from hrpose_cli.media.images import count_pages, describe_pages
 from hrpose_cli.media.rgb import Turn, apply_turn
 from hrpose_cli.media.upright import (
     Layout,
@@ -118,6 +119,8 @@ class VideoReader(ClipSource):
     def _open(self, source: MediaInput, trim: Trim) -> None:
         self._stream = find_video_stream(self._container, source.title)
         self.notes += describe_choice(self._container, self._stream)
+        if self._is_file and self._container.format.name == "tiff_pipe":
+            self.notes += filter(None, [describe_pages(count_pages(self.path))])
         self._stream.thread_type = "AUTO"
         self._clock = make_clock(self._container, self._stream, source)
         self._to_rgb = VideoReformatter()

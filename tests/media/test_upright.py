@@ -162,6 +162,15 @@ def test_an_image_of_another_kind_is_a_clip_of_one_frame(tmp_path: Path, suffix:
     assert np.abs(frames[0].astype(int) - read_image(path)).mean() < 12
 
 
+@pytest.mark.parametrize(("pages", "notes"), [(1, []), (3, ["the first of its 3 images is read"])])
+def test_the_pages_of_a_tiff_as_a_clip_are_counted(tmp_path: Path, pages: int, notes: list[str]) -> None:
+    path = tmp_path / "pages.tif"
+    Image.fromarray(image(0)).save(path, save_all=True, append_images=[Image.fromarray(image(1))] * (pages - 1))
+    with open_clip(str(path)) as source:
+        assert len(list(source)) == 1
+    assert source.notes == notes
+
+
 def test_a_turn_that_changes_in_mid_stream_is_followed(tmp_path: Path) -> None:
     photos = []
     for orientation in (1, 3, 6):
