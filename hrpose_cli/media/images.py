@@ -30,16 +30,8 @@ from hrpose_cli.media.rgb import apply_turn, describe_tone, exif_turn, scale_to_
 from hrpose_cli.poses import Image
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif"}
-READABLE_SUFFIXES = IMAGE_SUFFIXES | {
-    ".jpe",
-    ".jfif",
-    ".mpo",
-    ".jp2",
-    ".j2k",
-    ".ppm",
-    ".pgm",
-    ".tga",
-}  # looked for in folders
+_READ_ONLY_SUFFIXES = {".jpe", ".jfif", ".mpo", ".jp2", ".j2k", ".ppm", ".pgm", ".tga"}
+READABLE_SUFFIXES = IMAGE_SUFFIXES | _READ_ONLY_SUFFIXES  # looked for in folders
 # Images that Pillow cannot read, or of which it reads a thumbnail only, as of raw files that are TIFF as well.
 UNREADABLE_SUFFIXES = (".heic", ".heif", ".hif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2")
 _OPAQUE_SUFFIXES = {".jpg", ".jpeg"}

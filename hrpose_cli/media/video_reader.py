@@ -189,14 +189,11 @@ class VideoReader(ClipSource):
         if note not in self.notes:
             self.notes.append(note)
 
-    def _say_broken(self, reason: str) -> None:
-        self.broken = reason
-
     def _decode(self) -> Iterator[av.VideoFrame]:
         """Every frame that can be decoded, in the order of display."""
         end, before = 0, None
         doubtful = deque([False, False], 2)  # the last packets that the demuxer takes for damaged
-        for packet in read_packets(self._container, [self._stream], self._say_broken):
+        for packet in read_packets(self._container, [self._stream], partial(setattr, self, "broken")):
             self._clock.saw_packet(packet.dts, packet.pts, key=packet.is_keyframe)
             end = max(end, (packet.pts or packet.dts or 0) + (packet.duration or 0))
             if before is not None and begins_part(before, packet):
