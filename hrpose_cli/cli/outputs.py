@@ -155,7 +155,8 @@ class ImageOutputs:
         target = self.targets[frame.index]
         written = []
         if self.images:
-            write_image(target, draw_poses(frame.image, poses, style=self.style))
+            drawn = draw_poses(frame.image, poses, style=self.style, in_place=not self.heatmaps)
+            write_image(target, drawn)
             written.append(str(target))
         if self.heatmaps and isinstance(estimator, TopDown) and len(poses):
             crops = estimator.cropper.cut(frame.image, poses.box)

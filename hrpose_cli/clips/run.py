@@ -347,7 +347,8 @@ class _ClipWriter:
         with self._watch("draw"):
             image = draw_poses(frame.image, frame_poses.people, style=self._outputs.style)
             image = np.hstack([frame.image, image]) if self._outputs.side_by_side else image
-        self._drawn[:] = [image]
+        if self._outputs.view:
+            self._drawn[:] = [image]
         if self._video:
             with self._watch("encode"):
                 self._video.write(image, frame.pts)

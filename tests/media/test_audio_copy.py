@@ -81,7 +81,7 @@ def test_audio_of_a_joined_clip_is_shifted_as_its_images_are(tmp_path: Path) -> 
 
 
 def test_segments_whose_packets_are_counted_anew_are_no_damage(tmp_path: Path) -> None:
-    path = join(tmp_path, ".ts", ["0", str(FRAMES / 25)])  # HLS segments in one file: the times go on
+    path = join(tmp_path, ".ts", ["1", str(1 + FRAMES / 25)])  # HLS segments in one file: the times go on
     with VideoReader(path) as source:
         assert len(list(source)) == 2 * FRAMES
     assert (source.notes, source.damage) == ([], "")
