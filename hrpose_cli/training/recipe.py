@@ -172,13 +172,14 @@ class Recipe:
         ),
     ] = 0.01
     norms: Annotated[
-        Literal["batch", "frozen", "sync"],
+        Literal["batch", "frozen", "sync"] | None,
         Option(
             "Batch-norm statistics: of each batch, of the weights at the start (frozen), or of the batches of all "
             "processes together (sync; CUDA only).",
             _RECIPE,
+            shown="batch; frozen if those of --init are folded into convolutions",
         ),
-    ] = "batch"
+    ] = None
     precision: Annotated[
         Literal["fp32", "bf16"], Option("Precision of the forward pass; the weights stay fp32.", _RECIPE)
     ] = "fp32"
@@ -217,13 +218,15 @@ def differing_options(before: Mapping[str, Any], recipe: Recipe, free: Collectio
     )
 
 
-def complete_recipe(recipe: Recipe, batch: int, *, init: bool = False) -> Recipe:
-    """The recipe with the defaults that depend on the method (batch) and on whether a trained net is the start (lr).
+def complete_recipe(recipe: Recipe, batch: int, *, init: bool = False, folded: bool = False) -> Recipe:
+    """The recipe with those defaults that depend on the method (batch) and on the start (lr, norms).
 
-    At the learning rate for random weights, the first hundred steps harm a trained net.
+    init: a trained net is the start, which the first hundred steps harm at the learning rate for random weights;
+    folded: its batch norms have no statistics of their own, and those of batches harm it likewise.
     """
     rate = _LR_WITH_INIT if init else _LR
-    return replace(recipe, batch=recipe.batch or batch, lr=rate if recipe.lr is None else recipe.lr)
+    lr = rate if recipe.lr is None else recipe.lr
+    return replace(recipe, batch=recipe.batch or batch, lr=lr, norms=recipe.norms or ("frozen" if folded else "batch"))
 
 
 def learning_rate(recipe: Recipe, step: int, done: float) -> float:

@@ -49,7 +49,6 @@ def train(job: TrainJob, recipe: Recipe) -> Iterator[Mapping[str, float]]:
     device = process_device(choose_device(job.device))
     known, start = find_start(job.init) if job.init else (None, None)
     spec = plan_spec(job, known)
-    recipe = complete_recipe(recipe, TRAINING_METHODS[spec.method].batch, init=start is not None)
     _check_job(job, recipe, spec.method, device)
     val_images = _find_val_images(job, spec)
     load = _data_loader(job, spec)
@@ -65,7 +64,11 @@ def train(job: TrainJob, recipe: Recipe) -> Iterator[Mapping[str, float]]:
             people = run_first(partial(fill_labels, people, spec, teacher, job.out / "cache"))
         target = teacher if recipe.distil else None
         net = build_start_net(spec, start)
-        if start and recipe.norms != "frozen" and are_norms_folded(net):
+        folded = start is not None and are_norms_folded(net)
+        if folded and recipe.norms is None:
+            _LOG.info("note: the batch norms of the start are folded and stay frozen, unless --norms says otherwise")
+        recipe = complete_recipe(recipe, TRAINING_METHODS[spec.method].batch, init=start is not None, folded=folded)
+        if folded and recipe.norms != "frozen":
             net = _unfold_norms(net.to(device), spec, people, recipe)
         training = Training(net, spec, people, recipe, job.out, teacher=target, device=device)
         training.start(resume=job.resume)

@@ -111,9 +111,12 @@ def test_train_says_that_it_unfolds_batch_norms(data: Path, tmp_path: Path, net:
     common = ["--data", data, "--batch", 2, "--epochs", 1, "--init", tmp_path / "folded.safetensors"]
     for norms in ("batch", "frozen"):
         result = run(*common, "--out", tmp_path / norms, "--norms", norms)
+        assert "stay frozen" not in result.stderr
         assert result.exit_code == 0, result.output
         said = "note: the batch norms of the start are folded: their statistics are those of 2 samples"
         assert (said in result.stderr) == (norms == "batch")
+    result = run(*common, "--out", tmp_path / "default")
+    assert "note: the batch norms of the start are folded and stay frozen" in result.stderr
 
 
 def test_train_says_each_minute_where_it_is(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,4 +18,12 @@ def test_learning_rate_follows_the_schedule(way: float, cosine: float, steps: fl
 
 def test_complete_recipe_takes_a_lower_rate_for_a_trained_net() -> None:
     assert (complete_recipe(Recipe(), 32).lr, complete_recipe(Recipe(), 32, init=True).lr) == (1e-3, 1e-4)
-    assert complete_recipe(Recipe(lr=0.0, batch=3), 32, init=True) == Recipe(lr=0.0, batch=3)
+    given = Recipe(lr=0.0, batch=3, norms="batch")
+    assert complete_recipe(given, 32, init=True, folded=True) == given
+
+
+def test_complete_recipe_freezes_norms_without_statistics() -> None:
+    assert (complete_recipe(Recipe(), 32).norms, complete_recipe(Recipe(), 32, folded=True).norms) == (
+        "batch",
+        "frozen",
+    )
