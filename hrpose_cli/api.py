@@ -23,7 +23,7 @@ from hrpose_cli.detection import (
 )
 from hrpose_cli.errors import InputError, UsageError
 from hrpose_cli.estimation import BottomUp, TopDown, choose_runtime
-from hrpose_cli.files import sha256_file
+from hrpose_cli.files import sha256_file, typed_names
 from hrpose_cli.hardware import fitting_batch
 from hrpose_cli.models import MODELS, ModelSpec
 from hrpose_cli.options import Settings as Settings
@@ -120,10 +120,14 @@ def provenance(settings: Settings, estimator: TopDown | BottomUp) -> dict[str, A
         "device": backend.device,
         "precision": backend.precision,
         "precision_reason": estimator.precision_reason,
-        "options": asdict(settings) | {"decode": estimator.decode},
+        "options": _describe_options(settings) | {"decode": estimator.decode},
         "scores": "keypoint: height of its heatmap peak, clipped to 0..1; "
         "person: box score x mean of the keypoint scores above 0.2",
     }
+
+
+def _describe_options(settings: Settings) -> dict[str, Any]:
+    return {name: typed_names(value) if isinstance(value, str) else value for name, value in asdict(settings).items()}
 
 
 def describe_box_source(settings: Settings, detector: Detector) -> dict[str, Any]:

@@ -65,12 +65,13 @@ def build_style(drawing: DrawOptions, people: PeopleOptions, *, tracked: bool) -
     )
 
 
-def draw_poses(image: Image, poses: Poses, *, style: DrawStyle = DEFAULT_STYLE) -> Image:
+def draw_poses(image: Image, poses: Poses, *, style: DrawStyle = DEFAULT_STYLE, in_place: bool = False) -> Image:
     """A copy of `image` (H, W, 3) with people on it, small ones first: (H, W, 3), or RGBA (H, W, 4).
 
-    The background "transparent" gives RGBA whose colours are not premultiplied, as in PNG.
+    The background "transparent" gives RGBA whose colours are not premultiplied, as in PNG. in_place: draw onto
+    `image` itself, if it is to be kept, which spares a large one a copy.
     """
-    canvas = _canvas(image, style)
+    canvas = np.ascontiguousarray(image) if in_place and style.background == "keep" else _canvas(image, style)
     shown = (poses.score >= style.threshold) & np.isfinite(poses.xy).all(axis=2)
     width = _line_widths(poses, shown, Frame(image).size) * style.thickness  # (N,) px
     palettes = [_palette(poses, i, style) for i in range(len(poses))]

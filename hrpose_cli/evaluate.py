@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from itertools import product
@@ -17,7 +17,7 @@ import numpy as np
 from hrpose_cli import __version__
 from hrpose_cli.api import Settings, build_detector, build_estimator, describe_box_source, provenance
 from hrpose_cli.backends import choose_device
-from hrpose_cli.detection import Detector, GivenBoxes, ImageFaults
+from hrpose_cli.detection import Detector, GivenBoxes, ImageFaults, watch_boxes
 from hrpose_cli.errors import InputError, UsageError
 from hrpose_cli.estimation import NMS_METHODS, BottomUp, TopDown, estimate_frames, pose_similarity
 from hrpose_cli.files import sha256_file
@@ -55,6 +55,7 @@ class EvalJob:
     weights: Sequence[str] = ("default",)
     ablation: str | None = None  # a key of _ABLATIONS
     protocol: EvalProtocol = EvalProtocol()
+    outputs: Sequence[Path] = ()  # that are written afterwards, and so must not be images that are read
 
     def __post_init__(self) -> None:
         single = self.predictions or self.metric == "bbox" or (self.ablation and self.settings.decode)
@@ -110,18 +111,18 @@ def run_evaluation(
     truth = METRICS[job.metric](job.annotations, job.limit)
     if job.predictions is not None:
         rows = truth.read(job.predictions)
-        _note_missing("rows", {row["image_id"] for row in rows}, truth, note)
+        for text in filter(None, [_describe_missing(rows, truth), truth.doubt(rows)]):
+            note(text)
         info: Mapping[str, Any] = {"predictions": str(job.predictions), "sha256": sha256_file(job.predictions)}
         return [_score(job, truth, rows, f"{job.predictions}, scored as it is", info)]
     given = None if job.box_file is None else truth.given_boxes(job.box_file)
-    if given is not None:
-        _note_missing("boxes", given.by_index, truth, note)
     predict = _predict_boxes if job.metric == "bbox" else _predict_keypoints
     results: list[EvalResult] = []
     missing = 0
     for settings in job.runs:
-        faults = ImageFaults(on_error)
-        found, title, info = predict(job, settings, truth, given, faults)
+        faults = ImageFaults(on_error, job.outputs)
+        truth, found, title, info = predict(job, settings, truth, given, faults)
+        found = found if results else watch_boxes(given, found, truth.unit, whole=False)
         rows = [row for of_image in track(found, len(truth.ids)) for row in of_image]
         truth, missing = truth.without(faults.missing), missing + len(faults.missing)
         if faults.resized and not results:
@@ -153,14 +154,14 @@ def list_metrics(job: EvalJob, results: Sequence[EvalResult]) -> dict[str, Any]:
     }
 
 
-def _note_missing(what: str, known: Container[Any], truth: GroundTruth, note: Callable[[str], object]) -> None:
-    """Note that a file knows only a part of what is measured; that of another data set scores 0 without a word."""
-    there = sum(number in known for number in truth.ids)
-    if there < len(truth.ids):
-        note(f"{what} for {there} of {len(truth.ids)} {truth.unit}")
+def _describe_missing(rows: Rows, truth: GroundTruth) -> str:
+    """One line if predictions are of a part only of what is measured."""
+    there = len({row["image_id"] for row in rows}.intersection(truth.ids))
+    return f"rows for {there} of {len(truth.ids)} {truth.unit}" if rows and there < len(truth.ids) else ""
 
 
-_Prediction = tuple[Iterator[Rows], str, Mapping[str, Any]]  # rows of each image, title and origin
+# The ground truth of those who can be found, rows of each image, title and origin.
+_Prediction = tuple[GroundTruth, Iterable[Rows], str, Mapping[str, Any]]
 
 
 def _predict_boxes(
@@ -170,7 +171,7 @@ def _predict_boxes(
     detector = given or build_detector(settings, choose_device(settings.device))
     source = settings.boxes or f"{settings.detector}, score >= {settings.box_score:g}"
     info = {"detector": describe_box_source(settings, detector), "options": asdict(settings)}
-    return _box_rows(truth.frames(job.images, faults), detector), f"boxes by {source}", info
+    return truth, _box_rows(truth.frames(job.images, faults), detector), f"boxes by {source}", info
 
 
 def _predict_keypoints(
@@ -184,6 +185,7 @@ def _predict_keypoints(
         estimator = replace(estimator, box_score=0.0)
         people = f"bottom-up at scales {', '.join(f'{scale:g}' for scale in estimator.scales)}"
     elif annotated:
+        truth = truth.in_boxes()
         estimator = replace(estimator, detector=truth.boxes(estimator.spec.geometry))
         people = "boxes by the ground truth"
     else:
@@ -192,7 +194,7 @@ def _predict_keypoints(
     if annotated and isinstance(estimator, TopDown):
         info["detector"] = {"name": "the ground truth"}
     rows = keypoint_rows(truth.frames(job.images, faults), estimator, job.protocol)
-    return rows, _describe_run(estimator, people, _adapt_protocol(job.protocol, estimator)), info
+    return truth, rows, _describe_run(estimator, people, _adapt_protocol(job.protocol, estimator)), info
 
 
 def _describe_run(estimator: TopDown | BottomUp, people: str, protocol: EvalProtocol) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -15,12 +16,12 @@ import torch
 from hrpose_cli import __version__
 from hrpose_cli.api import Settings, build_detector, read_frame
 from hrpose_cli.backends import NormalisedNet, TorchBackend, check_precision, runnable_net, trace_net
-from hrpose_cli.coco_reader import CocoFile
+from hrpose_cli.coco_reader import CocoFile, list_image_files, people_in_boxes
 from hrpose_cli.detection import Detector, WholeImage, ground_truth_boxes, read_annotated_frames
 from hrpose_cli.errors import BackendError, InputError, UsageError, first_line
 from hrpose_cli.estimation import TopDown, build_backend, choose_runtime, locate_keypoints, own_precision
 from hrpose_cli.evaluate import EvalProtocol, keypoint_rows
-from hrpose_cli.files import atomic_write, sha256_file
+from hrpose_cli.files import atomic_write, is_stream, sha256_file, written_suffix
 from hrpose_cli.ground_truth import check_skeleton
 from hrpose_cli.media import expand_input
 from hrpose_cli.metrics import evaluate_coco, load_coco
@@ -48,12 +49,19 @@ class CalibrationImages:
         frames, detector = self.folder(most) if self.path.is_dir() else self.annotated(spec, most)
         return _collect_crops(frames, TopDown(detector, TorchBackend(net), spec), most, self.path)
 
+    def files(self) -> Iterator[str | Path]:
+        """All files that are read."""
+        if self.path.is_dir():
+            yield from expand_input(str(self.path), recursive=True)[0]
+        else:
+            yield from AnnotatedImages(self.path, self.images).files()
+
     def folder(self, most: int) -> tuple[Iterator[Frame], Detector]:
         names = _spread_evenly(expand_input(str(self.path), recursive=True)[0], most)
         return (read_frame(name, i) for i, name in enumerate(names)), build_detector(Settings(), "cpu")
 
     def annotated(self, spec: ModelSpec, most: int) -> tuple[Iterator[Frame], Detector]:
-        truth = load_coco(self.path)
+        truth = people_in_boxes(load_coco(self.path))
         ids = _spread_evenly(truth.image_numbers, most)
         return read_annotated_frames(truth, ids, self.images), ground_truth_boxes(truth, spec.geometry)
 
@@ -93,8 +101,10 @@ class ExportTarget:
 
     def __post_init__(self) -> None:
         suffix, _ = _EXPORT_FORMATS[self.format]
-        if self.path.suffix != suffix:
+        if written_suffix(self.path, suffix) != suffix:
             raise UsageError(f"{self.path} must end in {suffix}, by which --weights knows the format {self.format}")
+        if self.format == "openvino" and (streams := [*filter(is_stream, self.files)]):
+            raise UsageError(f"{streams[0]} takes no file of openvino, which has two, .xml and .bin: name a file")
         offered = _EXPORT_PRECISIONS if self.format == "openvino" else _EXPORT_PRECISIONS[:2]
         check_precision(f"an export to {self.format}", self.precision, offered)
         if (self.precision == "int8") != (self.calibrate is not None):
@@ -161,12 +171,11 @@ def _write_openvino(net: torch.nn.Module, spec: ModelSpec, facts: dict[str, str]
         model.reshape([target.batch, spec.input_size[1], spec.input_size[0], 3])
     for key, value in facts.items():
         model.set_rt_info(value, [METADATA_SECTION, key])
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
         written = Path(folder) / "net.xml"
         import_openvino().save_model(model, written, compress_to_fp16=target.precision == "fp16")
-        for file in reversed(target.files):
-            with atomic_write(file) as temporary:
-                shutil.copyfile(written.with_suffix(file.suffix), temporary)
+        for file in target.files:  # both or none
+            shutil.copyfile(written.with_suffix(file.suffix), stack.enter_context(atomic_write(file)))
 
 
 _ExportWriter = Callable[[torch.nn.Module, ModelSpec, dict[str, str], ExportTarget], None]
@@ -223,6 +232,11 @@ class AnnotatedImages:
     images: Path | None = None
     limit: int | None = None
 
+    def files(self) -> Iterator[Path]:
+        """All files that are read."""
+        yield self.path
+        yield from list_image_files(self.path, load_coco(self.path).images, self.images)
+
     def frames(self, truth: CocoFile) -> Iterator[Frame]:
         return read_annotated_frames(truth, truth.image_numbers[: self.limit], self.images)
 
@@ -238,7 +252,7 @@ class AnnotatedImages:
 
 def compare_annotated(reference: TopDown, other: TopDown, data: AnnotatedImages) -> tuple[Parity, float, float]:
     """Both nets on annotated people: parity of crops, and the average precision of each."""
-    truth = load_coco(data.path)
+    truth = people_in_boxes(load_coco(data.path))
     check_skeleton(truth, reference.skeleton)
     people = ground_truth_boxes(truth, reference.spec.geometry)
     reference, other = replace(reference, detector=people), replace(other, detector=people)

@@ -28,24 +28,39 @@ _NAME_BYTES = 255  # of a file name, in most file systems
 
 
 @contextmanager
-def atomic_write(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path, suffix: str | None = None) -> Iterator[Path]:
     """A temporary name whose file takes the place of `path` when the block ends well, and goes if not.
 
-    A link is followed, a stream is written into. The suffix is kept, since many writers choose a format by it.
-    Missing folders are made.
+    A link is followed, a stream is written into. The suffix is kept, since many writers choose a format by it, or
+    is `suffix`. Missing folders are made.
     """
     target = follow_links(path)
-    temporary = temporary_path(target)
-    temporary.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_path(target, suffix)
+    with _made_folder(temporary.parent):
+        try:
+            yield temporary
+            if is_stream(target):
+                # A reader that has enough, like `head`, is no error.
+                with contextlib.suppress(BrokenPipeError), temporary.open("rb") as content, open_into(target) as stream:
+                    shutil.copyfileobj(content, stream)
+            else:
+                temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def _made_folder(folder: Path) -> Iterator[None]:
+    """A folder that is made if it is missing; what was made goes at the end if nothing is in it."""
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
     try:
-        yield temporary
-        if is_stream(target):
-            with temporary.open("rb") as content, open_into(target) as stream:
-                shutil.copyfileobj(content, stream)
-        else:
-            temporary.replace(target)
+        if made:
+            folder.mkdir(parents=True, exist_ok=True)
+        yield
     finally:
-        temporary.unlink(missing_ok=True)
+        for each in made:
+            with contextlib.suppress(OSError):
+                each.rmdir()
 
 
 def follow_links(path: Path) -> Path:
@@ -55,8 +70,12 @@ def follow_links(path: Path) -> Path:
 
 def is_stream(path: Path) -> bool:
     """Tell whether a path is written into and never replaced: -, a pipe, a device, a descriptor of this process."""
-    named = str(path) == "-" or _descriptor(path) is not None
-    return named or (path.exists() and not path.is_file() and not path.is_dir())
+    return _descriptor(path) is not None or (path.exists() and not path.is_file() and not path.is_dir())
+
+
+def written_suffix(path: Path, default: str) -> str:
+    """The suffix of an output, in lower case; `default` for a stream without one."""
+    return path.suffix.lower() or (default if is_stream(path) else "")
 
 
 def open_into(path: Path) -> IO[bytes]:
@@ -68,7 +87,7 @@ def open_into(path: Path) -> IO[bytes]:
 def _descriptor(path: Path) -> int | None:
     """The descriptor of this process that a path names, as >(cat) does in a shell."""
     named = re.fullmatch(r"/(?:dev|proc/self)/fd/(\d{1,9})", str(path))
-    return int(named[1]) if named else {"/dev/stdout": 1, "/dev/stderr": 2}.get(str(path))
+    return int(named[1]) if named else {"-": 1, "/dev/stdout": 1, "/dev/stderr": 2}.get(str(path))
 
 
 def file_identity(path: str | Path) -> object:
@@ -98,6 +117,27 @@ def temporary_path(path: Path, suffix: str | None = None) -> Path:
     return folder / fit_name(stem, path.suffix if suffix is None else suffix)
 
 
+@contextmanager
+def pipe_copy(typed: str) -> Iterator[Path]:
+    """A temporary file for what comes through the pipe that the user typed; `typed_names` knows it."""
+    from tempfile import TemporaryDirectory, gettempdir
+
+    prefix = temporary_path(Path(gettempdir(), "pipe")).name
+    with TemporaryDirectory(prefix=f"{prefix}.") as folder:
+        ups, name = re.findall(r"^((?:\.\./)*)(.*)", os.path.normpath(typed), re.DOTALL)[0]
+        copy = Path(f"{folder}{name}" if name.startswith("/") else f"{folder}/up{len(ups) // 3}/{name}")
+        copy.parent.mkdir(parents=True)
+        yield copy
+
+
+def typed_names(text: str) -> str:
+    """The text with what the user typed in place of the names of copies of pipes."""
+    from tempfile import gettempdir
+
+    copies = rf"{re.escape(gettempdir())}/\.hrpose-\w{{8}}-\d{{1,10}}\.pipe\.\w{{8}}(?:/up(\d+)/|(?=/))"
+    return re.sub(copies, lambda copy: "../" * int(copy[1] or 0), text)
+
+
 def fit_name(stem: str, suffix: str) -> str:
     """A file name; a stem that is too long is cut and ends in a hash of the whole."""
     name, room = os.fsencode(stem), _NAME_BYTES - len(os.fsencode(suffix))
@@ -121,18 +161,18 @@ def _host_mark() -> str:
 def claim(path: Path, *, folder: bool = False) -> Iterator[None]:
     """Keep a file or `folder`, which is made if it is missing, for this process alone; InputError if another has it.
 
-    The system drops the claim when the process ends, in whatever way. An empty file is removed at the end. Where
+    The system drops the claim when the process ends, in whatever way. What is empty is removed at the end. Where
     the file system has no locks, there is no claim.
     """
-    (path if folder else path.parent).mkdir(parents=True, exist_ok=True)
-    descriptor = _open_claimed(path) if fcntl else None
-    try:
-        yield
-    finally:
-        if descriptor is not None:
-            if _is_open(path, descriptor) and path.is_file() and not path.stat().st_size:
-                path.unlink()
-            os.close(descriptor)
+    with _made_folder(path if folder else path.parent):
+        descriptor = _open_claimed(path) if fcntl else None
+        try:
+            yield
+        finally:
+            if descriptor is not None:
+                if _is_open(path, descriptor) and path.is_file() and not path.stat().st_size:
+                    path.unlink()
+                os.close(descriptor)
 
 
 def _open_claimed(path: Path) -> int:
@@ -158,39 +198,36 @@ def _is_open(path: Path, descriptor: int) -> bool:
 
 
 def check_not_inputs(targets: Iterable[Path], inputs: Iterable[str | Path | None]) -> None:
-    """Raise UsageError if an output, or what it is called until it is complete, is one of the inputs."""
-    read = {file_identity(each) for each in inputs if each is not None and str(each) != "-"}
-    for target in targets:
-        if file_identity(target) in read:
-            raise UsageError(f"{target} is an input: choose another name")
-        if file_identity(name := part_path(target)) in read:
-            raise UsageError(f"{target} is called {name} until it is complete, which is an input: choose another name")
+    """Raise UsageError if an output, or what it is called until it is complete, is one of the inputs.
+
+    inputs: all files that the run reads; they are looked at only if there is such an output.
+    """
+    names = ((target, name) for target in targets for name in (target, part_path(target)) if name.exists())
+    written = {file_identity(name): (target, name) for target, name in names}
+    for read in inputs if written else ():
+        if read and (found := written.get(file_identity("/dev/stdin" if str(read) == "-" else read))):
+            until = f"called {found[1]} until it is complete, which is " * (found[0] != found[1])
+            raise UsageError(f"{found[0]} is {until}an input: choose another name")
 
 
 def check_writable(path: Path, *, make: bool = False) -> None:
     """Raise an error, before any work is done, if `path` cannot be written, or another run writes it.
 
-    make: its folder is made if it is missing, which for others is taken for a mistyped name.
+    make: its folder will be made if it is missing, which for others is taken for a mistyped name.
     """
     try:
         if path.is_dir():
             raise UsageError(f"{path} is a folder: name a file in it")
         target = follow_links(path)
-        if make:
-            target.parent.mkdir(parents=True, exist_ok=True)
-        elif not target.parent.exists():
+        if not make and not target.parent.exists():
             raise InputError(f"{path} cannot be written: there is no folder {target.parent}, make it or name another")
-        if is_stream(target):
-            _check_stream(target)
-        else:
-            _check_file(target)
+        with _made_folder(target.parent):
+            if not is_stream(target):
+                _check_file(target)
+            elif not os.access(target, os.W_OK):
+                raise InputError(f"{path} cannot be written: it is closed, or you may not write into it")
     except OSError as error:
         raise InputError(f"{path} cannot be written: {error.strerror}") from error
-
-
-def _check_stream(path: Path) -> None:
-    if not os.access(path, os.W_OK):
-        raise InputError(f"{path} cannot be written: it is closed, or you may not write into it")
 
 
 def _check_file(path: Path) -> None:
@@ -287,7 +324,7 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def to_json(content: Any) -> str:
-    return json.dumps(content, ensure_ascii=False)
+    return typed_names(json.dumps(content, ensure_ascii=False))
 
 
 def remove_stale_files(target: Path) -> None:

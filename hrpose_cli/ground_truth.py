@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
-from hrpose_cli.coco_reader import CocoFile, find_image_folder, read_coco_results
+from hrpose_cli.coco_reader import CocoFile, find_image_folder, is_labelled, people_in_boxes, read_coco_results
 from hrpose_cli.detection import (
     Detector,
     GivenBoxes,
@@ -33,12 +33,15 @@ from hrpose_cli.metrics import (
     load_ochuman,
     mpii_boxes,
     mpii_truth_path,
+    near_people,
     pckh,
     predicted_keypoints,
 )
 from hrpose_cli.models import RECOMMENDED, ModelSpec
 from hrpose_cli.poses import Frame
-from hrpose_cli.skeletons import MPII, SKELETONS, Skeleton
+from hrpose_cli.skeletons import COCO, CROWDPOSE, MPII, SKELETONS, Skeleton
+
+_MANY_FAR = 0.25  # of the images; nets that work are near nobody in 3 to 5 of 100
 
 Rows = list[dict[str, Any]]  # COCOeval's rows of one image or of all
 
@@ -63,6 +66,9 @@ class GroundTruth(Protocol):
     def frames(self, folder: Path | None, faults: ImageFaults | None = None) -> Iterator[Frame]:
         """The annotated images; `folder` as for `find_image_folder`."""
 
+    def in_boxes(self) -> GroundTruth:
+        """The same without people whom annotated boxes do not give to a net; a note counts them."""
+
     def boxes(self, geometry: Geometry) -> Detector:
         """The annotated boxes of each frame."""
 
@@ -77,6 +83,9 @@ class GroundTruth(Protocol):
 
     def name_images(self, rows: Sequence[dict[str, Any]]) -> Rows:
         """Rows with the ids of images in place of their numbers, as they are in the annotation file."""
+
+    def doubt(self, rows: Sequence[dict[str, Any]]) -> str:
+        """One line if rows seem to be of other images, or of another size; else empty."""
 
     def score(self, rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
         """Tables of numbers by name; a single table has the name ""."""
@@ -102,26 +111,36 @@ class CocoGroundTruth:
     def frames(self, folder: Path | None, faults: ImageFaults | None = None) -> Iterator[Frame]:
         return read_annotated_frames(self.truth, self.ids, folder, faults)
 
+    def in_boxes(self) -> CocoGroundTruth:
+        return replace(self, truth=people_in_boxes(self.truth))
+
     def boxes(self, geometry: Geometry) -> Detector:
         return ground_truth_boxes(self.truth, geometry)
 
     def given_boxes(self, path: Path) -> GivenBoxes:
         names = {image["id"]: image["file_name"] for image in self.truth.images}
-        boxes = read_boxes(path, person=self.truth.person).match(names, self.truth.numbers)
-        return GivenBoxes({}, boxes)
+        return read_boxes(path, person=self.truth.person).match(names, self.truth.numbers)
 
     def check(self, spec: ModelSpec) -> None:
         check_skeleton(self.truth, SKELETONS[spec.skeleton])
 
     def read(self, path: Path) -> Rows:
         count = 4 if self.metric == "bbox" else 3 * self.truth.keypoint_count
-        if not count:
-            raise FormatError(f"{self.truth.path}: there is nothing to measure, as nobody's keypoints are labelled")
         return read_coco_results(path, self.truth.numbers, self.metric, count, person=self.truth.person)
 
     def name_images(self, rows: Sequence[dict[str, Any]]) -> Rows:
         ids = {number: image for image, number in self.truth.numbers.items()}
         return [row | {"image_id": ids[row["image_id"]]} for row in rows]
+
+    def doubt(self, rows: Sequence[dict[str, Any]]) -> str:
+        near = near_people(self.truth, rows) if self.metric == "keypoints" else {}
+        far = [image["file_name"] for image in self.truth.images if near.get(image["id"], True) is False]
+        if len(far) < _MANY_FAR * len(near) or not far:
+            return ""
+        return (
+            f"in {len(far)} of {len(near)} images, such as {far[0]}, no prediction is near an annotated person: are "
+            "both of the same images, in pixels, turned alike?"
+        )
 
     def score(self, rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
         return {"": self.numbers(self.truth, rows, image_ids=self.ids)}
@@ -150,6 +169,9 @@ class _MpiiGroundTruth:
     def frames(self, folder: Path | None, faults: ImageFaults | None = None) -> Iterator[Frame]:
         return (faults or ImageFaults()).read(self._names, self.folder(folder))
 
+    def in_boxes(self) -> GroundTruth:
+        return self
+
     def boxes(self, geometry: Geometry) -> Detector:
         return GivenBoxes({}, mpii_boxes(self.people, geometry))
 
@@ -169,6 +191,9 @@ class _MpiiGroundTruth:
     def name_images(self, rows: Sequence[dict[str, Any]]) -> Rows:
         return list(rows)
 
+    def doubt(self, rows: Sequence[dict[str, Any]]) -> str:
+        return ""
+
     def score(self, rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
         errors = self.truth.errors(predicted_keypoints(rows, len(self.people)))[list(self.ids)]
         return {name: pckh(errors, threshold) for name, threshold in PCKH_THRESHOLDS.items()}
@@ -183,14 +208,21 @@ def _load_mpii_truth(path: Path, limit: int | None = None) -> _MpiiGroundTruth:
 
 def _load_coco_truth(
     load: Callable[[Path], CocoFile], numbers: Callable[..., dict[str, float]], path: Path, limit: int | None = None,
-    *, metric: str = "keypoints",
+    *, skeleton: Skeleton | None = COCO,
 ) -> CocoGroundTruth:  # fmt: skip
-    """Ground truth from the file that `load` reads, scored by `numbers`."""
+    """Ground truth from the file that `load` reads, scored by `numbers`; skeleton: None measures boxes."""
     truth = load(path)
-    truth.note()
     if not truth.people:
         raise FormatError(f"{path} annotates nobody: there is nothing to measure")
-    return CocoGroundTruth(truth, truth.image_numbers[:limit], numbers, metric)
+    if skeleton is None:
+        truth = people_in_boxes(truth)
+    elif not any(map(is_labelled, truth.people)):
+        raise FormatError(f"{path}: there is nothing to measure, as nobody has labelled keypoints and an area")
+    elif truth.keypoint_count != len(skeleton):
+        fitting = [name for name in METRICS if name in SKELETONS and len(SKELETONS[name]) == truth.keypoint_count]
+        advice = f": use --metric {fitting[0]}" if fitting else ""
+        raise FormatError(f"{path} has {truth.keypoint_count} keypoints, and not the {len(skeleton)} measured{advice}")
+    return CocoGroundTruth(truth, truth.image_numbers[:limit], numbers, "keypoints" if skeleton else "bbox")
 
 
 def check_skeleton(truth: CocoFile, skeleton: Skeleton) -> None:
@@ -205,8 +237,8 @@ def check_skeleton(truth: CocoFile, skeleton: Skeleton) -> None:
 # Readers of annotation files: path and limit to ground truth.
 METRICS: dict[str, Callable[[Path, int | None], GroundTruth]] = {
     "coco": partial(_load_coco_truth, load_coco, evaluate_coco),
-    "bbox": partial(_load_coco_truth, load_coco, partial(evaluate_coco, metric="bbox"), metric="bbox"),
-    "crowdpose": partial(_load_coco_truth, load_crowdpose, evaluate_crowdpose),
+    "bbox": partial(_load_coco_truth, load_coco, partial(evaluate_coco, metric="bbox"), skeleton=None),
+    "crowdpose": partial(_load_coco_truth, load_crowdpose, evaluate_crowdpose, skeleton=CROWDPOSE),
     "ochuman": partial(_load_coco_truth, load_ochuman, evaluate_coco),
     "pckh": _load_mpii_truth,
 }

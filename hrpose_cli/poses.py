@@ -29,6 +29,7 @@ Image = NDArray[np.uint8]
 _LONGEST_NAME = 4096  # characters, as in Linux
 _NAME = f"a file name of at most {_LONGEST_NAME} characters"
 _MOST_SIDE = 1_000_000  # px
+_MOST_RATE = 10**18  # of the numerator and the denominator
 _SIZE = "a positive width and height of at most a million"
 
 
@@ -59,6 +60,15 @@ def _is_whole(value: object) -> bool:
 
 def _is_number(value: object) -> bool:
     return (_is_whole(value) or isinstance(value, float | np.floating)) and abs(value) < 1e12  # type: ignore[arg-type]
+
+
+def _is_fraction(value: object) -> bool:
+    return _is_number(value) and 0 <= value <= 1  # type: ignore[operator]
+
+
+def _is_rate(value: object) -> bool:
+    """True for a fraction that pose files can hold."""
+    return isinstance(value, Fraction) and value > 0 and max(value.as_integer_ratio()) < _MOST_RATE
 
 
 def _is_name(value: object) -> bool:
@@ -268,6 +278,7 @@ class PoseHeader:
         json.dumps(dict(self.info), allow_nan=False)  # ValueError for infinity, as which JSON reads 1e999
         _check_value(self, "source", _is_name(self.source), _NAME)
         _check_value(self, "size", self.size is None or _is_size(self.size), _SIZE)
-        _check_value(self, "rate", self.rate is None or self.rate > 0, "a positive number of frames per second")
-        _check_value(self, "threshold", _is_number(self.threshold), "a number")
+        _check_value(self, "rate", self.rate is None or _is_rate(self.rate), "a positive fraction of whole numbers")
+        _check_value(self, "threshold", _is_fraction(self.threshold), "a number from 0 to 1")
+        _check_value(self, "numbered", isinstance(self.numbered, bool), "true or false")
         _check_value(self, "first_frame", isinstance(self.first_frame, str), "text")

@@ -84,7 +84,7 @@ def test_ground_truth_boxes_are_cleaned_by_the_real_size_and_leave_out_people_wi
         person(bbox=[-5, 3, 30, 40]),  # cut at the border
         person(bbox=[1, 1, 9, 9], keypoints=[]),
         person(bbox=[1, 1, 9, 9], iscrowd=1),
-        person(bbox=[1, 1, 9, 9], area=0),
+        person(bbox=[1, 1, 9, 9], keypoints=[5, 5, 0] * 17),
         person(bbox=[50, 1, 9, 9]),  # outside
     ]
     truth = check_coco(dataset(*rows, images=[image(width=30, height=20)]), Path("gt.json"))

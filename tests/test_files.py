@@ -19,8 +19,10 @@ from hrpose_cli.files import (
     check_writable,
     claim,
     part_path,
+    pipe_copy,
     remove_stale_files,
     temporary_path,
+    typed_names,
     write_json,
 )
 
@@ -57,6 +59,16 @@ def test_remove_stale_files_removes_what_a_killed_process_of_this_machine_left(t
     remove_stale_files(tmp_path / "a.trc")
     assert names(tmp_path) == sorted(kept)
     remove_stale_files(tmp_path / "missing" / "a.json")
+
+
+@pytest.mark.parametrize("typed", ["-", "/dev/fd/63", "a b/.x.json", "../../g\nt.json", "up2/x", "./x"])
+def test_a_copy_of_a_pipe_is_shown_as_it_was_typed(typed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with pipe_copy(typed) as copy:
+        copy.write_text("x")
+        assert typed_names(f"{copy}: wrong, {copy}.") == "{0}: wrong, {0}.".format(typed.removeprefix("./"))
+        assert typed_names(f"{copy}/b") != f"{copy}/b"
+    assert not names(tmp_path)
 
 
 FILE_NAMES = st.from_regex("[0-9a-zé日_-]{1,20}([. ][0-9a-zé日_-]{1,10}){0,3}", fullmatch=True)
@@ -170,6 +182,16 @@ def test_check_not_inputs_knows_a_file_by_any_of_its_names(tmp_path: Path, name:
     with own.open() as file, pytest.raises(UsageError, match="is an input: choose another name"):
         check_not_inputs([tmp_path / name.format(file.fileno())], [None, "-", str(own)])
     check_not_inputs([tmp_path / "b.json", Path("-")], [own, "-"])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs /dev/stdin")
+def test_check_not_inputs_knows_the_standard_input(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("{}")
+    code = "import sys; from pathlib import Path; from hrpose_cli.files import check_not_inputs as check\n"
+    code += "check([Path(sys.argv[1])], ['-'])"
+    with (tmp_path / "a.json").open() as stdin:
+        run = subprocess.run([sys.executable, "-c", code, tmp_path / "a.json"], stdin=stdin, stderr=subprocess.PIPE)
+    assert b"a.json is an input: choose another name" in run.stderr
 
 
 def test_check_not_inputs_knows_the_name_until_a_file_is_complete(tmp_path: Path) -> None:

@@ -24,11 +24,18 @@ _LOG = logging.getLogger(__name__)
 
 
 def load_or_make(
-    what: str, facts: dict[str, str], make: Callable[[], bytes], read: Callable[[bytes], _T], *, note: str = ""
+    what: str,
+    facts: dict[str, str],
+    make: Callable[[], bytes],
+    read: Callable[[bytes], _T],
+    *,
+    note: str = "",
+    check: Callable[[], object] = lambda: None,
 ) -> _T:
     """Read the bytes that `make` gives, from disk if they were made before from the same `facts`.
 
-    what: the folder in the cache, and the suffix; note: what is logged before they are made. A cache that cannot be
+    what: the folder in the cache, and the suffix; note: what is logged before they are made, unless `check` raises for
+    something of which they cannot be made. A cache that cannot be
     used, or a file in it that is damaged or that `read` rejects, costs time and nothing else.
     """
     path = _cache_path(what, facts)
@@ -37,6 +44,7 @@ def load_or_make(
         with suppress(OSError):  # in a cache that can only be read nothing goes either
             path.touch()
         return found
+    check()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         TemporaryFile(dir=path.parent).close()

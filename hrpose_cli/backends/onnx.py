@@ -61,7 +61,8 @@ def build_onnx(spec: ModelSpec, path: Path, device: str, precision: str) -> Back
     facts_of_net = describe_net(spec, path) | {"torch": torch.__version__}
     make, read = partial(_convert_weights, spec, path), partial(_open_session, path=path)
     note = f"converting {spec.name} for ONNX Runtime"
-    return _OnnxBackend(load_or_make("onnx", facts_of_net, make, read, note=note))
+    check = partial(load_net, spec, path)
+    return _OnnxBackend(load_or_make("onnx", facts_of_net, make, read, note=note, check=check))
 
 
 def _open_session(content: bytes, path: Path) -> Any:

@@ -10,7 +10,7 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
@@ -141,7 +141,8 @@ def build_openvino(spec: ModelSpec, path: Path, device: str, precision: str) -> 
             raise WeightsError(f"{path} has no input or no output: it is no net that hrpose exported")
         check_shapes(path, spec, *(_known_sizes(port) for port in (compiled.input(0), compiled.output(0))))
         return _OpenVINOBackend(compiled, precision=precision, batch=facts.batch)
-    net = load_compiled(spec.name, describe_net(spec, path), precision, lambda: _convert_weights(spec, path, precision))
+    make, check = partial(_convert_weights, spec, path, precision), partial(load_net, spec, path)
+    net = load_compiled(spec.name, describe_net(spec, path), precision, make, check)
     return _OpenVINOBackend(net, precision=precision)
 
 
@@ -174,19 +175,17 @@ def _read_model(path: Path, precision: str) -> Any:
     facts = {part.suffix: sha256_file(part) for part in parts}
 
     def make() -> Any:
-        model = _openvino_core().read_model(path)
-        _check_operations(path, model)
-        return compile_model(model, precision)
+        return compile_model(_openvino_core().read_model(path), precision)
 
     try:
-        return load_compiled(path.stem, facts, precision, make)
+        return load_compiled(path.stem, facts, precision, make, partial(_check_operations, path))
     except RuntimeError as error:
         raise WeightsError(f"OpenVINO cannot read {path}: it is damaged ({first_line(error)})") from error
 
 
-def _check_operations(path: Path, model: Any) -> None:
+def _check_operations(path: Path) -> None:
     """Raise WeightsError for a constant that is no number, or an operation whose output would fill the memory."""
-    for operation in model.get_ordered_ops():
+    for operation in _openvino_core().read_model(path).get_ordered_ops():
         name = operation.get_friendly_name()
         numbers = operation.get_type_name() == "Constant" and operation.get_element_type().is_real()
         if numbers and not np.isfinite(operation.data).all():
@@ -201,8 +200,17 @@ def _known_sizes(port: Any) -> list[int | None]:
     return [] if shape.rank.is_dynamic else [size.get_length() if size.is_static else None for size in shape]
 
 
-def load_compiled(name: str, facts: dict[str, str], precision: str, make: Callable[[], Any]) -> Any:
-    """The compiled net that `make` gives: from the cache if that was done before for the same `facts`."""
+def load_compiled(
+    name: str,
+    facts: dict[str, str],
+    precision: str,
+    make: Callable[[], Any],
+    check: Callable[[], object] = lambda: None,
+) -> Any:
+    """The compiled net that `make` gives: from the cache if that was done before for the same `facts`.
+
+    check: raises, before anything is said, for what cannot be compiled.
+    """
     facts = facts | {"precision": precision, "openvino": import_openvino().get_version()}
 
     def content() -> bytes:
@@ -213,7 +221,7 @@ def load_compiled(name: str, facts: dict[str, str], precision: str, make: Callab
         return _openvino_core().import_model(io.BytesIO(blob), "CPU", _compile_properties(precision))
 
     note = f"converting {name} for OpenVINO in {precision}"
-    return load_or_make("openvino", facts, content, load_blob, note=note)
+    return load_or_make("openvino", facts, content, load_blob, note=note, check=check)
 
 
 def compile_model(model: Any, precision: str) -> Any:

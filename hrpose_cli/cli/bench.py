@@ -44,14 +44,14 @@ def bench(
     from hrpose_cli.api import build_estimator, provenance
     from hrpose_cli.bench import measure_speed
     from hrpose_cli.cli.report import Report, describe_net
-    from hrpose_cli.cli.targets import check_targets
+    from hrpose_cli.cli.targets import check_targets, list_model_files
     from hrpose_cli.files import shipped_folder
     from hrpose_cli.media import open_clip
 
     report = Report(quiet=quiet)
     clip = video or shipped_folder("samples") / "walk.mp4"
     counts = None if people is None else read_numbers("--people", people, int, least=0)
-    check_targets([clip, settings.weights, settings.detector], [json])
+    check_targets([clip, *list_model_files(settings)], [json])
     with report.bar() as bar:
         estimator = build_estimator(settings, bar=bar)
     if counts and estimator.spec.method == "bottom-up":

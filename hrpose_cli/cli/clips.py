@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from hrpose_cli.cli.window import Window
 from hrpose_cli.clips import ClipOutputs, ClipSummary, View, count_complete_frames
 from hrpose_cli.draw import DrawStyle
 from hrpose_cli.errors import UsageError
+from hrpose_cli.files import is_stream
 from hrpose_cli.formats import PoseFile
 from hrpose_cli.media import CONTAINERS, Encoding, folder_name, input_kind, pipe_name
 from hrpose_cli.options import PoseNames, Settings
@@ -66,7 +67,7 @@ def plan_clips(
     for name, what in zip(_name_outputs(inputs), inputs, strict=True):
         own = Path(f"{name}.pose")
         target = Path(out or "") / f"{own}{suffix}" if folder else Path(complete_name(out or "", own))
-        files = name_pose_files(poses, target.with_suffix(""), lacking)
+        files = name_pose_files(poses, own if not folder and is_stream(target) else target.with_suffix(""), lacking)
         plans.append(ClipPlan(what, target if encoding else None, tuple(files)))
         if encoding:
             encoding.codec_for(target)
@@ -83,7 +84,7 @@ def _check_shared_names(clips: int, out: str | None, poses: PoseNames) -> None:
 
 
 def check_plans(
-    plans: Sequence[ClipPlan], inputs: Sequence[str | None], out: str | None, report: Path | None = None
+    plans: Sequence[ClipPlan], inputs: Iterable[str | Path | None], out: str | None, report: Path | None = None
 ) -> None:
     """Raise an error, before any work, for a file that is an input, comes twice or cannot be written."""
     files = [file for plan in plans for file in plan.poses]

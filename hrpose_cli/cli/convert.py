@@ -10,10 +10,14 @@ import typer
 from hrpose_cli.cli.spread import Quiet
 from hrpose_cli.cli.targets import NoClobber, check_targets, complete_name, refuse_existing
 from hrpose_cli.errors import UsageError
+from hrpose_cli.files import typed_names
 
 
 def convert(
-    source: Annotated[str, typer.Argument(metavar="IN", help="Pose file, or a folder of OpenPose JSON files.")],
+    source: Annotated[
+        str,
+        typer.Argument(metavar="IN", help="Pose file, a folder of OpenPose JSON files, or - for the standard input."),
+    ],
     target: Annotated[
         str, typer.Argument(metavar="OUT", help="Pose file, or FOLDER/ for OpenPose; - prints JSON Lines.")
     ],
@@ -41,9 +45,11 @@ def convert(
     """Convert a pose file to another format: COCO .json, .jsonl, .csv, .npz, .parquet, .trc, or OpenPose's folder."""
     from hrpose_cli.cli.report import Report
     from hrpose_cli.formats import LOSSES, PoseFile, describe_losses, find_format, open_writer, read_pose_file
+    from hrpose_cli.media import pipe_name
 
     report = Report(quiet=quiet)
-    target = complete_name(target, Path(source).with_suffix(""))
+    typed = typed_names(source)
+    target = complete_name(target, Path(source if typed == source else pipe_name(typed)).with_suffix(""))
     format = format or ("jsonl" if target == "-" else None)
     scale = {} if metres_per_pixel is None else {"metres_per_pixel": metres_per_pixel}
     known, goal = find_format(source, source_format), find_format(target, format)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from hrpose_cli.cli.spread import Quiet, spread_options, write_json_output
+from hrpose_cli.cli.spread import ImageFolder, ImageLimit, Quiet, spread_options, write_json_output
 from hrpose_cli.errors import UsageError
+from hrpose_cli.files import written_suffix
 from hrpose_cli.options import MODEL, OUTPUT, Settings
 
 if TYPE_CHECKING:
@@ -28,9 +30,7 @@ def evaluate(
             "gt_valid.mat beside it."
         ),
     ],
-    images: Annotated[
-        Path | None, typer.Option(help="Folder of the images.", show_default="searched for beside --gt")
-    ] = None,
+    images: ImageFolder = None,
     boxes: Annotated[
         str | None,
         typer.Option(
@@ -61,7 +61,7 @@ def evaluate(
             rich_help_panel=OUTPUT,
         ),
     ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Use only the first N images.", show_default="all")] = None,
+    limit: ImageLimit = None,
     ablation: Annotated[
         Literal["decode"] | None,
         typer.Option(help="decode: compare arg-max, quarter-offset and DARK decoding, one row each."),
@@ -90,17 +90,20 @@ def evaluate(
 ) -> None:
     """Score keypoints against annotated images; the defaults follow the papers' protocol, but in ground-truth boxes."""
     from hrpose_cli.cli.report import Report
-    from hrpose_cli.cli.targets import check_targets
+    from hrpose_cli.cli.targets import check_targets, list_model_files
     from hrpose_cli.evaluate import EvalJob, EvalProtocol, list_metrics, run_evaluation
+    from hrpose_cli.metrics import mpii_truth_path
 
     report, protocol = Report(quiet=quiet), EvalProtocol(rescore=rescore, nms=nms, oks=oks)
     job = EvalJob(
         gt, settings, metric=metric, images=images, boxes=boxes, predictions=predictions, limit=limit,
         weights=weights or ["default"], ablation=ablation, protocol=protocol,
+        outputs=[path for path in (save, json) if path is not None],
     )  # fmt: skip
     _check_save(save, len(job.runs))
     _check_name("--json", json)
-    check_targets([gt, predictions, job.box_file, *job.weights], [save, json])
+    read = [gt, mpii_truth_path(gt), predictions, *chain.from_iterable(map(list_model_files, job.runs))]
+    check_targets(read, job.outputs)
     with report.guard():
         results = run_evaluation(job, track=report.track, note=report.note, on_error=report.failed)
         if str(json) != "-":
@@ -114,7 +117,7 @@ def evaluate(
 
 def _check_name(option: str, path: Path | None) -> None:
     """UsageError unless JSON can be written there."""
-    if path is not None and str(path) != "-" and path.suffix.lower() != ".json":
+    if path is not None and written_suffix(path, ".json") != ".json":
         raise UsageError(f"{option} {path}: JSON is written, name a .json file")
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from hrpose_cli.cli.spread import Quiet, spread_options
+from hrpose_cli.cli.spread import ImageFolder, ImageLimit, Quiet, spread_options
 from hrpose_cli.errors import UsageError
 from hrpose_cli.options import Settings
 
@@ -45,12 +46,8 @@ def export(
     gt: Annotated[
         Path | None, typer.Option(help="COCO annotations: compare on the crops of their people too, and compare AP.")
     ] = None,
-    images: Annotated[
-        Path | None, typer.Option(help="Folder of the images.", show_default="searched for beside --gt")
-    ] = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Use only the first N images of --gt.", show_default="all")
-    ] = None,
+    images: ImageFolder = None,
+    limit: ImageLimit = None,
     quiet: Quiet = False,
 ) -> None:
     """Export a net to another runtime, run it there, and measure its agreement with PyTorch in fp32."""
@@ -76,13 +73,14 @@ def export(
     crops_a_call = None if dynamic_batch or precision == "int8" else 1
     people = CalibrationImages(calibrate, images if gt is None else None) if calibrate else None
     target = ExportTarget(format, place, precision, batch or crops_a_call, people)
-    check_targets([path, calibrate, gt], target.files)
+    data = AnnotatedImages(gt, images, limit) if gt else None
+    check_targets(chain([path], *(each.files() for each in (people, data) if each)), target.files)
     write(spec, path, target)
     if is_stream(target.path):
         report.note(f"{target.path} is no file, so that what went there cannot be compared")
         return
     both = build_parity_estimators(spec, path, target.path)
-    _show(report.console, target.path, *both, data=AnnotatedImages(gt, images, limit) if gt else None)
+    _show(report.console, target.path, *both, data=data)
 
 
 def _show(console: Console, path: Path, reference: TopDown, other: TopDown, *, data: Images | None) -> None:

@@ -54,19 +54,19 @@ def image(
     from hrpose_cli.api import build_estimator, provenance
     from hrpose_cli.cli.outputs import ImageOutputs, ResultRows, name_pose_files, read_images
     from hrpose_cli.cli.report import Report
-    from hrpose_cli.cli.targets import check_targets, refuse_existing
+    from hrpose_cli.cli.targets import check_targets, list_model_files, refuse_existing
+    from hrpose_cli.detection import watch_boxes
     from hrpose_cli.draw import build_style
     from hrpose_cli.estimation import TopPeople, estimate_frames
     from hrpose_cli.formats import TIMES, coco_image_id, has_numeric_names, open_writers
-    from hrpose_cli.media import find_images
     from hrpose_cli.poses import FramePoses, PoseHeader
 
     report, style = Report(quiet=quiet, lines=report_file), build_style(drawing, people, tracked=False)
-    paths = report.expand(find_images, inputs, recursive=recursive)
+    paths = report.expand(inputs, "image", recursive=recursive)
     outputs = ImageOutputs.plan(paths, out, style, images=not no_image, heatmaps=heatmaps)
     files = name_pose_files(poses, Path("poses"), {TIMES: "images have none, name another format"})
     targets = [json_results, report_file, *(f.path for f in files), *([] if no_image else outputs.targets)]
-    read = [*paths, settings.boxes, settings.weights, settings.detector]
+    read = chain(paths, list_model_files(settings))
     check_targets(read, targets, folders=[f.path for f in files if f.folder], made=out)
     if no_clobber:
         results = [json_results] if json_results and json_results.is_file() else []
@@ -81,8 +81,10 @@ def image(
     info = provenance(settings, estimator) | {"people": asdict(people)}
     threshold = people.keypoint_score
     header = PoseHeader(info, estimator.skeleton, threshold=threshold, numbered=has_numeric_names(paths))
-    frames = read_images(paths, getattr(estimator, "detector", None), report.failed)
+    detector = getattr(estimator, "detector", None)
+    frames = read_images(paths, detector, report.failed)
     found = estimate_frames(frames, TopPeople(estimator, people.min_score, people.max_people))
+    found = watch_boxes(detector, found, "images", whole=False)
     coming = report.stop.until(found)
     with report.interruptible(), report.stop.watched(), ResultRows(json_results, report.stop) as rows:
         first = [*islice(coming, 1)]  # files of an earlier run are not touched before there is something to write

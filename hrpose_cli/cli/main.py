@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
@@ -22,7 +21,7 @@ from hrpose_cli.cli import batch, bench, convert, export, image, render, train, 
 from hrpose_cli.cli import eval as eval_command
 from hrpose_cli.cli.report import STOP_CODES, exit_code, print_error
 from hrpose_cli.errors import HRPoseError, InputError, UsageError
-from hrpose_cli.files import open_closed_streams, silence_stdout
+from hrpose_cli.files import open_closed_streams, pipe_copy, silence_stdout
 from hrpose_cli.hardware import limit_threads
 from hrpose_cli.stopping import StopFlag
 
@@ -167,11 +166,9 @@ def _spool_pipes(ctx: Any, value: Any) -> Any:
 
     if (kind := input_kind(str(value))) == "device":
         raise InputError(f"{value} is a device: name a file")
-    if kind != "pipe":
+    if kind not in {"pipe", "stdin"}:
         return value
-    # With the whole path in its name, by which messages call it.
-    copy = Path(ctx.with_resource(TemporaryDirectory(prefix="hrpose-")), str(value).lstrip("/"))
-    copy.parent.mkdir(parents=True, exist_ok=True)
+    copy = ctx.with_resource(pipe_copy(str(value)))
     copy.write_bytes(read_pipe(str(value)))
     return type(value)(copy)
 

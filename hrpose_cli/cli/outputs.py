@@ -15,7 +15,7 @@ from hrpose_cli.detection import Detector, GivenBoxes
 from hrpose_cli.draw import DrawStyle, draw_heatmaps, draw_poses
 from hrpose_cli.errors import HRPoseError, InputError, UsageError
 from hrpose_cli.estimation import TopDown
-from hrpose_cli.files import file_identity, fit_name, is_stream, part_path
+from hrpose_cli.files import check_not_inputs, fit_name, is_stream, part_path, written_suffix
 from hrpose_cli.formats import POSE_FORMATS, PoseFile, coco_results, find_format
 from hrpose_cli.media import IMAGE_SUFFIXES, STDIN, input_kind, pipe_name, read_image, read_pipe, write_image
 from hrpose_cli.options import PoseNames
@@ -41,10 +41,8 @@ def read_images(
             source = read_pipe(path) if kind in {"stdin", "pipe"} else Path(path)
             title = "the standard input" if path == STDIN else path
             frame = Frame(read_image(source, name=title), index, name=path)
-            if isinstance(detector, GivenBoxes):  # an image that the box file does not know is left out
-                if path in refused:
-                    raise refused[path]
-                detector.find(frame)
+            if path in refused:  # an image that the box file does not know is left out
+                raise refused[path]
             yield frame
         except (HRPoseError, OSError) as error:
             failed(error, path)
@@ -89,13 +87,16 @@ def _says_format(name: str) -> bool:
 
 
 def names_folder(out: str, suffixes: Collection[str], what: str) -> bool:
-    """Tell whether --out is a folder: it ends in /, is one already, or has no suffix.
+    """Tell whether --out is a folder: it ends in /, is one already, or has no suffix and is no pipe or device.
 
     UsageError for a file that has none of the `suffixes` by which `what` are written.
     """
-    if out.endswith(("/", "\\")) or Path(out).is_dir() or not Path(out).suffix:
+    named, suffix = out.endswith(("/", "\\")), Path(out).suffix.lower()
+    if not (named or suffix) and is_stream(Path(out)):
+        return False
+    if named or Path(out).is_dir() or not suffix:
         return True
-    if Path(out).suffix.lower() not in suffixes:
+    if suffix not in suffixes:
         raise UsageError(f"--out {out}: {what} are written as {', '.join(suffixes)}; the name of a folder ends in /")
     return False
 
@@ -106,7 +107,7 @@ class ImageOutputs:
 
     targets: Sequence[Path]  # one per input
     style: DrawStyle
-    inputs: frozenset[object]  # their identities
+    inputs: Sequence[str]
     images: bool = True
     heatmaps: bool = False
 
@@ -119,9 +120,12 @@ class ImageOutputs:
         if out is not None and folder and Path(out).is_file():
             raise UsageError(f"--out {out} is a file: name a folder, or an image file")
         targets = _number_targets(paths, Path(out or ""), style) if folder else [Path(out or "")]
-        if style.background == "transparent" and any(t.suffix.lower() not in _TRANSPARENT_SUFFIXES for t in targets):
+        opaque = any(written_suffix(target, ".png") not in _TRANSPARENT_SUFFIXES for target in targets)
+        if what.get("heatmaps") and not folder and is_stream(Path(out or "")):
+            raise UsageError(f"--out {out} takes one image, but --heatmaps writes more: name a folder")
+        if style.background == "transparent" and opaque:
             raise UsageError(f"{targets[0]} cannot be transparent: name a .png file")
-        return cls(targets, style, frozenset(map(file_identity, paths)), **what)
+        return cls(targets, style, paths, **what)
 
     def leave_out_existing(self, paths: Sequence[str], note: Callable[[str], object]) -> tuple[list[str], ImageOutputs]:
         """The inputs without an image of an earlier run, and their outputs; a note says what is left out."""
@@ -140,14 +144,14 @@ class ImageOutputs:
         target = self.targets[frame.index]
         written = []
         if self.images:
-            write_image(target, draw_poses(frame.image, poses, style=self.style))
+            drawn = draw_poses(frame.image, poses, style=self.style, in_place=not self.heatmaps)
+            write_image(target, drawn)
             written.append(target)
         if self.heatmaps and isinstance(estimator, TopDown) and len(poses):
             crops = estimator.cropper.cut(frame.image, poses.box)
             for i, (crop, maps) in enumerate(zip(crops.images, estimator.heatmaps(crops).cpu().numpy(), strict=True)):
                 panel = _panel_path(target, i + 1)
-                if file_identity(panel) in self.inputs:
-                    raise UsageError(f"{panel} is an input and would be overwritten: choose another --out")
+                check_not_inputs([panel], self.inputs)
                 write_image(panel, draw_heatmaps(crop, maps, estimator.skeleton, geometry=estimator.spec.geometry))
                 written.append(panel)
         return written

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import typer
 
@@ -30,7 +30,7 @@ _STOPPED = {
     "interrupt": "stopped",
     "terminate": "stopped",
     "quit": "ended early in the window",
-    "pipe": "ended early, as the reader of the standard output closed it",
+    "pipe": "ended early, as the reader of an output closed it",
 }
 
 
@@ -125,9 +125,11 @@ class Report:
         """Print what the user may not expect."""
         self.console.print(f"note: {text}")
 
-    def expand(self, find: Callable[..., list[str]], inputs: list[str], *, recursive: bool) -> list[str]:
-        """The files that `find` finds for arguments; an argument that names none is a failure of its own."""
-        return find(inputs, recursive=recursive, on_error=self.failed, on_note=self.note)
+    def expand(self, inputs: list[str], kind: Literal["image", "clip"], *, recursive: bool) -> list[str]:
+        """The files that arguments name; an argument that names none is a failure of its own."""
+        from hrpose_cli.media import find_inputs
+
+        return find_inputs(inputs, kind, recursive=recursive, on_error=self.failed, on_note=self.note)
 
     @contextmanager
     def guard(self, unit: str = "") -> Iterator[None]:

@@ -27,6 +27,10 @@ ReportFile = Annotated[
         "--report", help="File that gets a JSON line for each input: state, error, outputs.", rich_help_panel=OUTPUT
     ),
 ]
+ImageFolder = Annotated[
+    Path | None, typer.Option(help="Folder of the images.", show_default="searched for beside --gt")
+]
+ImageLimit = Annotated[int | None, typer.Option(min=1, help="Use only the first N images of --gt.", show_default="all")]
 _Command = Callable[..., None]
 _DAY = 86_400  # seconds
 _EMPTY = inspect.Parameter.empty

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from hrpose_cli.errors import InputError, UsageError
-from hrpose_cli.files import check_not_inputs, check_writable, file_identity
-from hrpose_cli.options import OUTPUT
+from hrpose_cli.files import cache_dir, check_not_inputs, check_writable, file_identity, shipped_folder
+from hrpose_cli.options import OUTPUT, Settings
 
 NoClobber = Annotated[
     bool,
@@ -28,8 +30,9 @@ def check_targets(
 ) -> None:  # fmt: skip
     """Raise an error, before any work, for a target that is an input, comes twice or cannot be written.
 
-    folders: the targets that become folders. made: the folder that --out names, which is created; the
-    others have to exist, so that a mistyped name creates none.
+    inputs: all that is read; a folder or pattern stands for the images, or OpenPose's files, in it. folders: the
+    targets that become folders. made: the folder that --out names, which is created; the others have to exist, so
+    that a mistyped name creates none.
     """
     named = [target for target in targets if target is not None]
     if named.count(_STDOUT) > 1:
@@ -40,12 +43,34 @@ def check_targets(
             _check_folder(target)
         else:
             check_writable(target, make=made is not None and target.parent == Path(made))
-    check_not_inputs(named, inputs)
+    check_not_inputs(named, chain.from_iterable(map(_list_files, inputs)))
     taken: set[object] = set()
     for target in named:
         if (identity := file_identity(target)) in taken:
             raise UsageError(f"{target} is the name of another output: choose another name")
         taken.add(identity)
+
+
+def _list_files(name: str | Path | None) -> Iterator[str | Path | None]:
+    """The files that an input means."""
+    from hrpose_cli.media import expand_input, input_kind
+
+    if name is None or input_kind(str(name)) not in {"folder", "pattern"}:
+        yield name
+        if name is not None and Path(name).suffix == ".xml":
+            yield Path(name).with_suffix(".bin")
+        return
+    with suppress(InputError):  # no images
+        yield from expand_input(str(name), recursive=False)[0]
+    yield from Path(name).glob("*_keypoints.json")
+
+
+def list_model_files(settings: Settings) -> Iterator[str | Path | None]:
+    """The files that a run may read besides its images, clips or annotations: models, and boxes."""
+    yield from (settings.weights, settings.detector, settings.boxes)
+    weights = Path(settings.weights)
+    yield from (weights.parent / f"{weights.stem}.int8{end}" for end in (".xml", ".bin"))
+    yield from (path for folder in (shipped_folder("weights"), cache_dir()) for path in folder.glob("*"))
 
 
 def _check_folder(folder: Path) -> None:

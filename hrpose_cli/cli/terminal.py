@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Iterator
-from itertools import chain
 from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
+
+from hrpose_cli.files import typed_names
 
 _PIPE_WIDTH = 160  # characters
 _LEAST_TEXT = 8  # characters of a column of texts that may be folded
@@ -21,11 +21,8 @@ _NUMBER = re.compile(r"-?[\d.]|-?$")  # the start of a cell with a number, or wi
 
 def printable(text: str) -> str:
     r"""The text with control characters, bidirectional overrides and broken bytes escaped, as \x1b or \u202e."""
-    return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else _escape(c) for c in text)
-
-
-def _escape(character: str) -> str:
-    return character.encode("unicode_escape").decode()
+    escaped = ((c, c.encode("unicode_escape").decode()) for c in typed_names(text))
+    return "".join(c if c.isprintable() or unicodedata.category(c) == "Zs" else code for c, code in escaped)
 
 
 class Terminal(Console):
@@ -50,12 +47,9 @@ class Terminal(Console):
         if needed <= self.width:
             self.print(table, soft_wrap=False)
         else:
-            for column, cell in zip(table.columns * table.row_count, _cells_by_row(table), strict=True):
-                self.print(f"{column.header}: {cell}")
-
-
-def _cells_by_row(table: Table) -> Iterator[Any]:
-    return chain.from_iterable(zip(*(column.cells for column in table.columns), strict=True))
+            for row in zip(*(column.cells for column in table.columns), strict=True):
+                for column, cell in zip(table.columns, row, strict=True):
+                    self.print(f"{column.header}: {cell}")
 
 
 def _least_width(column: Column) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, replace
 from functools import partial
+from itertools import chain
 from typing import Annotated
 
 import typer
@@ -52,11 +53,12 @@ def video(
     from hrpose_cli.api import build_estimator, provenance
     from hrpose_cli.cli import clips
     from hrpose_cli.cli.report import Report
+    from hrpose_cli.cli.targets import list_model_files
     from hrpose_cli.clips import annotate_clip, describe_motion
     from hrpose_cli.draw import build_style
     from hrpose_cli.estimation import TopPeople
     from hrpose_cli.formats import TRACK_IDS
-    from hrpose_cli.media import build_encoding, build_opener, find_clips
+    from hrpose_cli.media import build_encoding, build_opener
     from hrpose_cli.poses import PoseHeader
     from hrpose_cli.timing import StageTimer
 
@@ -65,10 +67,9 @@ def video(
     report, style = Report(quiet=quiet, lines=report_file), build_style(drawing, people, tracked=motion.track)
     encode, open_source = build_encoding(encoding, drawing), build_opener(reading)
     lacking = {} if motion.track else {TRACK_IDS: "leave --no-track out, or name another format"}
-    paths = report.expand(find_clips, inputs, recursive=recursive)
+    paths = report.expand(inputs, "clip", recursive=recursive)
     plans = clips.plan_clips(paths, output.out, poses, None if output.no_video else encode, lacking)
-    read = [*paths, settings.boxes, settings.weights, settings.detector]
-    clips.check_plans(plans, read, output.out, report_file)
+    clips.check_plans(plans, chain(paths, list_model_files(settings)), output.out, report_file)
     more_info = {"people": asdict(people), "motion": describe_motion(motion) | {"trim": reading.trim}}
     if output.no_clobber:
         plans = clips.leave_out_existing(plans, report)

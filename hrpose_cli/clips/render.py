@@ -35,7 +35,7 @@ def render_clip(
 ) -> ClipSummary:
     """Draw the poses of a file onto their clip; `format` is that of the file, where its name does not tell it."""
     header, records = read_pose_file(poses, format)
-    if header.size is not None and header.size != source.clip.size:
+    if header.size not in {None, UNKNOWN_SIZE, source.clip.size}:
         raise InputError(f"{poses} is of a clip of {header.size}, not of {source.clip.size}: choose the right clip")
     watch, stop = watch or StageTimer(), stop or StopFlag()
     overlay = _Overlay(poses, records, source.clip)

@@ -26,6 +26,7 @@ from hrpose_cli.clips.stages import (
     filter_parameters,
     follow_people,
 )
+from hrpose_cli.detection import watch_boxes
 from hrpose_cli.draw import DEFAULT_STYLE, DrawStyle, draw_poses
 from hrpose_cli.errors import InputError, UsageError
 from hrpose_cli.estimation import Estimator, TopPeople
@@ -164,7 +165,7 @@ def annotate_clip(
         saved = find_saved_run(outputs.poses, header, motion) if resume else None
         if saved and saved.complete and outputs.all_exist:
             return ClipSummary(source.name, saved.frames, written=outputs.existing, complete=True)
-        poses = saved.poses(motion) if saved else iter(())
+        poses = saved.poses(motion) if saved else None
         pairs = fill_skipped(_track_and_smooth(frames, estimator, motion, poses), motion.interpolation)
         return write_clip(pairs, source, outputs, header, saved=saved, watch=watch, progress=progress, stop=stop)
 
@@ -185,6 +186,11 @@ def _detect_every(estimator: Estimator, every: int) -> Estimator:
     return DetectEveryN(estimator, every)
 
 
+def _find_detector(estimator: Any) -> Any:
+    """The detector of an estimator, also of one within others; None if it has none."""
+    return _find_detector(estimator.base) if hasattr(estimator, "base") else getattr(estimator, "detector", None)
+
+
 def decode_ahead(
     source: ClipSource, watch: StageTimer, stage: Callable[[Iterable[VideoFrame]], Iterator[VideoFrame]] = iter
 ) -> AbstractContextManager[Iterator[VideoFrame]]:
@@ -193,10 +199,11 @@ def decode_ahead(
 
 
 def _track_and_smooth(
-    frames: Iterable[VideoFrame], estimator: Estimator, motion: MotionOptions, saved: Iterable[Poses] = ()
+    frames: Iterable[VideoFrame], estimator: Estimator, motion: MotionOptions, saved: Iterable[Poses] | None = None
 ) -> Iterator[FramePoses]:
     """Poses with track ids, smoothed if wanted; None for frames that are skipped."""
-    found = estimate_clip(frames, estimator, every=motion.every, chunk=chunk_frames(motion), saved=saved)
+    found = estimate_clip(frames, estimator, every=motion.every, chunk=chunk_frames(motion), saved=saved or ())
+    found = watch_boxes(_find_detector(estimator), found, "frames", whole=saved is None)
     if not motion.track:
         return found
     return follow_people(
@@ -353,7 +360,8 @@ class _ClipWriter:
         with self._watch("draw"):
             image = draw_poses(frame.image, frame_poses.people, style=self._outputs.style)
             image = np.hstack([frame.image, image]) if self._outputs.side_by_side else image
-        self._drawn[:] = [image]
+        if self._outputs.view:
+            self._drawn[:] = [image]
         if self._video:
             with self._watch("encode"):
                 self._video.write(image, frame.pts)

@@ -12,11 +12,13 @@ from typing import Any, TypeVar
 from unicodedata import normalize
 from urllib.parse import unquote
 
+from hrpose_cli.coco_reader.values import MOST_SIDE, as_numbers
 from hrpose_cli.errors import InputError
 
 _T = TypeVar("_T")
 _Parts = tuple[str, ...]  # of a path, the file's name first
 _NAMED = 3  # names in a message
+_UPLOAD_PREFIX = re.compile("^[0-9a-f]{8}-")  # Label Studio's, of the files that it was given
 
 
 def path_parts(name: str) -> _Parts:
@@ -113,9 +115,15 @@ def find_image_folder(
             return place
     if best := max(counts.values()):
         return next(place for place, count in counts.items() if count == best)
-    where = given or f"the usual places beside {annotations}"
+    where = f"{given}: is it the right folder?" if given else f"the usual places beside it: use {option} DIR"
     example = " ".join(names[0].split()) if names else "(none listed)"
-    raise InputError(f"the images, such as {example}, are not in {where}: use {option} DIR")
+    raise InputError(f"{annotations}: none of its {len(names)} images, such as {example}, is in {where}")
+
+
+def list_image_files(annotations: Path, images: Sequence[Mapping[str, Any]], given: Path | None = None) -> list[Path]:
+    """The files that are there of an annotation file's `images`; `given` as for `find_image_folder`."""
+    names = [image["file_name"] for image in images]
+    return [*find_images(find_image_folder(annotations, names, given), names).values()]
 
 
 def find_images(folder: Path, names: Iterable[str]) -> dict[str, Path]:
@@ -145,12 +153,18 @@ def _image_places(folder: Path, name: str) -> Iterator[tuple[Path, int]]:
             yield folder.joinpath(*(normalize(form, part) for part in parts[start:])), len(parts) - start
     if Path(name).is_absolute():
         yield Path(name), len(parts)
+    yield folder / _UPLOAD_PREFIX.sub("", "".join(parts[-1:])), 0
 
 
 def describe_missing(missing: Sequence[str], total: int, folder: Path) -> str:
     """One line about images that are not in their folder."""
     more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
     return f"{len(missing)} of {total} images are not in {folder}: {', '.join(missing[:_NAMED])}{more}"
+
+
+def has_size(image: Mapping[str, Any]) -> bool:
+    """Tell whether the row of an image has a width and a height that can be."""
+    return as_numbers([image.get("width"), image.get("height")], (2,), 1, MOST_SIDE) is not None
 
 
 def describe_other_size(image: Mapping[str, Any], size: tuple[int, int]) -> str:

@@ -1,65 +1,20 @@
-"""Images and people of COCO files with annotations, in one form whatever tool wrote them."""
+"""COCO files with annotations: their values checked, ids and categories matched, the rest counted."""
 
 from __future__ import annotations
 
 import logging
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hrpose_cli.coco_reader.coco_file import PERSON, CocoFile
 from hrpose_cli.coco_reader.values import MOST_PIXELS, MOST_SIDE, CocoRows, Id, as_id, is_text, show_value
 from hrpose_cli.errors import FormatError
 from hrpose_cli.files import read_json
 
-PERSON = 1  # COCO's category id, and that of everyone inside
 _MOST_ID = 2**63 - 1  # of NumPy and pycocotools
 _LOG = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class CocoFile:
-    """Images and people of a file, checked. Images are known by numbers inside: their ids, where these are numbers."""
-
-    path: Path
-    content: Mapping[str, Any]  # all that the file holds
-    images: Sequence[dict[str, Any]]  # `id`: its number; width and height in px, 0 if unknown
-    # `id` counts from 1, `place`: in the file, `image_id`: the image's number, `category_id`: PERSON
-    people: Sequence[dict[str, Any]]
-    keypoints: tuple[str, ...]  # names; empty if the file has none
-    person: Id = PERSON  # category id in the file
-    numbers: Mapping[Id, int] = field(default_factory=dict)  # of images, by their id
-    left_out: Counter[str] = field(default_factory=Counter)  # rows by reason
-    remarks: Sequence[str] = ()
-
-    @property
-    def image_numbers(self) -> list[int]:
-        """The numbers of all images, in the order of the file."""
-        return [image["id"] for image in self.images]
-
-    @property
-    def keypoint_count(self) -> int:
-        """Number of keypoints of the labelled people; 0 if nobody is labelled."""
-        return next((len(row["keypoints"]) // 3 for row in self.people if row.get("keypoints")), 0)
-
-    def by_image(self) -> dict[int, list[dict[str, Any]]]:
-        """The people of each image that has some, by its number."""
-        groups = defaultdict(list)
-        for row in self.people:
-            groups[row["image_id"]].append(row)
-        return groups
-
-    def note(self, more: Mapping[str, int] | None = None) -> None:
-        """Log one note about the rows that are not used; more: those that only this reader leaves out, by reason."""
-        note_left_out(self.path, self.left_out + Counter(more), self.remarks)
-
-
-def note_left_out(path: Path, counts: Mapping[str, int], remarks: Sequence[str] = ()) -> None:
-    """Log one note about rows that are not used: their numbers by reason."""
-    left = ", ".join(f"{count} {reason}" for reason, count in counts.items() if count)
-    if said := "; ".join([*([f"left out {left}"] if left else []), *remarks]):
-        _LOG.info("note: %s: %s", path, said)
 
 
 def read_coco_file(
@@ -137,8 +92,7 @@ def choose_people(categories: CocoRows) -> tuple[set[Id], tuple[str, ...]]:
     """
     rows, ids = categories.rows, categories.ids("id")
     for i, row in rows.items():
-        if not _is_list_of_text(row.get("keypoints") or []):
-            raise categories.error(i, "keypoints", "a list of names")
+        _check_names(categories, i, row.get("keypoints") or [])
     named = [i for i, row in rows.items() if str(row.get("name")).strip().casefold() == "person"]
     chosen = named or [i for i, row in rows.items() if row.get("keypoints")] or list(rows)
     if len(chosen) > 1 and not named:
@@ -148,8 +102,13 @@ def choose_people(categories: CocoRows) -> tuple[set[Id], tuple[str, ...]]:
     return {ids[i] for i in chosen}, tuple(keypoints)
 
 
-def _is_list_of_text(value: Any) -> bool:
-    return isinstance(value, list) and all(isinstance(each, str) for each in value)
+def _check_names(categories: CocoRows, i: int, names: Any) -> None:
+    """FormatError unless the keypoints of category i are a list of names."""
+    if not isinstance(names, list):
+        raise categories.error(i, "keypoints", "a list of names")
+    for k, name in enumerate(names):
+        if not is_text(name):
+            raise categories.error(i, "keypoints", "a name", f"keypoints[{k}] is {show_value(name)}")
 
 
 def drop_other_categories(

@@ -11,14 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose_cli.coco_reader.people import (
-    PERSON,
-    choose_people,
-    drop_other_categories,
-    drop_unlisted_images,
-    guess_person,
-    note_left_out,
-)
+from hrpose_cli.coco_reader.coco_file import PERSON, note_left_out
+from hrpose_cli.coco_reader.people import choose_people, drop_other_categories, drop_unlisted_images, guess_person
 from hrpose_cli.coco_reader.values import MOST_NUMBER, CocoRows, Id, is_text
 from hrpose_cli.errors import FormatError
 from hrpose_cli.files import read_json
@@ -46,7 +40,7 @@ def read_coco_results(
     rows.numbers("score", low=-MOST_NUMBER, high=MOST_NUMBER)
     rows.check(measured, lambda _: True, "are these predictions for another --metric?")
     rows.numbers(measured, (count,))
-    note_left_out(path, left_out)
+    note_left_out(path, left_out, [] if len(rows) else ["holds no predictions"])
     return [row | {"image_id": in_image[i], "category_id": PERSON} for i, row in rows.rows.items()]
 
 

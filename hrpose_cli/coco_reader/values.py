@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import json
 import re
-import reprlib
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ _Numbers = NDArray[np.float64]
 Id = int | str  # ids of all kinds as one type, so that 1, 1.0 and "1" are equal
 MOST_PIXELS, MOST_SIDE = 1e9, 1e6  # px: larger coordinates and sides of images are taken for errors
 MOST_NUMBER = sys.float_info.max
+_SHOWN = 40  # letters of a value in a message
 _WHOLE_NUMBER = re.compile(r"\s*(-?[0-9]{1,40})(\.0+)?\s*")
 
 
@@ -54,8 +55,8 @@ def is_text(value: Any) -> bool:
 
 def show_value(value: Any) -> str:
     """The start of a value as JSON writes it."""
-    text = reprlib.repr(value) if isinstance(value, list | dict) else json.dumps(value)
-    return text if len(text) <= 40 else f"{text[:40]}..."
+    text = "".join(islice(json.JSONEncoder().iterencode(value), _SHOWN))  # pieces of a letter or more
+    return text if len(text) < _SHOWN else f"{text[:_SHOWN]}..."
 
 
 @dataclass(frozen=True)

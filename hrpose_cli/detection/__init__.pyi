@@ -5,6 +5,7 @@ from .boxes import Detector as Detector
 from .boxes import GivenBoxes as GivenBoxes
 from .boxes import WholeImage as WholeImage
 from .boxes import read_boxes as read_boxes
+from .boxes import watch_boxes as watch_boxes
 from .yolo import LONG_SIDE as LONG_SIDE
 from .yolo import YoloDetector as YoloDetector
 from .yolo import find_detector_file as find_detector_file

@@ -9,9 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from hrpose_cli.coco_reader import CocoFile, describe_missing, describe_other_size, find_image_folder, find_images
+from hrpose_cli.coco_reader import (
+    CocoFile,
+    describe_missing,
+    describe_other_size,
+    find_image_folder,
+    find_images,
+    is_labelled,
+)
 from hrpose_cli.detection.boxes import boxes_from_xywh
 from hrpose_cli.errors import InputError
+from hrpose_cli.files import check_not_inputs
 from hrpose_cli.geometry import Geometry, clean_boxes
 from hrpose_cli.media import read_image
 from hrpose_cli.poses import Boxes, Frame
@@ -39,15 +47,10 @@ class _AnnotatedBoxes:
 def ground_truth_boxes(truth: CocoFile, geometry: Geometry) -> _AnnotatedBoxes:
     """The annotated boxes of people with labelled keypoints; geometry: see `clean_boxes`."""
     boxes = {
-        image: boxes_from_xywh(np.array([(*row["bbox"], 1.0) for row in rows if _is_cropped(row)]).reshape(-1, 5))
+        image: boxes_from_xywh(np.array([(*row["bbox"], 1.0) for row in rows if is_labelled(row)]).reshape(-1, 5))
         for image, rows in truth.by_image().items()
     }
     return _AnnotatedBoxes(boxes, geometry)
-
-
-def _is_cropped(row: Mapping[str, Any]) -> bool:
-    """True for a person whose annotated box is given to the net."""
-    return not row["iscrowd"] and row["area"] > 0 and any(row["keypoints"])
 
 
 @dataclass(frozen=True)
@@ -55,12 +58,14 @@ class ImageFaults:
     """Images that cannot be measured, by default an error at once, and those of another size than annotated."""
 
     on_error: Callable[[Exception], object] = _raise
+    outputs: Sequence[Path] = ()  # that no image may be
     missing: list[int] = field(default_factory=list)  # numbers of images or people that could not be read
     resized: list[str] = field(default_factory=list)  # images that are of another size than annotated
 
     def find(self, names: Mapping[int, str], folder: Path) -> dict[int, Path]:
         """The files of images in their folder, by their numbers; the others are reported together."""
         files = find_images(folder, set(names.values()))
+        check_not_inputs(self.outputs, files.values())
         if missing := [number for number, name in names.items() if name not in files]:
             self._failed(InputError(describe_missing([names[i] for i in missing], len(names), folder)), *missing)
         return {number: files[name] for number, name in names.items() if name in files}

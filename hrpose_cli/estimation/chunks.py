@@ -26,15 +26,18 @@ def estimate_frames(
 
 
 def split_into_chunks(frames: Iterable[AnyFrame], most: int) -> Iterator[list[AnyFrame]]:
-    """Chunks of at most `most` frames and at most `_CHUNK_BYTES`, but of at least one frame."""
+    """Chunks of at most `most` frames and at most `_CHUNK_BYTES`, but of at least one frame.
+
+    A chunk ends where another frame of the same size would not fit, before that is read.
+    """
     chunk: list[AnyFrame] = []
     size = 0
     for frame in frames:
-        if chunk and (len(chunk) == most or size + frame.image.nbytes > _CHUNK_BYTES):
-            yield chunk
-            chunk, size = [], 0
         chunk.append(frame)
         size += frame.image.nbytes
+        if len(chunk) == most or size + frame.image.nbytes > _CHUNK_BYTES:
+            yield chunk
+            chunk, size = [], 0
     if chunk:
         yield chunk
 

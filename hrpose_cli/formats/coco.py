@@ -18,14 +18,14 @@ from typing import IO, Any
 
 import numpy as np
 
-from hrpose_cli.coco_reader import MOST_NUMBER, PERSON, CocoFile, CocoRows, as_numbers, read_coco_file, show_value
+from hrpose_cli.coco_reader import MOST_NUMBER, PERSON, CocoFile, CocoRows, read_coco_file
 from hrpose_cli.errors import FormatError
 from hrpose_cli.files import encode_utf8, to_json
 from hrpose_cli.formats.header_json import UNKNOWN_SIZE, name_damage, parse_rate, skeleton_from_names
 from hrpose_cli.formats.output import STDOUT, open_spool, open_stream
 from hrpose_cli.formats.people import boxes_around, build_poses
 from hrpose_cli.geometry import xywh_to_xyxy, xyxy_to_xywh
-from hrpose_cli.poses import Bools, Floats, Frame, FrameInfo, FramePoses, PoseHeader, Poses
+from hrpose_cli.poses import Bools, Frame, FrameInfo, FramePoses, PoseHeader, Poses
 from hrpose_cli.skeletons import COCO, Skeleton
 
 _FORMAT_NAME = "COCO dictionary"
@@ -67,6 +67,14 @@ def _image_entry(frame: Frame | FrameInfo, image_id: int, name: str) -> dict[str
     if frame.time is not None:
         return entry | {"frame_index": frame.index, "time": round(frame.time, 6)}
     return entry if frame.name else entry | {"frame_index": frame.index}
+
+
+def _info_entries(header: PoseHeader) -> dict[str, Any]:
+    """What made the poses; it has the threshold of `header` too, from which the reader takes it."""
+    people, threshold = header.info.get("people"), header.threshold
+    if repr(_read_threshold(header.info)) == repr(threshold):
+        return dict(header.info)
+    return {**header.info, "people": {**(people if isinstance(people, dict) else {}), "keypoint_score": threshold}}
 
 
 def _video_entries(header: PoseHeader) -> dict[str, Any]:
@@ -145,7 +153,7 @@ class _CocoWriter:
         self.counts = [0, 0]  # images, annotations
         self.ids: set[int] = set()  # of images
         self.end = 0  # of the annotations of complete frames
-        start = {"info": dict(header.info), "licenses": [], **_video_entries(header)}
+        start = {"info": _info_entries(header), "licenses": [], **_video_entries(header)}
         file.write(encode_utf8(f'{to_json(start)[:-1]}, "images": ['))
 
     def write(self, frame_poses: FramePoses) -> None:
@@ -231,7 +239,8 @@ def _check_frames(file: CocoFile, header: PoseHeader) -> None:
 
 
 def _read_header(file: CocoFile, skeleton: Skeleton, people: Sequence[dict[str, Any]]) -> PoseHeader:
-    images, info, videos = file.images, file.content.get("info") or {}, file.content.get("videos")
+    images, info = file.images, file.content.get("info") or {}
+    videos = [video for video in file.content.get("videos") or () if isinstance(video, dict)]
     return PoseHeader(
         info if isinstance(info, dict) else {"description": info},
         skeleton,
@@ -255,33 +264,29 @@ def _is_of_clip(image: Mapping[str, Any], header: PoseHeader) -> bool:
     return "frame_index" in image and image["file_name"] == header.source
 
 
-def _read_clip_name(videos: Any, images: Sequence[Mapping[str, Any]]) -> str:
+def _read_clip_name(videos: Sequence[Mapping[str, Any]], images: Sequence[Mapping[str, Any]]) -> str:
     """The name of the one clip in `videos`, or else of the first frame; "" for images."""
-    named = [video["name"] for video in videos or () if isinstance(video, dict) and isinstance(video.get("name"), str)]
+    named = [video["name"] for video in videos if isinstance(video.get("name"), str)]
     return named[0] if len(named) == 1 else next((i["file_name"] for i in images if "frame_index" in i), "")
 
 
 def _read_clip_size(images: Sequence[Mapping[str, Any]]) -> tuple[int, int] | None:
     """(width, height) of the frames of a video; images each have their own."""
     sizes = {(int(entry["width"]), int(entry["height"])) for entry in images if "frame_index" in entry}
+    sizes.discard(UNKNOWN_SIZE)
     return sizes.pop() if len(sizes) == 1 else None
 
 
-def _read_rate(videos: Any) -> Fraction | None:
+def _read_rate(videos: Sequence[Mapping[str, Any]]) -> Fraction | None:
     """Frames per second, if hrpose wrote the file."""
-    rates = [video["frame_rate"] for video in videos or () if isinstance(video, dict) and "frame_rate" in video]
+    rates = [video["frame_rate"] for video in videos if "frame_rate" in video]
     return parse_rate(rates[0]) if len(rates) == 1 else None
 
 
-def _read_threshold(info: Any) -> float:
+def _read_threshold(info: Any) -> Any:
     """The score from which v was 2, if hrpose wrote the file."""
-    people = info.get("people") if isinstance(info, dict) else None
-    threshold = people.get("keypoint_score") if isinstance(people, dict) else None
-    if threshold is None:
-        return PoseHeader.threshold
-    if as_numbers(threshold, (), 0, 1) is None:
-        raise FormatError(f"its keypoint_score is {show_value(threshold)}, but must be a number in 0..1")
-    return float(threshold)
+    people = info.get("people") if isinstance(info, Mapping) else None
+    return people.get("keypoint_score", PoseHeader.threshold) if isinstance(people, dict) else PoseHeader.threshold
 
 
 def _read_frames(
@@ -301,39 +306,26 @@ def _read_poses(rows: Sequence[Mapping[str, Any]], skeleton: Skeleton) -> Poses:
     """The people of one image; keys that only some of them have get defaults or are dropped."""
     if not rows:
         return Poses.none(skeleton)
-    keypoints = np.stack([_read_triples(row["keypoints"]) for row in rows])  # (N, K, 3)
-    xy, labelled = keypoints[..., :2], keypoints[..., 2] > 0
-    score = [row.get("keypoint_scores", seen) for row, seen in zip(rows, labelled.astype(float).tolist(), strict=True)]
+    shape = len(rows), len(skeleton), 3
+    keypoints = np.array([row["keypoints"] for row in rows], np.float64).reshape(shape)
+    measured = np.array([row.get("raw_keypoints", row["keypoints"]) for row in rows], np.float64).reshape(shape)
+    labelled = keypoints[..., 2:] > 0  # (N, K, 1)
+    xy = np.where(labelled, keypoints[..., :2], np.nan)
+    score = [row.get("keypoint_scores", seen) for row, seen in zip(rows, labelled[..., 0].astype(float), strict=True)]
+    boxed = np.array([["bbox" in row] for row in rows])
+    xywh = np.array([row.get("bbox", (0, 0, 0, 0)) for row in rows], np.float64)  # (N, 4)
     tracked = all("track_id" in row for row in rows)
-    smoothed, held = (any(key in row for row in rows) for key in ("raw_keypoints", "filled"))
+    smoothed = any("raw_keypoints" in row for row in rows)
     return build_poses(
         skeleton,
         xy=xy,
-        score=score,
-        box=_read_boxes(rows, xy, score),
+        score=np.array(score, np.float64),
+        box=np.where(boxed, xywh_to_xyxy(xywh), boxes_around(xy, np.array(score, np.float64))),
         box_score=[row.get("box_score", row.get("score", 1)) for row in rows],
         track_ids=[row["track_id"] for row in rows] if tracked else None,
-        raw=[_read_raw(row.get("raw_keypoints", row["keypoints"])) for row in rows] if smoothed else None,
-        filled=[row.get("filled", [0] * len(skeleton)) for row in rows] if held else None,
+        raw=np.where((measured == 0).all(axis=2, keepdims=True), np.nan, measured[..., :2]) if smoothed else None,
+        filled=[row.get("filled", [0] * len(skeleton)) for row in rows],
     )
-
-
-def _read_triples(flat: Sequence[float]) -> Any:
-    """(K, 3) x, y and v of one person's keypoints."""
-    return np.array(flat, np.float64).reshape(-1, 3)
-
-
-def _read_raw(flat: Sequence[float]) -> Any:
-    """(K, 2) measured keypoints, NaN where none was measured."""
-    triples = _read_triples(flat)
-    return np.where((triples == 0).all(axis=1, keepdims=True), np.nan, triples[:, :2])
-
-
-def _read_boxes(rows: Sequence[Mapping[str, Any]], xy: Floats, score: Any) -> Any:
-    """(N, 4) boxes; around the keypoints for rows without a box."""
-    around = boxes_around(xy, np.array(score))
-    xywh = np.array([row.get("bbox", (0, 0, 0, 0)) for row in rows], np.float64)  # (N, 4)
-    return np.where([["bbox" in row] for row in rows], xywh_to_xyxy(xywh), around)
 
 
 def _list_unread(file: CocoFile, people: Sequence[Mapping[str, Any]]) -> list[str]:

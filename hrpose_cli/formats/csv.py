@@ -29,7 +29,13 @@ from numpy.typing import NDArray
 
 from hrpose_cli.errors import FormatError
 from hrpose_cli.files import check_memory
-from hrpose_cli.formats.header_json import UNKNOWN_SIZE, name_damage, shortest_decimals, skeleton_from_names
+from hrpose_cli.formats.header_json import (
+    UNKNOWN_SIZE,
+    check_encoding,
+    name_damage,
+    shortest_decimals,
+    skeleton_from_names,
+)
 from hrpose_cli.formats.output import open_stream
 from hrpose_cli.formats.people import build_poses
 from hrpose_cli.poses import FrameInfo, FramePoses, Ints, PoseHeader
@@ -114,14 +120,14 @@ def _read_table(path: Path) -> tuple[_Table, list[str], list[str]]:
     words = {name: defaultdict[str, int](count().__next__) for name in ("keypoint", "image")}
     parsers: dict[str, Callable[[str], Any]] = {name: known.__getitem__ for name, known in words.items()}
     parsers = dict.fromkeys(_COLUMNS, _parse_whole) | dict.fromkeys(_REAL, _parse_real) | parsers
-    with path.open(newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
+    with path.open("rb") as content, io.TextIOWrapper(content, "utf-8-sig", "surrogateescape", newline="") as file:
+        check_encoding(content.peek())
         lines = iter(partial(file.readline, _LONGEST_LINE), "")
         first = next(lines, "")
         rows = csv.reader(chain([first], lines), delimiter=max(",;\t", key=first.count))
         names = [name.strip() for name in next(rows, ())]
         if missing := [name for name in _NEEDED if name not in names]:
-            encoding = "it is no UTF-8: save it as CSV UTF-8; " if "\0" in first else ""
-            raise FormatError(f"{encoding}it has no column {', '.join(missing)}")
+            raise FormatError(f"it has no column {', '.join(missing)}")
         columns = {name: array("d" if name in _REAL else "q") for name in _COLUMNS}
         places = [names.index(name) if name in names else -1 for name in _COLUMNS]
         plan = [(columns[name].append, parsers[name], place) for name, place in zip(_COLUMNS, places, strict=True)]
@@ -132,9 +138,13 @@ def _read_table(path: Path) -> tuple[_Table, list[str], list[str]]:
                 if len(row) != len(names):
                     raise ValueError(f"{len(row)} cells instead of {len(names)}")
                 row.append("")  # the cell of missing columns
-                for append, parse, place in plan:
-                    append(parse(row[place]))
-        except (ValueError, OverflowError, csv.Error) as error:
+                try:
+                    for append, parse, place in plan:
+                        append(parse(row[place]))
+                except (ValueError, OverflowError):
+                    kind = "number" if names[place] in _REAL else "whole number"
+                    raise ValueError(f"{names[place]} must be a {kind}, but is {row[place]!r:.80}") from None
+        except (ValueError, csv.Error) as error:
             raise FormatError(f"line {rows.line_num}: {error}") from error
     table = {name: np.array(column) for name, column in columns.items()}
     return table, list(words["keypoint"]), list(words["image"])
@@ -153,8 +163,8 @@ def _parse_whole(cell: str) -> int:
         return int(cell)
     except ValueError:
         number = _parse_real(cell)
-        if not np.isnan(number) and number % 1:
-            raise ValueError(f"{cell} is no whole number") from None
+        if number % 1 > 0:
+            raise ValueError from None
         return -1 if np.isnan(number) else int(number)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import re
 import struct
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -22,7 +23,7 @@ from hrpose_cli.poses import Floats, PoseHeader
 from hrpose_cli.skeletons import SKELETONS, Skeleton
 
 # The errors that readers of Python and NumPy raise for unexpected content, such as SystemError for text beyond Unicode.
-_DAMAGE_ERRORS = (
+DAMAGE_ERRORS = (
     TypeError, ValueError, LookupError, ArithmeticError, AttributeError, EOFError, RuntimeError, csv.Error, BadZipFile,
     SyntaxError, SystemError, TokenError, struct.error, zlib.error,
 )  # fmt: skip
@@ -51,21 +52,28 @@ def header_to_json(header: PoseHeader) -> dict[str, Any]:
 
 def header_from_json(content: Mapping[str, Any], *, newest: int = _VERSION) -> PoseHeader:
     """Raise FormatError for a version after the `newest`, and KeyError, TypeError or ValueError for anything else."""
+    if not isinstance(content, Mapping):
+        raise FormatError(f"its header must be an object, but is {content!r:.80}")
     version = content["version"]
-    if not isinstance(version, int):
-        raise FormatError(f"version must be a number, but is {version!r:.80}")
+    if type(version) is not int:
+        raise FormatError(f"version must be a whole number, but is {version!r:.80}")
     if version > newest:
         raise FormatError(f"version {version} of the format is newer than this hrpose: update hrpose")
     return PoseHeader(
         content["info"],
         skeleton_from_names(content["joints"]),
         content["source"],
-        None if content["size"] is None else tuple(content["size"]),
+        as_size(content["size"]),
         None if content["rate"] is None else parse_rate(content["rate"]),
         content["threshold"],
-        bool(content.get("numbered")),  # missing, like first_frame, in the first files of version 1
+        content.get("numbered", False),  # missing, like first_frame, in the first files of version 1
         content.get("first_frame", ""),
     )
+
+
+def as_size(value: Any) -> Any:
+    """The (width, height) of a list; anything else as it is, to be checked where it is used."""
+    return tuple(value) if isinstance(value, list) else value
 
 
 def parse_rate(value: object) -> Fraction:
@@ -76,10 +84,11 @@ def parse_rate(value: object) -> Fraction:
     return Fraction(text).limit_denominator(10**9) if "." in text else Fraction(text)
 
 
-def skeleton_from_names(keypoints: Sequence[str]) -> Skeleton:
-    """The skeleton with these keypoint names; FormatError if there is none."""
+def skeleton_from_names(names: Any) -> Skeleton:
+    """The skeleton whose keypoints have these names; FormatError if there is none."""
+    keypoints = list(names) if isinstance(names, list | tuple) else [names]
     for skeleton in SKELETONS.values():
-        if skeleton.keypoints == tuple(keypoints):
+        if list(skeleton.keypoints) == keypoints:
             return skeleton
     raise FormatError(
         f"its {len(keypoints)} keypoints belong to no skeleton that hrpose knows ({', '.join(SKELETONS)})"
@@ -96,6 +105,12 @@ def shortest_decimals(values: Floats) -> Any:
     return finite.tolist()
 
 
+def check_encoding(start: bytes) -> None:
+    """Raise FormatError for the start of a text that is no UTF-8."""
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) or b"\0" in start[:4]:
+        raise FormatError("it is UTF-16, as > of PowerShell writes it, or no text: save it as UTF-8")
+
+
 @contextmanager
 def name_damage(what: str, path: Path) -> Iterator[None]:
     """Turn any error of the block into one line that says that `path` is no `what`."""
@@ -107,5 +122,8 @@ def name_damage(what: str, path: Path) -> Iterator[None]:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     except KeyError as error:
         raise FormatError(f"{path} is no {what}: it has no {str(error)[:_LONGEST_REASON]}") from error
-    except _DAMAGE_ERRORS as error:
-        raise FormatError(f"{path} is no {what}: {first_line(error)}") from error
+    except UnicodeDecodeError as error:
+        raise FormatError(f"{path} is no {what}: it is no UTF-8") from error
+    except DAMAGE_ERRORS as error:
+        said = first_line(error) if isinstance(error, ValueError | BadZipFile) else "it holds something else"
+        raise FormatError(f"{path} is no {what}: {said}") from error

@@ -19,7 +19,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
-from itertools import count, islice, takewhile
+from itertools import islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -27,13 +27,15 @@ from hrpose_cli.errors import FormatError
 from hrpose_cli.files import encode_utf8
 from hrpose_cli.formats.header_json import (
     UNKNOWN_SIZE,
+    as_size,
+    check_encoding,
     header_from_json,
     header_to_json,
     name_damage,
     shortest_decimals,
 )
 from hrpose_cli.formats.output import open_stream
-from hrpose_cli.formats.people import build_poses
+from hrpose_cli.formats.people import build_poses, check_objects
 from hrpose_cli.poses import FrameInfo, FramePoses, PoseHeader, Poses
 
 _FORMAT_NAME = "JSON Lines file of hrpose"
@@ -87,7 +89,10 @@ def open_jsonl(path: Path, header: PoseHeader, *, done: int = 0) -> Iterator[_Js
         with open_stream(path, "r+b" if done else "wb") as file:
             lines = _JsonlWriter(file, header, done)
             if done:
-                file.seek(file.truncate(_find_end(path, done)))
+                ends = whole_record_ends(path)
+                if len(ends) <= done:
+                    raise FormatError(f"{path} has changed since it was read: begin anew")
+                file.seek(file.truncate(ends[done]))
             else:
                 lines.line(header_to_json(header) | {"version": _VERSION})
             yield lines
@@ -97,14 +102,6 @@ def open_jsonl(path: Path, header: PoseHeader, *, done: int = 0) -> Iterator[_Js
         if path.is_file():
             os.truncate(path, [0, *whole_record_ends(path)][-1])
         raise
-
-
-def _find_end(path: Path, frames: int) -> int:
-    """The offset after so many frames."""
-    ends = whole_record_ends(path)
-    if len(ends) <= frames:
-        raise FormatError(f"{path} has changed since it was read: begin anew")
-    return ends[frames]
 
 
 def _person_entries(poses: Poses) -> list[dict[str, Any]]:
@@ -126,9 +123,9 @@ def _person_entries(poses: Poses) -> list[dict[str, Any]]:
 
 def read_jsonl(path: Path) -> tuple[PoseHeader, Iterator[FramePoses]]:
     """The header and the frames, except for a last line that a crash cut off; a log entry if the end is missing."""
-    lines = _read_whole_lines(path)
+    lines = _number_lines(path)
+    _, first = next(lines, (0, None))
     with name_damage(_FORMAT_NAME, path):
-        first = next(lines, None)
         if first is None:
             raise FormatError("it ends within its first line")
         content = json.loads(first)
@@ -136,35 +133,32 @@ def read_jsonl(path: Path) -> tuple[PoseHeader, Iterator[FramePoses]]:
     return header, _read_frames(path, lines, header, ends=content["version"] >= _VERSION)
 
 
-def _read_frames(path: Path, lines: Iterator[bytes], header: PoseHeader, *, ends: bool) -> Iterator[FramePoses]:
+def _read_frames(
+    path: Path, lines: Iterator[tuple[int, bytes]], header: PoseHeader, *, ends: bool
+) -> Iterator[FramePoses]:
     """The frames up to the end of the lines, or to the line that says so in a version that has one: `ends`."""
-    for number in count(2):
+    for frames, (number, line) in enumerate(lines):
         with name_damage(f"{_FORMAT_NAME} in line {number}", path):
-            line = next(lines, None)
-            if line is None:
-                break
             content = json.loads(line)
             if ends and "end" in content:
-                return _check_end(content["frames"], number - 2, lines)
+                if content["frames"] != frames or next(lines, None) is not None:
+                    raise FormatError(f"it says that it ends after {content['frames']} frames, which is not so")
+                return
             frame_poses = _read_frame(content, header)
         yield frame_poses
     if ends:
         _LOG.info("note: %s is not complete: the line with the number of its frames is missing", path)
 
 
-def _check_end(said: int, frames: int, lines: Iterator[bytes]) -> None:
-    if said != frames or next(lines, None) is not None:
-        raise FormatError(f"it says that it ends after {said} frames, which is not so")
-
-
 def _read_frame(line: Mapping[str, Any], header: PoseHeader) -> FramePoses:
-    size = tuple(line["size"]) if "size" in line else header.size or UNKNOWN_SIZE
+    size = as_size(line["size"]) if "size" in line else header.size or UNKNOWN_SIZE
     frame = FrameInfo(size, line["frame"], line.get("time"), line.get("name", ""))
     return FramePoses(frame, _read_poses(line["people"], header))
 
 
 def _read_poses(people: Sequence[Mapping[str, Any]], header: PoseHeader) -> Poses:
     """The people of a frame, who must all have the keys that one of them has."""
+    check_objects(people)
     keys = _FIELDS.keys() & {key for person in people for key in person}
     fields = {_FIELDS[key]: [person[key] for person in people] for key in keys}
     return build_poses(header.skeleton, **fields) if people else Poses.none(header.skeleton)
@@ -175,7 +169,7 @@ def whole_record_ends(path: Path) -> list[int]:
     ends: list[int] = []
     with name_damage(_FORMAT_NAME, path):
         for line in _read_whole_lines(path):
-            if line.startswith(_END) or not line.endswith(b"\n"):
+            if line.startswith(_END) or not line.strip() or not line.endswith(b"\n"):
                 break
             ends.append(len(line) + (ends[-1] if ends else 0))
     return ends
@@ -184,11 +178,13 @@ def whole_record_ends(path: Path) -> list[int]:
 def count_run_frames(path: Path) -> int:
     """Count the complete frames of a clip; FormatError if they are not 0, 1, 2, ..., as a run writes them."""
     frames = 0
-    with name_damage(_FORMAT_NAME, path):
-        for line in takewhile(lambda line: not line.startswith(_END), islice(_read_whole_lines(path), 1, None)):
+    for number, line in islice(_number_lines(path), 1, None):
+        if line.startswith(_END):
+            break
+        with name_damage(_FORMAT_NAME, path):
             if json.loads(line).get("frame") != frames:
-                raise FormatError(f"line {frames + 2} is not frame {frames}, as a run would have left it: begin anew")
-            frames += 1
+                raise FormatError(f"line {number} is not frame {frames}, as a run would have left it: begin anew")
+        frames += 1
     return frames
 
 
@@ -201,17 +197,24 @@ def read_end(path: Path) -> int | None:
     return int(ended[1]) if ended else None
 
 
+def _number_lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """The lines with their numbers, except for blank ones; errors name the file."""
+    with name_damage(_FORMAT_NAME, path):
+        yield from ((number, line) for number, line in enumerate(_read_whole_lines(path), start=1) if line.strip())
+
+
 def _read_whole_lines(path: Path) -> Iterator[bytes]:
     """The lines, except for a last one that was not written to its end, which the log names."""
     with path.open("rb") as file:
+        check_encoding(file.peek())
         lines = iter(partial(file.readline, _LONGEST_LINE), b"")
         for number, line in enumerate(lines, start=1):
-            if _is_whole(line):
+            if _is_whole(line) or not line.strip():
                 yield line
             elif file.read(1):
                 long = len(line) == _LONGEST_LINE
                 raise FormatError(f"line {number} is {'longer than 64 MB' if long else 'no JSON object'}")
-            elif line.strip():
+            else:
                 _LOG.info("note: %s: line %d was cut off and is left out", path, number)
 
 

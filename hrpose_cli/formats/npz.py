@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from hrpose_cli.errors import FormatError
 from hrpose_cli.files import check_memory
-from hrpose_cli.formats.header_json import header_from_json, header_to_json, name_damage
+from hrpose_cli.formats.header_json import DAMAGE_ERRORS, header_from_json, header_to_json, name_damage
 from hrpose_cli.formats.output import open_stream
 from hrpose_cli.formats.people import build_poses
 from hrpose_cli.poses import FrameInfo, FramePoses, PoseHeader, Poses
@@ -52,7 +52,9 @@ class _NpzWriter:
         by_frame = _frame_arrays(self.frames)
         arrays: dict[str, Any] = _person_arrays(self.frames, by_frame, self.header) | by_frame
         header = np.array(json.dumps(header_to_json(self.header), ensure_ascii=False))
-        np.savez_compressed(self.file, **arrays, joints=np.array(self.header.skeleton.keypoints), header=header)
+        whole = io.BytesIO()  # for a pipe or device has no places to come back to
+        np.savez_compressed(whole, **arrays, joints=np.array(self.header.skeleton.keypoints), header=header)
+        self.file.write(whole.getbuffer())
 
 
 @contextmanager
@@ -107,15 +109,17 @@ def _frame_arrays(frames: Sequence[FramePoses]) -> _Arrays:
 def read_npz(path: Path) -> tuple[PoseHeader, Iterator[FramePoses]]:
     """The header and the frames; the arrays are held in memory."""
     with name_damage(_FORMAT_NAME, path), path.open("rb") as file, ZipFile(file) as archive:
+        if missing := {f"{name}.npy" for name in _READ_ARRAYS} - {*archive.namelist()}:
+            raise FormatError(f"it has no {', '.join(sorted(missing))}")
         members = {name: archive.getinfo(f"{name}.npy") for name in _READ_ARRAYS}
         check_memory(2 * sum(member.file_size for member in members.values()), str(path))
         arrays = {name: _read_array(archive, member) for name, member in members.items()}
         header = header_from_json(json.loads(str(arrays["header"])))
         people = arrays["people"]  # (F,)
-        check_memory(_FRAME_BYTES * len(people), str(path))
-        whole = people.dtype.kind in "iu" and people.ndim == 1 and min(people, default=0) >= 0
-        rows = [{len(arrays[name]) for name in names} for names in (_PERSON_ARRAYS, _FRAME_ARRAYS)]
-        if not whole or rows != [{people.sum()}, {len(people)}]:
+        check_memory(_FRAME_BYTES * people.size, str(path))
+        whole = people.dtype.kind in "iu" and people.ndim == 1 and people.min(initial=0) >= 0
+        rows = [{arrays[name].shape[:1] for name in names} for names in (_PERSON_ARRAYS, _FRAME_ARRAYS)]
+        if not whole or rows != [{(people.sum(),)}, {people.shape}]:
             raise FormatError("its arrays do not have a row for each of its people and frames")
     return header, _read_frames(path, arrays, header)
 
@@ -124,11 +128,14 @@ def _read_array(archive: ZipFile, member: ZipInfo) -> NDArray[Any]:
     """An array without Python objects, which takes no more memory than its bytes, whatever its header says."""
     if member.flag_bits & 1 or member.compress_type not in {ZIP_STORED, ZIP_DEFLATED}:
         raise FormatError(f"{member.filename} is encrypted, or compressed in a way that NumPy does not use")
-    data = archive.read(member)
-    start = io.BytesIO(data)
-    major, _ = np.lib.format.read_magic(start)
-    read_header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
-    shape, by_columns, dtype = read_header(start)
+    try:
+        data = archive.read(member)
+        start = io.BytesIO(data)
+        major, _ = np.lib.format.read_magic(start)
+        read_header = np.lib.format.read_array_header_1_0 if major == 1 else np.lib.format.read_array_header_2_0
+        shape, by_columns, dtype = read_header(start)
+    except DAMAGE_ERRORS as error:
+        raise FormatError(f"{member.filename} is damaged") from error
     if dtype.hasobject or min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize > len(data):
         raise FormatError(f"{member.filename} cannot be an array of {dtype} of shape {shape}")
     flat = np.frombuffer(data, dtype, math.prod(shape), start.tell())
@@ -142,6 +149,6 @@ def _read_frames(path: Path, arrays: Mapping[str, NDArray[Any]], header: PoseHea
             index, time, size, people, name = (arrays[key][i].tolist() for key in _FRAME_ARRAYS)
             start, end = end, end + people
             fields = {_FIELDS.get(key, key): arrays[key][start:end] for key in _PERSON_ARRAYS}
-            frame = FrameInfo(tuple(size), index, None if time != time else time * 1.0, name)  # NaN
+            frame = FrameInfo(tuple(size), index, None if time != time else time, name)  # NaN
             frame_poses = FramePoses(frame, build_poses(header.skeleton, **fields))
         yield frame_poses

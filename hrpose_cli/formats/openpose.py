@@ -23,7 +23,7 @@ import numpy as np
 from hrpose_cli.errors import FormatError, InputError
 from hrpose_cli.files import atomic_write, fit_name, read_json
 from hrpose_cli.formats.header_json import UNKNOWN_SIZE, name_damage, shortest_decimals, skeleton_from_names
-from hrpose_cli.formats.people import build_poses
+from hrpose_cli.formats.people import build_poses, check_objects
 from hrpose_cli.poses import FrameInfo, FramePoses, PoseHeader, Poses
 from hrpose_cli.skeletons import COCO, Skeleton
 
@@ -57,10 +57,14 @@ class _OpenPoseWriter:
     def __init__(self, folder: Path, header: PoseHeader) -> None:
         self.folder = folder
         self.name = Path(header.source).stem
+        self.images: set[str] = set()  # their names, each of which becomes that of one image
 
     def write(self, frame_poses: FramePoses) -> None:
         """Write one more frame."""
         name = (self.name or Path(frame_poses.frame.name).stem).lstrip(".") or "frame"  # names with a dot are hidden
+        while not self.name and frame_poses.frame.name and name in self.images:
+            name += "+"
+        self.images.add(name)
         content = {
             "version": 1.3,
             "joints": frame_poses.people.skeleton.keypoints,
@@ -106,7 +110,11 @@ def read_openpose(path: Path) -> tuple[PoseHeader, Iterator[FramePoses]]:
     The files are those of one clip, whose frames have the numbers in their names, or else of images. COCO-18 and
     BODY_25 become COCO-17, without the neck, the middle of the hips and the feet.
     """
-    source, files = _sort_files(path, _list_files(path))
+    if not path.is_dir():
+        raise InputError(f"{path} is no folder of OpenPose JSON files")
+    if not (found := _frame_files(path)):
+        raise FormatError(f"{path} holds no OpenPose JSON: its files would end in {_FILE_ENDING}")
+    source, files = _sort_files(path, found)
     if others := sum(not file.name.startswith(".") for file in path.iterdir()) - len(files):
         _LOG.info("note: %s: files that do not end in %s and are left out: %d", path, _FILE_ENDING, others)
     content = read_json(files[0][1], "OpenPose keypoints")
@@ -117,36 +125,30 @@ def read_openpose(path: Path) -> tuple[PoseHeader, Iterator[FramePoses]]:
     return header, _read_frames(path, files, header)
 
 
-def _list_files(path: Path) -> list[Path]:
-    if not path.is_dir():
-        raise InputError(f"{path} is no folder of OpenPose JSON files")
-    files = _frame_files(path)
-    if not files:
-        raise FormatError(f"{path} holds no OpenPose JSON: its files would end in {_FILE_ENDING}")
-    return files
-
-
 def _sort_files(path: Path, files: Sequence[Path]) -> tuple[str, list[tuple[int, Path]]]:
-    """The NAME that all files share, or "", and the files with the numbers of their frames, in order."""
+    """The NAME of the clip, or "" for images, and the files with the numbers of their frames, in order.
+
+    The files of a clip share one NAME, images have one each; FormatError for anything else.
+    """
     parts = {file: _split_name(file) for file in files}
-    names = {name for name, _ in parts.values()}
     ordered = sorted(parts, key=parts.__getitem__)
-    by_number: dict[int, Path] = {}
-    for file in ordered:
-        number = parts[file][1]
-        other = by_number.setdefault(number, file)
-        if other is not file and number >= 0 and len(names) < len(files):
-            raise FormatError(
-                f"{path} has {other.name} and {file.name} for frame {number}: put each clip in a folder of its own"
-            )
+    by_number = {parts[file][1]: file for file in reversed(ordered)}
     numbered = len(by_number) == len(files) and min(by_number) >= 0
-    return names.pop() if len(names) == 1 else "", sorted(by_number.items()) if numbered else [*enumerate(ordered)]
+    names = [*dict.fromkeys(parts[file][0] for file in ordered)]
+    if len(names) < len(files) and not (numbered and len(names) == 1):
+        a, *rest = ordered
+        b = next((file for file in rest if parts[file] == parts[a] or parts[file][0] != parts[a][0]), rest[0])
+        raise FormatError(f"{path} has {a.name} and {b.name}, which are not of one clip: put each in its own folder")
+    if len(names) > 1:
+        shown = ", ".join(names[:3])
+        _LOG.info("note: %s: files of several names, such as %s, are taken for images and not for a clip", path, shown)
+    return names[0] if len(names) == 1 else "", sorted(by_number.items()) if numbered else [*enumerate(ordered)]
 
 
 def _split_name(file: Path) -> tuple[str, int]:
     """NAME and number of a file; -1 without a number."""
-    match = _ANY_NUMBER.fullmatch(file.name)
-    return (match[1], int(match[2] or -1)) if match else (file.name, -1)
+    name, number = _ANY_NUMBER.fullmatch(file.name).groups()  # type: ignore[union-attr]
+    return name, int(number or -1)
 
 
 def unread_openpose_fields(path: Path) -> list[str]:
@@ -169,6 +171,7 @@ def _read_frames(path: Path, files: Sequence[tuple[int, Path]], header: PoseHead
         content = read_json(file, "OpenPose keypoints")
         name = "" if header.source else _NUMBER.sub("", file.name).removesuffix(_FILE_ENDING)
         with name_damage(_FORMAT_NAME, file):
+            check_objects(content["people"])
             people = [person for person in content["people"] if person["pose_keypoints_2d"]]
             empty += len(content["people"]) - len(people)
             frame_poses = FramePoses(FrameInfo(UNKNOWN_SIZE, number, name=name), _read_poses(people, header.skeleton))
@@ -191,9 +194,9 @@ def _read_poses(people: Sequence[Mapping[str, Any]], skeleton: Skeleton) -> Pose
 
 def _list_in_order(flat: Sequence[Any], skeleton: Skeleton) -> list[Sequence[Any]]:
     """The (x, y, score) of K keypoints in the order of the skeleton."""
-    triples = [flat[i : i + 3] for i in range(0, len(flat), 3)]
-    if skeleton is not COCO and len(triples) == len(skeleton):
+    triples, count = [flat[i : i + 3] for i in range(0, len(flat), 3)], len(flat) / 3
+    if skeleton is not COCO and count == len(skeleton):
         return triples
-    if skeleton is not COCO or len(triples) not in _LAYOUTS:
-        raise FormatError(f"people with {len(triples)} keypoints are in no known layout: it must be 17, 18 or 25")
+    if skeleton is not COCO or count not in _LAYOUTS:
+        raise FormatError(f"people with {count:g} keypoints are in no known layout: it must be 17, 18 or 25")
     return [triples[k] for k in _LAYOUTS[len(triples)]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -11,10 +12,12 @@ from os.path import isdir
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from hrpose_cli.errors import FormatError, UsageError
 from hrpose_cli.files import is_stream, part_path, remove_stale_files
 from hrpose_cli.formats import coco, csv, jsonl, losses, npz, openpose, trc
-from hrpose_cli.formats.output import STDOUT, PoseOutput, WriterOpener
+from hrpose_cli.formats.output import PoseOutput, WriterOpener
 from hrpose_cli.poses import FramePoses, PoseHeader
 from hrpose_cli.stopping import StopFlag
 
@@ -32,10 +35,11 @@ class PoseFormat:
     read: _FormatReader | None  # None: it can only be written
     needs: frozenset[str] = frozenset()  # of `losses`: without these it cannot be written
     options: frozenset[str] = frozenset()  # keyword arguments of `open`
-    pipes: bool = False  # can go to the standard output
+    pipes: bool = False  # is one file, which can go to the standard output, a pipe or a device
     unread: Callable[[Path], list[str]] = lambda path: []  # parts of another program's file that `read` leaves out
     grows: bool = False  # after each frame its files can be used; `complete` of its writer says that this was the last
-    files: Callable[[Path], list[Path]] = lambda path: [path]  # files under a name, once they are written
+    # Files under a name, once they are written, by what their stems add to it.
+    files: Callable[[Path], Mapping[str, Path]] = lambda path: {"": path}
     part: Callable[[Path, PoseHeader], Path] = lambda path, header: part_path(path)  # where they wait for their names
 
 
@@ -59,7 +63,7 @@ POSE_FORMATS = {
             "jsonl", ".jsonl", jsonl.open_jsonl, jsonl.read_jsonl, options=frozenset({"done"}), pipes=True, grows=True
         ),
         PoseFormat("csv", ".csv", csv.open_csv, csv.read_csv, pipes=True),
-        PoseFormat("npz", ".npz", npz.open_npz, npz.read_npz),
+        PoseFormat("npz", ".npz", npz.open_npz, npz.read_npz, pipes=True),
         PoseFormat("parquet", ".parquet", _open_parquet, _read_parquet),
         PoseFormat(
             "trc", ".trc", trc.open_trc, None, needs=frozenset({losses.TRACK_IDS, losses.TIMES, losses.SIZES}),
@@ -83,11 +87,9 @@ def open_writer(
     `done`, the number of frames that the part has of an interrupted run (jsonl); `metres_per_pixel` (trc).
     InputError if another process writes the same.
     """
-    chosen = find_format(path, format)
+    chosen = _find_written_format(path, format)
     for option in options.keys() - chosen.options:
         raise UsageError(f"{option} is no option of {chosen.name}, to which {path} would be written")
-    if Path(path) == STDOUT and not chosen.pipes:
-        raise UsageError(f"{chosen.name} cannot go to the standard output: name a file")
     path = Path(path)
     remove_stale_files(path)
     opened = partial(chosen.open, header=header, **options)
@@ -110,7 +112,7 @@ class PoseFile:
     @classmethod
     def of(cls, name: str, format: str | None = None, **options: Any) -> PoseFile:
         """Choose the format of a name, and keep the options that it has and that are not None."""
-        chosen = find_format(name, format)
+        chosen = _find_written_format(name, format)
         own = {key: value for key, value in options.items() if key in chosen.options and value is not None}
         return cls(Path(name), chosen.name, own)
 
@@ -124,7 +126,7 @@ class PoseFile:
         """True for a complete file, or one of several that it would become, or a folder with something in it."""
         if self.folder:
             return self.path.is_dir() and any(self.path.iterdir())
-        return self.path.parent.is_dir() and any(path.is_file() for path in POSE_FORMATS[self.format].files(self.path))
+        return self.path.parent.is_dir() and any(map(Path.is_file, POSE_FORMATS[self.format].files(self.path).values()))
 
 
 @contextmanager
@@ -146,20 +148,22 @@ def read_pose_file(path: Path | str, format: str | None = None) -> tuple[PoseHea
 
 def _check_frames(path: Path | str, frames: Iterator[FramePoses]) -> Iterator[FramePoses]:
     """The frames as they come, in ascending order or FormatError; the log counts what is odd in them."""
-    last = doubled = outside = 0
-    for place, frame_poses in enumerate(frames):
+    last, odd = -1, Counter[str]()
+    for frame_poses in frames:
         index, people = frame_poses.frame.index, frame_poses.people
-        if place and index <= last:
+        if index <= last:
             raise FormatError(f"{path} cannot be used: frame {index} comes after frame {last}")
         last = index
         ids = [] if people.track_ids is None else [track for track in people.track_ids.tolist() if track >= 0]
-        doubled += len(ids) - len(set(ids))
-        outside += int(((people.score < 0) | (people.score > 1)).sum())
+        odd["people without any known keypoint"] += int(np.isnan(people.xy).all(axis=(1, 2)).sum())
+        odd["people with the track id of another in their frame"] += len(ids) - len(set(ids))
+        odd["keypoint scores outside 0 to 1 that stay as they are"] += int(
+            ((people.score < 0) | (people.score > 1)).sum()
+        )
         yield frame_poses
-    if doubled:
-        _LOG.info("note: %s: people with the track id of another in their frame: %d", path, doubled)
-    if outside:
-        _LOG.info("note: %s: keypoint scores outside 0 to 1 that stay as they are: %d", path, outside)
+    for what, number in odd.items():
+        if number:
+            _LOG.info("note: %s: %s: %d", path, what, number)
 
 
 def find_format(path: Path | str, format: str | None = None) -> PoseFormat:
@@ -171,4 +175,12 @@ def find_format(path: Path | str, format: str | None = None) -> PoseFormat:
             return known
     names = ", ".join(f"{known.name} ({known.suffix})" for known in POSE_FORMATS.values())
     wrong = f"{path} has the suffix of no pose format" if format is None else f"{format} is no pose format"
-    raise UsageError(f"{wrong}: there are {names}; choose by the name or with --format")
+    raise UsageError(f"{wrong}: there are {names}; choose by the name, or with --format (--from for what is converted)")
+
+
+def _find_written_format(path: Path | str, format: str | None) -> PoseFormat:
+    """`find_format` for a file that is written; UsageError for several files where only one can go."""
+    chosen = find_format(path, format)
+    if is_stream(Path(path)) and not chosen.pipes:
+        raise UsageError(f"{path} cannot take {chosen.name}, which is written to files of several names: name a file")
+    return chosen

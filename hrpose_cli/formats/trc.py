@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from hrpose_cli.errors import InputError
-from hrpose_cli.files import encode_utf8
+from hrpose_cli.files import encode_utf8, fit_name
 from hrpose_cli.poses import Doubles, FramePoses, PoseHeader
 
 _UNTRACKED = -1  # the track of a person without a track id
@@ -29,11 +29,15 @@ _HEADER_FIELDS = "DataRate CameraRate NumFrames NumMarkers Units OrigDataRate Or
 _Rows = dict[int, str]  # the fields of a track's keypoints, by the place of the frame
 
 
-def list_track_files(path: Path) -> list[Path]:
-    """All files under a name: one, or one for each of several people."""
-    pattern = re.compile(rf"{re.escape(path.stem)}(_track\d+)?{re.escape(path.suffix)}")
-    found = [each for each in path.parent.iterdir() if pattern.fullmatch(each.name)]
-    return sorted(found, key=lambda each: (len(each.name), each.name))  # 2 before 10
+def list_track_files(path: Path) -> dict[str, Path]:
+    """All files under a name, by what their names add to it: one, or one for each of several people."""
+    found = (re.search(r"(_track\d+)?$", each.stem) for each in path.parent.iterdir())
+    endings = sorted({end[0] for end in found if end}, key=lambda end: (len(end), end))  # 2 before 10
+    return {end: own for end in endings if (own := _track_path(path, end)).exists()}
+
+
+def _track_path(path: Path, ending: str) -> Path:
+    return path.with_name(fit_name(path.stem, f"{ending}{path.suffix}"))
 
 
 class _TrcWriter:
@@ -66,11 +70,11 @@ class _TrcWriter:
         nobody: dict[int, _Rows] = {0: {0: "", len(self.frames) - 1: ""}} if self.frames else {}
         tracks = self.tracks or nobody
         several = len(tracks) > 1
-        targets = {self.path.with_stem(f"{self.path.stem}_track{n}") if several else self.path: n for n in tracks}
+        targets = {_track_path(self.path, f"_track{n}") if several else self.path: n for n in tracks}
         for target, number in targets.items():
             name = "".join(target.name.rsplit(".part", 1))  # the one that it gets when it is complete
             target.write_bytes(encode_utf8(self.text(name, tracks[number])))
-        for old in set(list_track_files(self.path)) - set(targets):
+        for old in set(list_track_files(self.path).values()) - set(targets):
             old.unlink()
 
     def text(self, name: str, rows: _Rows) -> str:
@@ -135,7 +139,6 @@ def _format_fields(points: Doubles, digits: int) -> str:
 @contextmanager
 def open_trc(path: Path, header: PoseHeader, *, metres_per_pixel: float | None = None) -> Iterator[_TrcWriter]:
     """One file per track, which are written when the block ends."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     out = _TrcWriter(path, header, metres_per_pixel)
     yield out
     out.finish()

@@ -10,8 +10,7 @@ from .encoding import build_encoding as build_encoding
 from .find import choose_clips as choose_clips
 from .find import describe_left_out as describe_left_out
 from .find import expand_input as expand_input
-from .find import find_clips as find_clips
-from .find import find_images as find_images
+from .find import find_inputs as find_inputs
 from .find import folder_name as folder_name
 from .find import input_kind as input_kind
 from .find import pipe_name as pipe_name

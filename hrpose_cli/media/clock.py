@@ -27,9 +27,11 @@ class Clock:
     - MPEG-TS starts anywhere (`zero` is then the file's first time stamp), and a camera when it was
       turned on (`zero` is None: at the first frame); everywhere else the file's own zero is kept, and
       only a start before it is moved up to it.
-    - Where clips were joined, or a stream was interrupted, times start again or (`jumps`) leap ahead:
-      they go on one frame after the last, as in ffmpeg and players. `shifts` are the seconds that
+    - Where clips were joined, or a stream was interrupted, times start again or (`jumps`) overlap or leap
+      ahead: they go on one frame after the last, as in ffmpeg and players. `shifts` are the seconds that
       were added so far, which the audio needs as well.
+
+    Any other frame that comes no later than the one before is moved to half a frame after it, and counted in `moved`.
     """
 
     def __init__(
@@ -49,6 +51,9 @@ class Clock:
         self.time_base = grid if self._constant else tick
         self._start: Fraction | None = None  # of the first frame, in seconds
         self._jumps, self._just_jumped = jumps, False
+        self._newest: int | None = None  # pts of a packet, the latest of its part
+        self._joins = set[int]()  # pts of key frames that begin another part
+        self.moved = 0  # frames
         self.shifts = [Fraction(0)]  # seconds; the last one holds
         self._time = Fraction(0)  # of the last frame, in seconds, before it is rounded to `time_base`
         self.last: int | None = None  # pts given out last
@@ -64,20 +69,29 @@ class Clock:
         """Seconds of the first frame."""
         return Fraction(0) if self._start is None else self._start - self.origin
 
-    def saw_packet(self, dts: int | None) -> None:
+    def saw_packet(self, dts: int | None, pts: int | None = None, *, key: bool = False) -> None:
         """Call for every packet before its frames are asked about."""
         if self._numbers is not None and dts is not None:
             self._numbers.append(dts)
+        if pts is None or not self._jumps:
+            return
+        if key and self._newest is not None and pts <= self._newest:  # all that is coded before it is shown before it
+            self._joins.add(pts)
+            self._newest = None
+        self._newest = pts if self._newest is None else max(pts, self._newest)
 
     def lost_packet(self) -> None:
         """Call for a packet that could not be decoded: no frame will come for it."""
         if self._numbers:
             self._numbers.pop()
 
-    def pts(self, container_pts: int | None) -> int:
-        """The next frame's pts; `container_pts` may be missing or wrong."""
+    def pts(self, container_pts: int | None, *, key: bool = False) -> int:
+        """The next frame's pts; `container_pts` may be missing or wrong. key: a key frame."""
         ticks = self._numbers.popleft() if self._numbers else container_pts
-        time = self._after_last() if ticks is None else self._seconds(ticks * self._tick)
+        time = self._after_last() if ticks is None else self._seconds(ticks, key)
+        if self.last is not None and time <= self._time:
+            time = self._time + 1 / (2 * self._rate)
+            self.moved += 1
         pts = round(time / self.time_base)
         if self.last is not None and pts <= self.last:
             pts = self.last + 1
@@ -89,26 +103,29 @@ class Clock:
         """One frame later: a raw stream has no time stamps."""
         return Fraction(0) if self.last is None else self._time + 1 / self._rate
 
-    def _seconds(self, raw: Fraction) -> Fraction:
+    def _seconds(self, ticks: int, key: bool) -> Fraction:
+        raw = ticks * self._tick
         if self._start is None:
             self.origin = raw if self._zero is None else min(raw, self._zero)
             self._start = raw
-        return self._start - self.origin + self._on_grid(raw + self._shift(raw) - self._start)
+        shift = self._shift(raw, key and ticks in self._joins)
+        return self._start - self.origin + self._on_grid(raw + shift - self._start)
 
-    def _shift(self, raw: Fraction) -> Fraction:
-        """The shift with which `raw` goes on after the last frame."""
+    def _shift(self, raw: Fraction, joins: bool) -> Fraction:
+        """The shift with which `raw` goes on after the last frame; joins: it begins another part."""
         step = raw - self._time - self.origin
         if self._just_jumped and not self._goes_on(step + self.shifts[-1]):
             self.shifts.pop()  # a single frame had a wrong time
-        self._just_jumped = self.last is not None and not self._goes_on(step + self.shifts[-1])
+        self._just_jumped = self.last is not None and not self._goes_on(step + self.shifts[-1], joins)
         if self._just_jumped:
             self.shifts.append(1 / self._rate - step)
         return self.shifts[-1]
 
-    def _goes_on(self, step: Fraction) -> bool:
+    def _goes_on(self, step: Fraction, joins: bool = False) -> bool:
         """True for a step in time that is no jump; once there was one, times may leap ahead in any container."""
         longest = LONGEST_PAUSE if self._jumps or len(self.shifts) > 1 else inf
-        return -max(_LARGEST_STEP_BACK, 3 / self._rate) < step <= longest
+        least = 1 / (2 * self._rate) if joins else -max(_LARGEST_STEP_BACK, 3 / self._rate)
+        return least < step <= longest
 
     def _on_grid(self, elapsed: Fraction) -> Fraction:
         if self._constant:

@@ -21,6 +21,7 @@ from hrpose_cli.errors import InputError, MediaError
 from hrpose_cli.files import check_memory
 from hrpose_cli.media.clip import Clip
 from hrpose_cli.media.clock import LONGEST_PAUSE, Clock
+from hrpose_cli.media.cut_off import check_canvas
 
 _ASSUMED_RATE = Fraction(25)  # of a file that does not say, as ffmpeg assumes it
 # What a file may be, by ffmpeg's names: containers, bare streams, images, and audio, so that a message can say so.
@@ -154,7 +155,7 @@ def find_video_stream(container: av.container.InputContainer, title: str) -> Vid
         kind = "audio only" if container.streams.audio else "nothing that can be shown"
         raise MediaError(f"{title}: there is no video in it, {kind}")
     best = max(streams, key=lambda s: (s.frames != 1, bool(s.disposition & Disposition.default), s.width * s.height))
-    _check_frame_size(best.width, best.height, title)
+    _check_frame_size(best, container, title)
     best.codec_context.options = {"max_pixels": str(_MOST_PIXELS)}  # a stream can grow
     return best
 
@@ -165,11 +166,14 @@ def _shown_streams(container: av.container.InputContainer) -> list[VideoStream]:
     return [s for s in container.streams.video if s.codec_context and not s.disposition & hidden]
 
 
-def _check_frame_size(width: int, height: int, title: str) -> None:
+def _check_frame_size(stream: VideoStream, container: av.container.InputContainer, title: str) -> None:
     """MediaError, before a frame is decoded, if a few of them do not fit into memory."""
+    width, height = stream.width, stream.height
     if width * height > _MOST_PIXELS:
         raise MediaError(f"{title} claims {width}x{height} pixels a frame: too large to be read")
     try:
+        if container.format.name == "gif" and container.size > 0:  # not of a pipe
+            check_canvas(width, height, container.size, title)
         check_memory(width * height * 4 * _FRAMES_IN_MEMORY, title)
     except InputError as error:
         raise MediaError(str(error)) from error

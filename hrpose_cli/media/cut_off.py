@@ -1,4 +1,4 @@
-"""Files that end before their container does, which ffmpeg reads without a word.
+"""Files that hold less than their container says, which ffmpeg reads without a word.
 
 Where a container says how long it is, or how it ends: a program stream or a raw one says neither.
 """
@@ -10,9 +10,19 @@ from itertools import repeat
 from pathlib import Path
 from typing import BinaryIO
 
+from hrpose_cli.errors import InputError
+
 _MOST_CHUNKS = 1_000_000  # that are looked at
+_SMALL_GIF = 1 << 24  # pixels
+_MOST_PER_BYTE = 4096  # pixels: more does no code of LZW stand for, and none is shorter than a byte for long
 _TAIL = 1 << 17  # bytes; a page of Ogg has 64 KB at most
 _TS_PACKETS = ((188, 0), (192, 4), (204, 0))  # length and place of the first sync byte: plain, Blu-ray, with checksums
+
+
+def check_canvas(width: int, height: int, file_bytes: int, title: str) -> None:
+    """Raise InputError for a large GIF whose data could not paint one frame: it is there to take memory."""
+    if width * height > max(_SMALL_GIF, _MOST_PER_BYTE * file_bytes):
+        raise InputError(f"{title} claims {width}x{height} pixels, far more than its {file_bytes} bytes can hold")
 
 
 def is_cut_off(path: Path, format: str) -> bool:
@@ -84,9 +94,24 @@ def _ends_flv(file: BinaryIO, size: int) -> bool:
 
 
 def _ends_ts(file: BinaryIO, size: int) -> bool:
+    """True if the last packet is whole, and the last of those units in each stream that say how long they are."""
     head = file.read(512)
-    steps = [step for step, first in _TS_PACKETS if head[first::step][:2] == b"GG"]
-    return not steps or size % steps[0] == 0
+    kinds = [(step, first) for step, first in _TS_PACKETS if head[first::step][:2] == b"GG"]
+    if not kinds:
+        return True
+    step, first = kinds[0]
+    missing = dict[int, int]()  # bytes, by stream
+    tail = _read_tail(file, size - size % step)
+    for at in range(len(tail) % step + first, len(tail), step):
+        flags, control, skipped = int.from_bytes(tail[at + 1 : at + 3], "big"), tail[at + 3] >> 4 & 3, tail[at + 4]
+        start = at + 4 + (skipped + 1 if control & 2 else 0)
+        payload = tail[start : at + 188] if control & 1 else b""
+        if flags & 0x4000 and payload[:3] == b"\0\0\1":  # a new unit; one of 0 bytes does not say how long it is
+            length = int.from_bytes(payload[4:6], "big")
+            missing[flags & 0x1FFF] = length + 6 if length else 0
+        if flags & 0x1FFF in missing:
+            missing[flags & 0x1FFF] -= len(payload)
+    return size % step == 0 and max(missing.values(), default=0) <= 0
 
 
 def _read_tail(file: BinaryIO, size: int) -> bytes:

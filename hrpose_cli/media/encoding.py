@@ -7,6 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from hrpose_cli.errors import MediaError, UsageError
+from hrpose_cli.files import written_suffix
 from hrpose_cli.media.clip import Clip, Colour
 from hrpose_cli.media.ffmpeg import run_ffmpeg
 from hrpose_cli.options import DrawOptions, EncodingOptions
@@ -86,10 +87,20 @@ class Encoding:
     scale: _Scale | None = None
     alpha: bool = False  # images are RGBA
 
+    def suffix(self, path: Path) -> str:
+        """The suffix of a clip; the default one for a pipe or device without."""
+        return written_suffix(path, ".mov" if self.alpha else ".mp4")
+
+    def container(self, path: Path) -> Container:
+        """UsageError for a name by which no clip is written."""
+        try:
+            return CONTAINERS[self.suffix(path)]
+        except KeyError:
+            raise UsageError(f"{path}: clips are written as {', '.join(CONTAINERS)}") from None
+
     def codec_for(self, path: Path) -> _Codec:
         """UsageError, before any work, for what `path` cannot hold; MediaError for what this machine cannot encode."""
-        container = find_container(path)
-        suffix = path.suffix.lower()
+        suffix, container = self.suffix(path), self.container(path)
         if self.alpha and suffix not in _TRANSPARENT_PRESETS:
             raise UsageError(f"{path}: {suffix} cannot be transparent, name a .mov (ProRes 4444) or .webm (VP9) file")
         name = self.codec or (_TRANSPARENT_PRESETS[suffix] if self.alpha else container.codecs[0])
@@ -149,13 +160,6 @@ class Encoding:
 
 
 DEFAULT_ENCODING = Encoding()
-
-
-def find_container(path: Path) -> Container:
-    try:
-        return CONTAINERS[path.suffix.lower()]
-    except KeyError:
-        raise UsageError(f"{path}: clips are written as {', '.join(CONTAINERS)}") from None
 
 
 def _try_encoder(name: str, codec: _Codec) -> None:

@@ -28,7 +28,6 @@ _KINDS = {
 _DEEPER = "; --recursive looks deeper"
 _InputKind = Literal["stdin", "address", "camera", "folder", "pipe", "device", "pattern", "file"]
 _LeftOut = Mapping[str, str]  # the reason for each file
-_Expand = Callable[[str], tuple[list[str], _LeftOut]]
 
 
 def input_kind(what: str) -> _InputKind:
@@ -56,41 +55,25 @@ def pipe_name(what: str) -> str:
     return f"pipe{path.name}" if path.name.isdecimal() else path.name
 
 
-def find_images(
+def find_inputs(
     inputs: Sequence[str],
+    kind: Literal["image", "clip"],
     *,
     recursive: bool = False,
     on_error: Callable[[Exception], None],
     on_note: Callable[[str], None] = lambda _: None,
 ) -> list[str]:
-    """The images that arguments name: files, folders (with their sub-folders if `recursive`), globs, or `-`.
+    """The images or clips that arguments name: files, folders (with their sub-folders if `recursive`), globs, or `-`.
 
     Each comes once; those of a folder or glob are sorted by name and number (10 after 9), and leave out
-    hidden files and those that hrpose wrote. What names no image goes to `on_error`, and the number of the
-    files that were left out to `on_note`.
+    hidden files and those that hrpose wrote. A folder or glob that holds only images is itself a clip. What names
+    nothing goes to `on_error`, and the number of the files that were left out to `on_note`.
     """
-    return _find(partial(expand_input, recursive=recursive, advice=_DEEPER), inputs, on_error, on_note)
-
-
-def find_clips(
-    inputs: Sequence[str],
-    *,
-    recursive: bool = False,
-    on_error: Callable[[Exception], None],
-    on_note: Callable[[str], None] = lambda _: None,
-) -> list[str]:
-    """The clips that arguments name, like `find_images`; a folder or glob that holds only images is itself a clip."""
-    return _find(partial(_expand_clips, recursive=recursive), inputs, on_error, on_note)
-
-
-def _find(
-    expand: _Expand, inputs: Sequence[str], on_error: Callable[[Exception], None], on_note: Callable[[str], None]
-) -> list[str]:
     found: dict[str, None] = {}
     left_out: dict[str, str] = {}
     for name in inputs:
         try:
-            files, others = expand(name)
+            files, others = _EXPANDERS[kind](name, recursive=recursive)
         except (InputError, OSError) as error:
             on_error(error)
         else:
@@ -130,6 +113,12 @@ def _expand_clips(name: str, *, recursive: bool) -> tuple[list[str], _LeftOut]:
         raise _nothing_found(name, "clip or image", left_out | others, "" if recursive else _DEEPER)
     last = "" if kind == "folder" or Path(name).name == "**" else Path(name).name
     return list(dict.fromkeys(str(path.parent / last) for path in images)), left_out
+
+
+_EXPANDERS: dict[str, Callable[..., tuple[list[str], _LeftOut]]] = {
+    "image": partial(expand_input, advice=_DEEPER),
+    "clip": _expand_clips,
+}
 
 
 def _nothing_found(name: str, what: str, left_out: _LeftOut, advice: str) -> InputError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
+from hrpose_cli.files import temporary_path
 from hrpose_cli.media.clip import Clip
 from hrpose_cli.media.ffmpeg import run_ffmpeg
 
@@ -54,7 +55,7 @@ class GifTimes:
 
 def write_gif(images: Path, target: Path, final_delay: int) -> None:
     """Write the GIF in two passes: in one, ffmpeg would hold the whole clip in memory."""
-    palette = images.with_suffix(".png")
+    palette = temporary_path(images, ".png")
     source = ["-i", f"file:{images}"]
     try:
         run_ffmpeg([*source, "-vf", "palettegen", "-frames:v", "1", "-update", "1", "-f", "image2", f"file:{palette}"])

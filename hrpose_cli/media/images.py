@@ -17,26 +17,21 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import PIL.Image
 import PIL.ImageFile
-from PIL import ExifTags, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, UnidentifiedImageError
 
 from hrpose_cli.errors import InputError
-from hrpose_cli.files import atomic_write, check_memory
-from hrpose_cli.media.rgb import describe_tone, to_rgb
+from hrpose_cli.files import atomic_write, check_memory, written_suffix
+from hrpose_cli.media.cut_off import check_canvas
+from hrpose_cli.media.deep import is_deep, read_tiff_head, read_values
+from hrpose_cli.media.rgb import apply_turn, describe_tone, exif_turn, scale_to_rgb, to_rgb
 from hrpose_cli.poses import Image
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif"}
-READABLE_SUFFIXES = IMAGE_SUFFIXES | {
-    ".jpe",
-    ".jfif",
-    ".mpo",
-    ".jp2",
-    ".j2k",
-    ".ppm",
-    ".pgm",
-    ".tga",
-}  # looked for in folders
+_READ_ONLY_SUFFIXES = {".jpe", ".jfif", ".mpo", ".jp2", ".j2k", ".ppm", ".pgm", ".tga"}
+READABLE_SUFFIXES = IMAGE_SUFFIXES | _READ_ONLY_SUFFIXES  # looked for in folders
 # Images that Pillow cannot read, or of which it reads a thumbnail only, as of raw files that are TIFF as well.
 UNREADABLE_SUFFIXES = (".heic", ".heif", ".hif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf", ".orf", ".rw2")
 _OPAQUE_SUFFIXES = {".jpg", ".jpeg"}
@@ -51,6 +46,8 @@ _MOST_BYTES = 1 << 30  # of a file that is read from a pipe, or tried again
 # Bytes per pixel that decoders take besides the image (measured); a progressive JPEG keeps its coefficients.
 _DECODER_BYTES = {"WEBP": 13, "JPEG2000": 13, "AVIF": 9}
 _PROGRESSIVE_BYTES = 6
+_DEEP_BYTES = {1: 4, 3: 6, 4: 8}  # bytes per pixel of the values, by channels
+_SCALED_FORMATS = {"PPM", "JPEG2000"}  # they say how many bits they use, and Pillow scales these to 16
 _COUNTED_FORMATS = {"TIFF", "GIF"}  # whose pages have to be walked through
 _LARGE_LOCK = threading.Lock()
 _END_OF_JPEG = b"\xff\xd9"
@@ -96,11 +93,20 @@ def read_image_size(path: Path) -> tuple[int, int]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with _open_image(path) as image:
-                turned = image.getexif().get(ExifTags.Base.Orientation, 1) in range(5, 9)
-                return image.size[::-1] if turned else image.size
+            size, orientation = _read_size(path)
     except Exception as error:
         raise InputError(f"{path} cannot be read as an image: {error}") from error
+    return size[::-1] if exif_turn(orientation)[0] else size
+
+
+def _read_size(path: Path) -> tuple[tuple[int, int], int]:
+    """(width, height) as stored, and the EXIF orientation."""
+    try:
+        with _open_image(path) as image:
+            return image.size, _read_orientation(image)
+    except UnidentifiedImageError:
+        head = read_tiff_head(path)
+        return (head.width, head.height), head.orientation
 
 
 def _read_head(path: Path) -> bytes:
@@ -167,29 +173,76 @@ def _decode_any_size(source: Path | bytes, title: str) -> tuple[Image, list[str]
 
 def _decode(source: Path | bytes, title: str) -> tuple[Image, list[str]]:
     """The upright image, and notes on what is not in it or was chosen."""
-    with _open_image(source) as image:
-        _check_size(image, title)
+    try:
+        file = _open_image(source)
+    except UnidentifiedImageError:
+        return _decode_odd_tiff(source, title)
+    with file as image:
+        deep = is_deep(image)
+        _check_size(image, title, deep)
+        if image.format == "GIF":
+            check_canvas(*image.size, len(source) if isinstance(source, bytes) else source.stat().st_size, title)
         image.load()
-        with suppress(Exception):  # damaged EXIF says nothing, and the pixels are there
-            ImageOps.exif_transpose(image, in_place=True)
-        rgb, note = to_rgb(image)
+        rgb, note = _deep_to_rgb(image, source) if deep else (to_rgb(image), "")
+        turn = exif_turn(_read_orientation(image))
         pages = 0 if image.format in _COUNTED_FORMATS else getattr(image, "n_frames", 1)
-    pages = pages or _count_pages(source)
-    return rgb, [note, f"the first of its {pages} images is read" if pages > 1 else ""]
+        image.close()  # its pixels, before the others are turned
+    return apply_turn(rgb, turn), [note, describe_pages(pages or count_pages(source))]
 
 
-def _check_size(image: PIL.ImageFile.ImageFile, title: str) -> None:
+def _deep_to_rgb(image: PIL.ImageFile.ImageFile, source: Path | bytes) -> tuple[Image, str]:
+    """(H, W, 3) of a loaded image of more than 8 bits, and a note."""
+    values = read_values(source) if image.format in {"PNG", "TIFF"} else None
+    if values is None and image.mode in {"RGB", "RGBA"}:
+        return to_rgb(image), "only the upper 8 of its 16 bits can be read"
+    values = np.asarray(image) if values is None else values
+    if not image.has_transparency_data:
+        values = values[..., :3] if values.ndim == 3 else values
+    return scale_to_rgb(values, scaled=image.format in _SCALED_FORMATS)
+
+
+def _decode_odd_tiff(source: Path | bytes, title: str) -> tuple[Image, list[str]]:
+    """Decode a TIFF file of a kind that Pillow does not know; UnidentifiedImageError if OpenCV does not either."""
+    try:
+        head = read_tiff_head(source)
+    except Exception as error:
+        raise UnidentifiedImageError from error
+    _check_pixels(head.width * head.height, head.bits // 8 + 3, title)
+    values = read_values(source)
+    if values is None:
+        raise UnidentifiedImageError
+    rgb, note = scale_to_rgb(values if head.has_alpha or values.ndim == 2 else values[..., :3])
+    return apply_turn(rgb, exif_turn(head.orientation)), [note, describe_pages(head.pages)]
+
+
+def describe_pages(pages: int) -> str:
+    """One line if there is more than one image."""
+    return f"the first of its {pages} images is read" if pages > 1 else ""
+
+
+def _read_orientation(image: PIL.Image.Image) -> int:
+    """The EXIF orientation; 1, upright, if damaged EXIF says nothing."""
+    with suppress(Exception):
+        return int(image.getexif().get(ExifTags.Base.Orientation, 1))
+    return 1
+
+
+def _check_size(image: PIL.ImageFile.ImageFile, title: str, deep: bool) -> None:
     """Raise InputError for an image that would take too much memory, or that claims more pixels than it has."""
-    stored = 1 if image.mode in {"1", "L", "P"} else 4
+    pixels, stored = image.width * image.height, 1 if image.mode in {"1", "L", "P"} else 4
     decoder = _DECODER_BYTES.get(image.format or "", _PROGRESSIVE_BYTES * ("progressive" in image.info))
-    per_pixel = stored + 4 + decoder  # the second image is the one that is turned, or the array
-    pixels, most = image.width * image.height, min(_MOST_PIXELS, _MOST_MEMORY // per_pixel)
-    if pixels > most:
-        raise InputError(f"{title} {_describe_excess(pixels, most)}")
-    check_memory(pixels * per_pixel, title)
+    _check_pixels(pixels, stored + 3 + decoder + (_DEEP_BYTES[len(image.getbands())] if deep else 0), title)
     parts = [part[1] for part in image.tile if part[1]] if image.format == "TIFF" else []  # (x1, y1, x2, y2) each
     if parts and max(part[2] for part in parts) * max(part[3] for part in parts) < pixels:
         raise InputError(f"{title} is damaged: rows are missing")
+
+
+def _check_pixels(pixels: int, per_pixel: int, title: str) -> None:
+    """Raise InputError for an image that would take too much memory; per_pixel: bytes while it is read."""
+    most = min(_MOST_PIXELS, _MOST_MEMORY // per_pixel)
+    if pixels > most:
+        raise InputError(f"{title} {_describe_excess(pixels, most)}")
+    check_memory(pixels * per_pixel, title)
 
 
 def _open_image(source: Path | bytes) -> PIL.ImageFile.ImageFile:
@@ -199,7 +252,7 @@ def _open_image(source: Path | bytes) -> PIL.ImageFile.ImageFile:
     return PIL.Image.open(source if isinstance(source, Path) else io.BytesIO(source), formats=formats)
 
 
-def _count_pages(source: Path | bytes) -> int:
+def count_pages(source: Path | bytes) -> int:
     """Count the pages of TIFF or the frames of GIF, for which Pillow leaves the first; 1 if that fails."""
     with suppress(Exception), _open_image(source) as image:
         return int(getattr(image, "n_frames", 1))
@@ -214,10 +267,10 @@ def _describe_excess(pixels: int, most: int) -> str:
 def write_image(path: Path, image: Image, *, quality: int = 95) -> None:
     """Write (H, W, 3) RGB or (H, W, 4) RGBA by the suffix of `path`; whole or not at all.
 
-    Missing folders are made. `quality` (1..100) is that of JPEG, WebP and AVIF. Raises InputError
-    for a suffix that is no image's, for RGBA as JPEG, and when the disk refuses.
+    A pipe or device without a suffix gets PNG. Missing folders are made. `quality` (1..100) is that of JPEG,
+    WebP and AVIF. Raises InputError for a suffix that is no image's, for RGBA as JPEG, and when the disk refuses.
     """
-    suffix = path.suffix.lower()
+    suffix = written_suffix(path, ".png")
     if suffix not in IMAGE_SUFFIXES:
         raise InputError(f"{path}: images are written as {', '.join(sorted(IMAGE_SUFFIXES))}")
     if image.shape[2] == 4 and suffix in _OPAQUE_SUFFIXES:
@@ -225,7 +278,7 @@ def write_image(path: Path, image: Image, *, quality: int = 95) -> None:
     # At less than 4:4:4, JPEG's default, thin coloured limbs lose their colour. TIFF refuses both words.
     options: dict[str, Any] = {} if suffix in {".tif", ".tiff"} else {"quality": quality, "subsampling": "4:4:4"}
     try:
-        with atomic_write(path) as temporary:
+        with atomic_write(path, suffix) as temporary:
             PIL.Image.fromarray(image).save(temporary, **options)
     except (OSError, ValueError) as error:
         raise InputError(f"cannot write {path}: {getattr(error, 'strerror', None) or error}") from error

@@ -103,8 +103,10 @@ class _PipedSource(VideoReader):
 
 def _camera_input(number: int) -> MediaInput:
     """The input for a camera, by the name that the system gives it."""
-    systems: dict[str, Callable[[int], tuple[str, str]]] = {"darwin": _avfoundation_camera, "win32": _dshow_camera}
-    form, name = systems.get(sys.platform, _v4l2_camera)(number)
+    if sys.platform == "darwin":
+        form, name = "avfoundation", f"{number}:none"
+    else:
+        form, name = _dshow_camera(number) if sys.platform == "win32" else _v4l2_camera(number)
     return MediaInput(f"camera {number}", name, format=form, timeout=PATIENCE)
 
 
@@ -120,10 +122,6 @@ def _v4l2_camera(number: int) -> tuple[str, str]:
     if not Path(name).exists():
         raise MediaError(f"camera {number}: there is no {name}; is it plugged in?")
     return "v4l2", name
-
-
-def _avfoundation_camera(number: int) -> tuple[str, str]:
-    return "avfoundation", f"{number}:none"
 
 
 def _dshow_camera(number: int) -> tuple[str, str]:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import av
 
 from hrpose_cli.errors import MediaError
+from hrpose_cli.files import temporary_path
 from hrpose_cli.media.audio_copy import copy_audio
 from hrpose_cli.media.clip import Clip
 from hrpose_cli.media.container import allowed_inputs, open_again
@@ -46,7 +47,7 @@ def mux_clip(images: Path, clip: Clip, target: Path, container: Container, *, en
     start = ["-movflags", "+faststart"] if container.muxer in ("mp4", "mov") else []
     outlet = [*cut, *start, "-f", container.muxer, f"file:{target}"]
     failure: MediaError | None = None
-    audio = target.with_name(f"{target.name}.audio.nut")
+    audio = temporary_path(images, ".audio.nut")
     try:
         for plan in _mux_plans(clip, container, _open_source(clip, audio)):
             try:

@@ -17,6 +17,7 @@ from av.sidedata.sidedata import Type
 from av.video.stream import VideoStream
 
 from hrpose_cli.media.clip import Colour
+from hrpose_cli.media.rgb import Turn
 from hrpose_cli.poses import Image
 
 _BT601 = 5  # swscale's number
@@ -63,9 +64,6 @@ def interleave_rgb(image: av.VideoFrame) -> Image:
     return cast(Image, cv2.merge([red, green, blue]))
 
 
-Turn = tuple[bool, bool, bool]  # transpose, then mirror left-right, then mirror top-bottom
-
-
 def read_orientation(frame: av.VideoFrame) -> Turn:
     """The turn that makes the stored image upright, rounded to right angles as players do.
 
@@ -108,14 +106,6 @@ class Layout(NamedTuple):
 def displayed_size(size: tuple[int, int], turn: Turn) -> tuple[int, int]:
     """Stored (width, height) -> displayed, or back again."""
     return (size[1], size[0]) if turn[0] else size
-
-
-def apply_turn(image: Image, how: Turn) -> Image:
-    """(H, W, 3) as stored -> as displayed."""
-    transpose, mirror, flip = how
-    if transpose:
-        image = image.swapaxes(0, 1)
-    return np.ascontiguousarray(image[:: -1 if flip else 1, :: -1 if mirror else 1])
 
 
 def fit_size(size: tuple[int, int], into: tuple[int, int], stretch: Fraction) -> tuple[int, int]:

@@ -41,11 +41,11 @@ from hrpose_cli.media.container import (
     stream_codecs,
 )
 from hrpose_cli.media.cut_off import is_cut_off
+from hrpose_cli.media.images import count_pages, describe_pages
+from hrpose_cli.media.rgb import Turn, apply_turn
 from hrpose_cli.media.upright import (
     Layout,
-    Turn,
     add_borders,
-    apply_turn,
     deinterlace_frames,
     displayed_size,
     fit_size,
@@ -119,6 +119,8 @@ class VideoReader(ClipSource):
     def _open(self, source: MediaInput, trim: Trim) -> None:
         self._stream = find_video_stream(self._container, source.title)
         self.notes += describe_choice(self._container, self._stream)
+        if self._is_file and self._container.format.name == "tiff_pipe":
+            self.notes += filter(None, [describe_pages(count_pages(self.path))])
         self._stream.thread_type = "AUTO"
         self._clock = make_clock(self._container, self._stream, source)
         self._to_rgb = VideoReformatter()
@@ -173,27 +175,26 @@ class VideoReader(ClipSource):
         """The frames inside the trim, numbered as in the source."""
         images = deinterlace_frames(self._decode(), partial(self._say, _INTERLACED))
         for index, image in enumerate(images):
-            pts = self._clock.pts(image.pts)
+            pts = self._clock.pts(image.pts, key=image.key_frame)
             if len(self._clock.shifts) > 1:
                 self._say(_JUMPED)
             if is_in_trim(self._clock.last_time, self._trim):
                 yield _Decoded(image, index, pts)
             elif self._trim[1] is not None and self._clock.last_time >= self._trim[1]:
-                return
+                break
+        if moved := self._clock.moved:
+            self._say(f"its times do not always rise: frames moved to half a frame after the one before: {moved}")
 
     def _say(self, note: str) -> None:
         if note not in self.notes:
             self.notes.append(note)
 
-    def _say_broken(self, reason: str) -> None:
-        self.broken = reason
-
     def _decode(self) -> Iterator[av.VideoFrame]:
         """Every frame that can be decoded, in the order of display."""
         end, before = 0, None
         doubtful = deque([False, False], 2)  # the last packets that the demuxer takes for damaged
-        for packet in read_packets(self._container, [self._stream], self._say_broken):
-            self._clock.saw_packet(packet.dts)
+        for packet in read_packets(self._container, [self._stream], partial(setattr, self, "broken")):
+            self._clock.saw_packet(packet.dts, packet.pts, key=packet.is_keyframe)
             end = max(end, (packet.pts or packet.dts or 0) + (packet.duration or 0))
             if before is not None and begins_part(before, packet):
                 doubtful.extend([False, False])

@@ -20,7 +20,7 @@ from hrpose_cli.files import (
     temporary_path,
 )
 from hrpose_cli.media.clip import Clip
-from hrpose_cli.media.encoding import DEFAULT_ENCODING, Encoding, find_container
+from hrpose_cli.media.encoding import DEFAULT_ENCODING, Encoding
 from hrpose_cli.media.gif import GIF_TICK, GifTimes, write_gif
 from hrpose_cli.media.mux import mux_clip
 from hrpose_cli.media.nut_pipe import FramePipe
@@ -36,7 +36,7 @@ class VideoWriter:
                 writer.write(draw(frame.image), frame.pts)
 
     The suffix of `path` chooses the container: .mp4, .m4v, .mov, .mkv (all H.264), .webm (VP9) or
-    .gif; `encoding` chooses the rest. With `encoding.alpha` the
+    .gif; a pipe or device without a suffix gets .mp4. `encoding` chooses the rest. With `encoding.alpha` the
     images are RGBA and become ProRes 4444 (.mov) or VP9 (.webm); `encoding.scale` is that of the
     file, not of the images that are written.
 
@@ -67,7 +67,6 @@ class VideoWriter:
             self._target = follow_links(path)
             self._part = None if is_stream(self._target) else part_path(self._target)
             self._images = temporary_path(self._target, f".images{self._suffix()}")
-            self._images.parent.mkdir(parents=True, exist_ok=True)
             remove_stale_files(self._target)
             if self._part:
                 self._claim.enter_context(claim(self._part))
@@ -148,7 +147,7 @@ class VideoWriter:
             write_gif(self._images, target, self._gif.final_delay)
             self.notes += self._gif.notes
             return
-        plan = mux_clip(self._images, self.clip, target, find_container(self.path), end=self._audio_end())
+        plan = mux_clip(self._images, self.clip, target, self._encoding.container(self.path), end=self._audio_end())
         self.notes += plan.notes
         self.damage = plan.damage
 
@@ -162,7 +161,6 @@ class VideoWriter:
 
 def _check_target(path: Path, clip: Clip) -> None:
     """UsageError for a name that no clip can be written to."""
-    find_container(path)
     if path.is_dir():
         raise UsageError(f"{path} is a folder: name a file in it")
     check_not_inputs([path], [clip.path])

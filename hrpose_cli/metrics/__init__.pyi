@@ -1,5 +1,6 @@
 from .coco import evaluate_coco as evaluate_coco
 from .coco import load_coco as load_coco
+from .coco import near_people as near_people
 from .crowdpose import evaluate_crowdpose as evaluate_crowdpose
 from .crowdpose import load_crowdpose as load_crowdpose
 from .mpii import HeadTruth as HeadTruth

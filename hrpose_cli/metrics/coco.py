@@ -2,17 +2,26 @@
 
 import contextlib
 import io
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose_cli.coco_reader import PERSON, CocoFile, check_coco
+from hrpose_cli.coco_reader import (
+    PERSON,
+    CocoFile,
+    check_coco,
+    ignore_people_without_area,
+    is_labelled,
+    remark_odd_people,
+)
 from hrpose_cli.errors import FormatError
 from hrpose_cli.files import read_json
 
+_NEAR = 0.5  # square roots of the area
 _Metric = Literal["keypoints", "bbox"]
 _METRIC_NAMES: dict[_Metric, tuple[str, ...]] = {
     "keypoints": ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL"),
@@ -21,13 +30,20 @@ _METRIC_NAMES: dict[_Metric, tuple[str, ...]] = {
 
 
 def load_coco(path: Path) -> CocoFile:
-    """The images and people of an annotation file; FormatError if it lacks something that is measured."""
+    """The images and people of an annotation file; a note counts odd ones. FormatError if it lacks something."""
     return load_coco_content(read_json(path, "annotations"), path)
 
 
 def load_coco_content(content: Any, path: Path) -> CocoFile:
     """`load_coco` of the content that was read from `path`."""
-    return check_coco(content, path, ("category_id", "bbox", "area"))
+    return note_odd_people(check_coco(content, path, ("category_id", "bbox", "area")))
+
+
+def note_odd_people(truth: CocoFile) -> CocoFile:
+    """The people as OKS can measure them, after one note on those that are left out or odd."""
+    known = ignore_people_without_area(remark_odd_people(truth))
+    known.note()
+    return known
 
 
 def evaluate_coco(
@@ -50,16 +66,39 @@ def evaluate_coco(
         "kpt_oks_sigmas": None if sigmas is None else np.asarray(sigmas),
     }
     changes = {name: value for name, value in given.items() if value is not None}
-    stats = _run_coco_eval(_index_coco(truth), counted, metric, {"catIds": [PERSON], **changes})
+    stats = _run_coco_eval(_index_coco(truth, metric), counted, metric, {"catIds": [PERSON], **changes})
     return {name: float(value) for name, value in zip(_METRIC_NAMES[metric], stats, strict=True)}
 
 
-def _index_coco(truth: CocoFile) -> Any:
-    """The `pycocotools.coco.COCO` of a file; by default no keypoint is labelled."""
+def near_people(truth: CocoFile, rows: Sequence[dict[str, Any]]) -> dict[int, bool]:
+    """Tell for each image, by its number, that has labelled people and rows, whether a row is near one of them.
+
+    Near: half of the labelled keypoints within half of the square root of the person's area.
+    """
+    found = defaultdict(list)
+    for row in rows:
+        found[row["image_id"]].append(np.reshape(row["keypoints"], (-1, 3))[:, :2])
+    people = {image: list(filter(is_labelled, everyone)) for image, everyone in truth.by_image().items()}
+    both = {image: np.stack(found[image]) for image in people if image in found and people[image]}
+    return {image: any(_is_near(one, xy) for one in people[image]) for image, xy in both.items()}
+
+
+def _is_near(person: Mapping[str, Any], xy: NDArray[np.float64]) -> bool:
+    """Tell whether one of the poses (N, K, 2) is near a labelled person."""
+    keypoints = np.reshape(person["keypoints"], (-1, 3))
+    labelled = keypoints[:, 2] > 0
+    distance = np.median(np.linalg.norm(xy[:, labelled] - keypoints[labelled, :2], axis=-1), axis=1)
+    return bool(distance.min() < _NEAR * person["area"] ** 0.5)
+
+
+def _index_coco(truth: CocoFile, metric: _Metric = "keypoints") -> Any:
+    """The `pycocotools.coco.COCO` of a file; people without labelled keypoints are ignored within twice their box."""
     from pycocotools.coco import COCO
 
-    unlabelled = [0] * (3 * truth.keypoint_count)
-    people = [row | {"keypoints": row["keypoints"] or unlabelled} for row in truth.people]
+    unlabelled = {"keypoints": [0] * (3 * truth.keypoint_count)}
+    people = [row if row["num_keypoints"] else row | unlabelled for row in truth.people]
+    if metric == "keypoints":
+        people = [row | {"bbox": row.get("region", row["bbox"])} for row in people]
     coco = COCO()
     coco.dataset = {"images": truth.images, "annotations": people, "categories": [{"id": PERSON, "name": "person"}]}
     with contextlib.redirect_stdout(io.StringIO()):

@@ -26,8 +26,9 @@ def load_crowdpose(path: Path) -> CocoFile:
     kind = "CrowdPose annotation file"
     truth = read_coco_file(path, _NEEDED, kind=kind)
     CocoRows.of(path, "images", truth.images, kind).numbers("crowdIndex", low=0, high=1)
-    people = [row | {"area": row["bbox"][2] * row["bbox"][3] * _AREA_FRACTION} for row in truth.people]
-    return replace(truth, people=people)
+    boxes = ((row, *row["bbox"][2:]) for row in truth.people)
+    people = [row | {"area": w * h * _AREA_FRACTION if min(w, h) > 0 else 0.0} for row, w, h in boxes]
+    return coco.note_odd_people(replace(truth, people=people))
 
 
 def evaluate_crowdpose(

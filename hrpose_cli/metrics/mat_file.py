@@ -22,8 +22,10 @@ def read_mat(path: Path, names: Sequence[str]) -> dict[str, Doubles]:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
     try:
         arrays = run_apart(__name__, names, content)
-    except FormatError as error:
-        raise FormatError(f"{path} is no whole MATLAB file of version 7 or older: {error}") from error
+    except FormatError as error:  # what SciPy says of damaged files are names of its own variables
+        newer = content.startswith(b"MATLAB 7.3")
+        wrong = "is of MATLAB's version 7.3: save it with -v7" if newer else "is damaged, or no MATLAB file of numbers"
+        raise FormatError(f"{path} {wrong}") from error
     with np.load(io.BytesIO(arrays)) as named:
         return dict(named)
 
@@ -33,7 +35,8 @@ def _convert(names: Sequence[str]) -> None:
     from scipy.io import loadmat
 
     content = loadmat(io.BytesIO(sys.stdin.buffer.read()), variable_names=names)
-    arrays = {name: np.asarray(content[name], np.float64) for name in names if name in content}
+    loaded = {name: np.asarray(content[name]) for name in names if name in content}
+    arrays = {name: array.astype(np.float64) for name, array in loaded.items() if array.dtype.kind in "buif"}
     np.savez(sys.stdout.buffer, **arrays)  # type: ignore[arg-type]
 
 

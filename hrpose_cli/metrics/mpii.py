@@ -19,7 +19,7 @@ from hrpose_cli.files import read_json
 from hrpose_cli.geometry import PADDING, Geometry
 from hrpose_cli.metrics.mat_file import read_mat
 from hrpose_cli.metrics.pck import KeypointErrors, head_sizes, relative_errors
-from hrpose_cli.poses import Boxes
+from hrpose_cli.poses import Boxes, Doubles
 from hrpose_cli.skeletons import MPII
 
 _KEYPOINT_COUNT = len(MPII)
@@ -91,7 +91,7 @@ def mpii_boxes(people: Sequence[MpiiPerson], geometry: Geometry = "classic") -> 
 
 def mpii_truth_path(annotations: Path) -> Path:
     """The .mat file that belongs to an annotation JSON: `gt_valid.mat` beside `valid.json`."""
-    return annotations.with_name(f"gt_{annotations.stem}.mat")
+    return annotations.parent / f"gt_{annotations.stem}.mat"
 
 
 def load_mpii_truth(path: Path, people: int) -> HeadTruth:
@@ -99,13 +99,13 @@ def load_mpii_truth(path: Path, people: int) -> HeadTruth:
     if not path.is_file():
         raise InputError(f"PCKh needs {path}: the head boxes and missing keypoints, which the annotation JSON lacks")
     content = read_mat(path, ("pos_gt_src", "jnt_missing", "headboxes_src"))
-    n = content["pos_gt_src"].shape[-1] if content.get("pos_gt_src", _NO_ARRAY).ndim else 0
+    n = content["pos_gt_src"].shape[-1] if "pos_gt_src" in content else people
     wanted = {"pos_gt_src": (_KEYPOINT_COUNT, 2, n), "jnt_missing": (_KEYPOINT_COUNT, n), "headboxes_src": (2, 2, n)}
     for name, shape in wanted.items():
         found = content.get(name, _NO_ARRAY)
         if found.shape != shape:
             raise FormatError(
-                f"{path} is not the gt_valid.mat of the HRNet authors: its {name} has shape {found.shape}, not {shape}"
+                f"{path} is not the gt_valid.mat of the HRNet authors: its {name} {_compare_shapes(found, shape)}"
             )
     shown = (content["jnt_missing"] == 0)[:, None]
     if not all(np.isfinite(a).all() for a in (np.where(shown, content["pos_gt_src"], 0), content["headboxes_src"])):
@@ -116,6 +116,11 @@ def load_mpii_truth(path: Path, people: int) -> HeadTruth:
     return HeadTruth(content["pos_gt_src"].transpose(2, 0, 1) - 1, content["jnt_missing"].T == 0, sizes)
 
 
+def _compare_shapes(found: Doubles, shape: tuple[int, ...]) -> str:
+    has = f"is {' x '.join(map(str, found.shape))}" if found.ndim else "is missing"
+    return f"{has}, but must be {' x '.join(map(str, shape))} numbers"
+
+
 def load_mpii_predictions(path: Path, people: int) -> list[dict[str, Any]]:
     """Rows for `predicted_keypoints` from a result JSON or the authors' pred.mat, which counts pixels from 1."""
     if path.suffix != ".mat":
@@ -123,7 +128,7 @@ def load_mpii_predictions(path: Path, people: int) -> list[dict[str, Any]]:
         return read_coco_results(path, numbers, "keypoints", 3 * _KEYPOINT_COUNT, person=None)
     found = read_mat(path, ("preds",)).get("preds", _NO_ARRAY)
     if found.shape != (people, _KEYPOINT_COUNT, 2):
-        raise FormatError(f"{path} must hold preds of shape ({people}, {_KEYPOINT_COUNT}, 2), but has {found.shape}")
+        raise FormatError(f"{path}: preds {_compare_shapes(found, (people, _KEYPOINT_COUNT, 2))}")
     keypoints = np.concatenate([found - 1, np.ones((people, _KEYPOINT_COUNT, 1))], axis=2).reshape(people, -1).tolist()
     return [{"image_id": i, "keypoints": flat, "score": 1.0} for i, flat in enumerate(keypoints)]
 

@@ -2,10 +2,7 @@ from .checkpoints import CHECKPOINT_KEYS as CHECKPOINT_KEYS
 from .checkpoints import check_keys as check_keys
 from .checkpoints import check_tensors as check_tensors
 from .checkpoints import official_keys as official_keys
-from .checkpoints import read_checkpoint as read_checkpoint
-from .checkpoints import read_module as read_module
 from .checkpoints import read_state_dict as read_state_dict
-from .checkpoints import read_torch_file as read_torch_file
 from .download import recorded_hashes as recorded_hashes
 from .download import verify_download as verify_download
 from .exported import EXPORTED_SUFFIXES as EXPORTED_SUFFIXES
@@ -25,6 +22,9 @@ from .find import read_weights_metadata as read_weights_metadata
 from .find import save_weights as save_weights
 from .find import shipped_detectors as shipped_detectors
 from .find import shipped_models as shipped_models
+from .torch_file import read_checkpoint as read_checkpoint
+from .torch_file import read_module as read_module
+from .torch_file import read_torch_file as read_torch_file
 from .zoo import MODELS as MODELS
 from .zoo import RECOMMENDED as RECOMMENDED
 from .zoo import RESNET_BLOCKS as RESNET_BLOCKS

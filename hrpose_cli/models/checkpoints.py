@@ -8,23 +8,18 @@ many, too few or of another shape is an error that names it.
 
 from __future__ import annotations
 
-import io
 import logging
-import pickle
-import pickletools
 import re
-import struct
-import warnings
-import zipfile
-from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hrpose_cli.errors import WeightsError, first_line
+from hrpose_cli.errors import WeightsError
 from hrpose_cli.files import check_memory
+from hrpose_cli.models.architecture import ARCHITECTURE_NAMES, find_architecture
+from hrpose_cli.models.torch_file import describe_classes, read_checkpoint
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,8 +34,7 @@ _KEY = re.compile(
 )
 # timm's state_dict_ema is the average; mmengine writes that to state_dict, and what it had trained to ema_state_dict.
 _EMA = re.compile(r"(^|[._])ema(?!_state_dict)([._]|$)")
-_DEEPEST, _MOST_ENTRIES = 6, 200_000  # of the mappings in a file
-_PLAIN_NAMES = ("torch.", "collections.", "numpy.", "_codecs.", "builtins.set")  # of classes in files of any torch
+_DEEPEST = 6  # mapping in a file
 _LOG = logging.getLogger(__name__)
 
 
@@ -60,10 +54,9 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     entries = dict(_walk(content))
     state = _choose_net(path, {key: value for key, value in entries.items() if isinstance(value, torch.Tensor)})
     if not state:
-        held = next((type(v) for v in entries.values() if isinstance(v, _StandIn)), None)
-        if held:
-            raise WeightsError(f"{path} {_describe_class(f'{held.__module__}.{held.__name__}')}")
-        raise WeightsError(f"{path} holds no state dict: it is not a file of weights")
+        raise WeightsError(
+            f"{path} {describe_classes(entries.values()) or 'holds no state dict: it is not a file of weights'}"
+        )
     check_tensors(path, state)
     return state
 
@@ -124,136 +117,6 @@ def check_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
             raise WeightsError(f"{path} holds negative variances in {name}: it is damaged, use another checkpoint")
 
 
-def read_checkpoint(path: Path) -> Any:
-    """The content of a file of tensors, whatever wrote it, in one line of error if it cannot be read."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    damaged = (
-        SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError, LookupError, ValueError, TypeError,
-        AttributeError, AssertionError, OverflowError, MemoryError, struct.error, zipfile.BadZipFile,
-    )  # fmt: skip
-    try:
-        check_memory(path.stat().st_size, str(path))
-        return load_file(path) if path.suffix == ".safetensors" else read_torch_file(path)
-    except OSError as error:
-        raise WeightsError(f"{path} cannot be read: {error.strerror or first_line(error)}") from error
-    except damaged as error:
-        raise WeightsError(f"{path} {_describe_damage(path, error)}") from error
-
-
-def _describe_class(name: str) -> str:
-    return f"holds the class {' '.join(name.split())[:80]}, which may run code: save its state_dict and name that file"
-
-
-def _describe_damage(path: Path, error: Exception) -> str:
-    """The reason why a file is refused: what its pickle asks for, if that is what torch refused."""
-    if "TorchScript" in str(error):
-        return "is TorchScript, which hrpose does not run: export its weights to ONNX or OpenVINO"
-    try:
-        names = sorted(f"{module}.{name}" for module, name in _requested_globals(path))
-    except Exception:  # no pickle
-        names = []
-    foreign = [name for name in names if not name.startswith(_PLAIN_NAMES)]
-    if foreign:
-        return _describe_class(foreign[0])
-    return f"is damaged or not a file of weights: {first_line(error)}"
-
-
-def read_torch_file(path: Path) -> Any:
-    """The content of a file of `torch.save`: tensors and plain Python, everything else becomes a `_StandIn`.
-
-    The files of mmpose 1.x keep numpy arrays in their `meta`, training checkpoints of HRNet a numpy
-    score, and torch refuses both whole.
-    """
-    import torch
-
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            check_memory(sum(entry.file_size for entry in archive.infolist()), str(path))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of pickles that are none of torch's, which fail anyway
-        try:
-            return torch.load(path, map_location="cpu", weights_only=True)
-        except pickle.UnpicklingError:
-            stand_ins: list[Any] = [
-                type(name, (_StandIn,), {"__module__": module}) for module, name in _requested_globals(path)
-            ]
-            with torch.serialization.safe_globals(stand_ins):
-                return torch.load(path, map_location="cpu", weights_only=True)
-
-
-class _StandIn:
-    """Stands in for an object of a checkpoint that is no tensor, so that nothing of the file is run."""
-
-    state: Any = None  # the attributes that the object would have
-
-    def __init__(self, *_: object) -> None: ...
-
-    def __setstate__(self, state: object) -> None:
-        self.state = state
-
-
-def read_module(content: Any) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """The attributes and tensors of the nn.Module that is, or lies in, what `read_checkpoint` gave; else empty.
-
-    As in checkpoints of ultralytics, the average (`ema`) goes before the `model`.
-    """
-    import torch
-
-    places = [content.get("ema"), content.get("model")] if isinstance(content, Mapping) else [content]
-    attributes: dict[str, Any] = next((pickled.state for pickled in places if pickled and _is_module(pickled)), {})
-    found: dict[str, Tensor] = {}
-    todo = [("", attributes)]
-    for _ in range(_MOST_ENTRIES):  # a file can name a module within itself
-        if not todo:
-            break
-        prefix, state = todo.pop()
-        held = {**dict(state.get("_parameters") or {}), **dict(state.get("_buffers") or {})}
-        hidden = state.get("_non_persistent_buffers_set") or ()
-        found |= {f"{prefix}{k}": v for k, v in held.items() if isinstance(v, torch.Tensor) and k not in hidden}
-        inner = dict(state.get("_modules") or {}).items()
-        todo += [(f"{prefix}{name}.", module.state) for name, module in inner if _is_module(module)]
-    return attributes, found
-
-
-def _is_module(pickled: Any) -> bool:
-    return isinstance(pickled, _StandIn) and isinstance(pickled.state, dict)
-
-
-def _requested_globals(path: Path) -> set[tuple[str, str]]:
-    """The (module, name) of all classes and functions in a checkpoint; read, not imported.
-
-    `torch.serialization.get_unsafe_globals_in_checkpoint` knows neither files from before torch 1.6
-    nor every opcode of a pickle.
-    """
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            entry = next((name for name in archive.namelist() if name.endswith("data.pkl")), "")
-            parts: list[Any] = [io.BytesIO(archive.read(entry))]
-    else:  # before torch 1.6: magic number, version, machine and content, a pickle each
-        parts = [io.BytesIO(path.read_bytes())] * 4
-    pairs = {pair for part in parts for pair in _pickled_names(part)}
-    # Pickles of protocol 2 say `__builtin__.long`; torch reads them as Python 3 does.
-    return {NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name)) for module, name in pairs}
-
-
-def _pickled_names(part: io.BytesIO) -> Iterator[tuple[str, str]]:
-    """The (module, name) of each class or function in one pickle, up to where it is damaged."""
-    texts = ["", ""]
-    try:
-        for op, argument, _ in pickletools.genops(part):
-            if op.name in {"GLOBAL", "INST"}:
-                module, _, name = str(argument).partition(" ")
-                yield module, name
-            elif op.name == "STACK_GLOBAL":  # torch's files have none, those of pickle.dump do
-                yield texts[0], texts[1]
-            elif isinstance(argument, str):
-                texts = [texts[1], argument]
-    except (ValueError, OverflowError, MemoryError):
-        return
-
-
 def official_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The same tensors under the authors' names: heads lose their prefix, `backbone.conv1.weight` is `conv1.weight`."""
     return {re.sub(r"^(backbone|keypoint_head|head)\.", "", key): value for key, value in state.items()}
@@ -261,11 +124,11 @@ def official_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def check_keys(path: Path, want: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> None:
     """Raise unless both have the same keys and shapes; batch counters may be missing (torch < 0.4.1)."""
-    wanted, given = _find_architecture(want), _find_architecture(got)
+    wanted, given = find_architecture(want), find_architecture(got)
     if given is not None and given != wanted:
-        instead = _ARCHITECTURE_NAMES.get(wanted or "", "the net that is wanted")
+        instead = ARCHITECTURE_NAMES.get(wanted or "", "the net that is wanted")
         raise WeightsError(
-            f"{path} holds {_ARCHITECTURE_NAMES[given]}, not {instead}: "
+            f"{path} holds {ARCHITECTURE_NAMES[given]}, not {instead}: "
             "use --like NAME of such a model (hrpose weights list)"
         )
     missing = [k for k in want if k not in got and not k.endswith("num_batches_tracked")]
@@ -291,79 +154,3 @@ def key_style(state: Mapping[str, Tensor]) -> str:
     if "backbone" in starts:
         return "mmpose 0.x" if "keypoint_head" in starts else "mmpose 1.x"
     return "official"
-
-
-_ARCHITECTURE_NAMES = {
-    "hrnet": "an HRNet",
-    "higher_hrnet": "a HigherHRNet",
-    "simple_baseline": "a SimpleBaseline",
-    "hourglass": "a stacked hourglass",
-}
-# Keys (the authors' names) that one net has and no other.
-_MARKING_KEYS = {
-    "hrnet": {"final_layer.weight", "stage4.0.branches.3.0.conv1.weight"},
-    "higher_hrnet": {"final_layers.1.weight", "deconv_layers.0.0.0.weight", "stage4.0.branches.3.0.conv1.weight"},
-    "simple_baseline": {"final_layer.weight", "deconv_layers.6.weight", "layer4.0.conv3.weight"},
-    "hourglass": {"score.0.weight", "hg.0.hg.0.3.0.conv1.weight"},
-}
-
-
-def _find_architecture(state: Mapping[str, Tensor]) -> str | None:
-    """The net (a row of nets.NETS) that has tensors of these names (the authors'), if it is known."""
-    return next((name for name, marks in _MARKING_KEYS.items() if marks <= state.keys()), None)
-
-
-def guess_architecture(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The net with these tensors (the authors' names) and the integers that make it; none for another net."""
-    name = _find_architecture(state)
-    return {"architecture": "unknown"} if name is None else {"architecture": name, **_CONFIG_READERS[name](state)}
-
-
-def _count_parts(state: Mapping[str, Tensor], prefix: str) -> int:
-    """The number of submodules under `prefix`."""
-    return len({key.removeprefix(prefix).split(".")[0] for key in state if key.startswith(prefix)})
-
-
-def _trunk_integers(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    return {
-        "modules": [_count_parts(state, f"stage{i}.") for i in (2, 3, 4)],
-        "blocks": _count_parts(state, "stage2.0.branches.0."),
-        "bottlenecks": _count_parts(state, "layer1."),
-    }
-
-
-def _hrnet_integers(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    joints, width = state["final_layer.weight"].shape[:2]
-    return {"width": width, **_trunk_integers(state), "joints": joints}
-
-
-def _higher_hrnet_integers(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    joints, width = state["final_layers.1.weight"].shape[:2]
-    refine = _count_parts(state, "deconv_layers.0.") - 1
-    return {"width": width, **_trunk_integers(state), "joints": joints, "refine": refine}
-
-
-def _simple_baseline_integers(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    joints, up = state["final_layer.weight"].shape[:2]
-    blocks = [_count_parts(state, f"layer{i}.") for i in (1, 2, 3, 4)]
-    return {"blocks": blocks, "width": len(state["conv1.weight"]), "up": up, "joints": joints}
-
-
-def _hourglass_integers(state: Mapping[str, Tensor]) -> dict[str, Any]:
-    joints, features = state["score.0.weight"].shape[:2]
-    blocks, depth = _count_parts(state, "hg.0.hg.0.0."), _count_parts(state, "hg.0.hg.")
-    return {
-        "stacks": _count_parts(state, "hg."),
-        "blocks": blocks,
-        "features": features,
-        "depth": depth,
-        "joints": joints,
-    }
-
-
-_CONFIG_READERS: dict[str, Callable[[Mapping[str, Tensor]], dict[str, Any]]] = {
-    "hrnet": _hrnet_integers,
-    "higher_hrnet": _higher_hrnet_integers,
-    "simple_baseline": _simple_baseline_integers,
-    "hourglass": _hourglass_integers,
-}

@@ -24,7 +24,7 @@ def recorded_hashes() -> dict[str, str]:
     path = cache_dir() / _OLD_RECORDS
     try:
         found = dict(json.loads(path.read_text())) if path.is_file() else {}
-        for path in cache_dir().glob(f"*{_RECORD}"):
+        for path in cache_dir().glob(f"[!.]*{_RECORD}"):  # not those that are being written
             if re.fullmatch(r"[0-9a-f]{64}\s*", said := path.read_text()) is None:
                 raise ValueError("it holds no hash")
             found[path.name.removesuffix(_RECORD)] = said.strip()

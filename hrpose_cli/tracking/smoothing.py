@@ -6,12 +6,14 @@ one-euro     Casiez, Roussel and Vogel, "1 EUR Filter", CHI 2012: a low-pass who
 butterworth  Zero-lag second-order Butterworth low-pass, run forwards and backwards over whole tracks: the
              filter of biomechanics (Winter, "Biomechanics and Motor Control of Human Movement").
 
-All times are seconds of the clip. Measured keypoints stay in `raw`; keypoints that no image showed are
-marked in `filled`. Poses that have `raw` are smoothed from it, so saved poses can be replayed.
+All times are seconds of the clip. Two frames at nearly the same time, as variable rates have them, count as half
+a frame apart: filters would take them for one place. Measured keypoints stay in `raw`; keypoints that no image
+showed are marked in `filled`. Poses that have `raw` are smoothed from it, so saved poses can be replayed.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
@@ -19,7 +21,7 @@ from typing import Any, Literal
 
 import numpy as np
 import scipy  # its parts are imported when they are first used, and take half a second
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from hrpose_cli.errors import InputError
 from hrpose_cli.geometry import box_sizes
@@ -31,6 +33,7 @@ FILTER_DEFAULTS: dict[str, dict[str, float]] = {  # Hz; gain: Hz per body size p
     "butterworth": {"cutoff": 6.0},  # usual in biomechanics for human movement
 }
 _ONE_EURO = FILTER_DEFAULTS["one-euro"]
+_RECENT_FRAMES = 24  # that tell how long a frame usually takes
 _TRUSTED_SCORE = 0.2  # keypoints from this score on are trusted
 _SIZE_CUTOFF = 0.2  # Hz, of a body's size
 _LEAP_SIZES = 0.5  # body sizes: no one moves further from one frame to the next, so this is another person
@@ -86,10 +89,12 @@ class OneEuro:
         self.trusted, self.gap = trusted, gap
         self._track_ids = np.zeros(0, np.int64)
         self._state: _FilterState | None = None
+        self._times = deque[float]((), _RECENT_FRAMES)  # s, of the last frames
+        self._last = -np.inf  # s, of the last frame, as spread
 
     def __call__(self, frame_poses: FramePoses) -> FramePoses:
         """The same frame, whose people have track_ids, with smoothed `xy` and the measured one in `raw`."""
-        poses, time = frame_poses.people, frame_poses.frame.time or 0.0
+        poses, time = frame_poses.people, self._spread_time(frame_poses.frame.time or 0.0)
         if len(poses) == 0:
             return frame_poses
         if poses.track_ids is None:
@@ -101,6 +106,15 @@ class OneEuro:
         self._remember(poses.track_ids, state, time)
         smooth = replace(poses, xy=np.where(trust, state.xy, raw).astype(np.float32), raw=raw)
         return FramePoses(frame_poses.frame, smooth)
+
+    def _spread_time(self, time: float) -> float:
+        """`time`, but at least half a frame after the last one."""
+        if self._times and time < self._times[-1]:
+            self._times.clear()
+        self._times.append(time)
+        first = len(self._times) == 1
+        self._last = time if first else max(time, self._last + _frame_seconds(self._times) / 2)
+        return self._last
 
     def _step(self, before: _FilterState, xy: Doubles, size: Doubles, time: float) -> _FilterState:
         """The state after keypoints `xy` (N, K, 2), NaN unless trusted, of bodies of `size` (N,)."""
@@ -136,6 +150,13 @@ class OneEuro:
             absent = ~np.isin(self._track_ids, track_ids) & (np.abs(time - self._state.seen) <= self.gap)
             track_ids, state = np.concatenate([self._track_ids[absent], track_ids]), self._state[absent].join(state)
         self._track_ids, self._state = track_ids, state
+
+
+def _frame_seconds(times: ArrayLike) -> float:
+    """The usual time from frame to frame, whatever the number of frames at nearly the same time."""
+    known = np.asarray(times)
+    apart = min(2, len(known) - 1)
+    return float(np.median(known[apart:] - known[:-apart])) / apart
 
 
 def _forget_old(state: _FilterState, xy: Doubles, sizes: Doubles, since: float, now: float) -> _FilterState:
@@ -187,8 +208,9 @@ def smooth_butterworth(
     times = _clip_times(frames)
     if len(times) < 2 or not any(len(f.people) for f in frames):
         return [replace(f, poses=_with_raw_and_filled(f.people)) for f in frames]
-    step = float(np.median(np.diff(times)))
+    step = _frame_seconds(times)
     check_cutoff(cutoff, 1 / step)
+    times = _spread_times(times, step / 2)
     gap = max(gap, 1.5 * step) * (1 + 1e-6)  # neighbouring frames are never a gap
     rows = _TrackRows.of(frames)
     assert rows.poses.track_ids is not None
@@ -213,6 +235,12 @@ def _clip_times(frames: Sequence[FramePoses]) -> Doubles:
     if any(f.frame.time is None or (len(f.people) and f.people.track_ids is None) for f in frames):
         raise ValueError("smoothing needs frames with times, and poses with track_ids")
     return np.asarray([f.frame.time for f in frames], np.float64)
+
+
+def _spread_times(times: Doubles, least: float) -> Doubles:
+    """(F,) s, `times` moved until they are `least` apart."""
+    even = least * np.arange(len(times))
+    return np.asarray(np.maximum(times, np.maximum.accumulate(times - even) + even))
 
 
 @dataclass(frozen=True)

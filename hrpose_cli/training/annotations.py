@@ -13,7 +13,10 @@ from hrpose_cli.coco_reader import (
     describe_other_size,
     find_image_folder,
     find_images,
+    list_image_files,
+    people_in_boxes,
     read_coco_file,
+    remark_odd_people,
 )
 from hrpose_cli.errors import FormatError, InputError
 from hrpose_cli.media import read_image_size
@@ -29,12 +32,16 @@ class AnnotationSource:
     trust: float = 1.0  # 0..1
 
 
-def read_annotated(source: AnnotationSource, skeleton: Skeleton) -> Iterator[tuple[Path, dict[str, Any], list[Any]]]:
+def read_annotated(
+    source: AnnotationSource, skeleton: Skeleton, *, boxed: bool = False
+) -> Iterator[tuple[Path, dict[str, Any], list[Any]]]:
     """Each image of a source that has people, its row in the file, and all annotations of it.
 
-    InputError unless these images are there, of the annotated size.
+    boxed: leave out people without a box in their image. InputError unless these images are there, of the annotated
+    size.
     """
     truth = _open_annotations(source.annotations, skeleton)
+    truth = people_in_boxes(truth) if boxed else truth
     people = truth.by_image()
     images = [image for image in truth.images if image["id"] in people]
     if not images:
@@ -42,6 +49,12 @@ def read_annotated(source: AnnotationSource, skeleton: Skeleton) -> Iterator[tup
     folder = find_image_folder(source.annotations, [image["file_name"] for image in images], source.images)
     for image, path in zip(images, check_image_files(truth, images, folder), strict=True):
         yield path, image, people[image["id"]]
+
+
+def list_files(source: AnnotationSource) -> Iterator[Path]:
+    """All files of a source: the annotations, and those images that are there."""
+    yield source.annotations
+    yield from list_image_files(source.annotations, read_coco_file(source.annotations).images, source.images)
 
 
 def check_image_files(truth: CocoFile, images: Sequence[dict[str, Any]], folder: Path) -> list[Path]:
@@ -63,7 +76,7 @@ def _open_annotations(path: Path, skeleton: Skeleton) -> CocoFile:
 
     FormatError if one of its annotations cannot be used.
     """
-    truth = read_coco_file(path, ("category_id", "bbox"))
+    truth = remark_odd_people(read_coco_file(path, ("category_id", "bbox")))
     keypoints = _plain_names(truth.keypoints or skeleton.keypoints)
     if keypoints != _plain_names(skeleton.keypoints):
         fitting = [other.name for other in SKELETONS.values() if keypoints == _plain_names(other.keypoints)]
@@ -75,11 +88,6 @@ def _open_annotations(path: Path, skeleton: Skeleton) -> CocoFile:
         )
     truth.note()
     return truth
-
-
-def has_labels(row: dict[str, Any]) -> bool:
-    """Tell whether an annotation has a labelled keypoint."""
-    return any(row["keypoints"][2::3])
 
 
 def _plain_names(names: Sequence[str]) -> list[str]:

@@ -13,13 +13,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hrpose_cli.coco_reader import is_labelled
 from hrpose_cli.errors import InputError
 from hrpose_cli.estimation import crop_bounds, warp_into_crop
 from hrpose_cli.files import atomic_write
 from hrpose_cli.geometry import Size, box_regions, invert_affines, region_affines, transform_points
 from hrpose_cli.media import read_image
 from hrpose_cli.skeletons import Skeleton
-from hrpose_cli.training.annotations import AnnotationSource, has_labels, read_annotated
+from hrpose_cli.training.annotations import AnnotationSource, read_annotated
 from hrpose_cli.training.losses import keypoint_weights
 
 _PATCH_WIDTHS = 2.0  # side of a patch in widths of the padded box: room to turn, shift and zoom out
@@ -135,15 +136,9 @@ def _write_people(
 
 def _read_labelled(source: AnnotationSource, skeleton: Skeleton) -> Iterator[tuple[Path, list[Any]]]:
     """Each image with its people who have a box and a labelled keypoint."""
-    for path, _, everyone in read_annotated(source, skeleton):
-        rows = [row for row in everyone if _is_usable(row)]
-        if rows:
+    for path, _, everyone in read_annotated(source, skeleton, boxed=True):
+        if rows := list(filter(is_labelled, everyone)):
             yield path, rows
-
-
-def _is_usable(row: Any) -> bool:
-    """Tell whether a net can learn from an annotation."""
-    return has_labels(row) and not row.get("iscrowd") and min(row["bbox"][2:]) > 0
 
 
 def _cut_patch(image: Any, row: Any, crop: Size, side: int) -> tuple[Any, Any, Any]:

@@ -30,7 +30,7 @@ from hrpose_cli.models import CHECKPOINT_KEYS, ModelSpec, read_torch_file
 from hrpose_cli.training.augment import Augmentation, CropSamples
 from hrpose_cli.training.dataset import PeopleDataset
 from hrpose_cli.training.method import TRAINING_METHODS, TrainingBatch
-from hrpose_cli.training.recipe import Recipe, differing_options, learning_rate
+from hrpose_cli.training.recipe import Recipe, complete_recipe, differing_options, learning_rate
 from hrpose_cli.training.whole_images import ImageAugmentation, ImageDataset
 
 _LOG = logging.getLogger(__name__)
@@ -83,14 +83,14 @@ class Training:
         self.method = TRAINING_METHODS[self.spec.method]
         self.augmentation = self.augmentation or self.method.augmentation()
         self.batch = self.recipe.batch or self.method.batch
-        self.recipe = replace(self.recipe, batch=self.batch)
+        self.recipe = complete_recipe(self.recipe, self.batch)
         self.check_people()
         if self.recipe.norms == "sync":
             self.net = nn.SyncBatchNorm.convert_sync_batchnorm(self.net)
         self.net = self.net.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = AveragedModel(self.net, multi_avg_fn=_moving_average(self.recipe.ema_decay), use_buffers=True)
         self.average.eval()
-        self.optimizer = torch.optim.AdamW(self.net.parameters(), self.recipe.lr, weight_decay=self.recipe.weight_decay)
+        self.optimizer = torch.optim.AdamW(self.net.parameters(), weight_decay=self.recipe.weight_decay)
         self.model = DistributedDataParallel(self.net) if self.world > 1 else self.net
 
     def check_people(self) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from hrpose_cli.errors import UsageError
 from hrpose_cli.options import Device, Option, check_choices, check_device
 
+_LR, _LR_WITH_INIT = 1e-3, 1e-4
 _RECIPE, _TOP_DOWN = "Recipe", "Recipe, top-down only"
 # Fields of older versions, which are in their checkpoints.
 _OLD_FIELDS = {"rate": "lr", "decay": "weight_decay", "average": "ema_decay", "tags": "tag_weight"}
@@ -110,8 +111,8 @@ class TrainJob:
     def __post_init__(self) -> None:
         check_choices(self)
         check_device(self.device)
-        if self.out.is_file():
-            raise UsageError(f"--out {self.out} is a file: name a folder")
+        if self.out.exists() and not self.out.is_dir():
+            raise UsageError(f"--out {self.out} is no folder: name one")
         if self.val is None and self.val_images is not None:
             raise UsageError("--val-images is the folder of the images of --val: name that file too")
 
@@ -126,7 +127,9 @@ class Recipe:
     ] = None
     batch: Annotated[int | None, Option("Samples per batch and process.", _RECIPE, 1, shown="32; bottom-up 8")] = None
     accumulate: Annotated[int, Option("Batches per optimizer step, in each process.", _RECIPE, 1)] = 1
-    lr: Annotated[float, Option("Learning rate after the warm-up.", _RECIPE, 0)] = 1e-3
+    lr: Annotated[
+        float | None, Option("Learning rate after the warm-up.", _RECIPE, 0, shown="1e-3; with --init 1e-4")
+    ] = None
     final: float = 0.01  # fraction of the learning rate that is left at the end of a cosine
     warmup: int = 200  # steps
     schedule: Annotated[
@@ -169,13 +172,14 @@ class Recipe:
         ),
     ] = 0.01
     norms: Annotated[
-        Literal["batch", "frozen", "sync"],
+        Literal["batch", "frozen", "sync"] | None,
         Option(
             "Batch-norm statistics: of each batch, of the weights at the start (frozen), or of the batches of all "
             "processes together (sync; CUDA only).",
             _RECIPE,
+            shown="batch; frozen if those of --init are folded into convolutions",
         ),
-    ] = "batch"
+    ] = None
     precision: Annotated[
         Literal["fp32", "bf16"], Option("Precision of the forward pass; the weights stay fp32.", _RECIPE)
     ] = "fp32"
@@ -214,11 +218,23 @@ def differing_options(before: Mapping[str, Any], recipe: Recipe, free: Collectio
     )
 
 
+def complete_recipe(recipe: Recipe, batch: int, *, init: bool = False, folded: bool = False) -> Recipe:
+    """The recipe with those defaults that depend on the method (batch) and on the start (lr, norms).
+
+    init: a trained net is the start, which the first hundred steps harm at the learning rate for random weights;
+    folded: its batch norms have no statistics of their own, and those of batches harm it likewise.
+    """
+    rate = _LR_WITH_INIT if init else _LR
+    lr = rate if recipe.lr is None else recipe.lr
+    return replace(recipe, batch=recipe.batch or batch, lr=lr, norms=recipe.norms or ("frozen" if folded else "batch"))
+
+
 def learning_rate(recipe: Recipe, step: int, done: float) -> float:
     """The rate after a linear warm-up: a cosine from `lr` to `final` of it, or HRNet's steps.
 
-    done: the fraction of the schedule that has passed.
+    recipe: a complete one; done: the fraction of the schedule that has passed.
     """
+    assert recipe.lr is not None
     if recipe.schedule == "step":
         rate = recipe.lr * 0.1 ** sum(done >= edge for edge in (170 / 210, 200 / 210))
     else:

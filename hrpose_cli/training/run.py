@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import logging
+import shutil
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 
 import torch
 from torch import nn
 
 from hrpose_cli.backends import TorchBackend, choose_device, normalise_images
-from hrpose_cli.errors import BackendError, InputError, UsageError
+from hrpose_cli.errors import BackendError, HRPoseError, InputError, UsageError
 from hrpose_cli.estimation import BottomUp, TopDown
 from hrpose_cli.evaluate import EvalProtocol, keypoint_rows
 from hrpose_cli.files import atomic_write, check_not_inputs, check_writable, claim
@@ -23,12 +25,12 @@ from hrpose_cli.ground_truth import METRICS, CocoGroundTruth
 from hrpose_cli.models import ModelSpec, save_weights
 from hrpose_cli.nets import unfold_batch_norms
 from hrpose_cli.skeletons import SKELETONS
-from hrpose_cli.training.annotations import AnnotationSource, check_image_files
+from hrpose_cli.training.annotations import AnnotationSource, check_image_files, list_files
 from hrpose_cli.training.dataset import PeopleDataset, load_people
 from hrpose_cli.training.loop import CHECKPOINT_FILE, LOG_FILE, Training
 from hrpose_cli.training.method import TRAINING_METHODS
 from hrpose_cli.training.processes import is_other_process, join_processes, process_device, run_first
-from hrpose_cli.training.recipe import Recipe, TrainJob, check_method
+from hrpose_cli.training.recipe import Recipe, TrainJob, check_method, complete_recipe
 from hrpose_cli.training.start import are_norms_folded, build_start_net, find_start, plan_spec
 from hrpose_cli.training.teacher import Teacher, fill_labels
 from hrpose_cli.training.whole_images import ImageDataset, load_images
@@ -54,14 +56,19 @@ def train(job: TrainJob, recipe: Recipe) -> Iterator[Mapping[str, float]]:
         _LOG.info("note: curves.png needs matplotlib: pip install 'hrpose[train]'")
     teacher = Teacher.load(job.teacher, spec, device) if job.teacher else None
     if not is_other_process():  # the first alone writes
-        _check_outputs(job, spec, start)
-    with join_processes(device), nullcontext() if is_other_process() else claim(job.out):
+        _check_outputs(job, spec, start, val_images)
+    alone = nullcontext() if is_other_process() else claim(job.out, folder=True)
+    with join_processes(device), alone, _dropped_if_refused(job.out / "cache"):
         people = run_first(load).to(device)
         if teacher and isinstance(people, PeopleDataset):
             people = run_first(partial(fill_labels, people, spec, teacher, job.out / "cache"))
         target = teacher if recipe.distil else None
         net = build_start_net(spec, start)
-        if start and recipe.norms != "frozen" and are_norms_folded(net):
+        folded = start is not None and are_norms_folded(net)
+        if folded and recipe.norms is None:
+            _LOG.info("note: the batch norms of the start are folded and stay frozen, unless --norms says otherwise")
+        recipe = complete_recipe(recipe, TRAINING_METHODS[spec.method].batch, init=start is not None, folded=folded)
+        if folded and recipe.norms != "frozen":
             net = _unfold_norms(net.to(device), spec, people, recipe)
         training = Training(net, spec, people, recipe, job.out, teacher=target, device=device)
         training.start(resume=job.resume)
@@ -90,13 +97,26 @@ def _unfold_norms(net: nn.Module, spec: ModelSpec, people: PeopleDataset | Image
     return unfold_batch_norms(net, (normalise_images(part.crops, spec.color) for part in parts))
 
 
-def _check_outputs(job: TrainJob, spec: ModelSpec, start: Path | None) -> None:
+@contextmanager
+def _dropped_if_refused(cache: Path) -> Iterator[None]:
+    """Remove the cache, if it is new, of a training that is refused before its first checkpoint."""
+    there = cache.exists()
+    try:
+        yield
+    except HRPoseError:
+        if not (there or (cache.parent / CHECKPOINT_FILE).exists()):
+            shutil.rmtree(cache, ignore_errors=True)
+        raise
+
+
+def _check_outputs(job: TrainJob, spec: ModelSpec, start: Path | None, val_images: Path | None) -> None:
     """Raise an error, before any work, for files that cannot be written, or are inputs."""
     outputs = [job.out / name for name in (CHECKPOINT_FILE, LOG_FILE, _CURVES_FILE, f"{spec.name}.safetensors")]
     for output in outputs:
         check_writable(output, make=True)
-    data = [_parse_source(entry, job.images).annotations for entry in job.data]
-    check_not_inputs(outputs, [*data, job.val, start, job.teacher])
+    sources = [_parse_source(entry, job.images) for entry in job.data]
+    sources += [AnnotationSource(job.val, val_images)] if job.val else []
+    check_not_inputs(outputs, chain([start, job.teacher], *map(list_files, sources)))
 
 
 def _find_val_images(job: TrainJob, spec: ModelSpec) -> Path | None:
@@ -146,8 +166,8 @@ def _measure_ap(training: Training, annotations: Path, images: Path | None = Non
     if spec.method == "bottom-up":
         estimator = BottomUp(backend, spec, decode=spec.decode, flip_test=True)
     else:
-        boxes = truth.boxes(spec.geometry)
-        estimator = TopDown(boxes, backend, spec, decode=spec.decode, flip_test=True)
+        truth = truth.in_boxes()
+        estimator = TopDown(truth.boxes(spec.geometry), backend, spec, decode=spec.decode, flip_test=True)
     rows = keypoint_rows(truth.frames(images), estimator, EvalProtocol())
     return truth.score([row for part in rows for row in part])[""]
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from pycocotools import mask as regions
 from torch import Tensor
 
-from hrpose_cli.coco_reader import encode_outline
+from hrpose_cli.coco_reader import encode_outline, is_labelled
 from hrpose_cli.errors import FormatError, InputError, UsageError
 from hrpose_cli.estimation import crop_bounds, warp_into_crop
 from hrpose_cli.geometry import invert_affines, region_affines, transform_points
@@ -25,7 +25,7 @@ from hrpose_cli.media import read_image
 from hrpose_cli.models import ModelSpec
 from hrpose_cli.poses import Affine, Image
 from hrpose_cli.skeletons import SKELETONS, Skeleton
-from hrpose_cli.training.annotations import AnnotationSource, has_labels, read_annotated
+from hrpose_cli.training.annotations import AnnotationSource, read_annotated
 
 
 @dataclass(frozen=True)
@@ -65,17 +65,12 @@ def load_images(sources: Sequence[AnnotationSource], skeleton: Skeleton) -> Imag
         _ImagePage(path, np.stack(people), _hidden_mask(source.annotations, image, everyone))
         for source in sources
         for path, image, everyone in read_annotated(source, skeleton)
-        if (people := [_read_labels(row) for row in everyone if _is_labelled_person(row)])
+        if (people := [_read_labels(row) for row in everyone if is_labelled(row)])
     ]
     if not pages:
         files = ", ".join(str(source.annotations) for source in sources)
         raise InputError(f"{files}: no person with a keypoint of the skeleton {skeleton.name} is labelled")
     return ImageDataset(tuple(pages))
-
-
-def _is_labelled_person(row: Any) -> bool:
-    """Tell whether an annotation is one person with a labelled keypoint."""
-    return has_labels(row) and not row.get("iscrowd")
 
 
 def _read_labels(row: Any) -> NDArray[np.float64]:
@@ -85,7 +80,7 @@ def _read_labels(row: Any) -> NDArray[np.float64]:
 
 def _hidden_mask(annotations: Path, image: Any, everyone: Sequence[Any]) -> Any:
     """Run-length code of the region to ignore: crowds, and people without a labelled keypoint."""
-    rows = [row for row in everyone if row["iscrowd"] or not has_labels(row)]
+    rows = [row for row in everyone if not is_labelled(row)]
     size = int(image["width"]), int(image["height"])
     codes = []
     for row in rows:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from hrpose_cli.backends import cache
+from hrpose_cli.errors import WeightsError
 
 
 def test_load_or_make_makes_each_once_and_keeps_a_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -108,3 +109,16 @@ def test_load_or_make_reads_a_read_only_cache(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setattr(Path, "touch", refused)
     monkeypatch.setattr(cache, "_keep", refused)
     assert cache.load_or_make("test", {}, lambda: b"another", bytes) == b"net"
+
+
+def test_load_or_make_says_nothing_of_what_cannot_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("HRPOSE_CACHE", str(tmp_path))
+
+    def refuse() -> None:
+        raise WeightsError("NaN")
+
+    with caplog.at_level("INFO"), pytest.raises(WeightsError):
+        cache.load_or_make("test", {}, lambda: b"net", bytes, note="converting", check=refuse)
+    assert caplog.messages == []

@@ -96,20 +96,20 @@ def test_eval_notes_files_that_lack_images(hrpose: Any, data: Path, tmp_path: Pa
     path = tmp_path / "boxes.json"
     for known, note in (
         (rows(data), ""),
-        (rows(data)[:1], "note: boxes for 1 of 2 images\n"),
+        (rows(data)[:1], "boxes.json: boxes for 1 of 2 images\n"),
         (content | {"annotations": []}, ""),
-        (seven, "note: boxes for 1 of 2 images\n"),
+        (seven, "boxes.json: boxes for 1 of 2 images\n"),
         ({"images": renamed, "annotations": []}, ""),
     ):
         path.write_text(json.dumps(known))
         result = hrpose("--gt", data, "--boxes", path)
         assert result.exit_code == 0, result.output
-        assert [line for line in result.stderr.splitlines(keepends=True) if "note:" in line] == [note] * bool(note)
+        assert ("note: " in result.stderr) == bool(note)
+        assert note in result.stderr
     other = [row | {"file_name": f"x{row['id']}.png"} for row in renamed]
     path.write_text(json.dumps({"images": other, "annotations": []}))
-    assert "knows none of the annotated images, such as 000000000003.png" in clean_failure(
-        hrpose("--gt", data, "--boxes", path)
-    )
+    said = "none of the 2 images, such as 000000000003.png, is in"
+    assert said in clean_failure(hrpose("--gt", data, "--boxes", path))
     path.write_text(json.dumps(rows(data)[:1]))
     assert hrpose("--gt", data, "--predictions", path).stderr == "note: rows for 1 of 2 images\n"
     assert hrpose("--gt", data, "--predictions", path, "--limit", 1).stderr == ""
@@ -149,12 +149,15 @@ def test_eval_names_what_a_file_lacks(hrpose: Any, data: Path, tmp_path: Path) -
         (["--gt", data, "--predictions", short], "keypoints has 30 values, but must be 51 numbers"),
         (["--gt", change(data, "annotations", "area"), "--predictions", good], "area"),
         (["--gt", change(data, "images", "width")], "width"),
-        (["--gt", change(data, "annotations", "keypoints", [1] * 48)], "17 keypoints"),
+        (
+            ["--gt", change(data, "annotations", "keypoints", [1] * 42)],
+            "has 14 keypoints, and not the 17 measured: use --metric crowdpose",
+        ),
     ]
     for arguments, message in cases:
         assert message in clean_failure(hrpose(*arguments)), arguments
     bare = change(data, "annotations", "keypoints")
-    assert "nobody's keypoints are labelled" in clean_failure(hrpose("--gt", bare, "--predictions", good))
+    assert "nobody has labelled keypoints and an area" in clean_failure(hrpose("--gt", bare, "--predictions", good))
     assert "name a .json file" in wrong_usage(hrpose("--gt", data, "--predictions", good, "--save", "x.csv"))
     assert "--boxes detector" in wrong_usage(hrpose("--gt", data, "--metric", "bbox", "--boxes", "gt"))
 
@@ -342,3 +345,41 @@ def test_eval_saves_rows_with_the_ids_of_the_annotations(hrpose: Any, data: Path
     assert [row["image_id"] for row in json.loads((tmp_path / "saved.json").read_text())] == ["img-3", "img-7"]
     again = hrpose("--gt", data, "--predictions", tmp_path / "saved.json")
     assert numbers(again.output) == numbers(result.output)
+
+
+def test_eval_leaves_out_people_whose_annotated_box_gives_no_crop(hrpose: Any, data: Path, tmp_path: Path) -> None:
+    content = json.loads(data.read_text())
+    content["annotations"][0]["bbox"] = [300, 10, 80, 100]
+    data.write_text(json.dumps(content))
+    result = hrpose("--gt", data, "--save", tmp_path / "saved.json")
+    assert result.exit_code == 0, result.output
+    assert "left out 1 people whose box covers nothing of their image (such as annotations[0])" in result.stderr
+    assert [row["image_id"] for row in json.loads((tmp_path / "saved.json").read_text())] == [7]
+    (tmp_path / "boxes.json").write_text(json.dumps(rows(data)))
+    assert "left out 1 people" in hrpose("--gt", data, "--metric", "bbox", "--boxes", tmp_path / "boxes.json").stderr
+    assert "whose box" not in hrpose("--gt", data, "--predictions", tmp_path / "boxes.json").stderr
+
+
+@pytest.mark.parametrize("kind", ["turned", "fractions", "other"])
+def test_eval_notes_predictions_that_are_near_nobody(hrpose: Any, data: Path, tmp_path: Path, kind: str) -> None:
+    """Such as those of images that a phone stored on their side, which one side turns upright."""
+    found = rows(data)
+    for row in found:
+        xyv = np.reshape(row["keypoints"], (17, 3))
+        change = {"turned": (120 - xyv[:, 1], xyv[:, 0]), "fractions": xyv[:, :2].T / 120, "other": xyv[:, :2].T + 90}
+        xyv[:, :2] = np.transpose(change[kind])
+        row["keypoints"] = xyv.ravel().tolist()
+    (tmp_path / "rows.json").write_text(json.dumps(found))
+    content = json.loads(data.read_text())
+    for person in content["annotations"]:
+        person["keypoints"] = [v / 2 if k % 3 == 0 else v for k, v in enumerate(person["keypoints"])]
+        person["area"] = 400
+    data.write_text(json.dumps(content))
+    result = hrpose("--gt", data, "--predictions", tmp_path / "rows.json")
+    said = "note: in 2 of 2 images, such as 000000000003.png, no prediction is near an annotated person"
+    assert said in result.stderr
+    (tmp_path / "rows.json").write_text(json.dumps(rows(data)))
+    assert hrpose("--gt", data, "--predictions", tmp_path / "rows.json").stderr == ""
+    (tmp_path / "rows.json").write_text("[]")
+    result = hrpose("--gt", data, "--predictions", tmp_path / "rows.json")
+    assert (result.exit_code, result.stderr.count("note:"), numbers(result.output)[0]) == (0, 1, 0)

@@ -358,9 +358,16 @@ def test_files_that_are_read_whole_may_be_pipes(
     assert (result.exit_code, "1.0000" in result.stdout) == (0, True), result.output
     result = CliRunner().invoke(app, ["convert", pipe(truth), "x.jsonl", "--from", "coco"])
     assert (result.exit_code, len(Path("x.jsonl").read_text().splitlines())) == (0, 3), result.output
+    record = tmp_path / "metrics.json"
+    CliRunner().invoke(
+        app,
+        ["eval", "--gt", truth_pipe := pipe(truth), "--predictions", rows_pipe := pipe(rows), "--json", str(record)],
+    )
+    said = json.loads(record.read_text())
+    assert [said["annotations"], said["runs"][0]["info"]["predictions"]] == [truth_pipe, rows_pipe]
     broken = pipe(b"nothing")
     line = clean_failure(CliRunner().invoke(app, ["eval", "--gt", broken, "--predictions", pipe(rows)]))
-    assert f"{broken} should be annotations but is not JSON" in line
+    assert line.startswith(f"error: {broken} should be annotations but is not JSON")
     assert "/dev/null is a device" in clean_failure(CliRunner().invoke(app, ["convert", "/dev/null", "x.csv"]))
 
 

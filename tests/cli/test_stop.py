@@ -107,7 +107,7 @@ def test_video_exits_with_0_after_a_closed_pipe(clip: Path, options: list[str]) 
     with run.stderr as stderr:
         said = stderr.read().decode()
     assert run.wait() == 0, said
-    assert "note: ended early, as the reader of the standard output closed it; kept x.part.mp4, p.part.csv" in said
+    assert "note: ended early, as the reader of an output closed it; kept x.part.mp4, p.part.csv" in said
     assert "error" not in said
     first, second = frames_in("x.part.mp4", "p.part.csv")
     assert 1 <= first == second < FRAMES

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 
 from hrpose_cli.cli.main import app
 from hrpose_cli.formats import read_end
+from tests.cli.test_main import ONE_PERSON
 from tests.conftest import clean_failure, wrong_usage
 from tests.formats.builders import HEADER, renamed, save
 from tests.formats.builders import clip as poses_of
@@ -37,6 +39,9 @@ def work(tmp_path: Path, weights_file: Path, monkeypatch: pytest.MonkeyPatch) ->
         replace(HEADER, size=(64, 48)),
     )
     Path("gt.json").write_text(json.dumps({"images": [], "annotations": [], "categories": []}))
+    Path("im").mkdir()
+    Image.new("RGB", (9, 9)).save("im/a.png")
+    Path("one.json").write_text(json.dumps(ONE_PERSON))
     return tmp_path
 
 
@@ -61,25 +66,66 @@ def hrpose(*arguments: object) -> Any:
         ("clip.mp4", "bench --video clip.mp4 --json OTHER.json"),
         ("net.safetensors", "export net.safetensors --format onnx --out OTHER.onnx"),
         ("net.safetensors", "export net.safetensors --format openvino --out OTHER.bin"),
+        ("im/a.png", "eval --gt one.json --images im --weights net.safetensors --device cpu --save OTHER.json"),
+        ("im/a.png", "eval --gt one.json --images im --weights net.safetensors --device cpu --json OTHER.json"),
+        ("gt_one.mat", "eval --gt one.json --metric pckh --save OTHER.json"),
+        ("im/a.png", "export net.safetensors --format onnx --gt one.json --images im --out OTHER.onnx"),
+        ("im/a.png", "export net.safetensors --format openvino --precision int8 --calibrate im --out OTHER.xml"),
+        ("im/a.png", "video im --no-video --json OTHER.json"),
+        ("im/1.png", "video im/%d.png --no-video --poses OTHER.csv"),
+        ("net.int8.bin", "image a.png --weights net.safetensors --no-image --poses OTHER.csv"),
+        ("net.bin", "image a.png --weights net.xml --no-image --poses OTHER.csv"),
+        ("of/x_000000000000_keypoints.json", "convert of OTHER.csv"),
+        ("of/x_000000000000_keypoints.json", "render of clip.mp4 --out OTHER.mp4"),
+        ("im/a.png", "train --data one.json --images im --epochs 1 --net lite-hrnet --device cpu --out curves.png"),
+        (
+            "val/a.png",
+            "train --data one.json --images im --val one.json --val-images val --net lite-hrnet --out last.pt",
+        ),
+        ("one.json", "train --data one.json --images im --epochs 1 --net lite-hrnet --device cpu --out log.jsonl"),
     ],
 )
 @pytest.mark.parametrize("link", [os.link, os.symlink])
 def test_no_output_is_an_input(work: Path, source: str, command: str, link: Any) -> None:
     *words, last = command.split()
-    link(source, work / last)
+    for name in ("out", "val", "of"):
+        Path(name).mkdir()
+    for name in ("im/1.png", "val/a.png"):
+        Image.new("RGB", (9, 9)).save(name)
+    if not Path(source).exists():
+        Path(source).write_text("{}")
+    target = work / ("out" if "train" in words else "") / last
+    link(work / source, target)
     before = Path(source).read_bytes()
-    said = wrong_usage(hrpose(*words, last.replace(".bin", ".xml")))
-    assert "is an input" in said
+    said = wrong_usage(hrpose(*words, "out" if "train" in words else last.replace(".bin", ".xml")))
+    assert f"{target.name} is an input" in said
     assert Path(source).read_bytes() == before
 
 
-def test_train_takes_no_input_for_an_output(work: Path) -> None:
-    Path("out").mkdir()
-    os.link("gt.json", "out/log.jsonl")
-    result = hrpose(
-        "train", "--data", "gt.json", "--out", "out", "--epochs", "1", "--net", "lite-hrnet", "--device", "cpu"
-    )
-    assert "log.jsonl is an input" in wrong_usage(result)
+@pytest.mark.parametrize(
+    "command",
+    [
+        f"image broken.png --out new/er {' '.join(TINY)}",
+        "image a.png --weights missing.pth --out new/er/b.png",
+        f"video broken.png --out new/er --poses .jsonl {' '.join(TINY)}",
+        "convert broken.jsonl new/",
+        "convert broken.jsonl new.csv",
+        "render broken.jsonl clip.mp4 --out new/er/x.mp4",
+        "train --data broken.json --out new/er --epochs 1 --net lite-hrnet --device cpu",
+        "train --data one.json --images im --out new/er --epochs 1 --net lite-hrnet --device cpu",  # one is not enough
+        "train --data one.json --images im --out new/er --epochs 1 --net lite-hrnet --init missing.pth",
+        "export net.safetensors --format onnx --out new/er/x.onnx",
+        "eval --gt broken.json --save new.json",
+    ],
+)
+def test_a_run_that_is_refused_leaves_nothing(work: Path, command: str) -> None:
+    Path("broken.png").write_bytes(Path("a.png").read_bytes()[:40])
+    Path("broken.json").write_text('{"images": [{"id": 1}]}')
+    Path("broken.jsonl").write_bytes(Path("p.jsonl").read_bytes().splitlines()[0] + b'\n{"frame": "x"}\n')
+    before = sorted(work.rglob("*"))
+    clean_failure(result := hrpose(*command.split()), result.exit_code)
+    assert result.exit_code in {1, 2}
+    assert sorted(work.rglob("*")) == before
 
 
 def test_no_clobber_leaves_out_clips_and_images_that_are_done(work: Path) -> None:
@@ -139,6 +185,72 @@ def test_outputs_go_into_pipes(work: Path, name: str) -> None:
     assert Path(f"got-{name}").stat().st_size
 
 
+@POSIX
+@pytest.mark.parametrize(
+    ("command", "head"),
+    [
+        ("render p.jsonl clip.mp4 --out", b"ftypisom"),
+        ("render p.jsonl clip.mp4 --background transparent --out", b"ftypqt"),
+        (f"image a.png {' '.join(TINY)} --out", b"\x89PNG"),
+        ("convert p.jsonl --format npz", b"PK"),
+        ("eval --gt gt.json --predictions rows.json --json", b'{"metric": "coco"'),
+        ("eval --gt gt.json --predictions rows.json --save", b'[{"'),
+    ],
+)
+def test_outputs_go_into_descriptors_and_devices_without_a_suffix(work: Path, command: str, head: bytes) -> None:
+    Path("gt.json").write_text(json.dumps(ONE_PERSON))
+    Path("rows.json").write_text(json.dumps([{**ONE_PERSON["annotations"][0], "score": 1.0}]))
+    before = sorted(work.iterdir())
+    for name in ("/dev/null", "descriptor"):
+        with tempfile.TemporaryFile() as got:
+            result = hrpose(*command.split(), name.replace("descriptor", f"/dev/fd/{got.fileno()}"))
+            assert result.exit_code == 0, result.output
+            got.seek(0)
+            assert head in got.read()[:20] or name == "/dev/null"
+    assert Path("/dev/null").is_char_device()
+    assert sorted(work.iterdir()) == before
+
+
+@POSIX
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("image a.png a.jpg --out /dev/null", "--out /dev/null names one file, but there are 2 images"),
+        ("image a.png --heatmaps --out /dev/null", "--out /dev/null takes one image, but --heatmaps writes more"),
+        ("video clip.mp4 a.mp4 --out -", "--out - names one file, but there are 2 clips"),
+        ("export net.safetensors --format openvino --out /dev/null", "/dev/null takes no file of openvino"),
+        ("train --data gt.json --out /dev/null", "--out /dev/null is no folder"),
+    ],
+)
+def test_what_becomes_several_files_needs_a_folder(work: Path, command: str, said: str) -> None:
+    for name in ("a.jpg", "a.mp4"):
+        Path(name).touch()
+    assert said in wrong_usage(hrpose(*command.split()))
+
+
+@POSIX
+@pytest.mark.parametrize("name", ["-", "/dev/stdin"])
+def test_poses_come_through_the_standard_input(work: Path, name: str) -> None:
+    for command in (f"convert {name} .csv --from jsonl", f"render {name} clip.mp4 --format jsonl --out r.mp4"):
+        run = subprocess.run([sys.executable, "-m", "hrpose_cli", *command.split()], input=Path("p.jsonl").read_bytes())
+        assert run.returncode == 0
+    convert = hrpose("convert", "p.jsonl", "q.csv")
+    assert (convert.exit_code, Path("stdin.csv").read_bytes()) == (0, Path("q.csv").read_bytes())
+    assert len(times(Path("r.mp4"))) == 3
+    said = wrong_usage(hrpose("convert", "-", "x.csv"))
+    assert said.startswith("error: - has the suffix of no pose format")
+
+
+@POSIX
+@pytest.mark.parametrize("command", ["convert p.jsonl -", f"image a.png --no-image --poses - {' '.join(TINY)}"])
+def test_a_reader_that_has_gone_is_no_error(work: Path, command: str) -> None:
+    end, other = os.pipe()
+    os.close(end)
+    run = subprocess.run([sys.executable, "-m", "hrpose_cli", *command.split()], stdout=other, stderr=subprocess.PIPE)
+    os.close(other)
+    assert (run.returncode, b"Traceback" in run.stderr) == (0, False), run.stderr
+
+
 def test_a_suffix_names_a_file_like_the_clip_in_its_folder(work: Path) -> None:
     said = clean_failure(hrpose("video", "clip.mp4", "--no-video", "--poses", "out2/.jsonl", *TINY))
     assert "out2/clip.pose.jsonl cannot be written: there is no folder out2, make it or name another" in said
@@ -154,12 +266,12 @@ def test_a_suffix_names_a_file_like_the_clip_in_its_folder(work: Path) -> None:
 
 @pytest.mark.parametrize("length", [232, 240, 251])
 def test_long_names_are_one_line_before_any_net_is_loaded(work: Path, length: int) -> None:
-    long = f"{'x' * (length - 4)}.mp4"
+    long, before = f"{'x' * (length - 4)}.mp4", {path.name for path in work.iterdir()}
     Path("clip.mp4").rename(long)
     options = (*TINY, "--weights", "missing.pth")
     said = clean_failure(hrpose("video", long, "--poses", ".jsonl", "--poses", "of/", *options))
     assert ("File name too long" in said) == (length + len(".pose.jsonl") - len(".mp4") > 255)
-    assert {path.name for path in work.iterdir()} == {"a.png", "gt.json", "net.safetensors", "p.jsonl", long}
+    assert {path.name for path in work.iterdir()} == {*before, long} - {"clip.mp4"}
 
 
 def test_resume_of_complete_clips_needs_no_net(work: Path) -> None:

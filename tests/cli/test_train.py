@@ -111,9 +111,12 @@ def test_train_says_that_it_unfolds_batch_norms(data: Path, tmp_path: Path, net:
     common = ["--data", data, "--batch", 2, "--epochs", 1, "--init", tmp_path / "folded.safetensors"]
     for norms in ("batch", "frozen"):
         result = run(*common, "--out", tmp_path / norms, "--norms", norms)
+        assert "stay frozen" not in result.stderr
         assert result.exit_code == 0, result.output
         said = "note: the batch norms of the start are folded: their statistics are those of 2 samples"
         assert (said in result.stderr) == (norms == "batch")
+    result = run(*common, "--out", tmp_path / "default")
+    assert "note: the batch norms of the start are folded and stay frozen" in result.stderr
 
 
 def test_train_says_each_minute_where_it_is(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,8 +145,8 @@ def test_train_val_images_are_found_before_the_first_step(data: Path, tmp_path: 
     common = ["--data", data, "--batch", 2, "--epochs", 1, "--val", val]
     for more in ([], ["--images", tmp_path], ["--val-images", tmp_path]):
         line = clean_failure(run(*common, "--out", tmp_path / "no", *more))
-        assert "the images, such as b.png, are not in" in line
-        assert line.endswith("use --val-images DIR")
+        assert "val.json: none of its 1 images, such as b.png, is in" in line
+        assert line.endswith("is it the right folder?" if "--val-images" in more else "use --val-images DIR")
     assert not (tmp_path / "no").exists()
     assert run(*common, "--out", tmp_path / "out", "--val-images", images).exit_code == 0
     (images / "a.png").write_bytes((tmp_path / "a.png").read_bytes())
@@ -230,7 +233,7 @@ def test_train_prints_each_failure_as_one_line(data: Path, tmp_path: Path, argum
 
 
 def test_train_out_is_checked_before_the_work(data: Path) -> None:
-    assert f"--out {data} is a file: name a folder" in wrong_usage(run("--data", data, "--out", data))
+    assert f"--out {data} is no folder: name one" in wrong_usage(run("--data", data, "--out", data))
     assert "cannot be written: Not a directory" in clean_failure(run("--data", data, "--out", data / "run"))
 
 

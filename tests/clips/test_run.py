@@ -30,6 +30,8 @@ from hrpose_cli.media.video_reader import VideoReader
 from hrpose_cli.options import MotionOptions
 from hrpose_cli.poses import Boxes, Frame, PoseHeader, Poses
 from hrpose_cli.stopping import StopFlag
+from tests.builders import frame_poses, people
+from tests.formats.builders import save
 from tests.media.clips import film
 
 FRAMES = 34
@@ -156,6 +158,12 @@ def test_saved_poses_are_drawn_as_the_run_drew_them(clip: Path, tiny: TopDown, t
     other = film(tmp_path / "other.mp4", 2, size=(64, 64))
     with VideoReader(other) as source, pytest.raises(InputError, match="choose the right clip"):
         render_clip(source, tmp_path / "p.jsonl", ClipOutputs(tmp_path / "wrong.mp4"))
+
+
+def test_poses_whose_image_size_is_unknown_are_drawn(clip: Path, tmp_path: Path) -> None:
+    save(tmp_path / "p.json", [frame_poses(people(1), 0, 0.0, size=(0, 0))], PoseHeader(source="clip.mp4"))
+    with VideoReader(clip) as source:
+        assert render_clip(source, tmp_path / "p.json", ClipOutputs(tmp_path / "again.mp4")).frames == FRAMES
 
 
 def test_a_table_is_drawn_without_its_empty_keypoints_and_says_what_it_lacks(

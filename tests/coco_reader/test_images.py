@@ -16,8 +16,10 @@ def test_find_image_folder_looks_beside_the_annotations(tmp_path: Path, place: s
         folder.mkdir(parents=True, exist_ok=True)
     (tmp_path / place / "b.jpg").touch()
     assert find_image_folder(annotations, ["a.jpg", "b.jpg", "c.jpg"]) == tmp_path / place
-    with pytest.raises(InputError, match="--images DIR"):
+    with pytest.raises(InputError, match=r"val2017\.json: none of its 1 images, such as a\.jpg, .* use --images DIR"):
         find_image_folder(annotations, ["a.jpg"])
+    with pytest.raises(InputError, match=r"such as a\.jpg, is in nowhere: is it the right folder\?$"):
+        find_image_folder(annotations, ["a.jpg"], Path("nowhere"))
 
 
 KNOWN = [
@@ -74,6 +76,8 @@ def test_path_index_gives_a_known_path_to_the_closest_name_only() -> None:
         ("a b.jpg", "https://host/x/a%20b.jpg?token=1"),
         (normalize("NFD", "\u00e9.jpg"), "\u00e9.jpg"),
         ("\u00e9.jpg", normalize("NFD", "\u00e9.jpg")),
+        ("a.jpg", "/data/upload/3/ab12cd34-a.jpg"),
+        ("ab12cd34-a.jpg", "https://host/data/upload/3/ab12cd34-a.jpg"),
     ],
 )
 def test_find_images_knows_names_of_other_systems(tmp_path: Path, file: str, name: str) -> None:
@@ -88,6 +92,8 @@ def test_find_images_takes_no_image_for_another(tmp_path: Path) -> None:
     (tmp_path / "1.jpg").touch()
     assert find_images(tmp_path, ["a/1.jpg", "b/1.jpg"]) == {}
     assert find_images(tmp_path, ["b/1.jpg", "1.jpg", "y\0.jpg", ""]) == {"1.jpg": tmp_path / "1.jpg"}
+    assert find_images(tmp_path, ["ab12cd34-1.jpg", "1.jpg"]) == {"1.jpg": tmp_path / "1.jpg"}
+    assert find_images(tmp_path, ["ab12cd34-1.jpg", "00000000-1.jpg"]) == {}
     (tmp_path / "b").mkdir()
     (tmp_path / "b" / "1.jpg").touch()
     assert find_images(tmp_path, ["a/1.jpg", "b/1.jpg"]) == {

@@ -20,7 +20,7 @@ INF, NAN = float("inf"), float("nan")
         ([result(category_id=0), result(category_id=0)], 2, "everything is of category 0, and taken for people"),
         ([result(), result(category_id=3)], 1, "left out 1 of other categories"),
         ([result(), result(image_id=5), result(image_id="b")], 1, "left out 2 of images that are not listed"),
-        ([], 0, ""),
+        ([], 0, "dt.json: holds no predictions"),
     ],
 )
 def test_read_coco_results_takes_the_people_of_the_images(

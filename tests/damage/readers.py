@@ -86,7 +86,8 @@ def compare(got: list[Any], want: list[Any], format: str) -> None:
     check(not wrong.any(), f"{format}: {b[wrong][:2].tolist()} became {a[wrong][:2].tolist()}")
     if format in {"jsonl", "npz", "parquet"}:
         a, b = (
-            [replace(r.frame, time=r.frame.time and float(r.frame.time)) for r in records] for records in (got, want)
+            [replace(r.frame, time=None if r.frame.time is None else float(r.frame.time)) for r in records]
+            for records in (got, want)
         )
         check(repr(a) == repr(b), f"{format}: frames {b} became {a}")
 

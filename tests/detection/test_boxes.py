@@ -1,11 +1,20 @@
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hrpose_cli.detection.boxes import GivenBoxes, read_boxes
 from hrpose_cli.errors import InputError
+from hrpose_cli.poses import Boxes, Frame
 from tests.builders import boxes, frame
+
+NOBODY = Boxes.none()
+
+
+def watch(given: GivenBoxes, *frames: Frame, **options: Any) -> list[int]:
+    """The number of boxes in each frame of one run."""
+    return [len(found) for found in given.watch((given([one])[0] for one in frames), "frames", **options)]
 
 
 @pytest.mark.parametrize(
@@ -65,16 +74,41 @@ def test_given_boxes_tell_files_of_one_name_by_their_folders() -> None:
     names = ["x/a/1.jpg", r"C:\b\1.jpg"]
     assert [len(found) for found in given([frame(name=name) for name in names])] == [1, 2]
     with pytest.raises(InputError, match=r"1\.jpg may be a/1\.jpg or b\\1\.jpg: name it with its folder"):
-        given.find(frame(name="1.jpg"))
+        given([frame(name="1.jpg")])
     assert list(GivenBoxes({"b/1.jpg": one}, {}).refuse(["a/1.jpg", "b/1.jpg"])) == ["a/1.jpg"]
     assert GivenBoxes({"b/1.jpg": one}, {}).refuse(["c/1.jpg"]) == GivenBoxes({}, {1: one}).refuse(["1.jpg"]) == {}
+
+
+@pytest.mark.parametrize(
+    ("given", "names", "message"),
+    [
+        (GivenBoxes({"a.jpg": NOBODY}, {0: NOBODY}), ["b.jpg", "c.jpg"], "none of the 2 images, such as b.jpg, is in"),
+        (GivenBoxes({"a.jpg": NOBODY}, {0: NOBODY}), ["b.jpg"], "b.jpg is not in .* the numbers 0 to 0 (a.jpg)"),
+        (GivenBoxes({}, {8: NOBODY, 9: NOBODY}), ["b.jpg", "0007.jpg"], "which knows the numbers 8 to 9"),
+        (GivenBoxes({}, {8: NOBODY}), ["0007.jpg"], "0007.jpg is not in the box file, which knows the numbers 8 to 8"),
+    ],
+)
+def test_given_boxes_of_other_images_are_one_error(given: GivenBoxes, names: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message.replace("(", r"\(").replace(")", r"\)")):
+        given.refuse(names)
+
+
+def test_given_boxes_of_other_frames_are_one_error() -> None:
+    given = GivenBoxes({}, {1000: NOBODY, 1059: NOBODY}, name="b.json")
+    frames = [frame(index=i) for i in (30, 31)]
+    message = "b.json has boxes for none of the frames 30 to 31: it knows the numbers 1000 to 1059"
+    with pytest.raises(InputError, match=message):
+        watch(given, *frames)
+    assert len(watch(given, *frames, whole=False)) == 2
 
 
 def test_given_boxes_leave_out_what_lies_outside_the_image(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
     far = GivenBoxes({}, {0: boxes([64, 0, 90, 9], [-9, 0, -1, 9], [60, 40, 90, 90], [0, -9, 9, -1])})
     assert far([frame((64, 48))])[0].xyxy.tolist() == [[60, 40, 90, 90]]
-    assert caplog.messages == ["note: left out 3 of 4 boxes, which lie outside frame 0"]
+    assert watch(far, frame((64, 48)), frame((64, 48), index=1)) == [1, 0]
+    said = "boxes for 1 of 2 frames; left out 3 of 4 boxes, which lie outside their image"
+    assert caplog.messages == [f"note: the box file: {said}"]
 
 
 def read(tmp_path: Path, content: object) -> GivenBoxes:
@@ -118,9 +152,44 @@ def test_given_boxes_match_annotated_images_by_name_and_else_by_id(
     named = {"images": [{"id": 9, "file_name": "val/a.jpg"}, {"id": 8, "file_name": "val/b.jpg"}], "annotations": rows}
     names, ids = {70: "a.jpg", 71: "c.jpg"}, {1: 70, 9: 71}
     for content, want in ((named, {70: 1}), (rows, {71: 1})):
-        assert {i: len(found) for i, found in read(tmp_path, content).match(names, ids).items()} == want
+        assert {i: len(found) for i, found in read(tmp_path, content).match(names, ids).by_index.items()} == want
     assert not caplog.messages
-    assert read(tmp_path, named).match({71: "x.jpg"}, ids).keys() == {71}
-    assert "note: the box file has other names of images: matched by their ids" in caplog.text
-    with pytest.raises(InputError, match=r"knows none of the annotated images, such as x\.jpg"):
+    assert read(tmp_path, named).match({71: "x.jpg"}, ids).by_index.keys() == {71}
+    assert "boxes.json calls images val/a.jpg, and not x.jpg: they are matched by their ids" in caplog.text
+    with pytest.raises(InputError, match=r"x\.jpg is not in .*boxes\.json, which knows the numbers 0 to 1 \(val/a"):
         read(tmp_path, named).match({71: "x.jpg"}, {})
+
+
+def test_boxes_made_in_images_of_another_size_are_noted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    images = [
+        {"id": 1, "file_name": "a.jpg", "width": 64, "height": 48},
+        {"id": 2, "file_name": "b.jpg", "width": None},
+    ]
+    given = read(tmp_path, {"images": images, "annotations": [{"image_id": 1, "bbox": [0, 0, 9, 9]}]})
+    frames = [frame((64, 48), name="a.jpg"), frame((48, 64), name="a.jpg"), frame((48, 64), name="b.jpg")]
+    assert watch(given, *frames) == [1, 1, 0]
+    wrong = "1 of 3 frames have another size than it says: a.jpg is 48x64, but annotated as 64x48"
+    assert [wrong in text for text in caplog.messages] == [True]
+    matched = given.match({70: "a.jpg"}, {})
+    for of_another_size in ((matched, 70), (given, 0)):  # of an evaluation, and of a clip
+        caplog.clear()
+        assert watch(of_another_size[0], frame((48, 64), index=of_another_size[1])) == [1]
+        assert "1 of 1 frames have another size" in caplog.text
+
+
+def test_lists_whose_image_ids_are_text_call_images_by_name(tmp_path: Path) -> None:
+    rows = [{"image_id": f"frame_{i}.jpg", "bbox": [i, 0, 1, 1]} for i in (7, 8)]
+    given = read(tmp_path, rows)
+    assert given([frame(name="x/frame_8.jpg")])[0].xyxy[0, 0] == given([frame(index=8)])[0].xyxy[0, 0] == 8
+    assert given.match({1: "frame_7.jpg"}, {}).by_index.keys() == {1}
+
+
+def test_a_file_without_boxes_means_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    given = read(tmp_path, [])
+    assert given.refuse(["a.jpg"]) == {}
+    frames = [frame(name="a.jpg"), frame(index=3)]
+    assert watch(given, *frames) == [0, 0]
+    assert given.match({1: "a.jpg"}, {5: 1}).by_index == {}
+    assert caplog.messages == [f"note: {tmp_path / 'boxes.json'} holds no boxes"]

@@ -48,6 +48,13 @@ def save(path: Path | str, records: Iterable[FramePoses], header: PoseHeader = H
             out.write(record)
 
 
+def replace_text(path: Path, old: str, new: str, count: int = 1) -> None:
+    """Replace a text that is in the file, in its first `count` places, or everywhere for -1."""
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, count))
+
+
 def same(got: Poses, want: Poses, *, exact: bool = True) -> None:
     """Equal keypoints and scores; all else too if `exact`."""
     assert got.skeleton is want.skeleton

@@ -17,7 +17,7 @@ from hrpose_cli.formats.pose_file import read_pose_file
 from hrpose_cli.poses import PoseHeader, Poses
 from hrpose_cli.skeletons import COCO, SKELETONS
 from tests.builders import frame_poses, people
-from tests.formats.builders import FILES, HEADER, clip, renamed, save
+from tests.formats.builders import FILES, HEADER, READABLE, clip, renamed, save
 
 
 def test_open_coco_streams_the_dictionary(tmp_path: Path) -> None:
@@ -93,6 +93,30 @@ def test_read_coco_keeps_unlabelled_keypoints_and_leaves_crowds_out(tmp_path: Pa
             again = json.loads((tmp_path / name).read_bytes())["annotations"]
             assert [row["keypoints"] for row in again] == labelled
             assert [row["num_keypoints"] for row in again] == [1, 0, 16]
+
+
+@pytest.mark.parametrize("name", READABLE)
+def test_unlabelled_keypoints_are_unknown_in_every_format(
+    tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of the first person nothing is labelled, of the second two keypoints are not, of which one has a place."""
+    labels = (
+        {"num_keypoints": 0, "keypoints": [0] * 51},
+        {"num_keypoints": 15, "keypoints": [0] * 3 + [7, 8, 0] + [5, 6, 2] * 15},
+    )
+
+    def label(content: dict[str, Any]) -> None:
+        for row, change in zip(content["annotations"], labels, strict=True):
+            del row["keypoint_scores"], row["raw_keypoints"]
+            row.update(change)
+
+    caplog.set_level("INFO")
+    header, records = read_pose_file(edited(tmp_path / "a.json", label))
+    save(f"{tmp_path}/again/{FILES[name]}", records, header, format=name)
+    (record,) = read_pose_file(tmp_path / "again" / FILES[name], name)[1]
+    assert np.isnan(record.people.xy).any(axis=2).sum(axis=1).tolist() == [17, 2]
+    assert (record.people.score == 0).sum(axis=1).tolist() == [17, 2]
+    assert len(caplog.messages) == caplog.text.count("people without any known keypoint: 1") == 2
 
 
 @pytest.mark.parametrize("name", ["jsonl", "npz"])
@@ -198,7 +222,7 @@ def test_read_coco_counts_who_is_left_out(
         (lambda c: c["images"].append(c["images"][0] | {"id": 2}), r"images\[1\] .*: frame_index is 0, but"),
         (lambda c: c["videos"][0].update(frame_rate="1e99999999"), 'rate must be .* but is .1e99999999'),
         (lambda c: c["videos"][0].update(frame_rate="0/1"), 'rate must be .* but is .0/1'),
-        (lambda c: c["info"].update(people={"keypoint_score": "x"}), 'keypoint_score is "x"'),
+        (lambda c: c["info"].update(people={"keypoint_score": "x"}), "threshold must be .* but is 'x'"),
         (lambda c: c["categories"][0].update(keypoints=["tail"]), "keypoints has 51 values, but must be 3 numbers"),
         (lambda c: c["categories"][0].update(keypoints=["h"] * 17), "its 17 keypoints belong to no skeleton"),
     ],
@@ -207,6 +231,18 @@ def test_read_coco_names_the_value_that_is_wrong(tmp_path: Path, change: Any, me
     with pytest.raises(FormatError, match=rf"a\.json.*{message}") as error:
         list(read_pose_file(edited(tmp_path / "a.json", change))[1])
     assert str(error.value).count("a.json") == 1
+
+
+@pytest.mark.parametrize("people", [None, "x", {"keypoint_score": "x"}, {"keypoint_score": 0.2, "nms": 1}])
+@pytest.mark.parametrize("threshold", [0.3, 0.2, 0, 1])
+def test_read_coco_gives_back_the_threshold_whatever_the_info_says(
+    tmp_path: Path, people: Any, threshold: float
+) -> None:
+    save(tmp_path / "a.json", clip(1), PoseHeader({"people": people, "by": "x"}, threshold=threshold))
+    header, _ = read_pose_file(tmp_path / "a.json")
+    stated = {**(people if isinstance(people, dict) else {}), "keypoint_score": threshold}
+    assert header.threshold == threshold
+    assert header.info in ({"people": people, "by": "x"}, {"people": stated, "by": "x"})
 
 
 @pytest.mark.parametrize("info", ["made by X", [1, 2], 7])

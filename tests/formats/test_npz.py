@@ -49,9 +49,9 @@ def npy(descr: str, shape: str, data: bytes = b"") -> bytes:
         ("xy", npy("<f4", "(17000000000000,)"), r"xy.npy cannot be an array of float32 of shape \(17000000000000,\)"),
         ("xy", npy("<f4", "(-1, 17, 2)"), r"xy.npy cannot be an array of float32 of shape \(-1, 17, 2\)"),
         ("xy", npy("|V0", "(9,)"), "itemsize"),
-        ("xy", npy("<f4", "(1L,"), ""),
-        ("xy", npy("<f4", f"({'9' * 5000},)"), ""),
-        ("xy", b"", ""),
+        ("xy", npy("<f4", "(1L,"), "xy.npy is damaged"),
+        ("xy", npy("<f4", f"({'9' * 5000},)"), "xy.npy is damaged"),
+        ("xy", b"", "xy.npy is damaged"),
         ("names", npy("|O", "(3,)", b"cos\nsystem\n(S'true'\ntR."), "names.npy cannot be an array of object"),
     ],
 )
@@ -80,14 +80,19 @@ def test_read_npz_believes_no_header_of_an_array(tmp_path: Path, member: str, co
         ({"names": np.array([b"", b"", b""])}, "name must be a file name"),
         ({"track": np.array([1.5, 2, 3])}, "track_ids must be numbers"),
         ({"names": np.full(3, 2**31, np.uint32).view("U1")}, "in row 0 of its frames: "),
-        ({"header": np.array("{}")}, "it has no 'info'|it has no 'version'"),
+        ({"people": np.array(3)}, "a row for each of its people"),
+        ({"xy": np.array(3.0)}, "a row for each of its people"),
+        ({"times": np.array(["x", "", ""])}, "in row 0 of its frames: time must be a number of seconds, but is 'x'"),
+        ({"header": np.array("{}")}, "it has no 'version'"),
+        ({"header": np.array("5")}, "its header must be an object, but is 5"),
         ({"header": np.zeros(9)}, "delimiter"),
+        ({"xy": None, "box": None}, "it has no box.npy, xy.npy"),
     ],
 )
 def test_read_npz_names_the_array_that_is_wrong(tmp_path: Path, arrays: dict[str, Any], words: str) -> None:
     save(tmp_path / "a.npz", clip(2, 0, 1))
     with np.load(tmp_path / "a.npz") as whole:
-        np.savez(tmp_path / "a.npz", **{**whole, **arrays})
+        np.savez(tmp_path / "a.npz", **{k: v for k, v in ({**whole} | arrays).items() if v is not None})
     with pytest.raises(FormatError, match=f"a.npz .*({words})"):
         list(read_pose_file(tmp_path / "a.npz")[1])
 

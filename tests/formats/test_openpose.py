@@ -84,15 +84,19 @@ def write_folder(folder: Path, *names: str, people: int = 1) -> Path:
         (["take2_000000000007", "take2_000000000012"], [7, 12], "take2"),
         (["a_000000000000", "b_000000000001", "c_000000000002"], [0, 1, 2], ""),
         (["beach", "cat", "zoo"], [0, 1, 2], ""),
-        (["cat", "photo2", "photo10"], [0, 1, 2], ""),
-        (["IMG_2041", "IMG_2042", "cat"], [0, 1, 2], ""),
         (["a_000000000000", "b_000000000000"], [0, 1], ""),
+        (["cam2_1", "cam1_2"], [1, 2], ""),
+        (["a_5_000000000000", "a_5_000000000001"], [0, 1], "a_5"),
+        (["2024_000000000003", "2024_000000000010"], [3, 10], "2024"),
     ],
 )
 def test_read_openpose_takes_frames_in_the_order_of_their_numbers(
-    tmp_path: Path, names: list[str], indices: list[int], source: str
+    tmp_path: Path, names: list[str], indices: list[int], source: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     header, records = read_pose_file(write_folder(tmp_path / "op", *names))
+    clip = len({name.rstrip("0123456789") for name in names}) == 1
+    assert ("are taken for images and not for a clip" in caplog.text) == (not clip)
     read = list(records)
     assert header.source == source
     assert [record.frame.index for record in read] == indices
@@ -106,18 +110,31 @@ def test_read_openpose_keeps_the_names_of_images(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "names",
+    ("names", "first", "second"),
     [
-        ("a_000000000000", "a_000000000001", "b_000000000000", "b_000000000001"),
-        ("a1", "a2", "b1", "b2"),
-        ("a_000000000003", "a_000000000004", "b_000000000003"),
-        ("a_3", "a_003"),
+        (("a_000000000000", "a_000000000001", "b_000000000000", "b_000000000001"), "a_000000000000", "b_000000000000"),
+        (("a_000000000000", "a_000000000001", "b_000000000002", "b_000000000003"), "a_000000000000", "b_000000000002"),
+        (("a_5_000000000000", "a_5_000000000001", "a_6_000000000002"), "a_5_000000000000", "a_6_000000000002"),
+        (("a_000000000003", "a_000000000004", "b_000000000003"), "a_000000000003", "b_000000000003"),
+        (("a1", "a2", "b3", "b4"), "a1", "b3"),
+        (("a_0", "a_1", "b"), "a_0", "b"),
+        (("cat", "photo2", "photo10"), "cat", "photo2"),
+        (("a_3", "a_003"), "a_003", "a_3"),
+        (("a", "a_1", "a_2"), "a", "a_1"),
     ],
 )
-def test_read_openpose_refuses_two_clips_in_one_folder(tmp_path: Path, names: tuple[str, ...]) -> None:
+def test_read_openpose_refuses_several_clips_in_one_folder(
+    tmp_path: Path, names: tuple[str, ...], first: str, second: str
+) -> None:
     folder = write_folder(tmp_path / "op", *names)
-    with pytest.raises(FormatError, match=r"op has (a.*) and ([ab].*) for frame \d: put each clip in a folder"):
+    with pytest.raises(FormatError, match=f"op has {first}_keypoints.json and {second}_keypoints.json, which are not"):
         read_pose_file(folder)
+
+
+def test_open_openpose_gives_each_image_a_name_of_its_own(tmp_path: Path) -> None:
+    images = [frame_poses(people(1), i, name=name) for i, name in enumerate(("a.jpg", "in/a.jpg", "b.jpg", "a.png"))]
+    save(f"{tmp_path}/out/", images, PoseHeader())
+    assert [record.frame.name for record in read_pose_file(tmp_path / "out")[1]] == ["a", "a+", "b", "a++"]
 
 
 def test_read_openpose_counts_what_it_leaves_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -137,13 +154,14 @@ def test_read_openpose_counts_what_it_leaves_out(tmp_path: Path, caplog: pytest.
     ("content", "words"),
     [
         ([], "a_000000000000_keypoints.json is no OpenPose JSON file"),
-        ({"people": 5}, "a_000000000000_keypoints.json is no OpenPose JSON file"),
+        ({"people": 5}, "a_000000000000_keypoints.json .* people must be a list of objects, but is 5"),
+        ({"people": [5]}, "people must be a list of objects, but is .5."),
         ({"people": [{}]}, "it has no 'pose_keypoints_2d'"),
         ({"people": [{"pose_keypoints_2d": ["x", 1, 1] * 17}]}, "xy must be numbers of shape .1, 17, 2., but has 'x'"),
-        ({"people": [{"pose_keypoints_2d": [1, 1, 1] * 16 + [1, 1]}]}, "must be numbers|list index"),
+        ({"people": [{"pose_keypoints_2d": [1, 1, 1] * 16 + [1, 1]}]}, "16.6667 keypoints are in no known"),
         ({"people": [{"pose_keypoints_2d": [1, 1, 1] * 5}]}, "people with 5 keypoints are in no known layout"),
         ({"people": [{"person_id": ["x"], "pose_keypoints_2d": [1, 1, 1] * 17}]}, "track_ids must be .* 'x'"),
-        ({"joints": 5, "people": []}, "a_000000000000_keypoints.json is no OpenPose JSON file"),
+        ({"joints": 5, "people": []}, "a_000000000000_keypoints.json .* 1 keypoints belong to no skeleton"),
     ],
 )
 def test_read_openpose_names_the_file_and_the_value_that_is_wrong(tmp_path: Path, content: object, words: str) -> None:

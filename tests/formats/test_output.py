@@ -25,7 +25,7 @@ class Output(io.TextIOWrapper):
         return self.buffer.getvalue()  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("name", ["coco", "jsonl", "csv"])
+@pytest.mark.parametrize("name", ["coco", "jsonl", "csv", "npz"])
 def test_open_writer_to_standard_output_writes_what_a_file_has(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
@@ -35,7 +35,7 @@ def test_open_writer_to_standard_output_writes_what_a_file_has(
     save("-", clip(1, 2), format=name)
     monkeypatch.undo()
     assert out.bytes().rstrip(b"\n") == (tmp_path / FILES[name]).read_bytes().rstrip(b"\n")
-    assert out.bytes().endswith(b"\n")
+    assert name == "npz" or out.bytes().endswith(b"\n")
 
 
 def written_files(folder: Path) -> list[Path]:
@@ -95,8 +95,19 @@ def test_an_openpose_folder_keeps_the_files_of_others(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", list(POSE_FORMATS))
 def test_open_writer_takes_the_longest_name_that_a_file_may_have(tmp_path: Path, name: str) -> None:
     long = "x" * (255 - len(POSE_FORMATS[name].suffix)) + POSE_FORMATS[name].suffix
-    save(f"{tmp_path}/{long}", clip(1, 1), replace(HEADER, source=f"{'y' * 251}.mp4"), format=name)
+    header = replace(HEADER, source=f"{'y' * 251}.mp4")
+    save(f"{tmp_path}/{long}", clip(1, 1), header, format=name)
     assert [path.name for path in tmp_path.iterdir()] == [long.rstrip("/")]
+
+
+def test_open_writer_fits_the_number_of_a_track_into_a_long_name(tmp_path: Path) -> None:
+    long = tmp_path / ("\u65e5" * 83 + "x.trc")
+    save(long, clip(2, 2))
+    (short,) = {path.name[:70] for path in tmp_path.iterdir()}
+    assert short == "\u65e5" * 70
+    assert {path.name[-11:] for path in tmp_path.iterdir()} == {"_track7.trc", "track10.trc"}
+    save(long, clip(1))  # in place of both
+    assert [*tmp_path.iterdir()] == [long]
 
 
 @pytest.mark.parametrize("name", list(POSE_FORMATS))
@@ -131,6 +142,21 @@ def test_open_writer_writes_into_a_pipe_without_a_name_beside_it(tmp_path: Path,
     assert reader.wait() == 0
     assert [len(each.people) for each in read_pose_file(got, name)[1]] == [1, 2]
     assert out.written == [fifo]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs the descriptors of a process as files")
+@pytest.mark.parametrize("name", ["coco", "jsonl", "csv", "npz"])
+@pytest.mark.parametrize("path", ["-", "/dev/fd/{}"])
+def test_open_writer_stops_the_run_where_nobody_reads(monkeypatch: pytest.MonkeyPatch, name: str, path: str) -> None:
+    end, other = os.pipe()
+    os.close(end)
+    stop = StopFlag()
+    with os.fdopen(other, "w") as stream:
+        monkeypatch.setattr("sys.stdout", stream)
+        with open_writer(path.format(other), HEADER, format=name, stop=stop) as out:
+            for record in clip(1, 2, 0):
+                out.write(record)
+    assert (stop.reason, out.written) == ("pipe", [])
 
 
 @pytest.mark.parametrize("name", list(POSE_FORMATS))

@@ -56,6 +56,12 @@ def test_build_poses_takes_a_keypoint_without_place_or_score_for_unknown() -> No
     assert (got.box.tolist(), got.box_score.tolist()) == ([[1, 1, 1, 1]] * 2, [1, 1])
 
 
+def test_build_poses_takes_0_0_for_unknown_only_without_a_score() -> None:
+    xy, score = np.zeros((2, K, 2)), np.zeros((2, K))
+    xy[0, 1, 0], score[1, 2] = 1, 0.1
+    assert np.argwhere(~np.isnan(build_poses(COCO, xy=xy, score=score).xy[..., 0])).tolist() == [[0, 1], [1, 2]]
+
+
 def test_build_poses_leaves_out_what_says_nothing_of_anybody() -> None:
     empty = {"raw": [[[None, 1]] * K] * 2, "sigma": [[None] * K] * 2, "track_ids": [-1, -1], "filled": [[0] * K] * 2}
     got = build_poses(COCO, **fields(**empty))

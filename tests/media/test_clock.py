@@ -74,12 +74,39 @@ WRAP = 2**33 // 90  # of MPEG-TS, in milliseconds
         (True, [WRAP - 40, WRAP, 40, 80], [0, 40, 80, 120]),
         (True, [0, 40, 80, 9**9, 160, 200], [0, 40, 80, 120, 160, 200]),  # one wrong time
         (False, [0, 40, 80, 120, 160, -9999, 240, 280], [0, 40, 80, 120, 160, 200, 240, 280]),
-        (True, [0, 40, 80, 120, 80, 160], [0, 40, 80, 120, 121, 160]),  # out of order: no jump
     ],
 )
 def test_times_go_on_one_frame_after_the_last_where_they_jump(jumps: bool, stamps: list[int], want: list[int]) -> None:
     clock = Clock(MS, Fraction(25), zero=None, jumps=jumps)
     assert [clock.pts(stamp) for stamp in stamps] == want
+    assert not clock.moved
+
+
+@pytest.mark.parametrize("jumps", [True, False])
+@pytest.mark.parametrize(
+    ("stamps", "want"),
+    [
+        ([0, 40, 80, 120, 80, 160], [0, 40, 80, 120, 140, 160]),  # out of order
+        ([0, 40, 80, 80, 120, 160], [0, 40, 80, 100, 120, 160]),  # twice the same
+        ([0, 40, 80, 80, 80, 120, 160, 200], [0, 40, 80, 100, 120, 140, 160, 200]),
+        ([0, 40, 80, 81, 120], [0, 40, 80, 81, 120]),  # a rate that varies
+    ],
+)
+def test_a_frame_that_comes_no_later_is_moved_by_half_a_frame(jumps: bool, stamps: list[int], want: list[int]) -> None:
+    clock = Clock(MS, Fraction(25), jumps=jumps)
+    assert [clock.pts(stamp) for stamp in stamps] == want
+    assert clock.moved == sum(stamp != pts for stamp, pts in zip(stamps, want, strict=True))
+
+
+@pytest.mark.parametrize("overlap", [1, 2, 3, 9])
+def test_a_key_frame_that_comes_no_later_than_what_was_coded_before_it_begins_a_part(overlap: int) -> None:
+    clock = Clock(MS, Fraction(25), jumps=True)
+    stamps = [*range(0, 400, 40), *range(400 - 40 * overlap, 800, 40)]
+    for i, stamp in enumerate(stamps):
+        clock.saw_packet(stamp, stamp, key=i % 10 == 0)
+    given_out = [clock.pts(stamp, key=i % 10 == 0) for i, stamp in enumerate(stamps)]
+    assert given_out == [40 * i for i in range(len(stamps))]
+    assert not clock.moved
 
 
 @given(RATES, st.lists(st.tuples(st.integers(0, 10**6), st.integers(30, 40)), min_size=1, max_size=5))

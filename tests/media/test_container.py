@@ -230,7 +230,11 @@ def test_a_clip_of_giant_frames_is_refused_before_they_are_decoded(
 ) -> None:
     monkeypatch.setattr("hrpose_cli.files.free_memory", lambda _: 1 << 30)
     path = tmp_path / "bomb.gif"
-    for size, message in (((16000, 16000), "claims 16000x16000 pixels"), ((4000, 4000), "may take 0.3 GB")):
+    for size, message in (
+        ((16000, 16000), "claims 16000x16000 pixels a frame"),
+        ((4000, 4000), "may take 0.3 GB"),
+        ((4200, 4200), r"claims 4200x4200 pixels, far more than its \d\d bytes can hold"),
+    ):
         path.write_bytes(gif(*size))
         with pytest.raises(MediaError, match=message) as caught:
             VideoReader(path)

@@ -35,6 +35,15 @@ def test_a_file_that_was_cut_off_is_damaged_and_a_whole_one_is_not(tmp_path: Pat
         assert "cut off" in source.damage or "missing at the end" in source.damage, length
 
 
+@pytest.mark.parametrize("before", [b"", b"time"], ids=["plain", "as on a Blu-ray"])
+def test_a_transport_stream_cut_between_two_packets_of_its_audio_is_damaged(tmp_path: Path, before: bytes) -> None:
+    data = film(tmp_path / "a.ts", 25, "-c:a", "mp2", audio=1).read_bytes()
+    packets = [before + data[at : at + 188] for at in range(0, len(data), 188)]
+    for kept, cut in ((packets, False), (packets[:-1], True)):
+        (tmp_path / "b.ts").write_bytes(b"".join(kept))
+        assert is_cut_off(tmp_path / "b.ts", "mpegts") == cut
+
+
 def test_a_part_of_a_file_that_was_cut_off_is_no_damage(tmp_path: Path) -> None:
     path = film(tmp_path / "a.ts", 25)
     path.write_bytes(path.read_bytes()[:-1])

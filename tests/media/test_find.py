@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hrpose_cli.errors import InputError
-from hrpose_cli.media.find import _natural_key, expand_input, find_clips, find_images, folder_name, input_kind
+from hrpose_cli.media.find import _natural_key, expand_input, find_inputs, folder_name, input_kind
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 )
 def test_inputs_are_found(tree: Path, inputs: list[str], recursive: bool, found: list[str], errors: int) -> None:
     failed: list[Exception] = []
-    names = find_images(inputs, recursive=recursive, on_error=failed.append)
+    names = find_inputs(inputs, "image", recursive=recursive, on_error=failed.append)
     assert [Path(name).as_posix() for name in names] == found
     assert len(failed) == errors
     assert all(isinstance(error, InputError) for error in failed)
@@ -48,15 +48,15 @@ def test_kinds_that_cannot_be_read_are_said(tree: Path) -> None:
         (tree / name).write_bytes(b"any")
     notes: list[str] = []
     for recursive in (False, True):
-        names = find_images(["in", "in/*.*"], recursive=recursive, on_error=pytest.fail, on_note=notes.append)
+        names = find_inputs(["in", "in/*.*"], "image", recursive=recursive, on_error=pytest.fail, on_note=notes.append)
         assert len(names) == 3 + recursive
-    find_images(["in/*.png", "in/x.HEIC"], on_error=pytest.fail, on_note=notes.append)
+    find_inputs(["in/*.png", "in/x.HEIC"], "image", on_error=pytest.fail, on_note=notes.append)
     heic, ours = "2 files left out: .heic (save as JPEG or PNG)", "1 file left out: written by hrpose"
     assert [note.split(" (.pose")[0] for note in notes] == [
         heic, ours, "1 file left out: .cr2 (save as JPEG or PNG)", heic, ours
     ]  # fmt: skip
     failed: list[Exception] = []
-    find_images(["empty"], on_error=failed.append, on_note=pytest.fail)
+    find_inputs(["empty"], "image", on_error=failed.append, on_note=pytest.fail)
     assert "no image in this folder; --recursive looks deeper; 1 file left out: .heif" in str(failed[0])
 
 
@@ -158,7 +158,7 @@ NOTE_OURS = "written by hrpose (.pose, .part or .heatmaps)"
         (["-", "0", "http://x/*.mp4", "clips/a.csv"], False, ["-", "0", "http://x/*.mp4", "clips/a.csv"], []),
     ],
 )  # fmt: skip
-def test_find_clips_takes_the_clips_of_folders_and_globs(
+def test_find_inputs_takes_the_clips_of_folders_and_globs(
     tmp_path: Path,
     inputs: list[str],
     recursive: bool,
@@ -181,7 +181,7 @@ def test_find_clips_takes_the_clips_of_folders_and_globs(
     touch(tmp_path, "frames/1.png", "frames/2.png", "walks/1/1.png", "walks/2/1.png", "walks/2/2.png")
     monkeypatch.chdir(tmp_path)
     said: list[str] = []
-    assert find_clips(inputs, recursive=recursive, on_error=pytest.fail, on_note=said.append) == found
+    assert find_inputs(inputs, "clip", recursive=recursive, on_error=pytest.fail, on_note=said.append) == found
     assert said == notes
 
 
@@ -198,13 +198,13 @@ def test_find_clips_takes_the_clips_of_folders_and_globs(
         ),
     ],
 )
-def test_find_clips_says_what_names_none(
+def test_find_inputs_says_what_names_none(
     tmp_path: Path, name: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     touch(tmp_path, "tree/a/x.mp4", "old/x.pose.mp4", "old/y.heic")
     monkeypatch.chdir(tmp_path)
     failed: list[Exception] = []
-    assert find_clips([name, "-"], on_error=failed.append) == ["-"]
+    assert find_inputs([name, "-"], "clip", on_error=failed.append) == ["-"]
     assert [str(error) for error in failed] == [message]
 
 

@@ -113,6 +113,12 @@ def claiming(width: int, height: int) -> bytes:
     return bytes(data)
 
 
+def test_a_large_gif_of_one_tone_is_read() -> None:
+    """Nothing is smaller for its size than this one."""
+    data = encoded(Image.new("P", (4200, 4200)), "GIF")
+    assert read_image(data, on_note=list).shape == (4200, 4200, 3)
+
+
 NOISE = Image.fromarray(np.random.default_rng(1).integers(0, 256, (48, 64, 3), np.uint8))
 
 
@@ -125,6 +131,10 @@ NOISE = Image.fromarray(np.random.default_rng(1).integers(0, 256, (48, 64, 3), n
         (encoded(NOISE, "JPEG")[:-200], "damaged: image file is truncated"),
         (encoded(NOISE, "PNG")[:-200], "damaged: image file is truncated"),
         (encoded(NOISE, "TIFF", compression="tiff_lzw")[:-9], "damaged, or of a kind of TIFF that cannot be read"),
+        (
+            b"GIF89a" + struct.pack("<HH", 8000, 8000) + encoded(GREY, "GIF")[10:],
+            "claims 8000x8000 pixels, far more than",
+        ),
         (claiming(14000, 14000), "damaged"),  # beyond Pillow's own limit, which no longer counts
         (claiming(100_000, 100_000), "has 10000 million pixels, at most 200 are read: reduce its sides to 14 %"),
         (claiming(22_000, 22_000), "has 484 million pixels, at most 200 are read: reduce its sides to 64 %"),
@@ -226,7 +236,7 @@ def test_pages_beyond_a_damaged_one_cost_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "mode", "each"),
-    [("PNG", "P", 5), ("PNG", "RGBA", 8), ("JPEG", "RGB", 8), ("TIFF", "F", 8), ("WEBP", "RGB", 21)],
+    [("PNG", "P", 4), ("PNG", "RGBA", 7), ("JPEG", "RGB", 7), ("TIFF", "F", 11), ("WEBP", "RGB", 20)],
 )
 def test_memory_is_checked_and_copies_are_few(monkeypatch: pytest.MonkeyPatch, kind: str, mode: str, each: int) -> None:
     asked: list[int] = []

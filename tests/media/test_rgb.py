@@ -2,25 +2,41 @@
 
 import io
 import logging
-from typing import Any
+from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 from PIL import Image
 
-from hrpose_cli.media.images import read_image
+from hrpose_cli.errors import InputError
+from hrpose_cli.media.images import read_image, read_image_size
 
 RAMP = np.arange(256).reshape(16, 16)  # every level of 8 bits
 
 
-def read(values: np.ndarray, kind: str = "TIFF", **options: Any) -> tuple[np.ndarray, list[str]]:
+def encode(values: np.ndarray, kind: str = "TIFF") -> bytes:
+    """A file of grey (H, W), RGB (H, W, 3) or RGBA (H, W, 4)."""
+    if values.ndim == 3:
+        return cv2.imencode(f".{kind}", values[..., [2, 1, 0, 3][: values.shape[2]]])[1].tobytes()
+    file = io.BytesIO()
+    Image.fromarray(values).save(file, kind)
+    return file.getvalue()
+
+
+def read_any(content: bytes) -> tuple[np.ndarray, list[str]]:
+    """An image, (H, W, 3), and the notes."""
+    notes = list[str]()
+    image = read_image(content, on_note=notes.append)
+    return image, [note.removeprefix("note: the image: ") for note in notes]
+
+
+def read(values: np.ndarray, kind: str = "TIFF") -> tuple[np.ndarray, list[str]]:
     """The grey levels (H, W) of an image of `values`, and the notes."""
-    file, notes = io.BytesIO(), list[str]()
-    Image.fromarray(values).save(file, kind, **options)
-    image = read_image(file.getvalue(), on_note=notes.append)
+    image, notes = read_any(encode(values, kind))
     assert_array_equal(image, np.repeat(image[..., :1], 3, axis=2))
-    return image[..., 0], [note.removeprefix("note: the image: ") for note in notes]
+    return image[..., 0], notes
 
 
 SCALED = [
@@ -47,9 +63,74 @@ def test_values_are_scaled_by_their_range(dtype: type, white: float, said: float
     assert notes == ([f"its values are taken as 0 (black) to {said:g} (white)"] if said else [])
 
 
+COLOURS = np.random.default_rng(1).integers(0, 200, (40, 50, 3)).astype(np.uint8)  # (H, W, 3)
+COLOURS[..., 1] += 55  # so that channels with scales of their own would differ
+COLOURS[0, 0] = 255
+
+
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
-def test_big_endian_and_12_bits_in_16(kind: str) -> None:
-    assert_array_equal(read((RAMP * 16).astype(np.uint16), kind)[0], np.rint(RAMP * 16 * 255 / 4095))
+@pytest.mark.parametrize("bits", [10, 12, 14, 16])
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_colours_of_more_than_8_bits_have_one_scale(kind: str, bits: int, channels: int) -> None:
+    white = (1 << bits) - 1
+    values = np.dstack([COLOURS, np.full((40, 50), 255)])[..., :channels] * (white / 255)
+    image, notes = read_any(encode(np.rint(values).astype(np.uint16).squeeze(), kind))
+    assert_array_equal(image, np.broadcast_to(COLOURS[..., :channels], COLOURS.shape))
+    assert notes == ([f"its values are taken as 0 (black) to {white} (white)"] if bits < 16 else [])
+
+
+@pytest.mark.parametrize(("dtype", "white"), [(np.float32, 1), (np.float64, 1), (np.float32, 255), (np.int32, 4095)])
+def test_colours_in_kinds_of_tiff_that_pillow_does_not_know(tmp_path: Path, dtype: type, white: int) -> None:
+    content = encode((COLOURS * (white / 255)).astype(dtype))
+    image, notes = read_any(content)
+    assert np.abs(image.astype(int) - COLOURS).max() <= 1
+    assert notes == ([f"its values are taken as 0 (black) to {white} (white)"] if white > 1 else [])
+    (tmp_path / "x.tif").write_bytes(content)
+    assert read_image_size(tmp_path / "x.tif") == (50, 40)
+    with pytest.raises(InputError, match="damaged, or of a kind of TIFF that cannot be read"):
+        read_image(content[:-300])
+
+
+@pytest.mark.parametrize("hot", [1e9, -1e9, np.inf, -np.inf, np.nan])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_one_hot_pixel_changes_no_other(hot: float, channels: int) -> None:
+    values = (COLOURS[..., :channels] / 255).squeeze()
+    values[5, 5] = hot
+    image, notes = read_any(encode(values.astype(np.float32)))
+    expected = np.broadcast_to(COLOURS[..., :channels], COLOURS.shape).copy()
+    expected[5, 5] = 255 if hot > 0 else 0
+    assert_array_equal(image, expected)
+    assert notes == []
+
+
+def test_a_hot_pixel_among_12_bits_does_not_make_them_16() -> None:
+    values = np.random.default_rng(0).integers(0, 4096, (200, 200)).astype(np.uint16)
+    values[9, 9] = 65535
+    assert read(values)[1] == ["its values are taken as 0 (black) to 4095 (white)"]
+
+
+@pytest.mark.parametrize(("low", "high"), [(290, 310), (0, 0.01), (0, 7.5)])
+def test_floats_of_little_contrast_are_black_at_the_lowest_and_white_at_the_largest(low: float, high: float) -> None:
+    values = np.linspace(low, high, 2000, dtype=np.float32).reshape(40, 50)
+    grey, notes = read(values)
+    assert np.abs(grey - np.linspace(0, 255, 2000).reshape(40, 50)).max() < 6
+    assert len(notes) == 1
+
+
+def test_what_is_transparent_becomes_white_at_any_depth() -> None:
+    values = np.zeros((4, 6, 4), np.uint16)
+    values[..., 1], values[2:, :, 3] = 4095, 4095
+    image, _ = read_any(encode(values, "PNG"))
+    assert_array_equal(image[:2], np.full((2, 6, 3), 255))
+    assert_array_equal(image[2:], np.broadcast_to(np.uint8([0, 255, 0]), (2, 6, 3)))
+
+
+def test_the_upper_bits_are_read_where_the_others_cannot_be(capfd: pytest.CaptureFixture[str]) -> None:
+    values = (COLOURS.astype(np.uint16) << 8) + COLOURS
+    image, notes = read_any(encode(values, "PNG")[:-2])
+    assert_array_equal(image, COLOURS)
+    assert notes == ["only the upper 8 of its 16 bits can be read"]
+    assert capfd.readouterr().err == ""  # of a library
 
 
 def test_unsigned_32_bits_are_not_taken_as_signed() -> None:

@@ -19,14 +19,15 @@ from hrpose_cli.media.video_reader import VideoReader
 from tests.media.clips import ffmpeg, film, image
 
 FITTED = "its size changes in mid-stream: frames are fitted into the first size, 96x64"
+JUMPED = "its times jump in mid-stream: they go on one frame after the last, as in players"
 INTERLACED = "the clip is interlaced: each frame was deinterlaced"
 FRAMES = 6
 
 
-def join(folder: Path, *options: tuple[str, tuple[int, int]]) -> Path:
-    """Clips of these options and sizes, one after the other in one stream of MPEG-2."""
+def join(folder: Path, *options: tuple[str, tuple[int, int]], codec: str = "mpeg2video -qscale:v 2") -> Path:
+    """Clips of these options and sizes, one after the other in one stream."""
     parts = [
-        film(folder / f"{i}.ts", FRAMES, *how.split(), size=size, codec=("-c:v", "mpeg2video", "-qscale:v", "2"))
+        film(folder / f"{i}.ts", FRAMES, *how.split(), size=size, codec=("-c:v", *codec.split()))
         for i, (how, size) in enumerate(options)
     ]
     path = folder / "joined.ts"
@@ -67,14 +68,30 @@ def test_frames_of_another_size_are_fitted_with_borders(
     assert np.median(np.abs(whole.astype(int) - image(FRAMES - 1))) <= 3
 
 
+@pytest.mark.parametrize("overlap", [1, 2, 4])
+@pytest.mark.parametrize(
+    ("codec", "first", "second"),
+    [
+        ("mpeg2video", "-flags +ildct+ilme", "-flags +ildct+ilme"),
+        ("mpeg2video", "-flags +ildct+ilme", "-bf 2"),
+        ("libx264 -pix_fmt yuv420p", "-bf 2", "-bf 0"),
+    ],
+)
+def test_parts_that_overlap_in_time_are_shown_one_after_the_other(
+    tmp_path: Path, overlap: int, codec: str, first: str, second: str
+) -> None:
+    later = f"{second} -output_ts_offset {(FRAMES - overlap) / 25}"
+    with VideoReader(join(tmp_path, (first, (96, 64)), (later, (128, 96)), codec=codec)) as source:
+        assert [frame.time for frame in source] == [i / 25 for i in range(2 * FRAMES)]
+    assert {JUMPED, FITTED} <= set(source.notes)
+
+
 def test_an_interlaced_clip_whose_format_changes_is_read_to_its_end(tmp_path: Path) -> None:
     flags = "-flags +ildct+ilme"
     path = join(tmp_path, (flags, (96, 64)), (f"{flags} -pix_fmt yuv422p", (96, 64)), ("", (96, 64)))
     with VideoReader(path) as source:
         frames = [frame.image for frame in source]
-    assert (len(frames), source.notes, source.damage) == (
-        3 * FRAMES, [INTERLACED, "its times jump in mid-stream: they go on one frame after the last, as in players"], ""
-    )  # fmt: skip
+    assert (len(frames), source.notes, source.damage) == (3 * FRAMES, [INTERLACED, JUMPED], "")
     for i in range(3):
         assert np.median(np.abs(frames[i * FRAMES + 3].astype(int) - image(3))) <= 3
 
@@ -143,6 +160,15 @@ def test_an_image_of_another_kind_is_a_clip_of_one_frame(tmp_path: Path, suffix:
         frames = [frame.image for frame in source]
     assert [frame.shape for frame in frames] == [read_image(path).shape]
     assert np.abs(frames[0].astype(int) - read_image(path)).mean() < 12
+
+
+@pytest.mark.parametrize(("pages", "notes"), [(1, []), (3, ["the first of its 3 images is read"])])
+def test_the_pages_of_a_tiff_as_a_clip_are_counted(tmp_path: Path, pages: int, notes: list[str]) -> None:
+    path = tmp_path / "pages.tif"
+    Image.fromarray(image(0)).save(path, save_all=True, append_images=[Image.fromarray(image(1))] * (pages - 1))
+    with open_clip(str(path)) as source:
+        assert len(list(source)) == 1
+    assert source.notes == notes
 
 
 def test_a_turn_that_changes_in_mid_stream_is_followed(tmp_path: Path) -> None:

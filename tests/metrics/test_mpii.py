@@ -113,9 +113,9 @@ def test_load_mpii_truth_needs_the_head_boxes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"jnt_missing": 0}, r"its jnt_missing has shape \(1, 1\), not \(16, 60\)"),
-        ({"headboxes_src": np.zeros((2, 2))}, "its headboxes_src has shape"),
-        ({"pos_gt_src": 3.0}, "its pos_gt_src has shape"),
+        ({"jnt_missing": 0}, "its jnt_missing is 1 x 1, but must be 16 x 60 numbers"),
+        ({"headboxes_src": np.zeros((2, 2))}, "its headboxes_src is 2 x 2, but"),
+        ({"pos_gt_src": 3.0}, "its pos_gt_src is 1 x 1, but"),
         ({"headboxes_src": np.full((2, 2, 60), np.nan)}, "must be finite numbers"),
     ],
 )
@@ -125,8 +125,11 @@ def test_load_mpii_truth_refuses_other_arrays(mat: Path, change: dict[str, objec
         mpii.load_mpii_truth(mat, 60)
 
 
-def test_load_mpii_truth_refuses_another_number_of_people(mat: Path) -> None:
+def test_load_mpii_truth_refuses_another_file_and_another_number_of_people(mat: Path) -> None:
     with pytest.raises(FormatError, match="has 60 people, but the annotations 7"):
+        mpii.load_mpii_truth(mat, 7)
+    savemat(mat, {"preds": 1})
+    with pytest.raises(FormatError, match="its pos_gt_src is missing, but must be 16 x 2 x 7 numbers"):
         mpii.load_mpii_truth(mat, 7)
 
 
@@ -143,7 +146,7 @@ def test_load_mpii_predictions_reads_mat_and_json(tmp_path: Path) -> None:
     for name in ("pred.mat", "rows.json"):
         got = mpii.predicted_keypoints(mpii.load_mpii_predictions(tmp_path / name, len(found)), len(found))
         assert_allclose(got, found, atol=1e-9)
-    with pytest.raises(FormatError, match=r"preds of shape \(7, 16, 2\), but has \(60, 16, 2\)"):
+    with pytest.raises(FormatError, match=r"pred\.mat: preds is 60 x 16 x 2, but must be 7 x 16 x 2 numbers"):
         mpii.load_mpii_predictions(tmp_path / "pred.mat", 7)
 
 

@@ -223,6 +223,7 @@ def test_download_weights_keeps_the_records_of_parallel_downloads(server: str) -
 def test_recorded_hashes_reads_the_one_file_of_earlier_versions(cache: Path) -> None:
     cache.mkdir()
     (cache / "sha256.json").write_text(json.dumps({"old.pth": HASH}))
+    (cache / ".hrpose-host-1.half.pth.sha256").touch()  # what another process is about to write
     download._record_hash("new.pth", HASH[::-1])
     assert download.recorded_hashes() == {"old.pth": HASH, "new.pth": HASH[::-1]}
 

@@ -160,6 +160,18 @@ def test_butterworth_takes_times_as_they_are() -> None:
     assert np.abs(track(smooth_butterworth(records)) - track(records))[10:-10].max() < 0.3
 
 
+@pytest.mark.parametrize("early", [[15], [15, 16], [15, 22, 23], range(1, 40, 2)], ids=str)
+@pytest.mark.parametrize("later", [0.0, 1e-5])
+def test_frames_at_nearly_the_same_time_do_not_hold_a_body_back(early: Iterable[int], later: float) -> None:
+    times, path, one_euro = np.arange(40) / 30, 8 * np.arange(40.0), OneEuro()
+    for i in early:
+        times[i] = times[i - 1] + later
+    records = clip(path, times=times)
+    for smoothed in ([one_euro(record) for record in records], smooth_butterworth(records)):
+        away = np.abs(track(smoothed) - moved(0) - np.stack([path, 0 * path], 1)[:, None])
+        assert away[10:-5].max() < 4  # px; half the way of a frame
+
+
 def test_butterworth_fills_short_gaps_and_marks_them() -> None:
     path = np.arange(80.0)
     path[[20, 21, 22, 50, 51, 52, 53, 54, 55, 56, 57, 58, 59, 60]] = np.nan

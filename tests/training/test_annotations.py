@@ -64,7 +64,7 @@ def test_read_annotated_refuses_images_of_another_size_and_missing_ones(tmp_path
     ):
         read()
     (tmp_path / "a.png").unlink()
-    with pytest.raises(InputError, match=r"such as a\.png, are not in"):
+    with pytest.raises(InputError, match=r"such as a\.png, is in the usual places"):
         read()
 
 
@@ -82,3 +82,19 @@ def test_read_annotated_notes_annotations_of_unlisted_images(tmp_path: Path, cap
     )
     assert len(load_people([source], (96, 128), COCO, tmp_path)) == 1
     assert "p.json: left out 2 of images that are not listed" in caplog.text
+
+
+@pytest.mark.parametrize("box", [[10, 10, 0, 20], [10, 10, -5, 20], [60, 10, 20, 20], [0.1, 0.2, 0.3, 0.4]])
+def test_people_without_a_box_in_their_image_are_counted(
+    tmp_path: Path, box: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    source = write_annotations(tmp_path, person_row(1), person_row(2, bbox=box), person_row(3, keypoints=[]))
+    assert len(load_people([source], (96, 128), COCO, tmp_path)) == 1
+    note = "p.json: left out 1 people whose box covers nothing of their image (such as annotations[1])"
+    assert caplog.text.count(note) == 1
+    assert len(load_images([source], COCO).pages[0].people) == 2  # bottom-up nets need no boxes
+    assert caplog.text.count(note) == 1
+    source = write_annotations(tmp_path, person_row(2, bbox=box), person_row(3, keypoints=[]))
+    with pytest.raises(FormatError, match=r"p\.json: annotations\[0\]: bbox is .* as nobody's does"):
+        load_people([source], (96, 128), COCO, tmp_path / "other")
