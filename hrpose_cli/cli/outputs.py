@@ -55,6 +55,7 @@ def build_style(drawing: DrawOptions, people: PeopleOptions, *, tracked: bool) -
         boxes=drawing.draw_boxes,
         scores=drawing.draw_scores,
         background=drawing.background,
+        parts=drawing.draw,
         colors=drawing.color or ("person" if tracked else "side"),
     )
 
