@@ -32,7 +32,7 @@ def _list_weights(
     if json:
         typer.echo(to_json([*_models(), *_detectors()]))
         return
-    table = Table("name", "skeleton", "AP", "licence", "state", box=None, pad_edge=False)
+    table = Table("name", "skeleton", "AP", "licence", "state", box=None, padding=(0, 1, 0, 0))
     table.columns[0].no_wrap = True  # a name is there to be copied
     for row in (*_models(), *_detectors()):
         score = "" if row["ap"] is None else f"{row['ap']:.3f}"
