@@ -74,6 +74,8 @@ def _check_method(settings: Settings, spec: ModelSpec) -> None:
     if settings.method not in {"auto", spec.method}:
         example = next(row.name for row in MODELS.values() if row.method == settings.method)
         raise UsageError(f"{spec.name} works {spec.method}: leave --method out, or use --weights, such as {example}")
+    if settings.flip_test and not spec.flip_test:
+        raise UsageError(f"nobody has tried a flip test with {spec.name}: use --no-flip-test")
     foreign = ((other, name) for other, names in _SETTINGS_BY_METHOD.items() if other != spec.method for name in names)
     for other, name in foreign:
         if getattr(settings, name) not in (getattr(Settings, name), "none"):  # no detector is what they have

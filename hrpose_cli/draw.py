@@ -36,7 +36,8 @@ _SHIFT = 4  # fractional bits that cv2 takes
 _FAR_PIXELS = 1 << 17  # px: no image is larger (JPEG ends at 65,535), and cv2 walks along what lies outside
 _COLOR_SPREAD = 1.4  # px that cv2's anti-aliasing adds to the width of a polygon (measured)
 _CORNERS = 24  # of a keypoint's disc
-_FINE_SIGMA = 0.05  # keypoints with a smaller OKS sigma (the face) sit close together and are drawn finer
+_FINE_SIGMA = 0.05  # keypoints with a smaller OKS sigma (the eyes) sit close together and are drawn finer
+_FINENESS = {"face": 0.2, "hands": 0.3, "markers": 0.5}  # factor on the widths of a part; these have no outline
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class DrawStyle:
     background: Literal["keep", "black", "transparent"] = "keep"
     colors: Literal["side", "person"] = "side"
     thickness: float = 1.0  # factor on line widths and keypoint radii
+    parts: frozenset[str] = frozenset({"body", "feet", "markers"})  # of `Skeleton.parts`
 
 
 DEFAULT_STYLE = DrawStyle()
@@ -61,6 +63,7 @@ def build_style(drawing: DrawOptions, people: PeopleOptions, *, tracked: bool) -
         boxes=drawing.draw_boxes,
         scores=drawing.draw_scores,
         background=drawing.background,
+        parts=drawing.draw,
         colors=drawing.color or ("person" if tracked else "side"),
     )
 
@@ -72,7 +75,8 @@ def draw_poses(image: Image, poses: Poses, *, style: DrawStyle = DEFAULT_STYLE, 
     `image` itself, if it is to be kept, which spares a large one a copy.
     """
     canvas = np.ascontiguousarray(image) if in_place and style.background == "keep" else _canvas(image, style)
-    shown = (poses.score >= style.threshold) & np.isfinite(poses.xy).all(axis=2)
+    drawn = [part in style.parts for part in poses.skeleton.parts]  # (K,)
+    shown = (poses.score >= style.threshold) & np.isfinite(poses.xy).all(axis=2) & drawn
     width = _line_widths(poses, shown, Frame(image).size) * style.thickness  # (N,) px
     palettes = [_palette(poses, i, style) for i in range(len(poses))]
     order = np.argsort(width, kind="stable")
@@ -136,12 +140,14 @@ def _draw_people(
 ) -> None:
     """Draw limbs, then keypoints, each on a thin dark outline that separates it from any background."""
     skeleton = poses.skeleton
-    fine = np.where(np.asarray(skeleton.sigmas) < _FINE_SIGMA, 0.6, 1).astype(np.float32)  # (K,)
+    fine = np.where(np.asarray(skeleton.sigmas) < _FINE_SIGMA, 0.6, 1)  # (K,)
+    fine = np.asarray([_FINENESS.get(part, f) for part, f in zip(skeleton.parts, fine, strict=True)], np.float32)
+    outlined = np.asarray([part not in _FINENESS for part in skeleton.parts])  # (K,)
     ends = np.asarray(skeleton.limbs)  # (L, 2)
     line = np.maximum(width[:, None] * fine[ends].min(axis=1), 1)  # (N, L)
-    disc = np.maximum(width[:, None] * fine * 1.7, 2.4)  # (N, K) diameters
-    rim = np.maximum(width * 0.6, 1.1)[:, None]  # (N, 1) px that the outline adds
-    limbs = _limbs(poses.xy, ends, line + rim), _limbs(poses.xy, ends, line)  # (N, L, 4, 2)
+    disc = np.maximum(width[:, None] * fine * 1.7, np.where(outlined, 2.4, 1.6))  # (N, K) diameters
+    rim = np.maximum(width * 0.6, 1.1)[:, None] * outlined  # (N, K) px that the outline adds
+    limbs = _limbs(poses.xy, ends, line + rim[:, ends].min(axis=2)), _limbs(poses.xy, ends, line)  # (N, L, 4, 2)
     keypoints = _discs(poses.xy, disc + rim), _discs(poses.xy, disc)  # (N, K, CORNERS, 2)
     sides = _limb_sides(skeleton)
     for i, palette in order:

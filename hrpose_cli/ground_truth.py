@@ -25,12 +25,14 @@ from hrpose_cli.metrics import (
     MpiiPerson,
     evaluate_coco,
     evaluate_crowdpose,
+    evaluate_wholebody,
     load_coco,
     load_crowdpose,
     load_mpii,
     load_mpii_predictions,
     load_mpii_truth,
     load_ochuman,
+    load_wholebody,
     mpii_boxes,
     mpii_truth_path,
     near_people,
@@ -97,7 +99,7 @@ class CocoGroundTruth:
 
     truth: CocoFile
     ids: Sequence[int]
-    numbers: Callable[..., dict[str, float]]
+    tables: Callable[..., dict[str, dict[str, float]]]
     metric: str = "keypoints"  # key of a result that is scored
     unit = "images"
 
@@ -143,7 +145,7 @@ class CocoGroundTruth:
         )
 
     def score(self, rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
-        return {"": self.numbers(self.truth, rows, image_ids=self.ids)}
+        return self.tables(self.truth, rows, image_ids=self.ids)
 
 
 @dataclass(frozen=True)
@@ -207,10 +209,10 @@ def _load_mpii_truth(path: Path, limit: int | None = None) -> _MpiiGroundTruth:
 
 
 def _load_coco_truth(
-    load: Callable[[Path], CocoFile], numbers: Callable[..., dict[str, float]], path: Path, limit: int | None = None,
-    *, skeleton: Skeleton | None = COCO,
+    load: Callable[[Path], CocoFile], tables: Callable[..., dict[str, dict[str, float]]], path: Path,
+    limit: int | None = None, *, skeleton: Skeleton | None = COCO,
 ) -> CocoGroundTruth:  # fmt: skip
-    """Ground truth from the file that `load` reads, scored by `numbers`; skeleton: None measures boxes."""
+    """Ground truth from the file that `load` reads, scored by `tables`; skeleton: None measures boxes."""
     truth = load(path)
     if not truth.people:
         raise FormatError(f"{path} annotates nobody: there is nothing to measure")
@@ -222,7 +224,12 @@ def _load_coco_truth(
         fitting = [name for name in METRICS if name in SKELETONS and len(SKELETONS[name]) == truth.keypoint_count]
         advice = f": use --metric {fitting[0]}" if fitting else ""
         raise FormatError(f"{path} has {truth.keypoint_count} keypoints, and not the {len(skeleton)} measured{advice}")
-    return CocoGroundTruth(truth, truth.image_numbers[:limit], numbers, "keypoints" if skeleton else "bbox")
+    return CocoGroundTruth(truth, truth.image_numbers[:limit], tables, "keypoints" if skeleton else "bbox")
+
+
+def _one_table(numbers: Callable[..., dict[str, float]]) -> Callable[..., dict[str, dict[str, float]]]:
+    """A function that gives the numbers as the only table, which has no name."""
+    return lambda *arguments, **options: {"": numbers(*arguments, **options)}
 
 
 def check_skeleton(truth: CocoFile, skeleton: Skeleton) -> None:
@@ -236,9 +243,10 @@ def check_skeleton(truth: CocoFile, skeleton: Skeleton) -> None:
 
 # Readers of annotation files: path and limit to ground truth.
 METRICS: dict[str, Callable[[Path, int | None], GroundTruth]] = {
-    "coco": partial(_load_coco_truth, load_coco, evaluate_coco),
-    "bbox": partial(_load_coco_truth, load_coco, partial(evaluate_coco, metric="bbox"), skeleton=None),
-    "crowdpose": partial(_load_coco_truth, load_crowdpose, evaluate_crowdpose, skeleton=CROWDPOSE),
-    "ochuman": partial(_load_coco_truth, load_ochuman, evaluate_coco),
+    "coco": partial(_load_coco_truth, load_coco, _one_table(evaluate_coco)),
+    "bbox": partial(_load_coco_truth, load_coco, _one_table(partial(evaluate_coco, metric="bbox")), skeleton=None),
+    "crowdpose": partial(_load_coco_truth, load_crowdpose, _one_table(evaluate_crowdpose), skeleton=CROWDPOSE),
+    "ochuman": partial(_load_coco_truth, load_ochuman, _one_table(evaluate_coco)),
+    "wholebody": partial(_load_coco_truth, load_wholebody, evaluate_wholebody, skeleton=SKELETONS["wholebody"]),
     "pckh": _load_mpii_truth,
 }

@@ -243,6 +243,17 @@ class MotionOptions:
             raise UsageError("a cut-off needs a filter: use --smooth one-euro or butterworth")
 
 
+_PARTS = ("body", "feet", "hands", "face", "markers")  # of skeletons
+
+
+def _parse_parts(text: str) -> frozenset[str]:
+    """Parts of a skeleton, separated by commas."""
+    parts = set(_PARTS if text == "all" else text.split(","))
+    if unknown := parts - set(_PARTS):
+        raise UsageError(f"--draw {text}: there is no part {sorted(unknown)[0]!r}: use {', '.join(_PARTS)} or all")
+    return frozenset(parts)
+
+
 @dataclass(frozen=True)
 class DrawOptions:
     """The look of the drawn people."""
@@ -259,6 +270,15 @@ class DrawOptions:
             shown="person in tracked clips, otherwise side",
         ),
     ] = None
+    draw: Annotated[
+        frozenset[str],
+        Option(
+            "Parts of the skeleton to draw: body, feet, hands, face and markers, separated by commas, or all.",
+            OUTPUT,
+            shown="body,feet,markers",
+            parse=_parse_parts,
+        ),
+    ] = frozenset({"body", "feet", "markers"})
     draw_boxes: Annotated[bool, Option("Draw the box of each person.", OUTPUT)] = False
     draw_scores: Annotated[bool, Option("Label each person with their score, and in clips their track id.", OUTPUT)] = (
         False

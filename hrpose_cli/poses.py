@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hrpose_cli.skeletons import COCO, Skeleton
+from hrpose_cli.skeletons import COCO, Skeleton, find_sources
 
 Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
@@ -214,6 +214,31 @@ class Poses:
         common = [name for name in names if all(getattr(part, name) is not None for part in parts)]
         arrays = {name: np.concatenate([getattr(part, name) for part in parts]) for name in common}
         return cls(**arrays, skeleton=parts[0].skeleton)
+
+    def in_skeleton(self, wanted: Skeleton) -> Poses:
+        """The same people with the keypoints of another skeleton: those of the same name, or means of two.
+
+        A mean has the lower score of the two and is known if both are. An unknown keypoint is at NaN with score 0.
+        """
+        sources = find_sources(self.skeleton, wanted)
+        a, b = ([of[end] if of else 0 for of in sources] for end in (0, -1))
+        known = np.asarray([bool(of) for of in sources]) & ((self.score[:, [a, b]] > 0).all(axis=1) | np.equal(a, b))
+
+        def mean(xy: Floats) -> Floats:
+            return np.where(known[..., None], (xy[:, a] + xy[:, b]) / 2, np.float32(np.nan))
+
+        def spread(sigma: Floats) -> Floats:
+            return np.where(np.equal(a, b), sigma[:, a], np.hypot(sigma[:, a], sigma[:, b]) / 2)
+
+        return replace(
+            self,
+            xy=mean(self.xy),
+            raw=None if self.raw is None else mean(self.raw),
+            score=np.where(known, np.minimum(self.score[:, a], self.score[:, b]), np.float32(0)),
+            sigma=None if self.sigma is None else spread(self.sigma),
+            filled=None if self.filled is None else (self.filled[:, a] | self.filled[:, b]) & known,
+            skeleton=wanted,
+        )
 
     @property
     def measured_xy(self) -> Floats:

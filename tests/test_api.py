@@ -9,8 +9,9 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 
 from hrpose_cli import PoseEstimator, Poses
-from hrpose_cli.api import Settings, build_estimator, provenance
+from hrpose_cli.api import Settings, _check_method, build_estimator, provenance
 from hrpose_cli.errors import InputError, UsageError
+from hrpose_cli.models import MODELS
 from tests.conftest import bottom_up_file
 
 
@@ -86,6 +87,13 @@ def test_build_estimator_refuses_top_down_options_for_bottom_up_weights(
 ) -> None:
     with pytest.raises(InputError, match=message):
         build_estimator(Settings(weights=str(bottom_up_file(tmp_path, "coco")), device="cpu", **change))
+
+
+def test_a_flip_test_that_nobody_tried_is_refused() -> None:
+    spec = MODELS["synthpose-hrnet-w48-384x288"]
+    _check_method(Settings(), spec)
+    with pytest.raises(UsageError, match="nobody has tried a flip test with synthpose-hrnet-w48-384x288: use --no-f"):
+        _check_method(Settings(flip_test=True), spec)
 
 
 def test_provenance_says_what_made_a_run(weights_file: Path) -> None:

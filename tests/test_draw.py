@@ -249,3 +249,13 @@ def test_draw_heatmaps_without_a_peak(level: float) -> None:
     heatmaps = np.full((14, 32, 24), level, np.float32)
     panel = draw_heatmaps(image(96, 128), heatmaps, CROWDPOSE, geometry="udp")
     assert panel.shape[2] == 3
+
+
+def test_draw_poses_leaves_out_hands_and_faces_by_default() -> None:
+    poses = people(1, size=(100, 100), skeleton=SKELETONS["wholebody"])
+    drawn = {part: draw_poses(image(), poses, style=DrawStyle(parts=frozenset({part}))) for part in ("body", "hands")}
+    assert (drawn["hands"] != 128).any()
+    default = draw_poses(image(), poses)
+    both = draw_poses(image(), poses, style=DrawStyle(parts=frozenset({"body", "feet"})))
+    np.testing.assert_array_equal(default, both)
+    assert (default != drawn["body"]).any()  # by the feet

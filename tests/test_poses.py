@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 
 from hrpose_cli.poses import Frame, FrameInfo, FramePoses, Poses
-from hrpose_cli.skeletons import MPII
+from hrpose_cli.skeletons import MPII, SKELETONS
 from tests.builders import people
 
 
@@ -115,3 +115,29 @@ def test_frame_refuses_images_that_are_not_uint8() -> None:
 )
 def test_poses_repr_is_one_line(poses: Poses, shown: str) -> None:
     assert repr(poses) == shown
+
+
+def test_in_skeleton_takes_keypoints_by_name_and_means_of_two() -> None:
+    poses = replace(
+        people(2, track_ids=np.arange(2)), sigma=np.full((2, 17), 3.0, np.float32), raw=np.zeros((2, 17, 2), np.float32)
+    )
+    poses.score[0, 5] = 0  # of the first person's left shoulder
+    found = poses.in_skeleton(SKELETONS["body25"])
+    assert_array_equal(found.xy[:, [0, 2, 5]], poses.xy[:, [0, 6, 5]])
+    assert_array_equal(found.xy[:, 8], poses.xy[:, 11:13].mean(axis=1))  # the middle of the hips
+    assert_array_equal(found.score[:, 8], poses.score[:, 11:13].min(axis=1))
+    assert found.sigma is not None
+    assert_allclose(found.sigma[0, [0, 8]], [3, 3 / 2**0.5], rtol=1e-6)
+    assert np.isnan(found.xy[:, 19:]).all()  # nobody has feet
+    assert np.isnan(found.xy[:, 1, 0]).tolist() == [True, False]  # the neck of the first is unknown
+    assert (found.score[:, 19:] == 0).all()
+    assert_array_equal(found.track_ids, poses.track_ids)
+    assert found.raw is not None
+    assert found.raw.shape == (2, 25, 2)
+
+
+def test_in_skeleton_of_its_own_changes_nothing() -> None:
+    poses = people(2)
+    same = poses.in_skeleton(poses.skeleton)
+    assert_array_equal(same.xy, poses.xy)
+    assert_array_equal(same.score, poses.score)

@@ -42,9 +42,10 @@ def evaluate(
         Path | None, typer.Option(help="COCO results list to score (pckh: also pred.mat); no net runs.")
     ] = None,
     metric: Annotated[
-        Literal["coco", "pckh", "crowdpose", "ochuman", "bbox"],
+        Literal["coco", "pckh", "crowdpose", "ochuman", "wholebody", "bbox"],
         typer.Option(
-            help="Metric: AP of COCO, CrowdPose or OCHuman, PCKh of MPII, or AP of the detector's boxes (bbox)."
+            help="Metric: AP of COCO, CrowdPose or OCHuman, of COCO-WholeBody by part, PCKh of MPII, or AP of the "
+            "detector's boxes (bbox)."
         ),
     ] = "coco",
     save: Annotated[

@@ -32,7 +32,7 @@ def _list_weights(
     if json:
         typer.echo(to_json([*_models(), *_detectors()]))
         return
-    table = Table("name", "skeleton", "AP", "licence", "state", box=None, pad_edge=False)
+    table = Table("name", "skeleton", "AP", "licence", "state", box=None, padding=(0, 1, 0, 0))
     table.columns[0].no_wrap = True  # a name is there to be copied
     for row in (*_models(), *_detectors()):
         score = "" if row["ap"] is None else f"{row['ap']:.3f}"
@@ -55,7 +55,8 @@ def _models() -> Iterator[dict[str, Any]]:
         state = "manual" if not spec.url and name not in own else here if path.is_file() else "online"
         facts = {"name": name, "kind": "pose", "architecture": spec.architecture, "skeleton": spec.skeleton}
         known = {"input": spec.size, "ap": spec.ap, "ap_on": spec.ap_on if spec.ap else "", "licence": spec.licence}
-        yield facts | known | {"state": state} | _measure_file(path)
+        more = {"scores": dict(spec.scores), "data": spec.data, "remark": spec.remark}
+        yield facts | known | more | {"state": state} | _measure_file(path)
 
 
 def _detectors() -> Iterator[dict[str, Any]]:

@@ -13,6 +13,7 @@ from .masks import encode_outline as encode_outline
 from .odd_values import ignore_people_without_area as ignore_people_without_area
 from .odd_values import people_in_boxes as people_in_boxes
 from .odd_values import remark_odd_people as remark_odd_people
+from .parts import join_parts as join_parts
 from .people import check_coco as check_coco
 from .people import read_coco_file as read_coco_file
 from .results import read_coco_boxes as read_coco_boxes

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hrpose_cli.coco_reader.coco_file import PERSON, note_left_out
+from hrpose_cli.coco_reader.parts import JOINED_KEYPOINTS, join_parts
 from hrpose_cli.coco_reader.people import choose_people, drop_other_categories, drop_unlisted_images, guess_person
 from hrpose_cli.coco_reader.values import MOST_NUMBER, CocoRows, Id, is_text
 from hrpose_cli.errors import FormatError
@@ -29,7 +30,9 @@ def read_coco_results(
     measured: the key that is scored, `keypoints` or `bbox`, of `count` numbers. person: the annotations' category id of
     people; None: rows have no category. A note counts rows of other images and categories. FormatError if nothing fits.
     """
-    rows = CocoRows.of(path, "rows", read_json(path, "predictions"), "COCO result file")
+    content, kind = read_json(path, "predictions"), "COCO result file"
+    content = join_parts(path, "rows", content, kind) if count == 3 * JOINED_KEYPOINTS else content
+    rows = CocoRows.of(path, "rows", content, kind)
     left_out: Counter[str] = Counter()
     rows, in_image = drop_unlisted_images(rows, numbers, left_out)
     if person is not None:

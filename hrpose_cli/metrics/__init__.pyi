@@ -14,3 +14,5 @@ from .mpii import predicted_keypoints as predicted_keypoints
 from .ochuman import load_ochuman as load_ochuman
 from .pck import PCKH_THRESHOLDS as PCKH_THRESHOLDS
 from .pck import pckh as pckh
+from .wholebody import evaluate_wholebody as evaluate_wholebody
+from .wholebody import load_wholebody as load_wholebody

@@ -54,6 +54,10 @@ class ModelSpec:
     url: str | None = None  # None: the user brings the file
     file: str = ""  # its name; empty where many files share one
     source: str = ""  # where a file without an address is to be had
+    tested_on: str = ""  # what `ap` was measured on, where the skeleton does not say it
+    scores: Mapping[str, float] = field(default_factory=dict)  # published AP of parts, or of other data
+    flip_test: bool = True  # False: nobody has tried one with these weights
+    remark: str = ""  # what a user has to know
 
     @property
     def sha256_prefix(self) -> str | None:
@@ -74,6 +78,8 @@ class ModelSpec:
     @property
     def ap_on(self) -> str:
         """What `ap` was measured on."""
+        if self.tested_on:
+            return self.tested_on
         if not self.url and not self.source:  # ours: the files of others have a place
             return "coco_dev (weights/MODEL_CARD.md): AP in ground-truth boxes with flip test"
         if self.method == "bottom-up":
@@ -299,11 +305,21 @@ def _darkpose_rows() -> Iterator[ModelSpec]:
         yield replace(row, architecture="hourglass", sigma=sigma, **own)
 
 
-_ROWS = (*_mmpose_rows(), *_resnet_rows(), *_bottom_up_rows(), *_official_rows(), *_darkpose_rows())
+def _listed_rows() -> Iterator[ModelSpec]:
+    """The rows of zoo.json: HRNets for other skeletons and other people, by mmpose and by Stanford (SynthPose)."""
+    for facts in json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8")):
+        net = {"width": facts.pop("width"), "joints": facts.pop("joints")}
+        height, width = map(int, facts.pop("input").split("x"))
+        file = facts["url"].rpartition("/")[2]
+        yield ModelSpec(net=net, input_size=(width, height), file=file, **facts)
+
+
+_ROWS = (*_mmpose_rows(), *_resnet_rows(), *_bottom_up_rows(), *_official_rows(), *_darkpose_rows(), *_listed_rows())
 MODELS: dict[str, ModelSpec] = {row.name: row for row in _ROWS}
 # The best of those that a laptop runs: by skeleton, what to download first.
 RECOMMENDED = {
     "coco": "hrnet-w32-256x192-udp",
     "mpii": "hrnet-w32-mpii-256x256-dark",
     "crowdpose": "hrnet-w32-crowdpose-256x192",
+    "wholebody": "hrnet-w32-wholebody-256x192-dark",
 }

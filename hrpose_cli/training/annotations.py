@@ -80,7 +80,7 @@ def _open_annotations(path: Path, skeleton: Skeleton) -> CocoFile:
     keypoints = _plain_names(truth.keypoints or skeleton.keypoints)
     if keypoints != _plain_names(skeleton.keypoints):
         fitting = [other.name for other in SKELETONS.values() if keypoints == _plain_names(other.keypoints)]
-        advice = f"use --skeleton {fitting[0]}" if fitting else f"only {', '.join(SKELETONS)} can be trained"
+        advice = f"use --skeleton {fitting[0]}" if fitting else f"known are {', '.join(SKELETONS)}"
         raise InputError(f"{path} has not the keypoints of {skeleton.name}, but {len(keypoints)} others: {advice}")
     if truth.keypoint_count not in (0, len(skeleton)):
         raise FormatError(

@@ -67,8 +67,11 @@ class TrainJob:
         ),
     ] = None
     skeleton: Annotated[
-        Literal["coco", "crowdpose", "mpii"] | None,
-        Option("Skeleton of the annotated keypoints.", shown="that of --init, else coco"),
+        str | None,
+        Option(
+            "Skeleton of the annotated keypoints: coco, crowdpose, mpii, halpe26, wholebody or another.",
+            shown="that of --init, else coco",
+        ),
     ] = None
     init: Annotated[
         str | None,

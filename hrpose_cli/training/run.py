@@ -169,7 +169,7 @@ def _measure_ap(training: Training, annotations: Path, images: Path | None = Non
         truth = truth.in_boxes()
         estimator = TopDown(truth.boxes(spec.geometry), backend, spec, decode=spec.decode, flip_test=True)
     rows = keypoint_rows(truth.frames(images), estimator, EvalProtocol())
-    return truth.score([row for part in rows for row in part])[""]
+    return next(iter(truth.score([row for part in rows for row in part]).values()))
 
 
 def _open_validation(annotations: Path, spec: ModelSpec) -> CocoGroundTruth:

@@ -102,6 +102,8 @@ def _bottom_up_spec(size: Size) -> dict[str, Any]:
 
 def plan_spec(job: TrainJob, start: ModelSpec | None) -> ModelSpec:
     """The spec of the net to be trained: that of its start, where it is known, but for the options that are given."""
+    if job.skeleton not in {None, *SKELETONS}:
+        raise UsageError(f"there is no skeleton called {job.skeleton!r}: use {', '.join(SKELETONS)}")
     name = job.out.resolve().name
     given: dict[str, Any] = {} if job.padding is None else {"padding": job.padding}
     if start is None:

@@ -144,7 +144,7 @@ def offered(command: Any, option: str) -> set[str]:
 
 def test_options_offer_exactly_what_the_library_knows() -> None:
     """Written twice, since the library's tables cost the imports that --help does without."""
-    from hrpose_cli import evaluate, skeletons
+    from hrpose_cli import evaluate
     from hrpose_cli import export as exporting
     from hrpose_cli.clips.stages import _FillMethod
     from hrpose_cli.estimation import heatmaps
@@ -169,7 +169,6 @@ def test_options_offer_exactly_what_the_library_knows() -> None:
     assert offered(eval.evaluate, "nms") == {"none", *NMS_METHODS}
     assert offered(export.export, "format") == set(exporting._EXPORT_FORMATS)
     assert offered(export.export, "precision") == set(exporting._EXPORT_PRECISIONS)
-    assert offered(train.train, "skeleton") == set(skeletons.SKELETONS)
     assert offered(train.train, "method") == methods
     assert offered(train.train, "loss") == set(LOSSES)
 

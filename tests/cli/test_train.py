@@ -204,6 +204,7 @@ def test_train_skeleton_crowdpose_trains_14_keypoints(data: Path, tmp_path: Path
         (["--method", "bottom-up", "--net", "hrnet-w32"], "hrnet-w32 is trained top-down"),
         (["--method", "bottom-up", "--input", "256x192"], "cannot be trained bottom-up"),
         (["--tag-weight", "0.1"], "--tag-weight is for bottom-up nets"),
+        (["--skeleton", "cat"], "there is no skeleton called 'cat': use coco, mpii, crowdpose, "),
         (["--skeleton", "mpii", "--val", "no.json"], "--val measures coco or crowdpose"),
         (["--net", "hrnet-w99"], "no net is called"),
         (["--val-images", "val"], "of --val: name that file too"),

@@ -1,3 +1,4 @@
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -24,14 +25,15 @@ def test_models_fit_together(row: ModelSpec) -> None:
     assert (row.decode == "udp") == (row.geometry == "udp")
     assert row.sigma == {64: 2, 96: 3, 32: 1, 128: 2, 160: 2}[row.input_size[1] // 4] or row.net == {"stacks": 8}
     assert row.licence in {"Apache-2.0", "MIT"}
-    assert row.url is None or (row.url.endswith("/" + row.file) and len(row.sha256_prefix or "") == 8)
+    assert row.url is None or row.url.endswith("/" + row.file)
+    assert row.url is None or row.skeleton == "synthpose" or len(row.sha256_prefix or "") == 8
     assert (row.url is None) == bool(row.source)
 
 
 def test_models_have_a_file_each() -> None:
     files = [row.file for row in MODELS.values() if row.file]
     assert len(set(files)) == len(files)
-    assert len(MODELS) == 61
+    assert len(MODELS) == 81
 
 
 @pytest.mark.parametrize(
@@ -53,6 +55,24 @@ def test_models_have_a_file_each() -> None:
 )
 def test_models_say_how_their_file_is_used(name: str, facts: dict[str, Any]) -> None:
     assert {key: getattr(MODELS[name], key) for key in facts} == facts
+
+
+def test_models_of_other_skeletons_say_their_scores_and_terms() -> None:
+    row = MODELS["hrnet-w48-wholebody-384x288-dark"]
+    assert (row.ap, row.kernel, row.sigma, row.decode, row.sha256_prefix) == (0.661, 17, 3, "dark", "f5726563")
+    assert row.scores == {"body": 0.742, "foot": 0.707, "face": 0.841, "hand": 0.602}
+    assert "COCO-WholeBody val" in row.ap_on
+    for row in MODELS.values():
+        if row.skeleton in {"wholebody", "ap10k"}:
+            assert re.search("non-commercial", row.data)
+        if row.ap is not None and row.tested_on:
+            assert row.ap_on == row.tested_on
+
+
+def test_what_nobody_verified_of_synthpose_is_said() -> None:
+    row = MODELS["synthpose-hrnet-w48-384x288"]
+    assert (row.ap, row.flip_test, row.sha256_prefix) == (None, False, None)
+    assert "unverified" in row.remark
 
 
 def test_model_spec_url_and_sha256_prefix() -> None:
