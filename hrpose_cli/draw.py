@@ -50,7 +50,7 @@ class DrawStyle:
     background: Literal["keep", "black", "transparent"] = "keep"
     colors: Literal["side", "person"] = "side"
     thickness: float = 1.0  # factor on line widths and keypoint radii
-    parts: frozenset[str] = frozenset({"body", "feet", "markers"})  # of `Skeleton.parts`
+    parts: tuple[str, ...] = ("body", "feet", "markers")  # of `Skeleton.parts`
 
 
 DEFAULT_STYLE = DrawStyle()

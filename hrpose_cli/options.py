@@ -246,12 +246,12 @@ class MotionOptions:
 _PARTS = ("body", "feet", "hands", "face", "markers")  # of skeletons
 
 
-def _parse_parts(text: str) -> frozenset[str]:
-    """Parts of a skeleton, separated by commas."""
+def _parse_parts(text: str) -> tuple[str, ...]:
+    """Parts of a skeleton, separated by commas, in the order of all."""
     parts = set(_PARTS if text == "all" else text.split(","))
     if unknown := parts - set(_PARTS):
         raise UsageError(f"--draw {text}: there is no part {sorted(unknown)[0]!r}: use {', '.join(_PARTS)} or all")
-    return frozenset(parts)
+    return tuple(part for part in _PARTS if part in parts)
 
 
 @dataclass(frozen=True)
@@ -271,14 +271,14 @@ class DrawOptions:
         ),
     ] = None
     draw: Annotated[
-        frozenset[str],
+        tuple[str, ...],
         Option(
             "Parts of the skeleton to draw: body, feet, hands, face and markers, separated by commas, or all.",
             OUTPUT,
             shown="body,feet,markers",
             parse=_parse_parts,
         ),
-    ] = frozenset({"body", "feet", "markers"})
+    ] = ("body", "feet", "markers")
     draw_boxes: Annotated[bool, Option("Draw the box of each person.", OUTPUT)] = False
     draw_scores: Annotated[bool, Option("Label each person with their score, and in clips their track id.", OUTPUT)] = (
         False

@@ -7,7 +7,16 @@ import pytest
 
 from hrpose_cli import options
 from hrpose_cli.errors import InputError, UsageError
-from hrpose_cli.options import MotionOptions, Option, Settings, check_choices, check_device, parse_numbers
+from hrpose_cli.options import (
+    _PARTS,
+    MotionOptions,
+    Option,
+    Settings,
+    _parse_parts,
+    check_choices,
+    check_device,
+    parse_numbers,
+)
 
 GROUPS = [each for each in vars(options).values() if is_dataclass(each) and each is not Option]
 
@@ -74,3 +83,12 @@ def test_every_option_has_a_help(group: Any) -> None:
 def test_settings_refuse_wrong_values(wrong: dict[str, object]) -> None:
     with pytest.raises(InputError):
         Settings(**wrong)
+
+
+def test_parts_of_a_skeleton_keep_one_order() -> None:
+    assert _parse_parts("hands,body") == ("body", "hands")
+    assert _parse_parts("all") == _PARTS
+    with pytest.raises(
+        UsageError, match="--draw body,nose: there is no part 'nose': use body, feet, hands, face, mark"
+    ):
+        _parse_parts("body,nose")
