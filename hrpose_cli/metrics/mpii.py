@@ -136,13 +136,9 @@ def load_mpii_predictions(path: Path, people: int) -> list[dict[str, Any]]:
 def predicted_keypoints(rows: Sequence[dict[str, Any]], people: int) -> NDArray[np.float64]:
     """Keypoints (N, 16, 2) in px of the best-scoring row of each person, infinitely far away for people without one.
 
-    rows: COCO's result rows, whose image_id is a person's number in the annotation JSON, from 0. FormatError for
-    another number of keypoints.
+    rows: COCO's result rows, whose image_id is a person's number in the annotation JSON, from 0.
     """
     found = np.full((people, _KEYPOINT_COUNT, 2), np.inf)
     for row in sorted(rows, key=lambda row: float(row["score"])):
-        flat = row["keypoints"]
-        if len(flat) != 3 * _KEYPOINT_COUNT:
-            raise FormatError(f"the predictions have {len(flat) // 3} keypoints, MPII has {_KEYPOINT_COUNT}")
-        found[row["image_id"]] = np.reshape(flat, (_KEYPOINT_COUNT, 3))[:, :2]
+        found[row["image_id"]] = np.reshape(row["keypoints"], (_KEYPOINT_COUNT, 3))[:, :2]
     return found
