@@ -163,7 +163,8 @@ def _check_people(
     rows.having("bbox").numbers("bbox", (4,))
     rows.having("area").numbers("area", low=0, high=MOST_PIXELS**2)
     rows.having("iscrowd").check("iscrowd", lambda value: isinstance(value, int | float) and value in (0, 1), "0 or 1")
-    labelled = rows.where(_has_keypoints(row) for row in rows.rows.values())
+    # By null and the empty list annotators say that nothing is labelled.
+    labelled = rows.where(row.get("keypoints") not in (None, []) for row in rows.rows.values())
     counts = dict(zip(labelled.rows, _count_labels(labelled, names), strict=True))
     people = [
         row
@@ -179,14 +180,8 @@ def _check_people(
         for number, (i, row) in enumerate(rows.rows.items(), start=1)
     ]
     wrong = sum(row.get("num_keypoints") not in (None, counts[i]) for i, row in labelled.rows.items())
-    return people, [f"num_keypoints is not the number of labelled keypoints in {wrong}, where these count"] * bool(
-        wrong
-    )
-
-
-def _has_keypoints(row: Mapping[str, Any]) -> bool:
-    """True for a value other than null and the empty list, by which annotators say that nothing is labelled."""
-    return row.get("keypoints") not in (None, [])
+    remark = f"num_keypoints is not the number of labelled keypoints in {wrong}, where these count"
+    return people, [remark] if wrong else []
 
 
 def _count_labels(rows: CocoRows, names: Sequence[str]) -> Iterable[int]:
