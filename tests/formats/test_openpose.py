@@ -29,14 +29,13 @@ def test_open_openpose_writes_one_file_per_frame(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("names", [["", "", ""], ["7.png", "8.png", "9.png"]])
 def test_open_openpose_replaces_the_clip_and_nothing_else(tmp_path: Path, names: list[str]) -> None:
-    (tmp_path / "other_000000000000_keypoints.json").write_text("{}")
+    other = tmp_path / "other_000000000000_keypoints.json"
+    other.write_text("of another clip")
     frames = [renamed(record, name=name) for record, name in zip(clip(1, 1, 1), names, strict=True)]
     save(tmp_path, frames)
     save(tmp_path, frames[:1])
-    assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "other_000000000000_keypoints.json",
-        "tё st_000000000000_keypoints.json",
-    ]
+    assert sorted(tmp_path.iterdir()) == [other, tmp_path / "tё st_000000000000_keypoints.json"]
+    assert other.read_text() == "of another clip"
 
 
 def test_open_openpose_replaces_the_images_that_come_again(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ import os
 import subprocess
 import sys
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -24,33 +23,6 @@ from hrpose_cli.poses import FrameInfo, FramePoses, PoseHeader, Poses
 from hrpose_cli.skeletons import SKELETONS, Skeleton
 from hrpose_cli.stopping import StopFlag
 from tests.formats.builders import FILES, HEADER, READABLE, clip, ended, renamed, same, save
-
-
-@pytest.mark.parametrize("name", READABLE)
-@pytest.mark.parametrize("full", [True, False])
-@pytest.mark.parametrize("skeleton", SKELETONS.values(), ids=list(SKELETONS))
-def test_read_pose_file_gives_back_what_open_writer_wrote(
-    tmp_path: Path, name: str, full: bool, skeleton: Skeleton
-) -> None:
-    header = PoseHeader({"a": 1}, skeleton, "clip.mp4", (640, 480), Fraction(25))
-    records = clip(2, 1, 3, full=full, skeleton=skeleton)
-    path = f"{tmp_path}/{FILES[name]}"
-    save(path, records, header)
-    got, again = read_pose_file(path)
-    assert got.skeleton is skeleton
-    loses = LOSSES.get(name, ())
-    for record, want in zip(again, records, strict=True):
-        assert record.frame.index == want.frame.index
-        assert record.frame.time == (None if "times" in loses else pytest.approx(want.frame.time, abs=1e-6))
-        assert record.frame.size == ((0, 0) if "image sizes" in loses else want.frame.size)
-        np.testing.assert_allclose(record.poses.xy, want.poses.xy, atol=6e-4 if name == "coco" else 0)
-        np.testing.assert_allclose(record.poses.score, want.poses.score, atol=6e-6 if name == "coco" else 0)
-        assert (record.poses.track_ids is None) == (want.poses.track_ids is None)
-        if full:
-            assert record.poses.track_ids.tolist() == want.poses.track_ids.tolist()
-        if full and "raw keypoints" not in loses:
-            np.testing.assert_allclose(record.poses.raw, want.poses.raw, atol=6e-4)
-            np.testing.assert_array_equal(record.poses.filled.sum(), want.poses.filled.sum())
 
 
 @pytest.mark.parametrize("first", READABLE)
@@ -139,11 +111,15 @@ def test_read_pose_file_gives_back_any_poses_or_open_writer_refuses_them(
     assert got_header == header or name not in {"jsonl", "npz"}
     assert got_header.threshold == header.threshold or name not in {"jsonl", "npz", "coco"}
     assert got_header.rate in {header.rate, None}
+    assert got_header.skeleton is header.skeleton or (name == "csv" and not again)
+    loses = LOSSES.get(name, ())
     records = [record for record in records if len(record.people)] if name == "csv" else records
     numbered = name != "coco" or all(record.frame.time is not None or not record.frame.name for record in records)
     tolerance = {"atol": 2e-3, "rtol": 1e-6} if name == "coco" else {"atol": 0, "rtol": 0}
     for got, want in zip(again, records, strict=True):
         assert got.frame == want.frame or name not in {"jsonl", "npz"}
+        assert got.frame.size == ((0, 0) if "image sizes" in loses else want.frame.size)
+        assert got.frame.time is None or "times" not in loses
         assert got.frame.index == want.frame.index or not numbered
         if name != "openpose":
             assert (got.frame.name or got_header.source) == (want.frame.name or header.source) or nameless
