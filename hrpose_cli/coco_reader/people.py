@@ -62,10 +62,10 @@ def _check_images(rows: CocoRows, left_out: Counter[str]) -> tuple[CocoRows, dic
     for i, value in ids.items():
         if rows.rows[first.setdefault(value, i)]["file_name"] != rows.rows[i]["file_name"]:
             raise rows.error(i, "id", f"one of its own, which images[{first[value]}] has")
-    left_out["image entries that repeat another"] += len(ids) - len(first)
     whole = all(isinstance(value, int) and abs(value) <= _MOST_ID for value in first)
     numbers = {value: int(value) if whole else place for place, value in enumerate(first)}
-    return rows.where(first[value] == i for i, value in ids.items()), numbers
+    once = (first[value] == i for i, value in ids.items())
+    return rows.where(once, left_out, "image entries that repeat another"), numbers
 
 
 def drop_unlisted_images(
@@ -76,11 +76,10 @@ def drop_unlisted_images(
     Rows of others come about when somebody keeps a part of the images and all annotations. FormatError if all are.
     """
     ids = rows.ids("image_id")
-    kept = rows.where(value in numbers for value in ids.values())
+    kept = rows.where((value in numbers for value in ids.values()), left_out, "of images that are not listed")
     if len(rows) and not len(kept):
         listed = ", ".join(map(show_value, list(numbers)[:3])) or "none"
         raise rows.error(next(iter(rows.rows)), "image_id", f"that of a listed image ({listed}, ...), as no row's is")
-    left_out["of images that are not listed"] += len(rows) - len(kept)
     return kept, {i: numbers[ids[i]] for i in kept.rows}
 
 
@@ -152,8 +151,7 @@ def _drop_copies(rows: CocoRows, left_out: Counter[str]) -> CocoRows:
     for row in rows.rows.values():
         known = first.setdefault((str(row.get("id")), as_id(row["image_id"])), row)
         keep.append("id" not in row or known is row or known != row)
-    left_out["that repeat another"] += len(keep) - sum(keep)
-    return rows.where(keep)
+    return rows.where(keep, left_out, "that repeat another")
 
 
 def _check_people(

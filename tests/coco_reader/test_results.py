@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from hrpose_cli.coco_reader.people import read_coco_file
 from hrpose_cli.coco_reader.results import read_coco_boxes, read_coco_results
 from hrpose_cli.errors import FormatError, InputError
 from tests.coco_reader.builders import BOX, dataset, image, person, result, written
@@ -40,10 +41,7 @@ def test_read_coco_results_takes_the_people_of_the_images(
         ([result(score=[])], r"score is \[\]"),
         ([result(score="0.5")], 'score is "0.5"'),
         ([{"image_id": 1, "keypoints": [1] * 51, "score": 1}], r"rows\[0\] has no category_id"),
-        (
-            [{"image_id": 1, "category_id": 1, "score": 1}],
-            "has no keypoints: are these predictions for another --metric",
-        ),
+        ([{"image_id": 1, "category_id": 1, "score": 1}], "no keypoints: are these predictions for another --metric"),
         ([result(keypoints=[1] * 30)], "keypoints has 30 values, but must be 51 numbers"),
         ([result(keypoints=[*[1] * 50, INF])], r"keypoints\[50\] is Infinity"),
         ([result(image_id=5), result(image_id=6)], r"image_id is 5, but must be that of a listed image \(1, \.\.\.\)"),
@@ -118,7 +116,7 @@ def test_read_coco_boxes_names_what_is_wrong(tmp_path: Path, content: Any, messa
         boxes(tmp_path, content)
 
 
-@pytest.mark.parametrize("read", [lambda path: read_coco_results(path, {}, "bbox"), read_coco_boxes])
+@pytest.mark.parametrize("read", [read_coco_file, read_coco_boxes, lambda path: read_coco_results(path, {}, "bbox")])
 def test_missing_files_are_named(tmp_path: Path, read: Any) -> None:
     with pytest.raises(InputError, match="cannot read"):
         read(tmp_path / "no.json")
