@@ -143,6 +143,7 @@ def test_what_fits_nowhere_is_counted_in_one_note(
         (dataset() | {"annotations": [[{}]]}, r"annotations\[0\] is \[{}\], but must be an object"),
         (dataset() | {"images": 3}, "is no COCO annotation file: its images must be a list"),
         ({}, "its images must be a list"),
+        ({"images": []}, "its annotations must be a list"),
         ([], "it is a plain list, which names no images"),
         ("3", "its images must be a list"),
         ("[" * 100_000, "should be annotations but is not JSON"),
