@@ -75,9 +75,7 @@ def _video_entries(header: PoseHeader) -> dict[str, Any]:
     return {"videos": [video]}
 
 
-def _annotation_entries(
-    poses: Poses, image_id: int, *, first_id: int = 1, threshold: float = 0.3
-) -> list[dict[str, Any]]:
+def _annotation_entries(poses: Poses, image_id: int, first_id: int, threshold: float) -> list[dict[str, Any]]:
     """One entry per person: v is 2 for keypoints scoring at least `threshold`, 1 below it, 0 if unlabelled."""
     # Without a finite place, or at 0, 0 without a score, as annotators leave unknown ones.
     unlabelled = (poses.score == 0) & (poses.xy == 0).all(axis=2) | ~np.isfinite(poses.xy).all(axis=2)
@@ -149,7 +147,7 @@ class _CocoWriter:
             raise FormatError(f"two images would have the id {number}, such as {frame_poses.frame.name}")
         self.ids.add(number)
         entry = _image_entry(frame_poses.frame, number, frame_poses.frame.name or self.header.source)
-        rows = _annotation_entries(frame_poses.people, number, first_id=people + 1, threshold=self.header.threshold)
+        rows = _annotation_entries(frame_poses.people, number, people + 1, self.header.threshold)
         self.people.write(_join_entries(rows, first=people == 0))
         self.file.write(_join_entries([entry], first=images == 0))
         self.counts, self.end = [images + 1, people + len(rows)], self.people.tell()

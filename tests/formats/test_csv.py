@@ -42,8 +42,7 @@ def test_open_csv_tells_images_and_their_people_apart(tmp_path: Path) -> None:
 
 
 def test_open_csv_leaves_the_track_of_untracked_people_empty(tmp_path: Path) -> None:
-    path = tmp_path / "a.csv"
-    save(path, [frame_poses(people(2))])
+    path = save(tmp_path / "a.csv", [frame_poses(people(2))])
     rows = list(csv.DictReader(path.read_text("utf-8").splitlines()))
     assert {(row["track"], row["tracked"], row["time"], row["raw_x"]) for row in rows} == {("", "0", "", "")}
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))

@@ -22,8 +22,7 @@ from tests.formats.builders import HEADER, clip, renamed, replace_text, same, sa
 
 
 def test_read_jsonl_ignores_a_torn_last_line(tmp_path: Path) -> None:
-    path = tmp_path / "a.jsonl"
-    save(path, clip(2, 1, 0))
+    path = save(tmp_path / "a.jsonl", clip(2, 1, 0))
     whole = path.read_bytes()
     ends = jsonl.whole_record_ends(path)
     assert [whole[end - 2 : end] for end in ends] == [b"}\n"] * 4
@@ -156,16 +155,14 @@ def test_a_full_disk_leaves_whole_lines_or_nothing(tmp_path: Path, room: int) ->
     ],
 )
 def test_read_jsonl_refuses_a_wrong_end_or_a_hole(tmp_path: Path, end: bytes, said: str) -> None:
-    path = tmp_path / "a.jsonl"
-    save(path, clip(1, 1))
+    path = save(tmp_path / "a.jsonl", clip(1, 1))
     replace_text(path, '{"end":true,"frames":2}\n', end.decode())
     with pytest.raises(FormatError, match=said):
         list(read_pose_file(path)[1])
 
 
 def test_read_jsonl_says_that_the_end_is_missing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path = tmp_path / "a.jsonl"
-    save(path, clip(1, 1))
+    path = save(tmp_path / "a.jsonl", clip(1, 1))
     caplog.set_level("INFO")
     assert (len(list(read_pose_file(path)[1])), caplog.messages) == (2, [])
     assert jsonl.read_end(path) == 2
@@ -176,8 +173,7 @@ def test_read_jsonl_says_that_the_end_is_missing(tmp_path: Path, caplog: pytest.
 
 
 def test_read_jsonl_reads_version_1_which_has_no_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path = tmp_path / "a.jsonl"
-    save(path, clip(1, 2))
+    path = save(tmp_path / "a.jsonl", clip(1, 2))
     text = path.read_text().replace('"version":2', '"version":1', 1)
     path.write_text("".join(text.splitlines(keepends=True)[:-1]))
     caplog.set_level("INFO")
