@@ -89,7 +89,6 @@ def test_ap_is_the_same_under_other_ids(rows: list[tuple[int, int]], seed: list[
 def test_what_fits_nowhere_is_counted_in_one_note(
     content: dict[str, Any], people: int, note: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO")
     file = check_coco(content, Path("gt.json"))
     file.note()
     assert len(file.people) == people

@@ -27,7 +27,6 @@ INF, NAN = float("inf"), float("nan")
 def test_read_coco_results_takes_the_people_of_the_images(
     tmp_path: Path, rows: list[Any], people: int, note: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO")
     found = read_coco_results(written(tmp_path / "dt.json", rows), {1: 70}, "keypoints", 51)
     assert [(row["image_id"], row["category_id"]) for row in found] == [(70, 1)] * people
     assert note in "".join(caplog.messages)
@@ -84,7 +83,6 @@ def test_read_coco_boxes_takes_annotations_and_results(tmp_path: Path) -> None:
 def test_read_coco_boxes_counts_what_it_leaves_out(
     tmp_path: Path, content: Any, note: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO")
     assert [len(rows) for rows in boxes(tmp_path, content).values()] == [1]
     (said,) = caplog.messages
     assert said.endswith(f"a.json: left out {note}")

@@ -102,7 +102,6 @@ def test_given_boxes_of_other_frames_are_one_error() -> None:
 
 
 def test_given_boxes_leave_out_what_lies_outside_the_image(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO")
     far = GivenBoxes({}, {0: boxes([64, 0, 90, 9], [-9, 0, -1, 9], [60, 40, 90, 90], [0, -9, 9, -1])})
     assert far([frame((64, 48))])[0].xyxy.tolist() == [[60, 40, 90, 90]]
     assert watch(far, frame((64, 48)), frame((64, 48), index=1)) == [1, 0]
@@ -140,7 +139,6 @@ def test_read_boxes_takes_the_frame_index_of_our_own_files(tmp_path: Path) -> No
 def test_given_boxes_match_annotated_images_by_name_and_else_by_id(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO")
     rows = [{"image_id": "9", "bbox": [0, 0, 1, 1]}]
     named = {"images": [{"id": 9, "file_name": "val/a.jpg"}, {"id": 8, "file_name": "val/b.jpg"}], "annotations": rows}
     names, ids = {70: "a.jpg", 71: "c.jpg"}, {1: 70, 9: 71}
@@ -154,7 +152,6 @@ def test_given_boxes_match_annotated_images_by_name_and_else_by_id(
 
 
 def test_boxes_made_in_images_of_another_size_are_noted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO")
     images = [
         {"id": 1, "file_name": "a.jpg", "width": 64, "height": 48},
         {"id": 2, "file_name": "b.jpg", "width": None},
@@ -179,7 +176,6 @@ def test_lists_whose_image_ids_are_text_call_images_by_name(tmp_path: Path) -> N
 
 
 def test_a_file_without_boxes_means_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO")
     given = read(tmp_path, [])
     assert given.refuse(["a.jpg"]) == {}
     frames = [frame(name="a.jpg"), frame(index=3)]

@@ -93,7 +93,6 @@ def test_unlabelled_keypoints_are_unknown_in_every_format(
             del row["keypoint_scores"], row["raw_keypoints"]
             row.update(change)
 
-    caplog.set_level("INFO")
     header, records = read_pose_file(edited(tmp_path / "a.json", label))
     save(f"{tmp_path}/again/{FILES[name]}", records, header, format=name)
     (record,) = read_pose_file(tmp_path / "again" / FILES[name], name)[1]
@@ -180,7 +179,6 @@ HORSE = {"id": 5, "name": "horse", "keypoints": ["h"] * 17}
 def test_read_coco_counts_who_is_left_out(
     tmp_path: Path, change: Any, people: int, note: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO")
     (record,) = read_pose_file(edited(tmp_path / "a.json", change))[1]
     assert len(record.poses) == people
     assert caplog.messages == [f"note: {tmp_path / 'a.json'}: left out {note}"] * bool(note)

@@ -3,7 +3,6 @@
 import codecs
 import io
 import json
-import logging
 import os
 import signal
 from collections.abc import Callable
@@ -58,8 +57,7 @@ def test_read_jsonl_reads_what_editors_make_of_a_file(tmp_path: Path, edit: Call
 def test_read_jsonl_says_that_a_line_was_cut_off(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     save(tmp_path / "a.jsonl", clip(1, 1))
     os.truncate(tmp_path / "a.jsonl", jsonl.whole_record_ends(tmp_path / "a.jsonl")[-1] - 9)
-    with caplog.at_level(logging.INFO, "hrpose_cli"):
-        assert len(list(read_pose_file(tmp_path / "a.jsonl")[1])) == 1
+    assert len(list(read_pose_file(tmp_path / "a.jsonl")[1])) == 1
     assert "a.jsonl: line 3 was cut off and is left out" in caplog.text
 
 
@@ -163,7 +161,6 @@ def test_read_jsonl_refuses_a_wrong_end_or_a_hole(tmp_path: Path, end: bytes, sa
 
 def test_read_jsonl_says_that_the_end_is_missing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = save(tmp_path / "a.jsonl", clip(1, 1))
-    caplog.set_level("INFO")
     assert (len(list(read_pose_file(path)[1])), caplog.messages) == (2, [])
     assert jsonl.read_end(path) == 2
     whole = path.read_bytes()
@@ -176,7 +173,6 @@ def test_read_jsonl_reads_version_1_which_has_no_end(tmp_path: Path, caplog: pyt
     path = save(tmp_path / "a.jsonl", clip(1, 2))
     text = path.read_text().replace('"version":2', '"version":1', 1)
     path.write_text("".join(text.splitlines(keepends=True)[:-1]))
-    caplog.set_level("INFO")
     assert [len(each.people) for each in read_pose_file(path)[1]] == [1, 2]
     assert (caplog.messages, jsonl.read_end(path)) == ([], None)
 

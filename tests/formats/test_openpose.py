@@ -1,7 +1,6 @@
 """Folders of OpenPose JSON."""
 
 import json
-import logging
 from pathlib import Path
 
 import pytest
@@ -92,7 +91,6 @@ def write_folder(folder: Path, *names: str, people: int = 1) -> Path:
 def test_read_openpose_takes_frames_in_the_order_of_their_numbers(
     tmp_path: Path, names: list[str], indices: list[int], source: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO")
     header, records = read_pose_file(write_folder(tmp_path / "op", *names))
     clip = len({name.rstrip("0123456789") for name in names}) == 1
     assert ("are taken for images and not for a clip" in caplog.text) == (not clip)
@@ -143,8 +141,7 @@ def test_read_openpose_counts_what_it_leaves_out(tmp_path: Path, caplog: pytest.
     content = json.loads((folder / "a_000000000001_keypoints.json").read_text())
     content["people"][0]["pose_keypoints_2d"] = []
     (folder / "a_000000000001_keypoints.json").write_text(json.dumps(content))
-    with caplog.at_level(logging.INFO, "hrpose_cli"):
-        assert [len(record.people) for record in read_pose_file(folder)[1]] == [2, 1]
+    assert [len(record.people) for record in read_pose_file(folder)[1]] == [2, 1]
     assert "op: files that do not end in _keypoints.json and are left out: 2" in caplog.text
     assert "op: people without any keypoint that are left out: 1" in caplog.text
 
