@@ -34,7 +34,7 @@ from hrpose_cli.formats.header_json import (
     name_damage,
     shortest_decimals,
 )
-from hrpose_cli.formats.output import open_stream
+from hrpose_cli.formats.output import STDOUT, open_stream
 from hrpose_cli.formats.people import build_poses, check_objects
 from hrpose_cli.poses import FrameInfo, FramePoses, PoseHeader, Poses
 
@@ -99,7 +99,7 @@ def open_jsonl(path: Path, header: PoseHeader, *, done: int = 0) -> Iterator[_Js
             if lines.complete:
                 lines.line({"end": True, "frames": lines.frames})
     except OSError:
-        if path.is_file():
+        if path != STDOUT and path.is_file():
             os.truncate(path, [0, *whole_record_ends(path)][-1])
         raise
 

@@ -139,7 +139,11 @@ def test_open_writer_writes_into_a_pipe_without_a_name_beside_it(tmp_path: Path,
 @pytest.mark.skipif(os.name != "posix", reason="needs the descriptors of a process as files")
 @pytest.mark.parametrize("name", ["coco", "jsonl", "csv", "npz"])
 @pytest.mark.parametrize("path", ["-", "/dev/fd/{}"])
-def test_open_writer_stops_the_run_where_nobody_reads(monkeypatch: pytest.MonkeyPatch, name: str, path: str) -> None:
+def test_open_writer_stops_the_run_where_nobody_reads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, path: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("-").write_text("a file that has the name of the standard output")
     end, other = os.pipe()
     os.close(end)
     stop = StopFlag()
@@ -149,6 +153,7 @@ def test_open_writer_stops_the_run_where_nobody_reads(monkeypatch: pytest.Monkey
             for record in clip(1, 2, 0):
                 out.write(record)
     assert (stop.reason, out.written) == ("pipe", [])
+    assert Path("-").read_text()
 
 
 @pytest.mark.parametrize("name", list(POSE_FORMATS))
