@@ -174,14 +174,11 @@ def test_read_pose_file_of_a_clip_without_people(tmp_path: Path, name: str) -> N
     [
         ("a.json", None, "coco"), ("a.JSONL", None, "jsonl"), ("a.csv", None, "csv"), ("a.npz", None, "npz"),
         ("a.trc", None, "trc"), ("a/", None, "openpose"), ("a.json", "openpose", "openpose"), ("-", "csv", "csv"),
+        (".", None, "openpose"),
     ],
 )  # fmt: skip
 def test_find_format_by_name_or_suffix(path: str, format: str | None, want: str) -> None:
     assert find_format(path, format).name == want
-
-
-def test_find_format_takes_a_folder_without_a_slash(tmp_path: Path) -> None:
-    assert find_format(tmp_path).name == "openpose"
 
 
 @pytest.mark.parametrize(("path", "format"), [("a.xml", None), ("a", None), ("a.json", "xml"), ("-", None)])
