@@ -130,9 +130,8 @@ class _CocoWriter:
     """Writes the dictionary that `pycocotools.COCO` loads, without holding frames in memory."""
 
     def __init__(self, file: IO[bytes], people: IO[bytes], header: PoseHeader) -> None:
-        self.file = file
+        self.file, self.header = file, header
         self.people = people  # annotations wait here, since all images come before them
-        self.header = header
         self.counts = [0, 0]  # images, annotations
         self.ids: set[int] = set()  # of images
         self.end = 0  # of the annotations of complete frames
@@ -140,7 +139,6 @@ class _CocoWriter:
         file.write(encode_utf8(f'{to_json(start)[:-1]}, "images": ['))
 
     def write(self, frame_poses: FramePoses) -> None:
-        """Write one more image."""
         images, people = self.counts
         number = coco_image_id(self.header, frame_poses.frame.name, images + 1)
         if number in self.ids:

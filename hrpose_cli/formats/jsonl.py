@@ -68,7 +68,6 @@ class _JsonlWriter:
         self.file.flush()
 
     def write(self, frame_poses: FramePoses) -> None:
-        """Write one more frame."""
         self.frames += 1
         if self.frames <= self.done:
             return

@@ -59,7 +59,6 @@ class _OpenPoseWriter:
         self.images: set[str] = set()  # their names, each of which becomes that of one image
 
     def write(self, frame_poses: FramePoses) -> None:
-        """Write one more frame."""
         name = (self.name or Path(frame_poses.frame.name).stem).lstrip(".") or "frame"  # names with a dot are hidden
         while not self.name and frame_poses.frame.name and name in self.images:
             name += "+"
