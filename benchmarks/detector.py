@@ -17,7 +17,7 @@ from hrpose_cli.backends import openvino_precisions
 from hrpose_cli.detection.yolo import (
     YoloDetector,
     _load_openvino_model,
-    _OpenVINONetwork,
+    _openvino_network,
     find_detector_file,
     load_detector,
 )
@@ -32,7 +32,7 @@ def detectors() -> dict[str, YoloDetector]:
     """The shipped detector in each way that this machine has."""
     path = find_detector_file("person-yolo11n")
     able = [precision for precision in openvino_precisions() if precision in {"fp32", "bf16"}]
-    models = {p: _OpenVINONetwork(_load_openvino_model(path, sha256_file(path), p)) for p in able}
+    models = {p: _openvino_network(_load_openvino_model(path, sha256_file(path), p)) for p in able}
     fast = {f"openvino {p}": YoloDetector(model, "person-yolo11n", "openvino", p) for p, model in models.items()}
     return {"torch fp32": load_detector("person-yolo11n", backend="torch")} | fast
 

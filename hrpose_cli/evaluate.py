@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from itertools import product
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -27,7 +27,6 @@ from hrpose_cli.ground_truth import METRICS, GroundTruth, Rows
 from hrpose_cli.models import ModelSpec
 from hrpose_cli.poses import Frame, Poses
 
-_Item = TypeVar("_Item")
 _ABLATIONS = {"decode": ("argmax", "quarter", "dark")}
 
 
@@ -92,14 +91,10 @@ class EvalResult:
     missing: int = 0  # those that could not be
 
 
-def _show_no_progress(items: Iterable[_Item], total: int | None) -> Iterable[_Item]:
-    return items
-
-
 def run_evaluation(
     job: EvalJob,
     *,
-    track: Callable[[Iterable[Rows], int | None], Iterable[Rows]] = _show_no_progress,
+    track: Callable[[Iterable[Rows], int | None], Iterable[Rows]] = lambda items, total: items,
     note: Callable[[str], object] = lambda text: None,
     on_error: Callable[[Exception], object] = ImageFaults.on_error,
 ) -> list[EvalResult]:
@@ -190,25 +185,23 @@ def _predict_keypoints(
         people = "boxes by the ground truth"
     else:
         people = f"boxes by {settings.boxes or settings.detector}"
-    info = provenance(settings, estimator) | {"protocol": asdict(_adapt_protocol(job.protocol, estimator))}
+    protocol = _adapt_protocol(job.protocol, estimator)
+    info = provenance(settings, estimator) | {"protocol": asdict(protocol)}
     if annotated and isinstance(estimator, TopDown):
         info["detector"] = {"name": "the ground truth"}
-    rows = keypoint_rows(truth.frames(job.images, faults), estimator, job.protocol)
-    return truth, rows, _describe_run(estimator, people, _adapt_protocol(job.protocol, estimator)), info
+    rows = keypoint_rows(truth.frames(job.images, faults), estimator, protocol)
+    return truth, rows, _describe_run(estimator, people, protocol), info
 
 
 def _describe_run(estimator: TopDown | BottomUp, people: str, protocol: EvalProtocol) -> str:
     """The title of a run. people: the source of their boxes."""
     backend = estimator.backend
-    facts = [
-        f"{estimator.spec.name} ({backend.name} {backend.precision} on {backend.device})",
-        people,
-        f"{estimator.decode} decoding",
-        f"flip test {'on' if estimator.flip_test else 'off'}",
-        f"rescoring {'on' if protocol.rescore else 'off'}",
-        f"OKS-NMS {protocol.nms}" + (f" {protocol.oks:g}" if protocol.nms != "none" else ""),
-    ]
-    return ", ".join(facts)
+    oks = f" {protocol.oks:g}" if protocol.nms != "none" else ""
+    return (
+        f"{estimator.spec.name} ({backend.name} {backend.precision} on {backend.device}), {people}, "
+        f"{estimator.decode} decoding, flip test {'on' if estimator.flip_test else 'off'}, "
+        f"rescoring {'on' if protocol.rescore else 'off'}, OKS-NMS {protocol.nms}{oks}"
+    )
 
 
 # Poses to rows -----------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 from hrpose_cli.coco_reader import CocoFile, find_image_folder, is_labelled, people_in_boxes, read_coco_results
 from hrpose_cli.detection import (
@@ -48,19 +48,16 @@ _MANY_FAR = 0.25  # of the images; nets that work are near nobody in 3 to 5 of 1
 Rows = list[dict[str, Any]]  # COCOeval's rows of one image or of all
 
 
+@dataclass(frozen=True)
 class GroundTruth(Protocol):
     """An annotation file under one metric: its images and boxes, and the scoring of results for it."""
 
-    @property
-    def unit(self) -> str:
-        """The noun for what `ids` count: images or people."""
+    ids: Sequence[int]  # the numbers by which frames (`Frame.index`) and rows (`image_id`) are known
+    unit: ClassVar[str]  # the noun for what `ids` count
 
-    @property
-    def ids(self) -> Sequence[int]:
-        """The numbers by which frames (`Frame.index`) and rows (`image_id`) are known."""
-
-    def without(self, numbers: Container[int]) -> GroundTruth:
+    def without(self, numbers: Container[int]) -> Self:
         """The same without some of `ids`."""
+        return replace(self, ids=[i for i in self.ids if i not in numbers])
 
     def folder(self, given: Path | None, **more: Any) -> Path:
         """The folder of the images, or InputError. Arguments as for `find_image_folder`."""
@@ -68,8 +65,9 @@ class GroundTruth(Protocol):
     def frames(self, folder: Path | None, faults: ImageFaults | None = None) -> Iterator[Frame]:
         """The annotated images; `folder` as for `find_image_folder`."""
 
-    def in_boxes(self) -> GroundTruth:
+    def in_boxes(self) -> Self:
         """The same without people whom annotated boxes do not give to a net; a note counts them."""
+        return self
 
     def boxes(self, geometry: Geometry) -> Detector:
         """The annotated boxes of each frame."""
@@ -85,26 +83,24 @@ class GroundTruth(Protocol):
 
     def name_images(self, rows: Sequence[dict[str, Any]]) -> Rows:
         """Rows with the ids of images in place of their numbers, as they are in the annotation file."""
+        return list(rows)
 
     def doubt(self, rows: Sequence[dict[str, Any]]) -> str:
         """One line if rows seem to be of other images, or of another size; else empty."""
+        return ""
 
     def score(self, rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
         """Tables of numbers by name; a single table has the name ""."""
 
 
 @dataclass(frozen=True)
-class CocoGroundTruth:
+class CocoGroundTruth(GroundTruth):
     """Average precision on annotations in COCO's format."""
 
+    unit = "images"
     truth: CocoFile
-    ids: Sequence[int]
     tables: Callable[..., dict[str, dict[str, float]]]
     metric: str = "keypoints"  # key of a result that is scored
-    unit = "images"
-
-    def without(self, numbers: Container[int]) -> GroundTruth:
-        return replace(self, ids=[i for i in self.ids if i not in numbers])
 
     def folder(self, given: Path | None, **more: Any) -> Path:
         names = {image["id"]: image["file_name"] for image in self.truth.images}
@@ -113,7 +109,7 @@ class CocoGroundTruth:
     def frames(self, folder: Path | None, faults: ImageFaults | None = None) -> Iterator[Frame]:
         return read_annotated_frames(self.truth, self.ids, folder, faults)
 
-    def in_boxes(self) -> CocoGroundTruth:
+    def in_boxes(self) -> Self:
         return replace(self, truth=people_in_boxes(self.truth))
 
     def boxes(self, geometry: Geometry) -> Detector:
@@ -149,17 +145,13 @@ class CocoGroundTruth:
 
 
 @dataclass(frozen=True)
-class _MpiiGroundTruth:
+class _MpiiGroundTruth(GroundTruth):
     """PCKh on MPII's people, each in a frame whose index is the person's number in the file."""
 
+    unit = "people"
     path: Path
     people: Sequence[MpiiPerson]
     truth: HeadTruth
-    ids: Sequence[int]
-    unit = "people"
-
-    def without(self, numbers: Container[int]) -> GroundTruth:
-        return replace(self, ids=[i for i in self.ids if i not in numbers])
 
     @property
     def _names(self) -> dict[int, str]:
@@ -170,9 +162,6 @@ class _MpiiGroundTruth:
 
     def frames(self, folder: Path | None, faults: ImageFaults | None = None) -> Iterator[Frame]:
         return (faults or ImageFaults()).read(self._names, self.folder(folder))
-
-    def in_boxes(self) -> GroundTruth:
-        return self
 
     def boxes(self, geometry: Geometry) -> Detector:
         return GivenBoxes({}, mpii_boxes(self.people, geometry))
@@ -190,12 +179,6 @@ class _MpiiGroundTruth:
     def read(self, path: Path) -> Rows:
         return load_mpii_predictions(path, len(self.people))
 
-    def name_images(self, rows: Sequence[dict[str, Any]]) -> Rows:
-        return list(rows)
-
-    def doubt(self, rows: Sequence[dict[str, Any]]) -> str:
-        return ""
-
     def score(self, rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:
         errors = self.truth.errors(predicted_keypoints(rows, len(self.people)))[list(self.ids)]
         return {name: pckh(errors, threshold) for name, threshold in PCKH_THRESHOLDS.items()}
@@ -205,7 +188,7 @@ def _load_mpii_truth(path: Path, limit: int | None = None) -> _MpiiGroundTruth:
     """MPII's annotation JSON with the .mat file beside it."""
     people = load_mpii(path)
     truth = load_mpii_truth(mpii_truth_path(path), len(people))
-    return _MpiiGroundTruth(path, people, truth, range(len(people))[:limit])
+    return _MpiiGroundTruth(range(len(people))[:limit], path, people, truth)
 
 
 def _load_coco_truth(
@@ -224,7 +207,7 @@ def _load_coco_truth(
         fitting = [name for name in METRICS if name in SKELETONS and len(SKELETONS[name]) == truth.keypoint_count]
         advice = f": use --metric {fitting[0]}" if fitting else ""
         raise FormatError(f"{path} has {truth.keypoint_count} keypoints, and not the {len(skeleton)} measured{advice}")
-    return CocoGroundTruth(truth, truth.image_numbers[:limit], tables, "keypoints" if skeleton else "bbox")
+    return CocoGroundTruth(truth.image_numbers[:limit], truth, tables, "keypoints" if skeleton else "bbox")
 
 
 def _one_table(numbers: Callable[..., dict[str, float]]) -> Callable[..., dict[str, dict[str, float]]]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 _MEANS = {"neck": ("left_shoulder", "right_shoulder"), "mid_hip": ("left_hip", "right_hip")}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Skeleton:
     """K keypoints with their names, limbs and constants. Indices are 0-based."""
 
@@ -31,6 +31,9 @@ class Skeleton:
 
     def __len__(self) -> int:
         return len(self.keypoints)
+
+    def __repr__(self) -> str:
+        return f"Skeleton({self.name})"
 
     @cached_property
     def mirror(self) -> NDArray[np.intp]:

@@ -21,7 +21,7 @@ from hrpose_cli.estimation.bottom_up import BottomUp
 from hrpose_cli.estimation.top_down import TopDown
 from hrpose_cli.poses import Frame, Poses
 from tests.builders import boxes, frame
-from tests.coco_reader.builders import dataset, image, person
+from tests.coco_reader.builders import dataset, image, person, result, written
 from tests.conftest import spec
 from tests.reference import FOLDER, load
 
@@ -128,29 +128,19 @@ def test_eval_job_refuses_what_does_not_go_together(changes: dict[str, Any], mes
 
 
 def test_run_evaluation_scores_a_file_and_notes_what_it_lacks(tmp_path: Path) -> None:
-    images = [{"id": i, "file_name": f"{i}.jpg", "width": 60, "height": 60} for i in (1, 2)]
-    person = {
-        "id": 1,
-        "image_id": 1,
-        "category_id": 1,
-        "bbox": [0, 0, 50, 50],
-        "area": 2500,
-        "keypoints": [9, 9, 2] * 17,
-    }
-    content = {"images": images, "annotations": [person], "categories": [{"id": 1}]}
-    (tmp_path / "gt.json").write_text(json.dumps(content))
-    (tmp_path / "rows.json").write_text(json.dumps([person | {"score": 1}]))
+    annotations = written(tmp_path / "gt.json", dataset(person(), images=[image(1), image(2)]))
+    predictions = written(tmp_path / "rows.json", [result()])
     notes: list[str] = []
-    made = evaluate.EvalJob(tmp_path / "gt.json", Settings(), predictions=tmp_path / "rows.json")
-    (result,) = evaluate.run_evaluation(made, note=notes.append)
-    assert result.measured == f"coco on 2 images of {tmp_path / 'gt.json'}"
-    assert result.numbers[""]["AP"] == pytest.approx(1)
+    made = evaluate.EvalJob(annotations, Settings(), predictions=predictions)
+    (found,) = evaluate.run_evaluation(made, note=notes.append)
+    assert found.measured == f"coco on 2 images of {annotations}"
+    assert found.numbers[""]["AP"] == pytest.approx(1)
     assert notes == ["rows for 1 of 2 images"]
 
 
 @pytest.mark.parametrize("metric", ["coco", "bbox", "ochuman"])
 def test_nobody_to_measure_is_an_error(tmp_path: Path, metric: str) -> None:
-    path = tmp_path / "gt.json"
-    path.write_text(json.dumps(dataset(person(category_id=2), categories=[{"id": 1, "name": "person"}, {"id": 2}])))
+    nobody = dataset(person(category_id=2), categories=[{"id": 1, "name": "person"}, {"id": 2}])
+    path = written(tmp_path / "gt.json", nobody)
     with pytest.raises(FormatError, match=r"gt\.json annotates nobody"):
         evaluate.METRICS[metric](path, None)

@@ -21,6 +21,5 @@ from .results import read_coco_results as read_coco_results
 from .values import MOST_NUMBER as MOST_NUMBER
 from .values import CocoRows as CocoRows
 from .values import Id as Id
-from .values import as_numbers as as_numbers
 from .values import is_text as is_text
 from .values import show_value as show_value

@@ -62,10 +62,10 @@ def _check_images(rows: CocoRows, left_out: Counter[str]) -> tuple[CocoRows, dic
     for i, value in ids.items():
         if rows.rows[first.setdefault(value, i)]["file_name"] != rows.rows[i]["file_name"]:
             raise rows.error(i, "id", f"one of its own, which images[{first[value]}] has")
-    left_out["image entries that repeat another"] += len(ids) - len(first)
     whole = all(isinstance(value, int) and abs(value) <= _MOST_ID for value in first)
     numbers = {value: int(value) if whole else place for place, value in enumerate(first)}
-    return rows.where(first[value] == i for i, value in ids.items()), numbers
+    once = (first[value] == i for i, value in ids.items())
+    return rows.where(once, left_out, "image entries that repeat another"), numbers
 
 
 def drop_unlisted_images(
@@ -76,11 +76,10 @@ def drop_unlisted_images(
     Rows of others come about when somebody keeps a part of the images and all annotations. FormatError if all are.
     """
     ids = rows.ids("image_id")
-    kept = rows.where(value in numbers for value in ids.values())
+    kept = rows.where((value in numbers for value in ids.values()), left_out, "of images that are not listed")
     if len(rows) and not len(kept):
         listed = ", ".join(map(show_value, list(numbers)[:3])) or "none"
         raise rows.error(next(iter(rows.rows)), "image_id", f"that of a listed image ({listed}, ...), as no row's is")
-    left_out["of images that are not listed"] += len(rows) - len(kept)
     return kept, {i: numbers[ids[i]] for i in kept.rows}
 
 
@@ -152,8 +151,7 @@ def _drop_copies(rows: CocoRows, left_out: Counter[str]) -> CocoRows:
     for row in rows.rows.values():
         known = first.setdefault((str(row.get("id")), as_id(row["image_id"])), row)
         keep.append("id" not in row or known is row or known != row)
-    left_out["that repeat another"] += len(keep) - sum(keep)
-    return rows.where(keep)
+    return rows.where(keep, left_out, "that repeat another")
 
 
 def _check_people(
@@ -163,7 +161,8 @@ def _check_people(
     rows.having("bbox").numbers("bbox", (4,))
     rows.having("area").numbers("area", low=0, high=MOST_PIXELS**2)
     rows.having("iscrowd").check("iscrowd", lambda value: isinstance(value, int | float) and value in (0, 1), "0 or 1")
-    labelled = rows.where(_has_keypoints(row) for row in rows.rows.values())
+    # By null and the empty list annotators say that nothing is labelled.
+    labelled = rows.where(row.get("keypoints") not in (None, []) for row in rows.rows.values())
     counts = dict(zip(labelled.rows, _count_labels(labelled, names), strict=True))
     people = [
         row
@@ -179,14 +178,8 @@ def _check_people(
         for number, (i, row) in enumerate(rows.rows.items(), start=1)
     ]
     wrong = sum(row.get("num_keypoints") not in (None, counts[i]) for i, row in labelled.rows.items())
-    return people, [f"num_keypoints is not the number of labelled keypoints in {wrong}, where these count"] * bool(
-        wrong
-    )
-
-
-def _has_keypoints(row: Mapping[str, Any]) -> bool:
-    """True for a value other than null and the empty list, by which annotators say that nothing is labelled."""
-    return row.get("keypoints") not in (None, [])
+    remark = f"num_keypoints is not the number of labelled keypoints in {wrong}, where these count"
+    return people, [remark] if wrong else []
 
 
 def _count_labels(rows: CocoRows, names: Sequence[str]) -> Iterable[int]:

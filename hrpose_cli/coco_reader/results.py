@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,8 +38,7 @@ def read_coco_results(
     if person is not None:
         categories = rows.ids("category_id")
         people = guess_person(path, set(categories.values()), person)
-        left_out["of other categories"] = sum(value not in people for value in categories.values())
-        rows = rows.where(value in people for value in categories.values())
+        rows = rows.where((value in people for value in categories.values()), left_out, "of other categories")
     rows.numbers("score", low=-MOST_NUMBER, high=MOST_NUMBER)
     rows.check(measured, lambda _: True, "are these predictions for another --metric?")
     rows.numbers(measured, (count,))
@@ -71,23 +70,16 @@ def read_coco_boxes(path: Path, *, person: Id = PERSON) -> _CocoBoxes:
         rows, _ = drop_unlisted_images(rows, dict.fromkeys(listed.values(), 0), left_out)
     people, _ = choose_people(categories) if len(categories) else (set[Id](), ())
     rows = drop_other_categories(rows, people, categories, left_out, person=person)
-    rows = _drop(rows, left_out, "of crowds", [bool(row.get("iscrowd")) for row in rows.rows.values()])
+    rows = rows.where((not row.get("iscrowd") for row in rows.rows.values()), left_out, "of crowds")
     found = _check_boxes(rows)
-    thin: list[bool] = (found[:, 2:4] < _THINNEST_BOX).any(axis=1).tolist()  # type: ignore[assignment]
+    solid = found[:, 2:4].min(axis=1) >= _THINNEST_BOX
     groups: dict[Id, list[_Boxes]] = defaultdict(list, {image: [] for image in listed.values()})
-    kept = _drop(rows, left_out, "without area", thin)
-    for image, box in zip(kept.ids("image_id").values(), found[np.logical_not(thin)], strict=True):
+    kept = rows.where(solid, left_out, "without area")
+    for image, box in zip(kept.ids("image_id").values(), found[solid], strict=True):
         groups[image].append(box)
     note_left_out(path, left_out)
     known = [row | {"id": listed[i]} for i, row in images.rows.items()]
     return _CocoBoxes(known, {image: np.reshape(of, (-1, 5)) for image, of in groups.items()})
-
-
-def _drop(rows: CocoRows, left_out: Counter[str], reason: str, wrong: Iterable[Any]) -> CocoRows:
-    """The rows that are not `wrong`, one value for each row; the others are counted."""
-    kept = rows.where(not each for each in wrong)
-    left_out[reason] += len(rows) - len(kept)
-    return kept
 
 
 def _check_boxes(rows: CocoRows) -> _Boxes:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -131,9 +132,11 @@ class CocoRows:
         """The rows with that key."""
         return self.where(key in row for row in self.rows.values())
 
-    def where(self, keep: Iterable[Any]) -> CocoRows:
-        """The rows for which `keep` is true, one value for each row."""
+    def where(self, keep: Iterable[Any], left_out: Counter[str] | None = None, reason: str = "") -> CocoRows:
+        """The rows for which `keep` is true, one value for each row; `left_out` counts the others by their reason."""
         kept = {i: row for (i, row), wanted in zip(self.rows.items(), keep, strict=True) if wanted}
+        if left_out is not None:
+            left_out[reason] += len(self) - len(kept)
         return replace(self, rows=kept)
 
 

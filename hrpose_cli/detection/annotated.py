@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -84,10 +83,6 @@ class ImageFaults:
         self.on_error(error)
         self.missing.extend(numbers)
 
-    def check_size(self, image: Mapping[str, Any], size: tuple[int, int]) -> None:
-        """Keep an image of an annotation file whose `size` (width, height) is not the annotated one."""
-        self.resized.extend(filter(None, [describe_other_size(image, size)]))
-
 
 def read_annotated_frames(
     truth: CocoFile, numbers: Iterable[int], folder: Path | None, faults: ImageFaults | None = None
@@ -96,5 +91,6 @@ def read_annotated_frames(
     images = {image["id"]: image for image in truth.images}
     names, faults = {number: images[number]["file_name"] for number in numbers}, faults or ImageFaults()
     for frame in faults.read(names, find_image_folder(truth.path, list(names.values()), folder)):
-        faults.check_size(images[frame.index], frame.size)
+        if wrong := describe_other_size(images[frame.index], frame.size):
+            faults.resized.append(wrong)
         yield frame

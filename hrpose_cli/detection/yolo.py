@@ -100,13 +100,13 @@ def load_detector(
             read_parts(path)  # fail before the work
         model = _load_openvino_model(path, facts["sha256"], precision)
         one_each = model.output(0).get_names() == {_ONE_EACH}
-        return YoloDetector(_OpenVINONetwork(model), precision=precision, one_each=one_each, batch_size=16, **facts)
+        return YoloDetector(_openvino_network(model), precision=precision, one_each=one_each, batch_size=16, **facts)
     from hrpose_cli.detection.yolo_net import read_person_net
 
     net = read_person_net(path)
     # A CPU gains little from a batch, and without one an image's boxes are the same to the last bit.
     return YoloDetector(
-        _TorchNetwork(net, device), one_each=net.one_each, batch_size=1 if device == "cpu" else 8, **facts
+        _torch_network(net, device), one_each=net.one_each, batch_size=1 if device == "cpu" else 8, **facts
     )
 
 
@@ -125,29 +125,24 @@ def find_detector_file(name_or_path: str | Path) -> Path:
     return known[str(name_or_path)]
 
 
-class _TorchNetwork:
+def _torch_network(net: PersonNet, device: str = "cpu") -> _BoxNetwork:
     """A network in PyTorch, on any device."""
-
-    def __init__(self, net: PersonNet, device: str = "cpu") -> None:
-        self.net = net.to(device)
-        self.device = device
+    net = net.to(device)
 
     @torch.inference_mode()
-    def __call__(self, images: Sequence[Image]) -> Floats:
-        rows: Floats = self.net(upload(np.stack(images), self.device)).cpu().numpy()
+    def run(images: Sequence[Image]) -> Floats:
+        rows: Floats = net(upload(np.stack(images), device)).cpu().numpy()
         return rows
 
+    return run
 
-class _OpenVINONetwork:
+
+def _openvino_network(model: Any) -> _BoxNetwork:
     """A network in OpenVINO, with one image at a time per thread."""
+    from hrpose_cli.backends import RequestStreams
 
-    def __init__(self, model: Any) -> None:
-        from hrpose_cli.backends import RequestStreams
-
-        self.streams = RequestStreams(model)
-
-    def __call__(self, images: Sequence[Image]) -> Floats:
-        return np.concatenate(self.streams([image[None] for image in images]))
+    streams = RequestStreams(model)
+    return lambda images: np.concatenate(streams([image[None] for image in images]))
 
 
 def _load_openvino_model(path: Path, sha256: str, precision: str) -> Any:

@@ -9,9 +9,9 @@ numbers are the ids of the images; else images are counted from 1.
 """
 
 import shutil
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import IO, Any
@@ -25,7 +25,7 @@ from hrpose_cli.formats.header_json import UNKNOWN_SIZE, name_damage, parse_rate
 from hrpose_cli.formats.output import STDOUT, open_spool, open_stream
 from hrpose_cli.formats.people import boxes_around, build_poses
 from hrpose_cli.geometry import xywh_to_xyxy, xyxy_to_xywh
-from hrpose_cli.poses import Bools, Frame, FrameInfo, FramePoses, PoseHeader, Poses
+from hrpose_cli.poses import Frame, FrameInfo, FramePoses, PoseHeader, Poses
 from hrpose_cli.skeletons import COCO, Skeleton
 
 _FORMAT_NAME = "COCO dictionary"
@@ -35,17 +35,6 @@ _KEYS = {"id", "image_id", "category_id", "iscrowd", "bbox", "area", "score", "b
 _KEYS |= {"place", "keypoints", "keypoint_scores", "track_id", "raw_keypoints", "filled"}
 _IMAGE_KEYS = {"id", "file_name", "width", "height", "frame_index", "time"}
 _LISTS = {"info", "videos", "images", "annotations", "categories"}
-
-
-def _category_entry(skeleton: Skeleton) -> dict[str, Any]:
-    """The category entry; COCO counts the keypoints of its limbs from 1."""
-    return {
-        "id": PERSON,
-        "name": "person",
-        "supercategory": "person",
-        "keypoints": list(skeleton.keypoints),
-        "skeleton": [[a + 1, b + 1] for a, b in skeleton.limbs],
-    }
 
 
 def has_numeric_names(names: Sequence[str]) -> bool:
@@ -82,16 +71,15 @@ def _video_entries(header: PoseHeader) -> dict[str, Any]:
     if header.rate is None:
         return {}
     width, height = header.size or UNKNOWN_SIZE
-    return {
-        "videos": [{"id": 1, "name": header.source, "width": width, "height": height, "frame_rate": str(header.rate)}]
-    }
+    video = {"id": 1, "name": header.source, "width": width, "height": height, "frame_rate": str(header.rate)}
+    return {"videos": [video]}
 
 
-def _annotation_entries(
-    poses: Poses, image_id: int, *, first_id: int = 1, threshold: float = 0.3
-) -> list[dict[str, Any]]:
+def _annotation_entries(poses: Poses, image_id: int, first_id: int, threshold: float) -> list[dict[str, Any]]:
     """One entry per person: v is 2 for keypoints scoring at least `threshold`, 1 below it, 0 if unlabelled."""
-    visible = np.where(_unlabelled_keypoints(poses), 0, np.where(poses.score >= threshold, 2, 1))
+    # Without a finite place, or at 0, 0 without a score, as annotators leave unknown ones.
+    unlabelled = (poses.score == 0) & (poses.xy == 0).all(axis=2) | ~np.isfinite(poses.xy).all(axis=2)
+    visible = np.where(unlabelled, 0, np.where(poses.score >= threshold, 2, 1))
     return [
         {
             "id": first_id + i,
@@ -109,11 +97,6 @@ def _annotation_entries(
         | _extra_fields(poses, i, visible[i])
         for i in range(len(poses))
     ]
-
-
-def _unlabelled_keypoints(poses: Poses) -> Bools:
-    """(N, K) unknown keypoints: without a finite place, or at 0, 0 without a score, as annotators leave them."""
-    return np.asarray((poses.score == 0) & (poses.xy == 0).all(axis=2) | ~np.isfinite(poses.xy).all(axis=2))
 
 
 def _extra_fields(poses: Poses, i: int, visible: Any) -> dict[str, Any]:
@@ -147,9 +130,8 @@ class _CocoWriter:
     """Writes the dictionary that `pycocotools.COCO` loads, without holding frames in memory."""
 
     def __init__(self, file: IO[bytes], people: IO[bytes], header: PoseHeader) -> None:
-        self.file = file
+        self.file, self.header = file, header
         self.people = people  # annotations wait here, since all images come before them
-        self.header = header
         self.counts = [0, 0]  # images, annotations
         self.ids: set[int] = set()  # of images
         self.end = 0  # of the annotations of complete frames
@@ -157,14 +139,13 @@ class _CocoWriter:
         file.write(encode_utf8(f'{to_json(start)[:-1]}, "images": ['))
 
     def write(self, frame_poses: FramePoses) -> None:
-        """Write one more image."""
         images, people = self.counts
         number = coco_image_id(self.header, frame_poses.frame.name, images + 1)
         if number in self.ids:
             raise FormatError(f"two images would have the id {number}, such as {frame_poses.frame.name}")
         self.ids.add(number)
         entry = _image_entry(frame_poses.frame, number, frame_poses.frame.name or self.header.source)
-        rows = _annotation_entries(frame_poses.people, number, first_id=people + 1, threshold=self.header.threshold)
+        rows = _annotation_entries(frame_poses.people, number, people + 1, self.header.threshold)
         self.people.write(_join_entries(rows, first=people == 0))
         self.file.write(_join_entries([entry], first=images == 0))
         self.counts, self.end = [images + 1, people + len(rows)], self.people.tell()
@@ -175,7 +156,10 @@ class _CocoWriter:
         self.people.truncate(self.end)
         self.people.seek(0)
         shutil.copyfileobj(self.people, self.file)
-        self.file.write(f'], "categories": [{to_json(_category_entry(self.header.skeleton))}]}}'.encode())
+        skeleton = self.header.skeleton
+        category = {"id": PERSON, "name": "person", "supercategory": "person", "keypoints": list(skeleton.keypoints)}
+        category["skeleton"] = [[a + 1, b + 1] for a, b in skeleton.limbs]  # which COCO counts from 1
+        self.file.write(f'], "categories": [{to_json(category)}]}}'.encode())
 
 
 @contextmanager
@@ -203,18 +187,7 @@ def read_coco(path: Path) -> tuple[PoseHeader, Iterator[FramePoses]]:
     _check_people(file, people, len(header.skeleton))
     crowds = sum(row["iscrowd"] for row in file.people)
     file.note({"of crowds": crowds, "without keypoints": len(file.people) - crowds - len(people)})
-    groups = defaultdict(list)
-    for row in people:
-        groups[row["image_id"]].append(row)
-    images = file.images
-    if _are_frames(images):
-        images = sorted(images, key=lambda entry: int(entry["frame_index"]))
-    return header, _read_frames(path, images, groups, header)
-
-
-def _are_frames(images: Sequence[Mapping[str, Any]]) -> bool:
-    """True if every image is a frame of a clip; others have no order but that of the file."""
-    return all("frame_index" in entry for entry in images)
+    return header, _read_frames(replace(file, people=people), header)
 
 
 def _check_people(file: CocoFile, people: Sequence[dict[str, Any]], k: int) -> None:
@@ -289,12 +262,14 @@ def _read_threshold(info: Any) -> Any:
     return people.get("keypoint_score", PoseHeader.threshold) if isinstance(people, dict) else PoseHeader.threshold
 
 
-def _read_frames(
-    path: Path, images: Sequence[Mapping[str, Any]], people: Mapping[Any, Sequence[Any]], header: PoseHeader
-) -> Iterator[FramePoses]:
-    of_clip = _are_frames(images)
+def _read_frames(file: CocoFile, header: PoseHeader) -> Iterator[FramePoses]:
+    """The frames of a clip in their order; images that are not all frames have no order but that of the file."""
+    people, images = file.by_image(), file.images
+    of_clip = all("frame_index" in entry for entry in images)
+    if of_clip:
+        images = sorted(images, key=lambda entry: int(entry["frame_index"]))
     for position, entry in enumerate(images):
-        with name_damage(_FORMAT_NAME, path):
+        with name_damage(_FORMAT_NAME, file.path):
             poses = _read_poses(people.get(entry["id"], ()), header.skeleton)
             name = "" if _is_of_clip(entry, header) else entry["file_name"]
             size = int(entry["width"]), int(entry["height"])
@@ -342,8 +317,7 @@ def _list_unread(file: CocoFile, people: Sequence[Mapping[str, Any]]) -> list[st
 
 def _join_entries(rows: Sequence[Any], *, first: bool) -> bytes:
     """The text of rows within a JSON list, with a separator before them unless they are its `first`."""
-    separator = ", "
-    return encode_utf8(("" if first or not rows else separator) + separator.join(map(to_json, rows)))
+    return encode_utf8(("" if first or not rows else ", ") + ", ".join(map(to_json, rows)))
 
 
 def _box_to_xywh(box: Any) -> list[float]:

@@ -67,7 +67,6 @@ class _CsvWriter:
         self.file.write(text.getvalue().encode(errors="surrogateescape"))  # a file name may be no UTF-8
 
     def write(self, frame_poses: FramePoses) -> None:
-        """Write one more frame."""
         image, people = frame_poses.frame.name or self.source, range(len(frame_poses.people))
         if "\r" in image:  # which csv.reader takes for the end of a line, quoted or not
             raise FormatError(f"CSV cannot hold the name {image!r}: name another format")

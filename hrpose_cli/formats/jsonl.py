@@ -34,7 +34,7 @@ from hrpose_cli.formats.header_json import (
     name_damage,
     shortest_decimals,
 )
-from hrpose_cli.formats.output import open_stream
+from hrpose_cli.formats.output import STDOUT, open_stream
 from hrpose_cli.formats.people import build_poses, check_objects
 from hrpose_cli.poses import FrameInfo, FramePoses, PoseHeader, Poses
 
@@ -44,10 +44,10 @@ _VERSION = 2  # with a line at the end
 _END = b'{"end":'  # beginning of that line
 _END_BYTES = 64  # at most
 _LOG = logging.getLogger(__name__)
-# The fields of `Poses` by their keys.
+# The attributes of `Poses` by the keys of a person, in their order.
 _FIELDS = {
-    "keypoints": "xy", "scores": "score", "box": "box", "box_score": "box_score", "sigma": "sigma", "id": "track_ids",
-    "raw": "raw", "filled": "filled",
+    "id": "track_ids", "box": "box", "box_score": "box_score", "score": "person_score", "keypoints": "xy",
+    "scores": "score", "raw": "raw", "sigma": "sigma", "filled": "filled",
 }  # fmt: skip
 
 
@@ -68,7 +68,6 @@ class _JsonlWriter:
         self.file.flush()
 
     def write(self, frame_poses: FramePoses) -> None:
-        """Write one more frame."""
         self.frames += 1
         if self.frames <= self.done:
             return
@@ -99,26 +98,19 @@ def open_jsonl(path: Path, header: PoseHeader, *, done: int = 0) -> Iterator[_Js
             if lines.complete:
                 lines.line({"end": True, "frames": lines.frames})
     except OSError:
-        if path.is_file():
+        if path != STDOUT and path.is_file():
             os.truncate(path, [0, *whole_record_ends(path)][-1])
         raise
 
 
 def _person_entries(poses: Poses) -> list[dict[str, Any]]:
     """One object per person."""
-    columns = {
-        "id": None if poses.track_ids is None else poses.track_ids.tolist(),
-        "box": shortest_decimals(poses.box),
-        "box_score": shortest_decimals(poses.box_score),
-        "score": shortest_decimals(poses.person_score),
-        "keypoints": shortest_decimals(poses.xy),
-        "scores": shortest_decimals(poses.score),
-        "raw": None if poses.raw is None else shortest_decimals(poses.raw),
-        "sigma": None if poses.sigma is None else shortest_decimals(poses.sigma),
-        "filled": None if poses.filled is None else poses.filled.astype(int).tolist(),
-    }
-    there = {name: values for name, values in columns.items() if values is not None}
-    return [dict(zip(there, row, strict=True)) for row in zip(*there.values(), strict=True)]
+    known = {key: values for key, name in _FIELDS.items() if (values := getattr(poses, name)) is not None}
+    columns = [
+        shortest_decimals(values) if values.dtype.kind == "f" else values.astype(int).tolist()
+        for values in known.values()
+    ]
+    return [dict(zip(known, row, strict=True)) for row in zip(*columns, strict=True)]
 
 
 def read_jsonl(path: Path) -> tuple[PoseHeader, Iterator[FramePoses]]:
@@ -159,7 +151,7 @@ def _read_frame(line: Mapping[str, Any], header: PoseHeader) -> FramePoses:
 def _read_poses(people: Sequence[Mapping[str, Any]], header: PoseHeader) -> Poses:
     """The people of a frame, who must all have the keys that one of them has."""
     check_objects(people)
-    keys = _FIELDS.keys() & {key for person in people for key in person}
+    keys = _FIELDS.keys() & {key for person in people for key in person} - {"score"}
     fields = {_FIELDS[key]: [person[key] for person in people] for key in keys}
     return build_poses(header.skeleton, **fields) if people else Poses.none(header.skeleton)
 

@@ -44,7 +44,6 @@ class _NpzWriter:
         self.frames: list[FramePoses] = []
 
     def write(self, frame_poses: FramePoses) -> None:
-        """Keep one more frame."""
         self.frames.append(frame_poses.without_pixels())
 
     def finish(self) -> None:

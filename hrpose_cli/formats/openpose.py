@@ -33,7 +33,6 @@ _NUMBER = re.compile(r"_(\d{12,19})" + re.escape(_FILE_ENDING) + "$")
 _ANY_NUMBER = re.compile(rf"(.*?)_?([0-9]{{1,19}})?{re.escape(_FILE_ENDING)}", re.DOTALL)
 _FORMAT_NAME = "OpenPose JSON file"
 _PARTS = tuple(f"{part}_keypoints_{d}d" for d in (2, 3) for part in ("pose", "face", "hand_left", "hand_right"))
-_UNREAD_PARTS = _PARTS[1:]
 _LOG = logging.getLogger(__name__)
 # Indices of COCO-17's keypoints in OpenPose's own layouts, by the number of keypoints in the layout.
 _LAYOUTS = {
@@ -60,7 +59,6 @@ class _OpenPoseWriter:
         self.images: set[str] = set()  # their names, each of which becomes that of one image
 
     def write(self, frame_poses: FramePoses) -> None:
-        """Write one more frame."""
         name = (self.name or Path(frame_poses.frame.name).stem).lstrip(".") or "frame"  # names with a dot are hidden
         while not self.name and frame_poses.frame.name and name in self.images:
             name += "+"
@@ -157,7 +155,7 @@ def unread_openpose_fields(path: Path) -> list[str]:
     people: list[dict[str, Any]] = next(filter(None, frames), [])
     beyond = _BEYOND_COCO.get(max((len(person["pose_keypoints_2d"] or ()) // 3 for person in people), default=0), ())
     used = {part for person in people for part, values in person.items() if isinstance(values, list) and any(values)}
-    return [*beyond, *(f'"{part}"' for part in _UNREAD_PARTS if part in used)]
+    return [*beyond, *(f'"{part}"' for part in _PARTS[1:] if part in used)]
 
 
 def _frame_files(folder: Path) -> list[Path]:

@@ -51,7 +51,6 @@ class _TrcWriter:
         self.tracks: dict[int, _Rows] = {}
 
     def write(self, frame_poses: FramePoses) -> None:
-        """Keep one more frame."""
         place, stamp = len(self.frames), (frame_poses.frame.index, self.time(frame_poses))
         points = _to_y_up(frame_poses, self.metres)  # (N, K, 2)
         people = _people_by_track(frame_poses, self.tracks)

@@ -18,7 +18,6 @@ from hrpose_cli.coco_reader import (
     is_labelled,
     remark_odd_people,
 )
-from hrpose_cli.errors import FormatError
 from hrpose_cli.files import read_json
 
 _NEAR = 0.5  # square roots of the area
@@ -53,20 +52,18 @@ def evaluate_coco(
     """COCO's numbers for result rows, by name; -1 where the ground truth has nothing to measure.
 
     truth: from `load_coco`; rows: image_id is the number of an image of `truth`; sigmas: (K,) of another skeleton than
-    COCO's; image_ids: the images to count, all by default. No rows at all give 0. FormatError for other keypoints.
+    COCO's; image_ids: the images to count, all by default. No rows at all give 0.
     """
     if not rows:
         return dict.fromkeys(_METRIC_NAMES[metric], 0.0)
-    if metric == "keypoints":
-        _check_keypoints(truth, rows)
     # A person's area is that of its keypoints, as in the authors' results; a box would take its place.
     counted = [{key: row[key] for key in ("image_id", "category_id", "score", metric)} for row in rows]
-    given = {
-        "imgIds": None if image_ids is None else list(image_ids),
-        "kpt_oks_sigmas": None if sigmas is None else np.asarray(sigmas),
-    }
-    changes = {name: value for name, value in given.items() if value is not None}
-    stats = _run_coco_eval(_index_coco(truth, metric), counted, metric, {"catIds": [PERSON], **changes})
+    params: dict[str, Any] = {"catIds": [PERSON]}
+    if image_ids is not None:
+        params["imgIds"] = list(image_ids)
+    if sigmas is not None:
+        params["kpt_oks_sigmas"] = np.asarray(sigmas)
+    stats = _run_coco_eval(_index_coco(truth, metric), counted, metric, params)
     return {name: float(value) for name, value in zip(_METRIC_NAMES[metric], stats, strict=True)}
 
 
@@ -121,11 +118,3 @@ def _run_coco_eval(
         run.summarize()
     stats: NDArray[np.float64] = run.stats
     return stats
-
-
-def _check_keypoints(truth: CocoFile, rows: Sequence[dict[str, Any]]) -> None:
-    """FormatError for rows with another number of keypoints than annotated."""
-    found = {len(row["keypoints"]) // 3 for row in rows}
-    if found != {truth.keypoint_count}:
-        annotated = truth.keypoint_count or "none"
-        raise FormatError(f"the predictions have {sorted(found)} keypoints, the annotations {annotated}")

@@ -7,6 +7,7 @@ from annotations with that area.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -42,11 +43,10 @@ def evaluate_crowdpose(
     if not rows:
         return dict.fromkeys(_METRIC_NAMES, 0.0)
     wanted = {image["id"] for image in truth.images} if image_ids is None else set(image_ids)
-    numbers = coco.evaluate_coco(truth, rows, sigmas=CROWDPOSE.sigmas, image_ids=sorted(wanted))
+    measure = partial(coco.evaluate_coco, truth, rows, sigmas=CROWDPOSE.sigmas)
+    numbers = measure(image_ids=sorted(wanted))
     found = {name: numbers[name] for name in _OVERALL}
     for name, (low, high) in _CROWD_LEVELS.items():
         ids = [image["id"] for image in truth.images if image["id"] in wanted and low <= image["crowdIndex"] < high]
-        found[f"AP {name}"] = (
-            coco.evaluate_coco(truth, rows, sigmas=CROWDPOSE.sigmas, image_ids=ids)["AP"] if ids else -1.0
-        )
+        found[f"AP {name}"] = measure(image_ids=ids)["AP"] if ids else -1.0
     return found

@@ -66,8 +66,8 @@ def load_mpii(path: Path) -> list[MpiiPerson]:
     return [MpiiPerson(row["image"], (x, y), scale) for row, (x, y), scale in parts]
 
 
-def _person_regions(people: Sequence[MpiiPerson]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Centres (N, 2) and sizes (N, 2) in px of the squares to crop, for `geometry.region_affines`.
+def mpii_boxes(people: Sequence[MpiiPerson], geometry: Geometry = "classic") -> dict[int, Boxes]:
+    """One box per person, by the person's number in the file; `geometry.box_regions` makes it the square to crop.
 
     The centre is moved down by 15 px per unit of scale and the square is padded by 1.25, so that no limb is
     cut off; neither happens if the centre is unknown. HRNet, lib/dataset/mpii.py, `_get_db`.
@@ -77,14 +77,8 @@ def _person_regions(people: Sequence[MpiiPerson]) -> tuple[NDArray[np.float64], 
     known = center[:, 0] != -1
     center[:, 1] += np.where(known, _CENTER_SHIFT * scale, 0)
     side = np.where(known, scale * PADDING, scale) * _SCALE_PIXELS
-    return center - 1, np.stack([side, side], axis=1)
-
-
-def mpii_boxes(people: Sequence[MpiiPerson], geometry: Geometry = "classic") -> dict[int, Boxes]:
-    """One box per person, by the person's number in the file; `geometry.box_regions` turns it into the region."""
-    center, size = _person_regions(people)
-    span = size / PADDING
-    corner = center - (span - (geometry == "dark")) / 2
+    span = side[:, None] / PADDING
+    corner = center - 1 - (span - (geometry == "dark")) / 2
     xyxy = np.concatenate([corner, corner + span], axis=1).astype(np.float32)
     return {i: Boxes(box[None], np.ones(1, np.float32)) for i, box in enumerate(xyxy)}
 
@@ -136,13 +130,9 @@ def load_mpii_predictions(path: Path, people: int) -> list[dict[str, Any]]:
 def predicted_keypoints(rows: Sequence[dict[str, Any]], people: int) -> NDArray[np.float64]:
     """Keypoints (N, 16, 2) in px of the best-scoring row of each person, infinitely far away for people without one.
 
-    rows: COCO's result rows, whose image_id is a person's number in the annotation JSON, from 0. FormatError for
-    another number of keypoints.
+    rows: COCO's result rows, whose image_id is a person's number in the annotation JSON, from 0.
     """
     found = np.full((people, _KEYPOINT_COUNT, 2), np.inf)
     for row in sorted(rows, key=lambda row: float(row["score"])):
-        flat = row["keypoints"]
-        if len(flat) != 3 * _KEYPOINT_COUNT:
-            raise FormatError(f"the predictions have {len(flat) // 3} keypoints, MPII has {_KEYPOINT_COUNT}")
-        found[row["image_id"]] = np.reshape(flat, (_KEYPOINT_COUNT, 3))[:, :2]
+        found[row["image_id"]] = np.reshape(row["keypoints"], (_KEYPOINT_COUNT, 3))[:, :2]
     return found

@@ -49,7 +49,6 @@ def open_truth(tmp_path: Path, metric: str, *people: dict[str, Any]) -> CocoGrou
 def test_people_whose_box_covers_nothing_are_left_out_and_the_rest_is_measured(
     tmp_path: Path, metric: str, box: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO")
     odd = person(2, bbox=box, keypoints=MOVED)
     truth = open_truth(tmp_path, metric, person(), odd, person(3, image_id=2, bbox=box, iscrowd=1)).in_boxes()
     assert [row["place"] for row in truth.truth.people] == [0, 2]
@@ -65,7 +64,6 @@ def test_boxes_that_are_not_needed_change_nothing(
     tmp_path: Path, box: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
     """COCOeval measures keypoints in units of the area, and looks at the boxes of unlabelled people only."""
-    caplog.set_level("INFO")
     rows = [result(), result(keypoints=NEAR, score=0.5)]
     odd, right = (open_truth(tmp_path, "coco", person(), person(2, bbox=b, keypoints=MOVED)) for b in (box, BOX))
     assert odd.score(rows) == right.score(rows)
@@ -89,7 +87,6 @@ def test_boxes_of_images_of_unknown_size_only_need_an_area() -> None:
 @pytest.mark.parametrize("metric", ["coco", "ochuman", "crowdpose"])
 def test_people_without_area_are_not_measured(tmp_path: Path, metric: str, caplog: pytest.LogCaptureFixture) -> None:
     """Nor do their predictions count as wrong."""
-    caplog.set_level("INFO")
     odd = {"area": 0, "bbox": [10, 20, -30, -60] if metric == "crowdpose" else BOX}
     truth = open_truth(tmp_path, metric, person(keypoints=MOVED, **odd), person(2, image_id=2))
     numbers = truth.score(cut(metric, result(keypoints=NEAR, score=0.95), result(image_id=2, score=0.5)))[""]

@@ -11,15 +11,10 @@ from hrpose_cli.coco_reader.people import check_coco, read_coco_file
 from hrpose_cli.errors import FormatError
 from hrpose_cli.metrics import evaluate_coco, load_coco
 from hrpose_cli.metrics.coco import load_coco_content
-from tests.coco_reader.builders import KEYPOINTS, dataset, image, person, result, written
+from tests.coco_reader.builders import KEYPOINTS, dataset, image, perfect, person, result, written
 
 INF, NAN = float("inf"), float("nan")
 NAMED = {"id": 1, "name": "person"}
-
-
-def perfect(truth: Any) -> list[dict[str, Any]]:
-    people = [row for row in truth.people if row["num_keypoints"] and not row["iscrowd"]]
-    return [result(image_id=row["image_id"], keypoints=row["keypoints"], score=1 / row["id"]) for row in people]
 
 
 @pytest.mark.parametrize(
@@ -66,10 +61,7 @@ def test_ap_is_the_same_under_other_ids(rows: list[tuple[int, int]], seed: list[
         ]
         content = dataset(*people[::order], images=[image(ids[i], file_name=f"{i}.jpg") for i in range(4)])
         truth = load_coco_content(content, Path("gt.json"))
-        found = [
-            result(image_id=truth.numbers[value], score=1 - i / 10)
-            for i, value in enumerate(truth.numbers)
-        ]  # fmt: skip
+        found = [result(image_id=number, score=1 - i / 10) for i, number in enumerate(truth.numbers.values())]
         return evaluate_coco(truth, sorted(found, key=lambda row: row["score"]))
 
     plain = score([0, 1, 2, 3], 1, 1)
@@ -97,7 +89,6 @@ def test_ap_is_the_same_under_other_ids(rows: list[tuple[int, int]], seed: list[
 def test_what_fits_nowhere_is_counted_in_one_note(
     content: dict[str, Any], people: int, note: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO")
     file = check_coco(content, Path("gt.json"))
     file.note()
     assert len(file.people) == people
@@ -151,6 +142,7 @@ def test_what_fits_nowhere_is_counted_in_one_note(
         (dataset() | {"annotations": [[{}]]}, r"annotations\[0\] is \[{}\], but must be an object"),
         (dataset() | {"images": 3}, "is no COCO annotation file: its images must be a list"),
         ({}, "its images must be a list"),
+        ({"images": []}, "its annotations must be a list"),
         ([], "it is a plain list, which names no images"),
         ("3", "its images must be a list"),
         ("[" * 100_000, "should be annotations but is not JSON"),

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from hrpose_cli.coco_reader.people import read_coco_file
 from hrpose_cli.coco_reader.results import read_coco_boxes, read_coco_results
 from hrpose_cli.errors import FormatError, InputError
 from tests.coco_reader.builders import BOX, dataset, image, person, result, written
@@ -26,7 +27,6 @@ INF, NAN = float("inf"), float("nan")
 def test_read_coco_results_takes_the_people_of_the_images(
     tmp_path: Path, rows: list[Any], people: int, note: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO")
     found = read_coco_results(written(tmp_path / "dt.json", rows), {1: 70}, "keypoints", 51)
     assert [(row["image_id"], row["category_id"]) for row in found] == [(70, 1)] * people
     assert note in "".join(caplog.messages)
@@ -40,10 +40,7 @@ def test_read_coco_results_takes_the_people_of_the_images(
         ([result(score=[])], r"score is \[\]"),
         ([result(score="0.5")], 'score is "0.5"'),
         ([{"image_id": 1, "keypoints": [1] * 51, "score": 1}], r"rows\[0\] has no category_id"),
-        (
-            [{"image_id": 1, "category_id": 1, "score": 1}],
-            "has no keypoints: are these predictions for another --metric",
-        ),
+        ([{"image_id": 1, "category_id": 1, "score": 1}], "no keypoints: are these predictions for another --metric"),
         ([result(keypoints=[1] * 30)], "keypoints has 30 values, but must be 51 numbers"),
         ([result(keypoints=[*[1] * 50, INF])], r"keypoints\[50\] is Infinity"),
         ([result(image_id=5), result(image_id=6)], r"image_id is 5, but must be that of a listed image \(1, \.\.\.\)"),
@@ -86,7 +83,6 @@ def test_read_coco_boxes_takes_annotations_and_results(tmp_path: Path) -> None:
 def test_read_coco_boxes_counts_what_it_leaves_out(
     tmp_path: Path, content: Any, note: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO")
     assert [len(rows) for rows in boxes(tmp_path, content).values()] == [1]
     (said,) = caplog.messages
     assert said.endswith(f"a.json: left out {note}")
@@ -118,7 +114,7 @@ def test_read_coco_boxes_names_what_is_wrong(tmp_path: Path, content: Any, messa
         boxes(tmp_path, content)
 
 
-@pytest.mark.parametrize("read", [lambda path: read_coco_results(path, {}, "bbox"), read_coco_boxes])
+@pytest.mark.parametrize("read", [read_coco_file, read_coco_boxes, lambda path: read_coco_results(path, {}, "bbox")])
 def test_missing_files_are_named(tmp_path: Path, read: Any) -> None:
     with pytest.raises(InputError, match="cannot read"):
         read(tmp_path / "no.json")

@@ -1,4 +1,3 @@
-import json
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +7,13 @@ from hrpose_cli.detection.boxes import GivenBoxes, read_boxes
 from hrpose_cli.errors import InputError
 from hrpose_cli.poses import Boxes, Frame
 from tests.builders import boxes, frame
+from tests.coco_reader.builders import dataset, written
 
 NOBODY = Boxes.none()
+
+
+def read(tmp_path: Path, content: object) -> GivenBoxes:
+    return read_boxes(written(tmp_path / "boxes.json", content))
 
 
 def watch(given: GivenBoxes, *frames: Frame, **options: Any) -> list[int]:
@@ -22,10 +26,7 @@ def watch(given: GivenBoxes, *frames: Frame, **options: Any) -> list[int]:
     [
         ([{"image_id": 7, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}], {}, {7: [[1, 2, 4, 6]]}),
         (
-            {
-                "images": [{"id": 7, "file_name": "sub/a.jpg"}],
-                "annotations": [{"image_id": 7, "category_id": 1, "bbox": [1, 2, 3, 4]}],
-            },
+            dataset({"image_id": 7, "bbox": [1, 2, 3, 4]}, images=[{"id": 7, "file_name": "sub/a.jpg"}]),
             {"sub/a.jpg": 1},
             {0: [[1, 2, 4, 6]]},
         ),
@@ -50,9 +51,7 @@ def watch(given: GivenBoxes, *frames: Frame, **options: Any) -> list[int]:
     ],
 )
 def test_read_boxes_takes_results_and_annotations(tmp_path: Path, content: object, names: dict, numbers: dict) -> None:
-    path = tmp_path / "boxes.json"
-    path.write_text(json.dumps(content))
-    given = read_boxes(path)
+    given = read(tmp_path, content)
     assert {name: len(found) for name, found in given.by_name.items()} == names
     assert {i: found.xyxy.tolist() for i, found in given.by_index.items()} == numbers
 
@@ -103,18 +102,11 @@ def test_given_boxes_of_other_frames_are_one_error() -> None:
 
 
 def test_given_boxes_leave_out_what_lies_outside_the_image(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO")
     far = GivenBoxes({}, {0: boxes([64, 0, 90, 9], [-9, 0, -1, 9], [60, 40, 90, 90], [0, -9, 9, -1])})
     assert far([frame((64, 48))])[0].xyxy.tolist() == [[60, 40, 90, 90]]
     assert watch(far, frame((64, 48)), frame((64, 48), index=1)) == [1, 0]
     said = "boxes for 1 of 2 frames; left out 3 of 4 boxes, which lie outside their image"
     assert caplog.messages == [f"note: the box file: {said}"]
-
-
-def read(tmp_path: Path, content: object) -> GivenBoxes:
-    path = tmp_path / "boxes.json"
-    path.write_text(json.dumps(content))
-    return read_boxes(path)
 
 
 @pytest.mark.parametrize(
@@ -147,7 +139,6 @@ def test_read_boxes_takes_the_frame_index_of_our_own_files(tmp_path: Path) -> No
 def test_given_boxes_match_annotated_images_by_name_and_else_by_id(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO")
     rows = [{"image_id": "9", "bbox": [0, 0, 1, 1]}]
     named = {"images": [{"id": 9, "file_name": "val/a.jpg"}, {"id": 8, "file_name": "val/b.jpg"}], "annotations": rows}
     names, ids = {70: "a.jpg", 71: "c.jpg"}, {1: 70, 9: 71}
@@ -161,7 +152,6 @@ def test_given_boxes_match_annotated_images_by_name_and_else_by_id(
 
 
 def test_boxes_made_in_images_of_another_size_are_noted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO")
     images = [
         {"id": 1, "file_name": "a.jpg", "width": 64, "height": 48},
         {"id": 2, "file_name": "b.jpg", "width": None},
@@ -186,7 +176,6 @@ def test_lists_whose_image_ids_are_text_call_images_by_name(tmp_path: Path) -> N
 
 
 def test_a_file_without_boxes_means_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO")
     given = read(tmp_path, [])
     assert given.refuse(["a.jpg"]) == {}
     frames = [frame(name="a.jpg"), frame(index=3)]

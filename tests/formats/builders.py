@@ -42,10 +42,11 @@ def renamed(frame_poses: FramePoses, **changes: Any) -> FramePoses:
     return replace(frame_poses, frame=replace(frame_poses.frame, **changes))
 
 
-def save(path: Path | str, records: Iterable[FramePoses], header: PoseHeader = HEADER, **options: Any) -> None:
+def save(path: Path | str, records: Iterable[FramePoses], header: PoseHeader = HEADER, **options: Any) -> Path:
     with open_writer(path, header, **options) as out:
         for record in records:
             out.write(record)
+    return Path(path)
 
 
 def replace_text(path: Path, old: str, new: str, count: int = 1) -> None:

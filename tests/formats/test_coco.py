@@ -17,6 +17,7 @@ from hrpose_cli.formats.pose_file import read_pose_file
 from hrpose_cli.poses import PoseHeader, Poses
 from hrpose_cli.skeletons import COCO, SKELETONS
 from tests.builders import frame_poses, people
+from tests.coco_reader.builders import dataset, image, written
 from tests.formats.builders import FILES, HEADER, READABLE, clip, renamed, save
 
 
@@ -26,15 +27,10 @@ def test_open_coco_streams_the_dictionary(tmp_path: Path) -> None:
     document = json.loads((tmp_path / "a.json").read_bytes())
     assert list(document) == ["info", "licenses", "videos", "images", "annotations", "categories"]
     assert document["info"] == HEADER.info
-    assert document["videos"][0] == {
-        "id": 1,
-        "name": HEADER.source,
-        "width": 640,
-        "height": 480,
-        "frame_rate": "30000/1001",
-    }
+    size = {"width": 640, "height": 480}
+    assert document["videos"] == [{"id": 1, "name": HEADER.source, **size, "frame_rate": "30000/1001"}]
     assert read_pose_file(tmp_path / "a.json")[0].rate == Fraction(30000, 1001)
-    assert [image["id"] for image in document["images"]] == [1, 2, 3]
+    assert [(image["id"], image["frame_index"]) for image in document["images"]] == [(1, 0), (2, 2), (3, 4)]
     assert [(row["id"], row["image_id"]) for row in document["annotations"]] == [(1, 1), (2, 1), (3, 3)]
     write_json(tmp_path / "again.json", document)
     assert (tmp_path / "again.json").read_bytes() == (tmp_path / "a.json").read_bytes()
@@ -49,25 +45,17 @@ def test_open_coco_writes_track_ids(tmp_path: Path) -> None:
     assert np.reshape(first["raw_keypoints"], (-1, 3)).shape == (17, 3)
 
 
-def test_pycocotools_loads_what_open_coco_writes(tmp_path: Path) -> None:
-    from pycocotools import coco as reference
-
-    save(tmp_path / "a.json", clip(2, 0, 1))
-    loaded = reference.COCO(str(tmp_path / "a.json"))
-    assert [i["frame_index"] for i in loaded.loadImgs(loaded.getImgIds())] == [0, 2, 4]
-    assert [a["image_id"] for a in loaded.loadAnns(loaded.getAnnIds())] == [1, 1, 3]
+def ground_truth(folder: Path, *people: dict[str, Any]) -> Path:
+    """A file of another program, of the image 5."""
+    images = [image(5, file_name="x.jpg", width=9, height=8)]
+    categories = [{"id": 1, "keypoints": list(COCO.keypoints)}]
+    return written(folder / "gt.json", dataset(*people, images=images, categories=categories))
 
 
 def test_read_coco_reads_ground_truth(tmp_path: Path) -> None:
     """COCO's own files have no scores: a labelled keypoint scores 1; people without keypoints are left out."""
     person = {"id": 1, "image_id": 5, "keypoints": [3, 4, 2, *[0] * 48], "bbox": [1, 2, 10, 20]}
-    content = {
-        "images": [{"id": 5, "file_name": "x.jpg", "width": 9, "height": 8}],
-        "annotations": [person, {"id": 2, "image_id": 5, "bbox": [0, 0, 1, 1]}],
-        "categories": [{"id": 1, "keypoints": list(COCO.keypoints)}],
-    }
-    (tmp_path / "gt.json").write_text(json.dumps(content))
-    (record,) = read_pose_file(tmp_path / "gt.json")[1]
+    (record,) = read_pose_file(ground_truth(tmp_path, person, {"id": 2, "image_id": 5, "bbox": [0, 0, 1, 1]}))[1]
     assert (record.frame.name, record.frame.size, record.frame.time) == ("x.jpg", (9, 8), None)
     assert record.poses.score.tolist() == [[1.0] + [0.0] * 16]
     assert record.poses.box.tolist() == [[1, 2, 11, 22]]
@@ -80,12 +68,7 @@ def test_read_coco_keeps_unlabelled_keypoints_and_leaves_crowds_out(tmp_path: Pa
         {"id": i, "image_id": 5, "keypoints": flat, "num_keypoints": sum(flat[2::3]) // 2, "bbox": [1, 2, 10, 20]}
         for i, flat in enumerate(labelled, start=1)
     ]
-    content = {
-        "images": [{"id": 5, "file_name": "x.jpg", "width": 9, "height": 8}],
-        "annotations": [*rows, rows[0] | {"id": 4, "iscrowd": 1}],
-        "categories": [{"id": 1, "keypoints": list(COCO.keypoints)}],
-    }
-    (tmp_path / "gt.json").write_text(json.dumps(content))
+    ground_truth(tmp_path, *rows, rows[0] | {"id": 4, "iscrowd": 1})
     for before, name in pairwise(("gt.json", "a.jsonl", "b.npz", "c.json", "d.json")):
         header, records = read_pose_file(tmp_path / before)
         save(tmp_path / name, records, header)
@@ -110,7 +93,6 @@ def test_unlabelled_keypoints_are_unknown_in_every_format(
             del row["keypoint_scores"], row["raw_keypoints"]
             row.update(change)
 
-    caplog.set_level("INFO")
     header, records = read_pose_file(edited(tmp_path / "a.json", label))
     save(f"{tmp_path}/again/{FILES[name]}", records, header, format=name)
     (record,) = read_pose_file(tmp_path / "again" / FILES[name], name)[1]
@@ -143,11 +125,8 @@ def test_read_coco_keeps_the_names_of_numbered_frames(tmp_path: Path, first: str
 
 
 def test_read_coco_takes_track_ids_only_if_everyone_has_one(tmp_path: Path) -> None:
-    save(tmp_path / "a.json", clip(2))
-    content = json.loads((tmp_path / "a.json").read_bytes())
-    del content["annotations"][1]["track_id"]
-    (tmp_path / "a.json").write_text(json.dumps(content))
-    (record,) = read_pose_file(tmp_path / "a.json")[1]
+    path = edited(tmp_path / "a.json", lambda content: content["annotations"][1].pop("track_id"))
+    (record,) = read_pose_file(path)[1]
     assert len(record.poses) == 2
     assert record.poses.track_ids is None
 
@@ -177,8 +156,7 @@ def edited(path: Path, change: Callable[[dict[str, Any]], object]) -> Path:
     save(path, clip(2))
     content = json.loads(path.read_bytes())
     change(content)
-    path.write_text(json.dumps(content))
-    return path
+    return written(path, content)
 
 
 HORSE = {"id": 5, "name": "horse", "keypoints": ["h"] * 17}
@@ -201,7 +179,6 @@ HORSE = {"id": 5, "name": "horse", "keypoints": ["h"] * 17}
 def test_read_coco_counts_who_is_left_out(
     tmp_path: Path, change: Any, people: int, note: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level("INFO")
     (record,) = read_pose_file(edited(tmp_path / "a.json", change))[1]
     assert len(record.poses) == people
     assert caplog.messages == [f"note: {tmp_path / 'a.json'}: left out {note}"] * bool(note)

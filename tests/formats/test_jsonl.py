@@ -3,7 +3,6 @@
 import codecs
 import io
 import json
-import logging
 import os
 import signal
 from collections.abc import Callable
@@ -22,8 +21,7 @@ from tests.formats.builders import HEADER, clip, renamed, replace_text, same, sa
 
 
 def test_read_jsonl_ignores_a_torn_last_line(tmp_path: Path) -> None:
-    path = tmp_path / "a.jsonl"
-    save(path, clip(2, 1, 0))
+    path = save(tmp_path / "a.jsonl", clip(2, 1, 0))
     whole = path.read_bytes()
     ends = jsonl.whole_record_ends(path)
     assert [whole[end - 2 : end] for end in ends] == [b"}\n"] * 4
@@ -59,8 +57,7 @@ def test_read_jsonl_reads_what_editors_make_of_a_file(tmp_path: Path, edit: Call
 def test_read_jsonl_says_that_a_line_was_cut_off(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     save(tmp_path / "a.jsonl", clip(1, 1))
     os.truncate(tmp_path / "a.jsonl", jsonl.whole_record_ends(tmp_path / "a.jsonl")[-1] - 9)
-    with caplog.at_level(logging.INFO, "hrpose_cli"):
-        assert len(list(read_pose_file(tmp_path / "a.jsonl")[1])) == 1
+    assert len(list(read_pose_file(tmp_path / "a.jsonl")[1])) == 1
     assert "a.jsonl: line 3 was cut off and is left out" in caplog.text
 
 
@@ -100,15 +97,6 @@ def test_read_jsonl_refuses_a_torn_header(tmp_path: Path) -> None:
     assert jsonl.whole_record_ends(path) == []
     with pytest.raises(FormatError, match="ends within its first line"):
         read_pose_file(path)
-
-
-def test_read_jsonl_refuses_a_hole_in_the_middle(tmp_path: Path) -> None:
-    path = tmp_path / "a.jsonl"
-    save(path, clip(1, 1))
-    header, *rest = path.read_bytes().splitlines(keepends=True)
-    path.write_bytes(header + b"\0\0\n" + rest[0])
-    with pytest.raises(FormatError, match="line 2"):
-        list(read_pose_file(path)[1])
 
 
 def test_open_jsonl_appends_the_frames_that_are_not_done(tmp_path: Path) -> None:
@@ -161,20 +149,18 @@ def test_a_full_disk_leaves_whole_lines_or_nothing(tmp_path: Path, room: int) ->
         (b'{"end":true,"frames":3}\n', "ends after 3 frames"),
         (b'{"end":true,"frames":2}\n{"frame":9,"people":[]}\n', "ends after 2 frames"),
         (b'{"end":true}\n', "has no 'frames'"),
+        (b'\0\0\n{"end":true,"frames":2}\n', "line 4 is no JSON object"),
     ],
 )
-def test_read_jsonl_refuses_a_wrong_end(tmp_path: Path, end: bytes, said: str) -> None:
-    path = tmp_path / "a.jsonl"
-    save(path, clip(1, 1))
-    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]) + end)
+def test_read_jsonl_refuses_a_wrong_end_or_a_hole(tmp_path: Path, end: bytes, said: str) -> None:
+    path = save(tmp_path / "a.jsonl", clip(1, 1))
+    replace_text(path, '{"end":true,"frames":2}\n', end.decode())
     with pytest.raises(FormatError, match=said):
         list(read_pose_file(path)[1])
 
 
 def test_read_jsonl_says_that_the_end_is_missing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path = tmp_path / "a.jsonl"
-    save(path, clip(1, 1))
-    caplog.set_level("INFO")
+    path = save(tmp_path / "a.jsonl", clip(1, 1))
     assert (len(list(read_pose_file(path)[1])), caplog.messages) == (2, [])
     assert jsonl.read_end(path) == 2
     whole = path.read_bytes()
@@ -184,11 +170,9 @@ def test_read_jsonl_says_that_the_end_is_missing(tmp_path: Path, caplog: pytest.
 
 
 def test_read_jsonl_reads_version_1_which_has_no_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    path = tmp_path / "a.jsonl"
-    save(path, clip(1, 2))
+    path = save(tmp_path / "a.jsonl", clip(1, 2))
     text = path.read_text().replace('"version":2', '"version":1', 1)
     path.write_text("".join(text.splitlines(keepends=True)[:-1]))
-    caplog.set_level("INFO")
     assert [len(each.people) for each in read_pose_file(path)[1]] == [1, 2]
     assert (caplog.messages, jsonl.read_end(path)) == ([], None)
 

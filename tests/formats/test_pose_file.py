@@ -1,12 +1,10 @@
 """Pose files read back to what was written, up to the losses of their format."""
 
-import logging
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -33,33 +31,6 @@ def _own_parquet() -> Iterator[None]:
     """Read Parquet in this process alone: the one of its own is for damaged files."""
     with patch("hrpose_cli.formats.parquet.run_apart"):
         yield
-
-
-@pytest.mark.parametrize("name", READABLE)
-@pytest.mark.parametrize("full", [True, False])
-@pytest.mark.parametrize("skeleton", SKELETONS.values(), ids=list(SKELETONS))
-def test_read_pose_file_gives_back_what_open_writer_wrote(
-    tmp_path: Path, name: str, full: bool, skeleton: Skeleton
-) -> None:
-    header = PoseHeader({"a": 1}, skeleton, "clip.mp4", (640, 480), Fraction(25))
-    records = clip(2, 1, 3, full=full, skeleton=skeleton)
-    path = f"{tmp_path}/{FILES[name]}"
-    save(path, records, header)
-    got, again = read_pose_file(path)
-    assert got.skeleton is skeleton
-    loses = LOSSES.get(name, ())
-    for record, want in zip(again, records, strict=True):
-        assert record.frame.index == want.frame.index
-        assert record.frame.time == (None if "times" in loses else pytest.approx(want.frame.time, abs=1e-6))
-        assert record.frame.size == ((0, 0) if "image sizes" in loses else want.frame.size)
-        np.testing.assert_allclose(record.poses.xy, want.poses.xy, atol=6e-4 if name == "coco" else 0)
-        np.testing.assert_allclose(record.poses.score, want.poses.score, atol=6e-6 if name == "coco" else 0)
-        assert (record.poses.track_ids is None) == (want.poses.track_ids is None)
-        if full:
-            assert record.poses.track_ids.tolist() == want.poses.track_ids.tolist()
-        if full and "raw keypoints" not in loses:
-            np.testing.assert_allclose(record.poses.raw, want.poses.raw, atol=6e-4)
-            np.testing.assert_array_equal(record.poses.filled.sum(), want.poses.filled.sum())
 
 
 @pytest.mark.parametrize("first", READABLE)
@@ -148,14 +119,18 @@ def test_read_pose_file_gives_back_any_poses_or_open_writer_refuses_them(
     assert got_header == header or name not in {"jsonl", "npz"}
     assert got_header.threshold == header.threshold or name not in {"jsonl", "npz", "coco"}
     assert got_header.rate in {header.rate, None}
+    assert got_header.skeleton is header.skeleton or (name == "csv" and not again)
+    loses = LOSSES.get(name, ())
     records = [record for record in records if len(record.people)] if name == "csv" else records
     numbered = name != "coco" or all(record.frame.time is not None or not record.frame.name for record in records)
     tolerance = {"atol": 2e-3, "rtol": 1e-6} if name == "coco" else {"atol": 0, "rtol": 0}
     for got, want in zip(again, records, strict=True):
-        exact = {"jsonl", "npz"} | ({"parquet"} if "\udce9" not in want.frame.name else set())  # text is UTF-8 there
-        assert got.frame == want.frame or name not in exact
+        kept = name != "parquet" or "\udce9" not in want.frame.name + header.source  # whose text is UTF-8
+        assert got.frame == want.frame or name not in {"jsonl", "npz", "parquet"} or not kept
+        assert got.frame.size == ((0, 0) if "image sizes" in loses else want.frame.size)
+        assert got.frame.time is None or "times" not in loses
         assert got.frame.index == want.frame.index or not numbered
-        if name != "openpose":
+        if name != "openpose" and kept:
             assert (got.frame.name or got_header.source) == (want.frame.name or header.source) or nameless
             assert got.frame.time == (want.frame.time and pytest.approx(want.frame.time, abs=1e-6 * (name == "coco")))
         after, before = known_fields(got.people), known_fields(want.people)
@@ -181,9 +156,8 @@ def test_read_pose_file_counts_doubled_track_ids_and_odd_scores(
         record.people.track_ids[:2] = 5
         record.people.score[0, :3] = -0.1, 1.5, 1
     save(tmp_path / "a.npz", records)
-    with caplog.at_level(logging.INFO, "hrpose_cli"):
-        for got, want in zip(read_pose_file(tmp_path / "a.npz")[1], records, strict=True):
-            same(got.people, want.people)
+    for got, want in zip(read_pose_file(tmp_path / "a.npz")[1], records, strict=True):
+        same(got.people, want.people)
     assert "a.npz: people with the track id of another in their frame: 2" in caplog.text
     assert "a.npz: keypoint scores outside 0 to 1 that stay as they are: 4" in caplog.text
 
@@ -211,14 +185,11 @@ def test_read_pose_file_of_a_clip_without_people(tmp_path: Path, name: str) -> N
         ("a.json", None, "coco"), ("a.JSONL", None, "jsonl"), ("a.csv", None, "csv"), ("a.npz", None, "npz"),
         ("a.parquet", None, "parquet"),
         ("a.trc", None, "trc"), ("a/", None, "openpose"), ("a.json", "openpose", "openpose"), ("-", "csv", "csv"),
+        (".", None, "openpose"),
     ],
 )  # fmt: skip
 def test_find_format_by_name_or_suffix(path: str, format: str | None, want: str) -> None:
     assert find_format(path, format).name == want
-
-
-def test_find_format_takes_a_folder_without_a_slash(tmp_path: Path) -> None:
-    assert find_format(tmp_path).name == "openpose"
 
 
 @pytest.mark.parametrize(("path", "format"), [("a.xml", None), ("a", None), ("a.json", "xml"), ("-", None)])

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from hrpose_cli.errors import FormatError, InputError
 from hrpose_cli.formats.coco import coco_results, open_coco
 from hrpose_cli.metrics import coco
 from hrpose_cli.poses import PoseHeader
@@ -44,26 +43,11 @@ def test_load_coco_completes_annotations(truth: Path) -> None:
     assert coco.evaluate_coco(loaded, coco_results(people(2), 1))["AR"] == 1.0
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"images": []}'])
-def test_load_coco_refuses_other_files(tmp_path: Path, text: str) -> None:
-    (tmp_path / "gt.json").write_text(text)
-    with pytest.raises(FormatError, match=r"gt\.json"):
-        coco.load_coco(tmp_path / "gt.json")
-
-
-def test_load_coco_refuses_missing_files(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot read"):
-        coco.load_coco(tmp_path / "no.json")
-
-
 def test_evaluate_coco_ignores_the_box_of_a_keypoint_result(truth: Path) -> None:
     annotated = coco.load_coco(truth)
     rows = coco_results(people(2), 1)
     rows += [row | {"keypoints": [0, 0, 1] * 16 + [60, 60, 1], "score": 0.99} for row in rows[:1]]  # a large miss
     small = [row | {"bbox": [0, 0, 1, 1]} for row in rows]
     bare = [{k: v for k, v in row.items() if k != "bbox"} for row in rows]
-    assert (
-        coco.evaluate_coco(annotated, small)
-        == coco.evaluate_coco(annotated, rows)
-        == coco.evaluate_coco(annotated, bare)
-    )
+    numbers = coco.evaluate_coco(annotated, rows)
+    assert numbers == coco.evaluate_coco(annotated, small) == coco.evaluate_coco(annotated, bare)

@@ -12,25 +12,15 @@ from numpy.testing import assert_allclose
 from hrpose_cli.errors import FormatError
 from hrpose_cli.metrics import coco, crowdpose
 from hrpose_cli.skeletons import CROWDPOSE
+from tests.coco_reader.builders import perfect, written
 from tests.reference import FOLDER
 
 AUTHORS = json.loads((FOLDER / "crowdpose_eval.json").read_text())
 
 
-def written(path: Path, content: Any) -> Path:
-    path.write_text(json.dumps(content))
-    return path
-
-
 @pytest.fixture
 def truth(tmp_path: Path) -> Any:
     return crowdpose.load_crowdpose(written(tmp_path / "gt.json", AUTHORS["gt"]))
-
-
-def perfect(truth: Any) -> list[dict[str, Any]]:
-    """The annotated people as results."""
-    people = [row for row in truth.people if row["num_keypoints"] and not row["iscrowd"]]
-    return [{key: row[key] for key in ("image_id", "category_id", "keypoints")} | {"score": 1.0} for row in people]
 
 
 def test_evaluate_crowdpose_matches_the_authors(truth: Any) -> None:
@@ -83,9 +73,3 @@ def test_load_crowdpose_refuses_other_files(tmp_path: Path, drop: str) -> None:
     del content[name][0][key]
     with pytest.raises(FormatError, match=rf"gt\.json: {name}\[0\].* has no {key}"):
         crowdpose.load_crowdpose(written(tmp_path / "gt.json", content))
-
-
-def test_evaluate_crowdpose_refuses_results_of_another_skeleton(truth: Any) -> None:
-    row = {"image_id": 100, "category_id": 1, "keypoints": [0] * 51, "score": 1}
-    with pytest.raises(FormatError, match=r"\[17\] keypoints, the annotations 14"):
-        crowdpose.evaluate_crowdpose(truth, [row])

@@ -1,6 +1,5 @@
 """OCHuman's annotations."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +8,7 @@ import pytest
 from hrpose_cli.errors import FormatError
 from hrpose_cli.metrics import coco, ochuman
 from hrpose_cli.skeletons import COCO
-
-
-def written(path: Path, content: Any) -> Path:
-    path.write_text(json.dumps(content))
-    return path
-
-
-def perfect(truth: Any) -> list[dict[str, Any]]:
-    """The annotated people as results."""
-    people = [row for row in truth.people if row["num_keypoints"] and not row["iscrowd"]]
-    return [{key: row[key] for key in ("image_id", "category_id", "keypoints")} | {"score": 1.0} for row in people]
-
+from tests.coco_reader.builders import perfect, written
 
 # Two people of OCHuman's own format, whose keypoints stand in another order and who has two more.
 ORDER = [*reversed(COCO.keypoints), "head", "neck"]

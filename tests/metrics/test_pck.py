@@ -10,11 +10,6 @@ from hrpose_cli.skeletons import MPII
 from tests.reference import FOLDER
 
 AUTHORS = json.loads((FOLDER / "pck.json").read_text())
-FOUND = {
-    "random": np.array(AUTHORS["preds_0based"]),
-    "exact": np.array(AUTHORS["gt_pos_1based"]).transpose(2, 0, 1) - 1,
-    "off_by_one_basis": np.array(AUTHORS["gt_pos_1based"]).transpose(2, 0, 1),
-}
 INF, NAN = float("inf"), float("nan")
 
 
