@@ -10,7 +10,7 @@ from functools import partial
 from io import FileIO
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlsplit
 
 import av
@@ -57,6 +57,7 @@ class MediaInput:
 
     title: str  # what messages call it
     what: Any  # ffmpeg's name of it, or a binary file object
+    name: str = ""  # of the clip, if that is not the end of the title
     path: Path | None = None  # where the audio is copied from
     address: str | None = None  # the same, when it is no file
     format: str | None = None  # ffmpeg's name of it; None: by content
@@ -78,7 +79,7 @@ def open_file_input(path: Path) -> MediaInput:
     if not path.stat().st_size:
         raise MediaError(f"{path}: the file is empty")
     # "file:" keeps ffmpeg from reading a protocol into a name with a colon.
-    source = MediaInput(str(path), f"file:{path}", path)
+    source = MediaInput(str(path), f"file:{path}", path=path)
     return replace(source, options=_PLAYLIST_OPTIONS, timeout=PATIENCE) if source.playlist else source
 
 
@@ -86,12 +87,15 @@ def open_address(what: str) -> MediaInput:
     """The input for an address that the user named."""
     # Over UDP, the default of RTSP, packets get lost and with them images.
     options = {"rtsp_transport": "tcp"} if what.lower().startswith("rtsp") else {}
-    return MediaInput(what, what, address=what, options=options, timeout=PATIENCE)
+    name = Path(urlsplit(what).path).name or "stream"
+    return MediaInput(what, what, name, address=what, options=options, timeout=PATIENCE)
 
 
-def open_again(clip: Clip) -> MediaInput:
-    """The input that a clip was read from, for its audio and the rest; it must have one."""
-    return open_file_input(clip.path) if clip.path is not None else open_address(str(clip.address))
+def open_again(clip: Clip) -> MediaInput | None:
+    """The input that a clip was read from, for its audio and the rest; None if it cannot be read again."""
+    if clip.address is not None:
+        return open_address(clip.address)
+    return None if clip.path is None else open_file_input(clip.path)
 
 
 def open_container(source: MediaInput) -> av.container.InputContainer:
@@ -235,13 +239,6 @@ def read_packets(
         on_break(error.strerror or str(error))
     except IndexError:  # the end, which PyAV does not find if a stream was added on the way
         return
-
-
-def flush_packet(stream: VideoStream) -> av.Packet[VideoStream]:
-    """The empty packet that makes the decoder give the frames that it still holds."""
-    last: Any = av.Packet()
-    last.stream, last.time_base = stream, stream.time_base
-    return cast("av.Packet[VideoStream]", last)
 
 
 def begins_part(before: av.Packet[VideoStream], packet: av.Packet[VideoStream]) -> bool:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import av
 
@@ -47,18 +46,7 @@ def open_clip(what: str, *, trim: Trim = WHOLE_CLIP, rate: Fraction | None = Non
         raise UsageError(f"{what} has a rate of its own: a rate can be given to a folder of images only")
     if kind in {"stdin", "pipe"}:
         return _PipedSource(what, trim=trim)
-    if kind == "address":
-        return _name_devices(VideoReader(open_address(what), trim=trim), Path(urlsplit(what).path).name or "stream")
-    if kind == "camera":
-        return _name_devices(VideoReader(_camera_input(int(what)), trim=trim), f"camera{what}")
-    if kind == "device":
-        return _name_devices(VideoReader(_device_input(what), trim=trim), Path(what).name)
-    return VideoReader(Path(what), trim=trim)
-
-
-def _name_devices(source: VideoReader, name: str) -> VideoReader:
-    source.name = name
-    return source
+    return VideoReader(_INPUTS[kind](what), trim=trim)
 
 
 class _PipedSource(VideoReader):
@@ -70,12 +58,11 @@ class _PipedSource(VideoReader):
             stack.callback(self._spool.close)
             try:
                 title = "standard input" if what == STDIN else what
-                super().__init__(MediaInput(title, self._spool, self._spool.path), trim=trim)
+                super().__init__(MediaInput(title, self._spool, pipe_name(what), self._spool.path), trim=trim)
             except MediaError:
                 self._spool.check()  # the cause
                 raise
             self._exit = stack.pop_all()
-        self.name = pipe_name(what)
 
     @property
     def repeatable(self) -> bool:
@@ -93,13 +80,14 @@ class _PipedSource(VideoReader):
         self._spool.check()
 
 
-def _camera_input(number: int) -> MediaInput:
+def _camera_input(what: str) -> MediaInput:
     """The input for a camera, by the name that the system gives it."""
+    number = int(what)
     if sys.platform == "darwin":
         form, name = "avfoundation", f"{number}:none"
     else:
         form, name = _dshow_camera(number) if sys.platform == "win32" else _v4l2_camera(number)
-    return MediaInput(f"camera {number}", name, format=form, timeout=PATIENCE)
+    return MediaInput(f"camera {number}", name, f"camera{number}", format=form, timeout=PATIENCE)
 
 
 def _device_input(what: str) -> MediaInput:
@@ -124,3 +112,8 @@ def _dshow_camera(number: int) -> tuple[str, str]:
     if number >= len(cameras):
         raise MediaError(f"camera {number}: there are {len(cameras)} cameras, counted from 0")
     return "dshow", f"video={cameras[number]}"
+
+
+_INPUTS: dict[str, Callable[[str], MediaInput | Path]] = {
+    "file": Path, "address": open_address, "camera": _camera_input, "device": _device_input
+}  # fmt: skip

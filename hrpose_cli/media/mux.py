@@ -65,14 +65,14 @@ def mux_clip(images: Path, clip: Clip, target: Path, container: Container, *, en
 def _open_source(clip: Clip, audio: Path) -> list[str]:
     """Arguments that open the source again, or a copy of its audio if ffmpeg would misread it; [] if there is none."""
     try:
-        if clip.again is None:
-            return []
         source = open_again(clip)
-        if clip.has_audio and (len(clip.shifts) > 1 or source.playlist):
-            copy_audio(clip, audio)
+        if source is None:
+            return []
+        if clip.audio and (len(clip.shifts) > 1 or source.playlist):
+            copy_audio(source, clip.shifts, audio)
             return ["-i", f"file:{audio}"]
         allowed = [word for name, value in allowed_inputs(source).items() for word in (f"-{name}", value)]
-        return [*allowed, "-i", clip.again]
+        return [*allowed, "-i", source.what]
     except MediaError:
         return []
 
@@ -84,18 +84,16 @@ def _mux_plans(clip: Clip, container: Container, source: list[str]) -> Iterator[
         source = ["-itsoffset", f"{-float(clip.origin):.6f}", *source, *images]
         source += ["-map_metadata", "1", "-map_chapters", "1"]
         held = _supported_codecs(container.muxer)
-        (audio, audio_notes), (text, text_notes) = (
-            _audio_arguments(clip, container, held),
-            _subtitle_arguments(clip, container, held),
-        )
+        audio, audio_notes = _audio_arguments(clip, container, held)
+        text, text_notes = _subtitle_arguments(clip, container, held)
         left = _note_left_out(clip.others)
         yield _MuxPlan([*source, *audio, *text], [*audio_notes, *text_notes, *left])
         if clip.subtitles:
             yield _MuxPlan([*source, *audio], [*audio_notes, "the subtitles cannot be copied and were left out", *left])
-        if clip.has_audio:
+        if clip.audio:
             note = f"the audio could not be copied and was re-encoded to {container.audio.removeprefix('lib')}"
             yield _MuxPlan([*source, "-map", "1:a", "-c:a", container.audio], [note, *_note_no_subtitles(clip), *left])
-    silent = "the audio cannot be read and was left out" if clip.has_audio else ""
+    silent = "the audio cannot be read and was left out" if clip.audio else ""
     yield _MuxPlan(images, [*_note_no_subtitles(clip), *_note_left_out(clip.others)], silent)
 
 

@@ -256,9 +256,10 @@ def test_what_cannot_be_opened_is_one_line(
 
 
 def test_an_old_pyav_cannot_list_cameras(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inputs.sys, "platform", "win32")
     monkeypatch.delattr(av, "enumerate_input_devices", raising=False)
     with pytest.raises(MediaError, match="pip install -U av"):
-        inputs._dshow_camera(0)
+        open_clip("0")
 
 
 def test_images_that_are_no_clip_are_one_line(tmp_path: Path) -> None:

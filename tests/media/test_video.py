@@ -31,7 +31,7 @@ def test_a_clip_is_described_before_it_is_read(tmp_path: Path) -> None:
         clip = source.clip
         frames = list(source)
     assert (clip.size, clip.rate, clip.frames) == ((96, 64), Fraction(24000, 1001), 24)
-    assert (clip.duration, clip.audio, clip.has_audio) == (Fraction(24 * 1001, 24000), ("aac",), True)
+    assert (clip.duration, clip.audio) == (Fraction(24 * 1001, 24000), ("aac",))
     assert [f.index for f in frames] == list(range(24))
     assert [f.pts * clip.time_base for f in frames] == [Fraction(1001 * i, 24000) for i in range(24)]
     assert frames[23].time == pytest.approx(23 * 1001 / 24000, abs=1e-12)
