@@ -119,9 +119,7 @@ def _audio_arguments(clip: Clip, container: Container, held: set[str]) -> _Strea
 
 def _subtitle_arguments(clip: Clip, container: Container, held: set[str]) -> _StreamArguments:
     """Copy all subtitles that the container can hold, converted to its own format if need be."""
-    arguments: list[str] = []
-    notes: list[str] = []
-    kept = 0
+    arguments, notes, kept = list[str](), list[str](), 0
     for number, codec in enumerate(clip.subtitles):
         if codec not in held and codec not in _TEXT_SUBTITLES:
             notes.append(f"subtitles {number + 1} left out: {container.muxer} cannot hold {codec}")
