@@ -144,9 +144,11 @@ class _ClosedWhenFreed(FileIO):
 
 @contextmanager
 def media_errors(title: str, problem: str) -> Iterator[None]:
-    """Turn whatever ffmpeg and PyAV raise into a MediaError that names the file."""
+    """Turn an InputError, and whatever ffmpeg and PyAV raise, into a MediaError that names the file."""
     try:
         yield
+    except InputError as error:
+        raise MediaError(str(error)) from error
     except (av.FFmpegError, OSError, ValueError, MemoryError) as error:  # ValueError: no such device in this ffmpeg
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise MediaError(f"{title}: {problem} ({reason})") from error
@@ -171,16 +173,13 @@ def _shown_streams(container: av.container.InputContainer) -> list[VideoStream]:
 
 
 def _check_frame_size(stream: VideoStream, container: av.container.InputContainer, title: str) -> None:
-    """MediaError, before a frame is decoded, if a few of them do not fit into memory."""
+    """MediaError or InputError, before a frame is decoded, if a few of them do not fit into memory."""
     width, height = stream.width, stream.height
     if width * height > _MOST_PIXELS:
         raise MediaError(f"{title} claims {width}x{height} pixels a frame: too large to be read")
-    try:
-        if container.format.name == "gif" and container.size > 0:  # not of a pipe
-            check_canvas(width, height, container.size, title)
-        check_memory(width * height * 4 * _FRAMES_IN_MEMORY, title)
-    except InputError as error:
-        raise MediaError(str(error)) from error
+    if container.format.name == "gif" and container.size > 0:  # not of a pipe
+        check_canvas(width, height, container.size, title)
+    check_memory(width * height * 4 * _FRAMES_IN_MEMORY, title)
 
 
 def describe_choice(container: av.container.InputContainer, shown: VideoStream) -> list[str]:
