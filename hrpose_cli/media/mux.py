@@ -80,30 +80,23 @@ def _open_source(clip: Clip, audio: Path) -> list[str]:
 def _mux_plans(clip: Clip, container: Container, source: list[str]) -> Iterator[_MuxPlan]:
     """Yield plans, the best first; the next one is for when it fails."""
     images = ["-map", "0:v", "-c", "copy"]
+    no_subtitles = ["the subtitles were left out"] if clip.subtitles else []
+    left = _note_left_out(clip.others)
     if source:
         source = ["-itsoffset", f"{-float(clip.origin):.6f}", *source, *images]
         source += ["-map_metadata", "1", "-map_chapters", "1"]
-        held = _supported_codecs(container.muxer)
+        with av.open(io.BytesIO(), "w", format=container.muxer) as empty:
+            held = empty.supported_codecs
         audio, audio_notes = _audio_arguments(clip, container, held)
         text, text_notes = _subtitle_arguments(clip, container, held)
-        left = _note_left_out(clip.others)
         yield _MuxPlan([*source, *audio, *text], [*audio_notes, *text_notes, *left])
         if clip.subtitles:
             yield _MuxPlan([*source, *audio], [*audio_notes, "the subtitles cannot be copied and were left out", *left])
         if clip.audio:
             note = f"the audio could not be copied and was re-encoded to {container.audio.removeprefix('lib')}"
-            yield _MuxPlan([*source, "-map", "1:a", "-c:a", container.audio], [note, *_note_no_subtitles(clip), *left])
+            yield _MuxPlan([*source, "-map", "1:a", "-c:a", container.audio], [note, *no_subtitles, *left])
     silent = "the audio cannot be read and was left out" if clip.audio else ""
-    yield _MuxPlan(images, [*_note_no_subtitles(clip), *_note_left_out(clip.others)], silent)
-
-
-def _note_no_subtitles(clip: Clip) -> list[str]:
-    return ["the subtitles were left out"] if clip.subtitles else []
-
-
-def _supported_codecs(muxer: str) -> set[str]:
-    with av.open(io.BytesIO(), "w", format=muxer) as container:
-        return container.supported_codecs
+    yield _MuxPlan(images, [*no_subtitles, *left], silent)
 
 
 def _audio_arguments(clip: Clip, container: Container, held: set[str]) -> _StreamArguments:
@@ -134,7 +127,5 @@ def _subtitle_arguments(clip: Clip, container: Container, held: set[str]) -> _St
 
 def _note_left_out(others: tuple[str, ...]) -> list[str]:
     """Name the streams other than video, audio and subtitles, which are left out."""
-    if not others:
-        return []
     counted = [what if n == 1 else f"{what} ({n} times)" for what, n in Counter(others).items()]
-    return [f"left out: {', '.join(counted)}"]
+    return [f"left out: {', '.join(counted)}"] if counted else []

@@ -12,7 +12,6 @@ from hrpose_cli.errors import MediaError
 from hrpose_cli.files import remove_stale_files, temporary_path
 
 _POLL_SECONDS = 0.2  # seconds between two checks of `stop`
-_SPOOL_NAME = "hrpose-stdin"
 _PIECE_BYTES = 1 << 20  # bytes to read from the pipe at once
 
 
@@ -26,11 +25,10 @@ class StdinSpool:
 
     def __init__(self, pipe: IO[bytes]) -> None:
         self._pipe = pipe
-        name = temporary_path(Path(tempfile.gettempdir(), _SPOOL_NAME))
+        name = temporary_path(Path(tempfile.gettempdir(), "hrpose-stdin"))
         remove_stale_files(name)
-        prefix = f"{name.name}."
-        self._folder = tempfile.TemporaryDirectory(prefix=prefix)  # Windows lets nobody else open a temporary file
-        self.path = Path(self._folder.name) / "stdin"
+        self._folder = tempfile.TemporaryDirectory(prefix=f"{name.name}.")
+        self.path = Path(self._folder.name) / "stdin"  # Windows lets nobody else open a temporary file
         self._file = self.path.open("w+b", buffering=0)
         self._at = 0  # where the reader is
         self._size = 0  # bytes that have come

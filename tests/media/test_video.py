@@ -225,16 +225,8 @@ def test_a_variable_rate_keeps_every_time(tmp_path: Path) -> None:
     ticks = [0, 40, 80, 95, 96, 300, 310, 900]
     for name in ("a.mp4", "a.mkv"):
         chosen = "+".join(f"eq(N\\,{i})*{t}" for i, t in enumerate(ticks))
-        path = film(
-            tmp_path / name,
-            8,
-            "-vf",
-            f"settb=1/1000,setpts={chosen}",
-            "-fps_mode",
-            "passthrough",
-            "-enc_time_base",
-            "1:1000",
-        )
+        options = f"-vf settb=1/1000,setpts={chosen} -fps_mode passthrough -enc_time_base 1:1000"
+        path = film(tmp_path / name, 8, *options.split())
         assert times(path) == [t * MS for t in ticks]
         for out in ("out.mp4", "out.mkv"):
             copy(path, tmp_path / out)
