@@ -26,7 +26,6 @@ class ImageSequence(ClipSource):
 
     def __init__(self, what: str, *, rate: Fraction | None = None, trim: Trim = WHOLE_CLIP) -> None:
         self.name = folder_name(what)
-        self.path = Path(what)
         rate_used = rate or _DEFAULT_RATE
         with media_errors(what, "no images that can be read"):
             names, left_out = expand_input(what, recursive=False)

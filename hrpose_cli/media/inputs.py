@@ -85,8 +85,12 @@ def _camera_input(what: str) -> MediaInput:
     number = int(what)
     if sys.platform == "darwin":
         form, name = "avfoundation", f"{number}:none"
+    elif sys.platform == "win32":
+        form, name = "dshow", f"video={_windows_camera(number)}"
     else:
-        form, name = _dshow_camera(number) if sys.platform == "win32" else _v4l2_camera(number)
+        form, name = "v4l2", f"/dev/video{number}"
+        if not Path(name).exists():
+            raise MediaError(f"camera {number}: there is no {name}; is it plugged in?")
     return MediaInput(f"camera {number}", name, f"camera{number}", format=form, timeout=PATIENCE)
 
 
@@ -97,21 +101,14 @@ def _device_input(what: str) -> MediaInput:
     return MediaInput(what, device, format="v4l2", timeout=PATIENCE)
 
 
-def _v4l2_camera(number: int) -> tuple[str, str]:
-    name = f"/dev/video{number}"
-    if not Path(name).exists():
-        raise MediaError(f"camera {number}: there is no {name}; is it plugged in?")
-    return "v4l2", name
-
-
-def _dshow_camera(number: int) -> tuple[str, str]:
-    """DirectShow knows cameras by name only."""
+def _windows_camera(number: int) -> str:
+    """The name of a camera: DirectShow does not know its number."""
     if not hasattr(av, "enumerate_input_devices"):
         raise MediaError(f"camera {number}: this version of PyAV cannot list cameras; pip install -U av")
     cameras = [d.description for d in av.enumerate_input_devices("dshow") if "video" in d.media_types]
     if number >= len(cameras):
         raise MediaError(f"camera {number}: there are {len(cameras)} cameras, counted from 0")
-    return "dshow", f"video={cameras[number]}"
+    return cameras[number]
 
 
 _INPUTS: dict[str, Callable[[str], MediaInput | Path]] = {

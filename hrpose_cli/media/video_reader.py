@@ -210,7 +210,7 @@ class VideoReader(ClipSource):
         """The frames that come with a packet; None: those that the decoder still holds at the end."""
         try:
             images = self._end_sequence() if packet is None or self._is_new_sequence(packet) else []
-            images += packet.decode() if packet else []
+            images += [] if packet is None else packet.decode()
         except av.FFmpegError:
             self.damaged += 1
             self._clock.lost_packet()
