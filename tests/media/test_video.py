@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -21,6 +22,9 @@ from hrpose_cli.media.video_reader import VideoReader
 from hrpose_cli.media.video_writer import VideoWriter
 from hrpose_cli.stopping import StopFlag
 from tests.media.clips import MS, copy, ffmpeg, film, image, packets, times
+
+SMALL = Clip(size=(16, 16), rate=Fraction(25), time_base=Fraction(1, 25))
+BLACK = np.zeros((16, 16, 3), np.uint8)
 
 # Reading
 
@@ -351,11 +355,7 @@ def stop_by(error: type[BaseException]) -> Callable[[VideoWriter], None]:
 def test_a_stopped_writer_leaves_a_playable_part(plain: Path, tmp_path: Path) -> None:
     (tmp_path / "out.mp4").write_bytes(b"an earlier run")
     stop = StopFlag()
-    with VideoReader(plain) as source, VideoWriter(tmp_path / "out.mp4", source.clip, stop=stop) as sink:
-        for frame in stop.until(source):
-            sink.write(frame.image, frame.pts)
-            if frame.index == 19:
-                stop.set("interrupt")
+    sink = break_off(plain, tmp_path / "out.mp4", 19, lambda _: stop.set("interrupt"), stop)
     assert sink.written == tmp_path / "out.part.mp4"
     assert times(sink.written) == [Fraction(i, 25) for i in range(20)]
     old, new = packets(plain)[0], packets(sink.written)[0]
@@ -418,15 +418,13 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(plain: Path, tmp_path: Path)
 
 
 def test_no_audio_is_given_up_for_a_full_disk(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hrpose_cli.media import mux as join
-
     tried = []
 
     def full(arguments: list[str]) -> None:
         tried.append(arguments)
         raise MediaError("ffmpeg stopped early (exit code 228): No space left on device")
 
-    monkeypatch.setattr(join, "run_ffmpeg", full)
+    monkeypatch.setattr("hrpose_cli.media.mux.run_ffmpeg", full)
     with pytest.raises(MediaError, match="No space left"):
         copy(plain, tmp_path / "out.mp4")
     assert len(tried) == 1
@@ -434,30 +432,26 @@ def test_no_audio_is_given_up_for_a_full_disk(plain: Path, tmp_path: Path, monke
 
 
 def test_what_ffmpeg_says_is_in_the_error(tmp_path: Path) -> None:
-    clip = Clip(size=(16, 16), rate=Fraction(25), time_base=Fraction(1, 25))
     nonsense = Encoding(preset="nonsense")
-    with pytest.raises(MediaError, match="nonsense"), VideoWriter(tmp_path / "x.mp4", clip, nonsense) as sink:
-        sink.write(np.zeros((16, 16, 3), np.uint8), 0)
+    with pytest.raises(MediaError, match="nonsense"), VideoWriter(tmp_path / "x.mp4", SMALL, nonsense) as sink:
+        sink.write(BLACK, 0)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_clip_without_a_source_file(tmp_path: Path) -> None:
-    clip = Clip(size=(16, 16), rate=Fraction(25), time_base=Fraction(1, 100))
-    with VideoWriter(tmp_path / "x.mp4", clip) as sink:
+    with VideoWriter(tmp_path / "x.mp4", replace(SMALL, time_base=Fraction(1, 100))) as sink:
         for pts in (0, 4, 9):
-            sink.write(np.zeros((16, 16, 3), np.uint8), pts)
+            sink.write(BLACK, pts)
     assert times(tmp_path / "x.mp4") == [Fraction(pts, 100) for pts in (0, 4, 9)]
 
 
 def test_frames_must_have_one_size_and_rise(tmp_path: Path) -> None:
-    clip = Clip(size=(16, 16), rate=Fraction(25), time_base=Fraction(1, 25))
-    black = np.zeros((16, 16, 3), np.uint8)
-    with VideoWriter(tmp_path / "x.mp4", clip) as sink:
-        sink.write(black, 3)
+    with VideoWriter(tmp_path / "x.mp4", SMALL) as sink:
+        sink.write(BLACK, 3)
         with pytest.raises(ValueError, match="rise"):
-            sink.write(black, 3)
+            sink.write(BLACK, 3)
         with pytest.raises(ValueError, match="frames must be"):
-            sink.write(black[:8], 4)
+            sink.write(BLACK[:8], 4)
     assert sink.frames == 1
 
 
