@@ -252,7 +252,7 @@ def begins_part(before: av.Packet[VideoStream], packet: av.Packet[VideoStream]) 
 
 
 def mpeg_sequence(data: bytes) -> bytes:
-    """What the headers of MPEG-1 and 2 say of size and format of the frames; b"" if there is no header."""
+    """The size and format of frames as the headers of MPEG-1 and 2 write them; b"" if there is no header."""
     sequence, extension = data.find(b"\0\0\1\xb3"), data.find(b"\0\0\1\xb5")
     if sequence < 0:
         return b""

@@ -136,7 +136,7 @@ class Encoding:
         H.264 and HEVC crop in steps of a colour sample. Only without subsampling that is one pixel;
         what else there is (MP4's clean aperture) players ignore or round, and cut real lines off.
         """
-        if self.alpha or self.pixels(codec, size) == codec.pixels or codec.pixels == codec.odd:
+        if self.alpha or self.pixels(codec, size) == codec.pixels:
             return []
         even = "x".join(str(side + side % 2) for side in size)
         return [

@@ -90,7 +90,7 @@ def _drop_unknown_data(frame: av.VideoFrame) -> av.VideoFrame:
 
 
 def frame_layout(frame: av.VideoFrame) -> tuple[object, ...]:
-    """What the frames of a stream have in common, until it changes in mid-stream."""
+    """The size, format, colours and rotation of a frame, which those of a stream share until it changes."""
     colour = int(frame.colorspace), int(frame.color_range)
     return frame.width, frame.height, frame.format.name, colour, frame.rotation
 

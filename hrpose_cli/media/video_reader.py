@@ -68,7 +68,7 @@ class _Decoded(NamedTuple):
 
 
 class _View(NamedTuple):
-    """How stored frames become images of the clip."""
+    """The turn, size and colours by which stored frames become images of the clip."""
 
     turn: Turn
     size: tuple[int, int]  # (width, height) as displayed, at most that of the clip
