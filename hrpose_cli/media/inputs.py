@@ -17,8 +17,7 @@ from hrpose_cli.media.container import PATIENCE, MediaInput, open_address
 from hrpose_cli.media.find import input_kind, pipe_name
 from hrpose_cli.media.image_sequence import ImageSequence
 from hrpose_cli.media.images import STDIN
-from hrpose_cli.media.pipes import open_pipe
-from hrpose_cli.media.stdin_spool import StdinSpool
+from hrpose_cli.media.pipes import StdinSpool, open_pipe
 from hrpose_cli.media.video_reader import VideoReader
 
 _CAMERA_DEVICE = re.compile(r"/dev/video\d+")

@@ -22,7 +22,7 @@ from hrpose_cli.errors import InputError, MediaError
 from hrpose_cli.media import inputs
 from hrpose_cli.media.container import MediaInput
 from hrpose_cli.media.inputs import open_clip
-from hrpose_cli.media.stdin_spool import StdinSpool
+from hrpose_cli.media.pipes import StdinSpool
 from hrpose_cli.media.video_reader import VideoReader
 from tests.media.clips import MS, copy, ffmpeg, film, image, packets, times
 
