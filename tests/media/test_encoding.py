@@ -273,6 +273,15 @@ def test_a_round_trip_through_mp4_says_nothing_of_its_chapter_names(rich: Path, 
     assert copy(tmp_path / "a.mp4", tmp_path / "b.mkv").notes[0] == "subtitles 1 rewritten from mov_text to subrip"
 
 
+def test_bitmap_subtitles_are_said_to_be_left_out(short: Path, tmp_path: Path) -> None:
+    (tmp_path / "s.srt").write_text(SRT)
+    path = tmp_path / "bitmaps.mkv"
+    ffmpeg("-i", short, "-i", tmp_path / "s.srt", "-c", "copy", path)
+    path.write_bytes(path.read_bytes().replace(b"S_TEXT/UTF8", b"S_HDMV/PGS\0"))
+    assert copy(path, tmp_path / "a.mp4").notes == ["subtitles 1 left out: mp4 cannot hold pgssub"]
+    assert copy(path, tmp_path / "a.mkv").notes == []
+
+
 def test_covers_are_said_to_be_left_out(short: Path, tmp_path: Path) -> None:
     options = (
         "-filter_complex color=size=64x48:rate=1:duration=1[cover] -map 0:v -map 0:a -map [cover] "
