@@ -95,8 +95,11 @@ def _mux_plans(clip: Clip, container: Container, source: list[str]) -> Iterator[
         if clip.audio:
             note = f"the audio could not be copied and was re-encoded to {container.audio.removeprefix('lib')}"
             yield _MuxPlan([*source, "-map", "1:a", "-c:a", container.audio], [note, *no_subtitles, *left])
-    silent = "the audio cannot be read and was left out" if clip.audio else ""
-    yield _MuxPlan(images, [*no_subtitles, *left], silent)
+    silent = ["the audio cannot be read and was left out"] if clip.audio else []
+    if clip.path is None and clip.address is None:  # live, so that it cannot be read again: no damage
+        yield _MuxPlan(images, [*silent, *no_subtitles, *left])
+    else:
+        yield _MuxPlan(images, [*no_subtitles, *left], "".join(silent))
 
 
 def _audio_arguments(clip: Clip, container: Container, held: set[str]) -> _StreamArguments:

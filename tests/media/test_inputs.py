@@ -222,6 +222,15 @@ def test_a_live_stream_begins_when_it_is_joined(tmp_path: Path) -> None:
         assert [frame.time for frame in source] == pytest.approx([i / 25 for i in range(10)])
 
 
+def test_the_audio_of_a_live_stream_is_no_damage(tmp_path: Path) -> None:
+    """It cannot be read again for its audio, which is said."""
+    data = film(tmp_path / "live.flv", 10, "-flvflags", "no_duration_filesize", audio=0.4).read_bytes()
+    with serving(sending(data, len(data))) as address:
+        sink = copy(open_clip(f"{address}/live.flv"), tmp_path / "out.mp4")
+    assert (sink.notes, sink.damage) == (["the audio cannot be read and was left out"], "")
+    assert len(times(tmp_path / "out.mp4")) == 10
+
+
 def test_a_camera_begins_when_it_is_opened() -> None:
     """Not when its clock did; this one is ffmpeg's, drawn by the device that needs no hardware."""
     drawn = "testsrc=size=64x48:rate=10:duration=0.3,setpts=PTS+12345/TB"
