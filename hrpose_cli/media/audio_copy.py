@@ -9,20 +9,19 @@ from typing import Any
 
 import av
 
-from hrpose_cli.media.clip import Clip
-from hrpose_cli.media.container import media_errors, open_again, open_container, read_packets
+from hrpose_cli.media.container import MediaInput, media_errors, open_container, read_packets
 
 
-def copy_audio(clip: Clip, target: Path) -> None:
-    """Write the audio of `clip` to a NUT file, shifted as its images were; MediaError if it cannot be read."""
+def copy_audio(clip: MediaInput, shifts: Sequence[Fraction], target: Path) -> None:
+    """Write the audio of a clip to a NUT file, shifted as its images were; MediaError if it cannot be read."""
     options = {"avoid_negative_ts": "disabled"}
     with (
-        media_errors(str(clip.again), "its audio cannot be copied"),
-        open_container(open_again(clip)) as source,
+        media_errors(clip.title, "its audio cannot be copied"),
+        open_container(clip) as source,
         av.open(str(target), "w", format="nut", options=options) as sink,
     ):
         streams = source.streams.audio
-        copies = {s.index: (sink.add_stream_from_template(s), _Shifter(clip.shifts)) for s in streams}
+        copies = {s.index: (sink.add_stream_from_template(s), _Shifter(shifts)) for s in streams}
         for packet in read_packets(source, streams, lambda _: None):
             stream, shifter = copies[packet.stream.index]
             if shifter.shift(packet):

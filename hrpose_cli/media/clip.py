@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from hrpose_cli.errors import UsageError
@@ -53,15 +53,6 @@ class Clip:
     # Seconds added to the file's own clock, one after the other, where it jumps; complete after the last frame.
     shifts: list[Fraction] = field(default_factory=lambda: [Fraction(0)])
 
-    @property
-    def has_audio(self) -> bool:
-        return bool(self.audio)
-
-    @property
-    def again(self) -> str | None:
-        """The name under which ffmpeg opens the clip again, for audio, subtitles and the rest."""
-        return self.address if self.path is None else f"file:{self.path}"
-
 
 @dataclass(frozen=True)
 class VideoFrame(Frame):
@@ -97,7 +88,7 @@ class ClipSource(ABC):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def stop(self) -> None:  # noqa: B027  # few have anything to do here
@@ -117,31 +108,21 @@ def parse_trim(text: str) -> Trim:
 
     UsageError for anything else.
     """
-    try:
-        start, end = _parse_seconds(text) or _parse_clock_times(text)
-    except ValueError as error:
+    for separator, seconds in ((":", _plain_seconds), ("-", _clock_seconds)):
+        with suppress(ValueError):
+            start, end = (seconds(part.strip()) if part.strip() else None for part in text.split(separator))
+            break
+    else:
         raise UsageError(
             f"{text} is not START:END in seconds, such as 2.5:10, :10 or 2.5:, nor START-END, such as 0:05-1:10"
-        ) from error
+        )
     if (start or 0) < 0 or (end is not None and end <= (start or 0)):
         raise UsageError(f"{text} holds no time: START:END needs 0 <= START < END")
     return start, end
 
 
-def _parse_seconds(text: str) -> Trim | None:
-    """The times of START:END in seconds; None for anything else."""
-    try:
-        # By way of a float, since Fraction would write out all digits of 1e999999999.
-        start, end = (Fraction(str(float(part))) if part.strip() else None for part in text.split(":"))
-    except ValueError:
-        return None
-    return start, end
-
-
-def _parse_clock_times(text: str) -> Trim:
-    """The times of START-END, each in seconds or as [h:]mm:ss; ValueError for anything else."""
-    start, end = (_clock_seconds(part.strip()) if part.strip() else None for part in text.split("-"))
-    return start, end
+def _plain_seconds(text: str) -> Fraction:
+    return Fraction(str(float(text)))  # a float, since Fraction would write out all digits of 1e999999999
 
 
 def _clock_seconds(text: str) -> Fraction:

@@ -10,7 +10,7 @@ from functools import partial
 from io import FileIO
 from itertools import islice
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlsplit
 
 import av
@@ -57,6 +57,7 @@ class MediaInput:
 
     title: str  # what messages call it
     what: Any  # ffmpeg's name of it, or a binary file object
+    name: str = ""  # of the clip, if that is not the end of the title
     path: Path | None = None  # where the audio is copied from
     address: str | None = None  # the same, when it is no file
     format: str | None = None  # ffmpeg's name of it; None: by content
@@ -78,7 +79,7 @@ def open_file_input(path: Path) -> MediaInput:
     if not path.stat().st_size:
         raise MediaError(f"{path}: the file is empty")
     # "file:" keeps ffmpeg from reading a protocol into a name with a colon.
-    source = MediaInput(str(path), f"file:{path}", path)
+    source = MediaInput(str(path), f"file:{path}", path=path)
     return replace(source, options=_PLAYLIST_OPTIONS, timeout=PATIENCE) if source.playlist else source
 
 
@@ -86,12 +87,15 @@ def open_address(what: str) -> MediaInput:
     """The input for an address that the user named."""
     # Over UDP, the default of RTSP, packets get lost and with them images.
     options = {"rtsp_transport": "tcp"} if what.lower().startswith("rtsp") else {}
-    return MediaInput(what, what, address=what, options=options, timeout=PATIENCE)
+    name = Path(urlsplit(what).path).name or "stream"
+    return MediaInput(what, what, name, address=what, options=options, timeout=PATIENCE)
 
 
-def open_again(clip: Clip) -> MediaInput:
-    """The input that a clip was read from, for its audio and the rest; it must have one."""
-    return open_file_input(clip.path) if clip.path is not None else open_address(str(clip.address))
+def open_again(clip: Clip) -> MediaInput | None:
+    """The input that a clip was read from, for its audio and the rest; None if it cannot be read again."""
+    if clip.address is not None:
+        return open_address(clip.address)
+    return None if clip.path is None else open_file_input(clip.path)
 
 
 def open_container(source: MediaInput) -> av.container.InputContainer:
@@ -140,9 +144,11 @@ class _ClosedWhenFreed(FileIO):
 
 @contextmanager
 def media_errors(title: str, problem: str) -> Iterator[None]:
-    """Turn whatever ffmpeg and PyAV raise into a MediaError that names the file."""
+    """Turn an InputError, and whatever ffmpeg and PyAV raise, into a MediaError that names the file."""
     try:
         yield
+    except InputError as error:
+        raise MediaError(str(error)) from error
     except (av.FFmpegError, OSError, ValueError, MemoryError) as error:  # ValueError: no such device in this ffmpeg
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise MediaError(f"{title}: {problem} ({reason})") from error
@@ -167,16 +173,13 @@ def _shown_streams(container: av.container.InputContainer) -> list[VideoStream]:
 
 
 def _check_frame_size(stream: VideoStream, container: av.container.InputContainer, title: str) -> None:
-    """MediaError, before a frame is decoded, if a few of them do not fit into memory."""
+    """MediaError or InputError, before a frame is decoded, if a few of them do not fit into memory."""
     width, height = stream.width, stream.height
     if width * height > _MOST_PIXELS:
         raise MediaError(f"{title} claims {width}x{height} pixels a frame: too large to be read")
-    try:
-        if container.format.name == "gif" and container.size > 0:  # not of a pipe
-            check_canvas(width, height, container.size, title)
-        check_memory(width * height * 4 * _FRAMES_IN_MEMORY, title)
-    except InputError as error:
-        raise MediaError(str(error)) from error
+    if container.format.name == "gif" and container.size > 0:  # not of a pipe
+        check_canvas(width, height, container.size, title)
+    check_memory(width * height * 4 * _FRAMES_IN_MEMORY, title)
 
 
 def describe_choice(container: av.container.InputContainer, shown: VideoStream) -> list[str]:
@@ -237,13 +240,6 @@ def read_packets(
         return
 
 
-def flush_packet(stream: VideoStream) -> av.Packet[VideoStream]:
-    """The empty packet that makes the decoder give the frames that it still holds."""
-    last: Any = av.Packet()
-    last.stream, last.time_base = stream, stream.time_base
-    return cast("av.Packet[VideoStream]", last)
-
-
 def begins_part(before: av.Packet[VideoStream], packet: av.Packet[VideoStream]) -> bool:
     """True if `packet` begins another clip or segment, right after the one that ends with `before`.
 
@@ -256,7 +252,7 @@ def begins_part(before: av.Packet[VideoStream], packet: av.Packet[VideoStream]) 
 
 
 def mpeg_sequence(data: bytes) -> bytes:
-    """What the headers of MPEG-1 and 2 say of size and format of the frames; b"" if there is no header."""
+    """The size and format of frames as the headers of MPEG-1 and 2 write them; b"" if there is no header."""
     sequence, extension = data.find(b"\0\0\1\xb3"), data.find(b"\0\0\1\xb5")
     if sequence < 0:
         return b""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import cv2
 import numpy as np
@@ -31,6 +31,11 @@ class _TiffHead(NamedTuple):
     pages: int
 
 
+def open_source(source: Path | bytes) -> BinaryIO:
+    """A file, or bytes in the place of one, to be read."""
+    return source.open("rb") if isinstance(source, Path) else io.BytesIO(source)
+
+
 def is_deep(image: PIL.ImageFile.ImageFile) -> bool:
     """Return whether an image, not loaded yet, has more than 8 bits a colour."""
     colours = image.mode in {"RGB", "RGBA"} and any(";16" in str(tile[3]) for tile in image.tile)
@@ -53,7 +58,7 @@ def read_values(source: Path | bytes) -> NDArray[Any] | None:
 
 
 def _lacks_end_of_png(source: Path | bytes) -> bool:
-    with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as file:
+    with open_source(source) as file:
         is_png = file.read(4) == b"\x89PNG"
         file.seek(-min(file.seek(0, io.SEEK_END), _TAIL), io.SEEK_END)
         return is_png and _END_OF_PNG not in file.read()
@@ -61,7 +66,7 @@ def _lacks_end_of_png(source: Path | bytes) -> bool:
 
 def read_tiff_head(source: Path | bytes) -> _TiffHead:
     """The header of a TIFF file of grey or RGB; raises whatever Pillow does if there is none."""
-    with source.open("rb") if isinstance(source, Path) else io.BytesIO(source) as file:
+    with open_source(source) as file:
         start = file.read(16)
         tags = ImageFileDirectory_v2(start[: _TIFF_HEADERS.get(start[:4], 0)])
         head, pages = None, set[int]()

@@ -137,7 +137,7 @@ class Encoding:
         H.264 and HEVC crop in steps of a colour sample. Only without subsampling that is one pixel;
         what else there is (MP4's clean aperture) players ignore or round, and cut real lines off.
         """
-        if self.alpha or self.pixels(codec, size) == codec.pixels or codec.pixels == codec.odd:
+        if self.alpha or self.pixels(codec, size) == codec.pixels:
             return []
         even = "x".join(str(side + side % 2) for side in size)
         return [
@@ -198,20 +198,15 @@ def _image_filter(clip: Clip, size: tuple[int, int], pixels: str) -> str:
     What the source does not say stays unsaid: it was read by BT.601 and is written by BT.601, so
     that a player which guesses does so alike for both.
     """
-    sampling = "flags=bicubic+accurate_rnd+full_chroma_inp+full_chroma_int"
+    scale = f"scale={size[0]}:{size[1]}:flags=bicubic+accurate_rnd+full_chroma_inp+full_chroma_int"
+    steps = [f"format={pixels}"]
+    if pixels != "rgb24":
+        colour = clip.colour if clip.colour.matrix in _MATRICES else Colour()
+        scale += f":out_color_matrix={_MATRICES[colour.matrix]}:out_range={'full' if colour.range == 2 else 'limited'}"
+        tags = f"range={colour.range}:color_primaries={colour.primaries}:color_trc={colour.transfer}"
+        steps.append(f"setparams=colorspace={colour.matrix}:{tags}")
     aspect = _scaled_aspect(clip, size)
-    if pixels == "rgb24":
-        return f"scale={size[0]}:{size[1]}:{sampling},format={pixels},setsar={aspect.numerator}/{aspect.denominator}"
-    colour = clip.colour if clip.colour.matrix in _MATRICES else Colour()
-    reach = "full" if colour.range == 2 else "limited"
-    steps = [
-        f"scale={size[0]}:{size[1]}:out_color_matrix={_MATRICES[colour.matrix]}:out_range={reach}:{sampling}",
-        f"format={pixels}",
-        f"setparams=colorspace={colour.matrix}:range={colour.range}"
-        f":color_primaries={colour.primaries}:color_trc={colour.transfer}",
-        f"setsar={aspect.numerator}/{aspect.denominator}",
-    ]
-    return ",".join(steps)
+    return ",".join([scale, *steps, f"setsar={aspect.numerator}/{aspect.denominator}"])
 
 
 def _scaled_aspect(clip: Clip, size: tuple[int, int]) -> Fraction:

@@ -21,9 +21,8 @@ def run_ffmpeg(arguments: Sequence[str]) -> None:
     ffmpeg = FfmpegProcess(arguments)
     try:
         ffmpeg.finish()
-    except BaseException:
+    finally:
         ffmpeg.kill()
-        raise
 
 
 class FfmpegProcess:

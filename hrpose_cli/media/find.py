@@ -22,11 +22,11 @@ _CLIP_SUFFIXES = {
 _NUMBER = re.compile(r"%\d*d")  # of a pattern such as img_%04d.png
 _PATTERN = re.compile(rf"{_NUMBER.pattern}|[*?[]")
 _OURS = re.compile(r"\.(pose|part|heatmaps-\d+)\.[^.]+$")  # a name that this tool gives
-_KINDS = {
+_InputKind = Literal["stdin", "address", "camera", "folder", "pipe", "device", "pattern", "file"]
+_KINDS: dict[int, _InputKind] = {
     stat.S_IFDIR: "folder", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "pipe", stat.S_IFCHR: "device", stat.S_IFBLK: "device"
 }  # fmt: skip
 _DEEPER = "; --recursive looks deeper"
-_InputKind = Literal["stdin", "address", "camera", "folder", "pipe", "device", "pattern", "file"]
 _LeftOut = Mapping[str, str]  # the reason for each file
 
 
@@ -37,10 +37,9 @@ def input_kind(what: str) -> _InputKind:
     if _ADDRESS.match(what):
         return "address"
     try:
-        kind: _InputKind = _KINDS.get(stat.S_IFMT(Path(what).stat().st_mode), "file")  # type: ignore[assignment]
+        return _KINDS.get(stat.S_IFMT(Path(what).stat().st_mode), "file")
     except (FileNotFoundError, NotADirectoryError):
-        kind = "camera" if what.isdecimal() else "pattern" if _PATTERN.search(what) else "file"
-    return kind
+        return "camera" if what.isdecimal() else "pattern" if _PATTERN.search(what) else "file"
 
 
 def folder_name(what: str) -> str:
@@ -141,10 +140,8 @@ def choose_clips(files: Iterable[Path]) -> tuple[list[Path], dict[str, str]]:
 def _choose_images(files: Sequence[Path]) -> tuple[list[Path], dict[str, str]]:
     """The images that can be read and that a user brought, and the other images with the reason."""
     images, left_out = _leave_out_ours(files, READABLE_SUFFIXES)
-    reasons = {
-        str(path): f"{path.suffix.lower()} (save as JPEG or PNG)" for path in _of_kind(files, UNREADABLE_SUFFIXES)
-    }
-    return images, left_out | reasons
+    unreadable = _of_kind(files, UNREADABLE_SUFFIXES)
+    return images, left_out | {str(path): f"{path.suffix.lower()} (save as JPEG or PNG)" for path in unreadable}
 
 
 def _leave_out_ours(files: Iterable[Path], suffixes: Collection[str]) -> tuple[list[Path], dict[str, str]]:

@@ -19,20 +19,19 @@ class GifTimes:
     def __init__(self, clip: Clip) -> None:
         self._clip = clip
         self._first: Fraction | None = None
-        self._last = 0  # ticks
+        self._last = -_SHORTEST_DELAY  # ticks
         self._end = Fraction(0)  # seconds
         self.rounded = False
         self.dropped = 0
 
     def pts(self, pts: int) -> int | None:
         """Ticks of the next frame, or None if it comes too soon after the one before to be shown."""
-        first = self._first is None
         time = pts * self._clip.time_base
         self._first = time if self._first is None else self._first
         exact = (time - self._first) / GIF_TICK
         self._end = exact * GIF_TICK + 1 / self._clip.rate
         ticks = round(exact)
-        if not first and ticks - self._last < _SHORTEST_DELAY:
+        if ticks - self._last < _SHORTEST_DELAY:
             self.dropped += 1
             return None
         self.rounded |= ticks != exact

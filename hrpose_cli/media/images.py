@@ -25,7 +25,7 @@ from PIL import ExifTags, UnidentifiedImageError
 from hrpose_cli.errors import InputError
 from hrpose_cli.files import atomic_write, check_memory, written_suffix
 from hrpose_cli.media.cut_off import check_canvas
-from hrpose_cli.media.deep import is_deep, read_tiff_head, read_values
+from hrpose_cli.media.deep import is_deep, open_source, read_tiff_head, read_values
 from hrpose_cli.media.rgb import apply_turn, describe_tone, exif_turn, scale_to_rgb, to_rgb
 from hrpose_cli.poses import Image
 
@@ -66,8 +66,7 @@ def read_image(source: Path | bytes, *, name: str | None = None, on_note: Callab
     if isinstance(source, Path) and source.is_dir():
         raise InputError(f"{title} is a folder, not an image")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd metadata, which does not matter here
+        with warnings.catch_warnings(action="ignore"):  # of odd metadata, which does not matter here
             source = _read_pipe(source)
             image, notes = _decode_any_end(source, title)
     except InputError:
@@ -77,8 +76,8 @@ def read_image(source: Path | bytes, *, name: str | None = None, on_note: Callab
     except PermissionError as error:
         raise InputError(f"{title}: you may not read it") from error
     except UnidentifiedImageError as error:
-        head = source[:4] if isinstance(source, bytes) else _read_head(source)
-        raise InputError(f"{title} {_describe_unknown(title, head)}") from error
+        with open_source(source) as file:
+            raise InputError(f"{title} {_describe_unknown(title, file.read(4))}") from error
     except MemoryError as error:
         raise InputError(f"{title} takes more memory than there is") from error
     except Exception as error:  # Pillow's readers raise whatever they stumble over in a damaged file
@@ -91,8 +90,7 @@ def read_image(source: Path | bytes, *, name: str | None = None, on_note: Callab
 def read_image_size(path: Path) -> tuple[int, int]:
     """(width, height) of an image as `read_image` gives it, from its header; InputError if that cannot be read."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with warnings.catch_warnings(action="ignore"):
             size, orientation = _read_size(path)
     except Exception as error:
         raise InputError(f"{path} cannot be read as an image: {error}") from error
@@ -107,11 +105,6 @@ def _read_size(path: Path) -> tuple[tuple[int, int], int]:
     except UnidentifiedImageError:
         head = read_tiff_head(path)
         return (head.width, head.height), head.orientation
-
-
-def _read_head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(4)
 
 
 def _describe_unknown(title: str, head: bytes) -> str:

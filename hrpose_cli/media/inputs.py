@@ -9,7 +9,6 @@ from contextlib import ExitStack
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import av
 
@@ -19,8 +18,7 @@ from hrpose_cli.media.container import PATIENCE, MediaInput, open_address
 from hrpose_cli.media.find import input_kind, pipe_name
 from hrpose_cli.media.image_sequence import ImageSequence
 from hrpose_cli.media.images import STDIN
-from hrpose_cli.media.pipes import open_pipe
-from hrpose_cli.media.stdin_spool import StdinSpool
+from hrpose_cli.media.pipes import StdinSpool, open_pipe
 from hrpose_cli.media.video_reader import VideoReader
 from hrpose_cli.options import ClipOptions
 
@@ -49,24 +47,13 @@ def open_clip(what: str, *, trim: Trim = WHOLE_CLIP, rate: Fraction | None = Non
         raise UsageError(f"{what} has a rate of its own: a rate can be given to a folder of images only")
     if kind in {"stdin", "pipe"}:
         return _PipedSource(what, trim=trim)
-    if kind == "address":
-        return _name_devices(VideoReader(open_address(what), trim=trim), Path(urlsplit(what).path).name or "stream")
-    if kind == "camera":
-        return _name_devices(VideoReader(_camera_input(int(what)), trim=trim), f"camera{what}")
-    if kind == "device":
-        return _name_devices(VideoReader(_device_input(what), trim=trim), Path(what).name)
-    return VideoReader(Path(what), trim=trim)
+    return VideoReader(_INPUTS[kind](what), trim=trim)
 
 
 def build_opener(reading: ClipOptions) -> Callable[[str], ClipSource]:
     """The function that opens a clip by its name."""
     trim = parse_trim(reading.trim) if reading.trim else WHOLE_CLIP
     return partial(open_clip, trim=trim, rate=Fraction(str(reading.rate)) if reading.rate else None)
-
-
-def _name_devices(source: VideoReader, name: str) -> VideoReader:
-    source.name = name
-    return source
 
 
 class _PipedSource(VideoReader):
@@ -78,12 +65,11 @@ class _PipedSource(VideoReader):
             stack.callback(self._spool.close)
             try:
                 title = "standard input" if what == STDIN else what
-                super().__init__(MediaInput(title, self._spool, self._spool.path), trim=trim)
+                super().__init__(MediaInput(title, self._spool, pipe_name(what), self._spool.path), trim=trim)
             except MediaError:
                 self._spool.check()  # the cause
                 raise
             self._exit = stack.pop_all()
-        self.name = pipe_name(what)
 
     @property
     def repeatable(self) -> bool:
@@ -101,13 +87,18 @@ class _PipedSource(VideoReader):
         self._spool.check()
 
 
-def _camera_input(number: int) -> MediaInput:
+def _camera_input(what: str) -> MediaInput:
     """The input for a camera, by the name that the system gives it."""
+    number = int(what)
     if sys.platform == "darwin":
         form, name = "avfoundation", f"{number}:none"
+    elif sys.platform == "win32":
+        form, name = "dshow", f"video={_windows_camera(number)}"
     else:
-        form, name = _dshow_camera(number) if sys.platform == "win32" else _v4l2_camera(number)
-    return MediaInput(f"camera {number}", name, format=form, timeout=PATIENCE)
+        form, name = "v4l2", f"/dev/video{number}"
+        if not Path(name).exists():
+            raise MediaError(f"camera {number}: there is no {name}; is it plugged in?")
+    return MediaInput(f"camera {number}", name, f"camera{number}", format=form, timeout=PATIENCE)
 
 
 def _device_input(what: str) -> MediaInput:
@@ -117,18 +108,16 @@ def _device_input(what: str) -> MediaInput:
     return MediaInput(what, device, format="v4l2", timeout=PATIENCE)
 
 
-def _v4l2_camera(number: int) -> tuple[str, str]:
-    name = f"/dev/video{number}"
-    if not Path(name).exists():
-        raise MediaError(f"camera {number}: there is no {name}; is it plugged in?")
-    return "v4l2", name
-
-
-def _dshow_camera(number: int) -> tuple[str, str]:
-    """DirectShow knows cameras by name only."""
+def _windows_camera(number: int) -> str:
+    """The name of a camera: DirectShow does not know its number."""
     if not hasattr(av, "enumerate_input_devices"):
         raise MediaError(f"camera {number}: this version of PyAV cannot list cameras; pip install -U av")
     cameras = [d.description for d in av.enumerate_input_devices("dshow") if "video" in d.media_types]
     if number >= len(cameras):
         raise MediaError(f"camera {number}: there are {len(cameras)} cameras, counted from 0")
-    return "dshow", f"video={cameras[number]}"
+    return cameras[number]
+
+
+_INPUTS: dict[str, Callable[[str], MediaInput | Path]] = {
+    "file": Path, "address": open_address, "camera": _camera_input, "device": _device_input
+}  # fmt: skip

@@ -65,14 +65,14 @@ def mux_clip(images: Path, clip: Clip, target: Path, container: Container, *, en
 def _open_source(clip: Clip, audio: Path) -> list[str]:
     """Arguments that open the source again, or a copy of its audio if ffmpeg would misread it; [] if there is none."""
     try:
-        if clip.again is None:
-            return []
         source = open_again(clip)
-        if clip.has_audio and (len(clip.shifts) > 1 or source.playlist):
-            copy_audio(clip, audio)
+        if source is None:
+            return []
+        if clip.audio and (len(clip.shifts) > 1 or source.playlist):
+            copy_audio(source, clip.shifts, audio)
             return ["-i", f"file:{audio}"]
         allowed = [word for name, value in allowed_inputs(source).items() for word in (f"-{name}", value)]
-        return [*allowed, "-i", clip.again]
+        return [*allowed, "-i", source.what]
     except MediaError:
         return []
 
@@ -80,32 +80,26 @@ def _open_source(clip: Clip, audio: Path) -> list[str]:
 def _mux_plans(clip: Clip, container: Container, source: list[str]) -> Iterator[_MuxPlan]:
     """Yield plans, the best first; the next one is for when it fails."""
     images = ["-map", "0:v", "-c", "copy"]
+    no_subtitles = ["the subtitles were left out"] if clip.subtitles else []
+    left = _note_left_out(clip.others)
     if source:
         source = ["-itsoffset", f"{-float(clip.origin):.6f}", *source, *images]
         source += ["-map_metadata", "1", "-map_chapters", "1"]
-        held = _supported_codecs(container.muxer)
-        (audio, audio_notes), (text, text_notes) = (
-            _audio_arguments(clip, container, held),
-            _subtitle_arguments(clip, container, held),
-        )
-        left = _note_left_out(clip.others)
+        with av.open(io.BytesIO(), "w", format=container.muxer) as empty:
+            held = empty.supported_codecs
+        audio, audio_notes = _audio_arguments(clip, container, held)
+        text, text_notes = _subtitle_arguments(clip, container, held)
         yield _MuxPlan([*source, *audio, *text], [*audio_notes, *text_notes, *left])
         if clip.subtitles:
             yield _MuxPlan([*source, *audio], [*audio_notes, "the subtitles cannot be copied and were left out", *left])
-        if clip.has_audio:
+        if clip.audio:
             note = f"the audio could not be copied and was re-encoded to {container.audio.removeprefix('lib')}"
-            yield _MuxPlan([*source, "-map", "1:a", "-c:a", container.audio], [note, *_note_no_subtitles(clip), *left])
-    silent = "the audio cannot be read and was left out" if clip.has_audio else ""
-    yield _MuxPlan(images, [*_note_no_subtitles(clip), *_note_left_out(clip.others)], silent)
-
-
-def _note_no_subtitles(clip: Clip) -> list[str]:
-    return ["the subtitles were left out"] if clip.subtitles else []
-
-
-def _supported_codecs(muxer: str) -> set[str]:
-    with av.open(io.BytesIO(), "w", format=muxer) as container:
-        return container.supported_codecs
+            yield _MuxPlan([*source, "-map", "1:a", "-c:a", container.audio], [note, *no_subtitles, *left])
+    silent = ["the audio cannot be read and was left out"] if clip.audio else []
+    if clip.path is None and clip.address is None:  # live, so that it cannot be read again: no damage
+        yield _MuxPlan(images, [*silent, *no_subtitles, *left])
+    else:
+        yield _MuxPlan(images, [*no_subtitles, *left], "".join(silent))
 
 
 def _audio_arguments(clip: Clip, container: Container, held: set[str]) -> _StreamArguments:
@@ -121,9 +115,7 @@ def _audio_arguments(clip: Clip, container: Container, held: set[str]) -> _Strea
 
 def _subtitle_arguments(clip: Clip, container: Container, held: set[str]) -> _StreamArguments:
     """Copy all subtitles that the container can hold, converted to its own format if need be."""
-    arguments: list[str] = []
-    notes: list[str] = []
-    kept = 0
+    arguments, notes, kept = list[str](), list[str](), 0
     for number, codec in enumerate(clip.subtitles):
         if codec not in held and codec not in _TEXT_SUBTITLES:
             notes.append(f"subtitles {number + 1} left out: {container.muxer} cannot hold {codec}")
@@ -138,7 +130,5 @@ def _subtitle_arguments(clip: Clip, container: Container, held: set[str]) -> _St
 
 def _note_left_out(others: tuple[str, ...]) -> list[str]:
     """Name the streams other than video, audio and subtitles, which are left out."""
-    if not others:
-        return []
     counted = [what if n == 1 else f"{what} ({n} times)" for what, n in Counter(others).items()]
-    return [f"left out: {', '.join(counted)}"]
+    return [f"left out: {', '.join(counted)}"] if counted else []

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from fractions import Fraction
 from itertools import groupby
-from typing import NamedTuple, cast
+from typing import cast
 
 import av
 import cv2
@@ -89,18 +89,10 @@ def _drop_unknown_data(frame: av.VideoFrame) -> av.VideoFrame:
     return graph.vpull()
 
 
-class Layout(NamedTuple):
-    """What the frames of a stream have in common, until it changes in mid-stream."""
-
-    size: tuple[int, int]  # (width, height) as stored
-    format: str
-    colour: tuple[int, int]  # matrix and range
-    rotation: int  # degrees
-
-    @classmethod
-    def of(cls, frame: av.VideoFrame) -> Layout:
-        colour = int(frame.colorspace), int(frame.color_range)
-        return cls((frame.width, frame.height), frame.format.name, colour, frame.rotation)
+def frame_layout(frame: av.VideoFrame) -> tuple[object, ...]:
+    """The size, format, colours and rotation of a frame, which those of a stream share until it changes."""
+    colour = int(frame.colorspace), int(frame.color_range)
+    return frame.width, frame.height, frame.format.name, colour, frame.rotation
 
 
 def displayed_size(size: tuple[int, int], turn: Turn) -> tuple[int, int]:
@@ -129,7 +121,7 @@ def deinterlace_frames(images: Iterator[av.VideoFrame], on_first: Callable[[], N
     bwdif makes one full image of the first field of each, with the help of its neighbours. Until
     the first interlaced image, when `on_first` is called, nothing is touched; a new layout begins anew.
     """
-    for _, run in groupby(images, Layout.of):
+    for _, run in groupby(images, frame_layout):
         graph: Graph | None = None
         waiting: deque[int | None] = deque()  # times of what is in the filter, which has a finer clock
         for image in run:

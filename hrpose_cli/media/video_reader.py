@@ -29,7 +29,6 @@ from hrpose_cli.media.container import (
     describe_choice,
     describe_other_streams,
     find_video_stream,
-    flush_packet,
     frame_rate,
     make_clock,
     media_errors,
@@ -44,11 +43,11 @@ from hrpose_cli.media.cut_off import is_cut_off
 from hrpose_cli.media.images import count_pages, describe_pages
 from hrpose_cli.media.rgb import Turn, apply_turn
 from hrpose_cli.media.upright import (
-    Layout,
     add_borders,
     deinterlace_frames,
     displayed_size,
     fit_size,
+    frame_layout,
     interleave_rgb,
     read_colour,
     read_orientation,
@@ -69,7 +68,7 @@ class _Decoded(NamedTuple):
 
 
 class _View(NamedTuple):
-    """How stored frames become images of the clip."""
+    """The turn, size and colours by which stored frames become images of the clip."""
 
     turn: Turn
     size: tuple[int, int]  # (width, height) as displayed, at most that of the clip
@@ -98,25 +97,25 @@ class VideoReader(ClipSource):
         self.path = Path(source.title)
         self._file = source.path
         self._is_file = isinstance(source.what, str) and source.path is not None
-        self.name = self.path.name
+        self.name = source.name or self.path.name
         self.notes: list[str] = []
         self.damaged = 0  # packets that could not be decoded, frames that were decoded with errors
         self.missing = Fraction(0)  # seconds at the end that the header promises and the file lacks
         self.broken = ""  # why reading ended early
         self._cut_off = False
         self._sequence = b""  # of MPEG-1 and 2
-        self._kind: tuple[Layout, Fraction | None] | None = None
+        self._kind: object = None  # of the last frame
         self._aspect: Fraction | None = None  # width over height of a pixel of the first frame, by its decoder
         self._trim = trim
         self._container = open_container(source)
         try:
             with media_errors(source.title, "not a video that can be read"):
-                self._open(source, trim)
+                self._open(source)
         except BaseException:
             self.close()
             raise
 
-    def _open(self, source: MediaInput, trim: Trim) -> None:
+    def _open(self, source: MediaInput) -> None:
         self._stream = find_video_stream(self._container, source.title)
         self.notes += describe_choice(self._container, self._stream)
         if self._is_file and self._container.format.name == "tiff_pipe":
@@ -128,15 +127,15 @@ class VideoReader(ClipSource):
         self._first = first = next(self._decoded, None)
         if first is None:
             raise MediaError(f"{source.title}: {self._nothing()}")
-        self._start_pts = first.pts if trim[0] else 0
-        self.clip = _trim_clip(self._describe(first.image, source), trim, first.pts, self._clock.first_time)
+        self._start_pts = first.pts if self._trim[0] else 0
+        self.clip = _trim_clip(self._describe(first.image, source), self._trim, first.pts, self._clock.first_time)
         depth = max(component.bits for component in first.image.format.components)
         if depth > 8:
             self._say(f"the clip has {depth} bits a colour, of which 8 are read")
 
     @property
     def repeatable(self) -> bool:
-        return self.clip.again is not None
+        return self.clip.path is not None or self.clip.address is not None
 
     def close(self) -> None:
         self._container.close()
@@ -202,14 +201,16 @@ class VideoReader(ClipSource):
             doubtful.append(packet.is_corrupt)
             before = packet
             yield from self._decode_packet(packet)
-        yield from self._decode_packet(flush_packet(self._stream))
+        yield from self._decode_packet(None)
         self.damaged += sum(doubtful)
         self.missing = missing_seconds(self._container, self._stream, end)
         self._cut_off = self._is_file and is_cut_off(self.path, self._container.format.name)
 
-    def _decode_packet(self, packet: av.Packet[VideoStream]) -> list[av.VideoFrame]:
+    def _decode_packet(self, packet: av.Packet[VideoStream] | None) -> list[av.VideoFrame]:
+        """The frames that come with a packet; None: those that the decoder still holds at the end."""
         try:
-            images = [*self._end_sequence(), *packet.decode()] if self._is_new_sequence(packet) else packet.decode()
+            images = self._end_sequence() if packet is None or self._is_new_sequence(packet) else []
+            images += [] if packet is None else packet.decode()
         except av.FFmpegError:
             self.damaged += 1
             self._clock.lost_packet()
@@ -218,7 +219,7 @@ class VideoReader(ClipSource):
         return images
 
     def _end_sequence(self) -> list[av.VideoFrame]:
-        """The frames that the decoder still holds, and would drop where another sequence begins."""
+        """The frames that the decoder still holds, and would drop at the end or where another sequence begins."""
         images = self._stream.codec_context.decode(None)
         self._stream.codec_context.flush_buffers()
         return images
@@ -235,7 +236,7 @@ class VideoReader(ClipSource):
         return VideoFrame(self._image(decoded.image), decoded.number, time, pts=decoded.pts - self._start_pts)
 
     def _image(self, image: av.VideoFrame) -> Image:
-        kind = Layout.of(image), self._stream.codec_context.sample_aspect_ratio
+        kind = frame_layout(image), self._stream.codec_context.sample_aspect_ratio
         if kind != self._kind:
             self._kind, self._view = kind, self._fit(image)
         view = self._view

@@ -6,7 +6,6 @@ from contextlib import ExitStack
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 
 from hrpose_cli.errors import MediaError, UsageError
 from hrpose_cli.files import (
@@ -50,14 +49,16 @@ class VideoWriter:
     def __init__(
         self, path: Path, clip: Clip, encoding: Encoding = DEFAULT_ENCODING, *, stop: StopFlag | None = None
     ) -> None:
-        _check_target(path, clip)
+        if path.is_dir():
+            raise UsageError(f"{path} is a folder: name a file in it")
+        check_not_inputs([path], [clip.path])
         self.path, self.clip = path, clip
         self.frames = 0
         self.notes: list[str] = []
         self.damage = ""
         self.written: Path | None = None
         self._encoding = encoding
-        self._codec = self._encoding.codec_for(path)
+        self._codec = encoding.codec_for(path)
         self._stop = stop or StopFlag()
         self._gif = GifTimes(clip) if path.suffix.lower() == ".gif" else None
         self._pipe: FramePipe | None = None
@@ -78,11 +79,15 @@ class VideoWriter:
     def __enter__(self) -> VideoWriter:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        if kind is None:
-            self.close()
-        else:
-            self.abort()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self._finish()
+        finally:
+            if self._pipe is not None:
+                self._pipe.kill()
+            self._images.unlink(missing_ok=True)
+            self._claim.close()
 
     def write(self, image: Image, pts: int) -> None:
         """Add a frame, (H, W, 3) uint8 RGB or RGBA, at `pts` ticks of `clip.time_base`; pts must rise."""
@@ -96,29 +101,11 @@ class VideoWriter:
         self._last = pts
         self.frames += 1
 
-    def close(self) -> None:
-        """Finish the file."""
-        try:
-            if self._pipe is not None and self.frames:
-                self._finish(self._pipe)
-            elif not self._stop.ended_early:
-                raise MediaError(f"{self.path}: not one frame was written")
-        finally:
-            self.abort()  # does nothing to a finished file
-
-    def abort(self) -> None:
-        """End ffmpeg and leave no file."""
-        if self._pipe is not None:
-            self._pipe.kill()
-        self._images.unlink(missing_ok=True)
-        self._claim.close()
-
     def _suffix(self) -> str:
         """Suffix of the file for the images alone: MP4 has the finest times, but no transparent VP9 and no ProRes."""
-        special = self._encoding.alpha or self._codec.encoder == "prores_ks"
-        if not special:
-            return ".mp4"
-        return ".mov" if self._codec.encoder == "prores_ks" else ".webm"
+        if self._codec.encoder == "prores_ks":
+            return ".mov"
+        return ".webm" if self._encoding.alpha else ".mp4"
 
     def _start(self, size: tuple[int, int]) -> FramePipe:
         encoding, tick = self._encoding, self.clip.time_base if self._gif is None else GIF_TICK
@@ -126,11 +113,14 @@ class VideoWriter:
         self.notes += encoding.notes(self._codec, new)
         arguments = encoding.arguments(self._codec, replace(self.clip, size=size), new)
         arguments += ["-fps_mode", "passthrough", "-enc_time_base", f"{tick.numerator}:{tick.denominator}"]
-        outlet = [*arguments, f"file:{self._images}"]
-        return FramePipe(outlet, size, self.clip.rate, tick, alpha=encoding.alpha)
+        return FramePipe([*arguments, f"file:{self._images}"], size, self.clip.rate, tick, alpha=encoding.alpha)
 
-    def _finish(self, pipe: FramePipe) -> None:
-        pipe.finish()
+    def _finish(self) -> None:
+        if self._pipe is None or not self.frames:
+            if not self._stop.ended_early:
+                raise MediaError(f"{self.path}: not one frame was written")
+            return
+        self._pipe.finish()
         target = self._part if self._part and self._stop.ended_early else self.path
         try:
             with atomic_write(target) as temporary:
@@ -157,10 +147,3 @@ class VideoWriter:
         if self._stop.ended_early:
             return images_end
         return None if self.clip.end is None else max(self.clip.end, images_end)
-
-
-def _check_target(path: Path, clip: Clip) -> None:
-    """UsageError for a name that no clip can be written to."""
-    if path.is_dir():
-        raise UsageError(f"{path} is a folder: name a file in it")
-    check_not_inputs([path], [clip.path])

@@ -290,9 +290,7 @@ def _fill_gaps(track: _TrackRows, times: Doubles, gap: float) -> _TrackRows:
 
 def _interpolate_linear(at: Doubles, times: Doubles, values: Floats) -> Floats:
     """Values (T, ...) known at `times`, at other times (M,): (M, ...)."""
-    columns = values.reshape(len(values), -1).T
-    lines = [np.interp(at, times, column) for column in columns]
-    return np.stack(lines, axis=1).reshape(len(at), *values.shape[1:]).astype(np.float32)
+    return np.apply_along_axis(lambda line: np.interp(at, times, line), 0, values).astype(np.float32)
 
 
 def _smooth_track(track: _TrackRows, times: Doubles, cutoff: float, gap: float, trusted: float) -> _TrackRows:

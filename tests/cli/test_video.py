@@ -223,14 +223,14 @@ def test_a_image_that_vanishes_keeps_the_poses_before_it(
 ) -> None:
     from hrpose_cli.media import image_sequence as series
 
-    read = series._read_frame
+    read = series.read_image
 
     def reading(path: Path, **options: Any) -> Any:
         if path.name == "17.png":
             (folder / "18.png").unlink()
         return read(path, **options)
 
-    monkeypatch.setattr(series, "_read_frame", reading)
+    monkeypatch.setattr(series, "read_image", reading)
     folder = tmp_path / "images"
     folder.mkdir()
     for i in range(20):

@@ -17,7 +17,7 @@ from tests.damage.workplace import Outcome, Workplace
 pytestmark = pytest.mark.filterwarnings("ignore::ResourceWarning")
 # Inputs of each target; `benchmarks/fuzz.py` tries more, and the detectors and commands, which take long.
 INPUTS = {
-    "images": 250, "clips": 150, "poses": 120, "boxes": 8, "annotations": 20, "crowds": 50, "weights": 12,
+    "images": 400, "clips": 400, "poses": 120, "boxes": 8, "annotations": 20, "crowds": 50, "weights": 12,
     "pickles": 200, "openvino": 4, "cache": 12, "server": 40,
 }  # fmt: skip
 # Targets with faults that are known.

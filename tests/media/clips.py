@@ -9,6 +9,7 @@ from typing import Any
 import av
 import imageio_ffmpeg
 import numpy as np
+from PIL import ExifTags, Image
 
 from hrpose_cli.media.clip import ClipSource
 from hrpose_cli.media.encoding import Encoding
@@ -28,6 +29,14 @@ def image(index: int, size: tuple[int, int] = (WIDTH, HEIGHT)) -> np.ndarray:
     image[:y, :x], image[:y, x:], image[y:, :x] = (200, 40, 30), (30, 170, 60), (50, 60, 200)
     image[y:, x:] = 40 + 6 * (index % 30)
     return image
+
+
+def photo(path: Path, orientation: int, **options: Any) -> Path:
+    """An `image` with an EXIF orientation."""
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    Image.fromarray(image(0)).save(path, exif=exif, **options)
+    return path
 
 
 def ffmpeg(*arguments: str | Path, data: bytes | None = None) -> bytes:

@@ -70,7 +70,7 @@ def no_port_opened() -> Iterator[None]:
 def test_a_file_opens_no_other_file_and_no_port(secret: Path, name: str, content: str) -> None:
     path = secret.parent / name
     path.write_text(content)
-    for source in (MediaInput(str(path), f"file:{path}", path), MediaInput("pipe", BytesIO(content.encode()))):
+    for source in (MediaInput(str(path), f"file:{path}", path=path), MediaInput("pipe", BytesIO(content.encode()))):
         with no_port_opened(), pytest.raises(MediaError, match="not a video that can be read") as caught:
             VideoReader(source)
         assert source.title in str(caught.value)
@@ -90,7 +90,7 @@ def test_a_pattern_of_names_is_taken_for_no_image(secret: Path) -> None:
     path = secret.parent / "img_%d.png"
     path.write_bytes(b"")
     with pytest.raises(MediaError, match="not a video"):
-        VideoReader(MediaInput("pattern", f"file:{path}", path))
+        VideoReader(MediaInput("pattern", f"file:{path}", path=path))
     path.unlink()
 
 

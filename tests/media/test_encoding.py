@@ -1,5 +1,6 @@
 """What clips are written as: codecs, containers, transparency, scale; and what they carry besides images."""
 
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from hrpose_cli.errors import InputError, MediaError, UsageError
 from hrpose_cli.media.clip import Clip
-from hrpose_cli.media.encoding import _CODECS, Encoding, _parse_scale, _scaled_aspect
+from hrpose_cli.media.encoding import _CODECS, Encoding, _parse_scale
 from hrpose_cli.media.gif import GifTimes
 from hrpose_cli.media.video_reader import VideoReader
 from hrpose_cli.media.video_writer import VideoWriter
@@ -56,18 +57,15 @@ def test_every_container_keeps_frames_and_times(
         assert packets(out)[0][-1][1] == pytest.approx(0.5, abs=0.05)
 
 
-@pytest.mark.parametrize("name", ["a.webm", "a.mkv", "a.mov", "a.gif"])
-def test_odd_sides_need_no_note_where_the_codec_has_them(tmp_path: Path, name: str) -> None:
-    with VideoWriter(tmp_path / name, Clip((33, 57), Fraction(25), Fraction(1, 25)), Encoding(codec=ODD[name])) as sink:
+@pytest.mark.parametrize(("name", "codec"), [("a.webm", None), ("a.mkv", "vp9"), ("a.mov", "prores"), ("a.gif", None)])
+def test_odd_sides_need_no_note_where_the_codec_has_them(tmp_path: Path, name: str, codec: str | None) -> None:
+    with VideoWriter(tmp_path / name, replace(BASE, size=(33, 57)), Encoding(codec=codec)) as sink:
         for pts in range(2):
             sink.write(image(pts, (33, 57)), pts)
     assert sink.notes == []
     with VideoReader(tmp_path / name) as source:
         assert source.clip.size == (33, 57)
         assert np.abs(next(iter(source)).image - image(0, (33, 57)).astype(int)).mean() < 8
-
-
-ODD = {"a.webm": None, "a.mkv": "vp9", "a.mov": "prores", "a.gif": None}
 
 
 @pytest.mark.parametrize("name", ["a.mov", "a.webm", "a.mkv"])
@@ -135,12 +133,11 @@ def test_a_card_that_is_not_there_is_said_before_the_work(
 def test_scale_is_that_of_the_file(
     tmp_path: Path, scale: float | tuple[int, int | None], size: tuple[int, int], new: tuple[int, int], aspect: Fraction
 ) -> None:
-    with VideoWriter(tmp_path / "a.mp4", Clip(size, Fraction(25), Fraction(1, 25)), Encoding(scale=scale)) as sink:
+    with VideoWriter(tmp_path / "a.mp4", replace(BASE, size=size), Encoding(scale=scale)) as sink:
         sink.write(image(0, size), 0)
     with VideoReader(tmp_path / "a.mp4") as source:
         assert (source.clip.size, source.clip.sample_aspect) == (new, aspect)
     assert sink.notes == []
-    assert _scaled_aspect(Clip(size, Fraction(25), Fraction(1, 25)), new) == aspect
 
 
 def test_scale_is_parsed() -> None:
@@ -276,14 +273,22 @@ def test_a_round_trip_through_mp4_says_nothing_of_its_chapter_names(rich: Path, 
     assert copy(tmp_path / "a.mp4", tmp_path / "b.mkv").notes[0] == "subtitles 1 rewritten from mov_text to subrip"
 
 
-def test_bitmap_subtitles_and_covers_are_said_to_be_left_out(short: Path, tmp_path: Path) -> None:
+def test_bitmap_subtitles_are_said_to_be_left_out(short: Path, tmp_path: Path) -> None:
     (tmp_path / "s.srt").write_text(SRT)
     path = tmp_path / "bitmaps.mkv"
-    ffmpeg("-i", short, "-i", tmp_path / "s.srt", "-filter_complex",
-           "color=size=64x48:rate=1:duration=1[cover]", "-map", "0:v", "-map", "0:a", "-map", "[cover]",
-           "-c:v:0", "copy", "-c:a", "copy", "-c:v:1", "png", "-disposition:v:1", "attached_pic",
-           "-frames:v:1", "1", path.with_suffix(".mp4"))  # fmt: skip
-    assert copy(path.with_suffix(".mp4"), tmp_path / "out.mp4").notes == ["left out: a cover image"]
+    ffmpeg("-i", short, "-i", tmp_path / "s.srt", "-c", "copy", path)
+    path.write_bytes(path.read_bytes().replace(b"S_TEXT/UTF8", b"S_HDMV/PGS\0"))
+    assert copy(path, tmp_path / "a.mp4").notes == ["subtitles 1 left out: mp4 cannot hold pgssub"]
+    assert copy(path, tmp_path / "a.mkv").notes == []
+
+
+def test_covers_are_said_to_be_left_out(short: Path, tmp_path: Path) -> None:
+    options = (
+        "-filter_complex color=size=64x48:rate=1:duration=1[cover] -map 0:v -map 0:a -map [cover] "
+        "-c:v:0 copy -c:a copy -c:v:1 png -disposition:v:1 attached_pic -frames:v:1 1"
+    )
+    ffmpeg("-i", short, *options.split(), tmp_path / "covered.mp4")
+    assert copy(tmp_path / "covered.mp4", tmp_path / "out.mp4").notes == ["left out: a cover image"]
 
 
 def test_a_scale_beyond_what_can_be_written_is_one_line() -> None:

@@ -12,12 +12,16 @@ from hrpose_cli.errors import InputError
 from hrpose_cli.media.find import _natural_key, expand_input, find_inputs, folder_name, input_kind
 
 
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+
+
 @pytest.fixture
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ["b 10.jpg", "b 9.JPG", "é.png", "a.txt", "b 9.pose.jpg", ".hidden.png", "deep/c.webp", "empty/x.txt"]:
-        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "in" / name).touch()
-    (tmp_path / "[1].png").touch()
+    touch(tmp_path / "in", "b 10.jpg", "b 9.JPG", "é.png", "a.txt", "b 9.pose.jpg", ".hidden.png", "deep/c.webp")
+    touch(tmp_path, "in/empty/x.txt", "[1].png")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -43,9 +47,7 @@ def test_inputs_are_found(tree: Path, inputs: list[str], recursive: bool, found:
 
 
 def test_kinds_that_cannot_be_read_are_said(tree: Path) -> None:
-    for name in ("in/x.HEIC", "in/y.heic", "in/deep/z.cr2", "in/.w.heic", "empty/x.heif"):
-        (tree / name).parent.mkdir(exist_ok=True)
-        (tree / name).write_bytes(b"any")
+    touch(tree, "in/x.HEIC", "in/y.heic", "in/deep/z.cr2", "in/.w.heic", "empty/x.heif")
     notes: list[str] = []
     for recursive in (False, True):
         names = find_inputs(["in", "in/*.*"], "image", recursive=recursive, on_error=pytest.fail, on_note=notes.append)
@@ -74,12 +76,6 @@ def test_images_are_sorted_by_number(numbers: list[int], prefix: str, digits: in
     names = [f"{prefix}{number:0{digits}d}.png" for number in numbers]
     by_number = [f"{prefix}{number:0{digits}d}.png" for number in sorted(numbers)]
     assert sorted(names, key=_natural_key) == by_number
-
-
-def touch(folder: Path, *names: str) -> None:
-    for name in names:
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).touch()
 
 
 @pytest.mark.parametrize(
@@ -167,17 +163,8 @@ def test_find_inputs_takes_the_clips_of_folders_and_globs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     touch(tmp_path, "clips/a10.mp4", "clips/a9.MOV", "clips/a10.pose.mp4", "clips/b.part.mp4", "clips/a.csv")
-    touch(
-        tmp_path,
-        "both/x.mkv",
-        "both/1.png",
-        "both/2.png",
-        "both/1.pose.png",
-        "both/3.heic",
-        "tree/a/x.mp4",
-        "tree/b/x.mp4",
-        "tree/thumb.jpg",
-    )
+    touch(tmp_path, *(f"both/{name}" for name in ("x.mkv", "1.png", "2.png", "1.pose.png", "3.heic")))
+    touch(tmp_path, "tree/a/x.mp4", "tree/b/x.mp4", "tree/thumb.jpg")
     touch(tmp_path, "frames/1.png", "frames/2.png", "walks/1/1.png", "walks/2/1.png", "walks/2/2.png")
     monkeypatch.chdir(tmp_path)
     said: list[str] = []

@@ -1,6 +1,5 @@
 """Frames whose size, format or turn changes in mid-stream, and what turns a single image."""
 
-from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from hrpose_cli.media.images import read_image
 from hrpose_cli.media.inputs import open_clip
 from hrpose_cli.media.upright import add_borders, fit_size, read_orientation
 from hrpose_cli.media.video_reader import VideoReader
-from tests.media.clips import ffmpeg, film, image
+from tests.media.clips import ffmpeg, film, image, photo
 
 FITTED = "its size changes in mid-stream: frames are fitted into the first size, 96x64"
 JUMPED = "its times jump in mid-stream: they go on one frame after the last, as in players"
@@ -119,43 +118,37 @@ def test_add_borders_puts_the_image_in_the_middle() -> None:
 # Turns
 
 
-@pytest.fixture(params=range(1, 9))
-def photo(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
-    """A JPEG of each EXIF orientation."""
-    path = tmp_path / "photo.jpg"
-    exif = Image.Exif()
-    exif[274] = request.param
-    Image.fromarray(image(0)).save(path, quality=95, subsampling=0, exif=exif)
-    return path
+FINE = {"quality": 95, "subsampling": 0}
+ORIENTATIONS = pytest.mark.parametrize("orientation", range(1, 9))
 
 
-def test_a_photo_as_a_clip_is_upright(photo: Path) -> None:
-    with open_clip(str(photo)) as source:
+@ORIENTATIONS
+def test_a_photo_as_a_clip_is_upright(tmp_path: Path, orientation: int) -> None:
+    path = photo(tmp_path / "photo.jpg", orientation, **FINE)
+    with open_clip(str(path)) as source:
         (frame,) = source
-    want = read_image(photo)
+    want = read_image(path)
     assert frame.image.shape == want.shape
     assert np.abs(frame.image.astype(int) - want).mean() < 3
 
 
-def test_motion_jpeg_with_exif_is_upright_frame_by_frame(photo: Path, tmp_path: Path) -> None:
+@ORIENTATIONS
+def test_motion_jpeg_with_exif_is_upright_frame_by_frame(tmp_path: Path, orientation: int) -> None:
+    path = photo(tmp_path / "photo.jpg", orientation, **FINE)
     upright = film(tmp_path / "upright.avi", 2, codec=("-c:v", "mjpeg", "-pix_fmt", "yuvj420p"))
     turned = tmp_path / "turned.mjpeg"
-    turned.write_bytes(photo.read_bytes() * 3)
+    turned.write_bytes(path.read_bytes() * 3)
     with open_clip(str(turned)) as source:
         frames = [frame.image for frame in source]
     assert len(frames) == 3
-    assert all(np.abs(frame.astype(int) - read_image(photo)).mean() < 3 for frame in frames)
+    assert all(np.abs(frame.astype(int) - read_image(path)).mean() < 3 for frame in frames)
     with VideoReader(upright) as source:
         assert len(list(source)) == 2
 
 
 @pytest.mark.parametrize("suffix", [".png", ".webp", ".avif", ".tif", ".bmp"])
 def test_an_image_of_another_kind_is_a_clip_of_one_frame(tmp_path: Path, suffix: str) -> None:
-    path = tmp_path / f"photo{suffix}"
-    exif = Image.Exif()
-    exif[274] = 6
-    options = {} if suffix == ".bmp" else {"exif": exif}
-    Image.fromarray(image(0)).save(path, **options)
+    path = photo(tmp_path / f"photo{suffix}", 6)  # BMP has no EXIF
     with open_clip(str(path)) as source:
         frames = [frame.image for frame in source]
     assert [frame.shape for frame in frames] == [read_image(path).shape]
@@ -172,19 +165,13 @@ def test_the_pages_of_a_tiff_as_a_clip_are_counted(tmp_path: Path, pages: int, n
 
 
 def test_a_turn_that_changes_in_mid_stream_is_followed(tmp_path: Path) -> None:
-    photos = []
-    for orientation in (1, 3, 6):
-        exif = Image.Exif()
-        exif[274] = orientation
-        path = tmp_path / f"{orientation}.jpg"
-        Image.fromarray(image(0)).save(path, quality=95, subsampling=0, exif=exif)
-        photos.append(path)
+    photos = [photo(tmp_path / f"{orientation}.jpg", orientation, **FINE) for orientation in (1, 3, 6)]
     path = tmp_path / "turned.mjpeg"
-    path.write_bytes(b"".join(photo.read_bytes() for photo in photos))
+    path.write_bytes(b"".join(part.read_bytes() for part in photos))
     with open_clip(str(path)) as source:
         frames = [frame.image for frame in source]
-    for frame, photo in zip(frames[:2], photos, strict=False):
-        assert np.abs(frame.astype(int) - read_image(photo)).mean() < 3
+    for frame, part in zip(frames[:2], photos, strict=False):
+        assert np.abs(frame.astype(int) - read_image(part)).mean() < 3
     assert content(frames[2])[1] == 64
     assert source.notes == [FITTED]
 

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -22,6 +23,9 @@ from hrpose_cli.media.video_writer import VideoWriter
 from hrpose_cli.stopping import StopFlag
 from tests.media.clips import MS, copy, ffmpeg, film, image, packets, times
 
+SMALL = Clip(size=(16, 16), rate=Fraction(25), time_base=Fraction(1, 25))
+BLACK = np.zeros((16, 16, 3), np.uint8)
+
 # Reading
 
 
@@ -31,7 +35,7 @@ def test_a_clip_is_described_before_it_is_read(tmp_path: Path) -> None:
         clip = source.clip
         frames = list(source)
     assert (clip.size, clip.rate, clip.frames) == ((96, 64), Fraction(24000, 1001), 24)
-    assert (clip.duration, clip.audio, clip.has_audio) == (Fraction(24 * 1001, 24000), ("aac",), True)
+    assert (clip.duration, clip.audio) == (Fraction(24 * 1001, 24000), ("aac",))
     assert [f.index for f in frames] == list(range(24))
     assert [f.pts * clip.time_base for f in frames] == [Fraction(1001 * i, 24000) for i in range(24)]
     assert frames[23].time == pytest.approx(23 * 1001 / 24000, abs=1e-12)
@@ -225,16 +229,8 @@ def test_a_variable_rate_keeps_every_time(tmp_path: Path) -> None:
     ticks = [0, 40, 80, 95, 96, 300, 310, 900]
     for name in ("a.mp4", "a.mkv"):
         chosen = "+".join(f"eq(N\\,{i})*{t}" for i, t in enumerate(ticks))
-        path = film(
-            tmp_path / name,
-            8,
-            "-vf",
-            f"settb=1/1000,setpts={chosen}",
-            "-fps_mode",
-            "passthrough",
-            "-enc_time_base",
-            "1:1000",
-        )
+        options = f"-vf settb=1/1000,setpts={chosen} -fps_mode passthrough -enc_time_base 1:1000"
+        path = film(tmp_path / name, 8, *options.split())
         assert times(path) == [t * MS for t in ticks]
         for out in ("out.mp4", "out.mkv"):
             copy(path, tmp_path / out)
@@ -359,11 +355,7 @@ def stop_by(error: type[BaseException]) -> Callable[[VideoWriter], None]:
 def test_a_stopped_writer_leaves_a_playable_part(plain: Path, tmp_path: Path) -> None:
     (tmp_path / "out.mp4").write_bytes(b"an earlier run")
     stop = StopFlag()
-    with VideoReader(plain) as source, VideoWriter(tmp_path / "out.mp4", source.clip, stop=stop) as sink:
-        for frame in stop.until(source):
-            sink.write(frame.image, frame.pts)
-            if frame.index == 19:
-                stop.set("interrupt")
+    sink = break_off(plain, tmp_path / "out.mp4", 19, lambda _: stop.set("interrupt"), stop)
     assert sink.written == tmp_path / "out.part.mp4"
     assert times(sink.written) == [Fraction(i, 25) for i in range(20)]
     old, new = packets(plain)[0], packets(sink.written)[0]
@@ -426,15 +418,13 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(plain: Path, tmp_path: Path)
 
 
 def test_no_audio_is_given_up_for_a_full_disk(plain: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from hrpose_cli.media import mux as join
-
     tried = []
 
     def full(arguments: list[str]) -> None:
         tried.append(arguments)
         raise MediaError("ffmpeg stopped early (exit code 228): No space left on device")
 
-    monkeypatch.setattr(join, "run_ffmpeg", full)
+    monkeypatch.setattr("hrpose_cli.media.mux.run_ffmpeg", full)
     with pytest.raises(MediaError, match="No space left"):
         copy(plain, tmp_path / "out.mp4")
     assert len(tried) == 1
@@ -442,30 +432,26 @@ def test_no_audio_is_given_up_for_a_full_disk(plain: Path, tmp_path: Path, monke
 
 
 def test_what_ffmpeg_says_is_in_the_error(tmp_path: Path) -> None:
-    clip = Clip(size=(16, 16), rate=Fraction(25), time_base=Fraction(1, 25))
     nonsense = Encoding(preset="nonsense")
-    with pytest.raises(MediaError, match="nonsense"), VideoWriter(tmp_path / "x.mp4", clip, nonsense) as sink:
-        sink.write(np.zeros((16, 16, 3), np.uint8), 0)
+    with pytest.raises(MediaError, match="nonsense"), VideoWriter(tmp_path / "x.mp4", SMALL, nonsense) as sink:
+        sink.write(BLACK, 0)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_clip_without_a_source_file(tmp_path: Path) -> None:
-    clip = Clip(size=(16, 16), rate=Fraction(25), time_base=Fraction(1, 100))
-    with VideoWriter(tmp_path / "x.mp4", clip) as sink:
+    with VideoWriter(tmp_path / "x.mp4", replace(SMALL, time_base=Fraction(1, 100))) as sink:
         for pts in (0, 4, 9):
-            sink.write(np.zeros((16, 16, 3), np.uint8), pts)
+            sink.write(BLACK, pts)
     assert times(tmp_path / "x.mp4") == [Fraction(pts, 100) for pts in (0, 4, 9)]
 
 
 def test_frames_must_have_one_size_and_rise(tmp_path: Path) -> None:
-    clip = Clip(size=(16, 16), rate=Fraction(25), time_base=Fraction(1, 25))
-    black = np.zeros((16, 16, 3), np.uint8)
-    with VideoWriter(tmp_path / "x.mp4", clip) as sink:
-        sink.write(black, 3)
+    with VideoWriter(tmp_path / "x.mp4", SMALL) as sink:
+        sink.write(BLACK, 3)
         with pytest.raises(ValueError, match="rise"):
-            sink.write(black, 3)
+            sink.write(BLACK, 3)
         with pytest.raises(ValueError, match="frames must be"):
-            sink.write(black[:8], 4)
+            sink.write(BLACK[:8], 4)
     assert sink.frames == 1
 
 

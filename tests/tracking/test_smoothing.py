@@ -266,18 +266,10 @@ def test_interpolate_poses_holds(after: Poses | None) -> None:
 
 
 PLACES = st.integers(-5000 * 64, 5000 * 64).map(lambda place: place / 64)  # px
-
-
 PATHS = arrays(np.float64, st.tuples(st.integers(1, 40), st.just(2)), elements=PLACES)
-
-
-Filter = Callable[[np.ndarray, np.ndarray], np.ndarray]
-
-
 SHIFTS = st.tuples(PLACES, PLACES).map(np.array)
-
-
 CAMERA_RATES = st.sampled_from([18.0, 25.0, 30000 / 1001, 60.0, 240.0])  # frames per second
+Filter = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def smooth_one_euro(path: np.ndarray, times: np.ndarray) -> np.ndarray:
