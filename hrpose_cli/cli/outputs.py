@@ -138,11 +138,11 @@ class ImageOutputs:
             raise UsageError(f"{targets[0]} cannot be transparent: name a .png file")
         return cls(targets, style, paths, **what)
 
-    def leave_out_existing(self, paths: Sequence[str], note: Callable[[str], object]) -> tuple[list[str], ImageOutputs]:
+    def leave_out_existing(self, note: Callable[[str], object]) -> tuple[list[str], ImageOutputs]:
         """The inputs without an image of an earlier run, and their outputs; a note says what is left out."""
-        new = [(path, target) for path, target in zip(paths, self.targets, strict=True) if not target.is_file()]
-        if len(new) < len(paths):
-            note(describe_left_out(sorted({*paths} - {path for path, _ in new}), len(paths)))
+        new = [(path, target) for path, target in zip(self.inputs, self.targets, strict=True) if not target.is_file()]
+        if len(new) < len(self.inputs):
+            note(describe_left_out(sorted({*self.inputs} - {path for path, _ in new}), len(self.inputs)))
         return [path for path, _ in new], replace(self, targets=[target for _, target in new])
 
     def check(self, estimator: TopDown | BottomUp) -> None:
