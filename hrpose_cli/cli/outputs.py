@@ -160,8 +160,9 @@ class ImageOutputs:
             written.append(str(target))
         if self.heatmaps and isinstance(estimator, TopDown) and len(poses):
             crops = estimator.cropper.cut(frame.image, poses.box)
-            for i, (crop, maps) in enumerate(zip(crops.images, estimator.heatmaps(crops).cpu().numpy(), strict=True)):
-                panel = _panel_path(target, i + 1)
+            found = zip(crops.images, estimator.heatmaps(crops).cpu().numpy(), strict=True)
+            for person, (crop, maps) in enumerate(found, start=1):
+                panel = target.with_name(fit_name(target.stem.removesuffix(".pose"), f".heatmaps-{person}.jpg"))
                 check_not_inputs([panel], self.inputs)
                 write_image(panel, draw_heatmaps(crop, maps, estimator.skeleton, geometry=estimator.spec.geometry))
                 written.append(str(panel))
@@ -192,10 +193,6 @@ class ResultRows:
             complete = (kind is None and not self._stop.ended_early) or is_stream(self._target)
             self.written = [self._target if complete else part_path(self._target)]
             write_json_output(self.written[0], list(chain.from_iterable(self._images)))
-
-
-def _panel_path(target: Path, person: int) -> Path:
-    return target.with_name(fit_name(target.stem.removesuffix(".pose"), f".heatmaps-{person}.jpg"))
 
 
 def _number_targets(paths: Sequence[str], folder: Path, style: DrawStyle) -> list[Path]:
