@@ -3,20 +3,21 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from typer.testing import CliRunner
 
-from hrpose_cli.cli.main import app
 from hrpose_cli.models import download as downloads
 from hrpose_cli.models.find import default_weights, shipped_models
 from hrpose_cli.models.zoo import MODELS
+from tests.cli.runner import run as hrpose
+from tests.cli.runner import succeeded
 
 CONTENT = b"weights"
 NAME = "hrnet-w32-256x192"
+run = partial(hrpose, "weights")
 
 
 @pytest.fixture(autouse=True)
@@ -28,10 +29,6 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HRPOSE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(downloads, "_download", lambda url, target, bar: target.write_bytes(CONTENT))
     return tmp_path / "cache"
-
-
-def run(*arguments: str) -> Any:
-    return CliRunner().invoke(app, ["weights", *arguments])
 
 
 def line(output: str, name: str) -> list[str]:
@@ -118,7 +115,7 @@ def test_weights_verify_notices_a_changed_file(cache: Path) -> None:
     assert result.exit_code == 1
     assert "not the file that was downloaded" in result.output
     path.unlink()  # whoever deletes a file has no damaged one
-    assert run("verify").exit_code == 0
+    succeeded(run("verify"))
 
 
 def test_weights_path_of_a_missing_model_is_one_line(cache: Path) -> None:
