@@ -21,13 +21,15 @@ from hrpose_cli.detection import Detector, WholeImage, ground_truth_boxes, read_
 from hrpose_cli.errors import BackendError, InputError, UsageError, first_line
 from hrpose_cli.estimation import TopDown, build_backend, choose_runtime, locate_keypoints, own_precision
 from hrpose_cli.evaluate import EvalProtocol, keypoint_rows
-from hrpose_cli.files import atomic_write, is_stream, sha256_file, written_suffix
+from hrpose_cli.files import sha256_file
 from hrpose_cli.geometry import Size
 from hrpose_cli.ground_truth import check_skeleton
 from hrpose_cli.media import expand_input
 from hrpose_cli.metrics import evaluate_coco, load_coco
 from hrpose_cli.models import METADATA_SECTION, ModelSpec, describe_weights, load_net
+from hrpose_cli.outputs import atomic_write
 from hrpose_cli.poses import Crops, Frame, Image
+from hrpose_cli.streams import is_stream, written_suffix
 
 _SURE_SCORE = 0.3  # keypoints that score less are not compared, unless all do
 _COMPARED_CROPS = 64  # real crops

@@ -17,7 +17,6 @@ from hrpose_cli.cli.targets import check_targets, complete_name, describe_left_o
 from hrpose_cli.cli.window import Window
 from hrpose_cli.clips import ClipOutputs, ClipSummary, View, count_complete_frames
 from hrpose_cli.errors import UsageError
-from hrpose_cli.files import is_stream
 from hrpose_cli.media import (
     CONTAINERS,
     WHOLE_CLIP,
@@ -32,6 +31,7 @@ from hrpose_cli.media import (
 )
 from hrpose_cli.options import ClipOptions, DrawOptions, EncodingOptions, PoseNames, Settings
 from hrpose_cli.stopping import StopFlag
+from hrpose_cli.streams import is_stream
 from hrpose_cli.timing import StageTimer
 
 if TYPE_CHECKING:

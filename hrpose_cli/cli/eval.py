@@ -11,8 +11,8 @@ import typer
 
 from hrpose_cli.cli.spread import ImageFolder, ImageLimit, Quiet, spread_options, write_json_output
 from hrpose_cli.errors import UsageError
-from hrpose_cli.files import written_suffix
 from hrpose_cli.options import MODEL, OUTPUT, Settings
+from hrpose_cli.streams import written_suffix
 
 if TYPE_CHECKING:
     from hrpose_cli.evaluate import EvalResult

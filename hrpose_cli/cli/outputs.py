@@ -15,12 +15,13 @@ from hrpose_cli.detection import Detector, GivenBoxes
 from hrpose_cli.draw import DrawStyle, draw_heatmaps, draw_poses
 from hrpose_cli.errors import HRPoseError, InputError, UsageError
 from hrpose_cli.estimation import TopDown
-from hrpose_cli.files import check_not_inputs, fit_name, is_stream, part_path, written_suffix
 from hrpose_cli.formats import POSE_FORMATS, PoseFile, coco_results, find_format
 from hrpose_cli.media import IMAGE_SUFFIXES, STDIN, input_kind, pipe_name, read_image, read_pipe, write_image
 from hrpose_cli.options import DrawOptions, PeopleOptions, PoseNames
+from hrpose_cli.outputs import check_not_inputs, fit_name, part_path
 from hrpose_cli.poses import Frame, Poses
 from hrpose_cli.stopping import StopFlag
+from hrpose_cli.streams import is_stream, written_suffix
 
 if TYPE_CHECKING:
     from hrpose_cli.estimation import BottomUp

@@ -13,10 +13,11 @@ from typing import Any
 from hrpose_cli.clips.stages import chunk_frames
 from hrpose_cli.errors import InputError, UsageError
 from hrpose_cli.estimation import frames_in_whole_chunks
-from hrpose_cli.files import is_stream, part_path
 from hrpose_cli.formats import PoseFile, count_run_frames, header_to_json, read_end, read_jsonl, whole_record_ends
 from hrpose_cli.options import MotionOptions
+from hrpose_cli.outputs import part_path
 from hrpose_cli.poses import PoseHeader, Poses
+from hrpose_cli.streams import is_stream
 
 
 def _is_resumable(file: PoseFile) -> bool:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import IO
 
 from hrpose_cli.errors import MediaError
-from hrpose_cli.files import remove_stale_files, temporary_path
+from hrpose_cli.outputs import remove_stale_files, temporary_path
 
 _POLL_SECONDS = 0.2  # seconds between two checks of `stop`
 _SPOOL_NAME = "hrpose-stdin"

@@ -15,9 +15,9 @@ from torch import Tensor
 
 from hrpose_cli.coco_reader import is_labelled
 from hrpose_cli.estimation import crop_bounds, warp_into_crop
-from hrpose_cli.files import atomic_write
 from hrpose_cli.geometry import Size, box_regions, invert_affines, region_affines, transform_points
 from hrpose_cli.media import read_image
+from hrpose_cli.outputs import atomic_write
 from hrpose_cli.skeletons import Skeleton
 from hrpose_cli.training.annotations import AnnotationSource, check_labelled, read_annotated, read_labels
 from hrpose_cli.training.losses import keypoint_weights

@@ -20,10 +20,10 @@ from hrpose_cli.backends import TorchBackend, choose_device, normalise_images
 from hrpose_cli.errors import BackendError, HRPoseError, InputError, UsageError
 from hrpose_cli.estimation import BottomUp, TopDown
 from hrpose_cli.evaluate import EvalProtocol, keypoint_rows
-from hrpose_cli.files import atomic_write, check_not_inputs, check_writable, claim
 from hrpose_cli.ground_truth import METRICS, CocoGroundTruth
 from hrpose_cli.models import ModelSpec, save_weights
 from hrpose_cli.nets import unfold_batch_norms
+from hrpose_cli.outputs import atomic_write, check_not_inputs, check_writable, claim
 from hrpose_cli.skeletons import SKELETONS
 from hrpose_cli.training.annotations import AnnotationSource, check_image_files, list_files
 from hrpose_cli.training.dataset import PeopleDataset, load_people

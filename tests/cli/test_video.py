@@ -22,9 +22,9 @@ from hrpose_cli.cli.clips import _name_outputs
 from hrpose_cli.cli.report import Report
 from hrpose_cli.clips.run import ClipSummary
 from hrpose_cli.errors import MediaError
-from hrpose_cli.files import temporary_path
 from hrpose_cli.formats import pose_file as formats
 from hrpose_cli.formats import read_end
+from hrpose_cli.outputs import temporary_path
 from hrpose_cli.timing import StageTimer
 from tests.cli.runner import run, succeeded
 from tests.conftest import clean_failure, small_disk, wrong_usage

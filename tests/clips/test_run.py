@@ -20,13 +20,13 @@ from hrpose_cli.draw import DrawStyle
 from hrpose_cli.errors import InputError, MediaError, UsageError
 from hrpose_cli.estimation.estimator import Estimator, TopPeople
 from hrpose_cli.estimation.top_down import DetectEveryN, TopDown
-from hrpose_cli.files import temporary_path
 from hrpose_cli.formats import pose_file as formats
 from hrpose_cli.formats.pose_file import PoseFile
 from hrpose_cli.media.clip import VideoFrame
 from hrpose_cli.media.encoding import Encoding
 from hrpose_cli.media.video_reader import VideoReader
 from hrpose_cli.options import MotionOptions
+from hrpose_cli.outputs import temporary_path
 from hrpose_cli.poses import Boxes, Frame, PoseHeader, Poses
 from hrpose_cli.stopping import StopFlag
 from tests.builders import frame_poses, people
