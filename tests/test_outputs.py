@@ -200,7 +200,9 @@ def test_check_not_inputs_knows_the_name_until_a_file_is_complete(tmp_path: Path
         check_not_inputs([link], [tmp_path / "there" / "a.part.json"])
 
 
-CLAIMING = "import sys; from pathlib import Path; from hrpose_cli.outputs import claim\nwith claim(Path(sys.argv[1])): {}"
+CLAIMING = (
+    "import sys; from pathlib import Path; from hrpose_cli.outputs import claim\nwith claim(Path(sys.argv[1])): {}"
+)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs locks")
