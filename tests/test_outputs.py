@@ -200,16 +200,21 @@ def test_check_not_inputs_knows_the_name_until_a_file_is_complete(tmp_path: Path
         check_not_inputs([link], [tmp_path / "there" / "a.part.json"])
 
 
-CLAIMING = (
-    "import sys; from pathlib import Path; from hrpose_cli.outputs import claim\nwith claim(Path(sys.argv[1])): {}"
-)
+CLAIMING = """
+import sys
+from pathlib import Path
+from hrpose_cli.outputs import claim
+with claim(Path(sys.argv[1])):
+    print(flush=True)
+    sys.stdin.read()
+"""
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs locks")
 def test_claim_is_of_one_process_until_it_ends_in_whatever_way(tmp_path: Path) -> None:
     path = tmp_path / "new" / "a.part.jsonl"
-    code = CLAIMING.format("print(flush=True); sys.stdin.read()")
-    other = subprocess.Popen([sys.executable, "-c", code, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    command = [sys.executable, "-c", CLAIMING, str(path)]
+    other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert other.stdout is not None
     assert other.stdout.readline()
     for wanted in (path, path.with_name("a.jsonl")):

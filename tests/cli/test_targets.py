@@ -289,6 +289,8 @@ def test_resume_of_complete_clips_needs_no_net(work: Path) -> None:
         ("convert p.jsonl - > /dev/full", 1, "error: cannot write -: No space left on device"),
         ("convert p.jsonl - >&-", 1, "error: the standard output: Bad file descriptor"),
         ("convert --help > /dev/full", 1, "error: reading or writing failed: No space left on device"),
+        ("weights list > /dev/full", 1, "error: reading or writing failed: No space left on device"),
+        ("weights list >&-", 1, "error: reading or writing failed: Bad file descriptor"),
         ("convert p.jsonl x.csv --quiet <&- >&-", 0, ""),
     ],
 )
