@@ -140,11 +140,15 @@ class ImageOutputs:
         return cls(targets, style, paths, **what)
 
     def leave_out_existing(self, note: Callable[[str], object]) -> tuple[list[str], ImageOutputs]:
-        """The inputs without an image of an earlier run, and their outputs; a note says what is left out."""
-        new = [(path, target) for path, target in zip(self.inputs, self.targets, strict=True) if not target.is_file()]
+        """The inputs without an image or panel of an earlier run, and their outputs; a note says what is left out."""
+        pairs = zip(self.inputs, self.targets, strict=True)
+        new = [(path, target) for path, target in pairs if not self._exists(target)]
         if len(new) < len(self.inputs):
             note(describe_left_out(sorted({*self.inputs} - {path for path, _ in new}), len(self.inputs)))
         return [path for path, _ in new], replace(self, targets=[target for _, target in new])
+
+    def _exists(self, target: Path) -> bool:
+        return (self.images and target.is_file()) or (self.heatmaps and _panel_path(target, 1).is_file())
 
     def check(self, estimator: TopDown | BottomUp) -> None:
         """Raise UsageError, before the work, for heatmaps that an estimator does not have."""
@@ -163,7 +167,7 @@ class ImageOutputs:
             crops = estimator.cropper.cut(frame.image, poses.box)
             found = zip(crops.images, estimator.heatmaps(crops).cpu().numpy(), strict=True)
             for person, (crop, maps) in enumerate(found, start=1):
-                panel = target.with_name(fit_name(target.stem.removesuffix(".pose"), f".heatmaps-{person}.jpg"))
+                panel = _panel_path(target, person)
                 check_not_inputs([panel], self.inputs)
                 write_image(panel, draw_heatmaps(crop, maps, estimator.skeleton, geometry=estimator.spec.geometry))
                 written.append(str(panel))
@@ -194,6 +198,10 @@ class ResultRows:
             complete = (kind is None and not self._stop.ended_early) or is_stream(self._target)
             self.written = [self._target if complete else part_path(self._target)]
             write_json_output(self.written[0], list(chain.from_iterable(self._images)))
+
+
+def _panel_path(target: Path, person: int) -> Path:
+    return target.with_name(fit_name(target.stem.removesuffix(".pose"), f".heatmaps-{person}.jpg"))
 
 
 def _number_targets(paths: Sequence[str], folder: Path, style: DrawStyle) -> list[Path]:

@@ -143,6 +143,15 @@ def test_no_clobber_leaves_out_clips_and_images_that_are_done(work: Path) -> Non
     assert (result.exit_code, "2 of 2 inputs left out" in result.stderr) == (0, True)
 
 
+def test_no_clobber_looks_at_what_an_image_run_would_write(work: Path) -> None:
+    options = (*TINY, "--no-image", "--no-clobber")
+    for name in ("a.pose.png", "a.heatmaps-1.jpg"):
+        Path(name).write_text("mine")
+    assert "left out" not in succeeded(hrpose("image", "a.png", "--poses", "i.csv", *options)).stderr
+    assert "1 of 1 inputs left out" in succeeded(hrpose("image", "a.png", "--heatmaps", *options)).stderr
+    assert Path("a.heatmaps-1.jpg").read_text() == "mine"
+
+
 def test_no_clobber_refuses_what_convert_and_render_would_replace(work: Path) -> None:
     for name in ("x.csv", "x.mp4", "x_track7.trc", "of/y"):
         Path(name).parent.mkdir(exist_ok=True)
