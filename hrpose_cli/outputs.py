@@ -238,27 +238,16 @@ def to_json(content: Any) -> str:
 
 def remove_stale_files(target: Path) -> None:
     """Remove the temporary files that dead processes of this machine left beside `target`."""
-    ours = re.compile(rf"\.hrpose-{_host_mark()}-(\d{{1,10}})\..+", re.DOTALL)
+    import psutil  # type: ignore[import-untyped]
+
+    ours = re.compile(rf"\.hrpose-{_host_mark()}-(\d{{1,9}})\..+", re.DOTALL)
     folder = temporary_path(target).parent
     for left in folder.iterdir() if folder.is_dir() else ():
         named = ours.fullmatch(left.name)
-        if named is None or _is_process_alive(int(named[1])):
+        if named is None or psutil.pid_exists(int(named[1])):
             continue
         with contextlib.suppress(OSError):  # somebody else's, or gone by now
             if left.is_dir() and not left.is_symlink():
                 shutil.rmtree(left)
             else:
                 left.unlink()
-
-
-def _is_process_alive(process: int) -> bool:
-    """Return whether a process of this number runs; True where asking could do harm."""
-    if os.name != "posix":
-        return True
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -48,6 +48,8 @@ def test_remove_stale_files_removes_what_a_killed_process_of_this_machine_left(t
     assert left.endswith(".a.trc")
     kept = [mine, mine.replace(str(os.getpid()), str(os.getppid())), left.replace("hrpose-", "hrpose-0"), f"x{left}"]
     kept += [".2023.x.csv", f".{killed.pid}.a.trc", "a.trc"]  # a user's own files
+    kept += [left.replace(str(killed.pid), "9" * 10)]  # no number of a process
+    (tmp_path / left.replace(str(killed.pid), "9" * 9)).touch()  # none that runs
     for name in [*kept, left.replace("a.trc", "b.csv")]:
         (tmp_path / name).touch()
     folder = left.replace("a.trc", "x1")
