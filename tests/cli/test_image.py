@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -347,14 +348,10 @@ def test_image_never_writes_two_inputs_to_one_output(hrpose: Any, photo: Path) -
     assert sorted(path.name.split(".")[0] for path in Path("out").glob("*.pose.*")) == sorted(stems)
 
 
-def test_image_reads_pipes_and_refuses_devices(hrpose: Any, photo: Path) -> None:
-    end, other = os.pipe()
-    os.write(other, photo.read_bytes())
-    os.close(other)
-    result = hrpose(f"/dev/fd/{end}", "/dev/null")
-    os.close(end)
-    assert "/dev/null is a device, not an image" in clean_failure(result, 3)
-    assert names() == [f"pipe{end}.pose.jpg"]
+def test_image_reads_pipes_and_refuses_devices(hrpose: Any, photo: Path, pipe: Callable[[bytes], str]) -> None:
+    name = pipe(photo.read_bytes())
+    assert "/dev/null is a device, not an image" in clean_failure(hrpose(name, "/dev/null"), 3)
+    assert names() == [f"pipe{Path(name).name}.pose.jpg"]
 
 
 def test_image_counts_outputs_of_earlier_runs(hrpose: Any, photo: Path) -> None:

@@ -5,7 +5,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 from unittest.mock import Mock
@@ -316,23 +316,6 @@ ONE_PERSON = {
     ],
     "categories": [{"id": 1, "name": "person"}],
 }  # fmt: skip
-
-
-@pytest.fixture
-def pipe() -> Iterator[Callable[[bytes], str]]:
-    """Makes pipes with a content, as <(...) of a shell does."""
-    ends: list[int] = []
-
-    def make(content: bytes) -> str:
-        end, other = os.pipe()
-        os.write(other, content)
-        os.close(other)
-        ends.append(end)
-        return f"/dev/fd/{end}"
-
-    yield make
-    for end in ends:
-        os.close(end)
 
 
 def test_files_that_are_read_whole_may_be_pipes(
