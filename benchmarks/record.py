@@ -9,7 +9,8 @@ import argparse
 import json
 from pathlib import Path
 
-from hrpose_cli.files import atomic_write, sha256_file
+from hrpose_cli.files import sha256_file
+from hrpose_cli.outputs import atomic_write
 
 
 def record(path: Path, facts: dict[str, str]) -> None:

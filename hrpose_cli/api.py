@@ -23,10 +23,11 @@ from hrpose_cli.detection import (
 )
 from hrpose_cli.errors import InputError, UsageError
 from hrpose_cli.estimation import BottomUp, TopDown, choose_runtime
-from hrpose_cli.files import sha256_file, typed_names
+from hrpose_cli.files import sha256_file
 from hrpose_cli.hardware import fitting_batch
 from hrpose_cli.models import MODELS, ModelSpec
 from hrpose_cli.options import Settings as Settings
+from hrpose_cli.outputs import typed_names
 from hrpose_cli.poses import Frame, Image, Poses
 
 _REPORTED_PACKAGES = ("torch", "ultralytics", "opencv-python", "numpy")

@@ -15,25 +15,27 @@ import torch
 
 from hrpose_cli import __version__
 from hrpose_cli.api import Settings, build_detector, read_frame
-from hrpose_cli.backends import NormalisedNet, TorchBackend, check_precision, runnable_net, trace_net
+from hrpose_cli.backends import TorchBackend, check_precision, runnable_net, trace_net
 from hrpose_cli.coco_reader import CocoFile, list_image_files, people_in_boxes
 from hrpose_cli.detection import Detector, WholeImage, ground_truth_boxes, read_annotated_frames
 from hrpose_cli.errors import BackendError, InputError, UsageError, first_line
 from hrpose_cli.estimation import TopDown, build_backend, choose_runtime, locate_keypoints, own_precision
 from hrpose_cli.evaluate import EvalProtocol, keypoint_rows
-from hrpose_cli.files import atomic_write, is_stream, sha256_file, written_suffix
+from hrpose_cli.files import sha256_file
+from hrpose_cli.geometry import Size
 from hrpose_cli.ground_truth import check_skeleton
 from hrpose_cli.media import expand_input
 from hrpose_cli.metrics import evaluate_coco, load_coco
 from hrpose_cli.models import METADATA_SECTION, ModelSpec, describe_weights, load_net
+from hrpose_cli.outputs import atomic_write
 from hrpose_cli.poses import Crops, Frame, Image
+from hrpose_cli.streams import is_stream, written_suffix
 
 _SURE_SCORE = 0.3  # keypoints that score less are not compared, unless all do
 _COMPARED_CROPS = 64  # real crops
 _CALIBRATION_CROPS = 300  # real crops, on which the ranges of int8 are measured
 _EXPORT_PRECISIONS = ("fp32", "fp16", "int8")
 
-_Size = tuple[int, int]
 _T = TypeVar("_T")
 
 
@@ -137,10 +139,6 @@ def export_net(spec: ModelSpec, weights: Path, target: ExportTarget) -> None:
         raise InputError(f"cannot write {target.path}: {said}") from error
 
 
-def _exportable_net(net: torch.nn.Module, spec: ModelSpec, precision: str) -> NormalisedNet:
-    return runnable_net(net, color=spec.color, precision=precision)
-
-
 def _write_onnx(net: torch.nn.Module, spec: ModelSpec, facts: dict[str, str], target: ExportTarget) -> None:
     from hrpose_cli.backends import convert_to_onnx
 
@@ -148,8 +146,8 @@ def _write_onnx(net: torch.nn.Module, spec: ModelSpec, facts: dict[str, str], ta
         import onnx
     except ImportError as error:
         raise BackendError("an export to onnx needs the package onnx: pip install 'hrpose[onnx]'") from error
-    content = convert_to_onnx(_exportable_net(net, spec, target.precision), spec.input_size, target.batch)
-    model = onnx.load_from_string(content)
+    module = runnable_net(net, color=spec.color, precision=target.precision)
+    model = onnx.load_from_string(convert_to_onnx(module, spec.input_size, target.batch))
     onnx.helper.set_model_props(model, facts)
     with atomic_write(target.path) as temporary:
         onnx.save(model, temporary)
@@ -159,7 +157,7 @@ def _write_openvino(net: torch.nn.Module, spec: ModelSpec, facts: dict[str, str]
     """An .xml and its .bin. fp16 is how the weights are kept; the runtime chooses what it computes in."""
     from hrpose_cli.backends import convert_to_openvino, import_openvino
 
-    module = _exportable_net(net, spec, "fp32")
+    module = runnable_net(net, color=spec.color, precision="fp32")
     model = convert_to_openvino(trace_net(module, spec.input_size), spec.input_size)
     if target.calibrate:
         from hrpose_cli.backends import import_nncf, quantize_model
@@ -217,7 +215,7 @@ def compare_nets(reference: TopDown, other: TopDown, images: Image) -> Parity:
     return Parity(len(images), float((maps[0] - maps[1]).abs().max()), float(distance.max()), int(sure.sum()))
 
 
-def make_synthetic_crops(size: _Size, count: int = 8) -> Image:
+def make_synthetic_crops(size: Size, count: int = 8) -> Image:
     """Crops (count, h, w, 3) with coloured patches and noise, always the same ones."""
     rng = np.random.default_rng(0)
     patches = rng.integers(0, 200, (count, size[1] // 16, size[0] // 16, 3)).repeat(16, 1).repeat(16, 2)

@@ -1,5 +1,6 @@
 import signal
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -39,6 +40,21 @@ def clean_failure(result: Any, code: int = 1) -> str:
 def wrong_usage(result: Any) -> str:
     """The one line of a usage error."""
     return clean_failure(result, code=2)
+
+
+@contextmanager
+def small_disk(size: int) -> Iterator[None]:
+    """No file gets larger, in bytes: what is beyond is an error of the system, as on a full disk.
+
+    That holds for the file which pytest may write to as well, so the block must not outlast the command.
+    """
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))  # Python ignores the signal
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def parameter_count(net: torch.nn.Module) -> int:

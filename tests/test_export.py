@@ -33,7 +33,7 @@ from hrpose_cli.files import sha256_file
 from hrpose_cli.models.exported import read_export_info
 from hrpose_cli.models.find import find_weights, inspect_weights, load_net
 from hrpose_cli.nets.hrnet import HRNet
-from tests.conftest import spec
+from tests.conftest import small_disk, spec
 
 PACKAGES = {"onnx": ("onnx", "onnxruntime"), "openvino": ("openvino",)}
 
@@ -65,14 +65,8 @@ def test_export_net_writes_a_net_that_is_found_and_gives_the_same(
 
 @pytest.mark.parametrize("format", _EXPORT_FORMATS)
 def test_export_net_leaves_nothing_on_a_full_disk(weights_file: Path, tmp_path: Path, format: str) -> None:
-    resource = pytest.importorskip("resource")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, before[1]))  # bytes per file
-    try:
-        with pytest.raises(InputError, match=r"cannot write .*out\..*: \w+"):
-            exported(tmp_path, weights_file, format)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with small_disk(10_000), pytest.raises(InputError, match=r"cannot write .*out\..*: \w+"):
+        exported(tmp_path, weights_file, format)
     assert list(tmp_path.iterdir()) == []
 
 

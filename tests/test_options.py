@@ -64,6 +64,11 @@ def test_motion_options_smooth_what_is_tracked_by_default(given: dict[str, Any],
     assert MotionOptions(**given).smooth == smooth
 
 
+def test_motion_options_smooth_nobody_who_is_not_tracked() -> None:
+    with pytest.raises(InputError, match="needs tracking"):
+        MotionOptions(track=False, smooth="one-euro")
+
+
 @pytest.mark.parametrize("group", GROUPS)
 def test_every_option_has_a_help(group: Any) -> None:
     hints = get_type_hints(group, include_extras=True)

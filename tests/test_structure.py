@@ -13,8 +13,8 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "hrpose_cli"
 LAYERS = """
-    errors skeletons hardware timing threads stopping
-    poses files options apart
+    errors skeletons hardware timing threads stopping streams
+    poses files outputs options apart
     geometry
     coco_reader
     nets media formats draw metrics tracking

@@ -14,8 +14,9 @@ from tempfile import TemporaryFile
 from typing import TypeVar
 
 from hrpose_cli import __version__
-from hrpose_cli.files import atomic_write, cache_dir, remove_stale_files, sha256_file
+from hrpose_cli.files import cache_dir, sha256_file
 from hrpose_cli.models import ModelSpec
+from hrpose_cli.outputs import atomic_write, remove_stale_files
 
 _T = TypeVar("_T")
 _KEPT_FILES = 8  # nets; the oldest go, since every version of a runtime and every training makes more

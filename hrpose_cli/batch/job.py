@@ -12,8 +12,9 @@ from typing import Any
 from hrpose_cli import __version__
 from hrpose_cli.batch.storage import STATE_FOLDER, Storage
 from hrpose_cli.errors import FormatError, UsageError
-from hrpose_cli.files import encode_utf8, sha256_file
+from hrpose_cli.files import sha256_file
 from hrpose_cli.options import ClipOptions, DrawOptions, EncodingOptions, MotionOptions, PeopleOptions, Settings
+from hrpose_cli.outputs import encode_utf8
 
 RUN_FILE = f"{STATE_FOLDER}/run.json"
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from hrpose_cli.batch.storage import STATE_FOLDER, Storage, describe_input
 from hrpose_cli.batch.units import WorkUnit
 from hrpose_cli.errors import FormatError
-from hrpose_cli.files import encode_utf8, to_json
+from hrpose_cli.outputs import encode_utf8, to_json
 
 _State = Literal["begun", "done", "damaged", "failed"]
 FINAL_STATES = ("done", "damaged", "failed")

@@ -16,7 +16,7 @@ from hrpose_cli.batch.manifest import FINAL_STATES, Manifest, Manifests, is_chan
 from hrpose_cli.batch.storage import STATE_FOLDER, open_storage
 from hrpose_cli.batch.units import WorkUnit
 from hrpose_cli.errors import InputError
-from hrpose_cli.files import encode_utf8, to_json
+from hrpose_cli.outputs import encode_utf8, to_json
 
 Redo = Literal["failed", "changed", "all"]
 _PACE_SECONDS = 600.0  # in which the units ended that say how fast a run is

@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from hrpose_cli.errors import BackendError, HRPoseError, InputError, first_line
-from hrpose_cli.files import atomic_write, fit_name, remove_stale_files, temporary_path
+from hrpose_cli.outputs import atomic_write, fit_name, remove_stale_files, temporary_path
 
 STATE_FOLDER = ".hrpose"
 _LOCAL = "file://"

@@ -1,4 +1,4 @@
-"""The command line: one command per file; options are declared in hrpose_cli/spread.py."""
+"""The command line: one command per file; shared options are declared in hrpose_cli/options.py."""
 
 from hrpose_cli.cli.main import app
 

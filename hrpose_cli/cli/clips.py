@@ -14,19 +14,15 @@ from hrpose_cli.cli.outputs import name_pose_files, names_folder, unused_name
 from hrpose_cli.cli.targets import check_targets, complete_name, describe_left_out, is_suffix
 from hrpose_cli.cli.window import Window
 from hrpose_cli.clips import ClipOutputs, ClipSummary, View, count_complete_frames
-from hrpose_cli.draw import DrawStyle
 from hrpose_cli.errors import UsageError
-from hrpose_cli.files import is_stream
-from hrpose_cli.formats import PoseFile
 from hrpose_cli.media import CONTAINERS, Encoding, folder_name, input_kind, pipe_name
 from hrpose_cli.options import PoseNames, Settings
 from hrpose_cli.stopping import StopFlag
+from hrpose_cli.streams import is_stream
 from hrpose_cli.timing import StageTimer
 
 if TYPE_CHECKING:
     from hrpose_cli.cli.report import Report
-
-_NO_FACTS: Mapping[str, str] = {}
 
 
 @dataclass(frozen=True)
@@ -34,23 +30,11 @@ class ClipPlan:
     """One clip, and the files that it becomes."""
 
     what: str  # as the user named it
-    video: Path | None
-    poses: tuple[PoseFile, ...] = ()
-
-    @property
-    def files(self) -> ClipOutputs:
-        return ClipOutputs(self.video, self.poses)
-
-    def outputs(self, style: DrawStyle, encoding: Encoding, *, side_by_side: bool, view: View | None) -> ClipOutputs:
-        return ClipOutputs(self.video, self.poses, style, encoding, side_by_side, view)
+    files: ClipOutputs
 
 
 def plan_clips(
-    inputs: Sequence[str],
-    out: str | None,
-    poses: PoseNames,
-    encoding: Encoding | None,
-    lacking: Mapping[str, str] = _NO_FACTS,
+    inputs: Sequence[str], out: str | None, poses: PoseNames, encoding: Encoding | None, lacking: Mapping[str, str]
 ) -> list[ClipPlan]:
     """Name the files of each clip; UsageError for names that cannot be.
 
@@ -68,7 +52,7 @@ def plan_clips(
         own = Path(f"{name}.pose")
         target = Path(out or "") / f"{own}{suffix}" if folder else Path(complete_name(out or "", own))
         files = name_pose_files(poses, own if not folder and is_stream(target) else target.with_suffix(""), lacking)
-        plans.append(ClipPlan(what, target if encoding else None, tuple(files)))
+        plans.append(ClipPlan(what, ClipOutputs(target if encoding else None, tuple(files))))
         if encoding:
             encoding.codec_for(target)
     return plans
@@ -87,8 +71,8 @@ def check_plans(
     plans: Sequence[ClipPlan], inputs: Iterable[str | Path | None], out: str | None, report: Path | None = None
 ) -> None:
     """Raise an error, before any work, for a file that is an input, comes twice or cannot be written."""
-    files = [file for plan in plans for file in plan.poses]
-    targets = [report, *(plan.video for plan in plans), *(file.path for file in files)]
+    files = [file for plan in plans for file in plan.files.poses]
+    targets = [report, *(plan.files.video for plan in plans), *(file.path for file in files)]
     check_targets(inputs, targets, folders=[file.path for file in files if file.folder], made=out)
 
 
@@ -111,12 +95,11 @@ def leave_out_complete(
     for plan in plans:
         said: dict[str, Any] = {"source": Path(plan.what).name, "info": facts}
         files, read = plan.files, [Path(plan.what), *filter(Path.exists, models)]
-        frames = count_complete_frames(plan.poses, said, read) if files.all_exist else 0
-        if not frames:
+        if frames := count_complete_frames(files.poses, said, read) if files.all_exist else 0:
+            with report.guard(plan.what):
+                report.clip(ClipSummary(said["source"], frames, written=files.existing, complete=True), StageTimer())
+        else:
             new.append(plan)
-            continue
-        with report.guard(plan.what):
-            report.clip(ClipSummary(said["source"], frames, written=files.existing, complete=True), StageTimer())
     return new
 
 

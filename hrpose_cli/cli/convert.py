@@ -10,7 +10,7 @@ import typer
 from hrpose_cli.cli.spread import Quiet
 from hrpose_cli.cli.targets import NoClobber, check_targets, complete_name, refuse_existing
 from hrpose_cli.errors import UsageError
-from hrpose_cli.files import typed_names
+from hrpose_cli.outputs import typed_names
 
 
 def convert(

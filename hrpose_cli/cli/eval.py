@@ -11,8 +11,8 @@ import typer
 
 from hrpose_cli.cli.spread import ImageFolder, ImageLimit, Quiet, spread_options, write_json_output
 from hrpose_cli.errors import UsageError
-from hrpose_cli.files import written_suffix
 from hrpose_cli.options import MODEL, OUTPUT, Settings
+from hrpose_cli.streams import written_suffix
 
 if TYPE_CHECKING:
     from hrpose_cli.evaluate import EvalResult
@@ -101,8 +101,11 @@ def evaluate(
         weights=weights or ["default"], ablation=ablation, protocol=protocol,
         outputs=[path for path in (save, json) if path is not None],
     )  # fmt: skip
-    _check_save(save, len(job.runs))
-    _check_name("--json", json)
+    for option, path in (("--save", save), ("--json", json)):
+        if path is not None and written_suffix(path, ".json") != ".json":
+            raise UsageError(f"{option} {path}: JSON is written, name a .json file")
+    if save is not None and len(job.runs) > 1:
+        raise UsageError("a table of several runs has no --save: leave it out, or measure one run")
     read = [gt, mpii_truth_path(gt), predictions, *chain.from_iterable(map(list_model_files, job.runs))]
     check_targets(read, job.outputs)
     with report.guard():
@@ -116,33 +119,16 @@ def evaluate(
     report.end()
 
 
-def _check_name(option: str, path: Path | None) -> None:
-    """UsageError unless JSON can be written there."""
-    if path is not None and written_suffix(path, ".json") != ".json":
-        raise UsageError(f"{option} {path}: JSON is written, name a .json file")
-
-
-def _check_save(save: Path | None, runs: int) -> None:
-    """UsageError unless the rows of so many runs can be written to `save`."""
-    _check_name("--save", save)
-    if save is not None and runs > 1:
-        raise UsageError("a table of several runs has no --save: leave it out, or measure one run")
-
-
 def _show(results: Sequence[EvalResult]) -> None:
     """Print the numbers of each run as a row of a table, and above it the runs, a line each."""
     from rich.table import Table
 
     from hrpose_cli.cli.terminal import print_result
 
-    table = [
-        (f"{name}: {result.title}" if name else result.title, numbers)
-        for result in results
-        for name, numbers in result.numbers.items()
-    ]
-    many = len(table) > 1
-    shown = Table(*(["run"] if many else []), *table[0][1], box=None, pad_edge=False)
-    for number, (_, numbers) in enumerate(table, start=1):
-        shown.add_row(*([str(number)] if many else []), *(f"{value:.4f}" for value in numbers.values()))
-    titles = [f"{number}: {title}" if many else title for number, (title, _) in enumerate(table, start=1)]
-    print_result(shown, "\n".join([*titles, results[0].measured]))
+    rows = [(name, result.title, numbers) for result in results for name, numbers in result.numbers.items()]
+    many, titles = len(rows) > 1, []
+    table = Table(*["run"] * many, *rows[0][2], box=None, pad_edge=False)
+    for number, (name, title, numbers) in enumerate(rows, start=1):
+        table.add_row(*[str(number)] * many, *(f"{value:.4f}" for value in numbers.values()))
+        titles.append(f"{number}: " * many + f"{name}: " * bool(name) + title)
+    print_result(table, "\n".join([*titles, results[0].measured]))

@@ -61,8 +61,8 @@ def export(
         default_export_name,
     )
     from hrpose_cli.export import export_net as write
-    from hrpose_cli.files import is_stream
     from hrpose_cli.models import find_weights
+    from hrpose_cli.streams import is_stream
 
     if batch and dynamic_batch:
         raise UsageError("--batch and --dynamic-batch exclude each other: leave one out")

@@ -71,7 +71,7 @@ def image(
     if no_clobber:
         results = [json_results] if json_results and json_results.is_file() else []
         refuse_existing([*results, *(f.path for f in files if f.exists)])
-        paths, outputs = outputs.leave_out_existing(paths, report.note)
+        paths, outputs = outputs.leave_out_existing(report.note)
     if not paths:
         report.end()
         return

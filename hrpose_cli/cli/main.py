@@ -21,9 +21,10 @@ from hrpose_cli.cli import batch, bench, convert, export, image, render, train, 
 from hrpose_cli.cli import eval as eval_command
 from hrpose_cli.cli.report import STOP_CODES, exit_code, print_error
 from hrpose_cli.errors import HRPoseError, InputError, UsageError
-from hrpose_cli.files import open_closed_streams, pipe_copy, silence_stdout
 from hrpose_cli.hardware import limit_threads
+from hrpose_cli.outputs import pipe_copy
 from hrpose_cli.stopping import StopFlag
+from hrpose_cli.streams import open_closed_streams, silence_stdout
 
 _ClickUsageError: Any = typer.BadParameter.__base__  # Typer has no public name for it
 # Options and values of versions before 0.1.0, with those that took their place (CHANGELOG has the same table).

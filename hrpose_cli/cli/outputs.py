@@ -15,12 +15,13 @@ from hrpose_cli.detection import Detector, GivenBoxes
 from hrpose_cli.draw import DrawStyle, draw_heatmaps, draw_poses
 from hrpose_cli.errors import HRPoseError, InputError, UsageError
 from hrpose_cli.estimation import TopDown
-from hrpose_cli.files import check_not_inputs, fit_name, is_stream, part_path, written_suffix
 from hrpose_cli.formats import POSE_FORMATS, PoseFile, coco_results, find_format
 from hrpose_cli.media import IMAGE_SUFFIXES, STDIN, input_kind, pipe_name, read_image, read_pipe, write_image
 from hrpose_cli.options import PoseNames
+from hrpose_cli.outputs import check_not_inputs, fit_name, part_path
 from hrpose_cli.poses import Frame, Poses
 from hrpose_cli.stopping import StopFlag
+from hrpose_cli.streams import is_stream, written_suffix
 
 if TYPE_CHECKING:
     from hrpose_cli.estimation import BottomUp
@@ -127,12 +128,16 @@ class ImageOutputs:
             raise UsageError(f"{targets[0]} cannot be transparent: name a .png file")
         return cls(targets, style, paths, **what)
 
-    def leave_out_existing(self, paths: Sequence[str], note: Callable[[str], object]) -> tuple[list[str], ImageOutputs]:
-        """The inputs without an image of an earlier run, and their outputs; a note says what is left out."""
-        new = [(path, target) for path, target in zip(paths, self.targets, strict=True) if not target.is_file()]
-        if len(new) < len(paths):
-            note(describe_left_out(sorted({*paths} - {path for path, _ in new}), len(paths)))
+    def leave_out_existing(self, note: Callable[[str], object]) -> tuple[list[str], ImageOutputs]:
+        """The inputs without an image or panel of an earlier run, and their outputs; a note says what is left out."""
+        pairs = zip(self.inputs, self.targets, strict=True)
+        new = [(path, target) for path, target in pairs if not self._exists(target)]
+        if len(new) < len(self.inputs):
+            note(describe_left_out(sorted({*self.inputs} - {path for path, _ in new}), len(self.inputs)))
         return [path for path, _ in new], replace(self, targets=[target for _, target in new])
+
+    def _exists(self, target: Path) -> bool:
+        return (self.images and target.is_file()) or (self.heatmaps and _panel_path(target, 1).is_file())
 
     def check(self, estimator: TopDown | BottomUp) -> None:
         """Raise UsageError, before the work, for heatmaps that an estimator does not have."""
@@ -149,8 +154,9 @@ class ImageOutputs:
             written.append(target)
         if self.heatmaps and isinstance(estimator, TopDown) and len(poses):
             crops = estimator.cropper.cut(frame.image, poses.box)
-            for i, (crop, maps) in enumerate(zip(crops.images, estimator.heatmaps(crops).cpu().numpy(), strict=True)):
-                panel = _panel_path(target, i + 1)
+            found = zip(crops.images, estimator.heatmaps(crops).cpu().numpy(), strict=True)
+            for person, (crop, maps) in enumerate(found, start=1):
+                panel = _panel_path(target, person)
                 check_not_inputs([panel], self.inputs)
                 write_image(panel, draw_heatmaps(crop, maps, estimator.skeleton, geometry=estimator.spec.geometry))
                 written.append(panel)

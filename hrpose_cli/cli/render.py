@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -44,7 +45,7 @@ def render(
 
     report, watch = Report(quiet=quiet), StageTimer()
     style, encode = build_style(drawing, people, tracked=True), build_encoding(encoding, drawing)
-    (plan,) = plans = clips.plan_clips([clip], output.out, PoseNames(), encode)
+    (plan,) = plans = clips.plan_clips([clip], output.out, PoseNames(), encode, {})
     clips.check_plans(plans, [clip, str(poses)], output.out)
     refuse_existing(plan.files.existing if output.no_clobber else [])
     open_source = build_opener(reading)
@@ -54,7 +55,7 @@ def render(
         clips.open_window(clip, report.stop, show=output.show) as view,
         open_source(clip) as source,
     ):
-        outputs = plan.outputs(style, encode, side_by_side=output.side_by_side, view=view)
+        outputs = replace(plan.files, style=style, encoding=encode, side_by_side=output.side_by_side, view=view)
         done = draw(source, poses, outputs, format=format, watch=watch, progress=report.track, stop=report.stop)
         report.clip(done, watch)
     report.end()

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 import typer
 
 from hrpose_cli.errors import HRPoseError, MediaError, UsageError, describe_error
-from hrpose_cli.files import atomic_write, encode_utf8, hash_files, to_json
+from hrpose_cli.files import hash_files
+from hrpose_cli.outputs import atomic_write, encode_utf8, to_json
 from hrpose_cli.stopping import StopFlag, StopReason
 
 if TYPE_CHECKING:
@@ -55,9 +56,10 @@ def _count(number: int, noun: str, nouns: str) -> str:
     return f"{number} {noun if number == 1 else nouns}"
 
 
-def _note_not_drawn(unsure: int) -> str:
-    """The end of a number of people: how many of them are in the files but have nothing to draw."""
-    return f" ({unsure} with no keypoint above --keypoint-score, so not drawn)" if unsure else ""
+def _count_people(number: int, noun: str, nouns: str, unsure: int) -> str:
+    """A number of people, and how many of them are in the files but have nothing to draw."""
+    not_drawn = f" ({unsure} with no keypoint above --keypoint-score, so not drawn)" if unsure else ""
+    return f"{_count(number, noun, nouns)}{not_drawn}"
 
 
 def print_error(error: Exception) -> None:
@@ -83,13 +85,6 @@ class _NoteHandler(logging.Handler):
         self.console.print(record.getMessage(), style="dim")
 
 
-def _show_log(console: Console) -> None:
-    """Let `console` show the messages that the library logs, instead of any console before it."""
-    log = logging.getLogger("hrpose_cli")
-    log.handlers = [_NoteHandler(console)]
-    log.setLevel(logging.INFO)
-
-
 class Report:
     """Prints what becomes of each input, and collects failures: that of one input never stops the others."""
 
@@ -105,7 +100,9 @@ class Report:
         self._failures: list[Exception] = []
         self._kept: list[Path] = []  # files of a run that was stopped
         self._rows: list[tuple[str, int, int, str, str]] = []  # as `found` makes them
-        _show_log(self.console)
+        log = logging.getLogger("hrpose_cli")
+        log.handlers = [_NoteHandler(self.console)]  # instead of any before
+        log.setLevel(logging.INFO)
 
     def failed(self, error: Exception, unit: str | None = None) -> None:
         """Print what is wrong with one input, `unit` or that at work, now, in one line; also when quiet."""
@@ -154,7 +151,7 @@ class Report:
         columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
         console = self.console
         shown = total != 1 and console.is_terminal and not (console.quiet or console.is_dumb_terminal)
-        with Progress(*columns, console=self.console, transient=True, disable=not shown) as bar:
+        with Progress(*columns, console=console, transient=True, disable=not shown) as bar:
             task = bar.add_task("", total=total, rate="")
             for item in items:
                 yield item
@@ -178,11 +175,10 @@ class Report:
             self.console.print(f"{done.name}: already complete, {', '.join([*said, *map(str, done.written)])}")
             return
         said += [f"{done.resumed} of them from the run before"] if done.resumed else []
-        said += [f"{_count(done.people, 'pose', 'poses')}{_note_not_drawn(done.unsure)}"]
+        said += [_count_people(done.people, "pose", "poses", done.unsure)]
         brief = f", {done.brief} more seen in only one or two frames" if done.brief else ""
         said += [f"{_count(done.tracks, 'person', 'people')} tracked{brief}"] if done.seen else []
-        files = map(str, done.written)
-        self.console.print(f"{done.name}: {', '.join([*said, *([how] if how else []), *files])}")
+        self.console.print(f"{done.name}: {', '.join(filter(None, [*said, how, *map(str, done.written)]))}")
         for note in done.notes:
             self.note(note)
         rates = ", ".join(f"{stage} {format_rate(rate)}" for stage, rate in watch.rates.items())
@@ -198,18 +194,17 @@ class Report:
 
         table = Table("image", "people", "best", "written", box=None, pad_edge=False)
         for name, people, unsure, best, written in self._rows[:_LISTED_FILES]:
-            cells = (name, f"{people} ({unsure} not drawn)" if unsure else str(people), best, written)
-            table.add_row(*cells)
+            table.add_row(name, f"{people}{f' ({unsure} not drawn)' if unsure else ''}", best, written)
         if self._rows:
             self.console.print_table(table)
         if len(self._rows) > _LISTED_FILES:
             people, unsure = sum(row[1] for row in self._rows), sum(row[2] for row in self._rows)
-            all_people = f"{_count(people, 'person', 'people')}{_note_not_drawn(unsure)} in {len(self._rows)} images"
-            self.console.print(f"... and {len(self._rows) - _LISTED_FILES} more: {all_people}")
+            everyone = f"{_count_people(people, 'person', 'people', unsure)} in {len(self._rows)} images"
+            self.console.print(f"... and {len(self._rows) - _LISTED_FILES} more: {everyone}")
         elif any(row[2] for row in self._rows):
             self.note("people with no keypoint above --keypoint-score are not drawn")
 
-    def made_with(self, info: dict[str, Any], hint: str | None = None) -> None:
+    def _made_with(self, info: dict[str, Any], hint: str | None) -> None:
         """Print which weights, backend and options made the result, and where to get better weights."""
         options = info["options"]
         people = "bottom-up" if info["method"] == "bottom-up" else f"boxes by {info['detector']['name']}"
@@ -226,7 +221,7 @@ class Report:
         if written:
             self.console.print(f"written: {', '.join(map(str, written))}")
         if self._done:
-            self.made_with(info, hint)
+            self._made_with(info, hint)
         self.end(written)
 
     def end(self, kept: Sequence[Path] = ()) -> None:
@@ -238,7 +233,10 @@ class Report:
             _write_lines(self._lines, self._records)
         if self.stop.reason is not None:
             self._say_stopped(self.stop.reason, [*self._kept, *kept])
-        if code := self._exit_code():
+        # All was done; some inputs failed (3); all failed (1 or 2); stopped by a signal (130 or 143).
+        stopped = STOP_CODES[self.stop.reason] if self.stop.reason else 0
+        failed = 3 if self._done and self._failures else max(map(exit_code, self._failures), default=0)
+        if code := stopped or failed:
             raise typer.Exit(code)
 
     def _say_stopped(self, reason: StopReason, kept: Sequence[Path]) -> None:
@@ -248,12 +246,6 @@ class Report:
         resume = "; --resume goes on" if any(path.suffix == ".jsonl" for path in self._kept) else ""
         text = f"{_STOPPED[reason]}; kept {names}{resume}"
         print_error(Exception(text)) if STOP_CODES[reason] else self.note(text)
-
-    def _exit_code(self) -> int:
-        """0: all was done; 3: some inputs failed; 1 or 2: all failed; 130 or 143: stopped by a signal."""
-        stopped = STOP_CODES[self.stop.reason] if self.stop.reason else 0
-        failed = 3 if self._done else max(map(exit_code, self._failures), default=0)
-        return stopped or (failed if self._failures else 0)
 
     @contextmanager
     def bar(self) -> Iterator[_DownloadBar]:

@@ -134,7 +134,7 @@ def read_numbers(option: str, text: str, kind: type, *, least: float = -math.inf
 
 def write_json_output(target: Path, content: Any) -> None:
     """Write JSON to a file, or to the standard output for `-`."""
-    from hrpose_cli.files import encode_utf8, to_json, write_json
+    from hrpose_cli.outputs import encode_utf8, to_json, write_json
 
     if str(target) == "-":
         sys.stdout.buffer.write(encode_utf8(f"{to_json(content)}\n"))

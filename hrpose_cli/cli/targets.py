@@ -11,8 +11,9 @@ from typing import Annotated
 import typer
 
 from hrpose_cli.errors import InputError, UsageError
-from hrpose_cli.files import cache_dir, check_not_inputs, check_writable, file_identity, shipped_folder
+from hrpose_cli.files import cache_dir, shipped_folder
 from hrpose_cli.options import OUTPUT, Settings
+from hrpose_cli.outputs import check_not_inputs, check_writable, file_identity
 
 NoClobber = Annotated[
     bool,

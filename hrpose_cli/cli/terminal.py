@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
-from hrpose_cli.files import typed_names
+from hrpose_cli.outputs import typed_names
 
 _PIPE_WIDTH = 160  # characters
 _LEAST_TEXT = 8  # characters of a column of texts that may be folded

@@ -88,7 +88,7 @@ def video(
             done = annotate_clip(
                 partial(open_source, plan.what),
                 TopPeople(replace(base, watch=watch), people.min_score, people.max_people),
-                plan.outputs(style, encode, side_by_side=output.side_by_side, view=shown),
+                replace(plan.files, style=style, encoding=encode, side_by_side=output.side_by_side, view=shown),
                 PoseHeader(info, base.skeleton, threshold=people.keypoint_score),
                 motion=motion, resume=resume, watch=watch, progress=report.track, stop=report.stop,
             )  # fmt: skip

@@ -27,7 +27,7 @@ def _list_weights(
     from rich.table import Table
 
     from hrpose_cli.cli.terminal import print_result
-    from hrpose_cli.files import to_json
+    from hrpose_cli.outputs import to_json
 
     if json:
         typer.echo(to_json([*_models(), *_detectors()]))

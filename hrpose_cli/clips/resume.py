@@ -13,20 +13,21 @@ from typing import Any
 from hrpose_cli.clips.stages import chunk_frames
 from hrpose_cli.errors import InputError, UsageError
 from hrpose_cli.estimation import frames_in_whole_chunks
-from hrpose_cli.files import is_stream, part_path
 from hrpose_cli.formats import PoseFile, count_run_frames, header_to_json, read_end, read_jsonl, whole_record_ends
 from hrpose_cli.options import MotionOptions
+from hrpose_cli.outputs import part_path
 from hrpose_cli.poses import PoseHeader, Poses
+from hrpose_cli.streams import is_stream
 
 
 def _is_resumable(file: PoseFile) -> bool:
     return file.format == "jsonl" and not is_stream(file.path)
 
 
-def _find_resumable_file(files: Sequence[PoseFile]) -> PoseFile:
+def _find_resumable_file(files: Sequence[PoseFile]) -> Path:
     """The JSON Lines file among `files`: the one that an interrupted run can be resumed from."""
     for file in filter(_is_resumable, files):
-        return file
+        return file.path
     raise UsageError("an interrupted run is resumed from its JSON Lines file: use --poses NAME.jsonl, as at first")
 
 
@@ -48,7 +49,9 @@ class SavedRun:
     def continue_in(self, files: Sequence[PoseFile]) -> list[PoseFile]:
         """The files of the new run: the part of the earlier one goes on after its frames, all else is written anew."""
         return [
-            replace(file, options={**file.options, "done": self.frames}) if _part(file) == self.path else file
+            replace(file, options={**file.options, "done": self.frames})
+            if _is_resumable(file) and part_path(file.path) == self.path
+            else file
             for file in files
         ]
 
@@ -58,11 +61,10 @@ def find_saved_run(files: Sequence[PoseFile], header: PoseHeader, motion: Motion
 
     InputError if it is of another clip or was made in another way.
     """
-    file = _find_resumable_file(files)
-    ended = read_end(file.path) if file.path.is_file() else None
-    complete = ended is not None and not _differences(file.path, header)
-    for path in (file.path,) if complete else (_part(file), file.path):  # versions before 2 had no parts
-        if path is None or not path.is_file() or not whole_record_ends(path):
+    final = _find_resumable_file(files)
+    complete = final.is_file() and read_end(final) is not None and not _differences(final, header)
+    for path in (final,) if complete else (part_path(final), final):  # versions before 2 had no parts
+        if not path.is_file() or not whole_record_ends(path):
             continue
         if other := _differences(path, header):
             raise InputError(
@@ -75,15 +77,14 @@ def find_saved_run(files: Sequence[PoseFile], header: PoseHeader, motion: Motion
     return None
 
 
-def _part(file: PoseFile) -> Path | None:
-    return part_path(file.path) if _is_resumable(file) else None
-
-
 def _differences(path: Path, header: PoseHeader) -> list[str]:
     """The keys in which the header of a file differs from that of this run."""
-    before, _ = read_jsonl(path)
-    was, now = (json.loads(json.dumps(header_to_json(h))) for h in (before, header))  # tuples as lists
-    return _differing_keys(was, now)
+    return _differing_keys(*(_plain(header_to_json(each)) for each in (read_jsonl(path)[0], header)))
+
+
+def _plain(content: Any) -> Any:
+    """The content as a JSON file gives it back, such as tuples as lists."""
+    return json.loads(json.dumps(content))
 
 
 def _differing_keys(was: dict[str, Any], now: dict[str, Any]) -> list[str]:
@@ -98,12 +99,11 @@ def count_complete_frames(files: Sequence[PoseFile], facts: Mapping[str, Any], r
 
     facts: what its header must say. read: the clip, and all other files that the run read.
     """
-    path = _find_resumable_file(files).path
+    path = _find_resumable_file(files)
     frames = path.is_file() and read_end(path)
     if not frames or any(_changed(each) > path.stat().st_mtime for each in read):
         return 0
-    header = json.loads(json.dumps(header_to_json(read_jsonl(path)[0])))
-    return frames if _holds(header, json.loads(json.dumps(facts))) else 0
+    return frames if _holds(_plain(header_to_json(read_jsonl(path)[0])), _plain(facts)) else 0
 
 
 def _changed(path: Path) -> float:

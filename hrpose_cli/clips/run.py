@@ -299,7 +299,9 @@ def write_clip(
                     writer.write(frame_poses)
                     done.count(frame_poses.people, outputs.style.threshold)
                     done.scenes = frame_poses.frame.scene + 1
-            done.written, done.notes, done.damage = writer.written, writer.notes, writer.damage
+            done.written = writer.written
+            if writer.video:
+                done.notes, done.damage = writer.video.notes, writer.video.damage
     if done.scenes > 1:
         done.notes.append(f"{done.scenes} scenes were found: nobody is followed from one into the next")
     done.notes = [*source.notes, *done.notes]
@@ -313,14 +315,17 @@ class _ClipWriter:
 
     def __init__(self, outputs: ClipOutputs, clip: Clip, header: PoseHeader, watch: StageTimer, stop: StopFlag) -> None:
         self._outputs, self._watch = outputs, watch
-        self._video: VideoWriter | None = None
+        self.video: VideoWriter | None = None
         self._drawer: BackgroundConsumer[FramePoses] | None = None
         self._drawn: list[Image] = []  # the last one only: windows belong to the main thread
         with ExitStack() as stack:
             if outputs.video is not None:
-                self._video = stack.enter_context(_open_video(outputs.video, outputs, clip, stop))
+                width, height = clip.size
+                shown = replace(clip, size=(2 * width, height)) if outputs.side_by_side else clip
+                video = VideoWriter(outputs.video, shown, encoding=outputs.encoding, stop=stop)
+                self.video = stack.enter_context(video)
             self._files = stack.enter_context(open_writers(outputs.poses, header, stop))
-            if self._video or outputs.view:
+            if self.video or outputs.view:
                 drawer = BackgroundConsumer(self._draw, lambda frame_poses: _video_frame(frame_poses).image.nbytes)
                 self._drawer = stack.enter_context(drawer)
             self._exit = stack.pop_all()
@@ -334,16 +339,8 @@ class _ClipWriter:
     @property
     def written(self) -> list[Path]:
         """The files, when they are closed."""
-        video = self._video.written if self._video else None
+        video = self.video.written if self.video else None
         return [*([video] if video else []), *(path for file in self._files for path in file.written)]
-
-    @property
-    def notes(self) -> list[str]:
-        return self._video.notes if self._video else []
-
-    @property
-    def damage(self) -> str:
-        return self._video.damage if self._video else ""
 
     def write(self, frame_poses: FramePoses) -> None:
         """Add a frame to all outputs."""
@@ -362,15 +359,9 @@ class _ClipWriter:
             image = np.hstack([frame.image, image]) if self._outputs.side_by_side else image
         if self._outputs.view:
             self._drawn[:] = [image]
-        if self._video:
+        if self.video:
             with self._watch("encode"):
-                self._video.write(image, frame.pts)
-
-
-def _open_video(path: Path, outputs: ClipOutputs, clip: Clip, stop: StopFlag) -> VideoWriter:
-    width, height = clip.size
-    wide = replace(clip, size=(2 * width, height)) if outputs.side_by_side else clip
-    return VideoWriter(path, wide, encoding=outputs.encoding, stop=stop)
+                self.video.write(image, frame.pts)
 
 
 def _video_frame(frame_poses: FramePoses) -> VideoFrame:

@@ -18,9 +18,9 @@ from hrpose_cli.coco_reader import (
 )
 from hrpose_cli.detection.boxes import boxes_from_xywh
 from hrpose_cli.errors import InputError
-from hrpose_cli.files import check_not_inputs
 from hrpose_cli.geometry import Geometry, clean_boxes
 from hrpose_cli.media import read_image
+from hrpose_cli.outputs import check_not_inputs
 from hrpose_cli.poses import Boxes, Frame
 
 

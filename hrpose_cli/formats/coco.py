@@ -20,11 +20,11 @@ import numpy as np
 
 from hrpose_cli.coco_reader import MOST_NUMBER, PERSON, CocoFile, CocoRows, read_coco_file
 from hrpose_cli.errors import FormatError
-from hrpose_cli.files import encode_utf8, to_json
 from hrpose_cli.formats.header_json import UNKNOWN_SIZE, name_damage, parse_rate, skeleton_from_names
 from hrpose_cli.formats.output import STDOUT, open_spool, open_stream
 from hrpose_cli.formats.people import boxes_around, build_poses
 from hrpose_cli.geometry import xywh_to_xyxy, xyxy_to_xywh
+from hrpose_cli.outputs import encode_utf8, to_json
 from hrpose_cli.poses import Frame, FrameInfo, FramePoses, PoseHeader, Poses
 from hrpose_cli.skeletons import COCO, Skeleton
 

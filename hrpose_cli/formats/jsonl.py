@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import IO, Any
 
 from hrpose_cli.errors import FormatError
-from hrpose_cli.files import encode_utf8
 from hrpose_cli.formats.header_json import (
     UNKNOWN_SIZE,
     as_size,
@@ -36,6 +35,7 @@ from hrpose_cli.formats.header_json import (
 )
 from hrpose_cli.formats.output import STDOUT, open_stream
 from hrpose_cli.formats.people import build_poses, check_objects
+from hrpose_cli.outputs import encode_utf8
 from hrpose_cli.poses import FrameInfo, FramePoses, PoseHeader, Poses
 
 _FORMAT_NAME = "JSON Lines file of hrpose"

@@ -21,9 +21,10 @@ from typing import Any
 import numpy as np
 
 from hrpose_cli.errors import FormatError, InputError
-from hrpose_cli.files import atomic_write, fit_name, read_json
+from hrpose_cli.files import read_json
 from hrpose_cli.formats.header_json import UNKNOWN_SIZE, name_damage, shortest_decimals, skeleton_from_names
 from hrpose_cli.formats.people import build_poses, check_objects
+from hrpose_cli.outputs import atomic_write, fit_name
 from hrpose_cli.poses import FrameInfo, FramePoses, PoseHeader, Poses
 from hrpose_cli.skeletons import COCO, Skeleton
 

@@ -12,9 +12,10 @@ from types import TracebackType
 from typing import IO, Any, Literal, Protocol
 
 from hrpose_cli.errors import FormatError, InputError
-from hrpose_cli.files import claim, fit_name, follow_links, is_stream, open_into, silence_stdout
+from hrpose_cli.outputs import claim, fit_name, follow_links
 from hrpose_cli.poses import FramePoses
 from hrpose_cli.stopping import StopFlag
+from hrpose_cli.streams import is_stream, open_into, silence_stdout
 
 STDOUT = Path("-")
 WriterOpener = Callable[..., "AbstractContextManager[_PoseWriter]"]

@@ -26,10 +26,11 @@ from numpy.typing import NDArray
 
 from hrpose_cli.apart import read_apart, run_apart
 from hrpose_cli.errors import FormatError, UsageError, first_line
-from hrpose_cli.files import atomic_write, check_memory, encode_utf8, temporary_path
+from hrpose_cli.files import check_memory
 from hrpose_cli.formats.header_json import header_from_json, header_to_json, name_damage
 from hrpose_cli.formats.output import open_stream
 from hrpose_cli.formats.people import build_poses
+from hrpose_cli.outputs import atomic_write, encode_utf8, temporary_path
 from hrpose_cli.poses import FrameInfo, FramePoses, PoseHeader, Poses
 from hrpose_cli.skeletons import Skeleton
 

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from hrpose_cli.errors import FormatError, UsageError
-from hrpose_cli.files import is_stream, part_path, remove_stale_files
 from hrpose_cli.formats import coco, csv, jsonl, losses, npz, openpose, trc
 from hrpose_cli.formats.output import PoseOutput, WriterOpener
+from hrpose_cli.outputs import part_path, remove_stale_files
 from hrpose_cli.poses import FramePoses, PoseHeader
 from hrpose_cli.stopping import StopFlag
+from hrpose_cli.streams import is_stream
 
 _LOG = logging.getLogger(__name__)
 _FormatReader = Callable[[Path], tuple[PoseHeader, Iterator[FramePoses]]]

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from hrpose_cli.errors import InputError
-from hrpose_cli.files import encode_utf8, fit_name
+from hrpose_cli.outputs import encode_utf8, fit_name
 from hrpose_cli.poses import Doubles, FramePoses, PoseHeader
 
 _UNTRACKED = -1  # the track of a person without a track id

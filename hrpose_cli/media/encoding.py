@@ -7,10 +7,10 @@ from fractions import Fraction
 from pathlib import Path
 
 from hrpose_cli.errors import MediaError, UsageError
-from hrpose_cli.files import written_suffix
 from hrpose_cli.media.clip import Clip, Colour
 from hrpose_cli.media.ffmpeg import run_ffmpeg
 from hrpose_cli.options import DrawOptions, EncodingOptions
+from hrpose_cli.streams import written_suffix
 
 # Matrices that swscale converts to; any other becomes BT.709 and is tagged so.
 _MATRICES = {1: "bt709", 2: "bt601", 4: "fcc", 5: "bt601", 6: "bt601", 7: "smpte240m", 9: "bt2020", 10: "bt2020"}

@@ -5,9 +5,9 @@ from __future__ import annotations
 from fractions import Fraction
 from pathlib import Path
 
-from hrpose_cli.files import temporary_path
 from hrpose_cli.media.clip import Clip
 from hrpose_cli.media.ffmpeg import run_ffmpeg
+from hrpose_cli.outputs import temporary_path
 
 GIF_TICK = Fraction(1, 100)
 _SHORTEST_DELAY = 2  # ticks: what is shorter players show for ten

@@ -23,11 +23,13 @@ import PIL.ImageFile
 from PIL import ExifTags, UnidentifiedImageError
 
 from hrpose_cli.errors import InputError
-from hrpose_cli.files import atomic_write, check_memory, written_suffix
+from hrpose_cli.files import check_memory
 from hrpose_cli.media.cut_off import check_canvas
 from hrpose_cli.media.deep import is_deep, open_source, read_tiff_head, read_values
 from hrpose_cli.media.rgb import apply_turn, describe_tone, exif_turn, scale_to_rgb, to_rgb
+from hrpose_cli.outputs import atomic_write
 from hrpose_cli.poses import Image
+from hrpose_cli.streams import written_suffix
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".avif"}
 _READ_ONLY_SUFFIXES = {".jpe", ".jfif", ".mpo", ".jp2", ".j2k", ".ppm", ".pgm", ".tga"}

@@ -16,12 +16,12 @@ from typing import NamedTuple
 import av
 
 from hrpose_cli.errors import MediaError
-from hrpose_cli.files import temporary_path
 from hrpose_cli.media.audio_copy import copy_audio
 from hrpose_cli.media.clip import Clip
 from hrpose_cli.media.container import allowed_inputs, open_again
 from hrpose_cli.media.encoding import Container
 from hrpose_cli.media.ffmpeg import run_ffmpeg
+from hrpose_cli.outputs import temporary_path
 
 _TEXT_SUBTITLES = {"mov_text", "subrip", "srt", "ass", "ssa", "webvtt", "text"}  # subtitles that are no bitmaps
 _StreamArguments = tuple[list[str], list[str]]  # arguments of ffmpeg, and what they change, in plain words

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import IO
 
 from hrpose_cli.errors import InputError, MediaError
-from hrpose_cli.files import check_memory, remove_stale_files, temporary_path
+from hrpose_cli.files import check_memory
 from hrpose_cli.media.images import STDIN
+from hrpose_cli.outputs import remove_stale_files, temporary_path
 
 _PIECE_BYTES = 1 << 20  # bytes to read at once
 _POLL_SECONDS = 0.2  # seconds between two checks of `stop`

@@ -8,23 +8,23 @@ from fractions import Fraction
 from pathlib import Path
 
 from hrpose_cli.errors import MediaError, UsageError
-from hrpose_cli.files import (
-    atomic_write,
-    check_not_inputs,
-    claim,
-    follow_links,
-    is_stream,
-    part_path,
-    remove_stale_files,
-    temporary_path,
-)
 from hrpose_cli.media.clip import Clip
 from hrpose_cli.media.encoding import DEFAULT_ENCODING, Encoding
 from hrpose_cli.media.gif import GIF_TICK, GifTimes, write_gif
 from hrpose_cli.media.mux import mux_clip
 from hrpose_cli.media.nut_pipe import FramePipe
+from hrpose_cli.outputs import (
+    atomic_write,
+    check_not_inputs,
+    claim,
+    follow_links,
+    part_path,
+    remove_stale_files,
+    temporary_path,
+)
 from hrpose_cli.poses import Image
 from hrpose_cli.stopping import StopFlag
+from hrpose_cli.streams import is_stream
 
 
 class VideoWriter:

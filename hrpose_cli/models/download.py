@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from hrpose_cli.errors import WeightsError, first_line
-from hrpose_cli.files import atomic_write, cache_dir, remove_stale_files, sha256_file
+from hrpose_cli.files import cache_dir, sha256_file
+from hrpose_cli.outputs import atomic_write, remove_stale_files
 
 _OLD_RECORDS = "sha256.json"  # of all files in one; now each has its own, since two downloads may end at a time
 _RECORD = ".sha256"  # what follows a file's name in that of the record of its hash as it was first downloaded

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hrpose_cli.errors import WeightsError, first_line
-from hrpose_cli.files import atomic_write, cache_dir, shipped_folder
+from hrpose_cli.files import cache_dir, shipped_folder
 from hrpose_cli.files import sha256_file as sha256
 from hrpose_cli.models.architecture import guess_architecture
 from hrpose_cli.models.checkpoints import check_keys, key_style, official_keys, read_state_dict
 from hrpose_cli.models.exported import EXPORTED_SUFFIXES, read_export_metadata
 from hrpose_cli.models.torch_file import read_checkpoint, read_module
 from hrpose_cli.models.zoo import MODELS, RECOMMENDED, ModelSpec, spec_from_metadata
+from hrpose_cli.outputs import atomic_write
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hrpose_cli.coco_reader import (
     CocoFile,
     describe_missing,
@@ -49,6 +52,18 @@ def read_annotated(
     folder = find_image_folder(source.annotations, [image["file_name"] for image in images], source.images)
     for image, path in zip(images, check_image_files(truth, images, folder), strict=True):
         yield path, image, people[image["id"]]
+
+
+def read_labels(row: Any) -> NDArray[np.float64]:
+    """Keypoints (K, 3) of an annotation: x, y in image px, and v."""
+    return np.asarray(row["keypoints"], np.float64).reshape(-1, 3)
+
+
+def check_labelled(found: Sequence[Any], sources: Sequence[AnnotationSource], skeleton: Skeleton) -> None:
+    """Raise InputError if nobody in `sources` was found to have a labelled keypoint."""
+    if not found:
+        files = ", ".join(str(source.annotations) for source in sources)
+        raise InputError(f"{files}: no person with a keypoint of the skeleton {skeleton.name} is labelled")
 
 
 def list_files(source: AnnotationSource) -> Iterator[Path]:

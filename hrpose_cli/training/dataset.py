@@ -14,13 +14,12 @@ import torch
 from torch import Tensor
 
 from hrpose_cli.coco_reader import is_labelled
-from hrpose_cli.errors import InputError
 from hrpose_cli.estimation import crop_bounds, warp_into_crop
-from hrpose_cli.files import atomic_write
 from hrpose_cli.geometry import Size, box_regions, invert_affines, region_affines, transform_points
 from hrpose_cli.media import read_image
+from hrpose_cli.outputs import atomic_write
 from hrpose_cli.skeletons import Skeleton
-from hrpose_cli.training.annotations import AnnotationSource, read_annotated
+from hrpose_cli.training.annotations import AnnotationSource, check_labelled, read_annotated, read_labels
 from hrpose_cli.training.losses import keypoint_weights
 
 _PATCH_WIDTHS = 2.0  # side of a patch in widths of the padded box: room to turn, shift and zoom out
@@ -111,10 +110,8 @@ def _write_people(
 ) -> None:
     """Cut all people and write both files; the labels come last and mark both as complete."""
     plans = [list(_read_labelled(source, skeleton)) for source in sources]
+    check_labelled([each for plan in plans for each in plan], sources, skeleton)
     count = sum(len(rows) for plan in plans for _, rows in plan)
-    if not count:
-        files = ", ".join(str(source.annotations) for source in sources)
-        raise InputError(f"{files}: no person with a keypoint of the skeleton {skeleton.name} is labelled")
     side = round(crop[0] * _PATCH_WIDTHS)
     keypoints, visible = np.zeros((count, len(skeleton), 2), np.float32), np.zeros((count, len(skeleton)), np.float32)
     trust, names, n = np.zeros(count, np.float32), [], 0
@@ -148,5 +145,5 @@ def _cut_patch(image: Any, row: Any, crop: Size, side: int) -> tuple[Any, Any, A
     to_patch = region_affines(center, np.repeat(region[:, :1] * _PATCH_WIDTHS, 2, axis=1), (side, side))
     patch = np.zeros((side, side, 3), np.uint8)
     warp_into_crop(patch, image, to_patch[0], crop_bounds(invert_affines(to_patch), (side, side))[0])
-    labels = np.asarray(row["keypoints"], np.float64).reshape(-1, 3)
+    labels = read_labels(row)
     return patch, transform_points(to_patch[0], labels[:, :2]), labels[:, 2]

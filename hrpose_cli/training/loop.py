@@ -25,8 +25,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from hrpose_cli.backends import normalise_images
 from hrpose_cli.errors import InputError, WeightsError, first_line
-from hrpose_cli.files import atomic_write
 from hrpose_cli.models import CHECKPOINT_KEYS, ModelSpec, read_torch_file
+from hrpose_cli.outputs import atomic_write
 from hrpose_cli.training.augment import Augmentation, CropSamples
 from hrpose_cli.training.dataset import PeopleDataset
 from hrpose_cli.training.method import TRAINING_METHODS, TrainingBatch

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -20,10 +20,10 @@ from hrpose_cli.backends import TorchBackend, choose_device, normalise_images
 from hrpose_cli.errors import BackendError, HRPoseError, InputError, UsageError
 from hrpose_cli.estimation import BottomUp, TopDown
 from hrpose_cli.evaluate import EvalProtocol, keypoint_rows
-from hrpose_cli.files import atomic_write, check_not_inputs, check_writable, claim
 from hrpose_cli.ground_truth import METRICS, CocoGroundTruth
 from hrpose_cli.models import ModelSpec, save_weights
 from hrpose_cli.nets import unfold_batch_norms
+from hrpose_cli.outputs import atomic_write, check_not_inputs, check_writable, claim
 from hrpose_cli.skeletons import SKELETONS
 from hrpose_cli.training.annotations import AnnotationSource, check_image_files, list_files
 from hrpose_cli.training.dataset import PeopleDataset, load_people
@@ -51,12 +51,14 @@ def train(job: TrainJob, recipe: Recipe) -> Iterator[Mapping[str, float]]:
     spec = plan_spec(job, known)
     _check_job(job, recipe, spec.method, device)
     val_images = _find_val_images(job, spec)
-    load = _data_loader(job, spec)
+    sources = [_parse_source(entry, job.images) for entry in job.data]
+    load = _data_loader(job, sources, spec)
     if find_spec("matplotlib") is None:
         _LOG.info("note: curves.png needs matplotlib: pip install 'hrpose[train]'")
     teacher = Teacher.load(job.teacher, spec, device) if job.teacher else None
     if not is_other_process():  # the first alone writes
-        _check_outputs(job, spec, start, val_images)
+        validation = [AnnotationSource(job.val, val_images)] if job.val else []
+        _check_outputs(job, spec, chain([start, job.teacher], *map(list_files, sources + validation)))
     alone = nullcontext() if is_other_process() else claim(job.out, folder=True)
     with join_processes(device), alone, _dropped_if_refused(job.out / "cache"):
         people = run_first(load).to(device)
@@ -109,14 +111,12 @@ def _dropped_if_refused(cache: Path) -> Iterator[None]:
         raise
 
 
-def _check_outputs(job: TrainJob, spec: ModelSpec, start: Path | None, val_images: Path | None) -> None:
+def _check_outputs(job: TrainJob, spec: ModelSpec, inputs: Iterable[str | Path | None]) -> None:
     """Raise an error, before any work, for files that cannot be written, or are inputs."""
     outputs = [job.out / name for name in (CHECKPOINT_FILE, LOG_FILE, _CURVES_FILE, f"{spec.name}.safetensors")]
     for output in outputs:
         check_writable(output, make=True)
-    sources = [_parse_source(entry, job.images) for entry in job.data]
-    sources += [AnnotationSource(job.val, val_images)] if job.val else []
-    check_not_inputs(outputs, chain([start, job.teacher], *map(list_files, sources)))
+    check_not_inputs(outputs, inputs)
 
 
 def _find_val_images(job: TrainJob, spec: ModelSpec) -> Path | None:
@@ -129,9 +129,11 @@ def _find_val_images(job: TrainJob, spec: ModelSpec) -> Path | None:
     return folder
 
 
-def _data_loader(job: TrainJob, spec: ModelSpec) -> Callable[[], PeopleDataset | ImageDataset]:
+def _data_loader(
+    job: TrainJob, sources: Sequence[AnnotationSource], spec: ModelSpec
+) -> Callable[[], PeopleDataset | ImageDataset]:
     """The function that reads the annotated people, or for bottom-up nets the images."""
-    sources, skeleton = [_parse_source(entry, job.images) for entry in job.data], SKELETONS[spec.skeleton]
+    skeleton = SKELETONS[spec.skeleton]
     if spec.method == "bottom-up":
         return partial(load_images, sources, skeleton)
     load = partial(load_people, sources, spec.input_size, skeleton, job.out / "cache")

@@ -12,9 +12,10 @@ from torch import Tensor
 from hrpose_cli.backends import TorchBackend
 from hrpose_cli.errors import InputError
 from hrpose_cli.estimation import decode_dark, merge_flip
-from hrpose_cli.files import atomic_write, sha256_file
+from hrpose_cli.files import sha256_file
 from hrpose_cli.geometry import Size
 from hrpose_cli.models import ModelSpec, find_weights, load_net
+from hrpose_cli.outputs import atomic_write
 from hrpose_cli.skeletons import SKELETONS
 from hrpose_cli.training.augment import Augmentation, crop_width, draw_samples, resample_patches
 from hrpose_cli.training.dataset import PeopleDataset

@@ -25,7 +25,7 @@ from hrpose_cli.media import read_image
 from hrpose_cli.models import ModelSpec
 from hrpose_cli.poses import Affine, Image
 from hrpose_cli.skeletons import SKELETONS, Skeleton
-from hrpose_cli.training.annotations import AnnotationSource, read_annotated
+from hrpose_cli.training.annotations import AnnotationSource, check_labelled, read_annotated, read_labels
 
 
 @dataclass(frozen=True)
@@ -65,25 +65,17 @@ def load_images(sources: Sequence[AnnotationSource], skeleton: Skeleton) -> Imag
         _ImagePage(path, np.stack(people), _hidden_mask(source.annotations, image, everyone))
         for source in sources
         for path, image, everyone in read_annotated(source, skeleton)
-        if (people := [_read_labels(row) for row in everyone if is_labelled(row)])
+        if (people := [read_labels(row) for row in everyone if is_labelled(row)])
     ]
-    if not pages:
-        files = ", ".join(str(source.annotations) for source in sources)
-        raise InputError(f"{files}: no person with a keypoint of the skeleton {skeleton.name} is labelled")
+    check_labelled(pages, sources, skeleton)
     return ImageDataset(tuple(pages))
-
-
-def _read_labels(row: Any) -> NDArray[np.float64]:
-    """Keypoints (K, 3) of an annotation: x, y in image px, and v."""
-    return np.asarray(row["keypoints"], np.float64).reshape(-1, 3)
 
 
 def _hidden_mask(annotations: Path, image: Any, everyone: Sequence[Any]) -> Any:
     """Run-length code of the region to ignore: crowds, and people without a labelled keypoint."""
-    rows = [row for row in everyone if not is_labelled(row)]
     size = int(image["width"]), int(image["height"])
     codes = []
-    for row in rows:
+    for row in (row for row in everyone if not is_labelled(row)):
         try:
             codes += encode_outline(row.get("segmentation"), row["bbox"], size)
         except (ValueError, InputError) as error:
@@ -143,7 +135,9 @@ def draw_images(images: ImageDataset, chosen: Tensor, spec: ModelSpec, augmentat
         crops, masks, people = zip(*views, strict=True)
     mirrored = chance[:, 4] < augmentation.flipped
     swapped = [p[:, skeleton.mirror] if m else p for p, m in zip(people, mirrored, strict=True)]
-    keypoints = _pad_people(swapped).to(images.device)
+    # (N, P, K, 3), padded by people without labelled keypoints
+    keypoints = torch.nn.utils.rnn.pad_sequence(list(map(torch.from_numpy, swapped)), batch_first=True)
+    keypoints = keypoints.to(images.device)
     mask = torch.from_numpy(np.stack(masks)).to(images.device).float()
     return ImageSamples(
         crops=torch.from_numpy(np.stack(crops)).to(images.device).permute(0, 3, 1, 2).float(),
@@ -195,11 +189,6 @@ def _random_affine(
         affine[0] *= -1
         affine[0, 2] += side - 1
     return affine
-
-
-def _pad_people(people: list[NDArray[np.float64]]) -> Tensor:
-    """Stack the people (P, K, 3) of each image to (N, P, K, 3), padded by people without labelled keypoints."""
-    return torch.nn.utils.rnn.pad_sequence([torch.from_numpy(p) for p in people], batch_first=True)
 
 
 def _to_pixels(keypoints: Tensor, stride: int, side: int) -> tuple[Tensor, Tensor]:

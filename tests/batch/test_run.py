@@ -6,7 +6,7 @@ from hrpose_cli.batch.manifest import Manifest, Manifests, describe_input
 from hrpose_cli.batch.run import BatchStatus, Pace, Redo, Todo, read_status
 from hrpose_cli.batch.storage import open_storage
 from hrpose_cli.batch.units import WorkUnit
-from hrpose_cli.files import write_json
+from hrpose_cli.outputs import write_json
 
 STATES = ("done", "failed", "damaged", "begun", "new", "changed")
 

@@ -17,9 +17,9 @@ from hrpose_cli.batch.storage import describe_input, open_storage
 from hrpose_cli.batch.units import WorkUnit
 from hrpose_cli.batch.worker import PoseWork
 from hrpose_cli.errors import MediaError
-from hrpose_cli.files import temporary_path
 from hrpose_cli.formats.pose_file import read_pose_file
 from hrpose_cli.options import ClipOptions, DrawOptions, EncodingOptions, MotionOptions, PeopleOptions, Settings
+from hrpose_cli.outputs import temporary_path
 from hrpose_cli.stopping import StopFlag
 from tests.media.clips import film
 

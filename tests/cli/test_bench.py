@@ -5,17 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
-from typer.testing import CliRunner
 
 from hrpose_cli.bench import ClipRow
-from hrpose_cli.cli.bench import bench
-from hrpose_cli.cli.main import _Commands
+from tests.cli.runner import run as hrpose
+from tests.cli.runner import succeeded
 from tests.conftest import bottom_up_file, wrong_usage
-
-app = typer.Typer(cls=_Commands)
-app.command()(bench)
-app.callback()(lambda: None)
 
 FOUND = [ClipRow(0, 40, 123.4, {"decode": 0.001}), ClipRow(5, 16, 7.5, {"decode": 0.001, "pose": 0.12345})]
 
@@ -30,10 +24,10 @@ def run(weights_file: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         return FOUND
 
     monkeypatch.setattr("hrpose_cli.bench.measure_speed", measure)
-    options = ["--weights", weights_file, "--detector", "none", "--device", "cpu", "--backend", "torch"]
+    options = ("--weights", weights_file, "--detector", "none", "--device", "cpu", "--backend", "torch")
 
     def invoke(*arguments: object) -> Any:
-        return CliRunner().invoke(app, ["bench", *map(str, options), *map(str, arguments)])
+        return hrpose("bench", *options, *arguments)
 
     invoke.asked = asked  # type: ignore[attr-defined]
     return invoke
@@ -44,8 +38,7 @@ def rows(output: str) -> list[list[str]]:
 
 
 def test_bench_prints_tables_and_writes_json(run: Any, tmp_path: Path) -> None:
-    result = run("--json", tmp_path / "bench.json", "--people", "0,5", "--seconds", 2)
-    assert result.exit_code == 0, result.output
+    result = succeeded(run("--json", tmp_path / "bench.json", "--people", "0,5", "--seconds", 2))
     assert run.asked == [((0, 5), 2.0)]
     assert "walk.mp4, tiny (torch fp32 on cpu); ms per frame" in result.stdout
     assert rows(result.stdout)[1:4] == [

@@ -1,24 +1,16 @@
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
-from typer.testing import CliRunner
 
-from hrpose_cli.cli.convert import convert
-from hrpose_cli.cli.main import _Commands
 from hrpose_cli.formats.pose_file import open_writer, read_pose_file
+from tests.cli.runner import run as hrpose
 from tests.conftest import clean_failure, wrong_usage
 from tests.formats.builders import HEADER, clip, same
 
-app = typer.Typer(cls=_Commands, pretty_exceptions_enable=False)
-app.command()(convert)
-
-
-@app.callback()
-def main() -> None:
-    """Makes `convert` a command of a group, as it is in hrpose."""
+run = partial(hrpose, "convert")
 
 
 @pytest.fixture
@@ -28,10 +20,6 @@ def lines(tmp_path: Path) -> Path:
         for record in clip(2, 0, 1):
             out.write(record)
     return path
-
-
-def run(*arguments: Any) -> Any:
-    return CliRunner().invoke(app, ["convert", *map(str, arguments)])
 
 
 def test_convert_is_silent_where_nothing_is_lost(lines: Path, tmp_path: Path) -> None:

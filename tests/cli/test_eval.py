@@ -3,6 +3,7 @@
 import json
 import re
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,40 +11,23 @@ import numpy as np
 import pytest
 from PIL import Image
 from scipy.io import savemat
-from typer.testing import CliRunner
 
-from hrpose_cli.cli.main import app
+from tests.cli.runner import annotated_images, run, succeeded
 from tests.conftest import bottom_up_file, clean_failure, wrong_usage
 
 
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
-    """Two images with one person each, laid out as COCO is."""
-    (tmp_path / "annotations").mkdir()
-    (tmp_path / "val2017").mkdir()
-    rng = np.random.default_rng(0)
-    images, people = [], []
-    for i in (3, 7):
-        Image.fromarray(rng.integers(0, 255, (120, 100, 3), np.uint8)).save(tmp_path / "val2017" / f"{i:012}.png")
-        images.append({"id": i, "file_name": f"{i:012}.png", "width": 100, "height": 120})
-        keypoints = np.concatenate([rng.uniform(20, 80, (17, 2)), np.full((17, 1), 2)], axis=1)
-        people.append(
-            {"id": i, "image_id": i, "category_id": 1, "bbox": [10, 10, 80, 100], "area": 8000, "iscrowd": 0,
-             "num_keypoints": 17, "keypoints": keypoints.ravel().tolist()}
-        )  # fmt: skip
-    categories = [{"id": 1, "name": "person"}]
-    path = tmp_path / "annotations" / "person_keypoints_val2017.json"
-    path.write_text(json.dumps({"info": {}, "images": images, "annotations": people, "categories": categories}))
-    return path
+    return annotated_images(tmp_path, 3, 7)
 
 
 @pytest.fixture
 def hrpose(weights_file: Path) -> Any:
-    def run(*arguments: object) -> Any:
-        options = ["--weights", str(weights_file), "--device", "cpu"]
-        return CliRunner().invoke(app, ["eval", *map(str, arguments), *options], env={"COLUMNS": "200"})
+    return partial(run_eval, "--weights", weights_file, "--device", "cpu")
 
-    return run
+
+def run_eval(*arguments: object) -> Any:
+    return run("eval", *arguments, env={"COLUMNS": "200"})
 
 
 def rows(data: Path, **more: Any) -> list[dict[str, Any]]:
@@ -57,8 +41,7 @@ def numbers(output: str) -> list[float]:
 
 def test_eval_predictions_equal_to_the_ground_truth_score_1(hrpose: Any, data: Path, tmp_path: Path) -> None:
     (tmp_path / "rows.json").write_text(json.dumps(rows(data)))
-    result = hrpose("--gt", data, "--predictions", tmp_path / "rows.json")
-    assert result.exit_code == 0, result.output
+    result = succeeded(hrpose("--gt", data, "--predictions", tmp_path / "rows.json"))
     found = numbers(result.output)
     assert len(found) == 10
     assert set(found) == {1.0, -1.0} or set(found) == {1.0}
@@ -68,8 +51,7 @@ def test_eval_predictions_equal_to_the_ground_truth_score_1(hrpose: Any, data: P
 def test_eval_saves_what_eval_predictions_scores_the_same(
     hrpose: Any, data: Path, tmp_path: Path, protocol: list[str]
 ) -> None:
-    result = hrpose("--gt", data, "--save", tmp_path / "saved.json", *protocol)
-    assert result.exit_code == 0, result.output
+    result = succeeded(hrpose("--gt", data, "--save", tmp_path / "saved.json", *protocol))
     assert "boxes by the ground truth" in result.output
     assert len(numbers(result.output)) == 10
     saved = json.loads((tmp_path / "saved.json").read_text())
@@ -84,8 +66,9 @@ def test_eval_boxes_limit_and_images(hrpose: Any, data: Path, tmp_path: Path) ->
     missing = hrpose("--gt", data, "--boxes", tmp_path / "boxes.json")
     assert missing.exit_code == 1
     assert "--images DIR" in missing.output
-    result = hrpose("--gt", data, "--boxes", tmp_path / "boxes.json", "--images", tmp_path / "elsewhere", "--limit", 1)
-    assert result.exit_code == 0, result.output
+    result = succeeded(
+        hrpose("--gt", data, "--boxes", tmp_path / "boxes.json", "--images", tmp_path / "elsewhere", "--limit", 1)
+    )
     assert "on 1 images" in result.output
 
 
@@ -102,8 +85,7 @@ def test_eval_notes_files_that_lack_images(hrpose: Any, data: Path, tmp_path: Pa
         ({"images": renamed, "annotations": []}, ""),
     ):
         path.write_text(json.dumps(known))
-        result = hrpose("--gt", data, "--boxes", path)
-        assert result.exit_code == 0, result.output
+        result = succeeded(hrpose("--gt", data, "--boxes", path))
         assert ("note: " in result.stderr) == bool(note)
         assert note in result.stderr
     other = [row | {"file_name": f"x{row['id']}.png"} for row in renamed]
@@ -117,8 +99,7 @@ def test_eval_notes_files_that_lack_images(hrpose: Any, data: Path, tmp_path: Pa
 
 def test_eval_metric_bbox_scores_boxes(hrpose: Any, data: Path, tmp_path: Path) -> None:
     (tmp_path / "boxes.json").write_text(json.dumps(rows(data)))
-    result = hrpose("--gt", data, "--metric", "bbox", "--boxes", tmp_path / "boxes.json")
-    assert result.exit_code == 0, result.output
+    result = succeeded(hrpose("--gt", data, "--metric", "bbox", "--boxes", tmp_path / "boxes.json"))
     found = numbers(result.output)
     assert len(found) == 12
     assert found[0] == 1.0
@@ -163,8 +144,7 @@ def test_eval_names_what_a_file_lacks(hrpose: Any, data: Path, tmp_path: Path) -
 
 
 def test_eval_ablation_prints_one_table(hrpose: Any, data: Path, weights_file: Path) -> None:
-    result = hrpose("--gt", data, "--ablation", "decode", "--weights", weights_file)
-    assert result.exit_code == 0, result.output
+    result = succeeded(hrpose("--gt", data, "--ablation", "decode", "--weights", weights_file))
     titles = [line for line in result.output.splitlines() if "decoding" in line]
     assert [re.search(r"\w+ decoding", line)[0] for line in titles] == 2 * [
         "argmax decoding", "quarter decoding", "dark decoding"
@@ -206,8 +186,7 @@ def test_eval_metric_pckh_scores_files(hrpose: Any, mpii: Path, tmp_path: Path) 
     listed = [{"image_id": i, "keypoints": row.tolist(), "score": 1} for i, row in enumerate(flat)]
     (tmp_path / "rows.json").write_text(json.dumps(listed))
     for name in ("pred.mat", "rows.json"):
-        result = hrpose("--gt", mpii, "--metric", "pckh", "--predictions", tmp_path / name)
-        assert result.exit_code == 0, result.output
+        result = succeeded(hrpose("--gt", mpii, "--metric", "pckh", "--predictions", tmp_path / name))
         assert "2 people" in result.output
         assert "PCKh@0.11, which the HRNet and DARK papers call @0.1" in result.output
         assert numbers(result.output) == [1.0] * 24
@@ -223,9 +202,8 @@ def test_eval_metric_pckh_runs_the_net(mpii: Path, net: Any, tmp_path: Path) -> 
     tiny = HRNet(NetConfig(**config)).eval()
     tiny.load_state_dict(rule.state_dict(tiny))
     save_weights(tiny, replace(spec(), net=config, skeleton="mpii", input_size=(64, 64)), tmp_path / "mpii.safetensors")
-    common = ["eval", "--gt", str(mpii), "--metric", "pckh", "--device", "cpu", "--save", str(tmp_path / "out.json")]
-    result = CliRunner().invoke(app, [*common, "--weights", str(tmp_path / "mpii.safetensors")])
-    assert result.exit_code == 0, result.output
+    common = ["--gt", mpii, "--metric", "pckh", "--device", "cpu", "--save", tmp_path / "out.json"]
+    succeeded(run_eval(*common, "--weights", tmp_path / "mpii.safetensors"))
     saved = json.loads((tmp_path / "out.json").read_text())
     assert [(row["image_id"], len(row["keypoints"])) for row in saved] == [(0, 48), (1, 48)]
     assert saved[1]["bbox"] == [0, 15, 80, 80]  # a square of 200 * 0.4 px, 15 * 0.4 px further down, from 0
@@ -233,20 +211,18 @@ def test_eval_metric_pckh_runs_the_net(mpii: Path, net: Any, tmp_path: Path) -> 
 
 def test_eval_runs_a_bottom_up_net(data: Path, tmp_path: Path) -> None:
     weights, saved = bottom_up_file(tmp_path, "coco"), tmp_path / "saved.json"
-    command = ["eval", "--gt", str(data), "--weights", str(weights), "--device", "cpu", "--scales", "1,2"]
-    result = CliRunner().invoke(app, [*command, "--save", str(saved)], env={"COLUMNS": "200"})
-    assert result.exit_code == 0, result.output
+    command = ["--gt", data, "--weights", weights, "--device", "cpu"]
+    result = succeeded(run_eval(*command, "--scales", "1,2", "--save", saved))
     for said in ("bottom-up at scales 1, 2", "quarter decoding", "flip test on", "OKS-NMS none"):
         assert said in result.output
     assert len(numbers(result.output)) == 10
     assert {row["image_id"] for row in json.loads(saved.read_text())} == {3, 7}
-    table = CliRunner().invoke(app, [*command[:7], "--ablation", "decode"], env={"COLUMNS": "200"})
+    table = run_eval(*command, "--ablation", "decode")
     assert len(numbers(table.output)) == 3 * 10, table.output
 
 
 def test_eval_metric_pckh_refuses_a_bottom_up_net(mpii: Path, tmp_path: Path) -> None:
-    weights = bottom_up_file(tmp_path, "mpii")
-    result = CliRunner().invoke(app, ["eval", "--gt", str(mpii), "--metric", "pckh", "--weights", str(weights)])
+    result = run_eval("--gt", mpii, "--metric", "pckh", "--weights", bottom_up_file(tmp_path, "mpii"))
     said = "whole-mpii finds people itself, but PCKh measures the people of MPII's file: use --weights"
     assert said in clean_failure(result)
 
@@ -340,8 +316,7 @@ def test_eval_saves_rows_with_the_ids_of_the_annotations(hrpose: Any, data: Path
     ]:
         row[key] = f"img-{row[key]}"
     data.write_text(json.dumps(content))
-    result = hrpose("--gt", data, "--save", tmp_path / "saved.json")
-    assert result.exit_code == 0, result.output
+    result = succeeded(hrpose("--gt", data, "--save", tmp_path / "saved.json"))
     assert [row["image_id"] for row in json.loads((tmp_path / "saved.json").read_text())] == ["img-3", "img-7"]
     again = hrpose("--gt", data, "--predictions", tmp_path / "saved.json")
     assert numbers(again.output) == numbers(result.output)
@@ -351,8 +326,7 @@ def test_eval_leaves_out_people_whose_annotated_box_gives_no_crop(hrpose: Any, d
     content = json.loads(data.read_text())
     content["annotations"][0]["bbox"] = [300, 10, 80, 100]
     data.write_text(json.dumps(content))
-    result = hrpose("--gt", data, "--save", tmp_path / "saved.json")
-    assert result.exit_code == 0, result.output
+    result = succeeded(hrpose("--gt", data, "--save", tmp_path / "saved.json"))
     assert "left out 1 people whose box covers nothing of their image (such as annotations[0])" in result.stderr
     assert [row["image_id"] for row in json.loads((tmp_path / "saved.json").read_text())] == [7]
     (tmp_path / "boxes.json").write_text(json.dumps(rows(data)))

@@ -2,17 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from typer.testing import CliRunner
 
-from hrpose_cli.cli.main import app
+from tests.cli.runner import annotated_images, run, succeeded
 from tests.conftest import clean_failure, wrong_usage
 
 
@@ -23,53 +20,22 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HRPOSE_CACHE", str(tmp_path / "cache"))
 
 
-def run(*arguments: object, **options: Any) -> Any:
-    return CliRunner().invoke(app, list(map(str, arguments)), **options)
-
-
 @pytest.fixture
 def people(tmp_path: Path) -> Path:
-    """A COCO file of one image with one person."""
-    rng = np.random.default_rng(0)
-    Image.fromarray(rng.integers(0, 255, (120, 100, 3), np.uint8)).save(tmp_path / "1.png")
-    keypoints = np.concatenate([rng.uniform(20, 80, (17, 2)), np.full((17, 1), 2)], axis=1).ravel().tolist()
-    person = {"id": 1, "image_id": 1, "category_id": 1, "bbox": [10, 10, 80, 100], "area": 8000, "iscrowd": 0}
-    content = {
-        "info": {},
-        "images": [{"id": 1, "file_name": "1.png", "width": 100, "height": 120}],
-        "annotations": [person | {"num_keypoints": 17, "keypoints": keypoints}],
-        "categories": [{"id": 1, "name": "person"}],
-    }
-    path = tmp_path / "people.json"
-    path.write_text(json.dumps(content))
-    return path
+    return annotated_images(tmp_path, 1)
 
 
 def test_export_prints_how_far_the_net_differs_and_the_net_runs(weights_file: Path, people: Path, photo: Path) -> None:
     pytest.importorskip("openvino")
-    result = run("export", weights_file, "--format", "openvino", "--gt", people, "--dynamic-batch")
-    assert result.exit_code == 0, result.output
+    result = succeeded(run("export", weights_file, "--format", "openvino", "--gt", people, "--dynamic-batch"))
     assert "tiny.xml: by openvino fp32 against torch fp32" in result.stderr
     assert "8 synthetic crops: heatmaps differ by at most" in result.stderr
     assert "1 crops: heatmaps differ by at most" in result.stderr
     assert "pixels of the crop" in result.stderr
     assert ", without flip test, in ground-truth boxes" in result.stderr
     assert "precision" in run("weights", "info", "tiny.xml").output
-    found = run(
-        "image",
-        photo,
-        "--weights",
-        "tiny.xml",
-        "--detector",
-        "none",
-        "--device",
-        "cpu",
-        "--json",
-        "-",
-        "--precision",
-        "fp32",
-    )
-    assert found.exit_code == 0, found.output
+    options = ("--weights", "tiny.xml", "--detector", "none", "--device", "cpu", "--precision", "fp32")
+    found = succeeded(run("image", photo, "--json", "-", *options))
     info = json.loads(found.stdout)["info"]
     assert (info["weights"]["name"], info["backend"], info["precision"]) == ("tiny", "openvino", "fp32")
 
@@ -78,8 +44,7 @@ def test_export_prints_how_far_the_net_differs_and_the_net_runs(weights_file: Pa
 def test_backend_and_its_precision_are_reported(weights_file: Path, photo: Path, backend: str) -> None:
     pytest.importorskip(backend)
     options = ["--weights", weights_file, "--detector", "none", "--device", "cpu", "--backend", backend]
-    result = run("image", photo, "--json", "-", *options)
-    assert result.exit_code == 0, result.output
+    result = succeeded(run("image", photo, "--json", "-", *options))
     info = json.loads(result.stdout)["info"]
     assert (info["backend"], info["precision"], info["device"]) == (backend, "fp32", "cpu")
     assert f"pose net in fp32: {info['precision_reason']}" in " ".join(result.stderr.split())
@@ -103,13 +68,11 @@ def test_export_precision_int8_needs_calibrate(weights_file: Path, people: Path,
     wanted = ["--weights", weights_file, "--detector", "none", "--device", "cpu", "--precision", "int8"]
     assert "--calibrate IMAGES" in clean_failure(run("image", photo, *wanted))
     pytest.importorskip("nncf")
-    result = run(*export, "--calibrate", people)
-    assert result.exit_code == 0, result.output
+    result = succeeded(run(*export, "--calibrate", people))
     assert "tiny.int8.xml: by openvino int8 against torch fp32" in result.stderr
     assert "Statistics" not in result.output
     named = ["--weights", "tiny.int8.xml", "--detector", "none", "--device", "cpu"]
-    found = run("image", photo, "--json", "-", *named)
-    assert found.exit_code == 0, found.output
+    found = succeeded(run("image", photo, "--json", "-", *named))
     assert "converting tiny.int8 for OpenVINO in int8, kept for next time" not in found.stderr  # the export did it
     info = json.loads(found.stdout)["info"]
     assert (info["weights"]["name"], info["backend"], info["precision"]) == ("tiny.int8", "openvino", "int8")

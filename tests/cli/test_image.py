@@ -3,6 +3,8 @@
 import json
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -10,9 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
-from hrpose_cli.cli.main import app
+from tests.cli.runner import run, succeeded
 from tests.conftest import clean_failure, wrong_usage
 
 
@@ -23,11 +24,7 @@ def hrpose(weights_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     folder.mkdir()
     monkeypatch.chdir(folder)
 
-    def run(*arguments: object, stdin: bytes | None = None, detector: str = "none") -> Any:
-        options = ["--weights", str(weights_file), "--detector", detector, "--device", "cpu"]
-        return CliRunner().invoke(app, ["image", *options, *map(str, arguments)], input=stdin)
-
-    return run
+    return partial(run, "image", "--weights", weights_file, "--detector", "none", "--device", "cpu")
 
 
 def pixels(name: str) -> np.ndarray:
@@ -40,8 +37,7 @@ def names() -> list[str]:
 
 
 def test_image_writes_an_annotated_image_and_json(hrpose: Any, photo: Path) -> None:
-    result = hrpose(photo, "--json", "poses.json", "--json-results", "rows.json")
-    assert result.exit_code == 0, result.output
+    succeeded(hrpose(photo, "--json", "poses.json", "--json-results", "rows.json"))
     assert names() == ["photo.pose.png", "poses.json", "rows.json"]
     assert pixels("photo.pose.png").shape == (90, 70, 3)
     document, rows = json.loads(Path("poses.json").read_text()), json.loads(Path("rows.json").read_text())
@@ -73,8 +69,7 @@ def test_image_reports_each_input(hrpose: Any, photo: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="names are any bytes only there")
 def test_image_keeps_file_names_that_are_not_utf8(hrpose: Any, photo: Path) -> None:
     Path(os.fsdecode(b"caf\xe9.png")).write_bytes(photo.read_bytes())
-    result = hrpose(".", "--json", "poses.json", "--heatmaps")
-    assert result.exit_code == 0, result.output
+    succeeded(hrpose(".", "--json", "poses.json", "--heatmaps"))
     assert [os.fsencode(name) for name in names()] == [
         b"caf\xe9.heatmaps-1.jpg", b"caf\xe9.png", b"caf\xe9.pose.png", b"poses.json"
     ]  # fmt: skip
@@ -89,14 +84,14 @@ def test_image_collects_results_only_for_json_results(
     made = []
     monkeypatch.setattr("hrpose_cli.cli.outputs.coco_results", lambda *_: made.append("rows") or [])
     for options in ((), ("--json-results", "rows.json")):
-        assert hrpose(photo, "--json", "poses.json", *options).exit_code == 0
+        succeeded(hrpose(photo, "--json", "poses.json", *options))
         assert made == ["rows"] * (len(options) // 2)
 
 
 def test_image_is_deterministic_and_independent_of_batch_size(hrpose: Any, photo: Path) -> None:
     Image.fromarray(pixels(str(photo))[:, ::-1]).save(photo.with_name("other.png"))
     for name, options in {"a": (), "b": (), "c": ("--batch-size", 1)}.items():
-        assert hrpose(photo, photo.with_name("other.png"), "--json", f"{name}.json", *options).exit_code == 0
+        succeeded(hrpose(photo, photo.with_name("other.png"), "--json", f"{name}.json", *options))
     assert Path("a.json").read_bytes() == Path("b.json").read_bytes()
     hrpose(photo, "--json", "alone.json")
     keypoints = {
@@ -121,11 +116,10 @@ def test_image_ids_are_the_numbers_that_files_are_named_by(
     images = [photo.with_name(f"{stem}.jpg") for stem in stems]
     for path in images:
         path.write_bytes(photo.read_bytes())
-    result = hrpose(*images, "--no-image", "--json", "a.json", "--json-results", "rows.json", "--poses", "a.jsonl")
-    assert result.exit_code == 0, result.output
+    succeeded(hrpose(*images, "--no-image", "--json", "a.json", "--json-results", "rows.json", "--poses", "a.jsonl"))
     assert [row["image_id"] for row in json.loads(Path("rows.json").read_text())] == ids
     for source in ("a.jsonl", "a.json"):  # and keep them when they are converted
-        assert CliRunner().invoke(app, ["convert", source, "b.json", "-q"]).exit_code == 0
+        assert run("convert", source, "b.json", "-q").exit_code == 0
         for name in ("a.json", "b.json"):
             document = json.loads(Path(name).read_text())
             assert [image["id"] for image in document["images"]] == ids, (source, name)
@@ -139,23 +133,23 @@ def test_image_json_dash_prints_only_json(hrpose: Any, photo: Path) -> None:
 
 
 def test_image_reads_the_standard_input(hrpose: Any, photo: Path) -> None:
-    assert hrpose("-", stdin=photo.read_bytes()).exit_code == 0
+    succeeded(hrpose("-", input=photo.read_bytes()))
     assert names() == ["stdin.pose.jpg"]
 
 
 def test_image_out_is_a_file_for_one_input_and_a_folder_for_many(hrpose: Any, photo: Path) -> None:
-    assert hrpose(photo, "--out", "x.jpg").exit_code == 0
+    succeeded(hrpose(photo, "--out", "x.jpg"))
     assert names() == ["x.jpg"]
     other = photo.with_name("b c é.png")
     other.write_bytes(photo.read_bytes())
-    assert hrpose(photo, other, "--out", "folder").exit_code == 0
+    succeeded(hrpose(photo, other, "--out", "folder"))
     assert names() == ["folder/b c é.pose.png", "folder/photo.pose.png", "x.jpg"]
 
 
 def test_image_numbers_outputs_of_equal_names(hrpose: Any, photo: Path, tmp_path: Path) -> None:
     (tmp_path / "sub").mkdir()
     (tmp_path / "sub" / "photo.png").write_bytes(photo.read_bytes())
-    assert hrpose(photo, tmp_path / "sub" / "photo.png").exit_code == 0
+    succeeded(hrpose(photo, tmp_path / "sub" / "photo.png"))
     assert names() == ["photo-2.pose.png", "photo.pose.png"]
 
 
@@ -176,8 +170,7 @@ def test_image_never_overwrites_an_input(hrpose: Any, photo: Path) -> None:
 
 def test_image_with_nobody_gives_an_empty_result(hrpose: Any, photo: Path) -> None:
     Path("none.json").write_text(json.dumps({"images": [{"id": 1, "file_name": "photo.png"}], "annotations": []}))
-    result = hrpose(photo, "--boxes", "none.json", "--json", "poses.json")
-    assert result.exit_code == 0, result.output
+    succeeded(hrpose(photo, "--boxes", "none.json", "--json", "poses.json"))
     assert json.loads(Path("poses.json").read_text())["annotations"] == []
     assert np.array_equal(pixels("photo.pose.png"), pixels(str(photo)))
 
@@ -185,7 +178,7 @@ def test_image_with_nobody_gives_an_empty_result(hrpose: Any, photo: Path) -> No
 def test_image_background_transparent_writes_png(hrpose: Any, photo: Path) -> None:
     jpg = photo.with_suffix(".jpg")
     Image.fromarray(pixels(str(photo))).save(jpg)
-    assert hrpose(jpg, "--background", "transparent").exit_code == 0
+    succeeded(hrpose(jpg, "--background", "transparent"))
     assert pixels("photo.pose.png").shape == (90, 70, 4)
     for name in ("x.jpg", "x.bmp"):
         assert "name a .png" in wrong_usage(hrpose(jpg, "--background", "transparent", "--out", name))
@@ -194,13 +187,13 @@ def test_image_background_transparent_writes_png(hrpose: Any, photo: Path) -> No
 def test_image_color_is_by_side_or_by_person(hrpose: Any, photo: Path) -> None:
     shown = {}
     for color in ([], ["--color", "side"], ["--color", "person"]):
-        assert hrpose(photo, "--keypoint-score", 0, *color, "--out", "x.png").exit_code == 0
+        succeeded(hrpose(photo, "--keypoint-score", 0, *color, "--out", "x.png"))
         shown[" ".join(color)] = pixels("x.png").tobytes()
     assert shown[""] == shown["--color side"] != shown["--color person"]
 
 
 def test_image_heatmaps_writes_a_panel_per_person(hrpose: Any, photo: Path) -> None:
-    assert hrpose(photo, "--heatmaps", "--no-image").exit_code == 0
+    succeeded(hrpose(photo, "--heatmaps", "--no-image"))
     assert names() == ["photo.heatmaps-1.jpg"]
 
 
@@ -241,16 +234,14 @@ def test_image_reads_every_mode_of_pixels(hrpose: Any, photo: Path, mode: str) -
         image = image.convert(mode)
     path = photo.with_name("kind.tif" if mode == "CMYK" else "kind.png")
     image.save(path)
-    result = hrpose(path)
-    assert result.exit_code == 0, result.output
+    succeeded(hrpose(path))
     assert pixels("kind.pose.png").shape == (90, 70, 3)
 
 
 def test_image_takes_tiny_and_long_images(hrpose: Any, photo: Path) -> None:
     for size in ((1, 1), (12000, 40)):
         Image.new("RGB", size, (90, 90, 90)).save(photo)
-        result = hrpose(photo)
-        assert result.exit_code == 0, result.output
+        succeeded(hrpose(photo))
         assert pixels("photo.pose.png").shape == (size[1], size[0], 3)
 
 
@@ -289,15 +280,14 @@ def test_image_checks_its_targets_before_the_work(hrpose: Any, photo: Path) -> N
     for options in (["--out", "pictres/x.jpg"], ["--json", "pictres/x.json"], ["--json-results", "pictres/x.json"]):
         assert "there is no folder pictres, make it or name another" in clean_failure(hrpose(photo, *options))
     assert list(Path().iterdir()) == [Path("x")]
-    assert hrpose(photo, "--out", "run.1/", "--json", "run.1/poses.json").exit_code == 0
+    succeeded(hrpose(photo, "--out", "run.1/", "--json", "run.1/poses.json"))
     assert hrpose(photo, "--out", "run.1").exit_code == 0  # which is a folder by now
     assert names() == ["run.1/photo.pose.png", "run.1/poses.json", "x"]
 
 
 def test_image_notes_files_of_unreadable_types(hrpose: Any, photo: Path) -> None:
     photo.with_name("b.heic").write_bytes(b"any")
-    result = hrpose(photo.parent)
-    assert result.exit_code == 0, result.output
+    result = succeeded(hrpose(photo.parent))
     assert "note: 1 file left out: .heic (save as JPEG or PNG)\n" in result.stderr
     assert names() == ["photo.pose.png"]
     assert "b.heic is HEIC, which cannot be read" in clean_failure(hrpose(photo.with_name("b.heic")))
@@ -346,7 +336,7 @@ def test_image_nms_oks_removes_a_second_box_of_a_person(hrpose: Any, photo: Path
     Path("boxes.json").write_text(json.dumps([row, row | {"score": 0.9}]))
     image = photo.rename(photo.with_name("7.png"))
     for options, people in {(): 1, ("--nms-oks", 1): 2}.items():
-        assert hrpose(image, "--boxes", "boxes.json", "--json", "poses.json", *options).exit_code == 0
+        succeeded(hrpose(image, "--boxes", "boxes.json", "--json", "poses.json", *options))
         document = json.loads(Path("poses.json").read_text())
         assert [len(document["annotations"]), document["annotations"][0]["box_score"]] == [people, 0.9]
         assert document["info"]["options"]["nms_oks"] == (1 if options else 0.7)
@@ -368,7 +358,7 @@ def test_image_never_writes_two_inputs_to_one_output(hrpose: Any, photo: Path) -
         Path(name).parent.mkdir(exist_ok=True)
         Path(name).write_bytes(photo.read_bytes())
     Image.open(photo).save("a/x.jpg")
-    assert hrpose("a", "b", "--heatmaps", "--out", "out").exit_code == 0
+    succeeded(hrpose("a", "b", "--heatmaps", "--out", "out"))
     stems = ["x", "x-2", "x-3", "X-4"]
     assert {path.name for path in Path("out").iterdir() if ".pose." not in path.name} == {
         f"{stem}.heatmaps-1.jpg" for stem in stems
@@ -376,19 +366,15 @@ def test_image_never_writes_two_inputs_to_one_output(hrpose: Any, photo: Path) -
     assert sorted(path.name.split(".")[0] for path in Path("out").glob("*.pose.*")) == sorted(stems)
 
 
-def test_image_reads_pipes_and_refuses_devices(hrpose: Any, photo: Path) -> None:
-    end, other = os.pipe()
-    os.write(other, photo.read_bytes())
-    os.close(other)
-    result = hrpose(f"/dev/fd/{end}", "/dev/null")
-    os.close(end)
-    assert "/dev/null is a device, not an image" in clean_failure(result, 3)
-    assert names() == [f"pipe{end}.pose.jpg"]
+def test_image_reads_pipes_and_refuses_devices(hrpose: Any, photo: Path, pipe: Callable[[bytes], str]) -> None:
+    name = pipe(photo.read_bytes())
+    assert "/dev/null is a device, not an image" in clean_failure(hrpose(name, "/dev/null"), 3)
+    assert names() == [f"pipe{Path(name).name}.pose.jpg"]
 
 
 def test_image_counts_outputs_of_earlier_runs(hrpose: Any, photo: Path) -> None:
     Path("x.png").write_bytes(photo.read_bytes())
-    assert hrpose(".").exit_code == 0
+    succeeded(hrpose("."))
     result = hrpose(".", "--no-image", "--json", "p.json")
     assert "note: 1 file left out: written by hrpose" in result.stderr
     assert len(json.loads(Path("p.json").read_text())["images"]) == 1

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
-from typer.testing import CliRunner
 
-from hrpose_cli.cli.main import app
 from hrpose_cli.formats import read_pose_file
 from hrpose_cli.stopping import StopFlag
+from tests.cli.runner import run as hrpose
+from tests.cli.runner import succeeded
 from tests.conftest import clean_failure
 from tests.media.clips import film, times
 
@@ -31,10 +31,6 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def options(weights_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.chdir(tmp_path)
     return ["--weights", str(weights_file), "--detector", "none", "--device", "cpu"]
-
-
-def hrpose(*arguments: object) -> Any:
-    return CliRunner().invoke(app, [*map(str, arguments)])
 
 
 def start(*arguments: object, **streams: Any) -> "subprocess.Popen[bytes]":
@@ -75,8 +71,7 @@ def test_resume_goes_on_where_ctrl_c_or_a_kill_stopped(clip: Path, options: list
     killed.communicate()
     assert frames <= next(frames_in("p.part.jsonl")) < FRAMES
 
-    result = hrpose(*command, "--resume")
-    assert result.exit_code == 0, result.output
+    result = succeeded(hrpose(*command, "--resume"))
     assert sorted(p.name for p in Path().iterdir()) == ["p.json", "p.jsonl", "x.mp4"]
     assert set(frames_in("p.jsonl", "p.json", "x.mp4")) == {FRAMES}
     assert Path("p.jsonl").read_bytes() == result.stdout_bytes
@@ -183,7 +178,7 @@ def test_image_keeps_what_is_done_when_stopped(
 
 
 def test_convert_and_render_stop_on_a_signal(clip: Path, options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    assert hrpose("video", clip, "--no-video", "--trim", ":1", "--poses", "p.jsonl", *options).exit_code == 0
+    succeeded(hrpose("video", clip, "--no-video", "--trim", ":1", "--poses", "p.jsonl", *options))
     signals = [signal.SIGINT]
 
     def draw(image: Any, *_: Any, **__: Any) -> Any:

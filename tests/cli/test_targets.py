@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
-from hrpose_cli.cli.main import app
 from hrpose_cli.formats import read_end
+from tests.cli.runner import run as hrpose
+from tests.cli.runner import succeeded
 from tests.cli.test_main import ONE_PERSON
 from tests.conftest import clean_failure, wrong_usage
 from tests.formats.builders import HEADER, renamed, save
@@ -43,10 +43,6 @@ def work(tmp_path: Path, weights_file: Path, monkeypatch: pytest.MonkeyPatch) ->
     Image.new("RGB", (9, 9)).save("im/a.png")
     Path("one.json").write_text(json.dumps(ONE_PERSON))
     return tmp_path
-
-
-def hrpose(*arguments: object) -> Any:
-    return CliRunner().invoke(app, [*map(str, arguments)])
 
 
 @pytest.mark.parametrize(
@@ -147,6 +143,15 @@ def test_no_clobber_leaves_out_clips_and_images_that_are_done(work: Path) -> Non
     assert (result.exit_code, "2 of 2 inputs left out" in result.stderr) == (0, True)
 
 
+def test_no_clobber_looks_at_what_an_image_run_would_write(work: Path) -> None:
+    options = (*TINY, "--no-image", "--no-clobber")
+    for name in ("a.pose.png", "a.heatmaps-1.jpg"):
+        Path(name).write_text("mine")
+    assert "left out" not in succeeded(hrpose("image", "a.png", "--poses", "i.csv", *options)).stderr
+    assert "1 of 1 inputs left out" in succeeded(hrpose("image", "a.png", "--heatmaps", *options)).stderr
+    assert Path("a.heatmaps-1.jpg").read_text() == "mine"
+
+
 def test_no_clobber_refuses_what_convert_and_render_would_replace(work: Path) -> None:
     for name in ("x.csv", "x.mp4", "x_track7.trc", "of/y"):
         Path(name).parent.mkdir(exist_ok=True)
@@ -158,7 +163,7 @@ def test_no_clobber_refuses_what_convert_and_render_would_replace(work: Path) ->
     said = clean_failure(hrpose("render", "p.jsonl", "clip.mp4", "--out", "x.mp4", "--no-clobber"))
     assert "x.mp4 exists" in said
     assert {Path(name).read_text() for name in ("x.csv", "x.mp4", "x_track7.trc", "of/y")} == {"mine"}
-    assert hrpose("convert", "p.jsonl", "new.csv", "--no-clobber").exit_code == 0
+    succeeded(hrpose("convert", "p.jsonl", "new.csv", "--no-clobber"))
 
 
 @POSIX
@@ -175,8 +180,7 @@ def test_outputs_go_into_pipes(work: Path, name: str) -> None:
         "x.json": ("image", "a.png", "--no-image", "--json-results", "x.json", *TINY),
     }[name]
     before = {path.name for path in work.iterdir()}
-    result = hrpose(*command)
-    assert result.exit_code == 0, result.output
+    succeeded(hrpose(*command))
     assert reader.wait() == 0
     assert {path.name for path in work.iterdir()} - before <= {f"got-{name}"}
     assert Path(name).is_fifo()
@@ -203,8 +207,7 @@ def test_outputs_go_into_descriptors_and_devices_without_a_suffix(work: Path, co
     before = sorted(work.iterdir())
     for name in ("/dev/null", "descriptor"):
         with tempfile.TemporaryFile() as got:
-            result = hrpose(*command.split(), name.replace("descriptor", f"/dev/fd/{got.fileno()}"))
-            assert result.exit_code == 0, result.output
+            succeeded(hrpose(*command.split(), name.replace("descriptor", f"/dev/fd/{got.fileno()}")))
             got.seek(0)
             assert head in got.read()[:20] or name == "/dev/null"
     assert Path("/dev/null").is_char_device()
@@ -255,10 +258,10 @@ def test_a_suffix_names_a_file_like_the_clip_in_its_folder(work: Path) -> None:
     said = clean_failure(hrpose("video", "clip.mp4", "--no-video", "--poses", "out2/.jsonl", *TINY))
     assert "out2/clip.pose.jsonl cannot be written: there is no folder out2, make it or name another" in said
     Path("out2").mkdir()
-    assert hrpose("video", "clip.mp4", "--no-video", "--poses", "out2/.jsonl", *TINY).exit_code == 0
-    assert hrpose("image", "a.png", "--no-image", "--poses", "out2/.csv", *TINY).exit_code == 0
-    assert hrpose("convert", "p.jsonl", "out2/.csv").exit_code == 0
-    assert hrpose("render", "p.jsonl", "clip.mp4", "--out", "out2/.mkv").exit_code == 0
+    succeeded(hrpose("video", "clip.mp4", "--no-video", "--poses", "out2/.jsonl", *TINY))
+    succeeded(hrpose("image", "a.png", "--no-image", "--poses", "out2/.csv", *TINY))
+    succeeded(hrpose("convert", "p.jsonl", "out2/.csv"))
+    succeeded(hrpose("render", "p.jsonl", "clip.mp4", "--out", "out2/.mkv"))
     names = ["clip.pose.jsonl", "clip.pose.mkv", "p.csv", "poses.csv"]
     assert sorted(path.name for path in Path("out2").iterdir()) == names
     assert "no folder out3" in clean_failure(hrpose("convert", "p.jsonl", "out3/.csv"))
@@ -276,7 +279,7 @@ def test_long_names_are_one_line_before_any_net_is_loaded(work: Path, length: in
 
 def test_resume_of_complete_clips_needs_no_net(work: Path) -> None:
     command = ("video", "clip.mp4", "--poses", "c.jsonl", "--out", "c.mp4", *TINY)
-    assert hrpose(*command).exit_code == 0
+    succeeded(hrpose(*command))
     before = Path("c.jsonl").read_bytes()
     result = hrpose(*command, "--resume")
     assert result.exit_code == 0
@@ -295,6 +298,8 @@ def test_resume_of_complete_clips_needs_no_net(work: Path) -> None:
         ("convert p.jsonl - > /dev/full", 1, "error: cannot write -: No space left on device"),
         ("convert p.jsonl - >&-", 1, "error: the standard output: Bad file descriptor"),
         ("convert --help > /dev/full", 1, "error: reading or writing failed: No space left on device"),
+        ("weights list > /dev/full", 1, "error: reading or writing failed: No space left on device"),
+        ("weights list >&-", 1, "error: reading or writing failed: Bad file descriptor"),
         ("convert p.jsonl x.csv --quiet <&- >&-", 0, ""),
     ],
 )

@@ -5,20 +5,22 @@ import re
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
-from hrpose_cli.cli.main import app
 from hrpose_cli.models.find import find_weights, load_net, save_weights
 from hrpose_cli.nets.hrnet import HRNet
 from hrpose_cli.skeletons import CROWDPOSE
+from tests.cli.runner import run as hrpose
+from tests.cli.runner import succeeded
 from tests.conftest import clean_failure, spec, wrong_usage
 from tests.training.training_case import fold_norms
+
+run = partial(hrpose, "train")
 
 
 @pytest.fixture
@@ -38,15 +40,10 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "people.json"
 
 
-def run(*arguments: object) -> Any:
-    return CliRunner().invoke(app, ["train", *map(str, arguments)])
-
-
 def test_train_writes_weights_a_log_and_a_checkpoint(data: Path, tmp_path: Path, weights_file: Path) -> None:
     out = tmp_path / "runs" / "first"
     common = ["--data", f"{data}@0.5", "--out", out, "--batch", 2, "--teacher", weights_file, "--seed", 3]
-    result = run(*common, "--epochs", 1, "--val", data, "--val-every", 1)
-    assert result.exit_code == 0, result.output
+    result = succeeded(run(*common, "--epochs", 1, "--val", data, "--val-every", 1))
     spec, path = find_weights(str(out / "first.safetensors"))
     assert (spec.input_size, spec.sigma, spec.kernel, spec.net["width"]) == ((96, 128), 1.0, 3, 32)
     load_net(spec, path)
@@ -57,14 +54,14 @@ def test_train_writes_weights_a_log_and_a_checkpoint(data: Path, tmp_path: Path,
     assert 0 <= rows[0]["AP"] <= 1
     assert "--resume" in clean_failure(run(*common, "--epochs", 2))
     assert "first.safetensors is the best by --val" in clean_failure(run(*common, "--epochs", 2, "--resume"))
-    assert run(*common, "--epochs", 2, "--resume", "--val", data).exit_code == 0
+    succeeded(run(*common, "--epochs", 2, "--resume", "--val", data))
     assert [json.loads(line)["step"] for line in (out / "log.jsonl").read_text().splitlines()] == [1, 2]
 
 
 def test_train_val_every_counts_epochs_over_resumed_runs(data: Path, tmp_path: Path) -> None:
     common = ["--data", data, "--out", tmp_path / "run", "--batch", 2, "--val", data, "--val-every", 3, "--resume"]
     for epochs in (2, 5):
-        assert run(*common, "--epochs", epochs).exit_code == 0
+        succeeded(run(*common, "--epochs", epochs))
     rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if "AP" in row] == [2, 3, 5]  # each start measures at its end as well
 
@@ -74,7 +71,7 @@ def test_train_out_dot_names_the_weights_after_the_current_folder(
 ) -> None:
     (tmp_path / "mine").mkdir()
     monkeypatch.chdir(tmp_path / "mine")
-    assert run("--data", data, "--out", ".", "--batch", 2, "--epochs", 1).exit_code == 0
+    succeeded(run("--data", data, "--out", ".", "--batch", 2, "--epochs", 1))
     assert (tmp_path / "mine" / "mine.safetensors").is_file()
 
 
@@ -95,8 +92,7 @@ def test_train_minutes_ends_all_processes_together(data: Path, tmp_path: Path) -
 @pytest.mark.weights
 def test_train_init_default_alone_knows_its_net(data: Path, tmp_path: Path) -> None:
     options = ["--norms", "frozen", "--lr", 0, "--batch", 2, "--epochs", 1, "--device", "cpu"]
-    result = run("--data", data, "--out", tmp_path / "run", "--init", "lite-hrnet-256x192", *options)
-    assert result.exit_code == 0, result.output
+    succeeded(run("--data", data, "--out", tmp_path / "run", "--init", "lite-hrnet-256x192", *options))
     (before, begun), (after, trained) = (
         find_weights(name) for name in ("lite-hrnet-256x192", str(tmp_path / "run" / "run.safetensors"))
     )
@@ -110,9 +106,8 @@ def test_train_says_that_it_unfolds_batch_norms(data: Path, tmp_path: Path, net:
     save_weights(fold_norms(net), spec(), tmp_path / "folded.safetensors")
     common = ["--data", data, "--batch", 2, "--epochs", 1, "--init", tmp_path / "folded.safetensors"]
     for norms in ("batch", "frozen"):
-        result = run(*common, "--out", tmp_path / norms, "--norms", norms)
+        result = succeeded(run(*common, "--out", tmp_path / norms, "--norms", norms))
         assert "stay frozen" not in result.stderr
-        assert result.exit_code == 0, result.output
         said = "note: the batch norms of the start are folded: their statistics are those of 2 samples"
         assert (said in result.stderr) == (norms == "batch")
     result = run(*common, "--out", tmp_path / "default")
@@ -131,8 +126,7 @@ def test_train_images_names_the_folder_of_the_images(data: Path, tmp_path: Path)
     (tmp_path / "a.png").rename(tmp_path / "elsewhere" / "a.png")
     common = ["--data", data, "--batch", 2, "--epochs", 1]
     assert "use --images DIR" in clean_failure(run(*common, "--out", tmp_path / "no"))
-    result = run(*common, "--out", tmp_path / "out", "--images", tmp_path / "elsewhere")
-    assert result.exit_code == 0, result.output
+    succeeded(run(*common, "--out", tmp_path / "out", "--images", tmp_path / "elsewhere"))
 
 
 def test_train_val_images_are_found_before_the_first_step(data: Path, tmp_path: Path) -> None:
@@ -148,9 +142,9 @@ def test_train_val_images_are_found_before_the_first_step(data: Path, tmp_path: 
         assert "val.json: none of its 1 images, such as b.png, is in" in line
         assert line.endswith("is it the right folder?" if "--val-images" in more else "use --val-images DIR")
     assert not (tmp_path / "no").exists()
-    assert run(*common, "--out", tmp_path / "out", "--val-images", images).exit_code == 0
+    succeeded(run(*common, "--out", tmp_path / "out", "--val-images", images))
     (images / "a.png").write_bytes((tmp_path / "a.png").read_bytes())
-    assert run(*common, "--out", tmp_path / "again", "--images", images).exit_code == 0
+    succeeded(run(*common, "--out", tmp_path / "again", "--images", images))
 
 
 def test_train_method_bottom_up_writes_weights_for_image(data: Path, tmp_path: Path) -> None:
@@ -163,9 +157,8 @@ def test_train_method_bottom_up_writes_weights_for_image(data: Path, tmp_path: P
     assert "1 images" in result.output
     spec, _ = find_weights(str(out / "whole.safetensors"))
     assert (spec.architecture, spec.input_size, spec.decode) == ("higher_hrnet", (64, 64), "quarter")
-    image = ["image", data.parent / "a.png", "--weights", out / "whole.safetensors", "--json", poses, "--out", out]
-    again = CliRunner().invoke(app, list(map(str, image)))
-    assert again.exit_code == 0, again.output
+    image = data.parent / "a.png"
+    succeeded(hrpose("image", image, "--weights", out / "whole.safetensors", "--json", poses, "--out", out))
     assert poses.is_file()
 
 
@@ -189,7 +182,7 @@ def test_train_skeleton_crowdpose_trains_14_keypoints(data: Path, tmp_path: Path
     data.write_text(json.dumps(content))
     common = ["--data", data, "--out", tmp_path / "run", "--batch", 2, "--epochs", 1]
     assert "use --skeleton crowdpose" in clean_failure(run(*common))
-    assert run(*common, "--skeleton", "crowdpose").exit_code == 0
+    succeeded(run(*common, "--skeleton", "crowdpose"))
     spec, _ = find_weights(str(tmp_path / "run" / "run.safetensors"))
     assert (spec.skeleton, spec.net["joints"]) == ("crowdpose", 14)
 

@@ -6,28 +6,30 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import av
 import numpy as np
 import pytest
 from PIL import Image
-from typer.testing import CliRunner
 
 from hrpose_cli.api import PoseEstimator
 from hrpose_cli.cli.clips import _name_outputs
-from hrpose_cli.cli.main import app
 from hrpose_cli.cli.report import Report
 from hrpose_cli.clips.run import ClipSummary
 from hrpose_cli.errors import MediaError
-from hrpose_cli.files import temporary_path
 from hrpose_cli.formats import pose_file as formats
 from hrpose_cli.formats import read_end
+from hrpose_cli.outputs import temporary_path
 from hrpose_cli.timing import StageTimer
-from tests.conftest import clean_failure, wrong_usage
+from tests.cli.runner import run, succeeded
+from tests.conftest import clean_failure, small_disk, wrong_usage
+from tests.media.clips import film, times
 
 RATE, FRAMES = 25, 7
 
@@ -35,15 +37,7 @@ RATE, FRAMES = 25, 7
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
     """Seven small frames."""
-    path = tmp_path / "a clip.mp4"
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=RATE)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for i in range(FRAMES):
-            image = np.full((48, 64, 3), 30 * i, np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
-        container.mux(stream.encode(None))
-    return path
+    return film(tmp_path / "a clip.mp4", FRAMES, size=(64, 48))
 
 
 @pytest.fixture
@@ -51,22 +45,12 @@ def hrpose(weights_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
 
-    def run(*arguments: object, stdin: bytes = b"") -> Any:
-        options = ["--weights", str(weights_file), "--detector", "none", "--device", "cpu"]
-        return CliRunner().invoke(app, ["video", *map(str, arguments), *options], input=stdin)
-
-    return run
-
-
-def decoded(path: Path) -> list[float]:
-    with av.open(str(path)) as container:
-        return [frame.time for frame in container.decode(video=0)]
+    return partial(run, "video", "--weights", weights_file, "--detector", "none", "--device", "cpu")
 
 
 def test_a_clip_gives_a_clip_and_json(hrpose: Any, clip: Path) -> None:
-    result = hrpose(clip, "--json", "poses.json", "--out", "x.mp4")
-    assert result.exit_code == 0, result.output
-    assert decoded(Path("x.mp4")) == decoded(clip)
+    succeeded(hrpose(clip, "--json", "poses.json", "--out", "x.mp4"))
+    assert times(Path("x.mp4")) == times(clip)
     document = json.loads(Path("poses.json").read_text())
     assert [image["frame_index"] for image in document["images"]] == list(range(FRAMES))
     assert [image["time"] for image in document["images"]] == pytest.approx([i / RATE for i in range(FRAMES)])
@@ -90,13 +74,13 @@ def test_tracks_of_a_frame_or_two_are_said() -> None:
 
 def test_a_folder_that_is_here_has_a_name(hrpose: Any, photo: Path) -> None:
     Path("000001.png").write_bytes(photo.read_bytes())
-    assert hrpose(".", "--rate", 5, "--poses", ".jsonl").exit_code == 0
+    succeeded(hrpose(".", "--rate", 5, "--poses", ".jsonl"))
     assert {path.name for path in Path().iterdir()} == {"000001.png", "work.pose.mp4", "work.pose.jsonl"}
     assert json.loads(Path("work.pose.jsonl").read_text().splitlines()[0])["source"] == "work"
 
 
 def test_the_name_is_made_up_and_a_clip_is_optional(hrpose: Any, clip: Path) -> None:
-    assert hrpose(clip, "--background", "black").exit_code == 0
+    succeeded(hrpose(clip, "--background", "black"))
     assert Path("a clip.pose.mp4").is_file()
     result = hrpose(clip, "--no-video", "--json", "-", "--quiet")
     assert len(json.loads(result.stdout)["images"]) == FRAMES
@@ -112,7 +96,7 @@ def test_a_frame_has_the_keypoints_of_the_same_image(hrpose: Any, tmp_path: Path
         stream.width, stream.height, stream.pix_fmt = 70, 90, "rgb24"
         container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
         container.mux(stream.encode(None))
-    assert hrpose(tmp_path / "one.mkv", "--no-video", "--json", "video.json").exit_code == 0
+    succeeded(hrpose(tmp_path / "one.mkv", "--no-video", "--json", "video.json"))
     keypoints = np.reshape(json.loads(Path("video.json").read_text())["annotations"][0]["keypoints"], (17, 3))
     estimator = PoseEstimator(weights=str(weights_file), detector="none", device="cpu")
     for poses in (estimator(image), estimator([image, image[::-1], image])[2]):
@@ -121,7 +105,12 @@ def test_a_frame_has_the_keypoints_of_the_same_image(hrpose: Any, tmp_path: Path
 
 @pytest.mark.parametrize(
     ("name", "content", "message"),
-    [("missing.mp4", None, "no such file"), ("text.mp4", b"not a video", "not a video"), ("zero.mp4", b"", "empty")],
+    [
+        ("missing.mp4", None, "no such file"),
+        ("text.mp4", b"not a video", "not a video"),
+        ("zero.mp4", b"", "empty"),
+        ("/dev/null", None, "/dev/null is a device, but no camera"),
+    ],
 )
 def test_what_is_no_clip_is_one_line(
     hrpose: Any, tmp_path: Path, name: str, content: bytes | None, message: str
@@ -181,20 +170,12 @@ def kill_encoder(sink: Any) -> None:
     process.wait()
 
 
-def fill_disk(_: Any) -> None:
-    raise MediaError("ffmpeg stopped early (exit code 228): No space left on device")
-
-
-def break_worker(_: Any) -> None:
-    raise OSError(5, "Input/output error")
-
-
 @pytest.mark.parametrize(
     ("fail", "message"),
     [
         (kill_encoder, "ffmpeg stopped early"),
-        (fill_disk, "No space left on device"),
-        (break_worker, "Input/output error"),
+        (Mock(side_effect=MediaError("ffmpeg stopped early: No space left on device")), "No space left on device"),
+        (Mock(side_effect=OSError(5, "Input/output error")), "Input/output error"),
     ],
 )
 def test_a_failure_of_the_encoder_keeps_the_poses(failing: Any, fail: Any, message: str) -> None:
@@ -215,7 +196,7 @@ def test_an_input_that_vanishes_is_a_failure(hrpose: Any, clip: Path, monkeypatc
     monkeypatch.setattr(sink.VideoWriter, "write", write)
     line = clean_failure(hrpose(clip, "--poses", "p.jsonl", "--out", "x.mp4"), 3)
     assert "a clip.mp4 is damaged: the file vanished during the run; the rest was done" in line
-    assert read_end(Path("p.jsonl")) == len(decoded(Path("x.mp4"))) == FRAMES
+    assert read_end(Path("p.jsonl")) == len(times(Path("x.mp4"))) == FRAMES
 
 
 def test_a_image_that_vanishes_keeps_the_poses_before_it(
@@ -247,7 +228,7 @@ def test_the_folder_of_a_file_has_to_be_there(hrpose: Any, clip: Path, options: 
 
 
 def test_an_output_folder_is_made_or_said_to_be_none(hrpose: Any, clip: Path) -> None:
-    assert hrpose(clip, "--poses", ".csv", "--poses", "op/", "--out", "new/deep").exit_code == 0
+    succeeded(hrpose(clip, "--poses", ".csv", "--poses", "op/", "--out", "new/deep"))
     assert {p.name for p in Path().glob("*/*")} >= {"deep"}
     assert {p.name for p in Path("new/deep").iterdir()} == {"a clip.pose.csv", "a clip.pose.mp4"}
     Path("file").touch()
@@ -256,24 +237,9 @@ def test_an_output_folder_is_made_or_said_to_be_none(hrpose: Any, clip: Path) ->
     assert "is a file" in wrong_usage(hrpose(clip, "--no-video", "--poses", "file/"))
 
 
-@contextmanager
-def small_disk() -> Iterator[None]:
-    """No file gets larger than 6 kB: what is beyond is an error of the system, as on a full disk.
-
-    That holds for the file which pytest may write to as well, so the block must not outlast the command.
-    """
-    resource = pytest.importorskip("resource")
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (6_000, before[1]))  # Python ignores the signal
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
 @pytest.mark.parametrize("video", [["--no-video"], ["--out", "x.mp4"]])
 def test_a_disk_that_gets_full_is_one_line(hrpose: Any, clip: Path, video: list[str]) -> None:
-    with small_disk():
+    with small_disk(6_000):
         result = hrpose(clip, "--poses", "p.jsonl", *video)
     assert clean_failure(result) == "error: cannot write p.jsonl: File too large"
     assert [path.name for path in Path().iterdir()] == ["p.part.jsonl"]
@@ -284,16 +250,15 @@ def test_a_disk_that_gets_full_is_one_line(hrpose: Any, clip: Path, video: list[
 
 
 def test_our_own_json_gives_a_video_its_boxes(hrpose: Any, clip: Path) -> None:
-    assert hrpose(clip, "--no-video", "--json", "first.json").exit_code == 0
-    assert hrpose(clip, "--no-video", "--boxes", "first.json", "--json", "again.json").exit_code == 0
+    succeeded(hrpose(clip, "--no-video", "--json", "first.json"))
+    succeeded(hrpose(clip, "--no-video", "--boxes", "first.json", "--json", "again.json"))
     first, again = (json.loads(Path(f"{name}.json").read_text()) for name in ("first", "again"))
     assert [a["image_id"] for a in again["annotations"]] == [a["image_id"] for a in first["annotations"]]
     assert [a["bbox"] for a in again["annotations"]] == [a["bbox"] for a in first["annotations"]]
 
 
 def test_a_suffix_names_a_pose_file_like_the_clip(hrpose: Any, clip: Path) -> None:
-    result = hrpose(clip, "--poses", ".jsonl", "--poses", "p.csv", "--poses", "op/", "--out", "out")
-    assert result.exit_code == 0, result.output
+    result = succeeded(hrpose(clip, "--poses", ".jsonl", "--poses", "p.csv", "--poses", "op/", "--out", "out"))
     assert sorted(map(str, Path().rglob("*.*"))) == sorted(
         ["out/a clip.pose.mp4", "out/a clip.pose.jsonl", "p.csv", *(str(p) for p in Path("op").iterdir())]
     )
@@ -310,7 +275,7 @@ def test_poses_of_which_nothing_is_drawn_are_counted_apart(hrpose: Any, clip: Pa
     assert (
         "7 frames, 7 poses (7 with no keypoint above --keypoint-score, so not drawn), 1 person tracked" in result.stderr
     )
-    again = CliRunner().invoke(app, ["render", "p.jsonl", str(clip), "--keypoint-score", "0"])
+    again = run("render", "p.jsonl", clip, "--keypoint-score", "0")
     assert "7 frames, 7 poses, 1 person tracked" in again.stderr
 
 
@@ -328,10 +293,9 @@ def test_people_have_colours_where_they_have_identities(
 ) -> None:
     drawn = []
     monkeypatch.setattr("hrpose_cli.clips.run.draw_poses", lambda image, _, style: drawn.append(style.colors) or image)
-    assert hrpose(clip, "--out", "x.mp4", "--poses", "p.jsonl", *options).exit_code == 0
+    succeeded(hrpose(clip, "--out", "x.mp4", "--poses", "p.jsonl", *options))
     assert drawn == [colors] * FRAMES
-    rendered = CliRunner().invoke(app, ["render", "p.jsonl", str(clip), "--out", "y.mp4", "--color", colors])
-    assert rendered.exit_code == 0, rendered.output
+    succeeded(run("render", "p.jsonl", clip, "--out", "y.mp4", "--color", colors))
     assert drawn == [colors] * 2 * FRAMES
 
 
@@ -345,7 +309,7 @@ def test_several_clips_go_to_a_folder_and_one_that_fails_stops_no_other(
     assert (failed["unit"], failed["state"]) == (str(tmp_path / "broken.mp4"), "failed")
     assert (done["unit"], done["state"], done["frames"]) == (str(clip), "done", FRAMES)
     assert done["outputs"].keys() == {"out/a clip.pose.mp4", "out/a clip.pose.jsonl"}
-    assert len(decoded(Path("out/a clip.pose.mp4"))) == FRAMES
+    assert len(times(Path("out/a clip.pose.mp4"))) == FRAMES
     assert read_end(Path("out/a clip.pose.jsonl")) == FRAMES
     assert "only its suffix" in wrong_usage(hrpose(clip, tmp_path / "broken.mp4", "--poses", "p.jsonl"))
     assert "name a folder" in wrong_usage(hrpose(clip, tmp_path / "broken.mp4", "--out", "x.mp4"))
@@ -357,12 +321,10 @@ def test_outputs_are_named_after_a_file_whose_name_looks_like_a_pattern(
 ) -> None:
     (tmp_path / name).parent.mkdir(exist_ok=True)
     clip.rename(tmp_path / name)
-    result = hrpose(tmp_path / name, "--poses", ".jsonl", "--out", "[out]/")
-    assert result.exit_code == 0, result.output
+    succeeded(hrpose(tmp_path / name, "--poses", ".jsonl", "--out", "[out]/"))
     stem = Path(name).stem
     assert {path.name for path in Path("[out]").iterdir()} == {f"{stem}.pose.mp4", f"{stem}.pose.jsonl"}
-    rendered = CliRunner().invoke(app, ["render", f"[out]/{stem}.pose.jsonl", str(tmp_path / name)])
-    assert rendered.exit_code == 0, rendered.output
+    succeeded(run("render", f"[out]/{stem}.pose.jsonl", tmp_path / name))
     assert Path(f"{stem}.pose.mp4").is_file()
 
 
@@ -371,8 +333,7 @@ def test_a_folder_of_clips_is_these_clips_and_no_outputs_of_earlier_runs(hrpose:
         Path(name).parent.mkdir(exist_ok=True, parents=True)
         Path(name).write_bytes(clip.read_bytes())
     Path("in/0001.png").touch()
-    result = hrpose("in", "--recursive", "--no-video", "--poses", ".jsonl", "--out", "out")
-    assert result.exit_code == 0, result.output
+    result = succeeded(hrpose("in", "--recursive", "--no-video", "--poses", ".jsonl", "--out", "out"))
     assert sorted(path.name for path in Path("out").iterdir()) == [
         "A.pose.jsonl", "a-2.pose.jsonl", "a-3.pose.jsonl", "a-4.pose.jsonl"
     ]  # fmt: skip
@@ -396,30 +357,25 @@ def piped(path: Path, content: bytes) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize("named", [True, False])
-def test_a_pipe_with_a_name_is_a_clip(hrpose: Any, clip: Path, tmp_path: Path, named: bool) -> None:
-    assert hrpose(clip, "--no-video", "--poses", "file.csv").exit_code == 0
+def test_a_pipe_with_a_name_is_a_clip(
+    hrpose: Any, clip: Path, tmp_path: Path, named: bool, pipe: Callable[[bytes], str]
+) -> None:
+    succeeded(hrpose(clip, "--no-video", "--poses", "file.csv"))
     if named:
         with piped(tmp_path / "walk.fifo", clip.read_bytes()) as fifo:
-            result = hrpose(fifo, "--poses", "p.csv")
-    else:  # <(...) of a shell
-        end, other = os.pipe()
-        os.write(other, clip.read_bytes())
-        os.close(other)
-        result = hrpose(f"/dev/fd/{end}", "--poses", "p.csv")
-        os.close(end)
-    assert result.exit_code == 0, result.output
+            succeeded(hrpose(fifo, "--poses", "p.csv"))
+    else:
+        source = pipe(clip.read_bytes())
+        succeeded(hrpose(source, "--poses", "p.csv"))
     piped_rows, rows = (Path(name).read_text().splitlines() for name in ("p.csv", "file.csv"))
     assert [row.rsplit(",", 2)[0] for row in piped_rows] == [row.rsplit(",", 2)[0] for row in rows]  # but its name
-    assert [path.name for path in Path().glob("*.mp4")] == ["walk.pose.mp4" if named else f"pipe{end}.pose.mp4"]
-
-
-def test_a_device_that_is_no_camera_is_one_line(hrpose: Any) -> None:
-    assert "/dev/null is a device, but no camera" in clean_failure(hrpose("/dev/null"))
+    name = "walk" if named else f"pipe{Path(source).name}"
+    assert [path.name for path in Path().glob("*.mp4")] == [f"{name}.pose.mp4"]
 
 
 def test_a_killed_run_is_resumed_and_leaves_nothing(hrpose: Any, clip: Path) -> None:
     arguments = (clip, "--poses", "p.jsonl", "--json", "p.json", "--out", "x.mp4")
-    assert hrpose(*arguments).exit_code == 0
+    succeeded(hrpose(*arguments))
     whole = [Path(name).read_bytes() for name in ("p.jsonl", "p.json")]
     Path("p.json").unlink()
     Path("p.jsonl").unlink()
@@ -429,16 +385,14 @@ def test_a_killed_run_is_resumed_and_leaves_nothing(hrpose: Any, clip: Path) -> 
     if os.name == "posix":
         left = temporary_path(Path("x.mp4"), ".images.mp4")
         left.with_name(left.name.replace(str(os.getpid()), str(killed.pid))).touch()
-    result = hrpose(*arguments, "--resume")
-    assert result.exit_code == 0, result.output
+    succeeded(hrpose(*arguments, "--resume"))
     assert [Path(name).read_bytes() for name in ("p.jsonl", "p.json")] == whole
     assert sorted(path.name for path in Path().iterdir()) == ["p.json", "p.jsonl", "x.mp4"]
     assert "another clip" in clean_failure(hrpose(*arguments, "--resume", "--keypoint-score", "0.5"))
 
 
 def test_a_pipe_in_and_lines_out(hrpose: Any, clip: Path) -> None:
-    result = hrpose("-", "--no-video", "--poses", "-", "--quiet", stdin=clip.read_bytes())
-    assert result.exit_code == 0, result.output
+    result = succeeded(hrpose("-", "--no-video", "--poses", "-", "--quiet", input=clip.read_bytes()))
     assert [json.loads(line).get("frame") for line in result.stdout.splitlines()] == [None, *range(FRAMES), None]
 
 
@@ -458,8 +412,7 @@ def test_what_was_not_done_is_not_said_to_be_made_by_anything(hrpose: Any, clip:
     ],
 )
 def test_the_format_can_be_said(hrpose: Any, clip: Path, options: list[str], written: set[str]) -> None:
-    result = hrpose(clip, "--no-video", "--trim", ":0.04", *options)
-    assert result.exit_code == 0, result.output
+    result = succeeded(hrpose(clip, "--no-video", "--trim", ":0.04", *options))
     assert {str(path) for path in Path().rglob("*") if path.is_file()} == written
     assert ("-" in options) == result.stdout.startswith("frame,time,track")
     if Path("a clip.pose.trc").exists():
@@ -530,7 +483,7 @@ def test_what_this_clip_or_machine_cannot_is_one_line(
 def test_the_header_holds_the_motion_settings_that_were_used(
     hrpose: Any, clip: Path, options: list[str], used: dict[str, Any]
 ) -> None:
-    assert hrpose(clip, "--no-video", "--poses", "p.jsonl", *options).exit_code == 0
+    succeeded(hrpose(clip, "--no-video", "--poses", "p.jsonl", *options))
     motion = formats.read_pose_file(Path("p.jsonl"))[0].info["motion"]
     shared = {"every": 1, "interpolation": "hold" if "hold" in options else "linear", "detect_every": 1, "trim": None}
     assert motion == shared | {"track": "--no-track" not in options} | used
@@ -540,8 +493,7 @@ def test_the_header_holds_the_motion_settings_that_were_used(
 def test_a_default_cutoff_is_lowered_to_what_the_processed_frames_allow(
     hrpose: Any, clip: Path, every: int, cutoff: float
 ) -> None:
-    result = hrpose(clip, "--no-video", "--poses", "p.jsonl", "--smooth", "butterworth", "--every", every)
-    assert result.exit_code == 0, result.output
+    result = succeeded(hrpose(clip, "--no-video", "--poses", "p.jsonl", "--smooth", "butterworth", "--every", every))
     assert (
         f"note: smoothed at {cutoff} Hz, since {RATE / every:.4g} processed frames per second do not" in result.stderr
     )
@@ -549,40 +501,39 @@ def test_a_default_cutoff_is_lowered_to_what_the_processed_frames_allow(
 
 
 def test_what_comes_once_is_not_smoothed_by_butterworth(hrpose: Any, clip: Path) -> None:
-    assert "twice" in wrong_usage(hrpose("-", "--smooth", "butterworth", stdin=clip.read_bytes()))
+    assert "twice" in wrong_usage(hrpose("-", "--smooth", "butterworth", input=clip.read_bytes()))
     assert "camera 0" in clean_failure(hrpose("0"))
 
 
 def test_detection_in_every_third_frame_gives_poses_to_all(hrpose: Any, clip: Path) -> None:
-    assert hrpose(clip, "--no-video", "--poses", "p.jsonl", "--detect-every", "3").exit_code == 0
+    succeeded(hrpose(clip, "--no-video", "--poses", "p.jsonl", "--detect-every", "3"))
     assert read_end(Path("p.jsonl")) == FRAMES
 
 
 def test_saved_poses_are_rendered(hrpose: Any, clip: Path) -> None:
-    assert hrpose(clip, "--poses", "p.jsonl", "--out", "first.mp4").exit_code == 0
-    result = CliRunner().invoke(app, ["render", "p.jsonl", str(clip), "--out", "again.mp4", "--quiet"])
-    assert result.exit_code == 0, result.output
-    assert decoded(Path("again.mp4")) == decoded(Path("first.mp4"))
+    succeeded(hrpose(clip, "--poses", "p.jsonl", "--out", "first.mp4"))
+    result = succeeded(run("render", "p.jsonl", clip, "--out", "again.mp4", "--quiet"))
+    assert times(Path("again.mp4")) == times(Path("first.mp4"))
     Path("p.jsonl").rename("poses")
-    result = CliRunner().invoke(app, ["render", "poses", str(clip), "--format", "jsonl", "--out", "said.mp4", "-q"])
-    assert (result.exit_code, decoded(Path("said.mp4"))) == (0, decoded(Path("first.mp4")))
+    result = run("render", "poses", clip, "--format", "jsonl", "--out", "said.mp4", "-q")
+    assert (result.exit_code, times(Path("said.mp4"))) == (0, times(Path("first.mp4")))
     Path("poses").rename("p.jsonl")
-    result = CliRunner().invoke(app, ["render", "p.jsonl", str(clip), "--trim", "0.1:", "--out", "part.mp4"])
+    result = run("render", "p.jsonl", clip, "--trim", "0.1:", "--out", "part.mp4")
     assert (result.exit_code, "note: " in result.stderr) == (0, False), result.output
-    assert "no such file" in clean_failure(CliRunner().invoke(app, ["render", "p.jsonl", "missing.mp4"]))
+    assert "no such file" in clean_failure(run("render", "p.jsonl", "missing.mp4"))
 
 
 def test_poses_that_are_not_of_the_clip_are_said(hrpose: Any, clip: Path, photo: Path, weights_file: Path) -> None:
-    assert hrpose(clip, "--no-video", "--trim", "0:0.1", "--poses", "part.jsonl").exit_code == 0
-    result = CliRunner().invoke(app, ["render", "part.jsonl", str(clip), "--out", "x.mp4"])
+    succeeded(hrpose(clip, "--no-video", "--trim", "0:0.1", "--poses", "part.jsonl"))
+    result = run("render", "part.jsonl", clip, "--out", "x.mp4")
     assert f"note: 4 of {FRAMES} frames have no poses in part.jsonl" in result.stderr
     *lines, _ = Path("part.jsonl").read_text().splitlines()
     Path("more.jsonl").write_text("\n".join([*lines, lines[-1].replace('"frame":2', '"frame":99'), ""]))
-    result = CliRunner().invoke(app, ["render", "more.jsonl", str(clip), "--out", "x.mp4"])
+    result = run("render", "more.jsonl", clip, "--out", "x.mp4")
     assert "note: 1 of the 4 frames in more.jsonl are not in the clip" in result.stderr
-    image = ["image", str(photo), "--weights", str(weights_file), "--detector", "none", "--device", "cpu"]
-    result = CliRunner().invoke(app, [*image, "--no-image", "--json", "other.json"])
+    options = ("--weights", weights_file, "--detector", "none", "--device", "cpu")
+    result = run("image", photo, *options, "--no-image", "--json", "other.json")
     assert "written: other.json" in result.stderr, result.output
-    result = CliRunner().invoke(app, ["render", "other.json", str(clip), "--out", "y.mp4"])
+    result = run("render", "other.json", clip, "--out", "y.mp4")
     assert "poses of (70, 90), not of (64, 48)" in clean_failure(result)
     assert not Path("y.mp4").exists()

@@ -8,7 +8,6 @@ from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import av
 import numpy as np
@@ -16,54 +15,24 @@ import pytest
 from numpy.testing import assert_allclose
 
 from hrpose_cli.clips.render import render_clip
-from hrpose_cli.clips.run import ClipOutputs, ClipSummary, annotate_clip
+from hrpose_cli.clips.run import ClipOutputs, annotate_clip
 from hrpose_cli.draw import DrawStyle
 from hrpose_cli.errors import InputError, MediaError, UsageError
 from hrpose_cli.estimation.estimator import Estimator, TopPeople
 from hrpose_cli.estimation.top_down import DetectEveryN, TopDown
-from hrpose_cli.files import temporary_path
 from hrpose_cli.formats import pose_file as formats
 from hrpose_cli.formats.pose_file import PoseFile
 from hrpose_cli.media.clip import VideoFrame
 from hrpose_cli.media.encoding import Encoding
 from hrpose_cli.media.video_reader import VideoReader
 from hrpose_cli.options import MotionOptions
+from hrpose_cli.outputs import temporary_path
 from hrpose_cli.poses import Boxes, Frame, PoseHeader, Poses
 from hrpose_cli.stopping import StopFlag
 from tests.builders import frame_poses, people
+from tests.clips.builders import FRAMES, NAMES, Watched, images, run, stopped_run
 from tests.formats.builders import save
 from tests.media.clips import film
-
-FRAMES = 34
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return film(tmp_path_factory.mktemp("clip") / "clip.mp4", FRAMES)
-
-
-class Watched:
-    """Remembers which frames another estimator was given."""
-
-    def __init__(self, base: Estimator) -> None:
-        self.base, self.seen = base, list[int]()
-
-    def __call__(self, frames: Sequence[Frame]) -> list[Poses]:
-        self.seen += [frame.index for frame in frames]
-        return self.base(frames)
-
-
-def run(
-    clip: Path, estimator: Estimator, folder: Path, *names: str, video: str | None = None, **more: Any
-) -> ClipSummary:
-    poses = tuple(PoseFile(folder / name, formats.find_format(name).name) for name in names)
-    outputs = ClipOutputs(folder / video if video else None, poses, **more.pop("outputs", {}))
-    return annotate_clip(partial(VideoReader, clip), estimator, outputs, PoseHeader({"by": "a test"}), **more)
-
-
-def images(path: Path) -> np.ndarray:
-    with av.open(str(path)) as container:
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
 
 
 def test_every_output_has_every_frame(clip: Path, tiny: TopDown, tmp_path: Path) -> None:
@@ -219,54 +188,6 @@ def test_after_a_failure_the_poses_so_far_are_there(
     assert not [t for t in threading.enumerate() if t.name in ("ahead", "behind")]
 
 
-class Stopping:
-    """Sets a flag while it works on a chunk."""
-
-    def __init__(self, base: Estimator, stop: StopFlag, chunk: int = 2) -> None:
-        self.base, self.stop, self.left = base, stop, chunk
-
-    def __call__(self, frames: Sequence[Frame]) -> list[Poses]:
-        self.left -= 1
-        if not self.left:
-            self.stop.set("interrupt")
-        return self.base(frames)
-
-
-def stopped_run(clip: Path, tiny: TopDown, folder: Path, *names: str, chunk: int = 2, **more: Any) -> ClipSummary:
-    stop = StopFlag()
-    return run(clip, Stopping(tiny, stop, chunk), folder, *names, stop=stop, **more)
-
-
-NAMES = ("p.jsonl", "p.json", "p.csv", "p.npz", "p.trc", "of/")
-
-
-def test_a_stopped_run_ends_normally_and_its_files_keep_their_part_names(
-    clip: Path, tiny: TopDown, tmp_path: Path
-) -> None:
-    (tmp_path / "p.csv").write_text("an earlier run")
-    done = stopped_run(clip, tiny, tmp_path, *NAMES, video="out.mp4")
-    assert (done.stopped, done.frames) == (True, 16)
-    parts = ["p.part.jsonl", "p.part.json", "p.part.csv", "p.part.npz", "p.part.trc"]
-    assert [path.name for path in done.written] == ["out.part.mp4", *parts, "clip.part"]
-    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["p.csv", "of", *parts, "out.part.mp4"])
-    assert len(images(tmp_path / "out.part.mp4")) == len(list((tmp_path / "of" / "clip.part").iterdir())) == 16
-    for name in parts[:4]:
-        assert len(list(formats.read_pose_file(tmp_path / name)[1])) == 16
-    assert (tmp_path / "p.part.trc").read_text().split("\n", 1)[0].endswith("\tp.trc")
-    assert (tmp_path / "p.csv").read_text() == "an earlier run"
-    assert not [t for t in threading.enumerate() if t.name in ("ahead", "behind")]
-
-
-def test_a_stopped_run_is_resumed_to_the_same_bytes(clip: Path, tiny: TopDown, tmp_path: Path) -> None:
-    run(clip, tiny, tmp_path / "whole", *NAMES[:5], video="out.mp4")
-    again = tmp_path / "again"
-    stopped_run(clip, tiny, again, *NAMES[:5], video="out.mp4")
-    done = run(clip, tiny, again, *NAMES[:5], video="out.mp4", resume=True)
-    assert (done.resumed, done.stopped) == (16, False)
-    whole = {path.name: path.read_bytes() for path in (tmp_path / "whole").iterdir()}
-    assert {path.name: path.read_bytes() for path in again.iterdir()} == whole
-
-
 @pytest.mark.parametrize("smooth", ["one-euro", "butterworth"])
 def test_a_run_that_is_stopped_before_its_first_frame_leaves_nothing(
     clip: Path, tiny: TopDown, tmp_path: Path, smooth: str
@@ -402,12 +323,6 @@ def test_detection_keeps_its_rhythm_over_chunks(clip: Path, tiny: TopDown, tmp_p
         seen.clear()
     with pytest.raises(UsageError, match="bottom-up weights have none"):
         run(clip, Watched(tiny), tmp_path, "p.jsonl", motion=MotionOptions(detect_every=2))
-
-
-def test_nobody_is_lost_when_smoothing_has_no_identities() -> None:
-    with pytest.raises(InputError, match="needs tracking"):
-        MotionOptions(track=False, smooth="one-euro")
-    assert MotionOptions(track=False).smooth == "none"
 
 
 def test_people_are_followed_between_detections(tiny: TopDown) -> None:

@@ -1,6 +1,7 @@
 """Runs that were broken off anywhere: what they leave, and what --resume makes of it."""
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -9,41 +10,48 @@ from hrpose_cli.clips.resume import count_complete_frames
 from hrpose_cli.errors import FormatError, InputError
 from hrpose_cli.estimation.top_down import TopDown
 from hrpose_cli.formats.jsonl import read_end
-from hrpose_cli.formats.pose_file import PoseFile, open_writer
+from hrpose_cli.formats.pose_file import PoseFile, open_writer, read_pose_file
 from hrpose_cli.poses import PoseHeader
-from tests.clips.test_run import FRAMES, Watched, run, stopped_run
-from tests.media.clips import film
+from tests.clips.builders import FRAMES, NAMES, Watched, images, run, stopped_run
 
-NAMES = ("p.jsonl", "p.csv", "of/")
-
-
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return film(tmp_path_factory.mktemp("clip") / "clip.mp4", FRAMES)
+SOME = ("p.jsonl", "p.csv", "of/")
 
 
 def content(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 
-def test_nothing_of_a_stopped_run_has_a_final_name(clip: Path, tiny: TopDown, tmp_path: Path) -> None:
-    stopped_run(clip, tiny, tmp_path, *NAMES, video="x.mp4")
-    left = content(tmp_path)
-    assert {name.split("/clip_")[0] for name in left} == {"p.part.jsonl", "p.part.csv", "of/clip.part", "x.part.mp4"}
-    run(clip, tiny, tmp_path, *NAMES, video="x.mp4", resume=True)
-    run(clip, tiny, tmp_path / "whole", *NAMES, video="x.mp4")
-    whole = content(tmp_path / "whole")
-    assert {name: data for name, data in content(tmp_path).items() if not name.startswith("whole/")} == whole
+def test_a_stopped_run_ends_normally_and_is_resumed_to_the_same_bytes(
+    clip: Path, tiny: TopDown, tmp_path: Path
+) -> None:
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    stopped.mkdir()
+    (stopped / "p.csv").write_text("an earlier run")
+    done = stopped_run(clip, tiny, stopped, *NAMES, video="out.mp4")
+    assert (done.stopped, done.frames) == (True, 16)
+    parts = ["p.part.jsonl", "p.part.json", "p.part.csv", "p.part.npz", "p.part.trc"]
+    assert [path.name for path in done.written] == ["out.part.mp4", *parts, "clip.part"]
+    assert {name.split("/clip_")[0] for name in content(stopped)} == {"p.csv", "of/clip.part", *parts, "out.part.mp4"}
+    assert len(images(stopped / "out.part.mp4")) == len(list((stopped / "of" / "clip.part").iterdir())) == 16
+    for name in parts[:4]:
+        assert len(list(read_pose_file(stopped / name)[1])) == 16
+    assert (stopped / "p.part.trc").read_text().split("\n", 1)[0].endswith("\tp.trc")
+    assert (stopped / "p.csv").read_text() == "an earlier run"
+    assert not [t for t in threading.enumerate() if t.name in ("ahead", "behind")]
+    done = run(clip, tiny, stopped, *NAMES, video="out.mp4", resume=True)
+    assert (done.resumed, done.stopped) == (16, False)
+    run(clip, tiny, whole, *NAMES, video="out.mp4")
+    assert content(stopped) == content(whole)
 
 
 def test_a_complete_run_is_not_done_again(clip: Path, tiny: TopDown, tmp_path: Path) -> None:
-    run(clip, tiny, tmp_path, *NAMES, video="x.mp4")
+    run(clip, tiny, tmp_path, *SOME, video="x.mp4")
     before, watched = content(tmp_path), Watched(tiny)
-    done = run(clip, watched, tmp_path, *NAMES, video="x.mp4", resume=True)
+    done = run(clip, watched, tmp_path, *SOME, video="x.mp4", resume=True)
     assert (done.complete, done.frames, watched.seen) == (True, FRAMES, [])
     assert [path.name for path in done.written] == ["x.mp4", "p.jsonl", "p.csv", "of"]
     (tmp_path / "x.mp4").unlink()  # the net is not needed for this one
-    done = run(clip, watched, tmp_path, *NAMES, video="x.mp4", resume=True)
+    done = run(clip, watched, tmp_path, *SOME, video="x.mp4", resume=True)
     assert (done.complete, done.resumed, watched.seen) == (False, FRAMES, [])
     assert content(tmp_path) == before
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from hrpose_cli.errors import FormatError
-from hrpose_cli.files import write_json
 from hrpose_cli.formats.coco import open_coco
 from hrpose_cli.formats.pose_file import read_pose_file
+from hrpose_cli.outputs import write_json
 from hrpose_cli.poses import PoseHeader, Poses
 from hrpose_cli.skeletons import COCO, SKELETONS
 from tests.builders import frame_poses, people

@@ -15,11 +15,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hrpose_cli.errors import FormatError, HRPoseError, InputError
-from hrpose_cli.files import temporary_path
 from hrpose_cli.formats.csv import _COLUMNS
 from hrpose_cli.formats.losses import LOSSES
 from hrpose_cli.formats.people import build_poses
 from hrpose_cli.formats.pose_file import POSE_FORMATS, PoseFile, find_format, open_writer, open_writers, read_pose_file
+from hrpose_cli.outputs import temporary_path
 from hrpose_cli.poses import FrameInfo, FramePoses, PoseHeader, Poses
 from hrpose_cli.skeletons import SKELETONS, Skeleton
 from hrpose_cli.stopping import StopFlag

@@ -17,8 +17,8 @@ from typing import ClassVar
 import pytest
 
 from hrpose_cli.errors import WeightsError
-from hrpose_cli.files import atomic_write
 from hrpose_cli.models import download
+from hrpose_cli.outputs import atomic_write
 
 CONTENT = bytes(range(256)) * 2000
 HASH = hashlib.sha256(CONTENT).hexdigest()

@@ -93,18 +93,14 @@ def test_training_resume_goes_on_where_a_killed_training_stopped(tmp_path: Path)
         assert_array_equal(a, b)
 
 
-def test_training_resume_refuses_a_checkpoint_of_another_net(tmp_path: Path) -> None:
-    training(tmp_path).save()
+@pytest.mark.parametrize("left", [0, 99, 9_999])
+def test_training_resume_names_a_damaged_checkpoint_and_one_of_another_net(tmp_path: Path, left: int) -> None:
+    case = training(tmp_path)
+    case.save()
     other = training(tmp_path)
     other.spec = replace(spec(), sigma=2.0)
     with pytest.raises(WeightsError, match="another --out"):
         other.resume()
-
-
-@pytest.mark.parametrize("left", [0, 99, 9_999])
-def test_training_resume_names_a_damaged_checkpoint(tmp_path: Path, left: int) -> None:
-    case = training(tmp_path)
-    case.save()
     (tmp_path / CHECKPOINT_FILE).write_bytes((tmp_path / CHECKPOINT_FILE).read_bytes()[:left])
     with pytest.raises(WeightsError, match=r"last\.pt cannot be read .*: start anew"):
         case.resume()

@@ -26,22 +26,20 @@ from hrpose_cli.training.whole_images import ImageAugmentation, ImageDataset, _I
 from tests.conftest import spec
 from tests.training.training_case import GENTLE, fold_norms, people
 
-HEART = Recipe(epochs=60, batch=8, lr=4e-3, final=0.05, warmup=5, ema_decay=0.5)
-
 
 @pytest.mark.parametrize(
-    ("architecture", "integers", "recipe"),
+    ("architecture", "integers"),
     [
-        ("simple_baseline", {"blocks": (1, 1, 1, 1), "width": 8, "up": 32}, HEART),
-        ("hourglass", {"stacks": 2, "features": 32, "depth": 2}, HEART),
+        ("simple_baseline", {"blocks": (1, 1, 1, 1), "width": 8, "up": 32}),
+        ("hourglass", {"stacks": 2, "features": 32, "depth": 2}),
     ],
-    ids=["simple baseline", "hourglass"],
 )
 @pytest.mark.slow
 def test_training_learns_one_batch_by_heart_with_every_net(
-    tmp_path: Path, architecture: str, integers: dict[str, object], recipe: Recipe
+    tmp_path: Path, architecture: str, integers: dict[str, object]
 ) -> None:
     torch.manual_seed(1)
+    recipe = Recipe(epochs=60, batch=8, lr=4e-3, final=0.05, warmup=5, ema_decay=0.5)
     own = replace(spec(), architecture=architecture, net=integers)
     few = people().part(torch.arange(8))
     case = Training(build_start_net(own), own, few, recipe, tmp_path, augmentation=Augmentation.none())
@@ -112,5 +110,5 @@ def test_training_learns_two_whole_images_by_heart(tmp_path: Path) -> None:
 
 
 def test_open_validation_refuses_mpii(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="--val measures coco or crowdpose, not mpii"):
+    with pytest.raises(InputError, match="--val measures coco or crowdpose or wholebody, not mpii"):
         _open_validation(tmp_path / "any.json", replace(spec(), skeleton="mpii"))
