@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
@@ -27,6 +28,7 @@ from hrpose_cli.ground_truth import METRICS, GroundTruth, Rows
 from hrpose_cli.models import ModelSpec
 from hrpose_cli.poses import Frame, Poses
 
+_MOST_PEOPLE = 20  # of an image, that COCOeval measures by keypoints
 _ABLATIONS = {"decode": ("argmax", "quarter", "dark")}
 
 
@@ -106,7 +108,7 @@ def run_evaluation(
     truth = METRICS[job.metric](job.annotations, job.limit)
     if job.predictions is not None:
         rows = truth.read(job.predictions)
-        for text in filter(None, [_describe_missing(rows, truth), truth.doubt(rows)]):
+        for text in filter(None, [_describe_missing(rows, truth), _describe_surplus(rows), truth.doubt(rows)]):
             note(text)
         info: Mapping[str, Any] = {"predictions": str(job.predictions), "sha256": sha256_file(job.predictions)}
         return [_score(job, truth, rows, f"{job.predictions}, scored as it is", info)]
@@ -153,6 +155,15 @@ def _describe_missing(rows: Rows, truth: GroundTruth) -> str:
     """One line if predictions are of a part only of what is measured."""
     there = len({row["image_id"] for row in rows}.intersection(truth.ids))
     return f"rows for {there} of {len(truth.ids)} {truth.unit}" if rows and there < len(truth.ids) else ""
+
+
+def _describe_surplus(rows: Rows) -> str:
+    """One line about the predictions with keypoints that COCOeval leaves out, as it takes the best 20 of an image."""
+    counts = Counter(row["image_id"] for row in rows if "keypoints" in row)
+    surplus = sum(max(count - _MOST_PEOPLE, 0) for count in counts.values())
+    return f"left out {surplus} of {len(rows)} predictions: COCO measures the best {_MOST_PEOPLE} of an image" * bool(
+        surplus
+    )
 
 
 # The ground truth of those who can be found, rows of each image, title and origin.

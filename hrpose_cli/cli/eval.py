@@ -107,7 +107,8 @@ def evaluate(
     if save is not None and len(job.runs) > 1:
         raise UsageError("a table of several runs has no --save: leave it out, or measure one run")
     read = [gt, mpii_truth_path(gt), predictions, *chain.from_iterable(map(list_model_files, job.runs))]
-    check_targets(read, job.outputs)
+    seen = images.rglob("*") if images and predictions else ()  # those that a net reads are checked as they are found
+    check_targets(chain(read, seen), job.outputs)
     with report.guard():
         results = run_evaluation(job, track=report.track, note=report.note, on_error=report.failed)
         if str(json) != "-":

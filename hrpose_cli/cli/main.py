@@ -170,7 +170,9 @@ def _spool_pipes(ctx: Any, value: Any) -> Any:
     if kind not in {"pipe", "stdin"}:
         return value
     copy = ctx.with_resource(pipe_copy(str(value)))
-    copy.write_bytes(read_pipe(str(value)))
+    if not (content := read_pipe(str(value))):
+        raise InputError(f"{'the standard input' if kind == 'stdin' else value} is empty")
+    copy.write_bytes(content)
     return type(value)(copy)
 
 

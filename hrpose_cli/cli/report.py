@@ -135,6 +135,8 @@ class Report:
         try:
             yield
             self._done += 1
+        except BrokenPipeError:  # nobody reads the standard output any more: the end of the command, and no failure
+            raise
         except (HRPoseError, OSError, MemoryError, RecursionError) as error:
             self.failed(error)
 

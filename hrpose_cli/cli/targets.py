@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
+from glob import escape
 from itertools import chain
 from pathlib import Path
 from typing import Annotated
@@ -44,12 +45,22 @@ def check_targets(
             _check_folder(target)
         else:
             check_writable(target, make=made is not None and target.parent == Path(made))
-    check_not_inputs(named, chain.from_iterable(map(_list_files, inputs)))
+    replaced = chain.from_iterable(_list_replaced(target, folder=target in folders) for target in named)
+    check_not_inputs(replaced, chain.from_iterable(map(_list_files, inputs)))
     taken: set[object] = set()
     for target in named:
         if (identity := file_identity(target)) in taken:
             raise UsageError(f"{target} is the name of another output: choose another name")
         taken.add(identity)
+
+
+def _list_replaced(target: Path, *, folder: bool) -> Iterator[Path]:
+    """The files that a target may take the place of."""
+    yield target
+    if folder:
+        yield from target.glob("*_keypoints.json")
+    elif target.suffix.lower() == ".trc":
+        yield from target.parent.glob(f"{escape(target.stem)}_track*{escape(target.suffix)}")
 
 
 def _list_files(name: str | Path | None) -> Iterator[str | Path | None]:
@@ -60,6 +71,9 @@ def _list_files(name: str | Path | None) -> Iterator[str | Path | None]:
         yield name
         if name is not None and Path(name).suffix == ".xml":
             yield Path(name).with_suffix(".bin")
+        if name is not None and Path(name).suffix == ".m3u8" and Path(name).is_file():
+            lines = Path(name).read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+            yield from (Path(name).parent / line for line in lines if line and not line.startswith("#"))
         return
     with suppress(InputError):  # no images
         yield from expand_input(str(name), recursive=False)[0]

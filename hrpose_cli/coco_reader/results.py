@@ -77,6 +77,10 @@ def read_coco_boxes(path: Path, *, person: Id = PERSON) -> _CocoBoxes:
     kept = rows.where(solid, left_out, "without area")
     for image, box in zip(kept.ids("image_id").values(), found[solid], strict=True):
         groups[image].append(box)
+    if len(rows) and not len(kept):
+        raise FormatError(
+            f"{path}: none of its {len(rows)} boxes has an area: bbox must be x, y, width and height in px"
+        )
     note_left_out(path, left_out)
     known = [row | {"id": listed[i]} for i, row in images.rows.items()]
     return _CocoBoxes(known, {image: np.reshape(of, (-1, 5)) for image, of in groups.items()})

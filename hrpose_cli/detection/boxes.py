@@ -203,11 +203,12 @@ def read_boxes(path: Path, *, person: Id = PERSON) -> GivenBoxes:
         return GivenBoxes({}, {int(image): found for image, found in by_id.items()}, by_id, str(path))
     # A list without images whose ids are text calls them by their names.
     images = content.images or [{"id": image, "file_name": str(image)} for image in content.by_image]
+    numbered = bool(content.images) or all(re.search("[0-9]", image["file_name"]) for image in images)
     listed = [(image, content.by_image[image["id"]]) for image in images]
     # Frames of a video are found by their index: they all have the name of the clip.
     stills = [(name, of) for image, of in listed if "frame_index" not in image and (name := image["file_name"])]
-    indices = _frame_numbers(images, path)
-    by_index = [(index, of) for index, (_, of) in zip(indices, listed, strict=True)]
+    indices = _frame_numbers(images, path) if numbered else range(len(images))
+    by_index = [(index, of) for index, (_, of) in zip(indices, listed, strict=True) if numbered]
     by_id = _group((image["id"], of) for image, of in listed)
     sized = {i: image for i, image in zip(indices, images, strict=True) if has_size(image)}
     named = {image["file_name"]: image for image in sized.values()}
@@ -233,7 +234,11 @@ def _frame_numbers(images: Sequence[dict[str, Any]], path: Path) -> Sequence[int
     stems = (Path(*path_parts(image["file_name"])[:1]).stem for image in images)
     numbers = [int(found[-1]) for stem in stems if (found := re.findall(r"[0-9]{1,9}", stem))]
     from_one = set(numbers) == {image["id"] for image in images} == set(range(1, len(images) + 1))
-    return range(len(images)) if from_one or len(set(numbers)) < len(images) else numbers
+    if from_one or len(set(numbers)) == len(images):
+        return range(len(images)) if from_one else numbers
+    if numbers and len(images) > 1:
+        _LOG.info("note: %s: not all names number an image of its own: as frames they are taken in their order", path)
+    return range(len(images))
 
 
 def boxes_from_xywh(rows: Doubles) -> Boxes:

@@ -131,7 +131,11 @@ def _read_table(path: Path) -> tuple[_Table, list[str], list[str]]:
         places = [names.index(name) if name in names else -1 for name in _COLUMNS]
         plan = [(columns[name].append, parsers[name], place) for name, place in zip(_COLUMNS, places, strict=True)]
         if more := sorted(set(names) - set(_COLUMNS)):
-            _LOG.info("note: %s: columns that are left out: %s", path, ", ".join(more))
+            _LOG.info(
+                "note: %s: columns that are left out: %s",
+                path,
+                ", ".join(name or "one without a name" for name in more),
+            )
         try:
             for row in filter(None, rows):
                 if len(row) != len(names):

@@ -24,7 +24,7 @@ from hrpose_cli.errors import FormatError, InputError
 from hrpose_cli.files import read_json
 from hrpose_cli.formats.header_json import UNKNOWN_SIZE, name_damage, shortest_decimals, skeleton_from_names
 from hrpose_cli.formats.people import build_poses, check_objects
-from hrpose_cli.outputs import atomic_write, fit_name
+from hrpose_cli.outputs import atomic_write, fit_name, follow_links
 from hrpose_cli.poses import FrameInfo, FramePoses, PoseHeader, Poses
 from hrpose_cli.skeletons import COCO, Skeleton
 
@@ -81,7 +81,7 @@ class _OpenPoseWriter:
             if old.name not in new and _NUMBER.sub("", old.name) in names:
                 old.unlink()
         for name, file in new.items():
-            file.replace(self.folder.parent / name)
+            file.replace(follow_links(self.folder.parent / name))
         self.folder.rmdir()
 
 

@@ -106,7 +106,7 @@ class PoseOutput:
         named = {target.with_name(fit_name(target.stem, f"{end}{target.suffix}")): each for end, each in parts.items()}
         before = self._files(target)
         for name, each in named.items():
-            each.replace(name)
+            each.replace(follow_links(name))
         for old in set(before.values()) - set(named):
             old.unlink(missing_ok=True)
         return [self.path] if list(named) == [target] else list(named)

@@ -354,6 +354,9 @@ def test_eval_notes_predictions_that_are_near_nobody(hrpose: Any, data: Path, tm
     assert said in result.stderr
     (tmp_path / "rows.json").write_text(json.dumps(rows(data)))
     assert hrpose("--gt", data, "--predictions", tmp_path / "rows.json").stderr == ""
+    (tmp_path / "rows.json").write_text(json.dumps(rows(data) * 25))
+    said = "note: left out 10 of 50 predictions: COCO measures the best 20 of an image"
+    assert said in hrpose("--gt", data, "--predictions", tmp_path / "rows.json").stderr
     (tmp_path / "rows.json").write_text("[]")
     result = hrpose("--gt", data, "--predictions", tmp_path / "rows.json")
     assert (result.exit_code, result.stderr.count("note:"), numbers(result.output)[0]) == (0, 1, 0)

@@ -64,6 +64,11 @@ def work(tmp_path: Path, weights_file: Path, monkeypatch: pytest.MonkeyPatch) ->
         ("net.safetensors", "export net.safetensors --format openvino --out OTHER.bin"),
         ("im/a.png", "eval --gt one.json --images im --weights net.safetensors --device cpu --save OTHER.json"),
         ("im/a.png", "eval --gt one.json --images im --weights net.safetensors --device cpu --json OTHER.json"),
+        ("im/a.png", "eval --gt one.json --images im --predictions one.json --json OTHER.json"),
+        ("of/x_000000000000_keypoints.json", "convert of of/x_000000000001_keypoints.json"),
+        ("p.jsonl", "convert p.jsonl of/x_000000000001_keypoints.json"),
+        ("p.jsonl", "convert p.jsonl OTHER_track1.trc"),
+        ("seg.ts", "video list.m3u8 --no-video --poses OTHER.csv"),
         ("gt_one.mat", "eval --gt one.json --metric pckh --save OTHER.json"),
         ("im/a.png", "export net.safetensors --format onnx --gt one.json --images im --out OTHER.onnx"),
         ("im/a.png", "export net.safetensors --format openvino --precision int8 --calibrate im --out OTHER.xml"),
@@ -90,10 +95,18 @@ def test_no_output_is_an_input(work: Path, source: str, command: str, link: Any)
         Image.new("RGB", (9, 9)).save(name)
     if not Path(source).exists():
         Path(source).write_text("{}")
+    Path("list.m3u8").write_text("#EXTM3U\n#EXTINF:1,\nseg.ts\n#EXT-X-ENDLIST\n")
     target = work / ("out" if "train" in words else "") / last
     link(work / source, target)
     before = Path(source).read_bytes()
-    said = wrong_usage(hrpose(*words, "out" if "train" in words else last.replace(".bin", ".xml")))
+    said = wrong_usage(
+        hrpose(
+            *words,
+            "out"
+            if "train" in words
+            else last.replace(".bin", ".xml").replace("_track1", "").replace("x_000000000001_keypoints.json", ""),
+        )
+    )
     assert f"{target.name} is an input" in said
     assert Path(source).read_bytes() == before
 
@@ -240,8 +253,9 @@ def test_poses_come_through_the_standard_input(work: Path, name: str) -> None:
     convert = hrpose("convert", "p.jsonl", "q.csv")
     assert (convert.exit_code, Path("stdin.csv").read_bytes()) == (0, Path("q.csv").read_bytes())
     assert len(times(Path("r.mp4"))) == 3
-    said = wrong_usage(hrpose("convert", "-", "x.csv"))
+    said = wrong_usage(hrpose("convert", "-", "x.csv", input=b"{}"))
     assert said.startswith("error: - has the suffix of no pose format")
+    assert clean_failure(hrpose("convert", "-", "x.csv", "--from", "jsonl"), 1) == "error: the standard input is empty"
 
 
 @POSIX

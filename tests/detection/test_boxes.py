@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from hrpose_cli.detection.boxes import GivenBoxes, read_boxes
-from hrpose_cli.errors import InputError
+from hrpose_cli.errors import FormatError, InputError
 from hrpose_cli.poses import Boxes, Frame
 from tests.builders import boxes, frame
 from tests.coco_reader.builders import dataset, written
@@ -182,3 +182,28 @@ def test_a_file_without_boxes_means_nobody(tmp_path: Path, caplog: pytest.LogCap
     assert watch(given, *frames) == [0, 0]
     assert given.match({1: "a.jpg"}, {5: 1}).by_index == {}
     assert caplog.messages == [f"note: {tmp_path / 'boxes.json'} holds no boxes"]
+
+
+def test_text_ids_without_a_number_number_no_frames(tmp_path: Path) -> None:
+    rows = [{"image_id": "zzz", "category_id": 1, "bbox": [1, 2, 30, 40], "score": 0.5}] * 2
+    with pytest.raises(
+        InputError, match=r"boxes\.json has boxes for none of the frames 0 to 1: it knows no numbers \(zzz"
+    ):
+        watch(read(tmp_path, rows), frame(), frame(index=1))
+
+
+def test_one_odd_name_is_said_to_leave_frames_in_the_order_of_the_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = ("f_000000.png", "f_000002.png", "other/f_000000.png")
+    images = [{"id": i, "file_name": name} for i, name in enumerate(names)]
+    read(tmp_path, dataset({"image_id": 0, "bbox": [1, 2, 3, 4]}, images=images))
+    assert (
+        "boxes.json: not all names number an image of its own: as frames they are taken in their order" in caplog.text
+    )
+
+
+def test_boxes_that_all_lack_an_area_are_an_error(tmp_path: Path) -> None:
+    rows = [{"image_id": 1, "category_id": 1, "bbox": [1, 2, -3, 4], "score": 0.5}] * 3
+    with pytest.raises(FormatError, match="none of its 3 boxes has an area"):
+        read(tmp_path, rows)

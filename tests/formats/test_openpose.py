@@ -163,3 +163,12 @@ def test_read_openpose_names_the_file_and_the_value_that_is_wrong(tmp_path: Path
 def test_open_openpose_hides_no_file(tmp_path: Path) -> None:
     save(f"{tmp_path}/out/", clip(1), PoseHeader(source=".walk.mp4"))
     assert [len(record.people) for record in read_pose_file(tmp_path / "out")[1]] == [1]
+
+
+def test_open_openpose_follows_links_in_its_folder(tmp_path: Path) -> None:
+    (tmp_path / "op").mkdir()
+    (tmp_path / "elsewhere.json").write_text("before")
+    (tmp_path / "op" / "clip_000000000000_keypoints.json").symlink_to("../elsewhere.json")
+    save(f"{tmp_path}/op/", clip(1), PoseHeader(source="clip.mp4"))
+    assert (tmp_path / "op" / "clip_000000000000_keypoints.json").is_symlink()
+    assert json.loads((tmp_path / "elsewhere.json").read_text())["people"]
