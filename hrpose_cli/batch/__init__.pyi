@@ -5,7 +5,9 @@ from .local import choose_places as choose_places
 from .local import run_local as run_local
 from .manifest import Manifest as Manifest
 from .manifest import Manifests as Manifests
+from .merge import list_tables as list_tables
 from .merge import merge_tables as merge_tables
+from .options import BatchOptions as BatchOptions
 from .ray import run_ray as run_ray
 from .run import BatchStatus as BatchStatus
 from .run import Pace as Pace
@@ -21,3 +23,4 @@ from .units import Shard as Shard
 from .units import WorkUnit as WorkUnit
 from .units import find_units as find_units
 from .worker import PoseWork as PoseWork
+from .worker import list_outputs as list_outputs

@@ -10,6 +10,12 @@ from hrpose_cli.files import sha256_file
 from hrpose_cli.formats import merge_parquet
 
 
+def list_tables(manifests: Manifests) -> list[str]:
+    """The paths or URLs of the Parquet files of all clips."""
+    names = (name for each in manifests.all() for name in each.outputs if name.endswith(".parquet"))
+    return [f"{manifests.storage.root}/{name}" for name in names]
+
+
 def merge_tables(manifests: Manifests, target: Path) -> int:
     """Write the Parquet files of all clips into one, in the order of the clips' names; returns their number.
 

@@ -39,7 +39,7 @@ def find_units(
     """The clips that files, folders and lists (.txt) name, each once, in the order of their names.
 
     A clip of a folder is named by its path in the folder, any other one by its path as it was typed. Hidden files of
-    a folder are left out, and so are clips that hrpose wrote, whose number goes to `on_note`. Raises
+    a folder are left out, and so are images and clips that hrpose wrote, whose number goes to `on_note`. Raises
     InputError for a file or folder that is not there, and UsageError for two clips of one name.
     """
     units: dict[str, WorkUnit] = {}
@@ -63,7 +63,7 @@ def _all_units(
         if is_remote(path):
             yield from _remote_units(path, left_out, recursive=recursive)
         elif Path(path).is_dir():
-            clips, others = choose_clips(_files_in(Path(path), recursive=recursive))
+            clips, others = choose_clips([*_files_in(Path(path), recursive=recursive)])
             left_out |= others
             yield from (WorkUnit(str(clip), clip.relative_to(path).as_posix()) for clip in clips)
         elif Path(path).suffix.lower() == _LIST_SUFFIX:
@@ -90,7 +90,7 @@ def _remote_units(url: str, left_out: dict[str, str], *, recursive: bool) -> Ite
     if names is None:
         yield _named_unit(url)
         return
-    shown = (Path(name) for name in names if not any(part.startswith(".") for part in name.split("/")))
+    shown = [Path(name) for name in names if not any(part.startswith(".") for part in name.split("/"))]
     clips, others = choose_clips(shown)
     left_out |= others
     yield from (WorkUnit(f"{url.rstrip('/')}/{clip.as_posix()}", clip.as_posix()) for clip in clips)

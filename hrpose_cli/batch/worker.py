@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from hrpose_cli.api import build_estimator, provenance
 from hrpose_cli.batch.job import BatchJob
 from hrpose_cli.batch.manifest import Manifest
-from hrpose_cli.batch.storage import local_copy
+from hrpose_cli.batch.storage import is_remote, local_copy
 from hrpose_cli.batch.units import WorkUnit
 from hrpose_cli.clips import ClipOutputs, annotate_clip, describe_motion
 from hrpose_cli.draw import build_style
@@ -56,6 +57,14 @@ class PoseWork:
             )
             job.storage.publish(out)
         return final
+
+
+def list_outputs(job: BatchJob, units: Iterable[WorkUnit]) -> Iterator[Path]:
+    """The files, on this machine, that units become."""
+    for unit in () if is_remote(job.storage.root) else units:
+        files = _name_outputs(job, Path(job.storage.root, unit.name))
+        yield from (file.path for file in files.poses)
+        yield from filter(None, [files.video])
 
 
 def _name_outputs(job: BatchJob, clip: Path) -> ClipOutputs:

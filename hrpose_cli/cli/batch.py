@@ -13,18 +13,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hrpose_cli.batch import BatchOptions
 from hrpose_cli.cli.report import print_error
 from hrpose_cli.cli.spread import Quiet, spread_options
 from hrpose_cli.errors import InputError
-from hrpose_cli.options import (
-    BatchOptions,
-    ClipOptions,
-    DrawOptions,
-    EncodingOptions,
-    MotionOptions,
-    PeopleOptions,
-    Settings,
-)
+from hrpose_cli.options import ClipOptions, DrawOptions, EncodingOptions, MotionOptions, PeopleOptions, Settings
 
 if TYPE_CHECKING:
     from hrpose_cli.batch import BatchStatus, Manifest, Pace, Run, Todo, WorkMaker, WorkUnit
@@ -67,9 +60,12 @@ def _run(
         begin_run,
         find_units,
         hash_weights,
+        list_outputs,
         open_storage,
     )
     from hrpose_cli.cli.report import Report
+    from hrpose_cli.cli.targets import list_model_files
+    from hrpose_cli.outputs import check_not_inputs
 
     report = Report(quiet=quiet)
     found = find_units(inputs or [], batch.lists, recursive=batch.recursive, on_note=report.note)
@@ -85,6 +81,7 @@ def _run(
     job = BatchJob(
         storage, batch.poses, batch.video, settings, people, motion, reading, encoding, drawing, hashes
     )  # fmt: skip
+    check_not_inputs(list_outputs(job, todo.units), [*(unit.path for unit in found), *list_model_files(settings)])
     run = Run(manifests, begin_run(job, len(found)), job.hash, batch.attempts, batch.timeout)
     _tell_start(report, todo)
     finished = _start(batch, run, partial(PoseWork, job), todo.units, settings.device, report.stop)
@@ -121,7 +118,7 @@ def _follow(report: Report, finished: Iterable[Manifest], pace: Pace, *, as_json
             if manifest.error:
                 print_error(Exception(manifest.error))
             if time.monotonic() - told > _LOG_SECONDS and not report.console.is_terminal:
-                told, out = time.monotonic(), sys.stdout  # engines may redirect it
+                told = time.monotonic()
                 report.console.print(str(pace.status))
     return pace.status
 
@@ -167,8 +164,9 @@ def _merge(
     target: Annotated[Path, typer.Option("--out", "-o", help="Parquet file that is written, with a column video.")],
 ) -> None:
     """Merge the .parquet files of all clips that are done into one."""
-    from hrpose_cli.batch import merge_tables, open_batch
+    from hrpose_cli.batch import list_tables, merge_tables, open_batch
     from hrpose_cli.cli.targets import check_targets
 
-    check_targets([], [target])
-    typer.echo(f"{merge_tables(open_batch(out), target)} clips are in {target}")
+    batch = open_batch(out)
+    check_targets(list_tables(batch), [target])
+    typer.echo(f"{merge_tables(batch, target)} clips are in {target}")

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from hrpose_cli import __version__
 from hrpose_cli.cli.outputs import name_pose_files, names_folder, unused_name
-from hrpose_cli.cli.targets import check_targets, complete_name, describe_left_out, is_suffix
+from hrpose_cli.cli.targets import check_targets, complete_name, describe_kept, is_suffix
 from hrpose_cli.cli.window import Window
 from hrpose_cli.clips import ClipOutputs, ClipSummary, View, count_complete_frames
 from hrpose_cli.errors import UsageError
@@ -80,7 +80,7 @@ def leave_out_existing(plans: Sequence[ClipPlan], report: Report) -> list[ClipPl
     """The plans of which no file exists; a note says which do not."""
     left_out = [plan for plan in plans if plan.files.existing]
     if left_out:
-        report.note(describe_left_out([plan.what for plan in left_out], len(plans)))
+        report.note(describe_kept([plan.what for plan in left_out], len(plans)))
     return [plan for plan in plans if plan not in left_out]
 
 

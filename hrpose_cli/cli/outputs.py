@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hrpose_cli.cli.spread import write_json_output
-from hrpose_cli.cli.targets import complete_name, describe_left_out
+from hrpose_cli.cli.targets import complete_name, describe_kept
 from hrpose_cli.detection import Detector, GivenBoxes
 from hrpose_cli.draw import DrawStyle, draw_heatmaps, draw_poses
 from hrpose_cli.errors import HRPoseError, InputError, UsageError
@@ -133,7 +133,7 @@ class ImageOutputs:
         pairs = zip(self.inputs, self.targets, strict=True)
         new = [(path, target) for path, target in pairs if not self._exists(target)]
         if len(new) < len(self.inputs):
-            note(describe_left_out(sorted({*self.inputs} - {path for path, _ in new}), len(self.inputs)))
+            note(describe_kept(sorted({*self.inputs} - {path for path, _ in new}), len(self.inputs)))
         return [path for path, _ in new], replace(self, targets=[target for _, target in new])
 
     def _exists(self, target: Path) -> bool:

@@ -102,7 +102,7 @@ def refuse_existing(targets: Iterable[Path]) -> None:
         raise InputError(f"{target} exists, and --no-clobber keeps it: name another file")
 
 
-def describe_left_out(left_out: Sequence[str], inputs: int) -> str:
+def describe_kept(left_out: Sequence[str], inputs: int) -> str:
     """A line about the inputs that --no-clobber leaves out."""
     names = ", ".join(left_out[:_NAMED_INPUTS]) + ", ..." * (len(left_out) > _NAMED_INPUTS)
     return f"{len(left_out)} of {inputs} inputs left out, whose outputs exist (--no-clobber): {names}"

@@ -26,7 +26,7 @@ from hrpose_cli.formats.header_json import UNKNOWN_SIZE, name_damage, shortest_d
 from hrpose_cli.formats.people import build_poses, check_objects
 from hrpose_cli.outputs import atomic_write, fit_name, follow_links
 from hrpose_cli.poses import FrameInfo, FramePoses, PoseHeader, Poses
-from hrpose_cli.skeletons import COCO, Skeleton
+from hrpose_cli.skeletons import COCO, SKELETONS, Skeleton, find_sources
 
 _FILE_ENDING = "_keypoints.json"
 _NUMBER = re.compile(r"_(\d{12,19})" + re.escape(_FILE_ENDING) + "$")
@@ -39,7 +39,7 @@ _LOG = logging.getLogger(__name__)
 _LAYOUTS = {
     17: tuple(range(17)),
     18: (0, 15, 14, 17, 16, 5, 2, 6, 3, 7, 4, 11, 8, 12, 9, 13, 10),
-    25: (0, 16, 15, 18, 17, 5, 2, 6, 3, 7, 4, 12, 9, 13, 10, 14, 11),
+    25: tuple(k for (k,) in find_sources(SKELETONS["body25"], COCO)),
 }
 _BEYOND_COCO = {18: ["the neck"], 25: ["the neck", "the middle of the hips", "the feet"]}
 

@@ -104,10 +104,10 @@ def _expand_clips(name: str, *, recursive: bool) -> tuple[list[str], _LeftOut]:
         return [name], {}
     files = _list_files(name, recursive=recursive)
     clips, left_out = choose_clips(files)
-    images, others = _choose_images(files)
     if clips:
-        left_out |= dict.fromkeys([*map(str, images), *others], "images, since there are clips")
         return [str(path) for path in clips], left_out
+    _, left_out = _leave_out_ours(files, _CLIP_SUFFIXES)
+    images, others = _choose_images(files)
     if not images:
         raise _nothing_found(name, "clip or image", left_out | others, "" if recursive else _DEEPER)
     last = "" if kind == "folder" or Path(name).name == "**" else Path(name).name
@@ -132,9 +132,12 @@ def describe_left_out(left_out: _LeftOut) -> list[str]:
     return [f"{count} file{'s' * (count != 1)} left out: {reason}" for reason, count in counts]
 
 
-def choose_clips(files: Iterable[Path]) -> tuple[list[Path], dict[str, str]]:
-    """The clips that a user brought, known by their suffix, and the others with the reason."""
-    return _leave_out_ours(files, _CLIP_SUFFIXES)
+def choose_clips(files: Sequence[Path]) -> tuple[list[Path], dict[str, str]]:
+    """The clips that a user brought, known by their suffix, and the other clips and images with the reason."""
+    clips, left_out = _leave_out_ours(files, _CLIP_SUFFIXES)
+    images, others = _choose_images(files)
+    reason = "images, since there are clips" if clips else "images, which are no clips"
+    return clips, left_out | dict.fromkeys([*map(str, images), *others], reason)
 
 
 def _choose_images(files: Sequence[Path]) -> tuple[list[Path], dict[str, str]]:

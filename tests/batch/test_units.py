@@ -33,6 +33,21 @@ def test_find_units_counts_the_clips_that_hrpose_wrote(clips: Path) -> None:
     assert notes == ["3 files left out: written by hrpose (.pose, .part or .heatmaps)"]
 
 
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        (("a.mp4", "b.jpg", "c.heic"), "images, since there are clips"),
+        (("b.jpg", "c.png"), "images, which are no clips"),
+    ],
+)
+def test_find_units_counts_images(tmp_path: Path, names: tuple[str, ...], reason: str) -> None:
+    notes: list[str] = []
+    for name in names:
+        (tmp_path / name).touch()
+    find_units([str(tmp_path)], on_note=notes.append)
+    assert notes == [f"2 files left out: {reason}"]
+
+
 def test_find_units_keeps_paths_as_they_were_typed(clips: Path) -> None:
     listed = clips / "list.txt"
     listed.write_text(f"clips/sub/ü.MKV\n{clips}/clips/a b.mp4\n\nclips/../clips/a b.mp4\n")

@@ -98,6 +98,17 @@ def test_batch_merges_its_tables(folder: Path) -> None:
     ]  # fmt: skip
 
 
+def test_no_output_of_a_batch_is_an_input(folder: Path, batch: Batch, tmp_path: Path) -> None:
+    table = folder / "out/a b.mp4.pose.parquet"
+    before = table.read_bytes()
+    assert "pose.parquet is an input" in wrong_usage(invoke("merge", "out", "--out", str(table)))
+    assert table.read_bytes() == before
+    shutil.copy("clips/a b.mp4", tmp_path / "x.mp4.pose.mp4")
+    shutil.copy("clips/a b.mp4", tmp_path / "x.mp4")
+    said = wrong_usage(batch(str(tmp_path), str(tmp_path / "x.mp4.pose.mp4"), "--out", str(tmp_path), "--video"))
+    assert "x.mp4.pose.mp4 is an input" in said
+
+
 def test_batch_refuses_other_settings_in_its_folder(folder: Path, batch: Batch) -> None:
     refused = batch(*OPTIONS, "--flip-test")
     assert "out holds a batch with other settings (flip_test False there, True here)" in wrong_usage(refused)
