@@ -8,7 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self
 
-from hrpose_cli.coco_reader import CocoFile, find_image_folder, is_labelled, people_in_boxes, read_coco_results
+from hrpose_cli.coco_reader import (
+    CocoFile,
+    find_image_folder,
+    is_labelled,
+    people_in_boxes,
+    read_coco_results,
+    show_name,
+)
 from hrpose_cli.detection import (
     Detector,
     GivenBoxes,
@@ -136,8 +143,8 @@ class CocoGroundTruth(GroundTruth):
         if len(far) < _MANY_FAR * len(near) or not far:
             return ""
         return (
-            f"in {len(far)} of {len(near)} images, such as {far[0]}, no prediction is near an annotated person: are "
-            "both of the same images, in pixels, turned alike?"
+            f"in {len(far)} of {len(near)} images, such as {show_name(far[0])}, no prediction is near an annotated "
+            "person: are both of the same images, in pixels, turned alike?"
         )
 
     def score(self, rows: Sequence[dict[str, Any]]) -> dict[str, dict[str, float]]:

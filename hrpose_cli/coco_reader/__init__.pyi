@@ -22,4 +22,5 @@ from .values import MOST_NUMBER as MOST_NUMBER
 from .values import CocoRows as CocoRows
 from .values import Id as Id
 from .values import is_text as is_text
+from .values import show_name as show_name
 from .values import show_value as show_value

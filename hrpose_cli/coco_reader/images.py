@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from unicodedata import normalize
 from urllib.parse import unquote
 
-from hrpose_cli.coco_reader.values import MOST_SIDE, as_numbers
+from hrpose_cli.coco_reader.values import MOST_SIDE, as_numbers, show_name
 from hrpose_cli.errors import InputError
 
 _T = TypeVar("_T")
@@ -55,7 +55,7 @@ class PathIndex:
         shared = next((self.ends[parts[:count]] for count in lengths if parts[:count] in self.ends), ())
         best = _closest({known: _closeness(parts, path_parts(known)) for known in shared})
         if len(best) > 1:
-            return InputError(f"{name} may be {' or '.join(best[:_NAMED])}: name it with its folder")
+            return InputError(f"{show_name(name)} may be {_name_some(best, ' or ')}: name it with its folder")
         return best[0] if best else None
 
     def find_all(self, names: Iterable[str]) -> dict[str, str | InputError | None]:
@@ -65,7 +65,7 @@ class PathIndex:
         settled, unclear = _settle({n: (k, _closeness(path_parts(n), path_parts(k))) for n, k in paths.items()})
         lost = {name: None for name in paths if name not in settled}
         errors = {
-            name: InputError(f"{known} may be {' or '.join(those[:_NAMED])}: give it its folder")
+            name: InputError(f"{show_name(known)} may be {_name_some(those, ' or ')}: give it its folder")
             for known, those in unclear.items()
             for name in those
         }
@@ -116,7 +116,7 @@ def find_image_folder(
     if best := max(counts.values()):
         return next(place for place, count in counts.items() if count == best)
     where = f"{given}: is it the right folder?" if given else f"the usual places beside it: use {option} DIR"
-    example = " ".join(names[0].split()) if names else "(none listed)"
+    example = show_name(names[0]) if names else "(none listed)"
     raise InputError(f"{annotations}: none of its {len(names)} images, such as {example}, is in {where}")
 
 
@@ -159,7 +159,11 @@ def _image_places(folder: Path, name: str) -> Iterator[tuple[Path, int]]:
 def describe_missing(missing: Sequence[str], total: int, folder: Path) -> str:
     """One line about images that are not in their folder."""
     more = f" and {len(missing) - _NAMED} more" if len(missing) > _NAMED else ""
-    return f"{len(missing)} of {total} images are not in {folder}: {', '.join(missing[:_NAMED])}{more}"
+    return f"{len(missing)} of {total} images are not in {folder}: {_name_some(missing, ', ')}{more}"
+
+
+def _name_some(names: Sequence[str], between: str) -> str:
+    return between.join(map(show_name, names[:_NAMED]))
 
 
 def has_size(image: Mapping[str, Any]) -> bool:

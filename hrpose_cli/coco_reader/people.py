@@ -57,6 +57,7 @@ def _check_images(rows: CocoRows, left_out: Counter[str]) -> tuple[CocoRows, dic
     rows.check("file_name", is_text, "a file name")
     for key in ("width", "height"):
         rows.numbers(key, low=0, high=MOST_SIDE)
+        rows.check(key, lambda side: not 0 < side < 1, "0, where it is unknown, or 1 px and more")
     first: dict[Id, int] = {}
     ids = rows.ids("id")
     for i, value in ids.items():

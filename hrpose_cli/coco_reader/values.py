@@ -24,7 +24,7 @@ _Numbers = NDArray[np.float64]
 Id = int | str  # ids of all kinds as one type, so that 1, 1.0 and "1" are equal
 MOST_PIXELS, MOST_SIDE = 1e9, 1e6  # px: larger coordinates and sides of images are taken for errors
 MOST_NUMBER = sys.float_info.max
-_SHOWN = 40  # letters of a value in a message
+_SHOWN, _SHOWN_NAME = 40, 100  # letters of a value and of a file's name in a message
 _WHOLE_NUMBER = re.compile(r"\s*(-?[0-9]{1,40})(\.0+)?\s*")
 
 
@@ -58,6 +58,12 @@ def show_value(value: Any) -> str:
     """The start of a value as JSON writes it."""
     text = "".join(islice(json.JSONEncoder().iterencode(value), _SHOWN))  # pieces of a letter or more
     return text if len(text) < _SHOWN else f"{text[:_SHOWN]}..."
+
+
+def show_name(name: str) -> str:
+    """The start of a file's name that a file holds, in one line."""
+    line = " ".join(name.split())
+    return line if len(line) <= _SHOWN_NAME else f"{line[:_SHOWN_NAME]}..."
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,14 @@ def test_find_image_folder_looks_beside_the_annotations(tmp_path: Path, place: s
         find_image_folder(annotations, ["a.jpg"], Path("nowhere"))
 
 
+def test_long_names_are_cut_in_messages(tmp_path: Path) -> None:
+    names = [letter * 5000 for letter in "ab"]
+    with pytest.raises(InputError) as caught:
+        find_image_folder(tmp_path / "val2017.json", names)
+    assert len(str(caught.value)) < 300 + len(str(tmp_path))
+    assert len(describe_missing(names, 2, tmp_path)) < 300 + len(str(tmp_path))
+
+
 KNOWN = [
     "a/0001.jpg",
     "b/0001.jpg",

@@ -130,6 +130,7 @@ def test_what_fits_nowhere_is_counted_in_one_note(
         (dataset(images=[image(width=None)]), "width is null"),
         (dataset(images=[image(width=2**31)]), "width is 2147483648"),
         (dataset(images=[image(height=-5)]), "height is -5"),
+        (dataset(images=[image(height=1e-320)]), "height is 1e-320, but must be 0, where it is unknown"),
         (dataset(images=[{"id": 1, "file_name": "a.jpg", "width": 1}]), "has no height"),
         (dataset(images=[image({})]), r"images\[0\] \(id {}\): id is {}"),
         (dataset(images=[image(), image("1", file_name="b.jpg")]), r"images\[1\] .*: id is \"1\", .* images\[0\] has"),
