@@ -3,7 +3,7 @@
 python benchmarks/batch.py same --clips 200            # 2 workers, 7 shards and Ray: the same tree of hashes?
 python benchmarks/batch.py kill --clips 200 --kills 20 # killed at random moments, begun again
 python benchmarks/batch.py nodes --clips 40            # Ray on two nodes, one of which is removed
-python benchmarks/batch.py overhead --files 10000      # stubbed work: ms per file, status, memory; then one-frame clips
+python benchmarks/batch.py overhead --files 10000 --clips 10000  # stubbed work, then clips of one frame
 python benchmarks/batch.py speed --clips 40 --seconds 2     # against a loop of `hrpose video`, and one long clip
 python benchmarks/batch.py threads --clips 40 --seconds 2   # workers x threads, which --workers auto is chosen by
 python benchmarks/batch.py simulate --files 100000     # 1 to 256 workers with measured service times
@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from hashlib import sha256
@@ -27,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import imageio_ffmpeg
+import numpy as np
 import psutil
 from common import HRPOSE, hardware
 
@@ -35,14 +37,19 @@ sys.path.insert(0, str(ROOT))
 NAMES = ("plain", "with spaces", 'quo"ted', "line\nbreak", "únïcode 走", "100%", "[brackets]", "#hash")
 OPTIONS = ("--recursive", "--poses", ".parquet", "--poses", ".csv")
 _FFMPEG_ODD = 6  # damaged clips among them
+DIFFERENT = 200  # clips; further ones are links to them
 
 
 def make_clips(folder: Path, count: int, *, seconds: float = 0.24, odd: bool = True) -> None:
     """Cut short clips from the sample; `odd` ones are 6 damaged, one empty, one text file."""
-    for i in range(count):
-        path = folder / f"group {i % 5}" / f"{NAMES[i % len(NAMES)]} {i}.mp4"
+    paths = [folder / f"group {i % 5}" / f"{NAMES[i % len(NAMES)]} {i}.mp4" for i in range(count)]
+    for i, path in enumerate(paths):
         path.parent.mkdir(parents=True, exist_ok=True)
-        cut = ["-ss", f"{(i * 0.1) % 3:.2f}", "-i", str(ROOT / "samples/walk.mp4"), "-t", f"{seconds}"]
+        if i >= DIFFERENT:
+            path.hardlink_to(paths[i % DIFFERENT])
+            continue
+        start = 0.1 * (i % max(1, int(19 - 10 * seconds)))
+        cut = ["-ss", f"{start:.1f}", "-i", str(ROOT / "samples/walk.mp4"), "-t", f"{seconds}"]
         small = ["-an", "-vf", "scale=320:-2", "-preset", "ultrafast", "-y", str(path)]
         ffmpeg(*cut, *small)
         if odd and i < _FFMPEG_ODD:
@@ -188,23 +195,40 @@ def overhead(clips: Path, out: Path, options: argparse.Namespace) -> None:
     for number, _ in enumerate(run_local(Run(manifests, "x"), Nothing, units, [Place("cpu", 1)] * 2, StopFlag())):
         began = began or time.monotonic()
         if number % (options.files // 20) == 0:
-            memory.append(sum(each.memory_info().rss for each in (own, *own.children())) / 1e6)
-    spent, half = time.monotonic() - began, len(memory) // 2
-    slope = (memory[-1] - memory[half]) / (options.files / 2 / 1000)
-    print(
-        f"stubbed: {1000 * spent / options.files:.2f} ms per file, {memory[-1]:.0f} MB, {slope:+.2f} MB per 1000 files"
-    )
+            memory.append(measure_memory(own))
+    spent = time.monotonic() - began
+    print(f"stubbed: {1000 * spent / options.files:.2f} ms per file, {describe_memory(memory, options.files)}")
     began = time.monotonic()
     read_status(manifests)
     print(f"status over {options.files} files: {time.monotonic() - began:.2f} s")
     began = time.monotonic()
-    code = batch(clips, out / "real", "--workers", "1").wait()
+    process, memory = batch(clips, out / "real", "--workers", "1"), []
+    while process.poll() is None:
+        time.sleep(1)
+        with suppress(psutil.NoSuchProcess):
+            memory.append(measure_memory(psutil.Process(process.pid)))
     done = [json.loads(content) for content in final_manifests(out / "real").values()]
     worked = sum(sum(each["seconds"].get(stage, 0) for stage in ("decode", "detect", "pose")) for each in done)
     span = max(each["ended"] for each in done) - min(each["ended"] - each["seconds"]["total"] for each in done)
     stages = sorted({stage for each in done for stage in each["seconds"]})
     own_ms = 1000 * (span - worked) / len(done)
-    print(f"one-frame clips: exit {code}, {own_ms:.1f} ms per file beyond decoding and pose (of {stages})")
+    print(f"{len(done)} one-frame clips: exit {process.returncode}, {1000 * span / len(done):.1f} ms per file")
+    print(f"  {own_ms:.1f} of them beyond decoding and pose (of {stages}), {describe_memory(memory[:-2], len(done))}")
+    began = time.monotonic()
+    subprocess.run([*HRPOSE, "batch", "status", str(out / "real")], check=True)
+    print(f"  hrpose batch status: {time.monotonic() - began:.2f} s with its start")
+
+
+def measure_memory(process: psutil.Process) -> float:
+    """MB that a process and its children hold."""
+    return sum(each.memory_info().rss for each in (process, *process.children())) / 1e6  # type: ignore[no-any-return]
+
+
+def describe_memory(memory: Sequence[float], files: int) -> str:
+    """The memory at the end, and its slope over the second half of so many files."""
+    half = memory[len(memory) // 2 :]
+    slope = np.polyfit(np.linspace(0, files / 2000, len(half)), half, 1)[0]
+    return f"{memory[-1]:.0f} MB at the end, {slope:+.2f} MB per 1000 files"
 
 
 def speed(clips: Path, out: Path, options: argparse.Namespace) -> None:
