@@ -74,8 +74,11 @@ def _compile_properties(precision: str) -> dict[str, Any]:
 
     Threads that share one part wait for each other after each of hundreds of operations, and all of
     them as long as the slowest: twice the time on a machine that does something else as well.
+    Threads are bound to cores, but not where there are fewer of them: they would be bound to the same few cores in
+    every process of this machine.
     """
     return {
+        "ENABLE_CPU_PINNING": thread_count() == cpu_count(),
         "INFERENCE_PRECISION_HINT": _PRECISION_HINTS[precision],
         "INFERENCE_NUM_THREADS": thread_count(),
         "NUM_STREAMS": min(thread_count(), _STREAM_COUNT),

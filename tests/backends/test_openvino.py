@@ -135,6 +135,8 @@ def test_thread_count_heeds_omp_num_threads(monkeypatch: pytest.MonkeyPatch, ask
     monkeypatch.setattr(openvino, "cpu_count", lambda: 7)
     monkeypatch.setenv("OMP_NUM_THREADS", asked)
     assert openvino.thread_count() == taken
+    # OpenVINO binds threads from the first core on: processes with few threads each would share the first cores.
+    assert openvino._compile_properties("fp32")["ENABLE_CPU_PINNING"] == (taken == 7)
 
 
 SILENT = """
