@@ -12,6 +12,7 @@ _CLIP = (BOXES, _SIGMA, SIZES, "the frame rate", "what made the poses")
 _DIGITS = "digits beyond the third decimal"
 LOSSES = {  # by format; others hold everything
     "coco": (_SIGMA, _DIGITS),
+    "cvat": (_SIGMA, _DIGITS),
     "csv": (*_CLIP, "frames without people"),
     "trc": (*_CLIP, _NAMES, _SCORES, _RAW, _FILLED, _DIGITS),
     "openpose": (*_CLIP, _NAMES, _RAW, _FILLED, TIMES),

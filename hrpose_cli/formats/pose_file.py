@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from hrpose_cli.errors import FormatError, UsageError
-from hrpose_cli.formats import coco, csv, jsonl, losses, npz, openpose, trc
+from hrpose_cli.formats import coco, csv, cvat, jsonl, losses, npz, openpose, trc
 from hrpose_cli.formats.output import PoseOutput, WriterOpener
 from hrpose_cli.outputs import part_path, remove_stale_files
 from hrpose_cli.poses import FramePoses, PoseHeader
@@ -74,6 +74,7 @@ POSE_FORMATS = {
             "openpose", "/", openpose.open_openpose, openpose.read_openpose,
             unread=openpose.unread_openpose_fields, grows=True, part=openpose.part_folder,
         ),
+        PoseFormat("cvat", ".json", cvat.open_cvat, cvat.read_cvat, pipes=True),
     )
 }  # fmt: skip
 
