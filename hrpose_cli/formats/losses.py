@@ -10,11 +10,13 @@ _SCORES, _RAW, _FILLED, _SIGMA = "scores", "raw keypoints", "marks of filled key
 _NAMES = "image names"
 _CLIP = (BOXES, _SIGMA, SIZES, "the frame rate", "what made the poses")
 _DIGITS = "digits beyond the third decimal"
+_LABELS = (_SIGMA, _RAW, _FILLED, TIMES, "the frame rate", "what made the poses")  # of labelling tools
 LOSSES = {  # by format; others hold everything
     "coco": (_SIGMA, _DIGITS),
     "cvat": (_SIGMA, _DIGITS),
     "csv": (*_CLIP, "frames without people"),
     "trc": (*_CLIP, _NAMES, _SCORES, _RAW, _FILLED, _DIGITS),
+    "label-studio": (*_LABELS, TRACK_IDS, _DIGITS),
     "openpose": (*_CLIP, _NAMES, _RAW, _FILLED, TIMES),
 }
 # What readers put in place of information that their format lacks.
