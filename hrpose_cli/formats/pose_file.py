@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from hrpose_cli.errors import FormatError, UsageError
-from hrpose_cli.formats import coco, csv, cvat, jsonl, label_studio, losses, npz, openpose, trc
+from hrpose_cli.formats import coco, csv, cvat, jsonl, label_studio, losses, npz, openpose, trc, yolo_pose
 from hrpose_cli.formats.output import PoseOutput, WriterOpener
 from hrpose_cli.outputs import part_path, remove_stale_files
 from hrpose_cli.poses import FramePoses, PoseHeader
@@ -78,6 +78,10 @@ POSE_FORMATS = {
         PoseFormat(
             "label-studio", ".json", label_studio.open_label_studio, label_studio.read_label_studio, pipes=True,
             needs=frozenset({losses.SIZES}),
+        ),
+        PoseFormat(
+            "yolo-pose", "/", yolo_pose.open_yolo_pose, yolo_pose.read_yolo_pose, needs=frozenset({losses.SIZES}),
+            grows=True, part=openpose.part_folder,
         ),
     )
 }  # fmt: skip
