@@ -36,7 +36,7 @@ _LOCAL = "/data/local-files/?d="
 _UPLOAD = re.compile(r"/data/upload/(?:[0-9]+/)?")
 _LABELS = {"rectanglelabels": "box", "keypointlabels": "kp"}  # types of regions, and our names for them
 _DIGITS = 6  # of percents: a thousandth of a pixel in images of 100,000
-_MOST_PERCENT = 1e9
+_MOST_PERCENT = 1e12  # of an image of one pixel
 
 
 class _LabelStudioWriter:
@@ -165,7 +165,7 @@ def _check_regions(rows: CocoRows) -> None:
     boxes.check("id", is_text, "text")
     boxes.check_unique("id")
     for key in ("width", "height"):
-        boxes.numbers(key, low=0, high=_MOST_PERCENT)
+        boxes.numbers(key, low=-_MOST_PERCENT, high=_MOST_PERCENT)
     points.check("parentID", lambda parent: parent is None or is_text(parent), "text")
     points.check_unique("parentID", "label")
 
