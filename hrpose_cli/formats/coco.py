@@ -9,9 +9,9 @@ numbers are the ids of the images; else images are counted from 1.
 """
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import IO, Any
@@ -20,6 +20,7 @@ import numpy as np
 
 from hrpose_cli.coco_reader import MOST_NUMBER, PERSON, CocoFile, CocoRows, read_coco_file
 from hrpose_cli.errors import FormatError
+from hrpose_cli.formats.cvat import CocoDialect
 from hrpose_cli.formats.header_json import UNKNOWN_SIZE, name_damage, parse_rate, skeleton_from_names
 from hrpose_cli.formats.image_names import frame_index
 from hrpose_cli.formats.output import STDOUT, open_spool, open_stream
@@ -36,19 +37,6 @@ _KEYS |= {"place", "keypoints", "keypoint_scores", "track_id", "raw_keypoints", 
 _IMAGE_KEYS = {"id", "file_name", "width", "height", "frame_index", "time"}
 _ATTRIBUTES = {"track_id", "keyframe"}  # of CVAT's; the second says nothing of people that are in a file
 _LISTS = {"info", "videos", "images", "annotations", "categories"}
-
-
-@dataclass(frozen=True)
-class CocoDialect:
-    """A kind of COCO dictionary, by what it has in other words than ours."""
-
-    name: str = "COCO dictionary"  # in errors
-    name_image: Callable[[Frame | FrameInfo, PoseHeader], str] = lambda frame, header: frame.name or header.source
-    more: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda row: {}  # keys for the entry of an annotation
-    # The entry of an image in our words; the second argument is the name of the clip, or "".
-    read_image: Callable[[dict[str, Any], str], dict[str, Any]] = lambda entry, clip: entry
-
-
 _COCO = CocoDialect()
 
 

@@ -1,21 +1,31 @@
-"""CVAT's "COCO Keypoints 1.0": COCO JSON in which `attributes` of an annotation hold `track_id`.
+"""CVAT's "COCO Keypoints 1.0", a dialect of COCO JSON in which `attributes` of an annotation hold `track_id`.
 
 It is what `coco` writes, and has besides `"attributes": {"occluded": false, "track_id": 1, "keyframe": true}`, without
-`track_id` for people who are not tracked. Frames of a clip are called frame_000012.PNG, as CVAT calls them.
+`track_id` for people who are not tracked. Frames of a clip are called frame_000012.PNG, as CVAT calls them; those that
+CVAT wrote keep that name, and have its number.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from hrpose_cli.formats.coco import CocoDialect, open_coco, read_coco
 from hrpose_cli.formats.image_names import frame_index, frame_name
-from hrpose_cli.poses import Frame, FrameInfo, FramePoses, PoseHeader
+from hrpose_cli.poses import Frame, FrameInfo, PoseHeader
 
 _SUFFIX = ".PNG"
+
+
+@dataclass(frozen=True)
+class CocoDialect:
+    """A kind of COCO dictionary, by what it has in other words than ours."""
+
+    name: str = "COCO dictionary"  # in errors
+    name_image: Callable[[Frame | FrameInfo, PoseHeader], str] = lambda frame, header: frame.name or header.source
+    more: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda row: {}  # keys for the entry of an annotation
+    # The entry of an image in our words; the second argument is the name of the clip, or "".
+    read_image: Callable[[dict[str, Any], str], dict[str, Any]] = lambda entry, clip: entry
 
 
 def _name_image(frame: Frame | FrameInfo, _: PoseHeader) -> str:
@@ -36,14 +46,4 @@ def _read_image(entry: dict[str, Any], clip: str) -> dict[str, Any]:
     return {"frame_index": index} | entry | ({"file_name": clip} if clip and "frame_index" in entry else {})
 
 
-_CVAT = CocoDialect("CVAT's COCO dictionary", _name_image, _attributes, _read_image)
-
-
-def open_cvat(path: Path, header: PoseHeader) -> AbstractContextManager[Any]:
-    """The dictionary; see `open_coco`."""
-    return open_coco(path, header, _CVAT)
-
-
-def read_cvat(path: Path) -> tuple[PoseHeader, Iterator[FramePoses]]:
-    """Read a file of CVAT or of `open_cvat`; frames of a file of CVAT keep their name, and have its number."""
-    return read_coco(path, _CVAT)
+CVAT = CocoDialect("CVAT's COCO dictionary", _name_image, _attributes, _read_image)

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from hrpose_cli.errors import FormatError, UsageError
-from hrpose_cli.formats import coco, csv, cvat, jsonl, label_studio, losses, npz, openpose, trc, yolo_pose
+from hrpose_cli.formats import coco, csv, jsonl, label_studio, losses, npz, openpose, trc, yolo_pose
+from hrpose_cli.formats.cvat import CVAT
 from hrpose_cli.formats.output import PoseOutput, WriterOpener
 from hrpose_cli.outputs import part_path, remove_stale_files
 from hrpose_cli.poses import FramePoses, PoseHeader
@@ -74,7 +75,9 @@ POSE_FORMATS = {
             "openpose", "/", openpose.open_openpose, openpose.read_openpose,
             unread=openpose.unread_openpose_fields, grows=True, part=openpose.part_folder,
         ),
-        PoseFormat("cvat", ".json", cvat.open_cvat, cvat.read_cvat, pipes=True),
+        PoseFormat(
+            "cvat", ".json", partial(coco.open_coco, dialect=CVAT), partial(coco.read_coco, dialect=CVAT), pipes=True
+        ),
         PoseFormat(
             "label-studio", ".json", label_studio.open_label_studio, label_studio.read_label_studio, pipes=True,
             needs=frozenset({losses.SIZES}),

@@ -92,7 +92,7 @@ def make_labels(shared: Path) -> list[Case]:
     yolo = {str(p.relative_to(shared)): p.read_bytes() for p in sorted((shared / "yolo-pose").rglob("*.*"))}
     image = encoded(PIL.Image.new("L", (640, 480)), ".png")
     yolo |= {re.sub("/labels/(.*)txt", r"/images/\1png", name): image for name in yolo if name.endswith(".txt")}
-    return cases + [{name: yolo[name]} | yolo for name in sorted(yolo, reverse=True)[:4:3] + ["yolo-pose/data.yaml"]]
+    return cases + [{name: yolo[name]} | yolo for name in [*sorted(yolo, reverse=True)[:4:3], "yolo-pose/data.yaml"]]
 
 
 # Annotations -------------------------------------------------------------------------------------

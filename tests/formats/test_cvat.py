@@ -33,7 +33,7 @@ def of_cvat(path: Path, *rows: dict[str, Any], first: int = 0) -> Path:
     return path
 
 
-def test_open_cvat_writes_attributes_and_the_names_of_frames(tmp_path: Path) -> None:
+def test_cvat_writes_attributes_and_the_names_of_frames(tmp_path: Path) -> None:
     save(tmp_path / "a.json", clip(1, 2, full=False)[:1] + clip(0, 2)[1:], format="cvat")
     content = json.loads((tmp_path / "a.json").read_bytes())
     assert [image["file_name"] for image in content["images"]] == ["frame_000000.PNG", "frame_000002.PNG"]
@@ -42,7 +42,7 @@ def test_open_cvat_writes_attributes_and_the_names_of_frames(tmp_path: Path) -> 
     assert tracked == [{"occluded": False, "track_id": track, "keyframe": True} for track in (7, 10)]
 
 
-def test_read_cvat_gives_back_all_that_coco_holds(tmp_path: Path) -> None:
+def test_cvat_gives_back_all_that_coco_holds(tmp_path: Path) -> None:
     records = clip(1, 0, 2)
     header, frames = read_pose_file(save(tmp_path / "a.json", records, format="cvat"), "cvat")
     assert (header.source, header.rate, header.size) == (HEADER.source, HEADER.rate, HEADER.size)
@@ -53,7 +53,7 @@ def test_read_cvat_gives_back_all_that_coco_holds(tmp_path: Path) -> None:
         same(got.people, want.people)
 
 
-def test_read_cvat_keeps_the_names_of_images(tmp_path: Path) -> None:
+def test_cvat_keeps_the_names_of_images(tmp_path: Path) -> None:
     records = [frame_poses(people(1), i, name=name) for i, name in enumerate(("a/1.jpg", "b/1.jpg"))]
     header, frames = read_pose_file(save(tmp_path / "a.json", records, PoseHeader(), format="cvat"), "cvat")
     assert [(frame.frame.name, frame.frame.index) for frame in frames] == [("a/1.jpg", 0), ("b/1.jpg", 1)]
@@ -75,13 +75,13 @@ def test_read_coco_takes_the_track_ids_of_cvat(tmp_path: Path, format: str) -> N
     assert '"occluded" of attributes' in header.unread
 
 
-def test_read_cvat_refuses_a_track_id_that_is_no_number(tmp_path: Path) -> None:
+def test_cvat_refuses_a_track_id_that_is_no_number(tmp_path: Path) -> None:
     path = of_cvat(tmp_path / "a.json", {"track_id": "x"})
     with pytest.raises(FormatError, match=r'annotations\[0\] .*: track_id is "x", but must be a whole number'):
         read_pose_file(path, "cvat")
 
 
-def test_pycocotools_loads_what_open_cvat_writes(tmp_path: Path) -> None:
+def test_pycocotools_loads_what_cvat_is_written_as(tmp_path: Path) -> None:
     from pycocotools import coco as reference
 
     save(tmp_path / "a.json", [frame_poses(poses(2), 5)], format="cvat")
