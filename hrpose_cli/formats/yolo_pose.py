@@ -78,7 +78,8 @@ class _YoloWriter:
         for folder, _, _ in os.walk(self.folder, topdown=False):
             Path(folder).rmdir()
         if not (root / _SETTINGS).exists():
-            (root / _SETTINGS).write_text(self.settings, encoding="utf-8")
+            with atomic_write(root / _SETTINGS) as temporary:
+                temporary.write_text(self.settings, encoding="utf-8")
         for what, count in self.changed.items():
             if count:
                 _LOG.info("note: %s: %s: %d", root, what, count)
