@@ -329,7 +329,9 @@ class ClipPoseNames(PoseNames):
     format: Annotated[
         str | None,
         Option(
-            "Format of a --poses file whose name gives none: coco, jsonl, csv, npz, parquet, trc or openpose.", OUTPUT
+            "Format of a --poses file whose name gives none: coco, jsonl, csv, npz, parquet, trc, openpose, cvat, "
+            "label-studio or yolo-pose.",
+            OUTPUT,
         ),
     ] = None
     metres_per_pixel: Annotated[

@@ -24,13 +24,16 @@ def convert(
     source_format: Annotated[
         str | None,
         typer.Option(
-            "--from", help="Format of IN: coco, jsonl, csv, npz, parquet or openpose.", show_default="by its name"
+            "--from",
+            help="Format of IN: coco, jsonl, csv, npz, parquet, openpose, cvat, label-studio or yolo-pose.",
+            show_default="by its name",
         ),
     ] = None,
     format: Annotated[
         str | None,
         typer.Option(
-            help="Format of OUT: coco, jsonl, csv, npz, parquet, trc or openpose.", show_default="by its name"
+            help="Format of OUT: coco, jsonl, csv, npz, parquet, trc, openpose, cvat, label-studio or yolo-pose.",
+            show_default="by its name",
         ),
     ] = None,
     metres_per_pixel: Annotated[

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import unicodedata
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -41,7 +42,7 @@ def read_images(
                 raise InputError(f"{path} is a device, not an image")
             source = read_pipe(path) if kind in {"stdin", "pipe"} else Path(path)
             title = "the standard input" if path == STDIN else path
-            frame = Frame(read_image(source, name=title), index, name=path)
+            frame = Frame(read_image(source, name=title), index, name=path.replace(os.sep, "/"))
             if path in refused:  # an image that the box file does not know is left out
                 raise refused[path]
             yield frame

@@ -29,7 +29,8 @@ def render(
     format: Annotated[
         str | None,
         typer.Option(
-            help="Format of the pose file if its name gives none: coco, jsonl, csv, npz, parquet or openpose."
+            help="Format of the pose file if its name gives none: coco, jsonl, csv, npz, parquet, openpose, cvat, "
+            "label-studio or yolo-pose."
         ),
     ] = None,
     quiet: Quiet = False,

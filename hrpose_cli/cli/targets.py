@@ -91,7 +91,7 @@ def list_model_files(settings: Settings) -> Iterator[str | Path | None]:
 def _check_folder(folder: Path) -> None:
     """Raise an error for a folder that cannot be made, or takes no files."""
     if folder.exists() and not folder.is_dir():
-        raise UsageError(f"{folder} is a file: name a folder for OpenPose's files")
+        raise UsageError(f"{folder} is a file: name a folder")
     if folder.is_dir() or folder.parent.is_dir():
         check_writable(folder / "frame.json" if folder.is_dir() else folder)
 

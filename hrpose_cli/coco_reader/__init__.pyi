@@ -1,6 +1,7 @@
 from .coco_file import PERSON as PERSON
 from .coco_file import CocoFile as CocoFile
 from .coco_file import is_labelled as is_labelled
+from .coco_file import note_left_out as note_left_out
 from .images import PathIndex as PathIndex
 from .images import describe_missing as describe_missing
 from .images import describe_other_size as describe_other_size

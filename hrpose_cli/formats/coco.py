@@ -20,7 +20,9 @@ import numpy as np
 
 from hrpose_cli.coco_reader import MOST_NUMBER, PERSON, CocoFile, CocoRows, read_coco_file
 from hrpose_cli.errors import FormatError
+from hrpose_cli.formats.cvat import CocoDialect
 from hrpose_cli.formats.header_json import UNKNOWN_SIZE, name_damage, parse_rate, skeleton_from_names
+from hrpose_cli.formats.image_names import frame_index
 from hrpose_cli.formats.output import STDOUT, open_spool, open_stream
 from hrpose_cli.formats.people import boxes_around, build_poses
 from hrpose_cli.geometry import xywh_to_xyxy, xyxy_to_xywh
@@ -28,13 +30,14 @@ from hrpose_cli.outputs import encode_utf8, to_json
 from hrpose_cli.poses import Frame, FrameInfo, FramePoses, PoseHeader, Poses
 from hrpose_cli.skeletons import COCO, Skeleton
 
-_FORMAT_NAME = "COCO dictionary"
 _MOST_FRAMES, _MOST_SECONDS = 2**63 - 1, 1e9  # of a clip
 # Keys of annotations that are read, or that follow from those.
 _KEYS = {"id", "image_id", "category_id", "iscrowd", "bbox", "area", "score", "box_score", "num_keypoints"}
-_KEYS |= {"place", "keypoints", "keypoint_scores", "track_id", "raw_keypoints", "filled"}
+_KEYS |= {"place", "keypoints", "keypoint_scores", "track_id", "raw_keypoints", "filled", "attributes"}
 _IMAGE_KEYS = {"id", "file_name", "width", "height", "frame_index", "time"}
+_ATTRIBUTES = {"track_id", "keyframe"}  # of CVAT's; the second says nothing of people that are in a file
 _LISTS = {"info", "videos", "images", "annotations", "categories"}
+_COCO = CocoDialect()
 
 
 def has_numeric_names(names: Sequence[str]) -> bool:
@@ -129,8 +132,8 @@ def coco_results(poses: Poses, image_id: int) -> list[dict[str, Any]]:
 class _CocoWriter:
     """Writes the dictionary that `pycocotools.COCO` loads, without holding frames in memory."""
 
-    def __init__(self, file: IO[bytes], people: IO[bytes], header: PoseHeader) -> None:
-        self.file, self.header = file, header
+    def __init__(self, file: IO[bytes], people: IO[bytes], header: PoseHeader, dialect: CocoDialect) -> None:
+        self.file, self.header, self.dialect = file, header, dialect
         self.people = people  # annotations wait here, since all images come before them
         self.counts = [0, 0]  # images, annotations
         self.ids: set[int] = set()  # of images
@@ -144,8 +147,9 @@ class _CocoWriter:
         if number in self.ids:
             raise FormatError(f"two images would have the id {number}, such as {frame_poses.frame.name}")
         self.ids.add(number)
-        entry = _image_entry(frame_poses.frame, number, frame_poses.frame.name or self.header.source)
+        entry = _image_entry(frame_poses.frame, number, self.dialect.name_image(frame_poses.frame, self.header))
         rows = _annotation_entries(frame_poses.people, number, people + 1, self.header.threshold)
+        rows = [{**row, **self.dialect.more(row)} for row in rows]
         self.people.write(_join_entries(rows, first=people == 0))
         self.file.write(_join_entries([entry], first=images == 0))
         self.counts, self.end = [images + 1, people + len(rows)], self.people.tell()
@@ -163,31 +167,43 @@ class _CocoWriter:
 
 
 @contextmanager
-def open_coco(path: Path, header: PoseHeader) -> Iterator[_CocoWriter]:
+def open_coco(path: Path, header: PoseHeader, dialect: CocoDialect = _COCO) -> Iterator[_CocoWriter]:
     """The dictionary; one line on the standard output for `-`."""
     with open_stream(path) as file, open_spool(path) as people:
-        out = _CocoWriter(file, people, header)
+        out = _CocoWriter(file, people, header, dialect)
         yield out
         out.finish()
         if path == STDOUT:
             file.write(b"\n")
 
 
-def read_coco(path: Path) -> tuple[PoseHeader, Iterator[FramePoses]]:
+def read_coco(path: Path, dialect: CocoDialect = _COCO) -> tuple[PoseHeader, Iterator[FramePoses]]:
     """Read any COCO keypoint file of a known skeleton, without its crowds.
 
     Labelled keypoints of ground truth get a score of 1. A dictionary that hrpose wrote gives back the same people,
-    except for sigmas and rounding. One note counts the annotations that are left out.
+    except for sigmas and rounding. The track id may be CVAT's. One note counts the annotations that are left out.
     """
-    file = read_coco_file(path, kind=_FORMAT_NAME, what="COCO poses")
-    people = [row for row in file.people if row["keypoints"] and not row["iscrowd"]]
-    with name_damage(_FORMAT_NAME, path):
+    file = read_coco_file(path, kind=dialect.name, what="COCO poses")
+    clip = _read_clip_name(file, ())
+    file = replace(file, images=[dialect.read_image(entry, clip) for entry in file.images])
+    people = [_take_track(row) for row in file.people if row["keypoints"] and not row["iscrowd"]]
+    with name_damage(dialect.name, path):
         header = _read_header(file, skeleton_from_names(file.keypoints or COCO.keypoints), people)
     _check_frames(file, header)
     _check_people(file, people, len(header.skeleton))
     crowds = sum(row["iscrowd"] for row in file.people)
     file.note({"of crowds": crowds, "without keypoints": len(file.people) - crowds - len(people)})
-    return header, _read_frames(replace(file, people=people), header)
+    return header, _read_frames(replace(file, people=people), header, dialect.name)
+
+
+def _take_track(row: dict[str, Any]) -> dict[str, Any]:
+    """The row with the track id of CVAT's `attributes`, unless it has one of ours."""
+    return ({"track_id": track} if (track := _attributes(row).get("track_id")) is not None else {}) | row
+
+
+def _attributes(row: Mapping[str, Any]) -> dict[str, Any]:
+    found = row.get("attributes")
+    return found if isinstance(found, dict) else {}
 
 
 def _check_people(file: CocoFile, people: Sequence[dict[str, Any]], k: int) -> None:
@@ -213,13 +229,12 @@ def _check_frames(file: CocoFile, header: PoseHeader) -> None:
 
 def _read_header(file: CocoFile, skeleton: Skeleton, people: Sequence[dict[str, Any]]) -> PoseHeader:
     images, info = file.images, file.content.get("info") or {}
-    videos = [video for video in file.content.get("videos") or () if isinstance(video, dict)]
     return PoseHeader(
         info if isinstance(info, dict) else {"description": info},
         skeleton,
-        _read_clip_name(videos, images),
+        _read_clip_name(file, images),
         _read_clip_size(images),
-        _read_rate(videos),
+        _read_rate(_list_videos(file)),
         threshold=_read_threshold(info),
         numbered=_ids_are_names(file),
         unread=tuple(_list_unread(file, people)),
@@ -237,10 +252,15 @@ def _is_of_clip(image: Mapping[str, Any], header: PoseHeader) -> bool:
     return "frame_index" in image and image["file_name"] == header.source
 
 
-def _read_clip_name(videos: Sequence[Mapping[str, Any]], images: Sequence[Mapping[str, Any]]) -> str:
-    """The name of the one clip in `videos`, or else of the first frame; "" for images."""
-    named = [video["name"] for video in videos if isinstance(video.get("name"), str)]
-    return named[0] if len(named) == 1 else next((i["file_name"] for i in images if "frame_index" in i), "")
+def _list_videos(file: CocoFile) -> list[dict[str, Any]]:
+    return [video for video in file.content.get("videos") or () if isinstance(video, dict)]
+
+
+def _read_clip_name(file: CocoFile, images: Sequence[Mapping[str, Any]]) -> str:
+    """The name of the one clip in `videos`, or else of the first frame; "" for images, as extracted frames are."""
+    named = [video["name"] for video in _list_videos(file) if isinstance(video.get("name"), str)]
+    frames = (i["file_name"] for i in images if "frame_index" in i and frame_index(i["file_name"]) is None)
+    return named[0] if len(named) == 1 else next(frames, "")
 
 
 def _read_clip_size(images: Sequence[Mapping[str, Any]]) -> tuple[int, int] | None:
@@ -262,14 +282,14 @@ def _read_threshold(info: Any) -> Any:
     return people.get("keypoint_score", PoseHeader.threshold) if isinstance(people, dict) else PoseHeader.threshold
 
 
-def _read_frames(file: CocoFile, header: PoseHeader) -> Iterator[FramePoses]:
+def _read_frames(file: CocoFile, header: PoseHeader, kind: str) -> Iterator[FramePoses]:
     """The frames of a clip in their order; images that are not all frames have no order but that of the file."""
     people, images = file.by_image(), file.images
     of_clip = all("frame_index" in entry for entry in images)
     if of_clip:
         images = sorted(images, key=lambda entry: int(entry["frame_index"]))
     for position, entry in enumerate(images):
-        with name_damage(_FORMAT_NAME, file.path):
+        with name_damage(kind, file.path):
             poses = _read_poses(people.get(entry["id"], ()), header.skeleton)
             name = "" if _is_of_clip(entry, header) else entry["file_name"]
             size = int(entry["width"]), int(entry["height"])
@@ -289,7 +309,6 @@ def _read_poses(rows: Sequence[Mapping[str, Any]], skeleton: Skeleton) -> Poses:
     score = [row.get("keypoint_scores", seen) for row, seen in zip(rows, labelled[..., 0].astype(float), strict=True)]
     boxed = np.array([["bbox" in row] for row in rows])
     xywh = np.array([row.get("bbox", (0, 0, 0, 0)) for row in rows], np.float64)  # (N, 4)
-    tracked = all("track_id" in row for row in rows)
     smoothed = any("raw_keypoints" in row for row in rows)
     return build_poses(
         skeleton,
@@ -297,7 +316,7 @@ def _read_poses(rows: Sequence[Mapping[str, Any]], skeleton: Skeleton) -> Poses:
         score=np.array(score, np.float64),
         box=np.where(boxed, xywh_to_xyxy(xywh), boxes_around(xy, np.array(score, np.float64))),
         box_score=[row.get("box_score", row.get("score", 1)) for row in rows],
-        track_ids=[row["track_id"] for row in rows] if tracked else None,
+        track_ids=[row.get("track_id", -1) for row in rows],
         raw=np.where((measured == 0).all(axis=2, keepdims=True), np.nan, measured[..., :2]) if smoothed else None,
         filled=[row.get("filled", [0] * len(skeleton)) for row in rows],
     )
@@ -307,10 +326,12 @@ def _list_unread(file: CocoFile, people: Sequence[Mapping[str, Any]]) -> list[st
     """The parts of another program's file that `read_coco` leaves out of images and people, in plain words."""
     keys = {key for key in file.content if file.content[key]} - _LISTS
     image_keys, row_keys = ({key for row in rows for key in row} for rows in (file.images, people))
+    attributes = {key for row in people for key, value in _attributes(row).items() if value} - _ATTRIBUTES
     return [
         *(f'"{key}"' for key in sorted(keys)),
         *(f'"{key}" of images' for key in sorted(image_keys - _IMAGE_KEYS)),
         *(f'"{key}" of annotations' for key in sorted(row_keys - _KEYS)),
+        *(f'"{key}" of attributes' for key in sorted(attributes)),
         *["ids, areas and hidden keypoints of annotators"] * any("box_score" not in row for row in people),
     ]
 

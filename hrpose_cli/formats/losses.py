@@ -9,15 +9,25 @@ TRACK_IDS, TIMES = "track ids", "times"
 _SCORES, _RAW, _FILLED, _SIGMA = "scores", "raw keypoints", "marks of filled keypoints", "sigmas"
 _NAMES = "image names"
 _CLIP = (BOXES, _SIGMA, SIZES, "the frame rate", "what made the poses")
+_BOX_SCORES = "box scores"
 _DIGITS = "digits beyond the third decimal"
+_LABELS = (_SIGMA, _RAW, _FILLED, TIMES, "the frame rate", "what made the poses")  # of labelling tools
 LOSSES = {  # by format; others hold everything
     "coco": (_SIGMA, _DIGITS),
+    "cvat": (_SIGMA, _DIGITS),
     "csv": (*_CLIP, "frames without people"),
     "trc": (*_CLIP, _NAMES, _SCORES, _RAW, _FILLED, _DIGITS),
+    "label-studio": (*_LABELS, TRACK_IDS, _DIGITS),
+    "yolo-pose": (*_LABELS, TRACK_IDS, _SCORES, _BOX_SCORES, _DIGITS),
     "openpose": (*_CLIP, _NAMES, _RAW, _FILLED, TIMES),
 }
 # What readers put in place of information that their format lacks.
-_REPLACEMENTS = {BOXES: "boxes are drawn around the keypoints and score 1", SIZES: "image sizes are 0"}
+_REPLACEMENTS = {
+    _SCORES: "known keypoints score 1",
+    _BOX_SCORES: "boxes score 1",
+    BOXES: "boxes are drawn around the keypoints and score 1",
+    SIZES: "image sizes are 0",
+}
 
 
 def describe_losses(source: str, target: str, unread: Sequence[str] = ()) -> str:

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from hrpose_cli.errors import FormatError, UsageError
-from hrpose_cli.formats import coco, csv, jsonl, losses, npz, openpose, trc
+from hrpose_cli.formats import coco, csv, jsonl, label_studio, losses, npz, openpose, trc, yolo_pose
+from hrpose_cli.formats.cvat import CVAT
 from hrpose_cli.formats.output import PoseOutput, WriterOpener
 from hrpose_cli.outputs import part_path, remove_stale_files
 from hrpose_cli.poses import FramePoses, PoseHeader
@@ -73,6 +74,17 @@ POSE_FORMATS = {
         PoseFormat(
             "openpose", "/", openpose.open_openpose, openpose.read_openpose,
             unread=openpose.unread_openpose_fields, grows=True, part=openpose.part_folder,
+        ),
+        PoseFormat(
+            "cvat", ".json", partial(coco.open_coco, dialect=CVAT), partial(coco.read_coco, dialect=CVAT), pipes=True
+        ),
+        PoseFormat(
+            "label-studio", ".json", label_studio.open_label_studio, label_studio.read_label_studio, pipes=True,
+            needs=frozenset({losses.SIZES}),
+        ),
+        PoseFormat(
+            "yolo-pose", "/", yolo_pose.open_yolo_pose, yolo_pose.read_yolo_pose, needs=frozenset({losses.SIZES}),
+            grows=True, part=openpose.part_folder,
         ),
     )
 }  # fmt: skip

@@ -8,11 +8,14 @@ from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from hrpose_cli.coco_reader import find_images
+from hrpose_cli.formats import read_pose_file
 from tests.cli.runner import run, succeeded
 from tests.conftest import clean_failure, wrong_usage
 
@@ -64,6 +67,21 @@ def test_image_reports_each_input(hrpose: Any, photo: Path) -> None:
     assert failed.pop("error").startswith("text.png is not an image")
     assert failed == {"unit": "text.png", "state": "failed", "outputs": {}}
     assert hrpose("text.png", "--report", "-").stdout == Path("report.jsonl").read_text().splitlines(keepends=True)[0]
+
+
+def test_image_names_images_by_the_path_that_was_given(hrpose: Any, photo: Path) -> None:
+    for folder in ("photos/a", "photos/b"):
+        Path(folder).mkdir(parents=True)
+        Path(folder, "1.png").write_bytes(photo.read_bytes())
+    files = ["x.json", "x.jsonl", "x.csv", "x.npz", "x.parquet"]
+    poses = [word for file in files for word in ("--poses", file)]
+    succeeded(hrpose("photos/", photo, "--recursive", "--no-image", *poses))
+    want = ["photos/a/1.png", "photos/b/1.png", str(photo)]
+    with patch("hrpose_cli.formats.parquet.run_apart"):
+        for file in files:
+            assert [frame.frame.name for frame in read_pose_file(file)[1]] == want, file
+    assert find_images(Path(), want) == {name: Path(name) for name in want}
+    assert find_images(Path("photos"), want[:2]) == {name: Path(name) for name in want[:2]}
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names are any bytes only there")

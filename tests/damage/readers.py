@@ -20,7 +20,7 @@ from hrpose_cli.errors import HRPoseError
 from tests.damage import whole_files
 from tests.damage.whole_files import SIZE, WEIGHTS, Case, openvino_model, pixels, tiny_spec, write_weights
 from tests.damage.workplace import LONGEST_MESSAGE, Maker, Reader, check, folder_of, is_refused, pass_on
-from tests.formats.builders import FILES, READABLE, save
+from tests.formats.builders import FILES, LABELS, READABLE, save
 
 
 def net_options(path: Path, skeleton: str = "coco") -> dict[str, Any]:
@@ -53,25 +53,28 @@ def convert_poses(path: Path) -> None:
     from hrpose_cli.draw import DrawStyle, draw_poses
     from hrpose_cli.formats import read_pose_file
 
-    header, frames = read_pose_file(path.parent if path.parent.name == "folder" else path)
+    inside = folder_of(path) / "input"
+    kind = path.relative_to(inside).parts[0]
+    source = {"folder": path.parent, "yolo-pose": inside / kind}.get(kind, path)
+    header, frames = read_pose_file(source, kind if kind in LABELS else None)
     records = list(frames)
     for record in records:
         draw_poses(np.zeros((*SIZE, 3), np.uint8), record.people, style=DrawStyle(boxes=True, scores=True))
-    for format in FILES:
+    for format in FILES | LABELS:
         write_and_compare(path.parent / "out", format, records, header)
 
 
 def write_and_compare(out: Path, format: str, records: list[Any], header: Any) -> None:
     from hrpose_cli.formats import read_pose_file
 
-    target = out / FILES[format]
+    target = out / (FILES | LABELS)[format]
     named = None if format == "trc" else target  # it needs facts that the source lacks, whatever its name
-    if is_refused(lambda: save(f"{target}/" if format == "openpose" else target, records, header), named):
-        left = [each.name for each in out.rglob("*") if ".part" not in each.name and each.is_file()]
+    if is_refused(lambda: save(target, records, header, format=format), named):
+        left = [each.name for each in out.rglob("*") if ".part" not in str(each.relative_to(out)) and each.is_file()]
         check(not left, f"{left} left after a refusal")
-    elif format in READABLE:
+    elif format in {*READABLE, "cvat", "label-studio"}:
         with patch("hrpose_cli.formats.parquet.run_apart"):  # a process of its own, for files that are damaged
-            compare(list(read_pose_file(target)[1]), records, format)
+            compare(list(read_pose_file(target, format)[1]), records, format)
     shutil.rmtree(out, ignore_errors=True)
 
 
@@ -81,7 +84,9 @@ def compare(got: list[Any], want: list[Any], format: str) -> None:
     check(people == others, f"{format}: {others} people became {people}")
     known = np.isfinite(b).all(axis=-1) & (b[..., 2] > 0)
     with np.errstate(all="ignore"):
-        near = np.isclose(a, b, rtol=1e-5, atol=1e-3 if format == "coco" else 1e-30).all(axis=-1)
+        near = np.isclose(a, b, rtol=1e-5, atol=1e-3 if format in {"coco", "cvat", "label-studio"} else 1e-30).all(
+            axis=-1
+        )
     wrong = known & ~near
     check(not wrong.any(), f"{format}: {b[wrong][:2].tolist()} became {a[wrong][:2].tolist()}")
     if format in {"jsonl", "npz", "parquet"}:

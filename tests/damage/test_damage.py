@@ -139,6 +139,8 @@ def try_in_place(workplace: Workplace, content: bytes, *suffixes: str) -> dict[s
 def test_other_files_are_refused_in_one_line(name: str, workplace: Workplace) -> None:
     for kind, content in NO_FILES.items():
         found = try_in_place(workplace, content)
+        if kind == "empty":  # a YOLO image without people
+            found = {name: outcome for name, outcome in found.items() if not name.endswith(".txt")}
         assert {outcome.kind for outcome in found.values()} == {"refused"}, (kind, found)
 
 

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import pickle
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from typing import Any
 import numpy as np
 import PIL.Image
 
-from tests.formats.builders import FILES, HEADER, READABLE, clip, save
+from tests.formats.builders import FILES, HEADER, LABELS, READABLE, clip, save
 
 Case = dict[str, bytes]
 SIZE = 64, 48
@@ -80,7 +81,18 @@ def make_poses(shared: Path) -> list[Case]:
             save(f"{target}/" if format == "openpose" else target, records, HEADER, format=format)
             files = sorted(target.iterdir()) if target.is_dir() else [target]
             cases.append({str(file.relative_to(shared / str(number))): file.read_bytes() for file in files})
-    return cases
+    return cases + make_labels(shared)
+
+
+def make_labels(shared: Path) -> list[Case]:
+    """The same clip in the formats of labelling tools, each in a folder of its name; a YOLO one has its images."""
+    for format, name in LABELS.items():
+        save(f"{shared}/{name}", clip(2, 0, 1), HEADER, format=format)
+    cases = [{LABELS[format]: (shared / LABELS[format]).read_bytes()} for format in ("cvat", "label-studio")]
+    yolo = {str(p.relative_to(shared)): p.read_bytes() for p in sorted((shared / "yolo-pose").rglob("*.*"))}
+    image = encoded(PIL.Image.new("L", (640, 480)), ".png")
+    yolo |= {re.sub("/labels/(.*)txt", r"/images/\1png", name): image for name in yolo if name.endswith(".txt")}
+    return cases + [{name: yolo[name]} | yolo for name in [*sorted(yolo, reverse=True)[:4:3], "yolo-pose/data.yaml"]]
 
 
 # Annotations -------------------------------------------------------------------------------------

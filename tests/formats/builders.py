@@ -17,7 +17,8 @@ FILES = {
     "coco": "a.json", "jsonl": "a.jsonl", "csv": "a.csv", "npz": "a.npz", "parquet": "a.parquet", "trc": "a.trc",
     "openpose": "folder/",
 }  # fmt: skip
-READABLE = [name for name, known in POSE_FORMATS.items() if known.read]
+LABELS = {"cvat": "cvat/a.json", "label-studio": "label-studio/a.json", "yolo-pose": "yolo-pose/"}  # named by --format
+READABLE = [name for name in FILES if POSE_FORMATS[name].read]
 HEADER = PoseHeader({"version": "x"}, COCO, "tё st.mp4", (640, 480), Fraction(30000, 1001), 0.3)
 
 

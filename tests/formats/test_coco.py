@@ -124,11 +124,10 @@ def test_read_coco_keeps_the_names_of_numbered_frames(tmp_path: Path, first: str
     assert [record.frame.name for record in records] == ["000001.png", "000002.png"]
 
 
-def test_read_coco_takes_track_ids_only_if_everyone_has_one(tmp_path: Path) -> None:
+def test_read_coco_takes_the_track_ids_that_there_are(tmp_path: Path) -> None:
     path = edited(tmp_path / "a.json", lambda content: content["annotations"][1].pop("track_id"))
     (record,) = read_pose_file(path)[1]
-    assert len(record.poses) == 2
-    assert record.poses.track_ids is None
+    assert record.poses.track_ids.tolist() == [7, -1]
 
 
 @pytest.mark.parametrize("skeleton", SKELETONS.values(), ids=list(SKELETONS))

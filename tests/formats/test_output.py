@@ -42,7 +42,7 @@ def written_files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-@pytest.mark.parametrize("name", list(POSE_FORMATS))
+@pytest.mark.parametrize("name", list(FILES))
 @pytest.mark.parametrize("fails", [False, True])
 def test_open_writer_keeps_a_stopped_run_under_the_part_name(tmp_path: Path, name: str, fails: bool) -> None:
     def records() -> Iterator[FramePoses]:
@@ -84,7 +84,7 @@ def test_open_writer_leaves_nothing_after_a_second_interrupt_or_an_early_failure
     assert [p.read_bytes() for p in tmp_path.iterdir()] == ([before] if before else [])
 
 
-@pytest.mark.parametrize("name", list(POSE_FORMATS))
+@pytest.mark.parametrize("name", list(FILES))
 def test_open_writer_takes_the_longest_name_that_a_file_may_have(tmp_path: Path, name: str) -> None:
     long = "x" * (255 - len(POSE_FORMATS[name].suffix)) + POSE_FORMATS[name].suffix
     header = replace(HEADER, source=f"{'y' * 251}.mp4")
@@ -102,7 +102,7 @@ def test_open_writer_fits_the_number_of_a_track_into_a_long_name(tmp_path: Path)
     assert [*tmp_path.iterdir()] == [long]
 
 
-@pytest.mark.parametrize("name", list(POSE_FORMATS))
+@pytest.mark.parametrize("name", list(FILES))
 def test_open_writer_follows_a_link_and_keeps_its_part_beside_the_file(tmp_path: Path, name: str) -> None:
     (tmp_path / "there").mkdir()
     link = tmp_path / ("folder" if name == "openpose" else FILES[name])
@@ -156,7 +156,7 @@ def test_open_writer_stops_the_run_where_nobody_reads(
     assert Path("-").read_text()
 
 
-@pytest.mark.parametrize("name", list(POSE_FORMATS))
+@pytest.mark.parametrize("name", list(FILES))
 def test_open_writer_refuses_what_another_run_writes(tmp_path: Path, name: str) -> None:
     path, seen = tmp_path / FILES[name], []
     with open_writer(path, HEADER, format=name) as first:
@@ -169,7 +169,7 @@ def test_open_writer_refuses_what_another_run_writes(tmp_path: Path, name: str) 
     assert not any(".part" in str(path) for path in written_files(tmp_path))
 
 
-@pytest.mark.parametrize("name", list(POSE_FORMATS))
+@pytest.mark.parametrize("name", list(FILES))
 def test_open_writer_refuses_a_path_that_cannot_be_written(tmp_path: Path, name: str) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(FormatError, match=r"cannot write .*file"):

@@ -251,7 +251,7 @@ def test_open_writer_removes_the_temporary_file_of_a_killed_run(tmp_path: Path) 
     assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
 
 
-@pytest.mark.parametrize("name", sorted(POSE_FORMATS.keys() - {"parquet"}))
+@pytest.mark.parametrize("name", sorted(FILES.keys() - {"parquet"}))
 def test_read_pose_file_gives_back_names_that_are_not_utf8(tmp_path: Path, name: str) -> None:
     """Old systems name files in Latin-1, for example, which is not valid UTF-8."""
     strange = os.fsdecode(b"caf\xe9.jpg")
