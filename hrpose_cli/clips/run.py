@@ -143,12 +143,7 @@ def annotate_clip(
 
 
 def write_clip(
-    clip: ClipPoses,
-    outputs: ClipOutputs,
-    *,
-    watch: StageTimer,
-    progress: Progress = show_no_progress,
-    stop: StopFlag,
+    clip: ClipPoses, outputs: ClipOutputs, *, watch: StageTimer, progress: Progress = show_no_progress, stop: StopFlag
 ) -> ClipSummary:
     """Write all outputs, until the frames end or `stop` is set."""
     source, saved = clip.source, clip.saved
