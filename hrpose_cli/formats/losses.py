@@ -13,6 +13,7 @@ _DIGITS = "digits beyond the third decimal"
 LOSSES = {  # by format; others hold everything
     "coco": (_SIGMA, _DIGITS),
     "csv": (*_CLIP, "frames without people"),
+    "netcdf": (_NAMES, "the order of people in a frame"),
     "trc": (*_CLIP, _NAMES, _SCORES, _RAW, _FILLED, _DIGITS),
     "openpose": (*_CLIP, _NAMES, _RAW, _FILLED, TIMES),
 }

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from hrpose_cli.errors import FormatError, UsageError
-from hrpose_cli.formats import coco, csv, jsonl, losses, npz, openpose, trc
+from hrpose_cli.formats import coco, csv, jsonl, losses, netcdf, npz, openpose, trc
 from hrpose_cli.formats.output import PoseOutput, WriterOpener
 from hrpose_cli.outputs import part_path, remove_stale_files
 from hrpose_cli.poses import FramePoses, PoseHeader
@@ -66,6 +66,10 @@ POSE_FORMATS = {
         PoseFormat("csv", ".csv", csv.open_csv, csv.read_csv, pipes=True),
         PoseFormat("npz", ".npz", npz.open_npz, npz.read_npz, pipes=True),
         PoseFormat("parquet", ".parquet", _open_parquet, _read_parquet),
+        PoseFormat(
+            "netcdf", ".nc", netcdf.open_netcdf, netcdf.read_netcdf,
+            needs=frozenset({losses.TRACK_IDS, losses.TIMES}), pipes=True,
+        ),
         PoseFormat(
             "trc", ".trc", trc.open_trc, None, needs=frozenset({losses.TRACK_IDS, losses.TIMES, losses.SIZES}),
             options=frozenset({"metres_per_pixel"}), files=trc.list_track_files,

@@ -65,12 +65,13 @@ def write_and_compare(out: Path, format: str, records: list[Any], header: Any) -
     from hrpose_cli.formats import read_pose_file
 
     target = out / FILES[format]
-    named = None if format == "trc" else target  # it needs facts that the source lacks, whatever its name
+    named = None if format in {"trc", "netcdf"} else target  # it needs facts that the source lacks, whatever its name
     if is_refused(lambda: save(f"{target}/" if format == "openpose" else target, records, header), named):
         left = [each.name for each in out.rglob("*") if ".part" not in each.name and each.is_file()]
         check(not left, f"{left} left after a refusal")
     elif format in READABLE:
-        with patch("hrpose_cli.formats.parquet.run_apart"):  # a process of its own, for files that are damaged
+        apart = (patch(f"hrpose_cli.formats.{name}.run_apart") for name in ("parquet", "netcdf"))
+        with next(apart), next(apart):  # a process of its own, for files that are damaged
             compare(list(read_pose_file(target)[1]), records, format)
     shutil.rmtree(out, ignore_errors=True)
 
@@ -84,7 +85,7 @@ def compare(got: list[Any], want: list[Any], format: str) -> None:
         near = np.isclose(a, b, rtol=1e-5, atol=1e-3 if format == "coco" else 1e-30).all(axis=-1)
     wrong = known & ~near
     check(not wrong.any(), f"{format}: {b[wrong][:2].tolist()} became {a[wrong][:2].tolist()}")
-    if format in {"jsonl", "npz", "parquet"}:
+    if format in {"jsonl", "npz", "parquet", "netcdf"}:
         a, b = (
             [replace(r.frame, time=None if r.frame.time is None else float(r.frame.time)) for r in records]
             for records in (got, want)

@@ -14,8 +14,8 @@ from hrpose_cli.skeletons import COCO, Skeleton
 from tests.builders import frame_poses, people
 
 FILES = {
-    "coco": "a.json", "jsonl": "a.jsonl", "csv": "a.csv", "npz": "a.npz", "parquet": "a.parquet", "trc": "a.trc",
-    "openpose": "folder/",
+    "coco": "a.json", "jsonl": "a.jsonl", "csv": "a.csv", "npz": "a.npz", "parquet": "a.parquet",
+    "netcdf": "a.nc", "trc": "a.trc", "openpose": "folder/",
 }  # fmt: skip
 READABLE = [name for name, known in POSE_FORMATS.items() if known.read]
 HEADER = PoseHeader({"version": "x"}, COCO, "tё st.mp4", (640, 480), Fraction(30000, 1001), 0.3)
