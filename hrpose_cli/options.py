@@ -331,8 +331,8 @@ class ClipPoseNames(PoseNames):
     poses: Annotated[
         tuple[str, ...],
         Option(
-            "Pose file: .jsonl, .json (COCO), .csv, .npz, .parquet, .trc, or FOLDER/ (OpenPose); - prints JSON Lines; "
-            "a bare suffix (.csv) stands for NAME.pose.csv. Repeatable.",
+            "Pose file: .jsonl, .json (COCO), .csv, .npz, .parquet, .nc, .trc, or FOLDER/ (OpenPose); - prints JSON "
+            "Lines; a bare suffix (.csv) stands for NAME.pose.csv. Repeatable.",
             OUTPUT,
             parse=tuple,
             given=list[str],
@@ -342,7 +342,8 @@ class ClipPoseNames(PoseNames):
     format: Annotated[
         str | None,
         Option(
-            "Format of a --poses file whose name gives none: coco, jsonl, csv, npz, parquet, trc or openpose.", OUTPUT
+            "Format of a --poses file whose name gives none: coco, jsonl, csv, npz, parquet, netcdf, trc or openpose.",
+            OUTPUT,
         ),
     ] = None
     metres_per_pixel: Annotated[
