@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,13 +27,20 @@ from hrpose_cli.estimation import BottomUp, TopDown, choose_runtime
 from hrpose_cli.files import sha256_file
 from hrpose_cli.hardware import fitting_batch
 from hrpose_cli.models import MODELS, ModelSpec
+from hrpose_cli.options import ClipOptions, MotionOptions, PeopleOptions, check_ranges
 from hrpose_cli.options import Settings as Settings
 from hrpose_cli.outputs import typed_names
-from hrpose_cli.poses import Frame, Image, Poses
+from hrpose_cli.poses import Frame, Image, PoseHeader, Poses
+from hrpose_cli.stopping import StopFlag
+from hrpose_cli.timing import StageTimer
+
+if TYPE_CHECKING:
+    from hrpose_cli.clips import ClipFrames
 
 _REPORTED_PACKAGES = ("torch", "ultralytics", "opencv-python", "numpy")
 # Settings that only weights of one method use.
 _SETTINGS_BY_METHOD = {"top-down": ("boxes", "detector", "crop", "batch_size"), "bottom-up": ("scales",)}
+_CLIP_OPTIONS = (MotionOptions, ClipOptions, PeopleOptions)
 
 
 def build_estimator(settings: Settings, *, bar: Any = False, detector: Detector | None = None) -> TopDown | BottomUp:
@@ -145,15 +153,16 @@ def describe_box_source(settings: Settings, detector: Detector) -> dict[str, Any
     return {"name": "the whole image"}
 
 
-def _check_names(settings: Iterable[str]) -> None:
-    """Raise UsageError for a keyword that is no setting, with the nearest one."""
-    known = [field.name for field in fields(Settings)]
-    for name in settings:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            raise UsageError(
-                f"there is no setting {name}: " + (f"did you mean {near[0]}" if near else ", ".join(known))
-            )
+def _build_options(given: Mapping[str, Any], *kinds: type[Any]) -> list[Any]:
+    """The dataclasses of options with the values that are given for them; UsageError for a name that none has."""
+    known = {field.name: kind for kind in kinds for field in fields(kind)}
+    for name in given.keys() - known.keys():
+        near = difflib.get_close_matches(name, known, 1)
+        raise UsageError(f"there is no setting {name}: " + (f"did you mean {near[0]}" if near else ", ".join(known)))
+    options = [kind(**{name: value for name, value in given.items() if known[name] is kind}) for kind in kinds]
+    for each in options:
+        check_ranges(each)
+    return options
 
 
 class PoseEstimator:
@@ -167,8 +176,7 @@ class PoseEstimator:
     """
 
     def __init__(self, **settings: Any) -> None:
-        _check_names(settings)
-        self.settings = Settings(**settings)
+        self.settings: Settings = _build_options(settings, Settings)[0]
         self.estimator = build_estimator(self.settings)
 
     def __call__(self, source: Any) -> Any:
@@ -184,6 +192,25 @@ class PoseEstimator:
         frames = (read_frame(source, i) for i, source in enumerate(sources))
         return [poses for _, poses in estimate_frames(frames, self.estimator)]
 
+    def video(self, source: str | Path | int, **options: Any) -> ClipFrames:
+        """The frames of a clip with their poses, as they come: as the function `video`, with the nets of this object.
+
+        Keyword arguments are the fields of `MotionOptions`, `ClipOptions` and `PeopleOptions`.
+        """
+        from hrpose_cli.clips import ClipFrames, describe_run, open_poses
+        from hrpose_cli.estimation import TopPeople
+        from hrpose_cli.media import build_opener
+
+        motion, reading, people = _build_options(options, *_CLIP_OPTIONS)
+        info = provenance(self.settings, self.estimator) | describe_run(motion, people, reading)
+        opened = open_poses(
+            partial(build_opener(reading), str(source)),
+            TopPeople(self.estimator, people.min_score, people.max_people),
+            PoseHeader(info, self.estimator.skeleton, threshold=people.keypoint_score),
+            motion=motion, watch=StageTimer(), stop=StopFlag(),
+        )  # fmt: skip
+        return ClipFrames(str(source), opened)
+
     def draw(self, source: str | Path | Image, poses: Poses) -> Image:
         """A copy of the image with the poses on it."""
         from hrpose_cli.draw import draw_poses
@@ -191,6 +218,22 @@ class PoseEstimator:
         if not isinstance(poses, Poses):
             raise InputError(f"what is drawn must be the Poses of one image, but is {type(poses).__name__}")
         return draw_poses(read_frame(source, 0).image, poses)
+
+
+def video(source: str | Path | int, **options: Any) -> ClipFrames:
+    """The frames of a clip with their poses, as they come.
+
+        for frame in hrpose_cli.video("clip.mp4", every=2):
+            frame.time, frame.image, frame.people.xy
+
+    source: a file, a folder of images, a pattern, an address or a camera's number. Keyword arguments are the fields of
+    `Settings`, `MotionOptions`, `ClipOptions` and `PeopleOptions`: the options of `hrpose video`, whose poses these
+    are. Each frame holds its pixels; keep `frame.without_pixels()` of those that you collect.
+    """
+    _build_options(options, Settings, *_CLIP_OPTIONS)  # names and values, before nets are loaded
+    settings = {name: value for name, value in options.items() if hasattr(Settings, name)}
+    estimator = PoseEstimator(**settings)
+    return estimator.video(source, **{name: value for name, value in options.items() if name not in settings})
 
 
 def read_frame(source: str | Path | Image, index: int) -> Frame:

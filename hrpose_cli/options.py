@@ -43,6 +43,19 @@ def check_choices(options: Any) -> None:
             raise UsageError(f"there is no {name.replace('_', ' ')} called {value!r}: use {', '.join(known)}")
 
 
+def check_ranges(options: Any) -> None:
+    """Raise UsageError for a number of a dataclass that is outside the range of its option."""
+    for name, hint in get_type_hints(type(options), include_extras=True).items():
+        option = next((each for each in getattr(hint, "__metadata__", ()) if isinstance(each, Option)), None)
+        value = getattr(options, name)
+        if option is None or option.min is None or value is None:
+            continue
+        high = math.inf if option.max is None else option.max
+        if not (isinstance(value, int | float) and option.min <= value <= high):
+            limits = f"at least {option.min:g}" if option.max is None else f"within {option.min:g}..{option.max:g}"
+            raise UsageError(f"{name} must be a number, {limits}, but is {value!r:.80}")
+
+
 def check_device(name: str) -> None:
     """Raise UsageError unless there are such devices; torch has to say whether this machine has one."""
     if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
@@ -318,8 +331,8 @@ class ClipPoseNames(PoseNames):
     poses: Annotated[
         tuple[str, ...],
         Option(
-            "Pose file: .jsonl, .json (COCO), .csv, .npz, .parquet, .trc, or FOLDER/ (OpenPose); - prints JSON Lines; "
-            "a bare suffix (.csv) stands for NAME.pose.csv. Repeatable.",
+            "Pose file: .jsonl, .json (COCO), .csv, .npz, .parquet, .nc, .trc, or FOLDER/ (OpenPose); - prints JSON "
+            "Lines; a bare suffix (.csv) stands for NAME.pose.csv. Repeatable.",
             OUTPUT,
             parse=tuple,
             given=list[str],
@@ -329,8 +342,8 @@ class ClipPoseNames(PoseNames):
     format: Annotated[
         str | None,
         Option(
-            "Format of a --poses file whose name gives none: coco, jsonl, csv, npz, parquet, trc, openpose, cvat, "
-            "label-studio or yolo-pose.",
+            "Format of a --poses file whose name gives none: coco, jsonl, csv, npz, parquet, netcdf, trc, openpose, "
+            "cvat, label-studio or yolo-pose.",
             OUTPUT,
         ),
     ] = None

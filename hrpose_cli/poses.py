@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hrpose_cli.errors import InputError
 from hrpose_cli.skeletons import COCO, Skeleton, find_sources
 
 Floats = NDArray[np.float32]
@@ -280,7 +281,25 @@ class FramePoses:
         assert self.poses is not None, "a skipped frame has no poses"
         return self.poses
 
+    @property
+    def index(self) -> int:
+        """Number of the frame in its source, from 0."""
+        return self.frame.index
+
+    @property
+    def time(self) -> float | None:
+        """Seconds; an image has none."""
+        return self.frame.time
+
+    @property
+    def image(self) -> Image:
+        """The pixels, (H, W, 3) uint8 RGB; InputError for a frame of a pose file, which has none."""
+        if not isinstance(self.frame, Frame):
+            raise InputError(f"frame {self.index} has no pixels: take it from the clip, or from video()")
+        return self.frame.image
+
     def without_pixels(self) -> FramePoses:
+        """The same without the pixels, which takes little memory."""
         return FramePoses(self.frame.info, self.poses) if isinstance(self.frame, Frame) else self
 
 

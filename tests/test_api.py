@@ -7,12 +7,16 @@ import numpy as np
 import pytest
 import torch
 from numpy.testing import assert_allclose, assert_array_equal
+from typer.testing import CliRunner
 
-from hrpose_cli import PoseEstimator, Poses
+from hrpose_cli import PoseEstimator, Poses, video
 from hrpose_cli.api import Settings, _check_method, build_estimator, provenance
+from hrpose_cli.cli import app
 from hrpose_cli.errors import InputError, UsageError
 from hrpose_cli.models import MODELS
 from tests.conftest import bottom_up_file
+from tests.formats.builders import save
+from tests.media.clips import film
 
 
 @pytest.fixture(scope="module")
@@ -144,3 +148,46 @@ def test_pose_estimator_finds_the_people_of_the_sample() -> None:
 def test_pose_estimator_names_the_setting_that_a_misspelt_keyword_meant(name: str, message: str) -> None:
     with pytest.raises(UsageError, match=f"^{message}"):
         PoseEstimator(**{name: "x"})
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({}, ""),
+        ({"smooth": "butterworth", "every": 3, "trim": "0.2:0.9"}, "--smooth butterworth --every 3 --trim 0.2:0.9"),
+        ({"track": False, "min_score": 0.1, "flip_test": True}, "--no-track --min-score 0.1 --flip-test"),
+    ],
+)
+def test_video_gives_the_poses_of_the_command(
+    tmp_path: Path, weights_file: Path, options: dict[str, Any], words: str
+) -> None:
+    clip, net = film(tmp_path / "a.mp4", 30), {"weights": str(weights_file), "detector": "none", "device": "cpu"}
+    with video(clip, **net, **options) as frames:
+        save(tmp_path / "mine.jsonl", frames, frames.header)
+    line = f"--no-video --poses {tmp_path}/a.jsonl --weights {weights_file} --detector none --device cpu {words}"
+    done = CliRunner().invoke(app, ["video", str(clip), *line.split()])
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "mine.jsonl").read_bytes() == (tmp_path / "a.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"smoth": "none"}, "there is no setting smoth: did you mean smooth"),
+        ({"smooth": "median"}, "there is no smooth called 'median': use none, one-euro, butterworth"),
+        ({"every": 0}, "every must be a number, at least 1, but is 0"),
+        ({"min_score": "2"}, "min_score must be a number, within 0..1, but is '2'"),
+        ({"trim": (1, 2)}, r"\(1, 2\) is not START:END in seconds"),
+    ],
+)
+def test_video_refuses_options_of_no_use(estimator: PoseEstimator, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=f"^{message}"):
+        estimator.video("clip.mp4", **options)
+    if "trim" not in options:  # which is read when the nets are there
+        with pytest.raises(UsageError, match=f"^{message}"):
+            video("clip.mp4", weights="none.pth", **options)
+
+
+def test_pose_estimator_video_names_the_settings_that_it_was_made_with(estimator: PoseEstimator) -> None:
+    with pytest.raises(UsageError, match="there is no setting weights: every, interpolation"):
+        estimator.video("clip.mp4", weights="x")

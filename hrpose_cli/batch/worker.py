@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from hrpose_cli.batch.job import BatchJob
 from hrpose_cli.batch.manifest import Manifest
 from hrpose_cli.batch.storage import is_remote, local_copy
 from hrpose_cli.batch.units import WorkUnit
-from hrpose_cli.clips import ClipOutputs, annotate_clip, describe_motion
+from hrpose_cli.clips import ClipOutputs, annotate_clip, describe_run
 from hrpose_cli.draw import build_style
 from hrpose_cli.estimation import TopPeople
 from hrpose_cli.files import hash_files
@@ -29,8 +29,7 @@ class PoseWork:
     def __init__(self, job: BatchJob, device: str) -> None:
         self._job = job
         self._estimator = build_estimator(replace(job.settings, device=device))
-        motion = describe_motion(job.motion) | {"trim": job.reading.trim}
-        info = provenance(job.settings, self._estimator) | {"people": asdict(job.people), "motion": motion}
+        info = provenance(job.settings, self._estimator) | describe_run(job.motion, job.people, job.reading)
         self._header = PoseHeader(info, self._estimator.skeleton, threshold=job.people.keypoint_score)
 
     def __call__(self, unit: WorkUnit, manifest: Manifest, stop: StopFlag) -> Manifest | None:

@@ -25,14 +25,14 @@ def convert(
         str | None,
         typer.Option(
             "--from",
-            help="Format of IN: coco, jsonl, csv, npz, parquet, openpose, cvat, label-studio or yolo-pose.",
+            help="Format of IN: coco, jsonl, csv, npz, parquet, netcdf, openpose, cvat, label-studio or yolo-pose.",
             show_default="by its name",
         ),
     ] = None,
     format: Annotated[
         str | None,
         typer.Option(
-            help="Format of OUT: coco, jsonl, csv, npz, parquet, trc, openpose, cvat, label-studio or yolo-pose.",
+            help="Format of OUT: coco, jsonl, csv, npz, parquet, netcdf, trc, openpose, cvat, label-studio or yolo-pose.",
             show_default="by its name",
         ),
     ] = None,
@@ -45,7 +45,7 @@ def convert(
     no_clobber: NoClobber = False,
     quiet: Quiet = False,
 ) -> None:
-    """Convert a pose file to another format: COCO .json, .jsonl, .csv, .npz, .parquet, .trc, or OpenPose's folder."""
+    """Convert a pose file: COCO .json, .jsonl, .csv, .npz, .parquet, .nc, .trc, or OpenPose's folder."""
     from hrpose_cli.cli.report import Report
     from hrpose_cli.formats import LOSSES, PoseFile, describe_losses, find_format, open_writer, read_pose_file
     from hrpose_cli.media import pipe_name

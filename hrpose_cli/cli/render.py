@@ -17,7 +17,7 @@ def render(
     poses: Annotated[
         Path,
         typer.Argument(
-            help="Pose file: .jsonl, .json (COCO), .csv, .npz, .parquet, or a folder of OpenPose JSON files."
+            help="Pose file: .jsonl, .json (COCO), .csv, .npz, .parquet, .nc, or a folder of OpenPose JSON files."
         ),
     ],
     clip: Annotated[str, typer.Argument(help="Clip that the poses were estimated from.")],
@@ -29,8 +29,8 @@ def render(
     format: Annotated[
         str | None,
         typer.Option(
-            help="Format of the pose file if its name gives none: coco, jsonl, csv, npz, parquet, openpose, cvat, "
-            "label-studio or yolo-pose."
+            help="Format of the pose file if its name gives none: coco, jsonl, csv, npz, parquet, netcdf, openpose, "
+            "cvat, label-studio or yolo-pose."
         ),
     ] = None,
     quiet: Quiet = False,

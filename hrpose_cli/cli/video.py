@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import partial
 from itertools import chain
 from typing import Annotated
@@ -54,7 +54,7 @@ def video(
     from hrpose_cli.cli import clips
     from hrpose_cli.cli.report import Report
     from hrpose_cli.cli.targets import list_model_files
-    from hrpose_cli.clips import annotate_clip, describe_motion
+    from hrpose_cli.clips import annotate_clip, describe_run
     from hrpose_cli.draw import build_style
     from hrpose_cli.estimation import TopPeople
     from hrpose_cli.formats import TRACK_IDS
@@ -70,7 +70,7 @@ def video(
     paths = report.expand(inputs, "clip", recursive=recursive)
     plans = clips.plan_clips(paths, output.out, poses, None if output.no_video else encode, lacking)
     clips.check_plans(plans, chain(paths, list_model_files(settings)), output.out, report_file)
-    more_info = {"people": asdict(people), "motion": describe_motion(motion) | {"trim": reading.trim}}
+    more_info = describe_run(motion, people, reading)
     if output.no_clobber:
         plans = clips.leave_out_existing(plans, report)
     if resume and not output.show:

@@ -6,15 +6,8 @@ from collections.abc import Generator, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hrpose_cli.clips.run import (
-    ClipOutputs,
-    ClipSummary,
-    Progress,
-    decode_ahead,
-    match_frames,
-    show_no_progress,
-    write_clip,
-)
+from hrpose_cli.clips.clip_poses import ClipPoses, decode_ahead, match_frames
+from hrpose_cli.clips.run import ClipOutputs, ClipSummary, Progress, show_no_progress, write_clip
 from hrpose_cli.errors import InputError
 from hrpose_cli.formats import SIZES, UNKNOWN_SIZE, describe_replacements, find_format, read_pose_file
 from hrpose_cli.media import Clip, ClipSource, VideoFrame
@@ -41,7 +34,7 @@ def render_clip(
     overlay = _Overlay(poses, records, source.clip)
     with stop.watched(source.stop), decode_ahead(source, watch) as frames:
         pairs = (replace(each, poses=each.poses or Poses.none(header.skeleton)) for each in overlay.match(frames))
-        done = write_clip(pairs, source, outputs, header, watch=watch, progress=progress, stop=stop)
+        done = write_clip(ClipPoses(source, header, pairs), outputs, watch=watch, progress=progress, stop=stop)
     done.notes += [] if done.stopped else overlay.notes
     made_up = describe_replacements(find_format(poses, format).name, (SIZES,))
     done.notes += [f"{poses}: {made_up}"] if made_up else []

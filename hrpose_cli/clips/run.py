@@ -1,44 +1,35 @@
 """A clip through an estimator into files: the poses as they come, and the clip with them drawn on it.
 
-Decoding, estimating and encoding overlap: one thread reads ahead, one draws and encodes behind. A StopFlag
+Decoding, estimating and encoding overlap: a thread draws and encodes behind. A StopFlag
 ends a run early: the files are closed with the frames so far and keep their `.part` names.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import AbstractContextManager, ExitStack, closing
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
-from hashlib import sha256
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from hrpose_cli.clips.resume import SavedRun, find_saved_run
-from hrpose_cli.clips.stages import (
-    DEFAULT_MOTION,
-    chunk_frames,
-    estimate_clip,
-    fill_skipped,
-    filter_parameters,
-    follow_people,
-)
-from hrpose_cli.detection import watch_boxes
+from hrpose_cli.clips.clip_poses import ClipPoses, open_poses
+from hrpose_cli.clips.resume import find_saved_run
+from hrpose_cli.clips.stages import DEFAULT_MOTION
 from hrpose_cli.draw import DEFAULT_STYLE, DrawStyle, draw_poses
-from hrpose_cli.errors import InputError, UsageError
-from hrpose_cli.estimation import Estimator, TopPeople
+from hrpose_cli.errors import UsageError
+from hrpose_cli.estimation import Estimator
 from hrpose_cli.formats import PoseFile, open_writers
-from hrpose_cli.hardware import MEMORY_FRACTION, free_memory
 from hrpose_cli.media import Clip, ClipSource, Encoding, VideoFrame, VideoWriter
 from hrpose_cli.options import MotionOptions
 from hrpose_cli.poses import FramePoses, Image, PoseHeader, Poses
 from hrpose_cli.stopping import StopFlag
-from hrpose_cli.threads import BackgroundConsumer, prefetch
+from hrpose_cli.threads import BackgroundConsumer
 from hrpose_cli.timing import StageTimer
-from hrpose_cli.tracking import OneEuro, Tracker, check_cutoff, number_scenes, smooth_butterworth
 
 View = Callable[[Image], object]
 Progress = Callable[[Iterable[FramePoses], int | None], Iterable[FramePoses]]
@@ -144,157 +135,25 @@ def annotate_clip(
     before that, or before an error, are in the pose files.
     """
     watch, stop = watch or StageTimer(), stop or StopFlag()
-    estimator = _detect_every(estimator, motion.detect_every)
-    with open_source() as source, stop.watched(source.stop), decode_ahead(source, watch, number_scenes) as frames:
-        _check_waiting_frames(source.clip, motion)
-        first, frames = _hash_first_frame(frames)
-        clip = source.clip
-        header = replace(header, source=source.name, size=clip.size, rate=clip.rate, first_frame=first)
-        if motion.smooth == "butterworth":
-            _check_butterworth(source, resume=resume)
-            motion, notes = _fit_cutoff(motion, float(clip.rate) / motion.every)
-            used = {"motion": {**header.info.get("motion", {}), **filter_parameters(motion)}}
-            header = replace(header, info={**header.info, **used})
-            records = _smooth_whole_clip(frames, estimator, motion, stop)
-            if stop.ended_early:
-                return ClipSummary(source.name, stopped=True)
-            with open_source() as again, stop.watched(again.stop), decode_ahead(again, watch, number_scenes) as frames:
-                pairs = fill_skipped(match_frames(frames, records), motion.interpolation)
-                done = write_clip(pairs, again, outputs, header, watch=watch, progress=progress, stop=stop)
-                return replace(done, notes=[*done.notes, *notes])
-        saved = find_saved_run(outputs.poses, header, motion) if resume else None
-        if saved and saved.complete and outputs.all_exist:
-            return ClipSummary(source.name, saved.frames, written=outputs.existing, complete=True)
-        poses = saved.poses(motion) if saved else None
-        pairs = fill_skipped(_track_and_smooth(frames, estimator, motion, poses), motion.interpolation)
-        return write_clip(pairs, source, outputs, header, saved=saved, watch=watch, progress=progress, stop=stop)
-
-
-# From frames to poses ----------------------------------------------------------------------------
-
-
-def _detect_every(estimator: Estimator, every: int) -> Estimator:
-    """The estimator that detects in every `every`th frame only; UsageError if it detects in none."""
-    from hrpose_cli.estimation import DetectEveryN, TopDown  # with torch, which rendering does without
-
-    if every == 1:
-        return estimator
-    if isinstance(estimator, TopPeople):
-        return replace(estimator, base=_detect_every(estimator.base, every))
-    if not isinstance(estimator, TopDown):
-        raise UsageError("--detect-every is for detectors, which bottom-up weights have none: leave it out")
-    return DetectEveryN(estimator, every)
-
-
-def _find_detector(estimator: Any) -> Any:
-    """The detector of an estimator, also of one within others; None if it has none."""
-    return _find_detector(estimator.base) if hasattr(estimator, "base") else getattr(estimator, "detector", None)
-
-
-def decode_ahead(
-    source: ClipSource, watch: StageTimer, stage: Callable[[Iterable[VideoFrame]], Iterator[VideoFrame]] = iter
-) -> AbstractContextManager[Iterator[VideoFrame]]:
-    """Decode the frames of a clip ahead, in a thread, and pass them through `stage` there."""
-    return prefetch(stage(watch.each("decode", source)), lambda frame: frame.image.nbytes, stop=source.stop)
-
-
-def _track_and_smooth(
-    frames: Iterable[VideoFrame], estimator: Estimator, motion: MotionOptions, saved: Iterable[Poses] | None = None
-) -> Iterator[FramePoses]:
-    """Poses with track ids, smoothed if wanted; None for frames that are skipped."""
-    found = estimate_clip(frames, estimator, every=motion.every, chunk=chunk_frames(motion), saved=saved or ())
-    found = watch_boxes(_find_detector(estimator), found, "frames", whole=saved is None)
-    if not motion.track:
-        return found
-    return follow_people(
-        found, Tracker(), OneEuro(**filter_parameters(motion)) if motion.smooth == "one-euro" else None
-    )
-
-
-def _hash_first_frame(frames: Iterator[VideoFrame]) -> tuple[str, Iterator[VideoFrame]]:
-    """A hash of the first frame's pixels, which identifies the clip, and all frames."""
-    first = next(frames, None)
-    if first is None:
-        return "", frames
-    return sha256(np.ascontiguousarray(first.image).data).hexdigest()[:16], chain([first], frames)
-
-
-def _check_waiting_frames(clip: Clip, motion: MotionOptions) -> None:
-    """UsageError, before the work, if the frames that wait for the next processed one do not fit into memory."""
-    waiting = min(motion.every, clip.frames or motion.every) * 3 * clip.size[0] * clip.size[1]
-    if motion.interpolation == "linear" and waiting > free_memory("cpu") // MEMORY_FRACTION:
-        raise UsageError(
-            f"--every {motion.every} would hold {waiting / 1e9:.1f} GB of frames while it waits for the next pose: "
-            "use --interpolation hold, which does not wait, or process more frames"
-        )
-
-
-def _check_butterworth(source: ClipSource, *, resume: bool) -> None:
-    """InputError, before the work, for what cannot be smoothed over whole tracks."""
-    if not source.repeatable:
-        raise UsageError(f"--smooth butterworth reads a clip twice, which {source.name} cannot be: save it to a file")
-    if resume:
-        raise UsageError("smoothing over whole tracks cannot be resumed: use --smooth none or one-euro")
-
-
-def _fit_cutoff(motion: MotionOptions, rate: float) -> tuple[MotionOptions, list[str]]:
-    """Lower a default cut-off, with a note, that `rate` processed frames per second do not allow.
-
-    It becomes a third of the rate. InputError for one that was asked for.
-    """
-    cutoff = filter_parameters(motion)["cutoff"]
-    try:
-        check_cutoff(cutoff, rate)
-    except InputError:
-        if motion.cutoff is not None:
-            raise
-        lowered = float(f"{rate / 3:.3g}")
-        note = f"smoothed at {lowered:g} Hz, since {rate:.4g} processed frames per second do not allow {cutoff:g} Hz"
-        return replace(motion, cutoff=lowered), [note]
-    return motion, []
-
-
-def _smooth_whole_clip(
-    frames: Iterable[VideoFrame], estimator: Estimator, motion: MotionOptions, stop: StopFlag
-) -> list[FramePoses]:
-    """The poses of a whole clip, smoothed without lag; none if it was stopped."""
-    found = stop.until(_track_and_smooth(frames, estimator, motion))
-    measured = [each.without_pixels() for each in found if each.poses is not None]
-    return [] if stop.ended_early else smooth_butterworth(measured, **filter_parameters(motion))
-
-
-def match_frames(frames: Iterable[VideoFrame], saved: Iterable[FramePoses]) -> Iterator[FramePoses]:
-    """Each frame with the saved poses of its index, or None."""
-    coming = iter(saved)
-    item = next(coming, None)
-    for frame in frames:
-        while item is not None and item.frame.index < frame.index:
-            item = next(coming, None)
-        yield FramePoses(frame, item.poses if item is not None and item.frame.index == frame.index else None)
-
-
-# From poses to files -----------------------------------------------------------------------------
+    saved = partial(find_saved_run, outputs.poses, motion=motion) if resume else None
+    with open_poses(open_source, estimator, header, motion=motion, saved=saved, watch=watch, stop=stop) as clip:
+        if clip.saved and clip.saved.complete and outputs.all_exist:
+            return ClipSummary(clip.source.name, clip.saved.frames, written=outputs.existing, complete=True)
+        return write_clip(clip, outputs, watch=watch, progress=progress, stop=stop)
 
 
 def write_clip(
-    frames: Generator[FramePoses],
-    source: ClipSource,
-    outputs: ClipOutputs,
-    header: PoseHeader,
-    *,
-    saved: SavedRun | None = None,
-    watch: StageTimer,
-    progress: Progress = show_no_progress,
-    stop: StopFlag,
+    clip: ClipPoses, outputs: ClipOutputs, *, watch: StageTimer, progress: Progress = show_no_progress, stop: StopFlag
 ) -> ClipSummary:
     """Write all outputs, until the frames end or `stop` is set."""
-    done = ClipSummary(source.name, resumed=saved.frames if saved else 0, first_frame=header.first_frame)
+    source, saved = clip.source, clip.saved
+    done = ClipSummary(source.name, resumed=saved.frames if saved else 0, first_frame=clip.header.first_frame)
     files = saved.continue_in(outputs.poses) if saved else outputs.poses
-    with closing(frames):
+    with closing(clip.frames) as frames:
         coming = stop.until(frames)
         first = next(coming, None)  # files of an earlier run are not touched before there is something to write
         if first is not None:
-            with _ClipWriter(replace(outputs, poses=tuple(files)), source.clip, header, watch, stop) as writer:
+            with _ClipWriter(replace(outputs, poses=tuple(files)), source.clip, clip.header, watch, stop) as writer:
                 for frame_poses in progress(chain([first], coming), source.clip.frames):
                     writer.write(frame_poses)
                     done.count(frame_poses.people, outputs.style.threshold)
@@ -304,7 +163,7 @@ def write_clip(
                 done.notes, done.damage = writer.video.notes, writer.video.damage
     if done.scenes > 1:
         done.notes.append(f"{done.scenes} scenes were found: nobody is followed from one into the next")
-    done.notes = [*source.notes, *done.notes]
+    done.notes = [*source.notes, *done.notes, *clip.notes]
     done.damage = ", ".join(filter(None, (source.damage, done.damage)))
     done.stopped = stop.ended_early
     return done

@@ -14,7 +14,7 @@ from itertools import islice
 from typing import Any, Literal
 
 from hrpose_cli.estimation import CHUNK_FRAMES, Estimator, split_into_chunks
-from hrpose_cli.options import MotionOptions
+from hrpose_cli.options import ClipOptions, MotionOptions, PeopleOptions
 from hrpose_cli.poses import Frame, FramePoses, Poses
 from hrpose_cli.tracking import FILTER_DEFAULTS, interpolate_poses
 
@@ -88,9 +88,10 @@ def filter_parameters(motion: MotionOptions) -> dict[str, float]:
     return FILTER_DEFAULTS[motion.smooth or "none"] | ({} if motion.cutoff is None else {"cutoff": motion.cutoff})
 
 
-def describe_motion(motion: MotionOptions) -> dict[str, Any]:
-    """The motion options for the header of a file, with the parameters of the filter."""
-    return {name: value for name, value in asdict(motion).items() if name != "cutoff"} | filter_parameters(motion)
+def describe_run(motion: MotionOptions, people: PeopleOptions, reading: ClipOptions) -> dict[str, Any]:
+    """The options of a clip for the header of its files, with the parameters of the filter."""
+    moving = {name: value for name, value in asdict(motion).items() if name != "cutoff"} | filter_parameters(motion)
+    return {"people": asdict(people), "motion": moving | {"trim": reading.trim}}
 
 
 def chunk_frames(motion: MotionOptions) -> int:

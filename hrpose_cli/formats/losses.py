@@ -16,6 +16,7 @@ LOSSES = {  # by format; others hold everything
     "coco": (_SIGMA, _DIGITS),
     "cvat": (_SIGMA, _DIGITS),
     "csv": (*_CLIP, "frames without people"),
+    "netcdf": (_NAMES, "the order of people in a frame"),
     "trc": (*_CLIP, _NAMES, _SCORES, _RAW, _FILLED, _DIGITS),
     "label-studio": (*_LABELS, TRACK_IDS, _DIGITS),
     "yolo-pose": (*_LABELS, TRACK_IDS, _SCORES, _BOX_SCORES, _DIGITS),

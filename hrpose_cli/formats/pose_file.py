@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from hrpose_cli.errors import FormatError, UsageError
-from hrpose_cli.formats import coco, csv, jsonl, label_studio, losses, npz, openpose, trc, yolo_pose
+from hrpose_cli.formats import coco, csv, jsonl, label_studio, losses, netcdf, npz, openpose, trc, yolo_pose
 from hrpose_cli.formats.cvat import CVAT
 from hrpose_cli.formats.output import PoseOutput, WriterOpener
 from hrpose_cli.outputs import part_path, remove_stale_files
@@ -67,6 +67,10 @@ POSE_FORMATS = {
         PoseFormat("csv", ".csv", csv.open_csv, csv.read_csv, pipes=True),
         PoseFormat("npz", ".npz", npz.open_npz, npz.read_npz, pipes=True),
         PoseFormat("parquet", ".parquet", _open_parquet, _read_parquet),
+        PoseFormat(
+            "netcdf", ".nc", netcdf.open_netcdf, netcdf.read_netcdf,
+            needs=frozenset({losses.TRACK_IDS, losses.TIMES}), pipes=True,
+        ),
         PoseFormat(
             "trc", ".trc", trc.open_trc, None, needs=frozenset({losses.TRACK_IDS, losses.TIMES, losses.SIZES}),
             options=frozenset({"metres_per_pixel"}), files=trc.list_track_files,

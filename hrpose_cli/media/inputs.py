@@ -52,7 +52,7 @@ def open_clip(what: str, *, trim: Trim = WHOLE_CLIP, rate: Fraction | None = Non
 
 def build_opener(reading: ClipOptions) -> Callable[[str], ClipSource]:
     """The function that opens a clip by its name."""
-    trim = parse_trim(reading.trim) if reading.trim else WHOLE_CLIP
+    trim = parse_trim(str(reading.trim)) if reading.trim else WHOLE_CLIP
     return partial(open_clip, trim=trim, rate=Fraction(str(reading.rate)) if reading.rate else None)
 
 

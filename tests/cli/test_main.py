@@ -113,7 +113,7 @@ def test_commands_import_nothing_heavy_that_they_do_not_need(command: str, heavy
 def test_hrpose_cli_lists_its_public_names() -> None:
     import hrpose_cli
 
-    assert hrpose_cli.__all__ == dir(hrpose_cli) == ["PoseEstimator", "Poses"]
+    assert hrpose_cli.__all__ == dir(hrpose_cli) == ["PoseEstimator", "Poses", "video"]
     assert hrpose_cli.Poses.__name__ == "Poses"
     with pytest.raises(AttributeError, match="No hrpose_cli attribute Pose"):
         _ = hrpose_cli.Pose

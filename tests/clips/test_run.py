@@ -94,7 +94,8 @@ def test_another_run_is_not_resumed(clip: Path, tiny: TopDown, tmp_path: Path) -
 def test_frames_that_wait_have_to_fit_the_memory(
     clip: Path, tiny: TopDown, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("hrpose_cli.clips.run.free_memory", lambda _: 4 * 10 * 3 * 96 * 64)  # ten frames are a fourth
+    ten_frames = 10 * 3 * 96 * 64
+    monkeypatch.setattr("hrpose_cli.clips.clip_poses.free_memory", lambda _: 4 * ten_frames)
     with pytest.raises(UsageError, match="--interpolation hold"):
         run(clip, tiny, tmp_path, "p.jsonl", motion=MotionOptions(every=11))
     for motion in (MotionOptions(every=10), MotionOptions(every=11, interpolation="hold")):

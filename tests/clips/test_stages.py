@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from hrpose_cli import threads
-from hrpose_cli.clips.stages import describe_motion, estimate_clip, fill_skipped, follow_people
+from hrpose_cli.clips.stages import describe_run, estimate_clip, fill_skipped, follow_people
 from hrpose_cli.estimation import chunks
-from hrpose_cli.options import MotionOptions
+from hrpose_cli.options import ClipOptions, MotionOptions, PeopleOptions
 from hrpose_cli.poses import Frame, FramePoses, Poses
 from hrpose_cli.tracking import FILTER_DEFAULTS, OneEuro, Tracker, smooth_butterworth
 
@@ -145,11 +145,14 @@ def test_follow_people_leaves_skipped_frames_out() -> None:
 
 @pytest.mark.parametrize("smooth", FILTER_DEFAULTS)
 def test_motion_info_holds_the_filter_parameters_that_are_used(smooth: str) -> None:
-    info = describe_motion(MotionOptions(smooth=smooth))
+    def motion_info(**more: float) -> dict[str, object]:
+        return describe_run(MotionOptions(smooth=smooth, **more), PeopleOptions(), ClipOptions())["motion"]
+
+    info = motion_info()
     assert info["smooth"] == smooth
     assert {name: info[name] for name in info.keys() & {"cutoff", "gain", "speed_cutoff"}} == FILTER_DEFAULTS[smooth]
     if smooth != "none":
-        assert describe_motion(MotionOptions(smooth=smooth, cutoff=2.5)) == info | {"cutoff": 2.5}
+        assert motion_info(cutoff=2.5) == info | {"cutoff": 2.5}
 
 
 def test_the_default_parameters_of_a_filter_are_those_of_its_signature() -> None:

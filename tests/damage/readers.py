@@ -68,12 +68,13 @@ def write_and_compare(out: Path, format: str, records: list[Any], header: Any) -
     from hrpose_cli.formats import read_pose_file
 
     target = out / (FILES | LABELS)[format]
-    named = None if format == "trc" else target  # it needs facts that the source lacks, whatever its name
+    named = None if format in {"trc", "netcdf"} else target  # it needs facts that the source lacks, whatever its name
     if is_refused(lambda: save(target, records, header, format=format), named):
         left = [each.name for each in out.rglob("*") if ".part" not in str(each.relative_to(out)) and each.is_file()]
         check(not left, f"{left} left after a refusal")
     elif format in {*READABLE, "cvat", "label-studio"}:
-        with patch("hrpose_cli.formats.parquet.run_apart"):  # a process of its own, for files that are damaged
+        apart = (patch(f"hrpose_cli.formats.{name}.run_apart") for name in ("parquet", "netcdf"))
+        with next(apart), next(apart):  # a process of its own, for files that are damaged
             compare(list(read_pose_file(target, format)[1]), records, format)
     shutil.rmtree(out, ignore_errors=True)
 
@@ -89,7 +90,7 @@ def compare(got: list[Any], want: list[Any], format: str) -> None:
         )
     wrong = known & ~near
     check(not wrong.any(), f"{format}: {b[wrong][:2].tolist()} became {a[wrong][:2].tolist()}")
-    if format in {"jsonl", "npz", "parquet"}:
+    if format in {"jsonl", "npz", "parquet", "netcdf"}:
         a, b = (
             [replace(r.frame, time=None if r.frame.time is None else float(r.frame.time)) for r in records]
             for records in (got, want)

@@ -14,8 +14,8 @@ from hrpose_cli.skeletons import COCO, Skeleton
 from tests.builders import frame_poses, people
 
 FILES = {
-    "coco": "a.json", "jsonl": "a.jsonl", "csv": "a.csv", "npz": "a.npz", "parquet": "a.parquet", "trc": "a.trc",
-    "openpose": "folder/",
+    "coco": "a.json", "jsonl": "a.jsonl", "csv": "a.csv", "npz": "a.npz", "parquet": "a.parquet",
+    "netcdf": "a.nc", "trc": "a.trc", "openpose": "folder/",
 }  # fmt: skip
 LABELS = {"cvat": "cvat/a.json", "label-studio": "label-studio/a.json", "yolo-pose": "yolo-pose/"}  # named by --format
 READABLE = [name for name in FILES if POSE_FORMATS[name].read]
