@@ -32,7 +32,8 @@ def convert(
     format: Annotated[
         str | None,
         typer.Option(
-            help="Format of OUT: coco, jsonl, csv, npz, parquet, netcdf, trc, openpose, cvat, label-studio or yolo-pose.",
+            help="Format of OUT: coco, jsonl, csv, npz, parquet, netcdf, trc, openpose, cvat, label-studio or "
+            "yolo-pose.",
             show_default="by its name",
         ),
     ] = None,
