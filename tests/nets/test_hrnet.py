@@ -89,13 +89,18 @@ def test_hrnet_flip_test_and_decoding_together_match_the_authors() -> None:
     net.load_state_dict(rule.state_dict(net))
     images, mirror = rule.image("2x3x128x96"), torch.from_numpy(COCO.mirror)
     plain, mirrored = net(images), net(images.flip(-1))
-    assert_allclose(mirrored, flip["e2e/out_of_flipped_image"], atol=5e-5)
     shifted = heatmaps.merge_flip(plain, mirrored, mirror, shift=True)
-    assert_allclose(shifted, flip["e2e/avg_shift"], atol=5e-5)
+    names = ("out_of_flipped_image", "avg_shift")
+    mirrored_theirs, shifted_theirs = (torch.from_numpy(flip[f"e2e/{name}"]) for name in names)
+    assert_allclose(mirrored, mirrored_theirs, atol=5e-5)
+    assert_allclose(shifted, shifted_theirs, atol=5e-5)
+    # Points come from the authors' maps: these are no Gaussians, and DARK makes .0015 px of the rounding of some CPUs.
+    plain_theirs = 2 * (shifted_theirs - heatmaps.merge_flip(0 * plain, mirrored_theirs, mirror, shift=True))
+    assert_allclose(plain, plain_theirs, atol=5e-5)
     # The reference for "dark" averaged without swapping left and right; so do we, here only.
-    unswapped = (plain + mirrored.flip(-1)) / 2
+    unswapped = (plain_theirs + mirrored_theirs.flip(-1)) / 2
     for name, decoded, key in [
-        ("classic", heatmaps._decode_quarter(shifted), "e2e/final_xy"),
+        ("classic", heatmaps._decode_quarter(shifted_theirs), "e2e/final_xy"),
         ("dark", heatmaps.decode_dark(unswapped, 3, None), "e2e/dark_final_xy_noshift_k3"),
     ]:
         to_crop = geometry.region_affines(flip["e2e/center"], flip["e2e/scale"] * 200.0, (96, 128), name)
