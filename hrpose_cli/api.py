@@ -27,7 +27,7 @@ from hrpose_cli.estimation import BottomUp, TopDown, choose_runtime
 from hrpose_cli.files import sha256_file
 from hrpose_cli.hardware import fitting_batch
 from hrpose_cli.models import MODELS, ModelSpec
-from hrpose_cli.options import ClipOptions, MotionOptions, PeopleOptions, check_ranges
+from hrpose_cli.options import ClipOptions, MotionOptions, PeopleOptions
 from hrpose_cli.options import Settings as Settings
 from hrpose_cli.outputs import typed_names
 from hrpose_cli.poses import Frame, Image, PoseHeader, Poses
@@ -156,13 +156,10 @@ def describe_box_source(settings: Settings, detector: Detector) -> dict[str, Any
 def _build_options(given: Mapping[str, Any], *kinds: type[Any]) -> list[Any]:
     """The dataclasses of options with the values that are given for them; UsageError for a name that none has."""
     known = {field.name: kind for kind in kinds for field in fields(kind)}
-    for name in given.keys() - known.keys():
+    for name in (name for name in given if name not in known):
         near = difflib.get_close_matches(name, known, 1)
         raise UsageError(f"there is no setting {name}: " + (f"did you mean {near[0]}" if near else ", ".join(known)))
-    options = [kind(**{name: value for name, value in given.items() if known[name] is kind}) for kind in kinds]
-    for each in options:
-        check_ranges(each)
-    return options
+    return [kind(**{name: value for name, value in given.items() if known[name] is kind}) for kind in kinds]
 
 
 class PoseEstimator:
@@ -197,19 +194,7 @@ class PoseEstimator:
 
         Keyword arguments are the fields of `MotionOptions`, `ClipOptions` and `PeopleOptions`.
         """
-        from hrpose_cli.clips import ClipFrames, describe_run, open_poses
-        from hrpose_cli.estimation import TopPeople
-        from hrpose_cli.media import build_opener
-
-        motion, reading, people = _build_options(options, *_CLIP_OPTIONS)
-        info = provenance(self.settings, self.estimator) | describe_run(motion, people, reading)
-        opened = open_poses(
-            partial(build_opener(reading), str(source)),
-            TopPeople(self.estimator, people.min_score, people.max_people),
-            PoseHeader(info, self.estimator.skeleton, threshold=people.keypoint_score),
-            motion=motion, watch=StageTimer(), stop=StopFlag(),
-        )  # fmt: skip
-        return ClipFrames(str(source), opened)
+        return _open_video(source, self, *_build_options(options, *_CLIP_OPTIONS))
 
     def draw(self, source: str | Path | Image, poses: Poses) -> Image:
         """A copy of the image with the poses on it."""
@@ -230,10 +215,25 @@ def video(source: str | Path | int, **options: Any) -> ClipFrames:
     `Settings`, `MotionOptions`, `ClipOptions` and `PeopleOptions`: the options of `hrpose video`, whose poses these
     are. Each frame holds its pixels; keep `frame.without_pixels()` of those that you collect.
     """
-    _build_options(options, Settings, *_CLIP_OPTIONS)  # names and values, before nets are loaded
-    settings = {name: value for name, value in options.items() if hasattr(Settings, name)}
-    estimator = PoseEstimator(**settings)
-    return estimator.video(source, **{name: value for name, value in options.items() if name not in settings})
+    settings, *of_clip = _build_options(options, Settings, *_CLIP_OPTIONS)
+    return _open_video(source, PoseEstimator(**vars(settings)), *of_clip)
+
+
+def _open_video(
+    source: str | Path | int, nets: PoseEstimator, motion: MotionOptions, reading: ClipOptions, people: PeopleOptions
+) -> ClipFrames:
+    from hrpose_cli.clips import ClipFrames, describe_run, open_poses
+    from hrpose_cli.estimation import TopPeople
+    from hrpose_cli.media import build_opener
+
+    info = provenance(nets.settings, nets.estimator) | describe_run(motion, people, reading)
+    opened = open_poses(
+        partial(build_opener(reading), str(source)),
+        TopPeople(nets.estimator, people.min_score, people.max_people),
+        PoseHeader(info, nets.estimator.skeleton, threshold=people.keypoint_score),
+        motion=motion, watch=StageTimer(), stop=StopFlag(),
+    )  # fmt: skip
+    return ClipFrames(str(source), opened)
 
 
 def read_frame(source: str | Path | Image, index: int) -> Frame:

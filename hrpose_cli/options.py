@@ -8,70 +8,14 @@ imports more than the standard library, so that `hrpose --help` is fast.
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Literal
 
 from hrpose_cli.errors import UsageError
+from hrpose_cli.option import Option, check_device, check_values, parse_numbers
 
 MODEL, _PEOPLE, OUTPUT, _MOTION = "Model", "People", "Output", "From frame to frame"
-
-
-@dataclass(frozen=True)
-class Option:
-    """The look of a field on the command line."""
-
-    help: str
-    panel: str | None = None  # heading in --help
-    min: float | None = None
-    max: float | None = None
-    names: tuple[str, ...] = ()  # where they are not the field's own
-    shown: str | None = None  # default in --help, where it is not the field's
-    parse: Callable[[Any], Any] | None = None  # makes the value of what is given, which is of the type `given`
-    given: Any = str
-
-
-def check_choices(options: Any) -> None:
-    """Raise UsageError for a field of a dataclass whose value is none of its Literal type."""
-    for name, hint in get_type_hints(type(options)).items():
-        known = [value for part in (hint, *get_args(hint)) if get_origin(part) is Literal for value in get_args(part)]
-        value, optional = getattr(options, name), type(None) in get_args(hint)
-        if known and value not in known and not (optional and value is None):
-            raise UsageError(f"there is no {name.replace('_', ' ')} called {value!r}: use {', '.join(known)}")
-
-
-def check_ranges(options: Any) -> None:
-    """Raise UsageError for a number of a dataclass that is outside the range of its option."""
-    for name, hint in get_type_hints(type(options), include_extras=True).items():
-        option = next((each for each in getattr(hint, "__metadata__", ()) if isinstance(each, Option)), None)
-        value = getattr(options, name)
-        if option is None or option.min is None or value is None:
-            continue
-        high = math.inf if option.max is None else option.max
-        if not (isinstance(value, int | float) and option.min <= value <= high):
-            limits = f"at least {option.min:g}" if option.max is None else f"within {option.min:g}..{option.max:g}"
-            raise UsageError(f"{name} must be a number, {limits}, but is {value!r:.80}")
-
-
-def check_device(name: str) -> None:
-    """Raise UsageError unless there are such devices; torch has to say whether this machine has one."""
-    if not re.fullmatch(r"auto|cpu|mps|cuda(:\d+)?", name):
-        raise UsageError(f"there is no device called {name!r}: use auto, cpu, cuda, cuda:1 or mps")
-
-
-def parse_numbers(text: str, kind: Callable[[str], Any] = float, *, least: float = -math.inf) -> tuple[Any, ...]:
-    """The numbers of a text that separates them by commas."""
-    try:
-        numbers = tuple(kind(part) for part in text.split(","))
-    except ValueError:
-        what = "whole numbers" if kind is int else "numbers"
-        raise UsageError(f"{text} must be {what} separated by commas, such as 1,2") from None
-    if min(numbers) < least:
-        raise UsageError(f"{text} has a number below {least:g}")
-    return numbers
 
 
 def _parse_batch_size(text: str) -> int | None:
@@ -179,15 +123,12 @@ class Settings:
             if not isinstance(getattr(self, name), (str, Path)):
                 more = ', or "none"' if name == "detector" else ""
                 raise UsageError(f"the {name} must be a name or a path{more}, but is {getattr(self, name)!r}")
-        check_choices(self)
+        check_values(self)
         check_device(self.device)
         if self.batch_size is not None and self.batch_size < 1:
             raise UsageError(f"the batch size must be at least 1, but is {self.batch_size}")
         if self.decode_limit is not None and self.decode_limit <= 0:
             raise UsageError(f"the decode limit must be above 0, or None for no limit, but is {self.decode_limit}")
-        for name in ("box_score", "nms_oks"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UsageError(f"the {name.replace('_', ' ')} must be within 0..1, but is {getattr(self, name)}")
 
 
 @dataclass(frozen=True)
@@ -209,6 +150,9 @@ class PeopleOptions:
     keypoint_score: Annotated[
         float, Option("Keypoints below this score are not drawn and get v=1 in COCO JSON.", _PEOPLE, 0, 1)
     ] = 0.3
+
+    def __post_init__(self) -> None:
+        check_values(self)
 
 
 @dataclass(frozen=True)
@@ -249,7 +193,7 @@ class MotionOptions:
     def __post_init__(self) -> None:
         if self.smooth is None:
             object.__setattr__(self, "smooth", "one-euro" if self.track else "none")
-        check_choices(self)
+        check_values(self)
         if self.smooth != "none" and not self.track:
             raise UsageError("smoothing follows people from frame to frame: it needs tracking, or use --smooth none")
         if self.smooth == "none" and self.cutoff is not None:
@@ -419,3 +363,6 @@ class ClipOptions:
         ),
     ] = None
     rate: Annotated[float | None, Option("Frames per second of numbered images.", None, 0.01, shown="30")] = None
+
+    def __post_init__(self) -> None:
+        check_values(self)

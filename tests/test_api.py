@@ -175,8 +175,8 @@ def test_video_gives_the_poses_of_the_command(
     [
         ({"smoth": "none"}, "there is no setting smoth: did you mean smooth"),
         ({"smooth": "median"}, "there is no smooth called 'median': use none, one-euro, butterworth"),
-        ({"every": 0}, "every must be a number, at least 1, but is 0"),
-        ({"min_score": "2"}, "min_score must be a number, within 0..1, but is '2'"),
+        ({"every": 0}, "the every must be at least 1, but is 0"),
+        ({"min_score": "2"}, "the min score must be within 0..1, but is '2'"),
         ({"trim": (1, 2)}, r"\(1, 2\) is not START:END in seconds"),
     ],
 )

@@ -1,60 +1,22 @@
 """The options that several commands share, and the checks of their values."""
 
-from dataclasses import dataclass, fields, is_dataclass
-from typing import Annotated, Any, Literal, get_args, get_type_hints
+from dataclasses import fields, is_dataclass
+from typing import Any, get_args, get_type_hints
 
 import pytest
 
 from hrpose_cli import options
 from hrpose_cli.errors import InputError, UsageError
-from hrpose_cli.options import (
-    _PARTS,
-    MotionOptions,
-    Option,
-    Settings,
-    _parse_parts,
-    check_choices,
-    check_device,
-    parse_numbers,
-)
+from hrpose_cli.option import Option
+from hrpose_cli.options import _PARTS, MotionOptions, Settings, _parse_parts
 
 GROUPS = [each for each in vars(options).values() if is_dataclass(each) and each is not Option]
-
-
-@dataclass(frozen=True)
-class Choices:
-    plain: Literal["a", "b"] = "a"
-    declared: Annotated[Literal["c", "d"] | None, Option("Help.")] = None
-    free: str = "any"
-
-
-@pytest.mark.parametrize("good", [{}, {"plain": "b"}, {"declared": "d"}, {"free": "c"}])
-def test_check_choices_takes_what_the_type_lists(good: dict[str, Any]) -> None:
-    check_choices(Choices(**good))
-
-
-@pytest.mark.parametrize("wrong", [{"plain": "c"}, {"plain": None}, {"declared": "a"}])
-def test_check_choices_names_the_field_and_the_choices(wrong: dict[str, Any]) -> None:
-    (name,) = wrong
-    with pytest.raises(UsageError, match=rf"there is no {name} called .*: use (a, b|c, d)"):
-        check_choices(Choices(**wrong))
 
 
 @pytest.mark.parametrize("wrong", [{"backend": "tpu"}, {"precision": "int4"}, {"device": "tpu"}, {"nms_oks": -0.1}])
 def test_settings_from_python_are_checked_like_options(wrong: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=next(iter(wrong)).replace("_", " ")):
         Settings(**wrong)
-
-
-def test_check_device_leaves_it_to_torch_whether_a_device_is_there() -> None:
-    for name in ("auto", "cpu", "mps", "cuda", "cuda:9"):
-        check_device(name)
-
-
-def test_parse_numbers_reads_lists_and_checks_the_least() -> None:
-    assert parse_numbers("0.5,1") == (0.5, 1.0)
-    with pytest.raises(UsageError, match="0,2 has a number below 1"):
-        parse_numbers("0,2", int, least=1)
 
 
 @pytest.mark.parametrize(

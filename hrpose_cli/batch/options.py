@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from hrpose_cli.errors import UsageError
-from hrpose_cli.options import OUTPUT, Option, check_choices, check_device
+from hrpose_cli.option import Option, check_device, check_values
+from hrpose_cli.options import OUTPUT
 
 _BATCH = "Batch"
 
@@ -79,7 +80,7 @@ class BatchOptions:
     dry_run: Annotated[bool, Option("List the files that would be done, and do none.", _BATCH)] = False
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        check_values(self)
         for device in self.devices:
             check_device(device)
         for suffix in self.poses:

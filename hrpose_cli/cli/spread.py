@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any, get_args, get_type_hints
 import typer
 
 from hrpose_cli.errors import UsageError
-from hrpose_cli.options import OUTPUT, Option, parse_numbers
+from hrpose_cli.option import Option, parse_numbers
+from hrpose_cli.options import OUTPUT
 
 if TYPE_CHECKING:
     from hrpose_cli.models import ModelSpec

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from hrpose_cli.errors import UsageError
-from hrpose_cli.options import Device, Option, check_choices, check_device
+from hrpose_cli.option import Option, check_device, check_values
+from hrpose_cli.options import Device
 
 _LR, _LR_WITH_INIT = 1e-3, 1e-4
 _RECIPE, _TOP_DOWN = "Recipe", "Recipe, top-down only"
@@ -112,7 +113,7 @@ class TrainJob:
     ] = False
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        check_values(self)
         check_device(self.device)
         if self.out.exists() and not self.out.is_dir():
             raise UsageError(f"--out {self.out} is no folder: name one")
@@ -192,7 +193,7 @@ class Recipe:
     seed: Annotated[int, Option("Random seed.", _RECIPE, 0, 2**32 - 1)] = 0
 
     def __post_init__(self) -> None:
-        check_choices(self)
+        check_values(self)
 
 
 def check_method(method: str, job: TrainJob, recipe: Recipe) -> None:

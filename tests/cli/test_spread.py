@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from hrpose_cli.cli.spread import read_numbers, spread_options, suggest_better
 from hrpose_cli.errors import UsageError
 from hrpose_cli.models import known_model
-from hrpose_cli.options import Option
+from hrpose_cli.option import Option
 
 
 def doubled(text: str) -> int:
