@@ -18,9 +18,9 @@ from typing import IO, Any
 
 import numpy as np
 
-from hrpose_cli.coco_reader import MOST_NUMBER, PERSON, CocoFile, CocoRows, read_coco_file
+from hrpose_cli.coco_reader import MOST_NUMBER, PERSON, CocoFile, CocoRows, read_coco_file, show_name
 from hrpose_cli.errors import FormatError
-from hrpose_cli.formats.cvat import CocoDialect
+from hrpose_cli.formats.coco_dialect import CocoDialect
 from hrpose_cli.formats.header_json import UNKNOWN_SIZE, name_damage, parse_rate, skeleton_from_names
 from hrpose_cli.formats.image_names import frame_index
 from hrpose_cli.formats.output import STDOUT, open_spool, open_stream
@@ -145,11 +145,11 @@ class _CocoWriter:
         images, people = self.counts
         number = coco_image_id(self.header, frame_poses.frame.name, images + 1)
         if number in self.ids:
-            raise FormatError(f"two images would have the id {number}, such as {frame_poses.frame.name}")
+            raise FormatError(f"two images would have the id {number}, such as {show_name(frame_poses.frame.name)}")
         self.ids.add(number)
         entry = _image_entry(frame_poses.frame, number, self.dialect.name_image(frame_poses.frame, self.header))
         rows = _annotation_entries(frame_poses.people, number, people + 1, self.header.threshold)
-        rows = [{**row, **self.dialect.more(row)} for row in rows]
+        rows = [*map(self.dialect.write_person, rows)]
         self.people.write(_join_entries(rows, first=people == 0))
         self.file.write(_join_entries([entry], first=images == 0))
         self.counts, self.end = [images + 1, people + len(rows)], self.people.tell()
@@ -198,7 +198,8 @@ def read_coco(path: Path, dialect: CocoDialect = _COCO) -> tuple[PoseHeader, Ite
 
 def _take_track(row: dict[str, Any]) -> dict[str, Any]:
     """The row with the track id of CVAT's `attributes`, unless it has one of ours."""
-    return ({"track_id": track} if (track := _attributes(row).get("track_id")) is not None else {}) | row
+    track = _attributes(row).get("track_id")
+    return row if track is None else {"track_id": track} | row
 
 
 def _attributes(row: Mapping[str, Any]) -> dict[str, Any]:

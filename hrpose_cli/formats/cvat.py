@@ -7,35 +7,23 @@ CVAT wrote keep that name, and have its number.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from hrpose_cli.formats.coco_dialect import CocoDialect
 from hrpose_cli.formats.image_names import frame_index, frame_name
 from hrpose_cli.poses import Frame, FrameInfo, PoseHeader
 
 _SUFFIX = ".PNG"
 
 
-@dataclass(frozen=True)
-class CocoDialect:
-    """A kind of COCO dictionary, by what it has in other words than ours."""
-
-    name: str = "COCO dictionary"  # in errors
-    name_image: Callable[[Frame | FrameInfo, PoseHeader], str] = lambda frame, header: frame.name or header.source
-    more: Callable[[Mapping[str, Any]], Mapping[str, Any]] = lambda row: {}  # keys for the entry of an annotation
-    # The entry of an image in our words; the second argument is the name of the clip, or "".
-    read_image: Callable[[dict[str, Any], str], dict[str, Any]] = lambda entry, clip: entry
-
-
 def _name_image(frame: Frame | FrameInfo, _: PoseHeader) -> str:
     return frame.name or frame_name(frame.index, _SUFFIX)
 
 
-def _attributes(row: Mapping[str, Any]) -> dict[str, Any]:
+def _write_person(row: dict[str, Any]) -> dict[str, Any]:
     track = row.get("track_id", -1)
     tracked = {"track_id": track, "keyframe": True} if track >= 0 else {}
-    return {"attributes": {"occluded": False} | tracked}
+    return row | {"attributes": {"occluded": False} | tracked}
 
 
 def _read_image(entry: dict[str, Any], clip: str) -> dict[str, Any]:
@@ -46,4 +34,4 @@ def _read_image(entry: dict[str, Any], clip: str) -> dict[str, Any]:
     return {"frame_index": index} | entry | ({"file_name": clip} if clip and "frame_index" in entry else {})
 
 
-CVAT = CocoDialect("CVAT's COCO dictionary", _name_image, _attributes, _read_image)
+CVAT = CocoDialect("CVAT's COCO dictionary", _name_image, _write_person, _read_image)
