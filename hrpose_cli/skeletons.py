@@ -1,7 +1,7 @@
 """Skeletons as data, in skeletons.json: names, limbs, sides and constants; and keypoints of one found in another."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -90,3 +90,9 @@ SKELETONS = {
     for name, facts in json.loads(Path(__file__).with_suffix(".json").read_text(encoding="utf-8")).items()
 }
 COCO, MPII, CROWDPOSE = SKELETONS["coco"], SKELETONS["mpii"], SKELETONS["crowdpose"]
+
+
+def find_skeleton(keypoints: Collection[str]) -> Skeleton | None:
+    """COCO's skeleton if it has all keypoints of these names, or else the smallest that has; None if there is none."""
+    found = [skeleton for skeleton in SKELETONS.values() if {*keypoints} <= {*skeleton.keypoints}]
+    return COCO if COCO in found else min(found, key=len, default=None)

@@ -14,10 +14,11 @@ import pytest
 ROOT = Path(__file__).parent.parent / "hrpose_cli"
 LAYERS = """
     errors skeletons hardware timing threads stopping streams
-    poses files outputs options apart
-    geometry
+    poses files outputs option apart
+    geometry options
     coco_reader
-    nets media formats draw metrics tracking
+    nets media draw metrics tracking
+    formats
     models
     backends
     detection
@@ -159,3 +160,9 @@ def test_what_an_import_loads(code: str, heavy: set[str]) -> None:
     say = f"{code}\nimport sys\nprint(*sorted({heavy!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", say], capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
+
+
+def test_images_are_opened_in_one_place() -> None:
+    """Pillow hands PostScript to Ghostscript, whatever the suffix, unless it is told which formats may come."""
+    opening = {name for name, path in MODULES.items() if re.search(r"\bImage\.open\(", path.read_text("utf-8"))}
+    assert opening == {"hrpose_cli.media.images"}

@@ -1,7 +1,7 @@
 """A clip through an estimator into files: the poses as they come, and the clip with them drawn on it.
 
-Decoding, estimating and encoding overlap: a thread draws and encodes behind. A StopFlag
-ends a run early: the files are closed with the frames so far and keep their `.part` names.
+Decoding, estimating and encoding overlap: a thread draws and encodes behind. A StopFlag ends a run early: the files
+are closed with the frames so far and keep their `.part` names.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from hrpose_cli.formats.output import STDOUT, open_stream
 from hrpose_cli.formats.people import boxes_around, build_poses
 from hrpose_cli.outputs import encode_utf8, to_json
 from hrpose_cli.poses import FrameInfo, FramePoses, PoseHeader, Poses
-from hrpose_cli.skeletons import COCO, SKELETONS, Skeleton
+from hrpose_cli.skeletons import COCO, Skeleton, find_skeleton
 
 _FORMAT_NAME = "Label Studio JSON file"
 _LOCAL = "/data/local-files/?d="
@@ -171,13 +171,12 @@ def _check_regions(rows: CocoRows) -> None:
 
 
 def _find_skeleton(regions: Sequence[Mapping[str, Any]]) -> Skeleton:
-    """COCO's skeleton if it has all keypoints of these names, or else the smallest that has."""
+    """The skeleton of the keypoints of regions; FormatError if there is none."""
     names = {region["label"] for region in regions if region["type"] == "keypointlabels"}
-    found = [skeleton for skeleton in (COCO, *SKELETONS.values()) if names <= {*skeleton.keypoints}]
-    if not found:
+    if (skeleton := find_skeleton(names)) is None:
         unknown = ", ".join(sorted(names - {*COCO.keypoints}))
         raise FormatError(f"its keypoints belong to no skeleton that hrpose knows, such as {unknown}")
-    return found[0] if found[0] is COCO else min(found, key=len)
+    return skeleton
 
 
 def _read_size(rows: CocoRows) -> tuple[int, int]:

@@ -30,7 +30,7 @@ from hrpose_cli.formats.output import open_stream
 from hrpose_cli.formats.people import build_poses
 from hrpose_cli.outputs import encode_utf8
 from hrpose_cli.poses import FrameInfo, FramePoses, PoseHeader
-from hrpose_cli.skeletons import SKELETONS, Skeleton
+from hrpose_cli.skeletons import SKELETONS, Skeleton, find_skeleton
 
 if TYPE_CHECKING:
     from netCDF4 import Dataset
@@ -82,9 +82,7 @@ class MovementForm:
 
 
 def build_movement(frames: Sequence[FramePoses], header: PoseHeader) -> MovementForm:
-    """The poses of a clip in the form of `movement`; InputError if a frame has no time, or a person no track id."""
-    for each in frames:
-        _check_frame(each)
+    """The poses of a clip whose frames all have a time, and people track ids, in the form of `movement`."""
     tracks = np.unique(np.concatenate([np.zeros(0, np.int64), *map(_track_ids, frames)]))
     skeleton = header.skeleton
     check_memory(3 * 8 * len(frames) * len(skeleton) * len(tracks), f"dense arrays of {len(tracks)} tracks")
@@ -249,13 +247,13 @@ def _read_header(file: Dataset, keypoints: Sequence[str]) -> PoseHeader:
 
 
 def _find_skeleton(keypoints: Sequence[str]) -> Skeleton:
-    """The smallest skeleton that has all keypoints; FormatError if there is none."""
-    fitting = [skeleton for skeleton in SKELETONS.values() if set(keypoints) <= set(skeleton.keypoints)]
-    if not fitting or len(set(keypoints)) < len(keypoints):
+    """The skeleton of these keypoints; FormatError if there is none."""
+    skeleton = find_skeleton(keypoints)
+    if skeleton is None or len(set(keypoints)) < len(keypoints):
         raise FormatError(
             f"its {len(keypoints)} keypoints belong to no skeleton that hrpose knows ({', '.join(SKELETONS)})"
         )
-    return min(fitting, key=len)
+    return skeleton
 
 
 def _read_tracks(names: Sequence[str]) -> _Array:

@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
-import os
-import warnings
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from hrpose_cli.coco_reader import show_name
 from hrpose_cli.errors import FormatError, InputError, first_line
 from hrpose_cli.formats.header_json import name_damage
 from hrpose_cli.formats.image_names import frame_index, image_name, number_images
@@ -33,8 +33,6 @@ _FORMAT_NAME = "YOLO-pose folder"
 _SETTINGS, _LABELS = "data.yaml", "labels"
 _MOST_SETTINGS = 1_000_000  # bytes
 _DIGITS = 8  # of fractions: a thousandth of a pixel in images of 100,000
-_TURNED = {5, 6, 7, 8}  # EXIF orientations of images that lie on their side
-_IMAGES = {".avif", ".bmp", ".jp2", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp"}  # of ultralytics
 _LOG = logging.getLogger(__name__)
 
 
@@ -57,7 +55,9 @@ class _YoloWriter:
         name = image_name(frame, self.header, ".jpg")
         label = _label_file(name)
         if (other := self.labels.setdefault(label, name)) != name:
-            raise FormatError(f"{other} and {name} would have one label file, {label}: rename one of them")
+            raise FormatError(
+                f"{show_name(other)} and {show_name(name)} would have one label file, {label}: rename one of them"
+            )
         rows = [_format_row(row) for row in _to_rows(poses, frame.size, self.header.threshold, self.changed)]
         merged = [*dict.fromkeys(rows)]
         self.changed["people equal to another, merged"] += len(rows) - len(merged)
@@ -75,8 +75,7 @@ class _YoloWriter:
         for label in self.labels:
             (root / label).parent.mkdir(parents=True, exist_ok=True)
             (self.folder / label).replace(follow_links(root / label))
-        for folder, _, _ in os.walk(self.folder, topdown=False):
-            Path(folder).rmdir()
+        shutil.rmtree(self.folder)
         if not (root / _SETTINGS).exists():
             with atomic_write(root / _SETTINGS) as temporary:
                 temporary.write_text(self.settings, encoding="utf-8")
@@ -88,11 +87,8 @@ class _YoloWriter:
 @contextmanager
 def open_yolo_pose(path: Path, header: PoseHeader) -> Iterator[_YoloWriter]:
     """The folder of `openpose.part_folder`, without the files of an earlier run."""
-    for folder, _, files in os.walk(path, topdown=False):
-        for name in files:
-            Path(folder, name).unlink()
-        if Path(folder) != path:
-            Path(folder).rmdir()
+    for left in path.iterdir():
+        shutil.rmtree(left) if left.is_dir() and not left.is_symlink() else left.unlink()
     out = _YoloWriter(path, header)
     yield out
     if out.complete:
@@ -162,6 +158,8 @@ def _read_frames(
     path: Path, frames: Sequence[tuple[int, str, Path]], images: Mapping[str, Path], skeleton: Skeleton, dims: int,
     person: int,
 ) -> Iterator[FramePoses]:  # fmt: skip
+    from hrpose_cli.media import read_image_size  # with OpenCV
+
     others = 0
     for number, stem, label in frames:
         if stem not in images:
@@ -172,7 +170,7 @@ def _read_frames(
             rows = _read_rows(label.read_text(encoding="utf-8-sig"), len(skeleton), dims)
             people = rows[rows[:, 0] == person, 1:]
             others += len(rows) - len(people)
-            size = _read_size(images[stem])
+            size = read_image_size(images[stem])
             name = images[stem].relative_to(path / "images").as_posix()
             frame = FramePoses(FrameInfo(size, number, name=name), _read_people(people, skeleton, size, dims))
         yield frame
@@ -210,10 +208,7 @@ def _read_settings(path: Path) -> tuple[Skeleton, int, int]:
             raise FormatError(f"it has more than {_MOST_SETTINGS} bytes")
         content = _parse_yaml(path.read_text(encoding="utf-8-sig"))
         shape, names = content["kpt_shape"], content["names"]
-        if not (isinstance(shape, list) and len(shape) == 2 and all(type(n) is int for n in shape)) or shape[1] not in (
-            2,
-            3,
-        ):
+        if not isinstance(shape, list) or [*map(type, shape)] != [int, int] or shape[1] not in {2, 3}:
             raise FormatError(f"kpt_shape must be two numbers such as [17, 3], but is {shape!r:.80}")
         classes = dict(enumerate(names)) if isinstance(names, list) else dict(names)
         people = [number for number, name in classes.items() if name == "person"] or [*classes][: len(classes) == 1]
@@ -236,7 +231,7 @@ def _find_skeleton(content: Mapping[str, Any], count: int, person: int) -> Skele
 
 
 def _parse_yaml(text: str) -> dict[str, Any]:
-    import yaml  # type: ignore[import-untyped]  # which ultralytics brings
+    import yaml  # type: ignore[import-untyped]
 
     try:
         content = yaml.safe_load(text)
@@ -249,21 +244,11 @@ def _parse_yaml(text: str) -> dict[str, Any]:
 
 def _find_images(folder: Path) -> dict[str, Path]:
     """The images in a folder, by their path in it without the suffix."""
+    from hrpose_cli.media import READABLE_SUFFIXES
+
     found: dict[str, Path] = {}
-    for file in sorted(file for file in folder.rglob("*") if file.suffix.lower() in _IMAGES):
+    for file in sorted(file for file in folder.rglob("*") if file.suffix.lower() in READABLE_SUFFIXES):
         stem = file.relative_to(folder).with_suffix("").as_posix()
         if (other := found.setdefault(stem, file)) != file:
             raise FormatError(f"{other} and {file.name} have one label file: move one of them away")
     return found
-
-
-def _read_size(path: Path) -> tuple[int, int]:
-    """(width, height) of an image, upright."""
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path) as image:
-            (width, height), turned = image.size, image.getexif().get(0x112) in _TURNED
-    except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError, ValueError) as error:
-        raise FormatError(f"{path} is no image whose size can be read") from error
-    return (height, width) if turned else (width, height)

@@ -15,6 +15,7 @@ from .find import folder_name as folder_name
 from .find import input_kind as input_kind
 from .find import pipe_name as pipe_name
 from .images import IMAGE_SUFFIXES as IMAGE_SUFFIXES
+from .images import READABLE_SUFFIXES as READABLE_SUFFIXES
 from .images import STDIN as STDIN
 from .images import read_image as read_image
 from .images import read_image_size as read_image_size

@@ -132,7 +132,8 @@ def test_read_yolo_pose_reads_files_of_others(tmp_path: Path, caplog: pytest.Log
     [
         ("labels/a.txt", "0 1 1", "a.txt cannot be used: line 1 has 3 numbers, but must have 56"),
         ("labels/a.txt", "0 x" + " 0" * 54, "a.txt is no label file of YOLO-pose: could not convert"),
-        ("images/a.jpg", "text", "a.jpg is no image whose size can be read"),
+        ("images/a.jpg", "text", "a.jpg cannot be read as an image"),
+        ("images/a.jpg", "%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "a.jpg cannot be read as an image"),
         ("images/a.png", "text", "a.jpg and a.png have one label file"),
         ("data.yaml", "[", "data.yaml cannot be used: it is no YAML"),
         ("data.yaml", "3", "it must have kpt_shape and names, but is 3"),
@@ -145,7 +146,7 @@ def test_read_yolo_pose_reads_files_of_others(tmp_path: Path, caplog: pytest.Log
 def test_read_yolo_pose_names_what_is_wrong(tmp_path: Path, file: str, content: str, words: str) -> None:
     folder = saved(tmp_path / "out", one())
     (folder / file).write_text(content)
-    with pytest.raises(FormatError, match=words):
+    with pytest.raises((FormatError, InputError), match=words):
         list(read_pose_file(folder, FORMAT)[1])
 
 
