@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,9 +34,10 @@ from hrpose_cli.poses import FrameInfo, FramePoses, PoseHeader
 from hrpose_cli.skeletons import SKELETONS, Skeleton, find_skeleton
 
 if TYPE_CHECKING:
-    from netCDF4 import Dataset
+    from h5netcdf.legacyapi import Dataset
 
 _FORMAT_NAME = "netCDF file of movement"
+_LIBRARY = "h5netcdf.legacyapi"  # the library netCDF4 puts the time of writing into each file
 _Array = NDArray[Any]
 # Variables with values of people: the field of `Poses`, and the dimensions between time and individual.
 _PEOPLE: Mapping[str, tuple[str, tuple[str, ...]]] = {
@@ -143,26 +145,25 @@ class _NetcdfWriter:
             file.createVariable(name, str if values.dtype.kind == "U" else values.dtype, (name,))
             file[name][:] = values.astype(object) if values.dtype.kind == "U" else values
         file.createDimension("edge", 4)
-        file.setncatts(form.attributes)
+        for name, value in form.attributes.items():
+            file.setncattr(name, value)
         for name, dimensions, array in form.variables():
-            chunks = [min(_READ_FRAMES, len(array)), *array.shape[1:]] if array.size else None
-            variable = file.createVariable(name, array.dtype, dimensions, compression="zlib", chunksizes=chunks)
+            chunks = (min(_READ_FRAMES, len(array)), *array.shape[1:]) if array.size else None
+            variable = file.createVariable(name, array.dtype, dimensions, zlib=True, chunksizes=chunks)
             variable[:] = array
 
 
 @contextmanager
 def open_netcdf(path: Path, header: PoseHeader) -> Iterator[_NetcdfWriter]:
     """The file, which is written when the block ends."""
-    library = import_tables("netCDF4")
+    library = import_tables(_LIBRARY)
     with open_stream(path) as stream:
         out = _NetcdfWriter(header)
         yield out
-        file = library.Dataset("in memory", "w", memory=1)  # HDF5 would lock the file, which is claimed already
-        try:
+        content = BytesIO()  # HDF5 would lock the file, which is claimed already
+        with library.Dataset(content, "w") as file:
             out.finish(file)
-        finally:
-            content = file.close()
-        stream.write(content)
+        stream.write(content.getbuffer())
 
 
 def import_tables(module: str) -> Any:
@@ -172,7 +173,7 @@ def import_tables(module: str) -> Any:
     try:
         return import_module(module)
     except ImportError as error:
-        raise UsageError(f"this needs the package {module}: pip install 'hrpose[tables]'") from error
+        raise UsageError(f"this needs the package {module.partition('.')[0]}: pip install 'hrpose[tables]'") from error
 
 
 # Reading -----------------------------------------------------------------------------------------
@@ -184,7 +185,7 @@ def read_netcdf(path: Path) -> tuple[PoseHeader, Iterator[FramePoses]]:
     Keypoints that a skeleton has and the file lacks are unknown; a keypoint without confidence scores 1. Individuals
     that are not called id_1, id_2, ... are tracks 1, 2, ... in their order.
     """
-    library = import_tables("netCDF4")
+    library = import_tables(_LIBRARY)
     with name_damage(_FORMAT_NAME, path):
         path.open("rb").close()
         run_apart(__name__, [str(path)], seconds=60 + path.stat().st_size / 1e6)  # HDF5 may crash
@@ -196,7 +197,6 @@ def read_netcdf(path: Path) -> tuple[PoseHeader, Iterator[FramePoses]]:
 @contextmanager
 def _open_file(library: Any, path: Path) -> Iterator[Dataset]:
     with library.Dataset(str(path.absolute())) as file:
-        file.set_auto_maskandscale(False)
         yield file
 
 
@@ -214,7 +214,7 @@ class _FileFacts:
     def of(cls, file: Dataset) -> _FileFacts:
         """FormatError for a file of another form."""
         names = {_SINGULAR.get(name, name): name for name in file.dimensions}
-        lengths = {name: len(file.dimensions[own]) for name, own in names.items()}
+        lengths = {name: file.dimensions[own].size for name, own in names.items()}
         if missing := {"time", "space", "keypoint", "individual"} - lengths.keys() or {"position"} - {*file.variables}:
             raise FormatError(f"it has no {', '.join(sorted(missing))}, as poses of movement have")
         if max(lengths.values()) > _LONGEST_LIST:
@@ -330,7 +330,7 @@ def _in_skeleton(name: str, values: _Array, facts: _FileFacts) -> _Array:
 
 def _check(arguments: Sequence[str]) -> None:
     """Read a whole file as `read_netcdf` does."""
-    with _open_file(import_tables("netCDF4"), Path(*arguments)) as file:
+    with _open_file(import_tables(_LIBRARY), Path(*arguments)) as file:
         for _ in _read_blocks(file, _FileFacts.of(file)):
             pass
 

@@ -1,3 +1,4 @@
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,6 +50,20 @@ def test_open_netcdf_writes_the_dimensions_variables_and_attributes_of_movement(
         facts = file.__dict__
     assert (facts["ds_type"], facts["time_unit"], facts["source_file"]) == ("poses", "seconds", "tё st.mp4")
     assert facts["fps"] == pytest.approx(29.97, abs=1e-3)
+
+
+def test_open_netcdf_writes_the_same_bytes_at_any_time(tmp_path: Path) -> None:
+    """The library netCDF4 keeps the second of writing, in four bytes."""
+    began = int(time.time())
+    content = save(tmp_path / "a.nc", clip(2)).read_bytes()
+    seconds = range(began, int(time.time()) + 1)
+    assert not [second for second in seconds if second.to_bytes(4, "little") in content]
+
+
+@pytest.mark.usefixtures("in_process")
+def test_read_netcdf_gives_back_frames_without_people(tmp_path: Path) -> None:
+    save(tmp_path / "a.nc", clip(0, 0))
+    assert [len(each.people) for each in read_pose_file(tmp_path / "a.nc")[1]] == [0, 0]
 
 
 def test_read_netcdf_gives_back_every_field(tmp_path: Path) -> None:
