@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from h5netcdf.legacyapi import Dataset
 
 _FORMAT_NAME = "netCDF file of movement"
-_LIBRARY = "h5netcdf.legacyapi"  # the library netCDF4 puts the time of writing into each file
 _Array = NDArray[Any]
 # Variables with values of people: the field of `Poses`, and the dimensions between time and individual.
 _PEOPLE: Mapping[str, tuple[str, tuple[str, ...]]] = {
@@ -156,7 +155,7 @@ class _NetcdfWriter:
 @contextmanager
 def open_netcdf(path: Path, header: PoseHeader) -> Iterator[_NetcdfWriter]:
     """The file, which is written when the block ends."""
-    library = import_tables(_LIBRARY)
+    library = _import_library()
     with open_stream(path) as stream:
         out = _NetcdfWriter(header)
         yield out
@@ -164,6 +163,12 @@ def open_netcdf(path: Path, header: PoseHeader) -> Iterator[_NetcdfWriter]:
         with library.Dataset(content, "w") as file:
             out.finish(file)
         stream.write(content.getbuffer())
+
+
+def _import_library() -> Any:
+    """h5netcdf, which needs h5py to begin work; the library netCDF4 puts the time of writing into each file."""
+    import_tables("h5py")
+    return import_tables("h5netcdf.legacyapi")
 
 
 def import_tables(module: str) -> Any:
@@ -185,7 +190,7 @@ def read_netcdf(path: Path) -> tuple[PoseHeader, Iterator[FramePoses]]:
     Keypoints that a skeleton has and the file lacks are unknown; a keypoint without confidence scores 1. Individuals
     that are not called id_1, id_2, ... are tracks 1, 2, ... in their order.
     """
-    library = import_tables(_LIBRARY)
+    library = _import_library()
     with name_damage(_FORMAT_NAME, path):
         path.open("rb").close()
         run_apart(__name__, [str(path)], seconds=60 + path.stat().st_size / 1e6)  # HDF5 may crash
@@ -330,7 +335,7 @@ def _in_skeleton(name: str, values: _Array, facts: _FileFacts) -> _Array:
 
 def _check(arguments: Sequence[str]) -> None:
     """Read a whole file as `read_netcdf` does."""
-    with _open_file(import_tables(_LIBRARY), Path(*arguments)) as file:
+    with _open_file(_import_library(), Path(*arguments)) as file:
         for _ in _read_blocks(file, _FileFacts.of(file)):
             pass
 
